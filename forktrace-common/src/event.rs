@@ -1,0 +1,392 @@
+//! The records that go through the rings, one struct a kind, and the state of a
+//! task, which is itself the record of the task's end.
+//!
+//! Times are nanoseconds of `CLOCK_MONOTONIC` (`bpf_ktime_get_ns`).
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::limits::{COMM_LEN, POLL_KINDS};
+
+/// The first byte of every record.
+pub mod kind {
+    /// [`super::Stretch`].
+    pub const STRETCH: u8 = 1;
+    /// [`super::Totals`].
+    pub const TOTALS: u8 = 2;
+    /// [`super::Born`].
+    pub const BORN: u8 = 3;
+    /// [`super::Exec`].
+    pub const EXEC: u8 = 4;
+    /// [`super::End`].
+    pub const END: u8 = 5;
+    /// [`super::Polls`].
+    pub const POLLS: u8 = 6;
+    /// [`super::Untracked`]: a task that found no room in the task table.
+    pub const UNTRACKED: u8 = 7;
+    /// [`super::Untracked`]: the end of such a task.
+    pub const UNTRACKED_END: u8 = 8;
+}
+
+/// Why a task left the CPU: values of [`Stretch::why`].
+pub mod why {
+    /// It has not run yet: the stretch begins with its creation.
+    pub const NEW: u8 = 1;
+    /// It still wanted to run: preempted, yielded, or found a signal pending on
+    /// its way to sleep.
+    pub const PREEMPTED: u8 = 2;
+    /// Asleep, a signal can wake it (`TASK_INTERRUPTIBLE`).
+    pub const INTERRUPTIBLE: u8 = 3;
+    /// Asleep, no signal but a fatal one can wake it (`TASK_KILLABLE`).
+    pub const KILLABLE: u8 = 4;
+    /// Asleep, no signal can wake it (`TASK_UNINTERRUPTIBLE`, `TASK_IDLE`, parked).
+    pub const UNINTERRUPTIBLE: u8 = 5;
+    /// Stopped by a signal (`TASK_STOPPED`).
+    pub const STOPPED: u8 = 6;
+    /// Stopped by a tracer (`TASK_TRACED`).
+    pub const TRACED: u8 = 7;
+    /// Frozen by a cgroup or by suspend.
+    pub const FROZEN: u8 = 8;
+    /// Waits for the core dump of its process.
+    pub const CORE_DUMP: u8 = 9;
+}
+
+/// Bits of [`Stretch::flags`] and [`TaskState::flags`].
+pub mod flag {
+    /// The wakeup came before the task had left the CPU: the block has length 0.
+    pub const EARLY_WAKE: u8 = 1;
+    /// The block ended and no wakeup was seen. Should not happen; counted.
+    pub const NO_WAKE: u8 = 2;
+    /// The syscall was made through a 32-bit entry: its number is of another table.
+    pub const COMPAT: u8 = 4;
+    /// State only: the next record of this task follows at least one lost record.
+    pub const RESYNC: u8 = 8;
+    /// State only: the task never was in user mode (io_uring worker and the
+    /// like), so its registers hold no syscall.
+    pub const KERNEL_WORKER: u8 = 16;
+    /// State only: the task made calls of the select/poll family.
+    pub const POLLED: u8 = 32;
+    /// State only: the task is dead and no record could be sent: user space
+    /// finds it in the task table.
+    pub const UNREPORTED: u8 = 64;
+}
+
+/// `syscall` of a task that is not in a syscall: it entered the kernel by a
+/// page fault or an interrupt.
+pub const NO_SYSCALL: i16 = -1;
+
+/// One stretch off the CPU, sent when the task is switched in again.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Stretch {
+    /// [`kind::STRETCH`].
+    pub kind: u8,
+    /// See [`why`].
+    pub why: u8,
+    /// See [`flag`].
+    pub flags: u8,
+    /// Always 0.
+    pub zero: u8,
+    /// The task.
+    pub serial: u32,
+    /// Number of this stretch among the task's, from 0, without gaps.
+    pub seq: u32,
+    /// Second argument of the syscall, low half.
+    pub arg1: u32,
+    /// When it left the CPU (for the first stretch: when it was created).
+    pub out_ns: u64,
+    /// When it became runnable: `out_ns <= wake_ns <= in_ns`.
+    pub wake_ns: u64,
+    /// When it came back to a CPU.
+    pub in_ns: u64,
+    /// First argument of the syscall.
+    pub arg0: u64,
+    /// The CPU that it left.
+    pub cpu_out: u16,
+    /// Syscall that it was in when it left, or [`NO_SYSCALL`].
+    pub syscall: i16,
+    /// Always 0.
+    pub zero2: u32,
+}
+
+/// Running sums of a task, sent with the first record after a loss.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Totals {
+    /// [`kind::TOTALS`].
+    pub kind: u8,
+    /// Always 0.
+    pub zero: [u8; 3],
+    /// The task.
+    pub serial: u32,
+    /// Stretches so far: the sums are over those with a smaller `seq`.
+    pub seq: u32,
+    /// Of these, records that found no room.
+    pub lost: u32,
+    /// Time blocked, ns.
+    pub blocked_ns: u64,
+    /// Time runnable, ns.
+    pub runnable_ns: u64,
+    /// Time stopped, traced or frozen, ns.
+    pub stopped_ns: u64,
+}
+
+/// A new task of the workload.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Born {
+    /// [`kind::BORN`].
+    pub kind: u8,
+    /// See [`flag`].
+    pub flags: u8,
+    /// Always 0.
+    pub zero: [u8; 2],
+    /// Serial of the new task.
+    pub serial: u32,
+    /// Serial of the task that created it; 0 for the root of the workload.
+    pub parent: u32,
+    /// Serial of the first task of its process (its own, when it is the first).
+    pub process: u32,
+    /// Its tid.
+    pub tid: u32,
+    /// Its tgid.
+    pub tgid: u32,
+    /// Tgid of its parent process as the kernel sees it (`CLONE_PARENT` counts).
+    pub ppid: u32,
+    /// Always 0.
+    pub zero2: u32,
+    /// Flags of `clone`.
+    pub clone_flags: u64,
+    /// When it was created.
+    pub at_ns: u64,
+    /// Its name.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// A task of the workload executed a program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Exec {
+    /// [`kind::EXEC`].
+    pub kind: u8,
+    /// Always 0.
+    pub zero: [u8; 3],
+    /// The task.
+    pub serial: u32,
+    /// Its tid before. Not the one after when it was not the leader of its process.
+    pub old_tid: u32,
+    /// Its tid now.
+    pub tid: u32,
+    /// When.
+    pub at_ns: u64,
+    /// Its new name.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// A task that is not followed for want of room, or its end.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Untracked {
+    /// [`kind::UNTRACKED`] or [`kind::UNTRACKED_END`].
+    pub kind: u8,
+    /// Always 0.
+    pub zero: [u8; 3],
+    /// Its tid.
+    pub tid: u32,
+    /// Its tgid.
+    pub tgid: u32,
+    /// Tgid of its parent process.
+    pub ppid: u32,
+    /// When it was created, or ended.
+    pub at_ns: u64,
+    /// Its name.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// All that the programs know of a task. Lives in the task table, and is sent
+/// whole when the task ends; tasks that have not ended are read from the table.
+///
+/// The first 64 bytes are what a switch and a wakeup touch.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct TaskState {
+    /// Address of the `task_struct`: the task's identity for the kernel, unique
+    /// among living tasks. 0: the slot is free, or the task is dead.
+    pub task: u64,
+    /// The task's serial: its identity for us, never used again.
+    pub serial: u32,
+    /// Number of the stretch that is open or comes next.
+    pub seq: u32,
+    /// When it left the CPU; 0 while it runs.
+    pub out_ns: u64,
+    /// Last wakeup since it was last switched in; 0 if none.
+    pub wake_ns: u64,
+    /// First syscall argument at the last switch-out that blocked.
+    pub arg0: u64,
+    /// Second syscall argument, low half.
+    pub arg1: u32,
+    /// Syscall at the last switch-out that blocked.
+    pub syscall: i16,
+    /// CPU that it left.
+    pub cpu_out: u16,
+    /// See [`why`].
+    pub why: u8,
+    /// See [`flag`].
+    pub flags: u8,
+    /// Always 0.
+    pub zero: u16,
+    /// Stretches so far that were blocks.
+    pub blocks: u32,
+    /// `sched_switch` events with this task as the one that leaves. A `u64`
+    /// because it is compared with the kernel's.
+    pub switches: u64,
+
+    /// Time blocked in finished stretches, ns.
+    pub blocked_ns: u64,
+    /// Time runnable in finished stretches, ns.
+    pub runnable_ns: u64,
+    /// Time stopped in finished stretches, ns.
+    pub stopped_ns: u64,
+    /// When it was last switched in.
+    pub in_ns: u64,
+    /// Stretch records that found no room.
+    pub lost: u32,
+    /// Serial of its process's first task.
+    pub process: u32,
+    /// Serial of the task that created it.
+    pub parent: u32,
+    /// Tid.
+    pub tid: u32,
+    /// Tgid.
+    pub tgid: u32,
+    /// Tgid of its parent process when it was created.
+    pub ppid: u32,
+    /// Flags of `clone`.
+    pub clone_flags: u64,
+
+    /// When it was created.
+    pub born_ns: u64,
+    /// When it was switched out for the last time; 0 while it lives.
+    pub end_ns: u64,
+    /// At its end: the kernel's own count of its switches (`nvcsw + nivcsw`).
+    pub kernel_switches: u64,
+    /// At its end: the kernel's own count of its CPU time, ns.
+    pub kernel_cpu_ns: u64,
+    /// Its name, as of its end or of when it was read.
+    pub comm: [u8; COMM_LEN],
+    /// At its end: exit code as `wait` returns it.
+    pub exit_code: u32,
+    /// Always 0.
+    pub zero3: [u32; 3],
+}
+
+/// The end of a task: its last switch. Sent once a task.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct End {
+    /// [`kind::END`].
+    pub kind: u8,
+    /// Always 0.
+    pub zero: [u8; 7],
+    /// The state, complete.
+    pub state: TaskState,
+}
+
+/// What a task did with one syscall of the select/poll family.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct PollCounters {
+    /// Calls that returned (a call that the kernel restarts has not returned).
+    pub calls: u64,
+    /// Of these, calls that found something ready and never blocked.
+    pub ready_at_once: u64,
+    /// Of these, calls that blocked at least once.
+    pub blocked: u64,
+    /// Of these, calls that returned 0: nothing became ready in time.
+    pub timed_out: u64,
+    /// Of these, calls that returned 0 and never blocked (a timeout of 0).
+    pub empty_at_once: u64,
+    /// Of these, calls that failed.
+    pub failed: u64,
+    /// Largest number of fds waited for; 0 when none was seen.
+    pub max_fds: u32,
+    /// Calls whose number of fds could not be read.
+    pub unknown_fds: u32,
+}
+
+/// The select/poll family's counters of a task, and the call that is under way.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct PollState {
+    /// Position of the call under way plus 1, see [`crate::layout::poll`]; 0: none.
+    pub pending: u32,
+    /// The task's [`TaskState::blocks`] when the call began.
+    pub blocks: u32,
+    /// Counters by syscall.
+    pub counters: [PollCounters; POLL_KINDS],
+}
+
+/// A task's use of the select/poll family, sent once, before its [`End`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Polls {
+    /// [`kind::POLLS`].
+    pub kind: u8,
+    /// Always 0.
+    pub zero: [u8; 3],
+    /// The task.
+    pub serial: u32,
+    /// The counters.
+    pub polls: PollState,
+}
+
+/// What a CPU counts for itself. On a cache line of its own.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct CpuStats {
+    /// Stretch records sent.
+    pub stretches: u64,
+    /// Stretch records that found the ring full.
+    pub lost_ring_full: u64,
+    /// Stretch records on a CPU that has no ring (brought online later).
+    pub lost_no_ring: u64,
+    /// Other records that found no room: births, execs and untracked tasks.
+    pub lost_other: u64,
+    /// Tasks of the workload that found no room in the task table.
+    pub untracked_table_full: u64,
+    /// Tasks that died with no room for their last record, left in the task table.
+    pub unreported: u64,
+    /// Always 0.
+    pub zero: [u64; 2],
+}
+
+/// Counters and settings shared by all programs. One element.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Control {
+    /// Children of the task with this tid, in the pid namespace below, are roots
+    /// of the workload; 0: none.
+    pub launcher: u64,
+    /// Device of that pid namespace, as the kernel encodes it.
+    pub namespace_device: u64,
+    /// Inode of that pid namespace.
+    pub namespace_inode: u64,
+    /// Last serial given.
+    pub serial: u64,
+    /// Slots of the task table that were ever used (a little more when it is full).
+    pub slots: u64,
+    /// Tasks of the workload that live and are followed.
+    pub live: u64,
+    /// Tasks of the workload that live and are not followed.
+    pub live_untracked: u64,
+    /// Always 0.
+    pub zero: u64,
+}
+
+const _: () = {
+    assert!(size_of::<Stretch>() == 56, "with its ring header a stretch fills a cache line");
+    assert!(size_of::<Totals>() == 40);
+    assert!(size_of::<TaskState>() == 192 && align_of::<TaskState>() == 8);
+    assert!(core::mem::offset_of!(TaskState, switches) == 56);
+    assert!(size_of::<CpuStats>() == 64);
+    assert!(size_of::<Control>() == 64);
+};

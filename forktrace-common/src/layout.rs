@@ -1,0 +1,87 @@
+//! Where things are in the running kernel's structures.
+//!
+//! Rust's eBPF target emits no CO-RE relocations, so user space reads the
+//! offsets from the kernel's BTF and sets [`Layout`] as a read-only global
+//! before the programs are loaded. The verifier treats a read-only global as a
+//! constant: loads at these offsets cost what fixed offsets cost, and a branch
+//! on a flag that is 0 is pruned.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::limits::POLL_KINDS;
+
+/// Offsets in bytes, syscall numbers, and what exists on this kernel and
+/// architecture. Filled in by user space, constant for the programs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Layout {
+    /// `task_struct.pid`: the tid.
+    pub task_pid: u32,
+    /// `task_struct.tgid`.
+    pub task_tgid: u32,
+    /// `task_struct.comm`.
+    pub task_comm: u32,
+    /// `task_struct.__state`.
+    pub task_state: u32,
+    /// `task_struct.flags` (`PF_*`).
+    pub task_flags: u32,
+    /// `task_struct.jobctl`.
+    pub task_jobctl: u32,
+    /// `task_struct.nvcsw`: voluntary switches.
+    pub task_nvcsw: u32,
+    /// `task_struct.nivcsw`: involuntary switches.
+    pub task_nivcsw: u32,
+    /// `task_struct.se.sum_exec_runtime`: CPU time in ns.
+    pub task_cpu_time: u32,
+    /// `task_struct.real_parent`.
+    pub task_real_parent: u32,
+    /// `task_struct.exit_code`.
+    pub task_exit_code: u32,
+    /// `task_struct.thread_info.status` on x86, where bit 1 (`TS_COMPAT`) marks
+    /// a 32-bit syscall; see [`Layout::has_compat_status`].
+    pub task_compat_status: u32,
+    /// 1 when `task_compat_status` exists.
+    pub has_compat_status: u32,
+    /// `pt_regs` field that holds the syscall number (`orig_ax`, `syscallno`).
+    pub regs_syscall: u32,
+    /// `pt_regs` fields that hold the syscall's first four arguments.
+    pub regs_args: [u32; 4],
+    /// Numbers of select, pselect6, poll, ppoll, epoll_wait, epoll_pwait and
+    /// epoll_pwait2 in this order; -1 where the architecture has none.
+    pub poll_syscalls: [i32; POLL_KINDS],
+    /// Number of `restart_syscall`.
+    pub restart_syscall: i32,
+    /// A ring's reader is woken once in this many records, less one: a power of
+    /// two less one, used as a mask.
+    pub wake_mask: u32,
+    /// Slots in the task table.
+    pub max_tasks: u32,
+}
+
+/// Positions in [`Layout::poll_syscalls`] and of the poll counters.
+pub mod poll {
+    /// `select`.
+    pub const SELECT: usize = 0;
+    /// `pselect6`.
+    pub const PSELECT6: usize = 1;
+    /// `poll`.
+    pub const POLL: usize = 2;
+    /// `ppoll`.
+    pub const PPOLL: usize = 3;
+    /// `epoll_wait`.
+    pub const EPOLL_WAIT: usize = 4;
+    /// `epoll_pwait`.
+    pub const EPOLL_PWAIT: usize = 5;
+    /// `epoll_pwait2`.
+    pub const EPOLL_PWAIT2: usize = 6;
+    /// Names in the order of the positions.
+    pub const NAMES: [&str; super::POLL_KINDS] = [
+        "select",
+        "pselect6",
+        "poll",
+        "ppoll",
+        "epoll_wait",
+        "epoll_pwait",
+        "epoll_pwait2",
+    ];
+}

@@ -1,0 +1,282 @@
+//! The only reader of kernel structures.
+//!
+//! Pointers come from tracepoint arguments and from helpers, so the verifier
+//! knows their types and checks each load against the kernel's BTF; a load
+//! through a stale pointer reads 0 instead of faulting. That, and that
+//! [`LAYOUT`] is constant, is what makes these functions safe to call with any
+//! pointer that the verifier accepts.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs,
+};
+use forktrace_common::{layout::Layout, limits::COMM_LEN};
+
+/// Set by user space before the programs are loaded.
+#[unsafe(no_mangle)]
+pub(crate) static LAYOUT: Layout = Layout {
+    task_pid: 0,
+    task_tgid: 0,
+    task_comm: 0,
+    task_state: 0,
+    task_flags: 0,
+    task_jobctl: 0,
+    task_nvcsw: 0,
+    task_nivcsw: 0,
+    task_cpu_time: 0,
+    task_real_parent: 0,
+    task_exit_code: 0,
+    task_compat_status: 0,
+    has_compat_status: 0,
+    regs_syscall: 0,
+    regs_args: [0; 4],
+    poll_syscalls: [0; 7],
+    restart_syscall: 0,
+    wake_mask: 0,
+    max_tasks: 0,
+};
+
+/// Reads a field of [`LAYOUT`]. Volatile, so that the compiler does not fold the
+/// zeros that stand there when it compiles.
+#[inline(always)]
+pub(crate) fn constant<T: Copy>(field: *const T) -> T {
+    // SAFETY: called by `layout!` only, with a field of a static that nobody writes.
+    unsafe { field.read_volatile() }
+}
+
+/// The value of a field of [`LAYOUT`].
+macro_rules! layout {
+    ($($field:tt)+) => {
+        $crate::kernel::constant(&raw const $crate::kernel::LAYOUT.$($field)+)
+    };
+}
+pub(crate) use layout;
+
+/// A `task_struct` of the kernel.
+#[derive(Clone, Copy)]
+pub struct Task(*const u8);
+
+// Sleeping states and flags, from include/linux/sched.h; the same since 6.1 and
+// part of what `ps` and tracepoints show.
+const TASK_INTERRUPTIBLE: u64 = 0x1;
+const TASK_UNINTERRUPTIBLE: u64 = 0x2;
+const TASK_STOPPED: u64 = 0x4;
+const TASK_TRACED: u64 = 0x8;
+const TASK_DEAD: u64 = 0x80;
+const TASK_WAKEKILL: u64 = 0x100;
+const TASK_NOLOAD: u64 = 0x400;
+const TASK_FROZEN: u64 = 0x8000;
+const PF_POSTCOREDUMP: u32 = 0x8;
+const PF_IO_WORKER: u32 = 0x10;
+const PF_USER_WORKER: u32 = 0x4000;
+const PF_KTHREAD: u32 = 0x0020_0000;
+/// include/linux/sched/jobctl.h: the cgroup v2 freezer has this task.
+const JOBCTL_TRAP_FREEZE: u64 = 1 << 23;
+/// arch/x86/include/asm/thread_info.h: the task is in a 32-bit syscall.
+const TS_COMPAT: u32 = 0x2;
+
+/// Did the task die in this switch? `prev_state` is the tracepoint's.
+#[inline(always)]
+pub fn is_dead(prev_state: u64) -> bool {
+    prev_state & TASK_DEAD != 0
+}
+
+impl Task {
+    /// The task that a tracepoint names.
+    #[inline(always)]
+    pub fn from_arg(task: *const u8) -> Self {
+        Self(task)
+    }
+
+    /// The task that runs on this CPU now.
+    #[inline(always)]
+    pub fn current() -> Self {
+        // SAFETY: a helper without arguments.
+        Self(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
+    }
+
+    /// Its address: its identity while it lives.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    fn read<T: Copy>(self, offset: u32) -> T {
+        // SAFETY: see the module's text.
+        unsafe { *self.0.add(offset as usize).cast::<T>() }
+    }
+
+    /// Its tid.
+    #[inline(always)]
+    pub fn tid(self) -> u32 {
+        self.read(layout!(task_pid))
+    }
+
+    /// Its tgid.
+    #[inline(always)]
+    pub fn tgid(self) -> u32 {
+        self.read(layout!(task_tgid))
+    }
+
+    /// Tgid of its parent process.
+    #[inline(always)]
+    pub fn ppid(self) -> u32 {
+        Self(self.read(layout!(task_real_parent))).tgid()
+    }
+
+    /// The kernel's count of its context switches.
+    #[inline(always)]
+    pub fn switches(self) -> u64 {
+        let voluntary: u64 = self.read(layout!(task_nvcsw));
+        let involuntary: u64 = self.read(layout!(task_nivcsw));
+        voluntary + involuntary
+    }
+
+    /// The kernel's count of its CPU time, ns.
+    #[inline(always)]
+    pub fn cpu_time(self) -> u64 {
+        self.read(layout!(task_cpu_time))
+    }
+
+    /// Its exit code, as `wait` returns it.
+    #[inline(always)]
+    pub fn exit_code(self) -> u32 {
+        self.read(layout!(task_exit_code))
+    }
+
+    /// Does it never run in user mode?
+    #[inline(always)]
+    pub fn is_kernel_worker(self) -> bool {
+        let flags: u32 = self.read(layout!(task_flags));
+        flags & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER) != 0
+    }
+
+    /// Its name.
+    #[inline(always)]
+    pub fn comm(self) -> [u8; COMM_LEN] {
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_kernel(self.0.add(layout!(task_comm) as usize).cast()) }
+            .unwrap_or_default()
+    }
+
+    /// Why it leaves the CPU ([`forktrace_common::event::why`]).
+    ///
+    /// `prev_state` is the tracepoint's. It lies in four cases:
+    /// - a preempted task can carry a sleeping state, so `preempt` decides first;
+    /// - before 6.12 a task that found a signal pending is shown with the state
+    ///   that it gave up, so `__state` is read again: it is 0 then, and can't be
+    ///   0 otherwise, since a waker needs the run queue's lock that we hold;
+    /// - a task frozen by a v2 cgroup shows as asleep: `jobctl` tells;
+    /// - siblings of a core dump show as idle: `PF_POSTCOREDUMP` tells.
+    #[inline(always)]
+    pub fn why(self, preempt: bool, prev_state: u64) -> u8 {
+        use forktrace_common::event::why;
+        if preempt || prev_state == 0 {
+            return why::PREEMPTED;
+        }
+        if self.read::<u32>(layout!(task_state)) == 0 {
+            return why::PREEMPTED;
+        }
+        if prev_state & TASK_INTERRUPTIBLE != 0 {
+            let jobctl: u64 = self.read(layout!(task_jobctl));
+            if jobctl & JOBCTL_TRAP_FREEZE != 0 {
+                return why::FROZEN;
+            }
+            return why::INTERRUPTIBLE;
+        }
+        if prev_state & TASK_STOPPED != 0 {
+            return why::STOPPED;
+        }
+        if prev_state & TASK_TRACED != 0 {
+            return why::TRACED;
+        }
+        if prev_state & TASK_FROZEN != 0 {
+            return why::FROZEN;
+        }
+        if prev_state & TASK_UNINTERRUPTIBLE != 0 && prev_state & TASK_WAKEKILL != 0 {
+            return why::KILLABLE;
+        }
+        if prev_state & TASK_NOLOAD != 0 {
+            let flags: u32 = self.read(layout!(task_flags));
+            if flags & PF_POSTCOREDUMP != 0 {
+                return why::CORE_DUMP;
+            }
+        }
+        why::UNINTERRUPTIBLE
+    }
+
+    /// Is it in a syscall of a 32-bit program?
+    #[inline(always)]
+    pub fn is_compat(self) -> bool {
+        if layout!(has_compat_status) == 0 {
+            return false;
+        }
+        let status: u32 = self.read(layout!(task_compat_status));
+        status & TS_COMPAT != 0
+    }
+
+    /// Its registers as of its entry into the kernel.
+    #[inline(always)]
+    pub fn regs(self) -> Regs {
+        // SAFETY: the helper takes a task and returns a pointer that the
+        // verifier knows as `struct pt_regs *`.
+        Regs(unsafe { bpf_task_pt_regs(self.0.cast_mut().cast()) } as *const u8)
+    }
+}
+
+/// A `pt_regs` of the kernel.
+#[derive(Clone, Copy)]
+pub struct Regs(*const u8);
+
+impl Regs {
+    /// The registers that a program gets as an argument.
+    #[inline(always)]
+    pub fn from_arg(regs: *const u8) -> Self {
+        Self(regs)
+    }
+
+    /// The syscall's number; -1 outside a syscall.
+    #[inline(always)]
+    pub fn syscall(self) -> i32 {
+        // SAFETY: see the module's text. The low half is at the same place
+        // where the field is 64 bits wide (x86): both are little-endian.
+        unsafe { *self.0.add(layout!(regs_syscall) as usize).cast() }
+    }
+
+    /// The first argument of the syscall.
+    #[inline(always)]
+    pub fn arg0(self) -> u64 {
+        self.arg(layout!(regs_args[0]))
+    }
+
+    /// The second argument of the syscall.
+    #[inline(always)]
+    pub fn arg1(self) -> u64 {
+        self.arg(layout!(regs_args[1]))
+    }
+
+    /// The third argument of the syscall.
+    #[inline(always)]
+    pub fn arg2(self) -> u64 {
+        self.arg(layout!(regs_args[2]))
+    }
+
+    /// The fourth argument of the syscall.
+    #[inline(always)]
+    pub fn arg3(self) -> u64 {
+        self.arg(layout!(regs_args[3]))
+    }
+
+    #[inline(always)]
+    fn arg(self, offset: u32) -> u64 {
+        // SAFETY: see the module's text.
+        unsafe { *self.0.add(offset as usize).cast() }
+    }
+}
+
+/// The clock of all records: `CLOCK_MONOTONIC`, ns.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_ns() }
+}

@@ -1,0 +1,31 @@
+//! The eBPF programs of forktrace.
+//!
+//! `probes` has one file for each group of kernel events. They find the state of
+//! a task with `filter`, read the kernel's structures through `kernel` only, and
+//! send records with `emit`.
+//!
+//! These programs run on every context switch and every wakeup of the machine.
+//! A task that is not traced must leave them after one table look-up.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod emit;
+mod filter;
+mod kernel;
+mod maps;
+mod probes;
+
+/// The helpers that we call need no GPL licence except `bpf_probe_read_*`, and
+/// tracing programs are refused without one.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    // SAFETY: the compiler proves that no panic is reachable: the verifier
+    // would refuse the endless loop.
+    loop {}
+}

@@ -1,0 +1,48 @@
+//! The maps. User space sets the sizes marked "set at load".
+
+use aya_ebpf::{
+    btf_maps::{Array, ArrayOfMaps, HashMap, RingBuf, Stack},
+    macros::btf_map,
+};
+use forktrace_common::{
+    event::{Control, CpuStats, PollState, TaskState},
+    limits::{MAX_CPUS, MAX_TID, TIDS_PER_ELEMENT},
+};
+
+/// Tid → slot in [`TASKS`]: 0 for a task that is not traced. A hint: see `filter`.
+/// 16 MB, for all tids that a kernel can ever give.
+#[btf_map]
+pub static TIDS: Array<
+    [u32; TIDS_PER_ELEMENT as usize],
+    { (MAX_TID / TIDS_PER_ELEMENT) as usize },
+> = Array::new();
+
+/// The tasks, by slot. Size set at load.
+#[btf_map]
+pub static TASKS: Array<TaskState, 2> = Array::new();
+
+/// The select/poll counters, by slot. Size set at load.
+#[btf_map]
+pub static POLLS: Array<PollState, 2> = Array::new();
+
+/// Address of the `task_struct` → slot: decides when the hint is wrong. Size set at load.
+#[btf_map]
+pub static BY_TASK: HashMap<u64, u32, 2> = HashMap::new();
+
+/// Slots of dead tasks, to be used again. Size set at load.
+#[btf_map]
+pub static FREE_SLOTS: Stack<u32, 2> = Stack::new();
+
+/// Shared counters and settings.
+#[btf_map]
+pub static CONTROL: Array<Control, 1> = Array::new();
+
+/// Counters of each CPU. An array by CPU number, because the JIT inlines its
+/// look-up on every kernel, unlike a per-CPU array's.
+#[btf_map]
+pub static CPUS: Array<CpuStats, MAX_CPUS> = Array::new();
+
+/// A ring for each CPU: one shared ring collapses when many CPUs write to it.
+/// User space makes the rings.
+#[btf_map]
+pub static RINGS: ArrayOfMaps<RingBuf<u64, 4096>, MAX_CPUS> = ArrayOfMaps::new();

@@ -1,0 +1,5 @@
+//! The programs, by the kernel events that they are attached to.
+
+mod lifecycle;
+mod poll;
+mod sched;

@@ -1,0 +1,287 @@
+//! The select/poll family: how often each was called, and what came of it.
+//!
+//! Switches tell how long a call blocked, but not of calls that found something
+//! ready at once. So entry and return are counted, in the kernel, a task at a
+//! time; there is no record for each call. Three ways lead here, of which user
+//! space attaches the cheapest that the kernel allows: fentry/fexit on each
+//! syscall's function, the syscalls' own tracepoints, or the raw tracepoints of
+//! all syscalls.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::bpf_probe_read_user,
+    macros::{btf_tracepoint, fentry, fexit, tracepoint},
+    programs::{BtfTracePointContext, FEntryContext, FExitContext, TracePointContext},
+};
+use forktrace_common::{
+    event::{PollState, TaskState, flag},
+    layout::poll::{POLL, PPOLL, PSELECT6, SELECT},
+};
+
+use crate::{
+    filter,
+    kernel::{Regs, Task, layout},
+    maps::POLLS,
+};
+
+/// Words of an fd set that are read: 1024 fds, which is all that glibc allows.
+const SET_WORDS: u64 = 16;
+
+/// Where the arguments of a call are.
+trait Args {
+    fn get(&self, n: usize) -> u64;
+}
+
+/// In registers.
+impl Args for Regs {
+    #[inline(always)]
+    fn get(&self, n: usize) -> u64 {
+        match n {
+            0 => self.arg0(),
+            1 => self.arg1(),
+            2 => self.arg2(),
+            _ => self.arg3(),
+        }
+    }
+}
+
+/// In the record of a syscall tracepoint: 8 bytes common to all tracepoints, the
+/// number in 8 bytes, the arguments. The layout is ABI.
+struct Record(*const u64);
+
+impl Record {
+    #[inline(always)]
+    fn of(ctx: &TracePointContext) -> Self {
+        Self(ctx.as_ptr().cast::<u64>().cast_const())
+    }
+
+    /// Which call of the family this is.
+    #[inline(always)]
+    fn position(&self) -> Option<usize> {
+        // SAFETY: the context of a syscall's entry holds its number here.
+        position(unsafe { *self.0.add(1) } as i32)
+    }
+}
+
+impl Args for Record {
+    #[inline(always)]
+    fn get(&self, n: usize) -> u64 {
+        // SAFETY: the context of a syscall's entry holds six arguments.
+        unsafe { *self.0.add(2 + n) }
+    }
+}
+
+/// The current task's state and poll state, if it is traced.
+#[inline(always)]
+fn current() -> Option<(&'static mut TaskState, &'static mut PollState)> {
+    let traced = filter::current()?;
+    let polls = POLLS.get_ptr_mut(traced.slot)?;
+    // SAFETY: the pointers are into the maps; the task is running, so no switch
+    // of it writes there.
+    unsafe { Some((&mut *traced.state, &mut *polls)) }
+}
+
+/// A call begins. `position` is that of [`forktrace_common::layout::poll`].
+#[inline(always)]
+fn enter(position: usize, args: &impl Args) {
+    let Some((state, polls)) = current() else {
+        return;
+    };
+    let pending = position as u32 + 1;
+    if polls.pending == pending {
+        // The kernel restarts the call after a stop: it is the same call.
+        return;
+    }
+    if polls.pending != 0 {
+        // A signal handler ended the call before: it returned EINTR, which its
+        // exit event does not tell from a restart.
+        finish(state, polls, -1);
+    }
+    state.flags |= flag::POLLED;
+    polls.pending = pending;
+    polls.blocks = state.blocks;
+
+    let fds = match position {
+        POLL | PPOLL => Some(args.get(1) as u32),
+        SELECT | PSELECT6 => set_size(args),
+        // The interest list is not among the arguments.
+        _ => return,
+    };
+    let Some(counters) = polls.counters.get_mut(position) else {
+        return;
+    };
+    match fds {
+        Some(fds) => counters.max_fds = counters.max_fds.max(fds),
+        None => counters.unknown_fds += 1,
+    }
+}
+
+/// The number of fds in the three sets of a select: bits below `n` that are set
+/// in any of them.
+#[inline(always)]
+fn set_size(args: &impl Args) -> Option<u32> {
+    let n = args.get(0) as u32 as u64;
+    if n > SET_WORDS * 64 {
+        return None;
+    }
+    let sets = [args.get(1), args.get(2), args.get(3)];
+    let mut count = 0;
+    for word in 0..SET_WORDS {
+        let first = word * 64;
+        if first >= n {
+            break;
+        }
+        let mut bits = 0;
+        for set in sets {
+            if set != 0 {
+                // SAFETY: the helper checks the address.
+                bits |= unsafe { bpf_probe_read_user((set + word * 8) as *const u64) }.ok()?;
+            }
+        }
+        if n - first < 64 {
+            bits &= (1 << (n - first)) - 1;
+        }
+        count += bits.count_ones();
+    }
+    Some(count)
+}
+
+/// A call of the family, or a restart of one, returns.
+#[inline(always)]
+fn exit(returned: i64) {
+    let Some((state, polls)) = current() else {
+        return;
+    };
+    // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK: the
+    // kernel will enter the call again.
+    if polls.pending == 0 || matches!(returned, -512 | -513 | -514 | -516) {
+        return;
+    }
+    finish(state, polls, returned);
+}
+
+#[inline(always)]
+fn finish(state: &TaskState, polls: &mut PollState, returned: i64) {
+    let Some(counters) = polls.counters.get_mut((polls.pending - 1) as usize) else {
+        return;
+    };
+    polls.pending = 0;
+    let blocked = state.blocks != polls.blocks;
+    counters.calls += 1;
+    if blocked {
+        counters.blocked += 1;
+    }
+    if returned < 0 {
+        counters.failed += 1;
+    } else if returned == 0 {
+        counters.timed_out += 1;
+        if !blocked {
+            counters.empty_at_once += 1;
+        }
+    } else if !blocked {
+        counters.ready_at_once += 1;
+    }
+}
+
+/// The position of a syscall in the family.
+#[inline(always)]
+fn position(syscall: i32) -> Option<usize> {
+    macro_rules! find {
+        ($($i:literal)*) => {
+            $(if syscall == layout!(poll_syscalls[$i]) {
+                return Some($i);
+            })*
+        };
+    }
+    find!(0 1 2 3 4 5 6);
+    None
+}
+
+/// Attached to `syscalls/sys_enter_*` of poll and epoll. Not for select: the
+/// kernel refuses to attach a program that reads more arguments than the
+/// syscall has, and poll has three.
+#[tracepoint]
+pub fn poll_enter(ctx: TracePointContext) -> u32 {
+    let record = Record::of(&ctx);
+    match record.position() {
+        Some(SELECT | PSELECT6) | None => {}
+        Some(position) => enter(position, &record),
+    }
+    0
+}
+
+/// Attached to `syscalls/sys_enter_*` of select.
+#[tracepoint]
+pub fn select_enter(ctx: TracePointContext) -> u32 {
+    let record = Record::of(&ctx);
+    match record.position() {
+        Some(SELECT) => enter(SELECT, &record),
+        Some(PSELECT6) => enter(PSELECT6, &record),
+        _ => {}
+    }
+    0
+}
+
+/// Attached to `syscalls/sys_exit_*` of the family and of `restart_syscall`.
+#[tracepoint]
+pub fn poll_exit(ctx: TracePointContext) -> u32 {
+    // SAFETY: the context of a syscall's return holds its result here.
+    exit(unsafe { *ctx.as_ptr().cast::<i64>().add(2) });
+    0
+}
+
+/// Every syscall of the machine: the number decides.
+#[btf_tracepoint(function = "sys_enter")]
+pub fn poll_sys_enter(ctx: BtfTracePointContext) -> i32 {
+    let syscall: i64 = ctx.arg(1);
+    if let Some(position) = position(syscall as i32) {
+        if !Task::current().is_compat() {
+            enter(position, &Regs::from_arg(ctx.arg(0)));
+        }
+    }
+    0
+}
+
+/// Every syscall of the machine: only a call that is under way is ended.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn poll_sys_exit(ctx: BtfTracePointContext) -> i32 {
+    exit(ctx.arg(1));
+    0
+}
+
+macro_rules! functions {
+    ($($enter:ident $exit:ident $position:literal;)*) => {
+        $(
+            /// At the syscall's function.
+            #[fentry]
+            pub fn $enter(ctx: FEntryContext) -> i32 {
+                enter($position, &Regs::from_arg(ctx.arg(0)));
+                0
+            }
+
+            /// At the return of the syscall's function.
+            #[fexit]
+            pub fn $exit(ctx: FExitContext) -> i32 {
+                exit(ctx.arg(1));
+                0
+            }
+        )*
+    };
+}
+
+functions! {
+    fentry_select fexit_select 0;
+    fentry_pselect6 fexit_pselect6 1;
+    fentry_poll fexit_poll 2;
+    fentry_ppoll fexit_ppoll 3;
+    fentry_epoll_wait fexit_epoll_wait 4;
+    fentry_epoll_pwait fexit_epoll_pwait 5;
+    fentry_epoll_pwait2 fexit_epoll_pwait2 6;
+}
+
+/// At the return of `restart_syscall`, which ends a poll that was stopped.
+#[fexit]
+pub fn fexit_restart_syscall(ctx: FExitContext) -> i32 {
+    exit(ctx.arg(1));
+    0
+}

@@ -1,0 +1,177 @@
+//! Switches and wakeups: the time line of each task.
+//!
+//! A wakeup can be announced *before* its task has left the CPU: the task had
+//! set its state and was on its way out. So a switch-out keeps the wakeup that
+//! is there, a wakeup during the sleep replaces it, and only a switch-in clears
+//! it. A block that finds just an early wakeup has length 0.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use forktrace_common::{
+    event::{Stretch, TaskState, flag, kind, why},
+    limits::{NO_SLOT, UNTRACKED},
+};
+
+use super::lifecycle;
+use crate::{
+    emit,
+    filter::{self, cpu},
+    kernel::{self, Task},
+};
+
+/// A CPU goes from one task to another. Runs with interrupts off and the run
+/// queue locked, so it never meets itself on the same CPU.
+#[btf_tracepoint(function = "sched_switch")]
+pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+    let prev = Task::from_arg(ctx.arg(1));
+    let next = Task::from_arg(ctx.arg(2));
+    let prev_tid = prev.tid();
+    let next_tid = next.tid();
+    let prev_hint = filter::hint(prev_tid);
+    let next_hint = filter::hint(next_tid);
+    if prev_hint | next_hint == NO_SLOT {
+        return 0;
+    }
+    let now = kernel::now();
+
+    if prev_hint != NO_SLOT {
+        let prev_state: u64 = ctx.arg(3);
+        // Only the low half is the state: the tracepoint's argument is 32 bits wide.
+        let prev_state = prev_state & 0xffff_ffff;
+        match filter::resolve(prev, prev_tid, prev_hint) {
+            Some(traced) => {
+                // SAFETY: the pointer is into the map, and a task is switched
+                // by one CPU at a time.
+                let state = unsafe { &mut *traced.state };
+                state.switches += 1;
+                if kernel::is_dead(prev_state) {
+                    lifecycle::end(prev, traced, now);
+                } else {
+                    switch_out(prev, state, ctx.arg::<u64>(0) & 0xff != 0, prev_state, now);
+                }
+            }
+            None if prev_hint == UNTRACKED && kernel::is_dead(prev_state) => {
+                lifecycle::end_untracked(prev, prev_tid, now);
+            }
+            None => {}
+        }
+    }
+    if next_hint != NO_SLOT {
+        if let Some(traced) = filter::resolve(next, next_tid, next_hint) {
+            // SAFETY: as above.
+            switch_in(unsafe { &mut *traced.state }, now);
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn switch_out(task: Task, state: &mut TaskState, preempt: bool, prev_state: u64, now: u64) {
+    // The fast clock may step back by a little when time is adjusted.
+    state.out_ns = now.max(state.in_ns);
+    state.cpu_out = cpu() as u16;
+    state.why = task.why(preempt, prev_state);
+    if state.why == why::PREEMPTED {
+        return;
+    }
+    state.blocks += 1;
+    if state.flags & flag::KERNEL_WORKER != 0 {
+        return;
+    }
+    let regs = task.regs();
+    state.syscall = regs.syscall() as i16;
+    state.arg0 = regs.arg0();
+    state.arg1 = regs.arg1() as u32;
+    if task.is_compat() {
+        state.flags |= flag::COMPAT;
+    } else {
+        state.flags &= !flag::COMPAT;
+    }
+}
+
+#[inline(always)]
+fn switch_in(state: &mut TaskState, now: u64) {
+    let out_ns = state.out_ns;
+    if out_ns == 0 {
+        // It was never seen to leave.
+        return;
+    }
+    let in_ns = now.max(out_ns);
+    let sums_before = emit::totals(state);
+    let mut flags = state.flags & flag::COMPAT;
+    let mut wake_ns = state.wake_ns.min(in_ns);
+    let reason = state.why;
+    if reason == why::NEW || reason == why::PREEMPTED {
+        if wake_ns < out_ns || reason == why::PREEMPTED {
+            wake_ns = out_ns;
+        }
+        state.runnable_ns += in_ns - out_ns;
+    } else {
+        if wake_ns == 0 {
+            flags |= flag::NO_WAKE;
+            wake_ns = in_ns;
+        } else if wake_ns < out_ns {
+            flags |= flag::EARLY_WAKE;
+            wake_ns = out_ns;
+        }
+        state.runnable_ns += in_ns - wake_ns;
+        if reason >= why::STOPPED {
+            state.stopped_ns += wake_ns - out_ns;
+        } else {
+            state.blocked_ns += wake_ns - out_ns;
+        }
+    }
+    let (serial, seq, arg0, arg1) = (state.serial, state.seq, state.arg0, state.arg1);
+    let (cpu_out, syscall) = (state.cpu_out, state.syscall);
+    emit::stretch(state, sums_before, |record: *mut Stretch| {
+        let stretch = Stretch {
+            kind: kind::STRETCH,
+            why: reason,
+            flags,
+            zero: 0,
+            serial,
+            seq,
+            arg1,
+            out_ns,
+            wake_ns,
+            in_ns,
+            arg0,
+            cpu_out,
+            syscall,
+            zero2: 0,
+        };
+        // SAFETY: the record is in the ring, reserved for us.
+        unsafe { *record = stretch };
+    });
+    state.seq += 1;
+    state.out_ns = 0;
+    state.wake_ns = 0;
+    state.in_ns = in_ns;
+}
+
+/// A sleeping task is about to be woken. Runs with the task's `pi_lock` held.
+#[btf_tracepoint(function = "sched_waking")]
+pub fn sched_waking(ctx: BtfTracePointContext) -> i32 {
+    woken(Task::from_arg(ctx.arg(0)))
+}
+
+/// A new task is woken for the first time.
+#[btf_tracepoint(function = "sched_wakeup_new")]
+pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
+    woken(Task::from_arg(ctx.arg(0)))
+}
+
+#[inline(always)]
+fn woken(task: Task) -> i32 {
+    let tid = task.tid();
+    let hint = filter::hint(tid);
+    if hint == NO_SLOT {
+        return 0;
+    }
+    if let Some(traced) = filter::resolve(task, tid, hint) {
+        // SAFETY: the pointer is into the map. Waker and switcher write
+        // different fields; the switch-in that clears this one comes after the
+        // wakeup by the kernel's own locks.
+        unsafe { (*traced.state).wake_ns = kernel::now() };
+    }
+    0
+}

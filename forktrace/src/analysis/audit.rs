@@ -1,0 +1,227 @@
+//! Can the report be trusted? The kernel's own counters say.
+
+use crate::{
+    model::{Fate, Model, Off},
+    report::{Audit, Task, Weakness},
+    trace_file::TraceInfo,
+};
+
+pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
+    let checked = || tasks.iter().filter(|task| task.switches.kernel.is_some());
+    let weaknesses = weaknesses(info, model, tasks);
+    Audit {
+        complete: weaknesses.iter().all(|w| w.kind == "cut_short"),
+        lost_records: lost_records(info),
+        tasks_not_followed: tasks.iter().filter(|t| !t.followed).count() as u64,
+        switches_traced: checked().map(|t| t.switches.traced).sum(),
+        switches_kernel: checked().filter_map(|t| t.switches.kernel).sum(),
+        unknown_ns: tasks.iter().map(|t| t.unknown_ns + t.unplaced_ns).sum(),
+        tracer_cpu_ns: info.finish.as_ref().map(|f| f.tracer_cpu_ns),
+        early_wakeups: stretches_with(model, Off::EARLY_WAKE),
+        running_ns: checked().map(|t| t.running_ns).sum(),
+        kernel_cpu_ns: checked().filter_map(|t| t.kernel_cpu_ns).sum(),
+        weaknesses,
+    }
+}
+
+fn stretches_with(model: &Model, flag: u8) -> u64 {
+    let has = |off: &&Off| off.flags & flag != 0;
+    let of = |t: &crate::model::Task| t.stretches.iter().filter(has).count() as u64;
+    model.tasks.iter().map(of).sum()
+}
+
+fn lost_records(info: &TraceInfo) -> u64 {
+    let in_file: u64 = info.damage.iter().filter_map(|d| d.records_lost).sum();
+    info.finish.as_ref().map_or(0, |f| {
+        f.lost_ring_full + f.lost_no_ring + f.lost_other + f.unwritten + f.undecodable
+    }) + in_file
+}
+
+fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> {
+    let mut found = Vec::new();
+    let mut add = |kind: &str, count: u64, range: Option<(u64, u64)>, text: String| {
+        if count > 0 {
+            found.push(Weakness {
+                kind: kind.to_owned(),
+                count,
+                start_ns: range.map(|r| r.0),
+                end_ns: range.map(|r| r.1),
+                text,
+            });
+        }
+    };
+    let start_ns = info.header.start_ns;
+    let since_start = |ns: u64| ns.saturating_sub(start_ns);
+    let gaps = gap_range(model);
+
+    if let Some(f) = &info.finish {
+        add(
+            "ring_full",
+            f.lost_ring_full,
+            gaps,
+            format!(
+                "{} records found no room in a ring of {} KiB; --ring-size {} makes the rings larger",
+                f.lost_ring_full,
+                info.header.ring_bytes >> 10,
+                ring_size_to_try(info.header.ring_bytes),
+            ),
+        );
+        add(
+            "no_ring",
+            f.lost_no_ring,
+            gaps,
+            format!(
+                "{} records came from a CPU that was brought online after the start and has no ring",
+                f.lost_no_ring
+            ),
+        );
+        add(
+            "other_records",
+            f.lost_other,
+            None,
+            format!(
+                "{} records of execs and of tasks that are not followed found no room: names may \
+                 be old and tasks missing; --ring-size makes the rings larger",
+                f.lost_other
+            ),
+        );
+        let first = tasks.iter().find(|t| !t.followed).map(|t| t.start_ns);
+        add(
+            "table_full",
+            f.not_followed,
+            first.map(|first| (first, model.end_ns)),
+            format!(
+                "{} tasks found no room in the table of {} tasks and are not followed; \
+                 --max-tasks makes it larger",
+                f.not_followed, info.header.max_tasks
+            ),
+        );
+        let range = f.unwritten_from_ns.zip(f.unwritten_until_ns);
+        add(
+            "write_failed",
+            f.unwritten,
+            range.map(|(from, until)| (since_start(from), since_start(until))),
+            format!(
+                "{} records could not be written: {}; --save puts the trace on another disk",
+                f.unwritten,
+                f.write_error.as_deref().unwrap_or("for an unknown reason")
+            ),
+        );
+        add(
+            "undecodable",
+            f.undecodable,
+            None,
+            format!(
+                "{} records could not be read: the eBPF programs and forktrace do not fit together",
+                f.undecodable
+            ),
+        );
+        let alive = tasks.iter().filter(|t| t.end_ns == model.end_ns);
+        let alive = alive.filter(|t| t.switches.kernel.is_none()).count() as u64;
+        add(
+            "cut_short",
+            if f.cut_short { alive } else { 0 },
+            None,
+            format!(
+                "{alive} tasks still lived when the recording ended: their last waits are cut off \
+                 and the kernel's count of their switches is not known"
+            ),
+        );
+    } else {
+        let last = since_start(info.last_ns);
+        add(
+            "end_missing",
+            1,
+            Some((last, model.end_ns)),
+            format!(
+                "the trace has no end: forktrace was killed, or the file was cut off; it goes up \
+                 to {:.3} s",
+                last as f64 / 1e9
+            ),
+        );
+    }
+    for damage in &info.damage {
+        add(
+            "file_damaged",
+            damage.records_lost.unwrap_or(1).max(1),
+            Some((
+                since_start(damage.after_ns),
+                damage.before_ns.map_or(model.end_ns, since_start),
+            )),
+            format!("the trace file is damaged: {damage}"),
+        );
+    }
+
+    let differ = |t: &&Task| t.switches.kernel.is_some_and(|k| k != t.switches.traced);
+    let unequal = tasks.iter().filter(differ).count() as u64;
+    add(
+        "switches_differ",
+        unequal,
+        None,
+        format!("the context switches of {unequal} tasks are not those that the kernel counted"),
+    );
+    let unwoken = stretches_with(model, Off::NO_WAKE);
+    add(
+        "wakeup_missing",
+        unwoken,
+        None,
+        format!("{unwoken} blocks ended without a wakeup: they are shown as blocked to the end"),
+    );
+    let unseen = model.tasks.iter().filter(|t| t.followed && t.fate == Fate::Unknown);
+    let unseen = unseen.count() as u64;
+    if info.finish.is_some() {
+        add(
+            "task_end_missing",
+            unseen,
+            None,
+            format!("the end of {unseen} tasks is not in the trace"),
+        );
+    }
+    let wrong = model.tasks.iter().filter(|t| sums_differ(t)).count() as u64;
+    add(
+        "sums_differ",
+        wrong,
+        None,
+        format!("the times of {wrong} tasks are not those that the kernel program added up"),
+    );
+    found
+}
+
+/// Do the stretches of a task add up to what the kernel program says, where no
+/// record of it is missing?
+fn sums_differ(task: &crate::model::Task) -> bool {
+    let Some(record) = &task.record else {
+        return false;
+    };
+    let whole = task.stretches.iter().enumerate().all(|(i, s)| s.seq as usize == i)
+        && task.stretches.len() == record.totals.seq as usize;
+    let blocked: u64 = task
+        .stretches
+        .iter()
+        .filter(|s| s.state() == crate::model::State::Blocked)
+        .map(|s| s.wake_ns - s.out_ns)
+        .sum();
+    whole && blocked != record.totals.blocked_ns
+}
+
+/// From the first gap of any task to the end of the last.
+fn gap_range(model: &Model) -> Option<(u64, u64)> {
+    let mut range: Option<(u64, u64)> = None;
+    for task in model.tasks.iter().filter(|t| t.followed) {
+        for segment in task.segments() {
+            if segment.state == crate::model::State::Unknown {
+                let (start, end) = range.unwrap_or((segment.start_ns, segment.end_ns));
+                range = Some((start.min(segment.start_ns), end.max(segment.end_ns)));
+            }
+        }
+    }
+    range
+}
+
+/// The next larger size worth trying.
+fn ring_size_to_try(bytes: u32) -> String {
+    match bytes.saturating_mul(8) >> 10 {
+        kib if kib >= 1024 => format!("{}M", kib >> 10),
+        kib => format!("{kib}K"),
+    }
+}

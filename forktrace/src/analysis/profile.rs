@@ -1,0 +1,199 @@
+//! How many tasks of a group were in each state at once.
+//!
+//! One sweep over the segments of all tasks, merged by time. Between two
+//! changes the numbers of running, runnable, blocked, stopped and unknown tasks
+//! stand still; the time is added to whatever holds there. All changes of one
+//! instant count together, so an episode is not cut in two by a task that is
+//! woken in the nanosecond in which another blocks.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use crate::{
+    model::{Segment, State},
+    report::{AtOnce, Episodes},
+};
+
+/// The result of a sweep. See [`crate::report::Group`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// Time during which at least one task lived.
+    pub lifetime_ns: u64,
+    /// Most tasks that lived at once.
+    pub most_live: u32,
+    /// Two or more tasks lived and all were blocked.
+    pub all_blocked: Episodes,
+    /// No task ran and at least one wanted to.
+    pub starved: Episodes,
+    /// Time by number of blocked tasks, unknown ones taken as running.
+    pub blocked_at_once: Vec<AtOnce>,
+    /// Time by number of running tasks, unknown ones taken as blocked.
+    pub running_at_once: Vec<AtOnce>,
+    /// Time during which the state of a live task is unknown.
+    pub unknown_ns: u64,
+}
+
+/// Numbers of tasks by state.
+#[derive(Clone, Copy, Default)]
+struct Counts([u32; 5]);
+
+impl Counts {
+    fn slot(&mut self, state: State) -> &mut u32 {
+        &mut self.0[state as usize]
+    }
+
+    fn of(self, state: State) -> u32 {
+        self.0[state as usize]
+    }
+
+    fn live(self) -> u32 {
+        self.0.iter().sum()
+    }
+}
+
+/// Collects maximal intervals of a condition.
+#[derive(Default)]
+struct Collector {
+    total_ns: u64,
+    episodes: u64,
+    longest: (u64, u64),
+    /// Start and end of the episode under way.
+    open: Option<(u64, u64)>,
+}
+
+impl Collector {
+    fn add(&mut self, start_ns: u64, end_ns: u64) {
+        self.total_ns += end_ns - start_ns;
+        match &mut self.open {
+            Some((_, end)) if *end == start_ns => *end = end_ns,
+            _ => {
+                self.close();
+                self.open = Some((start_ns, end_ns));
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some((start, end)) = self.open.take() {
+            self.episodes += 1;
+            if end - start > self.longest.1 {
+                self.longest = (start, end - start);
+            }
+        }
+    }
+
+    fn finish(mut self, upper_ns: u64) -> Episodes {
+        self.close();
+        Episodes {
+            lower_ns: self.total_ns,
+            upper_ns,
+            episodes: self.episodes,
+            longest_ns: self.longest.1,
+            longest_start_ns: (self.episodes > 0).then_some(self.longest.0),
+        }
+    }
+}
+
+/// Time by a number, grown as needed.
+#[derive(Default)]
+struct Histogram(Vec<u64>);
+
+impl Histogram {
+    fn add(&mut self, count: u32, ns: u64) {
+        let count = count as usize;
+        if count >= self.0.len() {
+            self.0.resize(count + 1, 0);
+        }
+        self.0[count] += ns;
+    }
+
+    fn finish(self) -> Vec<AtOnce> {
+        self.0
+            .into_iter()
+            .enumerate()
+            .filter(|(_, ns)| *ns > 0)
+            .map(|(count, ns)| AtOnce {
+                count: count as u32,
+                ns,
+            })
+            .collect()
+    }
+}
+
+/// A change to come: a segment begins, or a task ends.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Change {
+    at_ns: u64,
+    task: usize,
+}
+
+/// Sweeps over tasks, each given by its segments in order, without gaps.
+pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Profile {
+    let mut tasks: Vec<_> = tasks.map(|segments| segments.peekable()).collect();
+    let mut current: Vec<Option<State>> = vec![None; tasks.len()];
+    let mut heap: BinaryHeap<Reverse<Change>> = tasks
+        .iter_mut()
+        .enumerate()
+        .filter_map(|(task, segments)| {
+            let at_ns = segments.peek()?.start_ns;
+            Some(Reverse(Change { at_ns, task }))
+        })
+        .collect();
+
+    let mut profile = Profile::default();
+    let mut counts = Counts::default();
+    let (mut all_blocked, mut starved) = (Collector::default(), Collector::default());
+    let (mut all_blocked_upper, mut starved_upper) = (0, 0);
+    let (mut blocked_at_once, mut running_at_once) = (Histogram::default(), Histogram::default());
+    let mut now_ns = 0;
+
+    while let Some(mut first) = heap.peek_mut() {
+        let Change { at_ns, task } = first.0;
+        if at_ns > now_ns {
+            let live = counts.live();
+            if live > 0 {
+                let ns = at_ns - now_ns;
+                let blocked = counts.of(State::Blocked);
+                let unknown = counts.of(State::Unknown);
+                let running = counts.of(State::Running);
+                profile.lifetime_ns += ns;
+                blocked_at_once.add(blocked, ns);
+                running_at_once.add(running, ns);
+                if unknown > 0 {
+                    profile.unknown_ns += ns;
+                }
+                if live >= 2 && blocked + unknown == live {
+                    all_blocked_upper += ns;
+                    if unknown == 0 {
+                        all_blocked.add(now_ns, at_ns);
+                    }
+                }
+                if running == 0 && counts.of(State::Runnable) > 0 {
+                    starved_upper += ns;
+                    if unknown == 0 {
+                        starved.add(now_ns, at_ns);
+                    }
+                }
+            }
+            now_ns = at_ns;
+        }
+        if let Some(before) = current[task].take() {
+            *counts.slot(before) -= 1;
+        }
+        match tasks[task].next() {
+            Some(segment) => {
+                current[task] = Some(segment.state);
+                *counts.slot(segment.state) += 1;
+                profile.most_live = profile.most_live.max(counts.live());
+                first.0.at_ns = segment.end_ns;
+            }
+            None => {
+                std::collections::binary_heap::PeekMut::pop(first);
+            }
+        }
+    }
+    profile.all_blocked = all_blocked.finish(all_blocked_upper);
+    profile.starved = starved.finish(starved_upper);
+    profile.blocked_at_once = blocked_at_once.finish();
+    profile.running_at_once = running_at_once.finish();
+    profile
+}

@@ -1,0 +1,211 @@
+//! One task's figures.
+
+use std::collections::HashMap;
+
+use super::families::{NO_SYSCALL, wait_reason};
+use crate::{
+    kernel::layout::Arch,
+    model::{self, Off, State, state_of},
+    report::{Fate, Switches, Task, Wait},
+    trace::Why,
+};
+
+/// Time by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sums {
+    blocked_ns: u64,
+    runnable_ns: u64,
+    stopped_ns: u64,
+}
+
+/// What a wait is counted under.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct WaitKey {
+    syscall: i16,
+    compat: bool,
+    interruptible: bool,
+}
+
+pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
+    let lifetime_ns = task.lifetime_ns();
+    let mut placed = [0; 5];
+    for segment in task.segments() {
+        placed[segment.state as usize] += segment.end_ns - segment.start_ns;
+    }
+    let of = |state: State| placed[state as usize];
+    let gaps_ns = of(State::Unknown);
+    let placed = Sums {
+        blocked_ns: of(State::Blocked),
+        runnable_ns: of(State::Runnable),
+        stopped_ns: of(State::Stopped),
+    };
+    let (sums, unknown_ns) = with_gaps(task, placed, gaps_ns);
+    let known = sums.blocked_ns + sums.runnable_ns + sums.stopped_ns + unknown_ns;
+    let (blocks, mut waits, longest) = waits(task, arch);
+    let waited: u64 = waits.iter().map(|w| w.ns).sum();
+    if sums.blocked_ns > waited {
+        waits.push(Wait {
+            reason: "unknown".to_owned(),
+            syscall: None,
+            interruptible: false,
+            ns: sums.blocked_ns - waited,
+            count: 0,
+            longest_ns: 0,
+            cut_off: 0,
+        });
+    }
+    waits.sort_by_key(|w| std::cmp::Reverse(w.ns));
+    Task {
+        serial: task.serial,
+        tid: task.tid,
+        pid: task.pid,
+        ppid: task.ppid,
+        name: task.name.clone(),
+        start_ns: task.start_ns,
+        end_ns: task.end_ns,
+        fate: match task.fate {
+            model::Fate::Ended => Fate::Ended,
+            model::Fate::Alive => Fate::Alive,
+            model::Fate::Unknown => Fate::Unknown,
+        },
+        running_ns: lifetime_ns.saturating_sub(known),
+        runnable_ns: sums.runnable_ns,
+        blocked_ns: sums.blocked_ns,
+        stopped_ns: sums.stopped_ns,
+        unknown_ns,
+        unplaced_ns: gaps_ns - unknown_ns,
+        blocks,
+        longest_block_ns: longest.blocked_ns,
+        longest_runnable_ns: longest.runnable_ns,
+        waits,
+        switches: Switches {
+            traced: task.record.as_ref().map_or(0, |r| r.switches),
+            kernel: task.record.as_ref().and_then(|r| r.kernel_switches),
+        },
+        kernel_cpu_ns: task.record.as_ref().and_then(|r| r.kernel_cpu_ns),
+        followed: task.followed,
+    }
+}
+
+/// The sums over a task's whole life, and the time that not even they tell of.
+///
+/// Where records are lost, the kernel program's running sums make up for them:
+/// at the task's end they cover everything; in a trace that was cut off they
+/// cover the gaps before the last record that carries them.
+fn with_gaps(task: &model::Task, placed: Sums, gaps_ns: u64) -> (Sums, u64) {
+    if gaps_ns == 0 {
+        return (placed, 0);
+    }
+    if let Some(record) = &task.record {
+        let mut sums = Sums {
+            blocked_ns: record.totals.blocked_ns,
+            runnable_ns: record.totals.runnable_ns,
+            stopped_ns: record.totals.stopped_ns,
+        };
+        add_open(task, &mut sums);
+        return (sums, 0);
+    }
+    // The record is missing. Each gap that ends where sums were sent is known
+    // in sum, if all before it is.
+    let mut sums = placed;
+    let mut unknown_ns = gaps_ns;
+    let mut before = Some(Sums::default());
+    let (mut expected, mut cursor) = (0, task.start_ns);
+    for off in &task.stretches {
+        if off.seq != expected {
+            let sent = task.sums.iter().find(|t| t.seq == off.seq).map(|t| Sums {
+                blocked_ns: t.blocked_ns,
+                runnable_ns: t.runnable_ns,
+                stopped_ns: t.stopped_ns,
+            });
+            if let (Some(before), Some(sent)) = (before, sent) {
+                let gap_ns = off.out_ns.saturating_sub(cursor);
+                sums.blocked_ns += sent.blocked_ns.saturating_sub(before.blocked_ns);
+                sums.runnable_ns += sent.runnable_ns.saturating_sub(before.runnable_ns);
+                sums.stopped_ns += sent.stopped_ns.saturating_sub(before.stopped_ns);
+                unknown_ns = unknown_ns.saturating_sub(gap_ns);
+            }
+            before = sent;
+        }
+        if let Some(before) = &mut before {
+            add(before, off.why, off.wake_ns - off.out_ns, off.in_ns - off.wake_ns);
+        }
+        expected = off.seq.wrapping_add(1);
+        cursor = off.in_ns;
+    }
+    (sums, unknown_ns)
+}
+
+fn add(sums: &mut Sums, why: Why, waited_ns: u64, runnable_ns: u64) {
+    match state_of(why) {
+        State::Blocked => sums.blocked_ns += waited_ns,
+        State::Stopped => sums.stopped_ns += waited_ns,
+        _ => sums.runnable_ns += waited_ns,
+    }
+    sums.runnable_ns += runnable_ns;
+}
+
+/// Adds the stretch that is open at the end of the trace.
+fn add_open(task: &model::Task, sums: &mut Sums) {
+    if let Some(open) = task.open {
+        let wake_ns = open.wake_ns.unwrap_or(task.end_ns).min(task.end_ns);
+        let out_ns = open.out_ns.min(wake_ns);
+        add(sums, open.why, wake_ns - out_ns, task.end_ns - wake_ns);
+    }
+}
+
+/// Number of blocks, the waits by reason, and the longest block and wait for a
+/// CPU.
+fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
+    let mut waits: HashMap<WaitKey, Wait> = HashMap::new();
+    let mut blocks = 0;
+    let mut longest = Sums::default();
+    let mut add_block = |syscall: i16, compat: bool, why: Why, ns: u64, cut_off: bool| {
+        let key = WaitKey {
+            syscall: if task.kernel_worker { NO_SYSCALL } else { syscall },
+            compat,
+            interruptible: why == Why::Interruptible,
+        };
+        let wait = waits.entry(key).or_insert_with(|| {
+            let (reason, syscall) = wait_reason(arch, key.syscall, compat, task.kernel_worker);
+            Wait {
+                reason,
+                syscall,
+                interruptible: key.interruptible,
+                ns: 0,
+                count: 0,
+                longest_ns: 0,
+                cut_off: 0,
+            }
+        });
+        wait.ns += ns;
+        wait.count += 1;
+        wait.longest_ns = wait.longest_ns.max(ns);
+        wait.cut_off += u64::from(cut_off);
+    };
+    for off in &task.stretches {
+        longest.runnable_ns = longest.runnable_ns.max(off.in_ns - off.wake_ns);
+        match off.state() {
+            State::Blocked => {
+                let ns = off.wake_ns - off.out_ns;
+                longest.blocked_ns = longest.blocked_ns.max(ns);
+                blocks += 1;
+                add_block(off.syscall, off.flags & Off::COMPAT != 0, off.why, ns, false);
+            }
+            State::Runnable => {
+                longest.runnable_ns = longest.runnable_ns.max(off.in_ns - off.out_ns);
+            }
+            _ => {}
+        }
+    }
+    if let Some(open) = task.open
+        && state_of(open.why) == State::Blocked
+    {
+        let wake_ns = open.wake_ns.unwrap_or(task.end_ns).min(task.end_ns);
+        let ns = wake_ns.saturating_sub(open.out_ns);
+        longest.blocked_ns = longest.blocked_ns.max(ns);
+        blocks += 1;
+        add_block(open.syscall, open.compat, open.why, ns, true);
+    }
+    (blocks, waits.into_values().collect(), longest)
+}

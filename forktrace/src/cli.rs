@@ -1,0 +1,180 @@
+//! The command line: one place for every option, its help and its completion.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{capture::PollProbes, render::Format, workload::Workload};
+
+/// Were the threads and processes of a workload blocked at the same time, on what, and because of whom?
+///
+/// forktrace runs a command and follows everything that it starts, from the
+/// kernel's own scheduler events, and reports when the tasks ran, waited for a
+/// CPU and slept, what each slept in, and for how long all of them slept at once.
+#[derive(Debug, Parser)]
+#[command(name = "forktrace", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a command, follow all that it starts, and report when it was blocked.
+    Run(RunArgs),
+    /// Report on a trace that `run --save` wrote, on any machine, without root.
+    Report(ReportArgs),
+    /// Check what this kernel and these privileges allow, and say how to mend what is missing.
+    Doctor,
+    /// Run a small program whose blocking is known, to try forktrace on.
+    Workload {
+        /// Which.
+        #[command(subcommand)]
+        workload: Workload,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (view it with: forktrace man | man -l -).
+    Man,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Where a report goes and how it looks.
+#[derive(Args, Debug)]
+pub struct OutputArgs {
+    /// Write the report to FILE; - is standard output [default: run: standard error, report: standard output].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Form of the report.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Show all tasks and more detail.
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// When to use colour.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: Color,
+}
+
+/// Arguments of `run`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit status: that of COMMAND, or the signal that ended it; 126 when COMMAND can't be executed, \
+127 when it is not found, 125 when forktrace itself fails.
+
+Examples:
+  sudo forktrace run -- python3 service.py
+  sudo forktrace run --save trace.ft -- make -j4
+  sudo forktrace run --format json -o report.json -- ./server --port 8080")]
+pub struct RunArgs {
+    /// Where the report goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Keep the trace in FILE, for `forktrace report FILE`.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// No progress line, and no report unless -o is given.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Run COMMAND as USER (a name or an id) [default under sudo: the user who called sudo].
+    #[arg(short, long, value_name = "USER", conflicts_with = "as_root")]
+    pub user: Option<String>,
+    /// Run COMMAND as root even under sudo.
+    #[arg(long)]
+    pub as_root: bool,
+    /// Stop when COMMAND ends, even if something that it started still lives.
+    #[arg(long)]
+    pub until_exit: bool,
+    /// Size of each CPU's ring for records, such as 512K or 16M [default: 32M shared by the CPUs, 8M at most].
+    #[arg(long, value_name = "SIZE", value_parser = ring_size)]
+    pub ring_size: Option<u32>,
+    /// Most tasks that can be followed at the same time.
+    #[arg(long, value_name = "N", default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub max_tasks: u32,
+    /// How to count calls of select, poll and epoll.
+    #[arg(long, value_enum, default_value_t, value_name = "WAY")]
+    pub polls: PollProbes,
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Arguments of `report`.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Where the report goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// The trace.
+    #[arg(value_name = "FILE")]
+    pub trace: PathBuf,
+}
+
+/// Parses `512K`, `16M` or a number of bytes into what a ring can be.
+fn ring_size(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.to_ascii_uppercase().trim_end_matches('B') {
+        t if t.ends_with('K') => (t[..t.len() - 1].to_owned(), 1u64 << 10),
+        t if t.ends_with('M') => (t[..t.len() - 1].to_owned(), 1 << 20),
+        t => (t.to_owned(), 1),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("{text:?} is no size; write bytes, or a number with K or M"))?;
+    let bytes = number.saturating_mul(unit);
+    let page = 4096;
+    match u32::try_from(bytes) {
+        Ok(bytes) if bytes.is_power_of_two() && bytes >= page && bytes <= 1 << 30 => Ok(bytes),
+        _ => Err(format!(
+            "{bytes} bytes is no size for a ring: the kernel takes powers of two from 4K to 1024M"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ring_sizes() {
+        assert_eq!(ring_size("4096"), Ok(4096));
+        assert_eq!(ring_size("4K"), Ok(4096));
+        assert_eq!(ring_size("16M"), Ok(16 << 20));
+        assert_eq!(ring_size("16mb"), Ok(16 << 20));
+        for bad in ["", "K", "3K", "2048", "2048M", "-4K", "4.5M", "99999999999999999999M"] {
+            assert!(ring_size(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn options_after_the_command_are_the_commands() {
+        let cli = Cli::try_parse_from(["forktrace", "run", "-q", "ls", "-q", "--save", "x"]);
+        let Ok(Cli { command: Command::Run(args) }) = cli else {
+            panic!("{cli:?}")
+        };
+        assert_eq!(args.command, ["ls", "-q", "--save", "x"]);
+        assert!(args.quiet && args.save.is_none());
+    }
+}

@@ -1,0 +1,112 @@
+//! Where reports go.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Write as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    cli::{Color, OutputArgs},
+    launch::Account,
+    render::{self, Style},
+    report::Report,
+};
+
+/// Where a report goes, opened before anything else is done, so that a file that
+/// can't be written is known at once.
+pub(super) struct Output {
+    to: To,
+    style: Style,
+    format: render::Format,
+}
+
+enum To {
+    Stdout,
+    Stderr,
+    File(File, String),
+}
+
+impl Output {
+    /// Opens it; a file belongs to `account`.
+    pub(super) fn open(
+        args: &OutputArgs,
+        stderr_by_default: bool,
+        account: Option<&Account>,
+    ) -> Result<Self> {
+        let to = match args.output.as_deref() {
+            Some(path) if path == Path::new("-") => To::Stdout,
+            Some(path) => {
+                let file = create(path, account)?;
+                To::File(file, path.display().to_string())
+            }
+            None if stderr_by_default => To::Stderr,
+            None => To::Stdout,
+        };
+        let terminal = match &to {
+            To::Stdout => io::stdout().is_terminal(),
+            To::Stderr => io::stderr().is_terminal(),
+            To::File(..) => false,
+        };
+        let color = match args.color {
+            Color::Always => true,
+            Color::Never => false,
+            // https://no-color.org: set and not empty.
+            Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+        };
+        Ok(Self {
+            to,
+            style: Style {
+                color,
+                verbose: args.verbose,
+            },
+            format: args.format,
+        })
+    }
+
+    /// Writes the report.
+    pub(super) fn write(&mut self, report: &Report) -> Result<()> {
+        let text = render::render(report, self.format, &self.style);
+        match &mut self.to {
+            To::Stdout => to_stdout(text.as_bytes()),
+            To::Stderr => {
+                let mut stderr = io::stderr().lock();
+                let written = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+                written.context("the report can't be written to standard error")
+            }
+            To::File(file, name) => file
+                .write_all(text.as_bytes())
+                .with_context(|| format!("the report can't be written to {name}")),
+        }
+    }
+}
+
+/// Creates a file that belongs to `account`.
+pub(super) fn create(path: &Path, account: Option<&Account>) -> Result<File> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .with_context(|| format!("{} can't be written", path.display()))?;
+    if let Some(account) = account {
+        std::os::unix::fs::fchown(&file, Some(account.uid.as_raw()), Some(account.gid.as_raw()))
+            .with_context(|| format!("{} can't be given to {}", path.display(), account.name))?;
+    }
+    Ok(file)
+}
+
+/// Writes to standard output. A reader that has gone away is no error: it has
+/// seen enough.
+pub(super) fn to_stdout(bytes: &[u8]) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("standard output can't be written")
+        }
+        _ => Ok(()),
+    }
+}

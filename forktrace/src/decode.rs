@@ -1,0 +1,266 @@
+//! From the bytes of a ring record to an event: the only place that knows the
+//! records' layout. A record is believed only after its kind and its length are
+//! known to be right.
+
+use bytemuck::AnyBitPattern;
+use forktrace_common::{
+    event::{self as wire, flag, kind, why},
+    limits::POLL_KINDS,
+};
+
+use crate::trace::{
+    Born, Event, Exec, OpenStretch, PollUse, Stretch, TaskRecord, Totals, Untracked, Why,
+};
+
+/// A record that can't be one of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undecodable;
+
+/// Hands the events of a record to `sink`: one, or for the select/poll counters
+/// one for each syscall used.
+///
+/// # Errors
+/// When kind, length or a code in it is unknown.
+pub fn decode(cpu: u16, record: &[u8], mut sink: impl FnMut(Event)) -> Result<(), Undecodable> {
+    match record.first() {
+        Some(&kind::STRETCH) => sink(Event::Stretch(stretch(cpu, &read(record)?)?)),
+        Some(&kind::TOTALS) => sink(Event::Totals(totals(&read(record)?))),
+        Some(&kind::BORN) => {
+            let born: wire::Born = read(record)?;
+            sink(Event::Born(Born {
+                serial: born.serial,
+                parent: born.parent,
+                process: born.process,
+                tid: born.tid,
+                tgid: born.tgid,
+                ppid: born.ppid,
+                clone_flags: born.clone_flags,
+                kernel_worker: born.flags & flag::KERNEL_WORKER != 0,
+                at_ns: born.at_ns,
+                comm: name(&born.comm),
+            }));
+        }
+        Some(&kind::EXEC) => {
+            let exec: wire::Exec = read(record)?;
+            sink(Event::Exec(Exec {
+                serial: exec.serial,
+                old_tid: exec.old_tid,
+                tid: exec.tid,
+                at_ns: exec.at_ns,
+                comm: name(&exec.comm),
+            }));
+        }
+        Some(&kind::END) => {
+            let end: wire::End = read(record)?;
+            sink(Event::Task(task(&end.state)?));
+        }
+        Some(&kind::POLLS) => {
+            let record: wire::Polls = read(record)?;
+            polls(record.serial, &record.polls, sink);
+        }
+        Some(&kind::UNTRACKED) => sink(Event::Untracked(untracked(&read(record)?))),
+        Some(&kind::UNTRACKED_END) => sink(Event::UntrackedEnd(untracked(&read(record)?))),
+        _ => return Err(Undecodable),
+    }
+    Ok(())
+}
+
+fn read<T: AnyBitPattern>(record: &[u8]) -> Result<T, Undecodable> {
+    // The ring rounds lengths up to 8, as all our records are.
+    bytemuck::try_pod_read_unaligned(record).map_err(|_| Undecodable)
+}
+
+fn why(code: u8) -> Result<Why, Undecodable> {
+    Ok(match code {
+        why::NEW => Why::New,
+        why::PREEMPTED => Why::Preempted,
+        why::INTERRUPTIBLE => Why::Interruptible,
+        why::KILLABLE => Why::Killable,
+        why::UNINTERRUPTIBLE => Why::Uninterruptible,
+        why::STOPPED => Why::Stopped,
+        why::TRACED => Why::Traced,
+        why::FROZEN => Why::Frozen,
+        why::CORE_DUMP => Why::CoreDump,
+        _ => return Err(Undecodable),
+    })
+}
+
+fn stretch(cpu: u16, s: &wire::Stretch) -> Result<Stretch, Undecodable> {
+    Ok(Stretch {
+        serial: s.serial,
+        seq: s.seq,
+        out_ns: s.out_ns,
+        wake_ns: s.wake_ns,
+        in_ns: s.in_ns,
+        why: why(s.why)?,
+        early_wake: s.flags & flag::EARLY_WAKE != 0,
+        no_wake: s.flags & flag::NO_WAKE != 0,
+        compat: s.flags & flag::COMPAT != 0,
+        syscall: s.syscall,
+        cpu_out: s.cpu_out,
+        cpu_in: cpu,
+        arg0: s.arg0,
+        arg1: s.arg1,
+    })
+}
+
+fn totals(t: &wire::Totals) -> Totals {
+    Totals {
+        serial: t.serial,
+        seq: t.seq,
+        lost: t.lost,
+        blocked_ns: t.blocked_ns,
+        runnable_ns: t.runnable_ns,
+        stopped_ns: t.stopped_ns,
+    }
+}
+
+fn untracked(u: &wire::Untracked) -> Untracked {
+    Untracked {
+        tid: u.tid,
+        tgid: u.tgid,
+        ppid: u.ppid,
+        at_ns: u.at_ns,
+        comm: name(&u.comm),
+    }
+}
+
+/// A task from its state, which comes with its end or from the task table.
+///
+/// # Errors
+/// When a code in it is unknown.
+pub fn task(s: &wire::TaskState) -> Result<TaskRecord, Undecodable> {
+    let ended = s.end_ns != 0;
+    let open = if ended || s.out_ns == 0 {
+        None
+    } else {
+        let why = why(s.why)?;
+        let waiting = !matches!(why, Why::New | Why::Preempted);
+        Some(OpenStretch {
+            out_ns: s.out_ns,
+            wake_ns: if waiting {
+                (s.wake_ns != 0).then(|| s.wake_ns.max(s.out_ns))
+            } else {
+                Some(s.out_ns)
+            },
+            why,
+            compat: s.flags & flag::COMPAT != 0,
+            syscall: s.syscall,
+            arg0: s.arg0,
+            arg1: s.arg1,
+        })
+    };
+    Ok(TaskRecord {
+        born: Born {
+            serial: s.serial,
+            parent: s.parent,
+            process: s.process,
+            tid: s.tid,
+            tgid: s.tgid,
+            ppid: s.ppid,
+            clone_flags: s.clone_flags,
+            kernel_worker: s.flags & flag::KERNEL_WORKER != 0,
+            at_ns: s.born_ns,
+            comm: name(&s.comm),
+        },
+        end_ns: ended.then_some(s.end_ns),
+        totals: Totals {
+            serial: s.serial,
+            seq: s.seq,
+            lost: s.lost,
+            blocked_ns: s.blocked_ns,
+            runnable_ns: s.runnable_ns,
+            stopped_ns: s.stopped_ns,
+        },
+        switches: s.switches,
+        kernel_switches: ended.then_some(s.kernel_switches),
+        kernel_cpu_ns: ended.then_some(s.kernel_cpu_ns),
+        exit_code: ended.then_some(s.exit_code),
+        open,
+    })
+}
+
+/// The events of a task's select/poll counters: one for each syscall used.
+pub fn polls(serial: u32, state: &wire::PollState, mut sink: impl FnMut(Event)) {
+    for position in 0..POLL_KINDS {
+        let counters = &state.counters[position];
+        let unfinished = state.pending as usize == position + 1;
+        if unfinished || *counters != wire::PollCounters::default() {
+            let poll_use = PollUse::new(serial, position as u8, counters, unfinished);
+            sink(Event::Poll(poll_use));
+        }
+    }
+}
+
+fn name(comm: &[u8]) -> String {
+    let len = comm.iter().position(|&b| b == 0).unwrap_or(comm.len());
+    String::from_utf8_lossy(&comm[..len]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable as _;
+
+    use super::*;
+
+    fn events(record: &[u8]) -> Result<Vec<Event>, Undecodable> {
+        let mut events = Vec::new();
+        decode(3, record, |event| events.push(event))?;
+        Ok(events)
+    }
+
+    #[test]
+    fn a_stretch_carries_the_cpu_of_its_ring() {
+        let record = wire::Stretch {
+            kind: kind::STRETCH,
+            why: why::KILLABLE,
+            flags: flag::COMPAT,
+            serial: 7,
+            out_ns: 1,
+            wake_ns: 2,
+            in_ns: 3,
+            ..wire::Stretch::zeroed()
+        };
+        let events = events(bytemuck::bytes_of(&record)).expect("it is a record");
+        let [Event::Stretch(s)] = events[..] else {
+            panic!("{events:?}")
+        };
+        assert_eq!((s.serial, s.why, s.cpu_in), (7, Why::Killable, 3));
+        assert!(s.compat && !s.early_wake && !s.no_wake);
+    }
+
+    #[test]
+    fn wrong_kinds_lengths_and_codes_are_refused() {
+        let mut record = wire::Stretch {
+            kind: kind::STRETCH,
+            why: 99,
+            ..wire::Stretch::zeroed()
+        };
+        assert_eq!(events(bytemuck::bytes_of(&record)), Err(Undecodable));
+        record.why = why::NEW;
+        assert!(events(bytemuck::bytes_of(&record)).is_ok());
+        assert_eq!(events(&bytemuck::bytes_of(&record)[..48]), Err(Undecodable));
+        record.kind = 200;
+        assert_eq!(events(bytemuck::bytes_of(&record)), Err(Undecodable));
+        assert_eq!(events(&[]), Err(Undecodable));
+    }
+
+    #[test]
+    fn a_living_task_has_an_open_stretch_and_a_dead_one_has_none() {
+        let mut state = wire::TaskState {
+            task: 1,
+            serial: 4,
+            out_ns: 100,
+            wake_ns: 90,
+            why: why::INTERRUPTIBLE,
+            ..wire::TaskState::zeroed()
+        };
+        let open = task(&state).expect("it is a task").open.expect("it is off the CPU");
+        assert_eq!(open.wake_ns, Some(100), "an early wakeup ends the block where it began");
+        state.wake_ns = 0;
+        assert_eq!(task(&state).map(|t| t.open.map(|o| o.wake_ns)), Ok(Some(None)));
+        state.end_ns = 200;
+        let dead = task(&state).expect("it is a task");
+        assert_eq!((dead.open, dead.end_ns), (None, Some(200)));
+    }
+}

@@ -1,0 +1,175 @@
+//! Finds out where things are in the running kernel.
+
+use anyhow::{Context as _, Result, bail};
+use forktrace_common::layout::{Layout, poll};
+use syscalls::{aarch64, x86_64};
+
+use super::btf::Btf;
+
+/// The tracepoints that we attach to, and the arguments that we use of each.
+pub const TRACEPOINTS: [(&str, usize); 5] = [
+    ("sched_switch", 4),
+    ("sched_waking", 1),
+    ("sched_wakeup_new", 1),
+    ("task_newtask", 2),
+    ("sched_process_exec", 2),
+];
+
+/// The architecture of a trace: which table its syscall numbers are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arch {
+    /// 64-bit x86.
+    #[serde(rename = "x86_64")]
+    X86_64,
+    /// 64-bit ARM.
+    Aarch64,
+}
+
+impl Arch {
+    /// The architecture that this program was built for.
+    ///
+    /// # Errors
+    /// On an architecture whose registers and syscalls we don't know.
+    pub fn of_this_machine() -> Result<Self> {
+        match std::env::consts::ARCH {
+            "x86_64" => Ok(Self::X86_64),
+            "aarch64" => Ok(Self::Aarch64),
+            other => bail!(
+                "forktrace knows the syscalls of x86_64 and aarch64, not of {other}; \
+                 `forktrace report` works here on a trace from another machine"
+            ),
+        }
+    }
+
+    /// The name of a syscall.
+    pub fn syscall_name(self, number: i32) -> Option<&'static str> {
+        let number = usize::try_from(number).ok()?;
+        match self {
+            Self::X86_64 => x86_64::Sysno::new(number).map(|s| s.name()),
+            Self::Aarch64 => aarch64::Sysno::new(number).map(|s| s.name()),
+        }
+    }
+
+    /// The number of a syscall; `None` where the architecture has none.
+    pub fn syscall_number(self, name: &str) -> Option<i32> {
+        match self {
+            Self::X86_64 => name.parse::<x86_64::Sysno>().ok().map(|s| s as i32),
+            Self::Aarch64 => name.parse::<aarch64::Sysno>().ok().map(|s| s as i32),
+        }
+    }
+
+    /// The kernel's function for a syscall, which fentry programs attach to.
+    pub fn syscall_function(self, name: &str) -> String {
+        match self {
+            Self::X86_64 => format!("__x64_sys_{name}"),
+            Self::Aarch64 => format!("__arm64_sys_{name}"),
+        }
+    }
+}
+
+/// One thing that we need to know of the kernel and what came of looking it up.
+#[derive(Debug)]
+pub struct Fact {
+    /// `task_struct.pid`, `tracepoint sched_switch`, …
+    pub name: String,
+    /// What was found, or `None`.
+    pub found: Option<u32>,
+}
+
+/// Looks up all offsets, for programs on `arch`. Sizes and the wake mask are
+/// left 0 for the caller. The facts are for showing; those that are missing and
+/// needed make the layout an error.
+pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
+    let mut facts = Vec::new();
+    for (name, _) in TRACEPOINTS {
+        facts.push(Fact {
+            name: format!("tracepoint {name}, arguments"),
+            found: btf.tracepoint_args(name).map(|n| n as u32),
+        });
+    }
+    let mut offset = |structure: &str, path: &str| {
+        let found = btf.offset_of(structure, path);
+        facts.push(Fact {
+            name: format!("{structure}.{path}"),
+            found,
+        });
+        found
+    };
+    let mut task = |path: &str| offset("task_struct", path);
+    let (pid, tgid, comm, state, flags) = (
+        task("pid"),
+        task("tgid"),
+        task("comm"),
+        task("__state"),
+        task("flags"),
+    );
+    let (jobctl, nvcsw, nivcsw) = (task("jobctl"), task("nvcsw"), task("nivcsw"));
+    let cpu_time = task("se.sum_exec_runtime");
+    let (real_parent, exit_code) = (task("real_parent"), task("exit_code"));
+    let (compat_status, args, syscall) = match arch {
+        Arch::X86_64 => (
+            task("thread_info.status"),
+            ["di", "si", "dx", "r10"].map(|r| offset("pt_regs", r)),
+            offset("pt_regs", "orig_ax"),
+        ),
+        // x0 is overwritten by the result: the kernel keeps the argument apart.
+        Arch::Aarch64 => {
+            let regs = offset("pt_regs", "regs");
+            let reg = |n: u32| regs.map(|at| at + 8 * n);
+            (
+                None,
+                [offset("pt_regs", "orig_x0"), reg(1), reg(2), reg(3)],
+                offset("pt_regs", "syscallno"),
+            )
+        }
+    };
+
+    let layout = (|| {
+        for (name, used) in TRACEPOINTS {
+            let args = btf.tracepoint_args(name).with_context(|| {
+                format!("this kernel has no tracepoint {name}, which forktrace needs")
+            })?;
+            if args < used {
+                bail!(
+                    "the tracepoint {name} has {args} arguments on this kernel and forktrace \
+                     needs {used}; Linux 6.1 is the oldest kernel that is known to work"
+                );
+            }
+        }
+        let need = |found: Option<u32>, name: &str| {
+            found.with_context(|| {
+                format!(
+                    "the kernel's BTF has no {name}; Linux 6.1 is the oldest kernel that is \
+                     known to work (`forktrace doctor` lists all that is looked up)"
+                )
+            })
+        };
+        let mut regs_args = [0; 4];
+        for (to, from) in regs_args.iter_mut().zip(args) {
+            *to = need(from, "pt_regs argument")?;
+        }
+        Ok(Layout {
+            task_pid: need(pid, "task_struct.pid")?,
+            task_tgid: need(tgid, "task_struct.tgid")?,
+            task_comm: need(comm, "task_struct.comm")?,
+            task_state: need(state, "task_struct.__state")?,
+            task_flags: need(flags, "task_struct.flags")?,
+            task_jobctl: need(jobctl, "task_struct.jobctl")?,
+            task_nvcsw: need(nvcsw, "task_struct.nvcsw")?,
+            task_nivcsw: need(nivcsw, "task_struct.nivcsw")?,
+            task_cpu_time: need(cpu_time, "task_struct.se.sum_exec_runtime")?,
+            task_real_parent: need(real_parent, "task_struct.real_parent")?,
+            task_exit_code: need(exit_code, "task_struct.exit_code")?,
+            task_compat_status: compat_status.unwrap_or(0),
+            has_compat_status: u32::from(compat_status.is_some()),
+            regs_syscall: need(syscall, "pt_regs syscall number")?,
+            regs_args,
+            poll_syscalls: poll::NAMES.map(|name| arch.syscall_number(name).unwrap_or(-1)),
+            restart_syscall: arch.syscall_number("restart_syscall").unwrap_or(-1),
+            wake_mask: 0,
+            max_tasks: 0,
+        })
+    })();
+    (facts, layout)
+}

@@ -1,0 +1,5 @@
+//! What the running kernel is like: its types, and what they mean for the
+//! eBPF programs.
+
+pub mod btf;
+pub mod layout;

@@ -1,0 +1,51 @@
+//! The `forktrace` command.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use forktrace::{
+    cli::{Cli, Command},
+    commands::{self, Outcome},
+    launch::LaunchError,
+    workload,
+};
+
+/// forktrace itself failed.
+const FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Not clap's own 2: that could be the workload's.
+            let status = if error.use_stderr() { FAILED } else { 0 };
+            // Nowhere to say that this failed.
+            let _ = error.print();
+            return ExitCode::from(status);
+        }
+    };
+    let done = match &cli.command {
+        Command::Run(args) => commands::run(args),
+        Command::Report(args) => commands::report(args),
+        Command::Doctor => commands::doctor(),
+        Command::Workload { workload } => workload::run(workload).map(|()| Outcome::Exit(0)),
+        Command::Completions { shell } => commands::completions(*shell),
+        Command::Man => commands::man(),
+    };
+    match done {
+        Ok(Outcome::Exit(status)) => ExitCode::from(status),
+        Ok(Outcome::Signal(signal)) => commands::die_of(signal),
+        Err(error) => {
+            print_error(&error);
+            let status = error
+                .downcast_ref::<LaunchError>()
+                .map_or(FAILED, LaunchError::exit_status);
+            ExitCode::from(status)
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
+fn print_error(error: &anyhow::Error) {
+    eprintln!("forktrace: {error:#}");
+}

@@ -1,0 +1,298 @@
+//! Collects events, in whatever order the file has them, and makes tasks of them.
+
+use std::collections::HashMap;
+
+use super::{Fate, Model, Off, Task};
+use crate::{
+    kernel::layout::Arch,
+    trace::{Born, Event, Exec, PollUse, Stretch, TaskRecord, Totals, Untracked},
+};
+
+/// Serials of tasks that are not followed start here: the kernel programs never
+/// get so far.
+const FIRST_OWN_SERIAL: u32 = 1 << 31;
+
+const RECENT: usize = 64;
+
+#[derive(Default)]
+struct Collected {
+    born: Option<Born>,
+    stretches: Vec<Off>,
+    sums: Vec<Totals>,
+    record: Option<TaskRecord>,
+    execs: Vec<Exec>,
+    polls: Vec<PollUse>,
+}
+
+/// Collects events.
+pub struct Builder {
+    start_ns: u64,
+    restart_syscall: Option<i16>,
+    tasks: Vec<(u32, Collected)>,
+    index: HashMap<u32, usize>,
+    /// Where the tasks of the last stretches are, by the low bits of the serial:
+    /// stretches come by the million, of few tasks at a time.
+    recent: [(u32, usize); RECENT],
+    untracked: Vec<(Untracked, Option<u64>)>,
+}
+
+impl Builder {
+    /// For a trace that began at `start_ns` on a machine of this architecture.
+    pub fn new(start_ns: u64, arch: Arch) -> Self {
+        Self {
+            start_ns,
+            restart_syscall: arch.syscall_number("restart_syscall").map(|n| n as i16),
+            tasks: Vec::new(),
+            index: HashMap::new(),
+            recent: [(0, usize::MAX); RECENT],
+            untracked: Vec::new(),
+        }
+    }
+
+    /// Adds an event.
+    pub fn push(&mut self, event: Event) {
+        match event {
+            Event::Stretch(s) => {
+                let off = self.off(&s);
+                self.of(s.serial).stretches.push(off);
+            }
+            Event::Totals(t) => self.of(t.serial).sums.push(t),
+            Event::Born(b) => {
+                let serial = b.serial;
+                self.of(serial).born = Some(b);
+            }
+            Event::Exec(e) => self.of(e.serial).execs.push(e),
+            Event::Task(t) => {
+                let serial = t.born.serial;
+                self.of(serial).record = Some(t);
+            }
+            Event::Poll(p) => {
+                let polls = &mut self.of(p.serial).polls;
+                // A task whose end was sent in part and then read from the
+                // table comes twice.
+                polls.retain(|seen| seen.position != p.position);
+                polls.push(p);
+            }
+            Event::Untracked(u) => self.untracked.push((u, None)),
+            Event::UntrackedEnd(end) => {
+                let living = self
+                    .untracked
+                    .iter_mut()
+                    .rev()
+                    .find(|(u, ended)| u.tid == end.tid && ended.is_none());
+                match living {
+                    Some((_, ended)) => *ended = Some(end.at_ns),
+                    // Its creation is lost: at least that it was there.
+                    None => self.untracked.push((end.clone(), Some(end.at_ns))),
+                }
+            }
+        }
+    }
+
+    fn of(&mut self, serial: u32) -> &mut Collected {
+        let recent = &mut self.recent[serial as usize % RECENT];
+        if recent.0 != serial || recent.1 == usize::MAX {
+            let index = *self.index.entry(serial).or_insert_with(|| {
+                self.tasks.push((serial, Collected::default()));
+                self.tasks.len() - 1
+            });
+            *recent = (serial, index);
+        }
+        &mut self.tasks[recent.1].1
+    }
+
+    fn off(&self, s: &Stretch) -> Off {
+        // Ours are in order; a forged file's need not be.
+        let out_ns = self.since_start(s.out_ns);
+        let wake_ns = self.since_start(s.wake_ns).max(out_ns);
+        Off {
+            out_ns,
+            wake_ns,
+            in_ns: self.since_start(s.in_ns).max(wake_ns),
+            seq: s.seq,
+            syscall: s.syscall,
+            why: s.why,
+            flags: if s.early_wake { Off::EARLY_WAKE } else { 0 }
+                | if s.no_wake { Off::NO_WAKE } else { 0 }
+                | if s.compat { Off::COMPAT } else { 0 },
+        }
+    }
+
+    fn since_start(&self, ns: u64) -> u64 {
+        ns.saturating_sub(self.start_ns)
+    }
+
+    /// The tasks, given when the trace ended.
+    pub fn build(mut self, end_ns: u64) -> Model {
+        let end_ns = self.since_start(end_ns);
+        let mut collected = std::mem::take(&mut self.tasks);
+        collected.sort_unstable_by_key(|(serial, _)| *serial);
+        let mut tasks: Vec<Task> = collected
+            .into_iter()
+            .map(|(serial, task)| self.task(serial, task, end_ns))
+            .collect();
+        self.add_untracked(&mut tasks, end_ns);
+        tasks.sort_by_key(|task| (task.start_ns, task.serial));
+        end_with_process(&mut tasks);
+        let last = tasks.iter().map(|task| task.end_ns).max().unwrap_or(0);
+        Model {
+            tasks,
+            end_ns: end_ns.max(last),
+        }
+    }
+
+    fn task(&self, serial: u32, mut c: Collected, trace_end_ns: u64) -> Task {
+        if !c.stretches.is_sorted_by_key(|s| s.seq) {
+            c.stretches.sort_by_key(|s| s.seq);
+        }
+        c.stretches.dedup_by_key(|s| s.seq);
+        c.sums.sort_by_key(|s| s.seq);
+        c.execs.sort_by_key(|e| e.at_ns);
+        self.join_restarts(&mut c.stretches);
+
+        let first_seen = c.stretches.first().map_or(trace_end_ns, |s| s.out_ns);
+        let last_seen = c.stretches.last().map_or(0, |s| s.in_ns);
+        // The record knows all that the birth knew, and the last tid.
+        let born = c.record.as_ref().map(|r| &r.born).or(c.born.as_ref());
+        let start_ns = born.map_or(first_seen, |b| self.since_start(b.at_ns));
+        let (end_ns, fate) = match &c.record {
+            Some(TaskRecord {
+                end_ns: Some(end), ..
+            }) => (self.since_start(*end), Fate::Ended),
+            Some(_) => (trace_end_ns, Fate::Alive),
+            None => (trace_end_ns.max(last_seen), Fate::Unknown),
+        };
+        let last_exec = c.execs.last();
+        let name = [
+            c.record.as_ref().map(|r| r.born.comm.as_str()),
+            last_exec.map(|e| e.comm.as_str()),
+            c.born.as_ref().map(|b| b.comm.as_str()),
+        ]
+        .into_iter()
+        .flatten()
+        .find(|name| !name.is_empty())
+        .unwrap_or("?")
+        .to_owned();
+        let tid = c
+            .record
+            .as_ref()
+            .map(|r| r.born.tid)
+            .or(last_exec.map(|e| e.tid))
+            .or(born.map(|b| b.tid))
+            .unwrap_or(0);
+        let open = c.record.as_ref().and_then(|r| r.open).map(|open| {
+            let mut open = open;
+            open.out_ns = self.since_start(open.out_ns);
+            open.wake_ns = open.wake_ns.map(|ns| self.since_start(ns));
+            if Some(open.syscall) == self.restart_syscall
+                && let Some(before) = c.stretches.iter().rfind(|s| s.state() != super::State::Runnable)
+            {
+                open.syscall = before.syscall;
+            }
+            open
+        });
+        Task {
+            serial,
+            process: born.map_or(serial, |b| b.process),
+            tid,
+            pid: born.map_or(0, |b| b.tgid),
+            ppid: born.map_or(0, |b| b.ppid),
+            name,
+            kernel_worker: born.is_some_and(|b| b.kernel_worker),
+            start_ns: start_ns.min(end_ns),
+            end_ns,
+            fate,
+            followed: true,
+            stretches_expected: c.record.as_ref().map(|r| r.totals.seq),
+            stretches: c.stretches,
+            open,
+            sums: c.sums,
+            record: c.record,
+            polls: c.polls,
+        }
+    }
+
+    /// A timed call that a stop interrupts goes on as `restart_syscall`: it is
+    /// the call before. Where records between the two are lost, it stays what it
+    /// is.
+    fn join_restarts(&self, stretches: &mut [Off]) {
+        let Some(restart) = self.restart_syscall else {
+            return;
+        };
+        let mut before = None;
+        let mut expected = 0;
+        for s in stretches {
+            if s.seq != expected {
+                before = None;
+            }
+            expected = s.seq.wrapping_add(1);
+            if s.state() == super::State::Runnable {
+                continue;
+            }
+            if s.syscall == restart
+                && let Some(before) = before
+            {
+                s.syscall = before;
+            }
+            before = Some(s.syscall);
+        }
+    }
+
+    fn add_untracked(&self, tasks: &mut Vec<Task>, end_ns: u64) {
+        for (i, (u, ended)) in self.untracked.iter().enumerate() {
+            let serial = FIRST_OWN_SERIAL + i as u32;
+            let start_ns = self.since_start(u.at_ns);
+            let end_ns = ended.map_or(end_ns, |ns| self.since_start(ns)).max(start_ns);
+            // Its process: that with this tgid which lived when it was created.
+            let process = tasks
+                .iter()
+                .filter(|t| t.pid == u.tgid && t.start_ns <= start_ns && start_ns <= t.end_ns)
+                .map(|t| t.process)
+                .next_back()
+                .unwrap_or(serial);
+            tasks.push(Task {
+                serial,
+                process,
+                tid: u.tid,
+                pid: u.tgid,
+                ppid: u.ppid,
+                name: u.comm.clone(),
+                kernel_worker: false,
+                start_ns,
+                end_ns,
+                fate: if ended.is_some() {
+                    Fate::Ended
+                } else {
+                    Fate::Unknown
+                },
+                followed: false,
+                stretches: Vec::new(),
+                open: None,
+                stretches_expected: None,
+                sums: Vec::new(),
+                record: None,
+                polls: Vec::new(),
+            });
+        }
+    }
+}
+
+/// A task that is not followed and whose end was not seen lived no longer than
+/// the last task of its process that was followed, if all of those have ended.
+fn end_with_process(tasks: &mut [Task]) {
+    // By process: the last end, and whether one still lives.
+    let mut followed: HashMap<u32, (u64, bool)> = HashMap::new();
+    for task in tasks.iter().filter(|task| task.followed) {
+        let (last_end, lives) = followed.entry(task.process).or_default();
+        *last_end = task.end_ns.max(*last_end);
+        *lives |= task.fate != Fate::Ended;
+    }
+    for task in tasks {
+        if task.followed || task.fate == Fate::Ended {
+            continue;
+        }
+        if let Some(&(last_end, false)) = followed.get(&task.process) {
+            task.end_ns = last_end.max(task.start_ns);
+        }
+    }
+}

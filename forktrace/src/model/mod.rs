@@ -1,0 +1,156 @@
+//! From events to a time line a task.
+//!
+//! Nothing here does I/O, reads a clock or fails: what can't be made sense of
+//! becomes a gap, and a gap is shown.
+
+mod build;
+mod segments;
+#[cfg(test)]
+mod tests;
+
+use crate::trace::{OpenStretch, PollUse, TaskRecord, Totals, Why};
+
+pub use self::build::Builder;
+pub use self::segments::Segments;
+
+/// What a task is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// On a CPU.
+    Running,
+    /// Wants a CPU.
+    Runnable,
+    /// Asleep.
+    Blocked,
+    /// Stopped, traced or frozen.
+    Stopped,
+    /// Records were lost there.
+    Unknown,
+}
+
+/// A part of a task's life in one state. Never empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Since the trace began, ns.
+    pub start_ns: u64,
+    /// Since the trace began, ns.
+    pub end_ns: u64,
+    /// The state.
+    pub state: State,
+}
+
+/// A stretch off the CPU, as kept in memory: there are millions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Off {
+    /// When the task left the CPU.
+    pub out_ns: u64,
+    /// When it became runnable.
+    pub wake_ns: u64,
+    /// When it came back.
+    pub in_ns: u64,
+    /// Number among the task's stretches.
+    pub seq: u32,
+    /// The syscall that it was in; -1: none. `restart_syscall` is already
+    /// replaced by the syscall that is restarted.
+    pub syscall: i16,
+    /// Why it left.
+    pub why: Why,
+    /// Bits of [`Off::EARLY_WAKE`] and so on.
+    pub flags: u8,
+}
+
+impl Off {
+    /// The wakeup came before the task had left.
+    pub const EARLY_WAKE: u8 = 1;
+    /// No wakeup was seen.
+    pub const NO_WAKE: u8 = 2;
+    /// The syscall is of the 32-bit table.
+    pub const COMPAT: u8 = 4;
+
+    /// The state from `out_ns` to `wake_ns`.
+    pub fn state(&self) -> State {
+        state_of(self.why)
+    }
+}
+
+/// The state of a task that left the CPU, until it is woken.
+pub fn state_of(why: Why) -> State {
+    match why {
+        Why::New | Why::Preempted => State::Runnable,
+        Why::Interruptible | Why::Killable | Why::Uninterruptible => State::Blocked,
+        Why::Stopped | Why::Traced | Why::Frozen | Why::CoreDump => State::Stopped,
+    }
+}
+
+/// How a task's life ends in the trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Its last switch was seen.
+    Ended,
+    /// It lived when the recording ended.
+    Alive,
+    /// Its end is not in the trace.
+    Unknown,
+}
+
+/// A task and its time line. Times are ns since the trace began.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Its identity. Tasks that are not followed get serials of our own, above
+    /// all others.
+    pub serial: u32,
+    /// Serial of its process's first task.
+    pub process: u32,
+    /// Last tid.
+    pub tid: u32,
+    /// Tgid.
+    pub pid: u32,
+    /// Parent process.
+    pub ppid: u32,
+    /// Last name.
+    pub name: String,
+    /// It never runs in user mode.
+    pub kernel_worker: bool,
+    /// When it was created.
+    pub start_ns: u64,
+    /// When it ended, or the end of the trace.
+    pub end_ns: u64,
+    /// How it ended.
+    pub fate: Fate,
+    /// False: the task table was full, nothing of its states is known.
+    pub followed: bool,
+    /// Stretches off the CPU, in order; a jump in `seq` is a gap.
+    pub stretches: Vec<Off>,
+    /// The stretch that is open at the end of the trace.
+    pub open: Option<OpenStretch>,
+    /// Number of stretches that there should be; `None`: not known, so after the
+    /// last one all is unknown.
+    pub stretches_expected: Option<u32>,
+    /// Sums that the kernel program sent after losses, by `seq`.
+    pub sums: Vec<Totals>,
+    /// What the kernel program knew at the end.
+    pub record: Option<TaskRecord>,
+    /// Its use of the select/poll family.
+    pub polls: Vec<PollUse>,
+}
+
+impl Task {
+    /// Its life in segments, without gap or overlap from `start_ns` to `end_ns`.
+    pub fn segments(&self) -> Segments<'_> {
+        Segments::new(self)
+    }
+
+    /// How long it lived.
+    pub fn lifetime_ns(&self) -> u64 {
+        self.end_ns - self.start_ns
+    }
+}
+
+/// The whole workload.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// The tasks, in the order of creation.
+    pub tasks: Vec<Task>,
+    /// End of the trace, ns since it began.
+    pub end_ns: u64,
+}

@@ -1,0 +1,321 @@
+//! Whole reports against the files in `golden/`.
+//!
+//! `UPDATE_GOLDEN=1 cargo test render` writes the files; read the difference.
+
+use std::{env, fs, path::PathBuf};
+
+use super::{Format, Style, render, samples, text::figures::width};
+use crate::report::{Group, Report, Wait};
+
+const PLAIN: Style = Style {
+    color: false,
+    verbose: false,
+};
+const VERBOSE: Style = Style {
+    verbose: true,
+    ..PLAIN
+};
+
+fn all() -> [(&'static str, Report, Style); 9] {
+    [
+        ("sleeper", samples::sleeper(), PLAIN),
+        ("selector", samples::selector(), PLAIN),
+        ("sleepers", samples::sleepers(), PLAIN),
+        ("fork_tree", samples::fork_tree(), PLAIN),
+        ("fork_tree_verbose", samples::fork_tree(), VERBOSE),
+        ("starved", samples::starved(), PLAIN),
+        ("lossy", samples::lossy(), PLAIN),
+        ("lossy_verbose", samples::lossy(), VERBOSE),
+        ("crowd", samples::crowd(), PLAIN),
+    ]
+}
+
+#[test]
+fn the_text_is_as_agreed() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/render/golden");
+    let update = env::var_os("UPDATE_GOLDEN").is_some();
+    for (name, report, style) in all() {
+        let path = folder.join(name).with_extension("txt");
+        let text = render(&report, Format::Text, &style);
+        if update {
+            fs::write(&path, &text).unwrap();
+        }
+        let golden = fs::read_to_string(&path).unwrap();
+        assert!(
+            text == golden,
+            "{} differs; UPDATE_GOLDEN=1 would write:\n{text}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn no_line_is_wider_than_100_columns() {
+    for (name, mut report, _) in all() {
+        for hard in [false, true] {
+            if hard {
+                widest(&mut report);
+            }
+            for style in [PLAIN, VERBOSE] {
+                let text = render(&report, Format::Text, &style);
+                for line in text.lines() {
+                    assert!(width(line) <= 100, "{name}: {line}");
+                    assert_eq!(line.trim_end(), line, "{name}: space at the end");
+                }
+            }
+        }
+    }
+}
+
+/// Names, numbers and times as long as they can be.
+fn widest(report: &mut Report) {
+    for task in &mut report.tasks {
+        task.tid += 4_190_000;
+        task.pid += 4_190_000;
+        task.name = "\u{1b}日本語日本語日本語".to_owned();
+        task.unknown_ns += 1;
+        task.stopped_ns = 123_456_000_000_000;
+        task.blocks = u64::MAX;
+        task.start_ns += 86_400_000_000_000;
+        task.end_ns += 2 * 86_400_000_000_000;
+        for wait in &mut task.waits {
+            wait.reason = "r".repeat(200);
+            wait.cut_off = 9_999_999;
+        }
+    }
+    for group in &mut report.groups {
+        group.name = "n".repeat(300);
+        group.most_live += 60_000;
+    }
+    for poll in report.polls.iter_mut().flatten() {
+        poll.calls = u64::MAX / 8;
+        poll.unfinished = 999_999;
+        poll.failed = 999_999;
+        poll.max_fds = Some(1_048_576);
+    }
+    report.poll_probes = "/".repeat(250);
+    report.workload.argv.push("x".repeat(500));
+    report.audit.switches_kernel = u64::MAX;
+    for weakness in &mut report.audit.weaknesses {
+        weakness.text = "w".repeat(1_000);
+    }
+}
+
+#[test]
+fn colour_carries_no_meaning_of_its_own() {
+    for (name, report, style) in all() {
+        let painted = render(
+            &report,
+            Format::Text,
+            &Style {
+                color: true,
+                ..style
+            },
+        );
+        assert!(painted.contains('\x1b'));
+        let mut bare = String::new();
+        let mut parts = painted.split("\x1b[");
+        bare.push_str(parts.next().unwrap());
+        for part in parts {
+            bare.push_str(part.split_once('m').unwrap().1);
+        }
+        assert_eq!(bare, render(&report, Format::Text, &style), "{name}");
+    }
+}
+
+#[test]
+fn nothing_of_a_traced_program_acts_on_the_terminal() {
+    let evil = "\u{1b}]0;evil\u{7}\u{9b}2J\n\u{202e}x\u{7f}";
+    for (name, mut report, style) in all() {
+        report.workload.argv = vec![evil.to_owned(), evil.to_owned()];
+        report.workload.kernel = evil.to_owned();
+        report.workload.arch = evil.to_owned();
+        report.poll_probes = evil.to_owned();
+        for group in &mut report.groups {
+            group.name = evil.to_owned();
+        }
+        for task in &mut report.tasks {
+            task.name = evil.to_owned();
+            task.waits.push(Wait {
+                reason: evil.to_owned(),
+                syscall: Some(evil.to_owned()),
+                interruptible: true,
+                ns: u64::MAX / 1024,
+                count: 1,
+                longest_ns: 1,
+                cut_off: 0,
+            });
+        }
+        for poll in report.polls.iter_mut().flatten() {
+            poll.syscall = evil.to_owned();
+        }
+        for weakness in &mut report.audit.weaknesses {
+            weakness.text = evil.to_owned();
+        }
+        for format in [Format::Text, Format::Json] {
+            let shown = render(&report, format, &style);
+            let bad = shown
+                .chars()
+                .find(|&c| c != '\n' && (c.is_control() || c == '\u{202e}'));
+            assert_eq!(bad, None, "{name}");
+        }
+        let json = render(&report, Format::Json, &style);
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            value["workload"]["argv"][0], evil,
+            "JSON keeps what it escapes"
+        );
+    }
+}
+
+/// The answer, on one line.
+fn headline(report: &Report) -> String {
+    let text = render(report, Format::Text, &PLAIN);
+    let answer = text.split("\n\n").nth(1).unwrap();
+    answer.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn with_groups(mut report: Report, change: impl Fn(&mut Group)) -> Report {
+    report.groups.iter_mut().for_each(change);
+    report
+}
+
+#[test]
+fn never_is_said_of_a_complete_record_only() {
+    let mut report = samples::selector();
+    let answer = headline(&report);
+    assert!(
+        answer.starts_with(
+            "The 4 threads were never all blocked at the same time; at most 3 of them were."
+        ),
+        "{answer}"
+    );
+    report.audit.complete = false;
+    for lost_records in [0, 7] {
+        report.audit.lost_records = lost_records;
+        let answer = headline(&report);
+        assert!(answer.contains("not seen to be all blocked"), "{answer}");
+        assert!(answer.contains("the record is incomplete"), "{answer}");
+        assert!(!answer.contains("never"), "{answer}");
+    }
+}
+
+#[test]
+fn time_that_is_only_possible_is_called_so() {
+    let mut report = with_groups(samples::lossy(), |group| {
+        group.all_blocked.lower_ns = 0;
+        group.all_blocked.episodes = 0;
+        group.all_blocked.longest_ns = 0;
+        group.all_blocked.longest_start_ns = None;
+    });
+    let answer = headline(&report);
+    assert!(
+        answer.starts_with(
+            "The 3 threads were not seen to be all blocked at the same time, but may have been for \
+             up to 3.40 s of 4.00 s (85.0 %): records were lost."
+        ),
+        "{answer}"
+    );
+    report.audit.lost_records = 0;
+    assert!(headline(&report).contains("not every task was followed."));
+    report.audit.tasks_not_followed = 0;
+    assert!(headline(&report).contains("the record has gaps."));
+}
+
+#[test]
+fn all_means_all() {
+    // Half of the time one thread had not been created yet.
+    let report = with_groups(samples::sleepers(), |group| {
+        group.blocked_at_once[3].ns += 1_990_000_000;
+        group.blocked_at_once[4].ns -= 1_990_000_000;
+    });
+    let answer = headline(&report);
+    assert!(
+        answer.starts_with(
+            "All threads alive at the time were blocked at the same time for 3.98 s of 4.02 s \
+             (99.0 %), in 12 episodes; the longest lasted 1.20 s, from 310 ms on. All 4 threads: \
+             1.99 s."
+        ),
+        "{answer}"
+    );
+    // No more than two ever lived together.
+    let report = with_groups(report, |group| group.most_live = 2);
+    let answer = headline(&report);
+    assert!(
+        answer.starts_with(
+            "All threads alive at the time (at most 2 of the 4 threads) were blocked at the same \
+             time for 3.98 s"
+        ),
+        "{answer}"
+    );
+    let report = with_groups(report, |group| group.most_live = 1);
+    assert_eq!(
+        headline(&report).split_inclusive('.').next().unwrap(),
+        "No two of the 4 threads lived at the same time, so none could be blocked at the same time."
+    );
+}
+
+#[test]
+fn odd_reports_are_shown_too() {
+    let mut report = samples::sleeper();
+    report.groups.clear();
+    report.tasks.clear();
+    report.workload.exit_code = None;
+    report.audit.switches_kernel = 0;
+    report.audit.tracer_cpu_ns = None;
+    let text = render(&report, Format::Text, &PLAIN);
+    assert!(text.contains("The record holds no task."), "{text}");
+    for (_, mut report, _) in all() {
+        for group in &mut report.groups {
+            group.lifetime_ns = 0;
+            group.most_live = 0;
+            group.blocked_at_once.clear();
+            group.running_at_once.clear();
+        }
+        for style in [PLAIN, VERBOSE] {
+            render(&report, Format::Text, &style);
+        }
+    }
+}
+
+#[test]
+fn many_processes_get_a_line_each_up_to_five() {
+    let mut report = samples::fork_tree();
+    for n in 0..7 {
+        let mut group = report.groups[2].clone();
+        group.pid = 5000 + n;
+        group.all_blocked.lower_ns += u64::from(n);
+        group.all_blocked.upper_ns += u64::from(n);
+        report.groups.push(group);
+    }
+    let answer = headline(&report);
+    assert!(
+        answer.contains("- python3 (pid 5006): All 3 threads"),
+        "{answer}"
+    );
+    assert!(!answer.contains("(pid 4122):"), "{answer}");
+    assert!(
+        answer.contains("… and 3 processes more with several threads"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn the_samples_keep_the_promises_of_a_report() {
+    for (name, report, _) in all() {
+        for task in &report.tasks {
+            let sum = task.running_ns
+                + task.runnable_ns
+                + task.blocked_ns
+                + task.stopped_ns
+                + task.unknown_ns;
+            assert_eq!(sum, task.end_ns - task.start_ns, "{name}: {}", task.tid);
+        }
+        for group in &report.groups {
+            for profile in [&group.blocked_at_once, &group.running_at_once] {
+                let sum: u64 = profile.iter().map(|at| at.ns).sum();
+                assert_eq!(sum, group.lifetime_ns, "{name}: {:?}", group.kind);
+            }
+        }
+    }
+}

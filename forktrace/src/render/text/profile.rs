@@ -1,0 +1,261 @@
+//! How many tasks were blocked, and how many ran, at the same time.
+
+use super::{
+    View,
+    figures::{NONE, duration, duration_cell, percent, plural, quantity, width},
+    layout::{Ink, paint, wrapped},
+};
+use crate::report::{AtOnce, Group};
+
+/// Rows of a profile.
+const ROWS: usize = 8;
+/// Columns of a row: label, bar, share and time.
+const ROW: usize = 46;
+/// Columns of the bar and the label together.
+const CHART: usize = 27;
+
+/// The profiles of the tree, and of each process with `-v`.
+pub(super) fn section(view: &View<'_>) -> String {
+    let Some(tree) = view.tree else {
+        return String::new();
+    };
+    let mut out = group(view, tree, view.noun(), "");
+    if view.style.verbose && view.processes > 1 {
+        for process in &view.threaded {
+            let of = format!(" of pid {}", process.pid);
+            out.push('\n');
+            out.push_str(&group(view, process, "thread", &of));
+        }
+    }
+    out
+}
+
+fn group(view: &View<'_>, group: &Group, noun: &str, of: &str) -> String {
+    let title = |state: &str| format!("{}{of} {state} at once", plural(noun)).to_uppercase();
+    let blocked = column(&title("blocked"), &blocked_rows(group), group);
+    let running = column(&title("running"), &running_rows(group), group);
+    let mut out = String::new();
+    for at in 0..blocked.len().max(running.len()) {
+        let [left, right] = [&blocked, &running].map(|lines| lines.get(at).map_or("", |l| l));
+        let gap = " ".repeat((ROW + 4).saturating_sub(width(left)));
+        let line = format!("  {left}{gap}{right}");
+        let ink = if at == 0 { Some(Ink::Dim) } else { None };
+        let line = line.trim_end();
+        match ink {
+            Some(ink) => out.push_str(&paint(view.style, ink, line)),
+            None => out.push_str(line),
+        }
+        out.push('\n');
+    }
+    out.push_str(&wrapped("  ", &starved(group)));
+    if group.unknown_ns > 0 {
+        let text = format!(
+            "For {} the state of at least one task is not known: it counts as running in the \
+             profile of blocked tasks, and as blocked in the other.",
+            duration(group.unknown_ns)
+        );
+        out.push_str(&wrapped("  ", &text));
+    }
+    out
+}
+
+/// A label and its time.
+type Row = (String, u64);
+
+fn blocked_rows(group: &Group) -> Vec<Row> {
+    let most = group.most_live;
+    let at_once = &group.blocked_at_once;
+    let known = at_once.iter().filter(|at| at.ns > 0);
+    if (most as usize) < ROWS {
+        (0..=most)
+            .map(|count| (label(count, group), time(at_once, count, count)))
+            .collect()
+    } else if known.clone().count() <= ROWS {
+        known.map(|at| (label(at.count, group), at.ns)).collect()
+    } else {
+        // None and all keep their rows, since they are what is asked for; the
+        // counts between them are cut into equal ranges.
+        let ranges = (ROWS - 2) as u32;
+        let between = u64::from(most - 1);
+        let bound = |at: u32| 1 + (between * u64::from(at) / u64::from(ranges)) as u32;
+        let mut rows = vec![(label(0, group), time(at_once, 0, 0))];
+        for at in 0..ranges {
+            let (from, to) = (bound(at), bound(at + 1) - 1);
+            let label = if from == to {
+                from.to_string()
+            } else {
+                format!("{from}–{to}")
+            };
+            rows.push((label, time(at_once, from, to)));
+        }
+        // The report promises no count above `most_live`; one that comes all the
+        // same must not vanish.
+        rows.push((label(most, group), time(at_once, most, u32::MAX)));
+        rows
+    }
+}
+
+/// No more run at once than there are CPUs, so these rows end with the last count
+/// that occurred.
+fn running_rows(group: &Group) -> Vec<Row> {
+    let at_once = &group.running_at_once;
+    let known = at_once.iter().filter(|at| at.ns > 0);
+    let most = known.clone().map(|at| at.count).max().unwrap_or(0);
+    if (most as usize) < ROWS {
+        return (0..=most)
+            .map(|count| (label(count, group), time(at_once, count, count)))
+            .collect();
+    }
+    let mut rows = vec![(label(0, group), time(at_once, 0, 0))];
+    let ranges = (ROWS - 1) as u32;
+    let bound = |at: u32| 1 + (u64::from(most) * u64::from(at) / u64::from(ranges)) as u32;
+    for at in 0..ranges {
+        let (from, to) = (bound(at), bound(at + 1) - 1);
+        let label = if from == to {
+            from.to_string()
+        } else {
+            format!("{from}–{to}")
+        };
+        rows.push((label, time(at_once, from, to)));
+    }
+    rows
+}
+
+/// “All” stands only where it means every task of the group.
+fn label(count: u32, group: &Group) -> String {
+    match count {
+        0 => "none".to_owned(),
+        1 => "1".to_owned(),
+        _ if count as usize == group.tasks.len() => format!("all {count}"),
+        _ => count.to_string(),
+    }
+}
+
+fn time(at_once: &[AtOnce], from: u32, to: u32) -> u64 {
+    at_once
+        .iter()
+        .filter(|at| (from..=to).contains(&at.count))
+        .map(|at| at.ns)
+        .sum()
+}
+
+fn column(title: &str, rows: &[Row], group: &Group) -> Vec<String> {
+    let labels = rows.iter().map(|(label, _)| width(label)).max();
+    let labels = labels.unwrap_or(0).max(6);
+    let mut lines = vec![title.to_owned()];
+    for (label, ns) in rows {
+        let share = match ns {
+            0 => NONE.to_owned(),
+            _ => percent(*ns, group.lifetime_ns),
+        };
+        lines.push(format!(
+            "{label:>labels$}  {:<bar$} {share:>7}  {:>7}",
+            bar(*ns, group.lifetime_ns, CHART - labels),
+            duration_cell(*ns),
+            bar = CHART - labels,
+        ));
+    }
+    lines
+}
+
+/// Something is at least an eighth of a column, and only the whole fills it.
+fn bar(part: u64, whole: u64, columns: usize) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    if part == 0 || whole == 0 {
+        return String::new();
+    }
+    let full = columns as u128 * 8;
+    let eighths = (u128::from(part) * full / u128::from(whole)).clamp(1, full) as usize;
+    "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
+}
+
+fn starved(group: &Group) -> String {
+    let starved = &group.starved;
+    if starved.upper_ns == 0 {
+        return "Whenever one wanted to run, at least one did (never starved).".to_owned();
+    }
+    let share = |ns| percent(ns, group.lifetime_ns);
+    let mut text = if starved.lower_ns == starved.upper_ns {
+        format!(
+            "Starved (one wanted to run, none did): {} ({})",
+            duration(starved.lower_ns),
+            share(starved.lower_ns)
+        )
+    } else {
+        format!(
+            "Starved (one wanted to run, none did): between {} and {} ({} to {})",
+            duration(starved.lower_ns),
+            duration(starved.upper_ns),
+            share(starved.lower_ns),
+            share(starved.upper_ns)
+        )
+    };
+    if starved.episodes > 0 {
+        text.push_str(&format!(
+            ", in {}; the longest lasted {}",
+            quantity(starved.episodes, "episode"),
+            duration(starved.longest_ns)
+        ));
+        if let Some(start) = starved.longest_start_ns {
+            text.push_str(&format!(", from {} on", duration(start)));
+        }
+    }
+    text.push('.');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_never_empty_nor_full_without_reason() {
+        assert_eq!(bar(0, 100, 10), "");
+        assert_eq!(bar(1, 1_000_000, 10), "▏");
+        assert_eq!(bar(50, 100, 10), "█████");
+        assert_eq!(bar(999, 1_000, 10), "█████████▉");
+        assert_eq!(bar(100, 100, 10), "██████████");
+        assert_eq!(bar(u64::MAX, u64::MAX, 10), "██████████");
+    }
+
+    fn many(most_live: u32) -> Group {
+        let group = crate::render::samples::sleepers().groups.swap_remove(0);
+        Group {
+            tasks: (0..most_live).collect(),
+            most_live,
+            blocked_at_once: (0..=most_live)
+                .map(|count| AtOnce { count, ns: 1 })
+                .collect(),
+            lifetime_ns: u64::from(most_live) + 1,
+            ..group
+        }
+    }
+
+    #[test]
+    fn ranges_cover_every_count_once() {
+        for most_live in [8, 9, 13, 500, 65_536] {
+            let group = many(most_live);
+            let rows = blocked_rows(&group);
+            assert_eq!(rows.len(), ROWS, "{rows:?}");
+            let sum: u64 = rows.iter().map(|(_, ns)| ns).sum();
+            assert_eq!(sum, group.lifetime_ns, "{rows:?}");
+            assert_eq!(rows[0], ("none".to_owned(), 1));
+            assert_eq!(rows[ROWS - 1], (format!("all {most_live}"), 1));
+        }
+    }
+
+    #[test]
+    fn many_cpus_are_cut_into_ranges_too() {
+        let mut group = many(500);
+        group.running_at_once = (0..=64).map(|count| AtOnce { count, ns: 1 }).collect();
+        let rows = running_rows(&group);
+        let labels: Vec<&str> = rows.iter().map(|(label, _)| label.as_str()).collect();
+        assert_eq!(
+            labels,
+            [
+                "none", "1–9", "10–18", "19–27", "28–36", "37–45", "46–54", "55–64"
+            ]
+        );
+        assert_eq!(rows.iter().map(|(_, ns)| ns).sum::<u64>(), 65);
+    }
+}

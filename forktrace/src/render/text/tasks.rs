@@ -1,0 +1,143 @@
+//! A row a task.
+
+use super::{
+    View,
+    figures::{clean, count, count_cell, duration, duration_cell, percent, plural},
+    layout::{Table, wrapped},
+    waits::place,
+};
+use crate::report::{Fate, Task};
+
+/// Rows without `-v`.
+const ROWS: usize = 30;
+
+/// What each task did with its time.
+pub(super) fn table(view: &View<'_>) -> String {
+    let all = &view.report.tasks;
+    let mut tasks: Vec<&Task> = all.iter().collect();
+    let cut = tasks.len() > ROWS && !view.style.verbose;
+    let mut out = String::new();
+    if cut {
+        tasks.sort_by_key(|task| std::cmp::Reverse(task.blocked_ns));
+        tasks.truncate(ROWS);
+        out.push_str(&format!(
+            "  The {ROWS} {} that were blocked the longest:\n",
+            plural(view.noun())
+        ));
+    } else {
+        tasks.sort_by_key(|task| task.start_ns);
+    }
+
+    let mut table = who(view, &tasks);
+    let any = |figure: fn(&Task) -> u64| all.iter().any(|task| figure(task) > 0);
+    let mut time = |head, figure: fn(&Task) -> u64| {
+        let cells = tasks.iter().map(|task| duration_cell(figure(task)));
+        table.number(head, cells.collect());
+    };
+    time("RUNNING", |task| task.running_ns);
+    time("RUNNABLE", |task| task.runnable_ns);
+    time("BLOCKED", |task| task.blocked_ns);
+    // Columns of nothing would only push out the names.
+    if any(|task| task.stopped_ns) {
+        time("STOPPED", |task| task.stopped_ns);
+    }
+    if any(|task| task.unknown_ns) {
+        time("UNKNOWN", |task| task.unknown_ns);
+    }
+    time("LONGEST", |task| task.longest_block_ns);
+    table.text(
+        "BLOCKED MOSTLY IN",
+        8,
+        tasks.iter().map(|task| mostly_in(task)).collect(),
+    );
+    out.push_str(&table.to_text(view.style));
+    if cut {
+        out.push_str(&format!(
+            "  … and {} more (-v shows all; --format json has them)\n",
+            count((all.len() - ROWS) as u64)
+        ));
+    }
+    out
+}
+
+/// The columns that say which task it is.
+fn who(view: &View<'_>, tasks: &[&Task]) -> Table {
+    let mut table = Table::default();
+    if view.processes > 1 {
+        table.number(
+            "PID",
+            tasks.iter().map(|task| task.pid.to_string()).collect(),
+        );
+    }
+    table.number(
+        "TID",
+        tasks.iter().map(|task| task.tid.to_string()).collect(),
+    );
+    table.text(
+        "NAME",
+        8,
+        tasks.iter().map(|task| clean(&task.name)).collect(),
+    );
+    table
+}
+
+/// The wait that took the most time, with its share where there were others.
+fn mostly_in(task: &Task) -> String {
+    if !task.followed {
+        return "(not followed)".to_owned();
+    }
+    let Some(most) = task.waits.first() else {
+        return String::new();
+    };
+    // Under loss the sum over the waits can be less than the known total.
+    let waits: u64 = task.waits.iter().map(|wait| wait.ns).sum();
+    let whole = waits.max(task.blocked_ns);
+    let place = place(&most.reason, most.syscall.as_deref().as_slice());
+    match most.ns {
+        0 => place,
+        ns if ns == whole => place,
+        ns => format!("{place}, {}", percent(ns, whole)),
+    }
+}
+
+/// The figures to check the others by: lives, switches and CPU time.
+pub(super) fn accounts(view: &View<'_>) -> String {
+    let mut tasks: Vec<&Task> = view.report.tasks.iter().collect();
+    tasks.sort_by_key(|task| task.start_ns);
+    let mut table = Table::default();
+    table.number(
+        "TID",
+        tasks.iter().map(|task| task.tid.to_string()).collect(),
+    );
+    table.text(
+        "NAME",
+        8,
+        tasks.iter().map(|task| clean(&task.name)).collect(),
+    );
+    let mut column = |head, figure: fn(&Task) -> String| {
+        table.number(head, tasks.iter().map(|task| figure(task)).collect());
+    };
+    column("START", |task| duration(task.start_ns));
+    column("END", |task| match task.fate {
+        Fate::Ended => duration(task.end_ns),
+        Fate::Alive => "alive".to_owned(),
+        Fate::ReplacedByExec => "exec".to_owned(),
+        Fate::Unknown => "?".to_owned(),
+    });
+    column("BLOCKS", |task| count_cell(task.blocks));
+    column("MAX WAIT", |task| duration_cell(task.longest_runnable_ns));
+    column("SWITCHES", |task| count_cell(task.switches.traced));
+    column("KERNEL'S", |task| {
+        task.switches
+            .kernel
+            .map_or_else(|| "?".to_owned(), count_cell)
+    });
+    column("CPU TIME", |task| duration_cell(task.running_ns));
+    column("KERNEL'S", |task| {
+        task.kernel_cpu_ns
+            .map_or_else(|| "?".to_owned(), duration_cell)
+    });
+    let note = "Max wait: the longest wait for a CPU. Kernel's: what the kernel counted for the \
+                same task.";
+    table.to_text(view.style) + &wrapped("  ", note)
+}

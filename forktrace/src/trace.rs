@@ -1,0 +1,318 @@
+//! What a trace consists of: the header, the events, the end. This is what a
+//! recording writes and a report reads; it is the same on every architecture.
+//!
+//! Times are nanoseconds of the traced machine's `CLOCK_MONOTONIC`.
+
+use forktrace_common::event::PollCounters;
+use serde::{Deserialize, Serialize};
+
+use crate::{capture::PollWay, kernel::layout::Arch};
+
+/// What is known when a recording begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Version of forktrace that recorded.
+    pub forktrace: String,
+    /// The workload's command line.
+    pub argv: Vec<String>,
+    /// Kernel release (`uname -r`).
+    pub kernel: String,
+    /// Architecture: which table syscall numbers are of.
+    pub arch: Arch,
+    /// CPUs online.
+    pub cpus: u32,
+    /// When the recording began.
+    pub start_ns: u64,
+    /// The same in wall-clock time, nanoseconds since 1970.
+    pub start_unix_ns: u64,
+    /// How the select/poll family is watched.
+    pub polls: PollWay,
+    /// Size of each CPU's ring, bytes.
+    pub ring_bytes: u32,
+    /// Size of the task table.
+    pub max_tasks: u32,
+}
+
+/// Why a task left the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Why {
+    /// It has not run yet.
+    New,
+    /// It still wanted to run.
+    Preempted,
+    /// Asleep, any signal can wake it.
+    Interruptible,
+    /// Asleep, a fatal signal can wake it.
+    Killable,
+    /// Asleep, no signal can wake it.
+    Uninterruptible,
+    /// Stopped by a signal.
+    Stopped,
+    /// Stopped by a tracer.
+    Traced,
+    /// Frozen by a cgroup or by suspend.
+    Frozen,
+    /// Waits for the core dump of its process.
+    CoreDump,
+}
+
+/// One stretch off the CPU: `[out_ns, wake_ns)` in the state that `why` tells,
+/// `[wake_ns, in_ns)` runnable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// The task.
+    pub serial: u32,
+    /// Its number among the task's stretches, from 0.
+    pub seq: u32,
+    /// When the task left the CPU.
+    pub out_ns: u64,
+    /// When it became runnable.
+    pub wake_ns: u64,
+    /// When it came back.
+    pub in_ns: u64,
+    /// Why it left.
+    pub why: Why,
+    /// The wakeup came before the task had left: the block has length 0.
+    pub early_wake: bool,
+    /// No wakeup was seen.
+    pub no_wake: bool,
+    /// The syscall is of the 32-bit table.
+    pub compat: bool,
+    /// The syscall that it was in; -1: none (page fault, interrupt).
+    pub syscall: i16,
+    /// CPU that it left.
+    pub cpu_out: u16,
+    /// CPU that it came back to.
+    pub cpu_in: u16,
+    /// First argument of the syscall.
+    pub arg0: u64,
+    /// Second argument of the syscall, low half.
+    pub arg1: u32,
+}
+
+/// Running sums of a task, over its stretches with a smaller `seq`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// The task.
+    pub serial: u32,
+    /// Stretches so far.
+    pub seq: u32,
+    /// Of these, records lost.
+    pub lost: u32,
+    /// Time blocked.
+    pub blocked_ns: u64,
+    /// Time runnable.
+    pub runnable_ns: u64,
+    /// Time stopped.
+    pub stopped_ns: u64,
+}
+
+/// A task was created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Born {
+    /// Its serial.
+    pub serial: u32,
+    /// Serial of its creator; 0 for the root.
+    pub parent: u32,
+    /// Serial of the first task of its process.
+    pub process: u32,
+    /// Tid.
+    pub tid: u32,
+    /// Tgid.
+    pub tgid: u32,
+    /// Tgid of its parent process.
+    pub ppid: u32,
+    /// Flags of `clone`.
+    pub clone_flags: u64,
+    /// It never runs in user mode (an io_uring worker and the like).
+    pub kernel_worker: bool,
+    /// When.
+    pub at_ns: u64,
+    /// Its name.
+    pub comm: String,
+}
+
+/// A task executed a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// The task.
+    pub serial: u32,
+    /// Its tid before.
+    pub old_tid: u32,
+    /// Its tid now.
+    pub tid: u32,
+    /// When.
+    pub at_ns: u64,
+    /// Its new name.
+    pub comm: String,
+}
+
+/// A stretch that was open when the recording ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenStretch {
+    /// When the task left the CPU.
+    pub out_ns: u64,
+    /// When it became runnable; `None`: not yet.
+    pub wake_ns: Option<u64>,
+    /// Why it left.
+    pub why: Why,
+    /// The syscall is of the 32-bit table.
+    pub compat: bool,
+    /// The syscall that it was in.
+    pub syscall: i16,
+    /// First argument of the syscall.
+    pub arg0: u64,
+    /// Second argument of the syscall, low half.
+    pub arg1: u32,
+}
+
+/// All that the kernel programs know of a task, at its end or at the end of the
+/// recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// The same as when it was created, but for tid and name: the last ones.
+    pub born: Born,
+    /// When it was switched out for the last time; `None`: it lives.
+    pub end_ns: Option<u64>,
+    /// Sums over all its finished stretches.
+    pub totals: Totals,
+    /// Context switches that our probe saw.
+    pub switches: u64,
+    /// Context switches that the kernel counted; `None` while it lives.
+    pub kernel_switches: Option<u64>,
+    /// CPU time that the kernel charged; `None` while it lives.
+    pub kernel_cpu_ns: Option<u64>,
+    /// Exit code as `wait` returns it; `None` while it lives.
+    pub exit_code: Option<u32>,
+    /// The stretch that it is in; `None` while it runs or when it has ended.
+    pub open: Option<OpenStretch>,
+}
+
+/// A task that is not followed: the task table was full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untracked {
+    /// Tid.
+    pub tid: u32,
+    /// Tgid.
+    pub tgid: u32,
+    /// Tgid of its parent process.
+    pub ppid: u32,
+    /// When it was created, or ended.
+    pub at_ns: u64,
+    /// Its name.
+    pub comm: String,
+}
+
+/// A task's use of one syscall of the select/poll family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollUse {
+    /// The task.
+    pub serial: u32,
+    /// Position in [`forktrace_common::layout::poll::NAMES`].
+    pub position: u8,
+    /// Calls that returned.
+    pub calls: u64,
+    /// See [`PollCounters`].
+    pub ready_at_once: u64,
+    /// See [`PollCounters`].
+    pub blocked: u64,
+    /// See [`PollCounters`].
+    pub timed_out: u64,
+    /// See [`PollCounters`].
+    pub empty_at_once: u64,
+    /// See [`PollCounters`].
+    pub failed: u64,
+    /// See [`PollCounters`].
+    pub max_fds: u32,
+    /// See [`PollCounters`].
+    pub unknown_fds: u32,
+    /// 1 when a call was under way.
+    pub unfinished: u64,
+}
+
+impl PollUse {
+    /// From the kernel programs' counters.
+    pub fn new(serial: u32, position: u8, c: &PollCounters, unfinished: bool) -> Self {
+        Self {
+            serial,
+            position,
+            calls: c.calls,
+            ready_at_once: c.ready_at_once,
+            blocked: c.blocked,
+            timed_out: c.timed_out,
+            empty_at_once: c.empty_at_once,
+            failed: c.failed,
+            max_fds: c.max_fds,
+            unknown_fds: c.unknown_fds,
+            unfinished: u64::from(unfinished),
+        }
+    }
+}
+
+/// Anything that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A stretch off the CPU is over.
+    Stretch(Stretch),
+    /// Sums of a task after a loss.
+    Totals(Totals),
+    /// A task was created.
+    Born(Born),
+    /// A task executed a program.
+    Exec(Exec),
+    /// A task ended, or lives at the end of the recording.
+    Task(TaskRecord),
+    /// A task's use of the select/poll family.
+    Poll(PollUse),
+    /// A task is not followed.
+    Untracked(Untracked),
+    /// A task that is not followed ended.
+    UntrackedEnd(Untracked),
+}
+
+impl Event {
+    /// When it happened: for a stretch, when it was over. `None`: it has no time.
+    pub fn at_ns(&self) -> Option<u64> {
+        match self {
+            Self::Stretch(s) => Some(s.in_ns),
+            Self::Born(b) => Some(b.at_ns),
+            Self::Exec(e) => Some(e.at_ns),
+            Self::Task(t) => t.end_ns,
+            Self::Untracked(u) | Self::UntrackedEnd(u) => Some(u.at_ns),
+            Self::Totals(_) | Self::Poll(_) => None,
+        }
+    }
+}
+
+/// What is known when a recording ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finish {
+    /// When the recording ended.
+    pub end_ns: u64,
+    /// Exit code of the first process.
+    pub exit_code: Option<i32>,
+    /// Signal that ended the first process.
+    pub signal: Option<i32>,
+    /// Tasks lived when the recording ended: it was cut short on demand.
+    pub cut_short: bool,
+    /// Records that found a ring full.
+    pub lost_ring_full: u64,
+    /// Records on a CPU without a ring.
+    pub lost_no_ring: u64,
+    /// Other records that found no room.
+    pub lost_other: u64,
+    /// Tasks that found no room in the task table.
+    pub not_followed: u64,
+    /// Records that could not be written to the file.
+    pub unwritten: u64,
+    /// When the first of them happened.
+    pub unwritten_from_ns: Option<u64>,
+    /// When the last of them happened.
+    pub unwritten_until_ns: Option<u64>,
+    /// Why they could not be written.
+    pub write_error: Option<String>,
+    /// Records of a kind or a length that this version does not know.
+    pub undecodable: u64,
+    /// CPU time of forktrace while it recorded.
+    pub tracer_cpu_ns: u64,
+}

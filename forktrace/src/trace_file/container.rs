@@ -1,0 +1,769 @@
+//! The trace file as a container: checksummed, compressed blocks, one after
+//! the other.
+//!
+//! The file is written while the recording goes on, and only ever appended
+//! to. Whatever happens to it afterwards (a crash, a full disk, a cut at any
+//! byte, a flipped bit), every block that is whole can still be read, and
+//! every byte that can't be is reported as [`Damage`]. The container knows
+//! nothing of events: what is in a block is the caller's business.
+//!
+//! # Format
+//!
+//! All numbers are little-endian. The file starts with a header of 20 bytes;
+//! its layout is the same in every version of the format.
+//!
+//! | bytes | content                                                       |
+//! |------:|---------------------------------------------------------------|
+//! | 0–7   | magic, `89 46 54 52 0d 0a 1a 0a`                               |
+//! | 8–11  | format version                                                |
+//! | 12–15 | file id: random, repeated in each block                       |
+//! | 16–19 | CRC-32 of bytes 0–15                                          |
+//!
+//! The magic takes after PNG's: a byte with the high bit set and both kinds
+//! of line ending, so that a transfer "as text" can't go unnoticed.
+//!
+//! Blocks follow without gaps, each a header of 64 bytes and a payload.
+//!
+//! | bytes | content                                                       |
+//! |------:|---------------------------------------------------------------|
+//! | 0–3   | magic, `f5 4b 42 d1`                                           |
+//! | 4–7   | file id                                                       |
+//! | 8–15  | sequence number: 0, 1, 2, …                                   |
+//! | 16–23 | records in all blocks before this one                         |
+//! | 24–31 | time of the first record, ns                                  |
+//! | 32–39 | time of the last record, ns                                   |
+//! | 40–43 | records in this block                                         |
+//! | 44–47 | length of the payload                                         |
+//! | 48–51 | length of the payload as stored                               |
+//! | 52–55 | CRC-32 of the payload as stored                               |
+//! | 56    | kind, defined by the caller                                   |
+//! | 57    | how the payload is stored: 0 as it is, 1 one zstd frame       |
+//! | 58–59 | zero                                                          |
+//! | 60–63 | CRC-32 of bytes 0–59                                          |
+//!
+//! # Reading past damage
+//!
+//! The header has a checksum of its own, so a length in a good header can be
+//! trusted. Where a block is bad, the reader looks for the next good header,
+//! byte by byte. The sequence number and the count of records before then say
+//! how much was lost in between, even where the lost headers are gone. The
+//! file id keeps apart what only looks like a block of this file: a trace
+//! stored inside a payload, or a disk sector left over from an older file.
+//!
+//! What the container can't know is whether there was more after the last
+//! block: a file cut exactly between two blocks looks whole. The caller ends
+//! its trace with a block that says so.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+
+use zstd::bulk::{Compressor, Decompressor};
+
+#[cfg(test)]
+#[path = "container_tests.rs"]
+mod tests;
+
+/// The longest payload of a block, in bytes. It also bounds what a forged
+/// length in a file can make the reader allocate.
+pub const MAX_PAYLOAD_LEN: usize = 16 << 20;
+
+const FILE_MAGIC: [u8; 8] = *b"\x89FTR\r\n\x1a\n";
+const FILE_HEADER_LEN: usize = 20;
+
+const BLOCK_MAGIC: [u8; 4] = *b"\xf5KB\xd1";
+const BLOCK_HEADER_LEN: usize = 64;
+
+/// What the file magic becomes when a program takes the file for text.
+const MANGLED_MAGICS: [&[u8]; 5] = [
+    b"\x89FTR\n\x1a\n",         // CR LF became LF
+    b"\x89FTR\r\r\n\x1a\r\n",   // LF became CR LF
+    b"\x09FTR\r\n\x1a\n",       // the high bits were dropped
+    b"\xc2\x89FTR\r\n\x1a\n",   // read as Latin-1, written as UTF-8
+    b"\xef\xbf\xbdFTR\r\n\x1a", // read as UTF-8, the invalid replaced
+];
+
+/// Level 1: the recording shares the machine with what it records.
+const COMPRESSION_LEVEL: i32 = 1;
+
+/// What the caller says about a block, and gets back on reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockInfo {
+    /// What sort of block it is. The container gives it no meaning.
+    pub kind: u8,
+    /// How many records are in the block. Counts what is lost with it.
+    pub records: u32,
+    /// The time of the first record. A block whose content has no time should
+    /// carry the time it was written: its neighbours' damage is placed by it.
+    pub first_ns: u64,
+    /// The time of the last record.
+    pub last_ns: u64,
+}
+
+/// A block that was read, without its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Where the block starts in the file.
+    pub offset: u64,
+    /// Its place among the blocks that were written, from 0.
+    pub sequence: u64,
+    /// What the writer said about it.
+    pub info: BlockInfo,
+}
+
+/// A stretch of the file that could not be read, or blocks that should be
+/// there and are not.
+///
+/// The blocks that were read and the damages cover the file without gap or
+/// overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Where in the file the damage starts.
+    pub offset: u64,
+    /// How many bytes were skipped. 0 when blocks are [`DamageKind::Missing`].
+    pub bytes: u64,
+    /// What is wrong there.
+    pub kind: DamageKind,
+    /// How many blocks were lost. 0 when there were bytes too many. `None` at
+    /// the end of the file, where nothing tells how many there were.
+    pub blocks_lost: Option<u64>,
+    /// How many records were lost with them. `None` at the end of the file.
+    pub records_lost: Option<u64>,
+    /// The block that was here, where its header is whole.
+    pub lost: Option<BlockInfo>,
+    /// The time of the last record of the last block read before the damage;
+    /// 0 when there was none.
+    pub after_ns: u64,
+    /// The time of the first record of the block that reading goes on with.
+    /// `None` at the end of the file.
+    pub before_ns: Option<u64>,
+}
+
+/// What is wrong with a stretch of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DamageKind {
+    /// There is no block here, or its header is damaged.
+    BadHeader,
+    /// The payload is not what was written.
+    BadPayload,
+    /// The payload is what was written, but can't be decompressed to the
+    /// length that the header gives.
+    Undecodable,
+    /// The block was not written to its end, and others follow: a write
+    /// failed half-way, or bytes were taken out of the file.
+    CutShort,
+    /// The file ends inside the block.
+    Truncated,
+    /// The block that follows is whole, but ones before it are not there: a
+    /// write failed outright, or a whole block was taken out of the file.
+    Missing,
+    /// The block is an earlier one over again. It was skipped.
+    Repeated,
+}
+
+impl fmt::Display for DamageKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BadHeader => "no intact block header",
+            Self::BadPayload => "a block whose content does not match its checksum",
+            Self::Undecodable => "a block that can't be decompressed",
+            Self::CutShort => "a block that was not written to its end",
+            Self::Truncated => "the file ends inside a block",
+            Self::Missing => "blocks were never written or were taken out",
+            Self::Repeated => "a block that was there before",
+        })
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at byte {}: {}; ", self.offset, self.kind)?;
+        if self.bytes > 0 {
+            write!(f, "{} skipped, ", count(self.bytes, "byte"))?;
+        }
+        match (self.blocks_lost, self.records_lost, self.lost) {
+            (Some(0), ..) => f.write_str("nothing lost"),
+            (Some(blocks), Some(records), _) => write!(
+                f,
+                "{} with {} lost",
+                count(blocks, "block"),
+                count(records, "record")
+            ),
+            (Some(blocks), None, _) => write!(f, "{} lost", count(blocks, "block")),
+            (None, _, Some(lost)) => write!(
+                f,
+                "at least {} lost",
+                count(u64::from(lost.records), "record")
+            ),
+            (None, _, None) => f.write_str("how much is lost is unknown"),
+        }
+    }
+}
+
+/// "1 block", "2 blocks".
+fn count(n: u64, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Why a file can't be read as a trace at all.
+///
+/// The texts are to follow the name of the file and a colon.
+#[derive(Debug)]
+pub enum OpenError {
+    /// There is nothing in the file.
+    Empty,
+    /// The file ends inside the file header.
+    TooShort {
+        /// How long it is, in bytes.
+        len: usize,
+    },
+    /// It is some other sort of file.
+    NotATrace {
+        /// How it starts: up to 16 bytes.
+        first_bytes: Vec<u8>,
+    },
+    /// It is a trace that some program has taken for text and changed.
+    Mangled,
+    /// It is a trace, and its file header is damaged.
+    HeaderDamaged,
+    /// It is a trace in another version of the format.
+    Version {
+        /// The version of the file.
+        found: u32,
+        /// The version that can be read.
+        supported: u32,
+    },
+    /// The file could not be read, or the decompressor not be set up.
+    Io(io::Error),
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const RECORD: &str = "record one with `forktrace run --save FILE -- COMMAND`";
+        match self {
+            Self::Empty => write!(
+                f,
+                "the file is empty: no recording ever got as far as writing to it; {RECORD}"
+            ),
+            Self::TooShort { len } => write!(
+                f,
+                "the file ends after {}, inside its {FILE_HEADER_LEN}-byte header, so there is \
+                 nothing in it to read; if it is a copy, copy it again, else {RECORD}",
+                count(*len as u64, "byte")
+            ),
+            Self::NotATrace { first_bytes } => {
+                f.write_str("this is not a forktrace trace")?;
+                if let Some(what) = recognise(first_bytes) {
+                    write!(f, " but {what}")?;
+                }
+                f.write_str(" (it starts with")?;
+                for byte in first_bytes.iter().take(FILE_MAGIC.len()) {
+                    write!(f, " {byte:02x}")?;
+                }
+                write!(f, "); {RECORD}")
+            }
+            Self::Mangled => f.write_str(
+                "this was a forktrace trace until a program took it for text and changed bytes \
+                 in it; copy the original again, as a binary file",
+            ),
+            Self::HeaderDamaged => write!(
+                f,
+                "this is a forktrace trace, but its first {FILE_HEADER_LEN} bytes do not match \
+                 their checksum, so its format is not known for sure; if it is a copy, copy it \
+                 again"
+            ),
+            Self::Version { found, supported } => {
+                let (age, advice) = if found > supported {
+                    ("a newer", "update forktrace")
+                } else {
+                    ("an older", "read it with the forktrace that wrote it")
+                };
+                write!(
+                    f,
+                    "this trace was written by {age} forktrace: its format is version {found}, \
+                     this forktrace reads version {supported}; {advice}, or record it again"
+                )
+            }
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Names a file that is not a trace by how it starts.
+fn recognise(first_bytes: &[u8]) -> Option<&'static str> {
+    const KNOWN: [(&[u8], &str); 9] = [
+        (b"\x89PNG", "a PNG image"),
+        (b"\x7fELF", "an ELF program or library"),
+        (b"PERFILE2", "a perf recording"),
+        (b"\x1f\x8b", "a gzip archive (unpack it first)"),
+        (b"\x28\xb5\x2f\xfd", "a zstd archive (unpack it first)"),
+        (b"\xfd7zXZ\0", "an xz archive (unpack it first)"),
+        (b"PK\x03\x04", "a zip archive (unpack it first)"),
+        (b"{", "JSON, perhaps a report"),
+        (b"\0\0\0\0\0\0\0\0", "zeros, as after a crash"),
+    ];
+    let known = KNOWN
+        .iter()
+        .find(|(magic, _)| first_bytes.starts_with(magic));
+    if let Some((_, what)) = known {
+        return Some(what);
+    }
+    // The 16 bytes may end inside a character.
+    let is_text = match std::str::from_utf8(first_bytes) {
+        Ok(text) => !text.is_empty(),
+        Err(error) => error.error_len().is_none() && error.valid_up_to() > 0,
+    };
+    let is_control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
+    (is_text && !first_bytes.iter().any(is_control)).then_some("a text file")
+}
+
+/// How a payload is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Raw,
+    Zstd,
+}
+
+/// A block's header, without the constant parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Header {
+    sequence: u64,
+    records_before: u64,
+    info: BlockInfo,
+    raw_len: u32,
+    stored_len: u32,
+    payload_crc: u32,
+    encoding: Encoding,
+}
+
+impl Header {
+    fn encode(&self, file_id: u32) -> [u8; BLOCK_HEADER_LEN] {
+        let mut bytes = [0; BLOCK_HEADER_LEN];
+        bytes[0..4].copy_from_slice(&BLOCK_MAGIC);
+        bytes[4..8].copy_from_slice(&file_id.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.records_before.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.info.first_ns.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.info.last_ns.to_le_bytes());
+        bytes[40..44].copy_from_slice(&self.info.records.to_le_bytes());
+        bytes[44..48].copy_from_slice(&self.raw_len.to_le_bytes());
+        bytes[48..52].copy_from_slice(&self.stored_len.to_le_bytes());
+        bytes[52..56].copy_from_slice(&self.payload_crc.to_le_bytes());
+        bytes[56] = self.info.kind;
+        bytes[57] = match self.encoding {
+            Encoding::Raw => 0,
+            Encoding::Zstd => 1,
+        };
+        let crc = crc32fast::hash(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// `None` unless this is the header of a block of that file, with nothing
+    /// in it that a writer would not have written.
+    fn decode(bytes: &[u8; BLOCK_HEADER_LEN], file_id: u32) -> Option<Self> {
+        if bytes[..4] != BLOCK_MAGIC
+            || u32_at(bytes, 4) != file_id
+            || u32_at(bytes, 60) != crc32fast::hash(&bytes[..60])
+        {
+            return None;
+        }
+        let raw_len = u32_at(bytes, 44);
+        let stored_len = u32_at(bytes, 48);
+        let encoding = match bytes[57] {
+            0 if stored_len == raw_len => Encoding::Raw,
+            1 if stored_len < raw_len => Encoding::Zstd,
+            _ => return None,
+        };
+        if raw_len as usize > MAX_PAYLOAD_LEN || bytes[58..60] != [0, 0] {
+            return None;
+        }
+        Some(Self {
+            sequence: u64_at(bytes, 8),
+            records_before: u64_at(bytes, 16),
+            info: BlockInfo {
+                kind: bytes[56],
+                records: u32_at(bytes, 40),
+                first_ns: u64_at(bytes, 24),
+                last_ns: u64_at(bytes, 32),
+            },
+            raw_len,
+            stored_len,
+            payload_crc: u32_at(bytes, 52),
+            encoding,
+        })
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut number = [0; 4];
+    number.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(number)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut number = [0; 8];
+    number.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(number)
+}
+
+fn encode_file_header(version: u32, file_id: u32) -> [u8; FILE_HEADER_LEN] {
+    let mut bytes = [0; FILE_HEADER_LEN];
+    bytes[0..8].copy_from_slice(&FILE_MAGIC);
+    bytes[8..12].copy_from_slice(&version.to_le_bytes());
+    bytes[12..16].copy_from_slice(&file_id.to_le_bytes());
+    let crc = crc32fast::hash(&bytes[..16]);
+    bytes[16..20].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// Checks the file header and returns the file's id.
+fn decode_file_header(data: &[u8], version: u32) -> Result<u32, OpenError> {
+    if data.is_empty() {
+        return Err(OpenError::Empty);
+    }
+    if data.len() < FILE_HEADER_LEN && data.starts_with(&FILE_MAGIC[..data.len().min(8)]) {
+        return Err(OpenError::TooShort { len: data.len() });
+    }
+    // One that would be right but for the magic is ours, and damaged.
+    let would_be = data
+        .first_chunk::<FILE_HEADER_LEN>()
+        .map(|header| encode_file_header(u32_at(header, 8), u32_at(header, 12)));
+    match (data.starts_with(&FILE_MAGIC), would_be) {
+        (true, Some(header)) if data.starts_with(&header) => {
+            let found = u32_at(&header, 8);
+            if found != version {
+                return Err(OpenError::Version {
+                    found,
+                    supported: version,
+                });
+            }
+            Ok(u32_at(&header, 12))
+        }
+        (true, _) => Err(OpenError::HeaderDamaged),
+        (false, Some(header)) if data[8..].starts_with(&header[8..]) => {
+            Err(OpenError::HeaderDamaged)
+        }
+        (false, _) if MANGLED_MAGICS.iter().any(|m| data.starts_with(m)) => Err(OpenError::Mangled),
+        (false, _) => Err(OpenError::NotATrace {
+            first_bytes: data.iter().copied().take(16).collect(),
+        }),
+    }
+}
+
+/// Writes a trace file, block by block.
+pub struct BlockWriter<W: Write> {
+    inner: W,
+    compressor: Compressor<'static>,
+    /// The block under way: its header and payload, to go out in one write.
+    buffer: Vec<u8>,
+    file_id: u32,
+    next_sequence: u64,
+    records: u64,
+    bytes_written: u64,
+}
+
+impl<W: Write> BlockWriter<W> {
+    /// Starts a trace file: writes the file header.
+    ///
+    /// Each block becomes a single write, so `inner` needs no buffer.
+    pub fn new(inner: W, version: u32) -> io::Result<Self> {
+        // The only source of randomness in the standard library.
+        let random = RandomState::new().hash_one(std::process::id());
+        Self::with_file_id(inner, version, random as u32)
+    }
+
+    fn with_file_id(inner: W, version: u32, file_id: u32) -> io::Result<Self> {
+        let mut writer = Self {
+            inner,
+            compressor: Compressor::new(COMPRESSION_LEVEL)?,
+            buffer: encode_file_header(version, file_id).to_vec(),
+            file_id,
+            next_sequence: 0,
+            records: 0,
+            bytes_written: 0,
+        };
+        writer.write_buffer(FILE_HEADER_LEN)?;
+        Ok(writer)
+    }
+
+    /// Appends a block.
+    ///
+    /// When this fails, the block counts as lost, and a reader will say so.
+    /// Further blocks can be appended: the reader finds its way past one that
+    /// was half written. Fails without writing anything when the payload is
+    /// longer than [`MAX_PAYLOAD_LEN`].
+    pub fn append(&mut self, info: &BlockInfo, payload: &[u8]) -> io::Result<()> {
+        // Spent even when the write fails: that is how the loss will show.
+        let sequence = self.next_sequence;
+        let records_before = self.records;
+        self.next_sequence += 1;
+        self.records += u64::from(info.records);
+
+        let raw_len = payload.len();
+        if raw_len > MAX_PAYLOAD_LEN {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("a block of {raw_len} bytes is over the limit of {MAX_PAYLOAD_LEN}"),
+            ));
+        }
+        let room = BLOCK_HEADER_LEN + zstd::zstd_safe::compress_bound(raw_len);
+        if self.buffer.len() < room {
+            self.buffer.resize(room, 0);
+        }
+        let (header_out, stored_out) = self.buffer.split_at_mut(BLOCK_HEADER_LEN);
+        let (encoding, stored_len) = match self
+            .compressor
+            .compress_to_buffer(payload, &mut *stored_out)
+        {
+            Ok(len) if len < raw_len => (Encoding::Zstd, len),
+            // What can't be compressed, for whatever reason, is kept as it is.
+            _ => {
+                stored_out[..raw_len].copy_from_slice(payload);
+                (Encoding::Raw, raw_len)
+            }
+        };
+        let header = Header {
+            sequence,
+            records_before,
+            info: *info,
+            // Both are at most MAX_PAYLOAD_LEN.
+            raw_len: raw_len as u32,
+            stored_len: stored_len as u32,
+            payload_crc: crc32fast::hash(&stored_out[..stored_len]),
+            encoding,
+        };
+        header_out.copy_from_slice(&header.encode(self.file_id));
+        self.write_buffer(BLOCK_HEADER_LEN + stored_len)
+    }
+
+    /// Like `write_all`, but counts what was taken even when it fails.
+    fn write_buffer(&mut self, len: usize) -> io::Result<()> {
+        let mut rest = &self.buffer[..len];
+        while !rest.is_empty() {
+            match self.inner.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    self.bytes_written += n as u64;
+                    rest = &rest[n..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// How many bytes were written: the length of the file.
+    pub fn bytes_written(&self) -> u64 {
+        self.bytes_written
+    }
+
+    /// Flushes the underlying writer.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+
+    /// The underlying writer, for example to sync it to disk.
+    pub fn get_ref(&self) -> &W {
+        &self.inner
+    }
+
+    /// Gives the underlying writer back, without flushing it.
+    pub fn into_inner(self) -> W {
+        self.inner
+    }
+}
+
+/// Opens a trace file, given as its content, for reading its blocks.
+pub fn blocks(data: &[u8], version: u32) -> Result<Blocks<'_>, OpenError> {
+    let file_id = decode_file_header(data, version)?;
+    Ok(Blocks {
+        data,
+        decompressor: Decompressor::new()?,
+        file_id,
+        offset: FILE_HEADER_LEN,
+        next_sequence: 0,
+        next_records: 0,
+        last_ns: 0,
+    })
+}
+
+/// Reads the blocks of a trace file in the order they were written.
+///
+/// ```text
+/// let mut blocks = container::blocks(&data, VERSION)?;
+/// let mut payload = Vec::new();
+/// while let Some(block) = blocks.read_next(&mut payload) {
+///     match block {
+///         Ok(block) => { /* decode `payload`, as `block.info.kind` says */ }
+///         Err(damage) => { /* count it, and go on */ }
+///     }
+/// }
+/// ```
+pub struct Blocks<'a> {
+    data: &'a [u8],
+    decompressor: Decompressor<'static>,
+    file_id: u32,
+    /// Where the next block should start.
+    offset: usize,
+    /// The sequence number and records before that it should have.
+    next_sequence: u64,
+    next_records: u64,
+    /// The end of the last block that was read.
+    last_ns: u64,
+}
+
+impl Blocks<'_> {
+    /// Reads the next block, or the next damage; `None` at the end of the
+    /// file.
+    ///
+    /// The block's payload replaces what is in `payload`. It is empty after a
+    /// damage, and at the end.
+    pub fn read_next(&mut self, payload: &mut Vec<u8>) -> Option<Result<Block, Damage>> {
+        payload.clear();
+        if self.offset >= self.data.len() {
+            return None;
+        }
+        let block = self.read_here(payload);
+        if block.is_err() {
+            payload.clear();
+        }
+        Some(block)
+    }
+
+    /// Reads what is at `self.offset` and moves it on.
+    ///
+    /// Takes linear time whatever the file holds. No byte is searched for a
+    /// header more than twice: a good block may look ahead to the next header,
+    /// and if there is damage in between, skipping it ends at that header. No
+    /// byte is checksummed as payload twice: one that has a header inside
+    /// is not tried, and any other is skipped as a whole.
+    fn read_here(&mut self, payload: &mut Vec<u8>) -> Result<Block, Damage> {
+        let start = self.offset;
+        let Some(header) = self.header_at(start) else {
+            let rest = &self.data[start..];
+            let kind = if rest.len() < BLOCK_HEADER_LEN
+                && rest.starts_with(&BLOCK_MAGIC[..rest.len().min(4)])
+            {
+                DamageKind::Truncated
+            } else {
+                DamageKind::BadHeader
+            };
+            let next = self.find_header(start + 1, self.next_sequence);
+            return Err(self.skip_to(next, kind, None));
+        };
+        if header.sequence < self.next_sequence {
+            let next = self.find_header(start + 1, self.next_sequence);
+            return Err(self.skip_to(next, DamageKind::Repeated, None));
+        }
+        if header.sequence > self.next_sequence {
+            return Err(self.skip_to(Some((start, header)), DamageKind::Missing, None));
+        }
+
+        let body = start + BLOCK_HEADER_LEN;
+        let end = body + header.stored_len as usize;
+        let next_sequence = header.sequence.saturating_add(1);
+        // The next header is where this block ends, or else wherever one is.
+        let next = match self.header_at(end) {
+            Some(next) if next.sequence == next_sequence => Some((end, next)),
+            _ => self.find_header(start + 1, next_sequence),
+        };
+        let kind = match self.data.get(body..end) {
+            _ if next.is_some_and(|(at, _)| at < end) => DamageKind::CutShort,
+            None => DamageKind::Truncated,
+            Some(stored) if crc32fast::hash(stored) != header.payload_crc => DamageKind::BadPayload,
+            Some(stored) if !self.unpack(&header, stored, payload) => DamageKind::Undecodable,
+            Some(_) => {
+                self.offset = end;
+                self.next_sequence = next_sequence;
+                self.next_records = header
+                    .records_before
+                    .saturating_add(u64::from(header.info.records));
+                self.last_ns = header.info.last_ns;
+                return Ok(Block {
+                    offset: start as u64,
+                    sequence: header.sequence,
+                    info: header.info,
+                });
+            }
+        };
+        Err(self.skip_to(next, kind, Some(header.info)))
+    }
+
+    /// Moves on to the given header, or else to the end of the file, and says
+    /// what is lost by that.
+    fn skip_to(
+        &mut self,
+        next: Option<(usize, Header)>,
+        kind: DamageKind,
+        lost: Option<BlockInfo>,
+    ) -> Damage {
+        let end = next.map_or(self.data.len(), |(at, _)| at);
+        let header = next.map(|(_, header)| header);
+        let damage = Damage {
+            offset: self.offset as u64,
+            bytes: (end - self.offset) as u64,
+            kind,
+            blocks_lost: header.and_then(|h| h.sequence.checked_sub(self.next_sequence)),
+            records_lost: header.and_then(|h| h.records_before.checked_sub(self.next_records)),
+            lost,
+            after_ns: self.last_ns,
+            before_ns: header.map(|h| h.info.first_ns),
+        };
+        self.offset = end;
+        if let Some(header) = header {
+            self.next_sequence = header.sequence;
+            self.next_records = header.records_before;
+        }
+        damage
+    }
+
+    /// Decompresses a block; false when it does not come to the length that
+    /// the header gives.
+    fn unpack(&mut self, header: &Header, stored: &[u8], payload: &mut Vec<u8>) -> bool {
+        match header.encoding {
+            Encoding::Raw => {
+                payload.extend_from_slice(stored);
+                true
+            }
+            Encoding::Zstd => {
+                let raw_len = header.raw_len as usize;
+                payload.reserve(raw_len);
+                let unpacked = self.decompressor.decompress_to_buffer(stored, payload);
+                matches!(unpacked, Ok(len) if len == raw_len)
+            }
+        }
+    }
+
+    /// The header at a place in the file, if a good one is there.
+    fn header_at(&self, at: usize) -> Option<Header> {
+        let bytes = self.data.get(at..)?.first_chunk()?;
+        Header::decode(bytes, self.file_id)
+    }
+
+    /// The first good header from a place in the file on, of a block that is
+    /// not older than the one given.
+    fn find_header(&self, from: usize, sequence: u64) -> Option<(usize, Header)> {
+        let is_wanted = |(_, header): &(usize, Header)| header.sequence >= sequence;
+        let windows = self.data.get(from..)?.array_windows::<4>().enumerate();
+        windows
+            .filter(|(_, window)| **window == BLOCK_MAGIC)
+            .find_map(|(i, _)| Some((from + i, self.header_at(from + i)?)).filter(is_wanted))
+    }
+}

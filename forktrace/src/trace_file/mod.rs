@@ -1,0 +1,219 @@
+//! The trace file: written as the recording goes, read by every report.
+//!
+//! `container` keeps blocks of bytes safe, `codec` packs events into blocks, and
+//! this file says which blocks there are: one with the header, many with events,
+//! one with the end. A file without the last was cut off.
+
+mod codec;
+pub mod container;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use self::{
+    codec::{Decoder, Encoder},
+    container::{BlockInfo, BlockWriter},
+};
+pub use self::container::{Damage, OpenError};
+use crate::trace::{Event, Finish, Header};
+
+/// Version of the format. A file of another version is refused: a guess at its
+/// content could be wrong.
+pub const VERSION: u32 = 1;
+
+const KIND_HEADER: u8 = 1;
+const KIND_EVENTS: u8 = 2;
+const KIND_FINISH: u8 = 3;
+
+/// A block is written when it holds this much.
+const BLOCK_BYTES: usize = 128 << 10;
+/// A block is written when it holds events of more than this time, ns: so much
+/// is missing after a crash.
+const BLOCK_NS: u64 = 1_000_000_000;
+
+/// Records that could not be written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unwritten {
+    /// How many.
+    pub records: u64,
+    /// When the first and the last of them happened.
+    pub range_ns: Option<(u64, u64)>,
+    /// Why.
+    pub error: Option<String>,
+}
+
+/// Writes a trace. A failed write (a full disk) does not end the recording: what
+/// can't be written is counted and placed in time, and the next block is tried
+/// again.
+pub struct TraceWriter<W: Write> {
+    blocks: BlockWriter<W>,
+    encoder: Encoder,
+    unwritten: Unwritten,
+}
+
+impl<W: Write> TraceWriter<W> {
+    /// Starts a file.
+    ///
+    /// # Errors
+    /// When the header can't be written.
+    pub fn new(inner: W, header: &Header) -> io::Result<Self> {
+        let mut blocks = BlockWriter::new(inner, VERSION)?;
+        let payload = postcard::to_stdvec(header).map_err(io::Error::other)?;
+        let info = BlockInfo {
+            kind: KIND_HEADER,
+            records: 1,
+            first_ns: header.start_ns,
+            last_ns: header.start_ns,
+        };
+        blocks.append(&info, &payload)?;
+        blocks.flush()?;
+        Ok(Self {
+            blocks,
+            encoder: Encoder::new(header.start_ns),
+            unwritten: Unwritten::default(),
+        })
+    }
+
+    /// Adds an event.
+    pub fn push(&mut self, event: &Event) {
+        self.encoder.push(event);
+        if self.encoder.len() >= BLOCK_BYTES {
+            self.write_block();
+        }
+    }
+
+    /// Writes what is older than a second, so that a crash loses no more.
+    pub fn tick(&mut self, now_ns: u64) {
+        if self.encoder.records() > 0 && now_ns.saturating_sub(self.encoder.first_ns()) > BLOCK_NS {
+            self.write_block();
+        }
+    }
+
+    fn write_block(&mut self) {
+        if self.encoder.records() == 0 {
+            return;
+        }
+        let info = BlockInfo {
+            kind: KIND_EVENTS,
+            records: self.encoder.records(),
+            first_ns: self.encoder.first_ns(),
+            last_ns: self.encoder.last_ns(),
+        };
+        let written = self
+            .blocks
+            .append(&info, self.encoder.bytes())
+            .and_then(|()| self.blocks.flush());
+        if let Err(error) = written {
+            self.unwritten.records += u64::from(info.records);
+            let from = self.unwritten.range_ns.map_or(info.first_ns, |(from, _)| from);
+            self.unwritten.range_ns = Some((from, info.last_ns));
+            self.unwritten.error.get_or_insert_with(|| error.to_string());
+        }
+        self.encoder.start_block();
+    }
+
+    /// Size of the file so far, bytes.
+    pub fn bytes_written(&self) -> u64 {
+        self.blocks.bytes_written()
+    }
+
+    /// Writes what is left and the end, and gives back the end with the records
+    /// that could not be written counted in it, and the error when the end could
+    /// not be written: the file then reads as one that was cut off.
+    pub fn finish(mut self, mut finish: Finish) -> (Finish, Option<io::Error>) {
+        self.write_block();
+        finish.unwritten = self.unwritten.records;
+        finish.unwritten_from_ns = self.unwritten.range_ns.map(|r| r.0);
+        finish.unwritten_until_ns = self.unwritten.range_ns.map(|r| r.1);
+        finish.write_error = self.unwritten.error;
+        let info = BlockInfo {
+            kind: KIND_FINISH,
+            records: 1,
+            first_ns: finish.end_ns,
+            last_ns: finish.end_ns,
+        };
+        let written = postcard::to_stdvec(&finish)
+            .map_err(io::Error::other)
+            .and_then(|payload| self.blocks.append(&info, &payload))
+            .and_then(|()| self.blocks.flush());
+        (finish, written.err())
+    }
+}
+
+/// What a file holds besides its events.
+#[derive(Debug)]
+pub struct TraceInfo {
+    /// The header.
+    pub header: Header,
+    /// The end; `None`: the file was cut off.
+    pub finish: Option<Finish>,
+    /// Parts that can't be read.
+    pub damage: Vec<Damage>,
+    /// Last time that any block covers.
+    pub last_ns: u64,
+}
+
+/// Reads a file and hands its events to `sink`, with the header, in the order of
+/// the file.
+///
+/// # Errors
+/// When it is not a trace of this version or its header is lost. Damage after
+/// the header is no error: it is part of the result.
+pub fn read(data: &[u8], mut sink: impl FnMut(&Header, Event)) -> Result<TraceInfo> {
+    let mut blocks = container::blocks(data, VERSION)?;
+    let mut payload = Vec::new();
+    let (mut header, mut finish) = (None::<Header>, None);
+    let mut damage = Vec::new();
+    let mut last_ns = 0;
+    let mut decoder = Decoder::default();
+    while let Some(block) = blocks.read_next(&mut payload) {
+        let block = match block {
+            Ok(block) => block,
+            Err(found) => {
+                damage.push(found);
+                continue;
+            }
+        };
+        last_ns = last_ns.max(block.info.last_ns);
+        match block.info.kind {
+            KIND_HEADER => {
+                header = Some(postcard::from_bytes(&payload).context("its header is no header")?);
+            }
+            KIND_EVENTS => {
+                let Some(header) = &header else {
+                    return Err(no_header(data));
+                };
+                decoder
+                    .decode(&payload, &mut |event| sink(header, event))
+                    .with_context(|| format!("the block at byte {} holds no events", block.offset))?;
+            }
+            KIND_FINISH => {
+                finish = Some(postcard::from_bytes(&payload).context("its end is no end")?);
+            }
+            other => bail!(
+                "the block at byte {} is of the unknown kind {other}",
+                block.offset
+            ),
+        }
+    }
+    let Some(header) = header else {
+        return Err(no_header(data));
+    };
+    Ok(TraceInfo {
+        last_ns: last_ns.max(header.start_ns),
+        header,
+        finish,
+        damage,
+    })
+}
+
+fn no_header(data: &[u8]) -> anyhow::Error {
+    anyhow!(
+        "its first block, which says what was recorded, is lost; the {} bytes of the file can't \
+         be read without",
+        data.len()
+    )
+}

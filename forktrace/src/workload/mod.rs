@@ -1,0 +1,132 @@
+//! Known-answer workloads: small programs whose true blocking is fixed by
+//! construction and which measure themselves.
+//!
+//! `forktrace run -- forktrace workload NAME` tries the tracer on something
+//! known, and the live tests compare its figures with the workload's own.
+//!
+//! **The truth line.** A workload prints one line of JSON on stdout, at its end,
+//! and nothing else: `workload`, `pid`, `start_ns`, `end_ns` and the figures that
+//! the workload's own help lists. Every time is CLOCK_MONOTONIC in nanoseconds. A
+//! `begin_ns` is read just before the system call in question and an `end_ns` just
+//! after it, so the block lies within the two.
+//!
+//! Rules that make the figures exact, for whoever adds a workload:
+//!
+//! - A thread that must not block does not wait for another one, it spins with
+//!   `sched_yield` (see [`task::StartLine`] and [`task::until_alone`]).
+//! - A waker waits until the kernel says that the other one has switched out (see
+//!   [`task::Announcement`]), never for "long enough".
+//! - Nothing asserts a time: the tests also run on slow emulated machines.
+
+mod cpu;
+mod exec;
+mod fault;
+mod io;
+mod ping_pong;
+mod poll;
+mod signal;
+mod sleep;
+mod sys;
+mod task;
+mod tree;
+mod truth;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// The known-answer workloads; each one's help lists the figures it prints.
+#[derive(Debug, Subcommand)]
+#[expect(
+    missing_docs,
+    reason = "documented on the options' structs, whose docs are the commands' help"
+)]
+pub enum Workload {
+    SelectAndCompute(cpu::SelectAndCompute),
+    Sleepers(sleep::Sleepers),
+    PingPong(ping_pong::PingPong),
+    ForkTree(tree::ForkTree),
+    ShortThreads(tree::ShortThreads),
+    ShortProcesses(tree::ShortProcesses),
+    Nothing(exec::Nothing),
+    Nap(exec::Nap),
+    ExecNonLeader(exec::ExecNonLeader),
+    Stop(signal::Stop),
+    PageFaults(fault::PageFaults),
+    Spinners(cpu::Spinners),
+    TidReuse(tree::TidReuse),
+    Daemon(tree::Daemon),
+    Polls(poll::Polls),
+    Io(io::Io),
+    Die(signal::Die),
+    ManySleepers(sleep::ManySleepers),
+}
+
+/// Runs one workload in this process, to its end.
+///
+/// # Errors
+///
+/// When the kernel refuses something the workload is made of. A workload never
+/// fails because of how long something took.
+pub fn run(workload: &Workload) -> Result<()> {
+    match workload {
+        Workload::SelectAndCompute(it) => it.run(),
+        Workload::Sleepers(it) => it.run(),
+        Workload::PingPong(it) => it.run(),
+        Workload::ForkTree(it) => it.run(),
+        Workload::ShortThreads(it) => it.run(),
+        Workload::ShortProcesses(it) => it.run(),
+        Workload::Nothing(it) => it.run(),
+        Workload::Nap(it) => it.run(),
+        Workload::ExecNonLeader(it) => it.run(),
+        Workload::Stop(it) => it.run(),
+        Workload::PageFaults(it) => it.run(),
+        Workload::Spinners(it) => it.run(),
+        Workload::TidReuse(it) => it.run(),
+        Workload::Daemon(it) => it.run(),
+        Workload::Polls(it) => it.run(),
+        Workload::Io(it) => it.run(),
+        Workload::Die(it) => it.run(),
+        Workload::ManySleepers(it) => it.run(),
+    }
+}
+
+/// Reads an option's value such as `2` or `0.25`, in seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| format!("'{text}' is not a number of seconds"))?;
+    if seconds > A_DAY {
+        return Err(format!("{seconds} s is longer than a day"));
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// No workload needs longer, and sums of such times cannot overflow.
+const A_DAY: f64 = 86_400.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(subcommand)]
+        _workload: Workload,
+    }
+
+    #[test]
+    fn the_options_are_consistent() {
+        <Command as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn seconds_may_be_fractions_but_not_nonsense() {
+        assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
+        assert_eq!(seconds("2"), Ok(Duration::from_secs(2)));
+        for nonsense in ["", "-1", "NaN", "inf", "1e9", "2s"] {
+            assert!(seconds(nonsense).is_err(), "{nonsense}");
+        }
+    }
+}

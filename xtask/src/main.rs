@@ -1,0 +1,92 @@
+//! The project's own commands, run as `cargo xtask <command>`.
+//!
+//! What needs more than stable Rust and `cargo build` lives here: preparing a
+//! machine, rebuilding the BPF object, running the tests that need root, the
+//! checks of the continuous integration, and the tests on other kernels.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool without a library: printing is its interface"
+)]
+
+mod ci;
+mod cpio;
+mod ebpf;
+mod matrix;
+mod setup;
+mod test;
+mod util;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is needed to rebuild the BPF object and to run every test
+    Setup,
+    /// Rebuild the committed BPF object from its sources
+    Ebpf {
+        /// Change nothing: fail unless the committed object is what its
+        /// sources give, rebuilt in another folder
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run all tests: unit, golden and, as root, live
+    Test {
+        /// Arguments for `cargo test`, after `--`
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
+    /// Everything that a change has to pass
+    Ci,
+    /// Run the live tests on other kernels, under emulation
+    Matrix {
+        /// Kernel series such as 6.12, or `newest`
+        #[arg(default_values = matrix::DEFAULT_KERNELS)]
+        kernels: Vec<String>,
+        /// Run DIR/test.sh in the guest instead of the live tests; the folder
+        /// is /t there and holds static binaries only
+        #[arg(long, value_name = "DIR")]
+        payload: Option<PathBuf>,
+    },
+    /// How `cargo test` starts each test binary (see test.rs)
+    #[command(hide = true)]
+    RunTestBinary {
+        /// The binary
+        binary: PathBuf,
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    // Each command gives `false` when it ran as it should and what it checked
+    // did not pass; it has then said so itself, in its last line.
+    let passed = match Cli::parse().command {
+        Command::Setup => setup::run().map(|()| true),
+        Command::Ebpf { check: false } => ebpf::run().map(|()| true),
+        Command::Ebpf { check: true } => ebpf::check().map(|()| true),
+        Command::Test { args } => test::run(&args),
+        Command::Ci => Ok(ci::run()),
+        Command::Matrix { kernels, payload } => matrix::run(&kernels, payload.as_deref()),
+        Command::RunTestBinary { binary, args } => test::run_binary(&binary, &args),
+    };
+    match passed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
