@@ -275,8 +275,12 @@ pub struct TaskState {
     pub comm: [u8; COMM_LEN],
     /// At its end: exit code as `wait` returns it.
     pub exit_code: u32,
+    /// Switches that the probe did not see: it was switched in without having
+    /// been switched out, or the other way round. Each leaves a gap in `seq`, and
+    /// the sums above are then too small.
+    pub missed: u32,
     /// Always 0.
-    pub zero3: [u32; 3],
+    pub zero3: [u32; 2],
 }
 
 /// The end of a task: its last switch. Sent once a task.

@@ -172,6 +172,7 @@ pub fn task(s: &wire::TaskState) -> Result<TaskRecord, Undecodable> {
             runnable_ns: s.runnable_ns,
             stopped_ns: s.stopped_ns,
         },
+        missed: s.missed,
         switches: s.switches,
         kernel_switches: ended.then_some(s.kernel_switches),
         kernel_cpu_ns: ended.then_some(s.kernel_cpu_ns),

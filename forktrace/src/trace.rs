@@ -176,6 +176,8 @@ pub struct TaskRecord {
     pub end_ns: Option<u64>,
     /// Sums over all its finished stretches.
     pub totals: Totals,
+    /// Stretches that our probe did not see whole. The sums lack them.
+    pub missed: u32,
     /// Context switches that our probe saw.
     pub switches: u64,
     /// Context switches that the kernel counted; `None` while it lives.

@@ -9,6 +9,7 @@
     reason = "a command-line tool without a library: printing is its interface"
 )]
 
+mod bench;
 mod ci;
 mod cpio;
 mod ebpf;
@@ -58,6 +59,15 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         payload: Option<PathBuf>,
     },
+    /// Measure what tracing costs, beside other tracers and the goals
+    Bench(bench::Options),
+    /// How `bench` starts what it takes the time and memory of (see bench/own.rs)
+    #[command(hide = true)]
+    RunMeasured {
+        /// The command and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
     /// How `cargo test` starts each test binary (see test.rs)
     #[command(hide = true)]
     RunTestBinary {
@@ -79,6 +89,8 @@ fn main() -> ExitCode {
         Command::Test { args } => test::run(&args),
         Command::Ci => Ok(ci::run()),
         Command::Matrix { kernels, payload } => matrix::run(&kernels, payload.as_deref()),
+        Command::Bench(options) => bench::run(&options),
+        Command::RunMeasured { command } => bench::run_measured(&command).map(|()| true),
         Command::RunTestBinary { binary, args } => test::run_binary(&binary, &args),
     };
     match passed {

@@ -66,6 +66,10 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn switch_out(task: Task, state: &mut TaskState, preempt: bool, prev_state: u64, now: u64) {
+    if state.out_ns != 0 {
+        // Its switch-in was not seen.
+        miss(state);
+    }
     // The fast clock may step back by a little when time is adjusted.
     state.out_ns = now.max(state.in_ns);
     state.cpu_out = cpu() as u16;
@@ -88,11 +92,20 @@ fn switch_out(task: Task, state: &mut TaskState, preempt: bool, prev_state: u64,
     }
 }
 
+/// Leaves a gap in the task's sequence, so that the time since its last record
+/// is known to be unknown.
+#[inline(never)]
+fn miss(state: &mut TaskState) {
+    state.missed += 1;
+    state.seq += 1;
+}
+
 #[inline(always)]
 fn switch_in(state: &mut TaskState, now: u64) {
     let out_ns = state.out_ns;
     if out_ns == 0 {
-        // It was never seen to leave.
+        // Its switch-out was not seen.
+        miss(state);
         return;
     }
     let in_ns = now.max(out_ns);

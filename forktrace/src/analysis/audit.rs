@@ -52,7 +52,11 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
     };
     let start_ns = info.header.start_ns;
     let since_start = |ns: u64| ns.saturating_sub(start_ns);
-    let gaps = gap_range(model);
+    let lost_on_the_way = info
+        .finish
+        .as_ref()
+        .is_some_and(|f| f.lost_ring_full + f.lost_no_ring > 0);
+    let gaps = if lost_on_the_way { gap_range(model) } else { None };
 
     if let Some(f) = &info.finish {
         add(
@@ -159,6 +163,14 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
         unequal,
         None,
         format!("the context switches of {unequal} tasks are not those that the kernel counted"),
+    );
+    let missed = |t: &crate::model::Task| t.record.as_ref().map_or(0, |r| u64::from(r.missed));
+    let missed = model.tasks.iter().map(missed).sum();
+    add(
+        "switches_missed",
+        missed,
+        None,
+        format!("{missed} context switches were not announced to the probe: what was on each side of them is unknown"),
     );
     let unwoken = stretches_with(model, Off::NO_WAKE);
     add(

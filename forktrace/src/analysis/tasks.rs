@@ -1,7 +1,5 @@
 //! One task's figures.
 
-use std::collections::HashMap;
-
 use super::families::{NO_SYSCALL, wait_reason};
 use crate::{
     kernel::layout::Arch,
@@ -19,7 +17,7 @@ struct Sums {
 }
 
 /// What a wait is counted under.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct WaitKey {
     syscall: i16,
     compat: bool,
@@ -96,7 +94,9 @@ fn with_gaps(task: &model::Task, placed: Sums, gaps_ns: u64) -> (Sums, u64) {
     if gaps_ns == 0 {
         return (placed, 0);
     }
-    if let Some(record) = &task.record {
+    if let Some(record) = &task.record
+        && record.missed == 0
+    {
         let mut sums = Sums {
             blocked_ns: record.totals.blocked_ns,
             runnable_ns: record.totals.runnable_ns,
@@ -105,7 +105,7 @@ fn with_gaps(task: &model::Task, placed: Sums, gaps_ns: u64) -> (Sums, u64) {
         add_open(task, &mut sums);
         return (sums, 0);
     }
-    // The record is missing. Each gap that ends where sums were sent is known
+    // The record is missing, or does not cover everything. Each gap that ends where sums were sent is known
     // in sum, if all before it is.
     let mut sums = placed;
     let mut unknown_ns = gaps_ns;
@@ -157,7 +157,8 @@ fn add_open(task: &model::Task, sums: &mut Sums) {
 /// Number of blocks, the waits by reason, and the longest block and wait for a
 /// CPU.
 fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
-    let mut waits: HashMap<WaitKey, Wait> = HashMap::new();
+    // A task waits for a handful of reasons: a list is quicker than a map.
+    let mut waits: Vec<(WaitKey, Wait)> = Vec::new();
     let mut blocks = 0;
     let mut longest = Sums::default();
     let mut add_block = |syscall: i16, compat: bool, why: Why, ns: u64, cut_off: bool| {
@@ -166,9 +167,10 @@ fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
             compat,
             interruptible: why == Why::Interruptible,
         };
-        let wait = waits.entry(key).or_insert_with(|| {
+        let index = waits.iter().position(|(seen, _)| *seen == key);
+        let index = index.unwrap_or_else(|| {
             let (reason, syscall) = wait_reason(arch, key.syscall, compat, task.kernel_worker);
-            Wait {
+            let wait = Wait {
                 reason,
                 syscall,
                 interruptible: key.interruptible,
@@ -176,8 +178,11 @@ fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
                 count: 0,
                 longest_ns: 0,
                 cut_off: 0,
-            }
+            };
+            waits.push((key, wait));
+            waits.len() - 1
         });
+        let wait = &mut waits[index].1;
         wait.ns += ns;
         wait.count += 1;
         wait.longest_ns = wait.longest_ns.max(ns);
@@ -207,5 +212,6 @@ fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
         blocks += 1;
         add_block(open.syscall, open.compat, open.why, ns, true);
     }
-    (blocks, waits.into_values().collect(), longest)
+    let waits = waits.into_iter().map(|(_, wait)| wait).collect();
+    (blocks, waits, longest)
 }

@@ -13,15 +13,36 @@ use super::{Segment, State, Task, state_of};
 #[derive(Debug)]
 pub struct Segments<'a> {
     task: &'a Task,
-    /// Up to here segments have been given out, or wait in `pending`.
+    /// Up to here segments have been given out.
     cursor: u64,
     /// Index of the next stretch.
     next: usize,
     /// Sequence number that should come next.
     expected: u32,
-    /// Segments of the stretch under way: at most three, given out from the back.
-    pending: [Option<Segment>; 3],
-    done: bool,
+    /// The stretch under way.
+    part: Part,
+    off: Times,
+}
+
+/// The next part of the stretch under way.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    /// Between the stretch before and this one.
+    Before,
+    /// Until it was woken.
+    Away,
+    /// Until it was switched in.
+    Runnable,
+    /// There are no more.
+    Done,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    wake_ns: u64,
+    in_ns: u64,
+    state: State,
+    last: bool,
 }
 
 impl<'a> Segments<'a> {
@@ -31,42 +52,60 @@ impl<'a> Segments<'a> {
             cursor: task.start_ns,
             next: 0,
             expected: 0,
-            pending: [None; 3],
-            done: false,
+            part: Part::Before,
+            off: Times {
+                wake_ns: 0,
+                in_ns: 0,
+                state: State::Unknown,
+                last: false,
+            },
         }
     }
 
-    /// The next segment up to `end_ns`, if that is not empty.
-    fn up_to(&mut self, end_ns: u64, state: State) -> Option<Segment> {
-        let end_ns = end_ns.min(self.task.end_ns);
-        if end_ns <= self.cursor {
-            return None;
-        }
-        let start_ns = std::mem::replace(&mut self.cursor, end_ns);
-        Some(Segment {
-            start_ns,
-            end_ns,
-            state,
-        })
+    /// Goes on to the next stretch, or to what comes after the last one, and
+    /// says until when and what the task was before it.
+    fn advance(&mut self) -> (u64, State) {
+        let Some(off) = self.task.stretches.get(self.next) else {
+            return self.advance_to_end();
+        };
+        self.next += 1;
+        let before = if off.seq == self.expected {
+            State::Running
+        } else {
+            State::Unknown
+        };
+        self.expected = off.seq.wrapping_add(1);
+        self.off = Times {
+            wake_ns: off.wake_ns,
+            in_ns: off.in_ns,
+            state: off.state(),
+            last: false,
+        };
+        (off.out_ns, before)
     }
 
-    /// Queues what comes between the last stretch and the end of the task.
-    fn last_part(&mut self) {
-        self.done = true;
+    fn advance_to_end(&mut self) -> (u64, State) {
         let end_ns = self.task.end_ns;
         let before = if self.task.stretches_expected == Some(self.expected) {
             State::Running
         } else {
             State::Unknown
         };
-        self.pending = match self.task.open {
-            Some(open) => [
-                self.up_to(open.out_ns, before),
-                self.up_to(open.wake_ns.unwrap_or(end_ns), state_of(open.why)),
-                self.up_to(end_ns, State::Runnable),
-            ],
-            None => [self.up_to(end_ns, before), None, None],
+        let (out_ns, wake_ns, state) = match self.task.open {
+            Some(open) => (
+                open.out_ns,
+                open.wake_ns.unwrap_or(end_ns),
+                state_of(open.why),
+            ),
+            None => (end_ns, end_ns, before),
         };
+        self.off = Times {
+            wake_ns,
+            in_ns: end_ns,
+            state,
+            last: true,
+        };
+        (out_ns, before)
     }
 }
 
@@ -75,30 +114,26 @@ impl Iterator for Segments<'_> {
 
     fn next(&mut self) -> Option<Segment> {
         loop {
-            for segment in &mut self.pending {
-                if let Some(segment) = segment.take() {
-                    return Some(segment);
+            let (end_ns, state);
+            (end_ns, state, self.part) = match self.part {
+                Part::Before => {
+                    let (end_ns, state) = self.advance();
+                    (end_ns, state, Part::Away)
                 }
-            }
-            if self.done {
-                return None;
-            }
-            let Some(off) = self.task.stretches.get(self.next) else {
-                self.last_part();
-                continue;
+                Part::Away => (self.off.wake_ns, self.off.state, Part::Runnable),
+                Part::Runnable if self.off.last => (self.off.in_ns, State::Runnable, Part::Done),
+                Part::Runnable => (self.off.in_ns, State::Runnable, Part::Before),
+                Part::Done => return None,
             };
-            self.next += 1;
-            let before = if off.seq == self.expected {
-                State::Running
-            } else {
-                State::Unknown
-            };
-            self.expected = off.seq.wrapping_add(1);
-            self.pending = [
-                self.up_to(off.out_ns, before),
-                self.up_to(off.wake_ns, off.state()),
-                self.up_to(off.in_ns, State::Runnable),
-            ];
+            let end_ns = end_ns.min(self.task.end_ns);
+            if end_ns > self.cursor {
+                let start_ns = std::mem::replace(&mut self.cursor, end_ns);
+                return Some(Segment {
+                    start_ns,
+                    end_ns,
+                    state,
+                });
+            }
         }
     }
 }

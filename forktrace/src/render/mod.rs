@@ -1,7 +1,7 @@
-//! Shows a [`Report`]: pure functions from its figures to text.
+//! Shows a [`Report`]: a pure function from its figures to text.
 //!
 //! Nothing is computed here beyond sums over rows, percentages and sorting, so
-//! that all formats say the same. Nothing is printed either.
+//! that all formats say the same.
 
 mod json;
 mod progress;

@@ -86,6 +86,14 @@ fn widest(report: &mut Report) {
     for group in &mut report.groups {
         group.name = "n".repeat(300);
         group.most_live += 60_000;
+        group.lifetime_ns *= 1_000_000;
+        for at in group
+            .blocked_at_once
+            .iter_mut()
+            .chain(&mut group.running_at_once)
+        {
+            at.ns *= 1_000_000;
+        }
     }
     for poll in report.polls.iter_mut().flatten() {
         poll.calls = u64::MAX / 8;
@@ -140,7 +148,7 @@ fn nothing_of_a_traced_program_acts_on_the_terminal() {
                 reason: evil.to_owned(),
                 syscall: Some(evil.to_owned()),
                 interruptible: true,
-                ns: u64::MAX / 1024,
+                ns: u64::MAX,
                 count: 1,
                 longest_ns: 1,
                 cut_off: 0,
@@ -232,9 +240,22 @@ fn all_means_all() {
     let answer = headline(&report);
     assert!(
         answer.starts_with(
-            "All threads alive at the time were blocked at the same time for 3.98 s of 4.02 s \
-             (99.0 %), in 12 episodes; the longest lasted 1.20 s, from 310 ms on. All 4 threads: \
-             1.99 s."
+            "All live threads were blocked at the same time for 3.98 s of 4.02 s \
+             (99.0 %), in 12 episodes; the longest lasted 1.20 s, from 310 ms on. For \
+             1.99 s of it that was all 4 threads."
+        ),
+        "{answer}"
+    );
+    // All but moments of it, which the rounded figures don't show.
+    let nearly = with_groups(samples::sleepers(), |group| {
+        group.blocked_at_once[3].ns += 1_000;
+        group.blocked_at_once[4].ns -= 1_000;
+    });
+    let answer = headline(&nearly);
+    assert!(
+        answer.starts_with(
+            "All 4 threads were blocked at the same time for 3.98 s of 4.02 s (99.0 %); the \
+             longest episode lasted 1.20 s, from 310 ms on."
         ),
         "{answer}"
     );
@@ -243,7 +264,7 @@ fn all_means_all() {
     let answer = headline(&report);
     assert!(
         answer.starts_with(
-            "All threads alive at the time (at most 2 of the 4 threads) were blocked at the same \
+            "All live threads (at most 2 of the 4 threads) were blocked at the same \
              time for 3.98 s"
         ),
         "{answer}"
@@ -290,7 +311,7 @@ fn many_processes_get_a_line_each_up_to_five() {
     }
     let answer = headline(&report);
     assert!(
-        answer.contains("- python3 (pid 5006): All 3 threads"),
+        answer.contains("- python3 (pid 5006): all 3 threads"),
         "{answer}"
     );
     assert!(!answer.contains("(pid 4122):"), "{answer}");

@@ -2,7 +2,7 @@
 
 use super::{
     View,
-    figures::{capitalised, clean, count, duration, percent, quantity},
+    figures::{clean, count, duration, percent, quantity, recased},
     layout::{Ink, paint, wrapped},
 };
 
@@ -15,23 +15,32 @@ pub(super) fn section(view: &View<'_>) -> String {
         ("INCOMPLETE", Ink::Bad)
     };
 
-    let mut facts = Vec::new();
-    facts.push(match audit.switches_kernel {
+    let tasks = &view.report.tasks;
+    // The kernel's count is read at a task's end.
+    let of_whom = if tasks.iter().any(|task| task.switches.kernel.is_none()) {
+        " in the tasks that ended"
+    } else {
+        ""
+    };
+    let mut facts = vec![match audit.switches_kernel {
         0 => "no task ended, so the kernel's count of context switches is not known".to_owned(),
         kernel => format!(
-            "{} of {} context switches accounted for",
+            "{} of {} context switches accounted for{of_whom}",
             count(audit.switches_traced),
             count(kernel)
         ),
-    });
+    }];
     facts.push(quantity(audit.lost_records, "record") + " lost");
     if audit.tasks_not_followed > 0 {
         facts.push(quantity(audit.tasks_not_followed, "task") + " not followed");
     }
-    let mut text = format!("Audit: {verdict}. {}", capitalised(&facts.join(", ")));
+    let mut text = format!(
+        "Audit: {verdict}. {}",
+        recased(&facts.join(", "), char::to_ascii_uppercase)
+    );
     text.push_str(&match audit.tracer_cpu_ns {
         Some(cpu) => format!(
-            "; forktrace used {} of CPU time ({} of one CPU).",
+            "; forktrace used {} of CPU ({} of one CPU).",
             duration(cpu),
             percent(cpu, view.report.workload.duration_ns)
         ),
@@ -39,7 +48,7 @@ pub(super) fn section(view: &View<'_>) -> String {
     });
     if audit.unknown_ns > 0 {
         text.push_str(&format!(
-            " What the tasks did is not known, or not known to the moment, for {} in sum.",
+            " {} of the tasks' time is unknown or can't be placed.",
             duration(audit.unknown_ns)
         ));
     }
@@ -48,7 +57,9 @@ pub(super) fn section(view: &View<'_>) -> String {
     let mut out = wrapped("", &text).replacen(verdict, &painted, 1);
 
     for weakness in &audit.weaknesses {
-        out.push_str(&wrapped("  - ", &clean(&weakness.text)));
+        let text = recased(&clean(&weakness.text), char::to_ascii_uppercase);
+        let stop = if text.ends_with('.') { "" } else { "." };
+        out.push_str(&wrapped("  - ", &format!("{text}{stop}")));
     }
     if view.style.verbose {
         if audit.running_ns != audit.kernel_cpu_ns {

@@ -95,13 +95,11 @@ pub(super) fn plural(noun: &str) -> String {
     format!("{noun}{ending}")
 }
 
-/// A sentence from its words.
-pub(super) fn capitalised(text: &str) -> String {
+/// The text with its first letter in the other case.
+pub(super) fn recased(text: &str, case: fn(&char) -> char) -> String {
     let mut chars = text.chars();
-    chars
-        .next()
-        .map(|first| first.to_uppercase().chain(chars).collect())
-        .unwrap_or_default()
+    let first = chars.next().map(|first| case(&first));
+    first.into_iter().chain(chars).collect()
 }
 
 fn thousands(n: u128) -> String {

@@ -4,6 +4,7 @@
 //! behind it, and last what they are worth: the audit.
 
 mod audit;
+mod claim;
 pub(super) mod figures;
 mod headline;
 mod layout;
@@ -11,6 +12,7 @@ mod polls;
 mod profile;
 mod tasks;
 mod waits;
+mod workload;
 
 use std::collections::BTreeSet;
 
@@ -22,7 +24,7 @@ const COLUMNS: usize = 100;
 
 pub(super) fn render(report: &Report, style: &Style) -> String {
     let view = View::new(report, *style);
-    let mut sections = vec![headline::workload(&view)];
+    let mut sections = vec![workload::section(&view)];
     if view.tree.is_some() {
         sections.push(headline::answer(&view));
         sections.push(profile::section(&view));

@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     View,
-    figures::{clean, count_cell},
+    figures::{clean, count_cell, recased},
     layout::{Table, wrapped},
 };
 use crate::report::Poll;
 
 /// How the calls ended, by syscall; with `-v` by task too.
 pub(super) fn section(view: &View<'_>) -> String {
-    let probes = clean(&view.report.poll_probes);
+    let how = clean(&view.report.poll_probes);
     let Some(polls) = &view.report.polls else {
         return wrapped(
             "  ",
-            &format!("select/poll/epoll calls: not counted ({probes})."),
+            &format!("select/poll/epoll calls: not counted ({how})."),
         );
     };
     if polls
@@ -48,11 +48,9 @@ pub(super) fn section(view: &View<'_>) -> String {
     table.number("MAX FDS", rows.iter().map(Row::max_fds).collect());
 
     let mut out = table.to_text(view.style);
-    let mut note = "Timed out: returned 0.".to_owned();
-    if rows.iter().any(|row| row.empty_at_once > 0) {
-        note.push_str(" Empty: the same, without blocking.");
-    }
-    out.push_str(&wrapped("  ", &format!("{note} Counted by: {probes}.")));
+    let how = recased(&how, char::to_ascii_uppercase);
+    let note = format!("{how}. Timed out: returned 0; empty: the same without blocking.");
+    out.push_str(&wrapped("  ", &note));
     out
 }
 
@@ -73,13 +71,13 @@ struct Row {
 
 impl Row {
     fn add(&mut self, poll: &Poll) {
-        self.calls += poll.calls;
-        self.ready_at_once += poll.ready_at_once;
-        self.blocked += poll.blocked;
-        self.timed_out += poll.timed_out;
-        self.empty_at_once += poll.empty_at_once;
-        self.failed += poll.failed;
-        self.unfinished += poll.unfinished;
+        self.calls = self.calls.saturating_add(poll.calls);
+        self.ready_at_once = self.ready_at_once.saturating_add(poll.ready_at_once);
+        self.blocked = self.blocked.saturating_add(poll.blocked);
+        self.timed_out = self.timed_out.saturating_add(poll.timed_out);
+        self.empty_at_once = self.empty_at_once.saturating_add(poll.empty_at_once);
+        self.failed = self.failed.saturating_add(poll.failed);
+        self.unfinished = self.unfinished.saturating_add(poll.unfinished);
         self.max_fds = self.max_fds.max(poll.max_fds);
         self.fds_unknown |= poll.max_fds.is_none();
     }

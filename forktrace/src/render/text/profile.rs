@@ -5,18 +5,17 @@ use super::{
     figures::{NONE, duration, duration_cell, percent, plural, quantity, width},
     layout::{Ink, paint, wrapped},
 };
-use crate::report::{AtOnce, Group};
+use crate::report::{AtOnce, Episodes, Group};
 
 /// Rows of a profile.
 const ROWS: usize = 8;
 /// Columns of a row: label, bar, share and time.
-const ROW: usize = 46;
-/// Columns of the bar and the label together.
-const CHART: usize = 27;
+const ROW: usize = 47;
 
-/// The profiles of the tree, and of each process with `-v`.
+/// The profiles of the tree, and of each process with `-v`. One task alone has
+/// none: its row in the table of tasks says the same.
 pub(super) fn section(view: &View<'_>) -> String {
-    let Some(tree) = view.tree else {
+    let Some(tree) = view.tree.filter(|tree| tree.tasks.len() > 1) else {
         return String::new();
     };
     let mut out = group(view, tree, view.noun(), "");
@@ -32,22 +31,19 @@ pub(super) fn section(view: &View<'_>) -> String {
 
 fn group(view: &View<'_>, group: &Group, noun: &str, of: &str) -> String {
     let title = |state: &str| format!("{}{of} {state} at once", plural(noun)).to_uppercase();
-    let blocked = column(&title("blocked"), &blocked_rows(group), group);
-    let running = column(&title("running"), &running_rows(group), group);
-    let mut out = String::new();
+    let side_by_side = |left: &str, right: &str| {
+        let gap = " ".repeat((ROW + 4).saturating_sub(width(left)));
+        format!("  {left}{gap}{right}").trim_end().to_owned() + "\n"
+    };
+    let heads = side_by_side(&title("blocked"), &title("running"));
+    let mut out = paint(view.style, Ink::Dim, &heads);
+    let blocked = lines(&blocked_rows(group), group);
+    let running = lines(&running_rows(group), group);
     for at in 0..blocked.len().max(running.len()) {
         let [left, right] = [&blocked, &running].map(|lines| lines.get(at).map_or("", |l| l));
-        let gap = " ".repeat((ROW + 4).saturating_sub(width(left)));
-        let line = format!("  {left}{gap}{right}");
-        let ink = if at == 0 { Some(Ink::Dim) } else { None };
-        let line = line.trim_end();
-        match ink {
-            Some(ink) => out.push_str(&paint(view.style, ink, line)),
-            None => out.push_str(line),
-        }
-        out.push('\n');
+        out.push_str(&side_by_side(left, right));
     }
-    out.push_str(&wrapped("  ", &starved(group)));
+    out.push_str(&wrapped("  ", &starved(group, view.report.audit.complete)));
     if group.unknown_ns > 0 {
         let text = format!(
             "For {} the state of at least one task is not known: it counts as running in the \
@@ -73,21 +69,9 @@ fn blocked_rows(group: &Group) -> Vec<Row> {
     } else if known.clone().count() <= ROWS {
         known.map(|at| (label(at.count, group), at.ns)).collect()
     } else {
-        // None and all keep their rows, since they are what is asked for; the
-        // counts between them are cut into equal ranges.
-        let ranges = (ROWS - 2) as u32;
-        let between = u64::from(most - 1);
-        let bound = |at: u32| 1 + (between * u64::from(at) / u64::from(ranges)) as u32;
+        // None and all keep their rows, since they are what is asked for.
         let mut rows = vec![(label(0, group), time(at_once, 0, 0))];
-        for at in 0..ranges {
-            let (from, to) = (bound(at), bound(at + 1) - 1);
-            let label = if from == to {
-                from.to_string()
-            } else {
-                format!("{from}–{to}")
-            };
-            rows.push((label, time(at_once, from, to)));
-        }
+        rows.extend(ranges(at_once, most - 1, ROWS - 2, group));
         // The report promises no count above `most_live`; one that comes all the
         // same must not vanish.
         rows.push((label(most, group), time(at_once, most, u32::MAX)));
@@ -100,25 +84,26 @@ fn blocked_rows(group: &Group) -> Vec<Row> {
 fn running_rows(group: &Group) -> Vec<Row> {
     let at_once = &group.running_at_once;
     let known = at_once.iter().filter(|at| at.ns > 0);
-    let most = known.clone().map(|at| at.count).max().unwrap_or(0);
-    if (most as usize) < ROWS {
-        return (0..=most)
-            .map(|count| (label(count, group), time(at_once, count, count)))
-            .collect();
-    }
+    let most = known.map(|at| at.count).max().unwrap_or(0);
     let mut rows = vec![(label(0, group), time(at_once, 0, 0))];
-    let ranges = (ROWS - 1) as u32;
-    let bound = |at: u32| 1 + (u64::from(most) * u64::from(at) / u64::from(ranges)) as u32;
-    for at in 0..ranges {
-        let (from, to) = (bound(at), bound(at + 1) - 1);
-        let label = if from == to {
-            from.to_string()
-        } else {
-            format!("{from}–{to}")
-        };
-        rows.push((label, time(at_once, from, to)));
-    }
+    rows.extend(ranges(at_once, most, (ROWS - 1).min(most as usize), group));
     rows
+}
+
+/// The counts from 1 to `last`, cut into equal ranges.
+fn ranges(at_once: &[AtOnce], last: u32, ranges: usize, group: &Group) -> Vec<Row> {
+    let first = |range: usize| 1 + (u64::from(last) * range as u64 / ranges as u64) as u32;
+    (0..ranges)
+        .map(|range| {
+            let (from, to) = (first(range), first(range + 1) - 1);
+            let label = if from == to {
+                label(from, group)
+            } else {
+                format!("{from}–{to}")
+            };
+            (label, time(at_once, from, to))
+        })
+        .collect()
 }
 
 /// “All” stands only where it means every task of the group.
@@ -136,26 +121,28 @@ fn time(at_once: &[AtOnce], from: u32, to: u32) -> u64 {
         .iter()
         .filter(|at| (from..=to).contains(&at.count))
         .map(|at| at.ns)
-        .sum()
+        .fold(0, u64::saturating_add)
 }
 
-fn column(title: &str, rows: &[Row], group: &Group) -> Vec<String> {
+fn lines(rows: &[Row], group: &Group) -> Vec<String> {
+    let times: Vec<String> = rows.iter().map(|(_, ns)| duration_cell(*ns)).collect();
     let labels = rows.iter().map(|(label, _)| width(label)).max();
     let labels = labels.unwrap_or(0).max(6);
-    let mut lines = vec![title.to_owned()];
-    for (label, ns) in rows {
-        let share = match ns {
-            0 => NONE.to_owned(),
-            _ => percent(*ns, group.lifetime_ns),
-        };
-        lines.push(format!(
-            "{label:>labels$}  {:<bar$} {share:>7}  {:>7}",
-            bar(*ns, group.lifetime_ns, CHART - labels),
-            duration_cell(*ns),
-            bar = CHART - labels,
-        ));
-    }
-    lines
+    let wide = times.iter().map(|time| width(time)).max();
+    let wide = wide.unwrap_or(0).max(7);
+    // The bar gets what the figures leave.
+    let columns = ROW.saturating_sub(labels + wide + 13).max(1);
+    rows.iter()
+        .zip(times)
+        .map(|((label, ns), time)| {
+            let share = match ns {
+                0 => NONE.to_owned(),
+                _ => percent(*ns, group.lifetime_ns),
+            };
+            let bar = bar(*ns, group.lifetime_ns, columns);
+            format!("{label:>labels$}  {bar:<columns$}  {share:>7}  {time:>wide$}")
+        })
+        .collect()
 }
 
 /// Something is at least an eighth of a column, and only the whole fills it.
@@ -169,34 +156,46 @@ fn bar(part: u64, whole: u64, columns: usize) -> String {
     "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
 }
 
-fn starved(group: &Group) -> String {
-    let starved = &group.starved;
-    if starved.upper_ns == 0 {
-        return "Whenever one wanted to run, at least one did (never starved).".to_owned();
+fn starved(group: &Group, complete: bool) -> String {
+    let Episodes {
+        lower_ns: lower,
+        upper_ns: upper,
+        episodes,
+        longest_ns,
+        longest_start_ns,
+    } = group.starved;
+    match (upper, complete) {
+        (0, true) => {
+            return "Never starved: whenever one wanted to run, at least one ran.".to_owned();
+        }
+        (0, false) => {
+            return "Not seen starved (one wanted to run, none did), but the record is incomplete."
+                .to_owned();
+        }
+        _ => {}
     }
+    let exact = lower == upper;
     let share = |ns| percent(ns, group.lifetime_ns);
-    let mut text = if starved.lower_ns == starved.upper_ns {
-        format!(
-            "Starved (one wanted to run, none did): {} ({})",
-            duration(starved.lower_ns),
-            share(starved.lower_ns)
-        )
-    } else {
-        format!(
-            "Starved (one wanted to run, none did): between {} and {} ({} to {})",
-            duration(starved.lower_ns),
-            duration(starved.upper_ns),
-            share(starved.lower_ns),
-            share(starved.upper_ns)
-        )
-    };
-    if starved.episodes > 0 {
+    let mut text = "Starved (one wanted to run, none did): ".to_owned();
+    text.push_str(&match (exact, complete) {
+        (true, true) => format!("{} ({})", duration(lower), share(lower)),
+        (true, false) => format!("{} ({}) as far as seen", duration(lower), share(lower)),
+        (false, _) => format!(
+            "between {} and {} ({} to {})",
+            duration(lower),
+            duration(upper),
+            share(lower),
+            share(upper)
+        ),
+    });
+    if episodes > 0 {
         text.push_str(&format!(
-            ", in {}; the longest lasted {}",
-            quantity(starved.episodes, "episode"),
-            duration(starved.longest_ns)
+            ", in {}; the longest lasted {}{}",
+            quantity(episodes, "episode"),
+            if exact { "" } else { "at least " },
+            duration(longest_ns)
         ));
-        if let Some(start) = starved.longest_start_ns {
+        if let Some(start) = longest_start_ns {
             text.push_str(&format!(", from {} on", duration(start)));
         }
     }

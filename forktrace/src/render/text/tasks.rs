@@ -36,7 +36,6 @@ pub(super) fn table(view: &View<'_>) -> String {
     };
     time("RUNNING", |task| task.running_ns);
     time("RUNNABLE", |task| task.runnable_ns);
-    time("BLOCKED", |task| task.blocked_ns);
     // Columns of nothing would only push out the names.
     if any(|task| task.stopped_ns) {
         time("STOPPED", |task| task.stopped_ns);
@@ -44,9 +43,10 @@ pub(super) fn table(view: &View<'_>) -> String {
     if any(|task| task.unknown_ns) {
         time("UNKNOWN", |task| task.unknown_ns);
     }
+    time("BLOCKED", |task| task.blocked_ns);
     time("LONGEST", |task| task.longest_block_ns);
     table.text(
-        "BLOCKED MOSTLY IN",
+        "MOSTLY IN",
         8,
         tasks.iter().map(|task| mostly_in(task)).collect(),
     );
@@ -90,7 +90,8 @@ fn mostly_in(task: &Task) -> String {
         return String::new();
     };
     // Under loss the sum over the waits can be less than the known total.
-    let waits: u64 = task.waits.iter().map(|wait| wait.ns).sum();
+    let waits = task.waits.iter().map(|wait| wait.ns);
+    let waits = waits.fold(0, u64::saturating_add);
     let whole = waits.max(task.blocked_ns);
     let place = place(&most.reason, most.syscall.as_deref().as_slice());
     match most.ns {

@@ -27,10 +27,10 @@ pub(super) fn section(view: &View<'_>) -> String {
     for task in &view.report.tasks {
         for wait in &task.waits {
             let sum = sums.entry((&wait.reason, wait.interruptible)).or_default();
-            sum.ns += wait.ns;
-            sum.count += wait.count;
+            sum.ns = sum.ns.saturating_add(wait.ns);
+            sum.count = sum.count.saturating_add(wait.count);
             sum.longest_ns = sum.longest_ns.max(wait.longest_ns);
-            sum.cut_off += wait.cut_off;
+            sum.cut_off = sum.cut_off.saturating_add(wait.cut_off);
             sum.tasks.insert(task.serial);
             sum.syscalls.extend(wait.syscall.as_deref());
         }
@@ -55,10 +55,13 @@ pub(super) fn section(view: &View<'_>) -> String {
             format!("{place}, uninterruptible")
         }
     });
-    let head = match view.report.tasks.len() {
-        1 => "BLOCKED IN",
-        _ => "BLOCKED IN (SUM OVER ALL)",
+    let (head, members) = match view.noun() {
+        "thread" => ("BLOCKED IN (ALL THREADS)", "THREADS"),
+        "process" => ("BLOCKED IN (ALL PROCESSES)", "PROCESSES"),
+        _ => ("BLOCKED IN (ALL TASKS)", "TASKS"),
     };
+    let several = view.report.tasks.len() > 1;
+    let head = if several { head } else { "BLOCKED IN" };
     table.text(head, 20, places.collect());
     let mut column = |head, figure: fn(&Sum<'_>) -> String| {
         table.number(head, rows.iter().map(|(_, sum)| figure(sum)).collect());
@@ -66,8 +69,8 @@ pub(super) fn section(view: &View<'_>) -> String {
     column("TIME", |sum| duration_cell(sum.ns));
     column("COUNT", |sum| count_cell(sum.count));
     column("LONGEST", |sum| duration_cell(sum.longest_ns));
-    if view.report.tasks.len() > 1 {
-        column("TASKS", |sum| count_cell(sum.tasks.len() as u64));
+    if several {
+        column(members, |sum| count_cell(sum.tasks.len() as u64));
     }
     if rows.iter().any(|(_, sum)| sum.cut_off > 0) {
         column("STILL IN IT", |sum| count_cell(sum.cut_off));

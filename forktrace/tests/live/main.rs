@@ -1,0 +1,24 @@
+//! Live tests: forktrace traces the kernel that they run on, so they need root.
+//!
+//! Each traces something whose true answer is known by construction, mostly a
+//! `forktrace workload`, and says in its name what it proves. Nothing is compared
+//! with how long something should have taken: the tracer's figures must lie within
+//! what the workload measured itself.
+//!
+//! `FORKTRACE_BIN` names the program to test, instead of the one that cargo built. A
+//! test that this machine can't run prints `SKIP name: reason` and passes.
+
+mod accounts;
+mod blocking;
+mod conventions;
+mod cpu;
+mod ends;
+mod loss;
+mod polls;
+mod programs;
+mod signals;
+mod stops;
+mod support;
+mod trace_files;
+mod tree;
+mod waits;

@@ -1,0 +1,197 @@
+//! The JSON report, as far as the tests read it: they break when a name changes.
+
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) schema_version: u32,
+    pub(crate) workload: Workload,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) polls: Option<Vec<Poll>>,
+    pub(crate) poll_probes: String,
+    pub(crate) audit: Audit,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Workload {
+    pub(crate) argv: Vec<String>,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) duration_ns: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Group {
+    pub(crate) kind: String,
+    pub(crate) pid: u32,
+    pub(crate) tasks: Vec<u32>,
+    pub(crate) lifetime_ns: u64,
+    pub(crate) most_live: u32,
+    pub(crate) all_blocked: Episodes,
+    pub(crate) starved: Episodes,
+    pub(crate) blocked_at_once: Vec<AtOnce>,
+    pub(crate) running_at_once: Vec<AtOnce>,
+    pub(crate) unknown_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Episodes {
+    pub(crate) lower_ns: u64,
+    pub(crate) upper_ns: u64,
+    pub(crate) episodes: u64,
+    pub(crate) longest_ns: u64,
+    pub(crate) longest_start_ns: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct AtOnce {
+    pub(crate) count: u32,
+    pub(crate) ns: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Task {
+    pub(crate) serial: u32,
+    pub(crate) tid: u32,
+    pub(crate) pid: u32,
+    pub(crate) ppid: u32,
+    pub(crate) name: String,
+    pub(crate) start_ns: u64,
+    pub(crate) end_ns: u64,
+    pub(crate) fate: String,
+    pub(crate) running_ns: u64,
+    pub(crate) runnable_ns: u64,
+    pub(crate) blocked_ns: u64,
+    pub(crate) stopped_ns: u64,
+    pub(crate) unknown_ns: u64,
+    pub(crate) unplaced_ns: u64,
+    pub(crate) blocks: u64,
+    pub(crate) longest_block_ns: u64,
+    pub(crate) waits: Vec<Wait>,
+    pub(crate) switches: Switches,
+    pub(crate) followed: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Wait {
+    pub(crate) reason: String,
+    pub(crate) syscall: Option<String>,
+    pub(crate) ns: u64,
+    pub(crate) count: u64,
+    pub(crate) longest_ns: u64,
+    pub(crate) cut_off: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Switches {
+    pub(crate) traced: u64,
+    pub(crate) kernel: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Poll {
+    pub(crate) tid: u32,
+    pub(crate) syscall: String,
+    pub(crate) calls: u64,
+    pub(crate) ready_at_once: u64,
+    pub(crate) blocked: u64,
+    pub(crate) timed_out: u64,
+    pub(crate) empty_at_once: u64,
+    pub(crate) failed: u64,
+    pub(crate) unfinished: u64,
+    pub(crate) max_fds: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Weakness {
+    pub(crate) kind: String,
+    pub(crate) count: u64,
+    pub(crate) text: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Audit {
+    pub(crate) complete: bool,
+    pub(crate) lost_records: u64,
+    pub(crate) tasks_not_followed: u64,
+    pub(crate) switches_traced: u64,
+    pub(crate) switches_kernel: u64,
+    pub(crate) unknown_ns: u64,
+    pub(crate) weaknesses: Vec<Weakness>,
+}
+
+impl Report {
+    /// The only task with this tid.
+    #[track_caller]
+    pub(crate) fn task(&self, tid: u32) -> &Task {
+        let tasks = self.tasks_with(tid);
+        assert_eq!(tasks.len(), 1, "tasks with tid {tid} in {:?}", self.ids());
+        tasks[0]
+    }
+
+    pub(crate) fn tasks_with(&self, tid: u32) -> Vec<&Task> {
+        self.tasks.iter().filter(|task| task.tid == tid).collect()
+    }
+
+    pub(crate) fn of_process(&self, pid: u32) -> Vec<&Task> {
+        self.tasks.iter().filter(|task| task.pid == pid).collect()
+    }
+
+    /// The only process group with this pid.
+    #[track_caller]
+    pub(crate) fn process(&self, pid: u32) -> &Group {
+        let is_it = |group: &&Group| group.kind == "process" && group.pid == pid;
+        let found: Vec<_> = self.groups.iter().filter(is_it).collect();
+        assert_eq!(found.len(), 1, "process groups with pid {pid}: {found:?}");
+        found[0]
+    }
+
+    #[track_caller]
+    pub(crate) fn tree(&self) -> &Group {
+        let found: Vec<_> = self.groups.iter().filter(|g| g.kind == "tree").collect();
+        assert_eq!(found.len(), 1, "tree groups: {found:?}");
+        found[0]
+    }
+
+    #[track_caller]
+    pub(crate) fn weakness(&self, kind: &str) -> &Weakness {
+        let found = self.audit.weaknesses.iter().find(|w| w.kind == kind);
+        found.unwrap_or_else(|| panic!("no weakness {kind}: {:?}", self.audit))
+    }
+
+    /// Running and waiting for a CPU, over all tasks of a process: the most by which
+    /// it can have been less than all blocked while the workload meant it to be.
+    pub(crate) fn awake_ns(&self, pid: u32) -> u64 {
+        self.of_process(pid).iter().map(|task| task.awake_ns()).sum()
+    }
+
+    /// (tid, pid, name) of all tasks, for messages.
+    pub(crate) fn ids(&self) -> Vec<(u32, u32, &str)> {
+        let of = |task: &'_ Task| (task.tid, task.pid);
+        self.tasks.iter().map(|t| (of(t).0, of(t).1, t.name.as_str())).collect()
+    }
+}
+
+impl Task {
+    pub(crate) fn lifetime_ns(&self) -> u64 {
+        self.end_ns - self.start_ns
+    }
+
+    pub(crate) fn awake_ns(&self) -> u64 {
+        self.running_ns + self.runnable_ns
+    }
+
+    /// The wait in this syscall; nothing when it never blocked there.
+    pub(crate) fn wait(&self, reason: &str, syscall: &str) -> Option<&Wait> {
+        let is_it = |w: &&Wait| w.reason == reason && w.syscall.as_deref() == Some(syscall);
+        self.waits.iter().find(is_it)
+    }
+
+    /// The wait in this syscall, which there must be.
+    #[track_caller]
+    pub(crate) fn waited(&self, reason: &str, syscall: &str) -> &Wait {
+        let found = self.wait(reason, syscall);
+        found.unwrap_or_else(|| panic!("{} never waited in {reason} ({syscall}): {self:?}", self.tid))
+    }
+}

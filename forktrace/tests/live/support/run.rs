@@ -1,0 +1,237 @@
+//! Runs forktrace.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Report, check_complete};
+
+/// Nothing takes so long, even emulated: forktrace hangs.
+const GIVE_UP: Duration = Duration::from_secs(300);
+
+/// The program to test.
+pub(crate) fn forktrace() -> PathBuf {
+    let given = std::env::var_os("FORKTRACE_BIN");
+    let path = given.map_or_else(|| env!("CARGO_BIN_EXE_forktrace").into(), PathBuf::from);
+    path.canonicalize().unwrap_or_else(|e| panic!("no forktrace at {}: {e}", path.display()))
+}
+
+/// Traces one `forktrace workload`, given with its options, to a complete report.
+#[track_caller]
+pub(crate) fn trace(workload: &str) -> Finished {
+    run().workload(workload).complete()
+}
+
+/// A `forktrace run` to be.
+pub(crate) fn run() -> Forktrace {
+    Forktrace::new("run")
+}
+
+/// A call of forktrace to be.
+pub(crate) struct Forktrace {
+    command: Command,
+    folder: TempDir,
+    wants_json: bool,
+}
+
+impl Forktrace {
+    pub(crate) fn new(subcommand: &str) -> Self {
+        Self::by(Command::new(forktrace()), subcommand)
+    }
+
+    /// Started by a program that runs its arguments, such as `unshare`.
+    pub(crate) fn under(program: &str, arguments: &[&str], subcommand: &str) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(forktrace());
+        Self::by(command, subcommand)
+    }
+
+    /// A program that is forktrace, or runs it.
+    pub(crate) fn by(mut command: Command, subcommand: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        command.arg(subcommand).stdin(Stdio::null());
+        // The tests themselves may run under sudo.
+        for name in ["SUDO_UID", "SUDO_GID", "SUDO_USER", "NO_COLOR"] {
+            command.env_remove(name);
+        }
+        Self { command, folder, wants_json: false }
+    }
+
+    pub(crate) fn args<S: AsRef<std::ffi::OsStr>>(
+        mut self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    pub(crate) fn command(&mut self) -> &mut Command {
+        &mut self.command
+    }
+
+    /// A file in a folder of this run's own.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Asks for a JSON report in a file.
+    pub(crate) fn json(mut self) -> Self {
+        let file = self.file("report.json");
+        self.wants_json = true;
+        self.args(["--format", "json", "-o"]).args([file])
+    }
+
+    /// Runs one of our workloads.
+    pub(crate) fn workload(self, workload: &str) -> Self {
+        let program = forktrace();
+        self.json().args([Path::new("--"), &program, Path::new("workload")]).args(workload.split(' '))
+    }
+
+    /// Runs a shell script, with our program's path in `$FORKTRACE`.
+    pub(crate) fn shell(mut self, script: &str) -> Self {
+        self.command.env("FORKTRACE", forktrace());
+        self.json().args(["--", "sh", "-c", script])
+    }
+
+    /// Starts it. Its output goes to files, so that it never waits for a reader.
+    pub(crate) fn start(mut self) -> Running {
+        let create = |name| File::create(self.folder.path().join(name)).expect("an output file");
+        self.command.stdout(create("stdout")).stderr(create("stderr"));
+        let child = self.command.spawn().expect("forktrace starts");
+        Running { child, folder: self.folder, wants_json: self.wants_json }
+    }
+
+    #[track_caller]
+    pub(crate) fn finish(self) -> Finished {
+        self.start().finish()
+    }
+
+    /// A run in which the workload succeeds and nothing is lost.
+    #[track_caller]
+    pub(crate) fn complete(self) -> Finished {
+        let finished = self.finish();
+        assert!(finished.status.success(), "{}: {}", finished.status, finished.stderr);
+        assert_eq!(finished.report().workload.exit_code, Some(0));
+        check_complete(finished.report());
+        finished
+    }
+}
+
+/// A forktrace that runs.
+pub(crate) struct Running {
+    child: Child,
+    folder: TempDir,
+    wants_json: bool,
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stdout")).expect("stdout is UTF-8")
+    }
+
+    /// Waits until the workload has printed so many lines, and gives the last.
+    #[track_caller]
+    pub(crate) fn line(&mut self, number: usize) -> String {
+        let found = |text: String| {
+            // A line without its end is not whole.
+            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            whole.lines().nth(number - 1).map(str::to_owned)
+        };
+        let begun = Instant::now();
+        loop {
+            if let Some(line) = found(self.stdout()) {
+                return line;
+            }
+            let ended = self.child.try_wait().expect("forktrace can be waited for");
+            assert!(begun.elapsed() < GIVE_UP && ended.is_none(), "line {number} never came: {ended:?}");
+            sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> Finished {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("forktrace can be waited for") {
+                break status;
+            }
+            if begun.elapsed() > GIVE_UP {
+                self.child.kill().expect("forktrace can be killed");
+                panic!("forktrace still runs after {GIVE_UP:?}; stdout: {}", self.stdout());
+            }
+            sleep(Duration::from_millis(2));
+        };
+        let read = |name| fs::read(self.folder.path().join(name)).unwrap_or_default();
+        let text = |name| String::from_utf8_lossy(&read(name)).into_owned();
+        let json = self.wants_json.then(|| read("report.json"));
+        Finished {
+            pid: self.child.id(),
+            status,
+            stdout: text("stdout"),
+            stderr: text("stderr"),
+            report: json.as_deref().and_then(|json| serde_json::from_slice(json).ok()),
+            folder: self.folder,
+        }
+    }
+}
+
+/// What came of it.
+pub(crate) struct Finished {
+    pub(crate) pid: u32,
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    report: Option<Report>,
+    folder: TempDir,
+}
+
+impl Finished {
+    #[track_caller]
+    pub(crate) fn report(&self) -> &Report {
+        let report = self.report.as_ref();
+        report.unwrap_or_else(|| panic!("no report; {}: {}", self.status, self.stderr))
+    }
+
+    /// All truth lines.
+    pub(crate) fn truths(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line);
+        let lines: Result<Vec<Value>, _> = self.stdout.lines().map(parse).collect();
+        lines.unwrap_or_else(|error| panic!("{error} in {:?}", self.stdout))
+    }
+
+    /// The truth line of this workload.
+    #[track_caller]
+    pub(crate) fn truth_of(&self, workload: &str) -> Value {
+        let mut truths = self.truths();
+        truths.retain(|truth| truth["workload"] == workload);
+        assert_eq!(truths.len(), 1, "truth lines of {workload} in {:?}", self.stdout);
+        truths.remove(0)
+    }
+
+    /// The only truth line.
+    #[track_caller]
+    pub(crate) fn truth(&self) -> Value {
+        let mut truths = self.truths();
+        assert_eq!(truths.len(), 1, "truth lines in {:?}", self.stdout);
+        truths.remove(0)
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
