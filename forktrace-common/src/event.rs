@@ -58,6 +58,9 @@ pub mod flag {
     pub const NO_WAKE: u8 = 2;
     /// The syscall was made through a 32-bit entry: its number is of another table.
     pub const COMPAT: u8 = 4;
+    /// The switch-in was not announced: `in_ns` is computed from the CPU time
+    /// that the kernel charged until the task left again.
+    pub const INFERRED: u8 = 128;
     /// State only: the next record of this task follows at least one lost record.
     pub const RESYNC: u8 = 8;
     /// State only: the task never was in user mode (io_uring worker and the
@@ -275,9 +278,8 @@ pub struct TaskState {
     pub comm: [u8; COMM_LEN],
     /// At its end: exit code as `wait` returns it.
     pub exit_code: u32,
-    /// Switches that the probe did not see: it was switched in without having
-    /// been switched out, or the other way round. Each leaves a gap in `seq`, and
-    /// the sums above are then too small.
+    /// Times that it was switched in without having been switched out. Each leaves
+    /// a gap in `seq`, and the sums above are then too small.
     pub missed: u32,
     /// Always 0.
     pub zero3: [u32; 2],

@@ -33,6 +33,9 @@ pub struct Layout {
     pub task_nivcsw: u32,
     /// `task_struct.se.sum_exec_runtime`: CPU time in ns.
     pub task_cpu_time: u32,
+    /// `task_struct.se.prev_sum_exec_runtime`: its value when the task was last
+    /// switched in.
+    pub task_cpu_time_before: u32,
     /// `task_struct.real_parent`.
     pub task_real_parent: u32,
     /// `task_struct.exit_code`.

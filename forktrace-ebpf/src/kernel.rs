@@ -23,6 +23,7 @@ pub(crate) static LAYOUT: Layout = Layout {
     task_nvcsw: 0,
     task_nivcsw: 0,
     task_cpu_time: 0,
+    task_cpu_time_before: 0,
     task_real_parent: 0,
     task_exit_code: 0,
     task_compat_status: 0,
@@ -136,6 +137,14 @@ impl Task {
     #[inline(always)]
     pub fn cpu_time(self) -> u64 {
         self.read(layout!(task_cpu_time))
+    }
+
+    /// CPU time since it was last switched in, ns, as the kernel charges it. Up to
+    /// date in its switch-out.
+    #[inline(always)]
+    pub fn cpu_time_of_this_turn(self) -> u64 {
+        let before: u64 = self.read(layout!(task_cpu_time_before));
+        self.cpu_time().saturating_sub(before)
     }
 
     /// Its exit code, as `wait` returns it.

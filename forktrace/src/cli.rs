@@ -101,7 +101,7 @@ pub struct RunArgs {
     /// Stop when COMMAND ends, even if something that it started still lives.
     #[arg(long)]
     pub until_exit: bool,
-    /// Size of each CPU's ring for records, such as 512K or 16M [default: 32M shared by the CPUs, 8M at most].
+    /// Size of each CPU's ring for records, such as 512K or 16M [default: 32M shared by the CPUs, 4M at most].
     #[arg(long, value_name = "SIZE", value_parser = ring_size)]
     pub ring_size: Option<u32>,
     /// Most tasks that can be followed at the same time.

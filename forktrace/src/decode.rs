@@ -95,6 +95,7 @@ fn stretch(cpu: u16, s: &wire::Stretch) -> Result<Stretch, Undecodable> {
         why: why(s.why)?,
         early_wake: s.flags & flag::EARLY_WAKE != 0,
         no_wake: s.flags & flag::NO_WAKE != 0,
+        inferred: s.flags & flag::INFERRED != 0,
         compat: s.flags & flag::COMPAT != 0,
         syscall: s.syscall,
         cpu_out: s.cpu_out,

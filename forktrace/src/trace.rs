@@ -76,6 +76,9 @@ pub struct Stretch {
     pub early_wake: bool,
     /// No wakeup was seen.
     pub no_wake: bool,
+    /// `in_ns` is computed from the kernel's CPU time: the switch-in was not
+    /// announced.
+    pub inferred: bool,
     /// The syscall is of the 32-bit table.
     pub compat: bool,
     /// The syscall that it was in; -1: none (page fault, interrupt).

@@ -76,8 +76,8 @@ struct Size {
 const FULL: Size = Size {
     rounds: 15,
     ping_pong_rounds: 300_000,
-    messaging_loops: 2000,
-    redis_requests: 150_000,
+    messaging_loops: 1000,
+    redis_requests: 100_000,
     trace_seconds: 10,
     reads: 5,
 };

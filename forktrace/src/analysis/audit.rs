@@ -6,11 +6,15 @@ use crate::{
     trace_file::TraceInfo,
 };
 
+/// What is said in the audit but leaves the report complete: nothing is lost and
+/// no state but those named is uncertain.
+const NOTES: [&str; 2] = ["cut_short", "switch_in_inferred"];
+
 pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
     let checked = || tasks.iter().filter(|task| task.switches.kernel.is_some());
     let weaknesses = weaknesses(info, model, tasks);
     Audit {
-        complete: weaknesses.iter().all(|w| w.kind == "cut_short"),
+        complete: weaknesses.iter().all(|w| NOTES.contains(&w.kind.as_str())),
         lost_records: lost_records(info),
         tasks_not_followed: tasks.iter().filter(|t| !t.followed).count() as u64,
         switches_traced: checked().map(|t| t.switches.traced).sum(),
@@ -28,6 +32,12 @@ fn stretches_with(model: &Model, flag: u8) -> u64 {
     let has = |off: &&Off| off.flags & flag != 0;
     let of = |t: &crate::model::Task| t.stretches.iter().filter(has).count() as u64;
     model.tasks.iter().map(of).sum()
+}
+
+/// `1 task`, `2 tasks`.
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 fn lost_records(info: &TraceInfo) -> u64 {
@@ -64,8 +74,8 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             f.lost_ring_full,
             gaps,
             format!(
-                "{} records found no room in a ring of {} KiB; --ring-size {} makes the rings larger",
-                f.lost_ring_full,
+                "{} found no room in a ring of {} KiB; --ring-size {} makes the rings larger",
+                counted(f.lost_ring_full, "record"),
                 info.header.ring_bytes >> 10,
                 ring_size_to_try(info.header.ring_bytes),
             ),
@@ -75,8 +85,8 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             f.lost_no_ring,
             gaps,
             format!(
-                "{} records came from a CPU that was brought online after the start and has no ring",
-                f.lost_no_ring
+                "{} came from a CPU that was brought online after the start and has no ring",
+                counted(f.lost_no_ring, "record")
             ),
         );
         add(
@@ -84,9 +94,9 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             f.lost_other,
             None,
             format!(
-                "{} records of execs and of tasks that are not followed found no room: names may \
-                 be old and tasks missing; --ring-size makes the rings larger",
-                f.lost_other
+                "{} of execs and of tasks that are not followed found no room: names may be old \
+                 and tasks missing; --ring-size makes the rings larger",
+                counted(f.lost_other, "record")
             ),
         );
         let first = tasks.iter().find(|t| !t.followed).map(|t| t.start_ns);
@@ -95,9 +105,9 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             f.not_followed,
             first.map(|first| (first, model.end_ns)),
             format!(
-                "{} tasks found no room in the table of {} tasks and are not followed; \
-                 --max-tasks makes it larger",
-                f.not_followed, info.header.max_tasks
+                "{} found no room in the table of {} and had to be left out; --max-tasks makes it larger",
+                counted(f.not_followed, "task"),
+                counted(info.header.max_tasks.into(), "task"),
             ),
         );
         let range = f.unwritten_from_ns.zip(f.unwritten_until_ns);
@@ -106,8 +116,8 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             f.unwritten,
             range.map(|(from, until)| (since_start(from), since_start(until))),
             format!(
-                "{} records could not be written: {}; --save puts the trace on another disk",
-                f.unwritten,
+                "{} could not be written: {}; --save puts the trace on another disk",
+                counted(f.unwritten, "record"),
                 f.write_error.as_deref().unwrap_or("for an unknown reason")
             ),
         );
@@ -116,8 +126,8 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             f.undecodable,
             None,
             format!(
-                "{} records could not be read: the eBPF programs and forktrace do not fit together",
-                f.undecodable
+                "{} could not be read: the eBPF programs and forktrace do not fit together",
+                counted(f.undecodable, "record")
             ),
         );
         let alive = tasks.iter().filter(|t| t.end_ns == model.end_ns);
@@ -127,8 +137,9 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             if f.cut_short { alive } else { 0 },
             None,
             format!(
-                "{alive} tasks still lived when the recording ended: their last waits are cut off \
-                 and the kernel's count of their switches is not known"
+                "{} still alive when the recording ended: last waits are cut off and the kernel's \
+                 count of the switches is not known",
+                counted(alive, "task")
             ),
         );
     } else {
@@ -162,7 +173,22 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
         "switches_differ",
         unequal,
         None,
-        format!("the context switches of {unequal} tasks are not those that the kernel counted"),
+        format!(
+            "{} with another number of context switches than the kernel counted",
+            counted(unequal, "task")
+        ),
+    );
+    let (inferred, uncertain_ns) = inferred(model);
+    add(
+        "switch_in_inferred",
+        inferred,
+        None,
+        format!(
+            "{} not announced by the kernel; its CPU clock tells when (of {:.1} ms after the \
+             wakeups it is uncertain how much was waiting for a CPU and how much running)",
+            if inferred == 1 { "1 switch was".to_owned() } else { format!("{inferred} switches were") },
+            uncertain_ns as f64 / 1e6
+        ),
     );
     let missed = |t: &crate::model::Task| t.record.as_ref().map_or(0, |r| u64::from(r.missed));
     let missed = model.tasks.iter().map(missed).sum();
@@ -170,14 +196,20 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
         "switches_missed",
         missed,
         None,
-        format!("{missed} context switches were not announced to the probe: what was on each side of them is unknown"),
+        format!(
+            "{} that the kernel did not announce to the probe: what the task did before is unknown",
+            counted(missed, "context switch").replace("switchs", "switches")
+        ),
     );
     let unwoken = stretches_with(model, Off::NO_WAKE);
     add(
         "wakeup_missing",
         unwoken,
         None,
-        format!("{unwoken} blocks ended without a wakeup: they are shown as blocked to the end"),
+        format!(
+            "{} ended without a wakeup that was seen: shown as blocked to the end",
+            counted(unwoken, "block")
+        ),
     );
     let unseen = model.tasks.iter().filter(|t| t.followed && t.fate == Fate::Unknown);
     let unseen = unseen.count() as u64;
@@ -186,7 +218,7 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             "task_end_missing",
             unseen,
             None,
-            format!("the end of {unseen} tasks is not in the trace"),
+            format!("{} whose end is not in the trace", counted(unseen, "task")),
         );
     }
     let wrong = model.tasks.iter().filter(|t| sums_differ(t)).count() as u64;
@@ -194,7 +226,10 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
         "sums_differ",
         wrong,
         None,
-        format!("the times of {wrong} tasks are not those that the kernel program added up"),
+        format!(
+            "{} whose times are not those that the kernel program added up",
+            counted(wrong, "task")
+        ),
     );
     found
 }
@@ -214,6 +249,23 @@ fn sums_differ(task: &crate::model::Task) -> bool {
         .map(|s| s.wake_ns - s.out_ns)
         .sum();
     whole && blocked != record.totals.blocked_ns
+}
+
+/// Switch-ins that are computed, and the time in which they can lie: from the
+/// wakeup to the next time that the task left.
+fn inferred(model: &Model) -> (u64, u64) {
+    let (mut count, mut uncertain_ns) = (0, 0);
+    for task in &model.tasks {
+        for (i, off) in task.stretches.iter().enumerate() {
+            if off.flags & Off::INFERRED != 0 {
+                let next = task.stretches.get(i + 1).map(|next| next.out_ns);
+                let next = next.or(task.open.map(|open| open.out_ns)).unwrap_or(task.end_ns);
+                count += 1;
+                uncertain_ns += next.saturating_sub(off.wake_ns);
+            }
+        }
+    }
+    (count, uncertain_ns)
 }
 
 /// From the first gap of any task to the end of the last.

@@ -106,6 +106,7 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
     );
     let (jobctl, nvcsw, nivcsw) = (task("jobctl"), task("nvcsw"), task("nivcsw"));
     let cpu_time = task("se.sum_exec_runtime");
+    let cpu_time_before = task("se.prev_sum_exec_runtime");
     let (real_parent, exit_code) = (task("real_parent"), task("exit_code"));
     let (compat_status, args, syscall) = match arch {
         Arch::X86_64 => (
@@ -159,6 +160,10 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
             task_nvcsw: need(nvcsw, "task_struct.nvcsw")?,
             task_nivcsw: need(nivcsw, "task_struct.nivcsw")?,
             task_cpu_time: need(cpu_time, "task_struct.se.sum_exec_runtime")?,
+            task_cpu_time_before: need(
+                cpu_time_before,
+                "task_struct.se.prev_sum_exec_runtime",
+            )?,
             task_real_parent: need(real_parent, "task_struct.real_parent")?,
             task_exit_code: need(exit_code, "task_struct.exit_code")?,
             task_compat_status: compat_status.unwrap_or(0),

@@ -114,7 +114,8 @@ impl Builder {
             why: s.why,
             flags: if s.early_wake { Off::EARLY_WAKE } else { 0 }
                 | if s.no_wake { Off::NO_WAKE } else { 0 }
-                | if s.compat { Off::COMPAT } else { 0 },
+                | if s.compat { Off::COMPAT } else { 0 }
+                | if s.inferred { Off::INFERRED } else { 0 },
         }
     }
 

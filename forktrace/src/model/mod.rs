@@ -66,6 +66,8 @@ impl Off {
     pub const NO_WAKE: u8 = 2;
     /// The syscall is of the 32-bit table.
     pub const COMPAT: u8 = 4;
+    /// `in_ns` is computed: see [`crate::trace::Stretch::inferred`].
+    pub const INFERRED: u8 = 8;
 
     /// The state from `out_ns` to `wake_ns`.
     pub fn state(&self) -> State {

@@ -112,6 +112,7 @@ const WHYS: [Why; 9] = [
 const EARLY_WAKE: u8 = 0x10;
 const NO_WAKE: u8 = 0x20;
 const COMPAT: u8 = 0x40;
+const INFERRED: u8 = 0x80;
 
 /// Fills blocks.
 pub(super) struct Encoder {
@@ -189,7 +190,8 @@ impl Encoder {
             why_and_flags: why
                 | if s.early_wake { EARLY_WAKE } else { 0 }
                 | if s.no_wake { NO_WAKE } else { 0 }
-                | if s.compat { COMPAT } else { 0 },
+                | if s.compat { COMPAT } else { 0 }
+                | if s.inferred { INFERRED } else { 0 },
             out_ns: s.out_ns.wrapping_sub(last.in_ns) as i64,
             wake_ns: s.wake_ns.wrapping_sub(s.out_ns),
             in_ns: s.in_ns.wrapping_sub(s.wake_ns),
@@ -240,6 +242,7 @@ impl Decoder {
             why: *WHYS.get((p.why_and_flags & 0x0f) as usize).unwrap_or(&Why::New),
             early_wake: p.why_and_flags & EARLY_WAKE != 0,
             no_wake: p.why_and_flags & NO_WAKE != 0,
+            inferred: p.why_and_flags & INFERRED != 0,
             compat: p.why_and_flags & COMPAT != 0,
             syscall: p.syscall,
             cpu_out: p.cpu_out,
