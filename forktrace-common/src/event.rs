@@ -389,7 +389,10 @@ pub struct Control {
 }
 
 const _: () = {
-    assert!(size_of::<Stretch>() == 56, "with its ring header a stretch fills a cache line");
+    assert!(
+        size_of::<Stretch>() == 56,
+        "with its ring header a stretch fills a cache line"
+    );
     assert!(size_of::<Totals>() == 40);
     assert!(size_of::<TaskState>() == 192 && align_of::<TaskState>() == 8);
     assert!(core::mem::offset_of!(TaskState, switches) == 56);

@@ -64,7 +64,8 @@ pub fn stretch(state: &mut TaskState, sums_before: Totals, write: impl FnOnce(*m
     let Some(stats) = stats(cpu) else {
         return;
     };
-    if state.flags & flag::RESYNC != 0 {
+    // Sums that lack a stretch would be wrong: better none.
+    if state.flags & flag::RESYNC != 0 && state.missed == 0 {
         let write = |record: *mut Totals| {
             // SAFETY: the record is in the ring, reserved for us.
             unsafe { *record = sums_before }

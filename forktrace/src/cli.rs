@@ -6,13 +6,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{capture::PollProbes, render::Format, workload::Workload};
 
-/// Were the threads and processes of a workload blocked at the same time, on what, and because of whom?
+/// Were the threads and processes of a workload blocked at the same time, and on what?
 ///
 /// forktrace runs a command and follows everything that it starts, from the
 /// kernel's own scheduler events, and reports when the tasks ran, waited for a
 /// CPU and slept, what each slept in, and for how long all of them slept at once.
 #[derive(Debug, Parser)]
-#[command(name = "forktrace", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "forktrace",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -39,8 +44,11 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page (view it with: forktrace man | man -l -).
-    Man,
+    /// Print a manual page (view it with: forktrace man run | man -l -).
+    Man {
+        /// The subcommand that it is about [default: forktrace as a whole].
+        subcommand: Option<String>,
+    },
 }
 
 /// When to use colour.
@@ -111,7 +119,7 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t, value_name = "WAY")]
     pub polls: PollProbes,
     /// The command and its arguments.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
@@ -163,7 +171,16 @@ mod tests {
         assert_eq!(ring_size("4K"), Ok(4096));
         assert_eq!(ring_size("16M"), Ok(16 << 20));
         assert_eq!(ring_size("16mb"), Ok(16 << 20));
-        for bad in ["", "K", "3K", "2048", "2048M", "-4K", "4.5M", "99999999999999999999M"] {
+        for bad in [
+            "",
+            "K",
+            "3K",
+            "2048",
+            "2048M",
+            "-4K",
+            "4.5M",
+            "99999999999999999999M",
+        ] {
             assert!(ring_size(bad).is_err(), "{bad:?}");
         }
     }
@@ -171,7 +188,10 @@ mod tests {
     #[test]
     fn options_after_the_command_are_the_commands() {
         let cli = Cli::try_parse_from(["forktrace", "run", "-q", "ls", "-q", "--save", "x"]);
-        let Ok(Cli { command: Command::Run(args) }) = cli else {
+        let Ok(Cli {
+            command: Command::Run(args),
+        }) = cli
+        else {
             panic!("{cli:?}")
         };
         assert_eq!(args.command, ["ls", "-q", "--save", "x"]);

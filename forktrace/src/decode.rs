@@ -257,10 +257,20 @@ mod tests {
             why: why::INTERRUPTIBLE,
             ..wire::TaskState::zeroed()
         };
-        let open = task(&state).expect("it is a task").open.expect("it is off the CPU");
-        assert_eq!(open.wake_ns, Some(100), "an early wakeup ends the block where it began");
+        let open = task(&state)
+            .expect("it is a task")
+            .open
+            .expect("it is off the CPU");
+        assert_eq!(
+            open.wake_ns,
+            Some(100),
+            "an early wakeup ends the block where it began"
+        );
         state.wake_ns = 0;
-        assert_eq!(task(&state).map(|t| t.open.map(|o| o.wake_ns)), Ok(Some(None)));
+        assert_eq!(
+            task(&state).map(|t| t.open.map(|o| o.wake_ns)),
+            Ok(Some(None))
+        );
         state.end_ns = 200;
         let dead = task(&state).expect("it is a task");
         assert_eq!((dead.open, dead.end_ns), (None, Some(200)));

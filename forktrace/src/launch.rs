@@ -139,7 +139,9 @@ pub fn spawn(
     account: Option<&Account>,
     signals: SigSet,
 ) -> Result<Child, LaunchError> {
-    let (program, args) = argv.split_first().map_or((OsStr::new(""), &[][..]), |(p, a)| (p.as_os_str(), a));
+    let (program, args) = argv
+        .split_first()
+        .map_or((OsStr::new(""), &[][..]), |(p, a)| (p.as_os_str(), a));
     let mut command = Command::new(program);
     command.args(args);
     if let Some(account) = account {
@@ -161,7 +163,10 @@ pub fn spawn(
     };
     // SAFETY: between fork and exec the closure only makes system calls; it
     // neither allocates nor takes a lock.
-    #[expect(unsafe_code, reason = "the standard library has no other way to set groups")]
+    #[expect(
+        unsafe_code,
+        reason = "the standard library has no other way to set groups"
+    )]
     unsafe {
         command.pre_exec(before_exec);
     }

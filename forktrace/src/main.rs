@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Command::Doctor => commands::doctor(),
         Command::Workload { workload } => workload::run(workload).map(|()| Outcome::Exit(0)),
         Command::Completions { shell } => commands::completions(*shell),
-        Command::Man => commands::man(),
+        Command::Man { subcommand } => commands::man(subcommand.as_deref()),
     };
     match done {
         Ok(Outcome::Exit(status)) => ExitCode::from(status),
@@ -45,7 +45,10 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place where errors are printed"
+)]
 fn print_error(error: &anyhow::Error) {
     eprintln!("forktrace: {error:#}");
 }

@@ -101,7 +101,10 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
     epoll.add(&signals.fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
     for ring in tracer.ring_fds() {
         // Edge-triggered: a ring that holds anything counts as readable.
-        epoll.add(ring, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 1))?;
+        epoll.add(
+            ring,
+            EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 1),
+        )?;
     }
 
     let mut session = Session {
@@ -116,7 +119,11 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
     };
     let begun = Instant::now();
     loop {
-        let tick = if session.root.ended() { TICK_AT_END } else { TICK };
+        let tick = if session.root.ended() {
+            TICK_AT_END
+        } else {
+            TICK
+        };
         let timeout = EpollTimeout::try_from(tick).unwrap_or(EpollTimeout::ZERO);
         match epoll.wait(&mut [EpollEvent::empty(); 8], timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -148,10 +155,16 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
 
 fn header(plan: &Plan, tracer: &Tracer) -> Result<Header> {
     let system = nix::sys::utsname::uname().context("uname")?;
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let unix = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Ok(Header {
         forktrace: env!("CARGO_PKG_VERSION").to_owned(),
-        argv: plan.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect(),
+        argv: plan
+            .argv
+            .iter()
+            .map(|a| a.to_string_lossy().into_owned())
+            .collect(),
         kernel: system.release().to_string_lossy().into_owned(),
         arch: Arch::of_this_machine()?,
         cpus: tracer.cpus(),

@@ -53,7 +53,8 @@ pub struct Workload {
 }
 
 /// A figure that is exact, or bounded where time is unknown: `lower` counts
-/// unknown time as running, `upper` as blocked.
+/// unknown time as running, `upper` as what makes the figure largest: blocked
+/// (all blocked), or waiting for a CPU (starved).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Episodes {
     /// Total time, at least.

@@ -43,6 +43,9 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
                 // by one CPU at a time.
                 let state = unsafe { &mut *traced.state };
                 state.switches += 1;
+                if state.out_ns != 0 {
+                    infer_switch_in(prev, state, now);
+                }
                 if kernel::is_dead(prev_state) {
                     lifecycle::end(prev, traced, now);
                 } else {
@@ -66,9 +69,6 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn switch_out(task: Task, state: &mut TaskState, preempt: bool, prev_state: u64, now: u64) {
-    if state.out_ns != 0 {
-        infer_switch_in(task, state, now);
-    }
     // The fast clock may step back by a little when time is adjusted.
     state.out_ns = now.max(state.in_ns);
     state.cpu_out = cpu() as u16;

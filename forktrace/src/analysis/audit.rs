@@ -1,8 +1,9 @@
 //! Can the report be trusted? The kernel's own counters say.
 
 use crate::{
-    model::{Fate, Model, Off},
+    model::{Fate, Model, Off, State},
     report::{Audit, Task, Weakness},
+    trace::Totals,
     trace_file::TraceInfo,
 };
 
@@ -66,7 +67,11 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
         .finish
         .as_ref()
         .is_some_and(|f| f.lost_ring_full + f.lost_no_ring > 0);
-    let gaps = if lost_on_the_way { gap_range(model) } else { None };
+    let gaps = if lost_on_the_way {
+        gap_range(model)
+    } else {
+        None
+    };
 
     if let Some(f) = &info.finish {
         add(
@@ -186,7 +191,11 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
         format!(
             "{} not announced by the kernel; its CPU clock tells when (of {:.1} ms after the \
              wakeups it is uncertain how much was waiting for a CPU and how much running)",
-            if inferred == 1 { "1 switch was".to_owned() } else { format!("{inferred} switches were") },
+            if inferred == 1 {
+                "1 switch was".to_owned()
+            } else {
+                format!("{inferred} switches were")
+            },
             uncertain_ns as f64 / 1e6
         ),
     );
@@ -211,7 +220,10 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             counted(unwoken, "block")
         ),
     );
-    let unseen = model.tasks.iter().filter(|t| t.followed && t.fate == Fate::Unknown);
+    let unseen = model
+        .tasks
+        .iter()
+        .filter(|t| t.followed && t.fate == Fate::Unknown);
     let unseen = unseen.count() as u64;
     if info.finish.is_some() {
         add(
@@ -240,15 +252,28 @@ fn sums_differ(task: &crate::model::Task) -> bool {
     let Some(record) = &task.record else {
         return false;
     };
-    let whole = task.stretches.iter().enumerate().all(|(i, s)| s.seq as usize == i)
-        && task.stretches.len() == record.totals.seq as usize;
-    let blocked: u64 = task
+    let whole = task
         .stretches
         .iter()
-        .filter(|s| s.state() == crate::model::State::Blocked)
-        .map(|s| s.wake_ns - s.out_ns)
-        .sum();
-    whole && blocked != record.totals.blocked_ns
+        .enumerate()
+        .all(|(i, s)| s.seq as usize == i)
+        && task.stretches.len() == record.totals.seq as usize;
+    let mut sums = Totals {
+        serial: task.serial,
+        seq: record.totals.seq,
+        lost: record.totals.lost,
+        ..Totals::default()
+    };
+    for off in &task.stretches {
+        let away_ns = off.wake_ns - off.out_ns;
+        match off.state() {
+            State::Blocked => sums.blocked_ns += away_ns,
+            State::Stopped => sums.stopped_ns += away_ns,
+            _ => sums.runnable_ns += away_ns,
+        }
+        sums.runnable_ns += off.in_ns - off.wake_ns;
+    }
+    whole && record.missed == 0 && sums != record.totals
 }
 
 /// Switch-ins that are computed, and the time in which they can lie: from the
@@ -259,7 +284,9 @@ fn inferred(model: &Model) -> (u64, u64) {
         for (i, off) in task.stretches.iter().enumerate() {
             if off.flags & Off::INFERRED != 0 {
                 let next = task.stretches.get(i + 1).map(|next| next.out_ns);
-                let next = next.or(task.open.map(|open| open.out_ns)).unwrap_or(task.end_ns);
+                let next = next
+                    .or(task.open.map(|open| open.out_ns))
+                    .unwrap_or(task.end_ns);
                 count += 1;
                 uncertain_ns += next.saturating_sub(off.wake_ns);
             }
@@ -273,7 +300,7 @@ fn gap_range(model: &Model) -> Option<(u64, u64)> {
     let mut range: Option<(u64, u64)> = None;
     for task in model.tasks.iter().filter(|t| t.followed) {
         for segment in task.segments() {
-            if segment.state == crate::model::State::Unknown {
+            if segment.state == State::Unknown {
                 let (start, end) = range.unwrap_or((segment.start_ns, segment.end_ns));
                 range = Some((start.min(segment.start_ns), end.max(segment.end_ns)));
             }

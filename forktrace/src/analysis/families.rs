@@ -42,20 +42,56 @@ pub fn family(syscall: &str) -> &'static str {
         "execve" | "execveat" => "exec",
         "clone" | "clone3" | "fork" | "vfork" | "unshare" | "setns" => "fork",
         "exit" | "exit_group" => "exit",
-        "mmap" | "munmap" | "mremap" | "mprotect" | "madvise" | "brk" | "mlock" | "mlock2"
-        | "mlockall" | "munlock" | "munlockall" | "mincore" | "membarrier" | "mbind"
-        | "migrate_pages" | "move_pages" | "pkey_mprotect" | "pkey_alloc" | "pkey_free"
-        | "process_madvise" | "process_mrelease" | "remap_file_pages" | "userfaultfd"
-        | "memfd_create" | "memfd_secret" | "set_mempolicy" | "get_mempolicy"
-        | "set_mempolicy_home_node" | "mseal" | "map_shadow_stack" | "cachestat" | "swapon"
+        "mmap"
+        | "munmap"
+        | "mremap"
+        | "mprotect"
+        | "madvise"
+        | "brk"
+        | "mlock"
+        | "mlock2"
+        | "mlockall"
+        | "munlock"
+        | "munlockall"
+        | "mincore"
+        | "membarrier"
+        | "mbind"
+        | "migrate_pages"
+        | "move_pages"
+        | "pkey_mprotect"
+        | "pkey_alloc"
+        | "pkey_free"
+        | "process_madvise"
+        | "process_mrelease"
+        | "remap_file_pages"
+        | "userfaultfd"
+        | "memfd_create"
+        | "memfd_secret"
+        | "set_mempolicy"
+        | "get_mempolicy"
+        | "set_mempolicy_home_node"
+        | "mseal"
+        | "map_shadow_stack"
+        | "cachestat"
+        | "swapon"
         | "swapoff" => "memory",
         "ptrace" | "process_vm_readv" | "process_vm_writev" | "kcmp" => "debugging",
-        "sched_yield" | "sched_setaffinity" | "sched_getaffinity" | "sched_setattr"
-        | "sched_getattr" | "sched_setparam" | "sched_getparam" | "sched_setscheduler"
-        | "sched_getscheduler" | "sched_get_priority_max" | "sched_get_priority_min"
-        | "sched_rr_get_interval" | "setpriority" | "getpriority" | "ioprio_set" | "ioprio_get" => {
-            "scheduling"
-        }
+        "sched_yield"
+        | "sched_setaffinity"
+        | "sched_getaffinity"
+        | "sched_setattr"
+        | "sched_getattr"
+        | "sched_setparam"
+        | "sched_getparam"
+        | "sched_setscheduler"
+        | "sched_getscheduler"
+        | "sched_get_priority_max"
+        | "sched_get_priority_min"
+        | "sched_rr_get_interval"
+        | "setpriority"
+        | "getpriority"
+        | "ioprio_set"
+        | "ioprio_get" => "scheduling",
         "ioctl" => "ioctl",
         "socket" | "socketpair" | "bind" | "listen" | "shutdown" | "getsockopt" | "setsockopt"
         | "getsockname" | "getpeername" => "socket control",
@@ -76,10 +112,37 @@ pub fn family(syscall: &str) -> &'static str {
 /// Calls that name or list files, or change what the file system says of them.
 fn is_file(name: &str) -> bool {
     const PARTS: [&str; 31] = [
-        "stat", "getdents", "rename", "unlink", "link", "mkdir", "rmdir", "mknod", "chmod",
-        "chown", "chdir", "getcwd", "chroot", "mount", "truncate", "fallocate", "fadvise",
-        "readahead", "xattr", "utime", "access", "pivot_root", "fsopen", "fsconfig", "fspick",
-        "open_tree", "quotactl", "name_to_handle_at", "umask", "ustat", "lookup_dcookie",
+        "stat",
+        "getdents",
+        "rename",
+        "unlink",
+        "link",
+        "mkdir",
+        "rmdir",
+        "mknod",
+        "chmod",
+        "chown",
+        "chdir",
+        "getcwd",
+        "chroot",
+        "mount",
+        "truncate",
+        "fallocate",
+        "fadvise",
+        "readahead",
+        "xattr",
+        "utime",
+        "access",
+        "pivot_root",
+        "fsopen",
+        "fsconfig",
+        "fspick",
+        "open_tree",
+        "quotactl",
+        "name_to_handle_at",
+        "umask",
+        "ustat",
+        "lookup_dcookie",
     ];
     PARTS.iter().any(|part| name.contains(part))
 }
@@ -103,7 +166,10 @@ pub(super) fn wait_reason(
     }
     match arch.syscall_name(syscall.into()) {
         Some(name) => (family(name).to_owned(), Some(name.to_owned())),
-        None => ("unknown syscall".to_owned(), Some(format!("syscall {syscall}"))),
+        None => (
+            "unknown syscall".to_owned(),
+            Some(format!("syscall {syscall}")),
+        ),
     }
 }
 
@@ -139,10 +205,16 @@ mod tests {
             assert_eq!(syscall.as_deref(), Some("syscall 2000"));
             let futex = arch.syscall_number("futex").expect("all have it") as i16;
             let (reason, syscall) = wait_reason(arch, futex, false, false);
-            assert_eq!((reason.as_str(), syscall.as_deref()), ("futex", Some("futex")));
+            assert_eq!(
+                (reason.as_str(), syscall.as_deref()),
+                ("futex", Some("futex"))
+            );
         }
         let (reason, syscall) = wait_reason(Arch::X86_64, 3, true, false);
-        assert_eq!(reason, "unknown syscall", "number 3 is another call in the 32-bit table");
+        assert_eq!(
+            reason, "unknown syscall",
+            "number 3 is another call in the 32-bit table"
+        );
         assert_eq!(syscall.as_deref(), Some("32-bit syscall 3"));
     }
 }

@@ -88,7 +88,10 @@ fn groups(model: &Model) -> Vec<Group> {
     groups.push(tree);
     for (process, tasks) in &processes {
         // Serials grow with time, but a task that is not followed has one of ours.
-        let leader = tasks.iter().find(|t| t.serial == *process).unwrap_or(&tasks[0]);
+        let leader = tasks
+            .iter()
+            .find(|t| t.serial == *process)
+            .unwrap_or(&tasks[0]);
         groups.push(group(GroupKind::Process, *process, leader, tasks));
     }
     groups

@@ -156,6 +156,7 @@ pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Prof
                 let unknown = counts.of(State::Unknown);
                 let running = counts.of(State::Running);
                 profile.lifetime_ns += ns;
+                profile.most_live = profile.most_live.max(live);
                 blocked_at_once.add(blocked, ns);
                 running_at_once.add(running, ns);
                 if unknown > 0 {
@@ -167,7 +168,9 @@ pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Prof
                         all_blocked.add(now_ns, at_ns);
                     }
                 }
-                if running == 0 && counts.of(State::Runnable) > 0 {
+                let runnable = counts.of(State::Runnable);
+                // An unknown task could have been the one that wanted to run.
+                if running == 0 && runnable + unknown > 0 {
                     starved_upper += ns;
                     if unknown == 0 {
                         starved.add(now_ns, at_ns);
@@ -183,7 +186,6 @@ pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Prof
             Some(segment) => {
                 current[task] = Some(segment.state);
                 *counts.slot(segment.state) += 1;
-                profile.most_live = profile.most_live.max(counts.live());
                 first.0.at_ns = segment.end_ns;
             }
             None => {

@@ -128,7 +128,12 @@ fn with_gaps(task: &model::Task, placed: Sums, gaps_ns: u64) -> (Sums, u64) {
             before = sent;
         }
         if let Some(before) = &mut before {
-            add(before, off.why, off.wake_ns - off.out_ns, off.in_ns - off.wake_ns);
+            add(
+                before,
+                off.why,
+                off.wake_ns - off.out_ns,
+                off.in_ns - off.wake_ns,
+            );
         }
         expected = off.seq.wrapping_add(1);
         cursor = off.in_ns;
@@ -163,7 +168,11 @@ fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
     let mut longest = Sums::default();
     let mut add_block = |syscall: i16, compat: bool, why: Why, ns: u64, cut_off: bool| {
         let key = WaitKey {
-            syscall: if task.kernel_worker { NO_SYSCALL } else { syscall },
+            syscall: if task.kernel_worker {
+                NO_SYSCALL
+            } else {
+                syscall
+            },
             compat,
             interruptible: why == Why::Interruptible,
         };
@@ -195,7 +204,13 @@ fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
                 let ns = off.wake_ns - off.out_ns;
                 longest.blocked_ns = longest.blocked_ns.max(ns);
                 blocks += 1;
-                add_block(off.syscall, off.flags & Off::COMPAT != 0, off.why, ns, false);
+                add_block(
+                    off.syscall,
+                    off.flags & Off::COMPAT != 0,
+                    off.why,
+                    ns,
+                    false,
+                );
             }
             State::Runnable => {
                 longest.runnable_ns = longest.runnable_ns.max(off.in_ns - off.out_ns);

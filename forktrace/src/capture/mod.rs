@@ -9,6 +9,10 @@ use std::{
     os::unix::fs::MetadataExt as _,
 };
 
+use crate::kernel::{
+    btf,
+    layout::{Arch, TRACEPOINTS, resolve},
+};
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
@@ -21,10 +25,6 @@ use forktrace_common::{
     event::{Control, CpuStats, PollState, TaskState, flag},
     layout::Layout,
     limits::MAX_CPUS,
-};
-use crate::kernel::{
-    btf,
-    layout::{Arch, TRACEPOINTS, resolve},
 };
 
 pub use polls::{PollProbes, PollWay};
@@ -105,8 +105,8 @@ impl Tracer {
     pub fn attach(settings: &Settings) -> Result<Self> {
         let kernel_types = btf::Btf::of_running_kernel()?;
         let (_, layout) = resolve(&kernel_types, Arch::of_this_machine()?);
-        let cpus = aya::util::online_cpus()
-            .map_err(|(path, e)| anyhow!("{path} can't be read: {e}"))?;
+        let cpus =
+            aya::util::online_cpus().map_err(|(path, e)| anyhow!("{path} can't be read: {e}"))?;
         if let Some(cpu) = cpus.iter().find(|&&cpu| cpu as usize >= MAX_CPUS) {
             bail!("this machine has a CPU {cpu}, and forktrace has rings for {MAX_CPUS} CPUs");
         }
@@ -183,8 +183,7 @@ impl Tracer {
         let device = namespace.dev();
         self.set_launcher(Control {
             launcher: nix::unistd::gettid().as_raw() as u64,
-            namespace_device: nix::sys::stat::major(device) << 20
-                | nix::sys::stat::minor(device),
+            namespace_device: nix::sys::stat::major(device) << 20 | nix::sys::stat::minor(device),
             namespace_inode: namespace.ino(),
             ..Control::zeroed()
         })
@@ -211,7 +210,10 @@ impl Tracer {
     }
 
     fn control(&self) -> Result<Control> {
-        let bytes = self.control.get(&0, 0).context("the control map can't be read")?;
+        let bytes = self
+            .control
+            .get(&0, 0)
+            .context("the control map can't be read")?;
         Ok(bytemuck::pod_read_unaligned(&bytes))
     }
 
@@ -280,7 +282,10 @@ impl Tracer {
     }
 
     fn cpu_stats(&self, cpu: u32) -> Result<CpuStats> {
-        let bytes = self.cpus.get(&cpu, 0).context("the CPUs' counters can't be read")?;
+        let bytes = self
+            .cpus
+            .get(&cpu, 0)
+            .context("the CPUs' counters can't be read")?;
         Ok(bytemuck::pod_read_unaligned(&bytes))
     }
 
@@ -350,7 +355,10 @@ impl Tracer {
     }
 
     fn state(&self, slot: u32) -> Result<TaskState> {
-        let bytes = self.tasks.get(&slot, 0).context("the task table can't be read")?;
+        let bytes = self
+            .tasks
+            .get(&slot, 0)
+            .context("the task table can't be read")?;
         Ok(bytemuck::pod_read_unaligned(&bytes))
     }
 
@@ -358,7 +366,10 @@ impl Tracer {
         if state.flags & flag::POLLED == 0 {
             return Ok(None);
         }
-        let bytes = self.poll_states.get(&slot, 0).context("the poll table can't be read")?;
+        let bytes = self
+            .poll_states
+            .get(&slot, 0)
+            .context("the poll table can't be read")?;
         Ok(Some(bytemuck::pod_read_unaligned(&bytes)))
     }
 }
@@ -382,8 +393,7 @@ fn ring_size(cpus: usize) -> u32 {
 }
 
 fn new_ring(bytes: u32) -> Result<RingBuf<MapData>> {
-    let definition =
-        aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, bytes, 0);
+    let definition = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, bytes, 0);
     let map = MapData::create(definition, "forktrace_ring", None)?;
     Ok(RingBuf::try_from(Map::from_map_data(map)?)?)
 }
@@ -421,7 +431,14 @@ mod tests {
 
     #[test]
     fn rings_share_a_budget_and_are_powers_of_two() {
-        for (cpus, bytes) in [(1, 4 << 20), (2, 4 << 20), (8, 4 << 20), (9, 2 << 20), (64, 512 << 10), (1024, 256 << 10)] {
+        for (cpus, bytes) in [
+            (1, 4 << 20),
+            (2, 4 << 20),
+            (8, 4 << 20),
+            (9, 2 << 20),
+            (64, 512 << 10),
+            (1024, 256 << 10),
+        ] {
             assert_eq!(ring_size(cpus), bytes, "{cpus} CPUs");
         }
     }

@@ -107,12 +107,16 @@ fn fentry(ebpf: &mut Ebpf, kernel_types: &btf::Btf, types: &Btf) -> Result<()> {
             if name != "restart_syscall" {
                 let program: &mut FEntry = program(ebpf, &format!("fentry_{name}"))?;
                 program.load(&function, types)?;
-                let link = program.attach().with_context(|| format!("attach to {function}"))?;
+                let link = program
+                    .attach()
+                    .with_context(|| format!("attach to {function}"))?;
                 entries.push((name, link));
             }
             let program: &mut FExit = program(ebpf, &format!("fexit_{name}"))?;
             program.load(&function, types)?;
-            let link = program.attach().with_context(|| format!("attach to {function}"))?;
+            let link = program
+                .attach()
+                .with_context(|| format!("attach to {function}"))?;
             exits.push((name, link));
         }
         if entries.is_empty() {
@@ -158,8 +162,14 @@ fn mount_tracefs() -> Result<()> {
     const NOTHING: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS).context("no mount namespace")?;
     // Without this the mount would spread to everybody's namespace.
-    mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING)
-        .context("the mounts can't be made private")?;
+    mount(
+        NOTHING,
+        "/",
+        NOTHING,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        NOTHING,
+    )
+    .context("the mounts can't be made private")?;
     mount(
         Some("tracefs"),
         "/sys/kernel/tracing",
@@ -179,26 +189,37 @@ fn attach_tracepoints(ebpf: &mut Ebpf, layout: &Layout) -> Result<()> {
     for (enter, of_select) in [("poll_enter", false), ("select_enter", true)] {
         let enter: &mut TracePoint = program(ebpf, enter)?;
         enter.load()?;
-        for name in names.iter().filter(|name| name.contains("select") == of_select) {
+        for name in names
+            .iter()
+            .filter(|name| name.contains("select") == of_select)
+        {
             let event = format!("sys_enter_{name}");
-            enter.attach("syscalls", &event).with_context(|| format!("attach to {event}"))?;
+            enter
+                .attach("syscalls", &event)
+                .with_context(|| format!("attach to {event}"))?;
         }
     }
     let exit: &mut TracePoint = program(ebpf, "poll_exit")?;
     exit.load()?;
     for name in names.iter().chain(&["restart_syscall"]) {
         let event = format!("sys_exit_{name}");
-        exit.attach("syscalls", &event).with_context(|| format!("attach to {event}"))?;
+        exit.attach("syscalls", &event)
+            .with_context(|| format!("attach to {event}"))?;
     }
     Ok(())
 }
 
 /// The raw tracepoints of all syscalls.
 fn raw(ebpf: &mut Ebpf, types: &Btf) -> Result<()> {
-    for (name, tracepoint) in [("poll_sys_enter", "sys_enter"), ("poll_sys_exit", "sys_exit")] {
+    for (name, tracepoint) in [
+        ("poll_sys_enter", "sys_enter"),
+        ("poll_sys_exit", "sys_exit"),
+    ] {
         let program: &mut BtfTracePoint = program(ebpf, name)?;
         program.load(tracepoint, types)?;
-        program.attach().with_context(|| format!("attach to {tracepoint}"))?;
+        program
+            .attach()
+            .with_context(|| format!("attach to {tracepoint}"))?;
     }
     Ok(())
 }

@@ -27,7 +27,10 @@ pub fn doctor() -> Result<Outcome> {
     let verdict = if page.failed == 0 {
         "forktrace works here.".to_owned()
     } else {
-        format!("forktrace does not work here: {} of the above must be mended.", page.failed)
+        format!(
+            "forktrace does not work here: {} of the above must be mended.",
+            page.failed
+        )
     };
     to_stdout(format!("{}\n{verdict}\n", page.text).as_bytes())?;
     Ok(Outcome::Exit(u8::from(page.failed > 0)))
@@ -115,7 +118,8 @@ fn capabilities(page: &mut Page) {
 }
 
 fn effective_capabilities() -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status").context("/proc/self/status can't be read")?;
+    let status =
+        fs::read_to_string("/proc/self/status").context("/proc/self/status can't be read")?;
     let hex = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
@@ -174,6 +178,9 @@ fn programs(page: &mut Page) {
         Err(error) => page.fail("select/poll calls", &format!("{error:#}")),
     }
     if !Path::new("/sys/kernel/tracing/events").is_dir() {
-        page.ok("tracefs", "not mounted; forktrace mounts it for itself alone when it needs it");
+        page.ok(
+            "tracefs",
+            "not mounted; forktrace mounts it for itself alone when it needs it",
+        );
     }
 }

@@ -38,13 +38,22 @@ pub fn completions(shell: clap_complete::Shell) -> Result<Outcome> {
     Ok(Outcome::Exit(0))
 }
 
-/// Prints the manual page.
+/// Prints the manual page of a subcommand, or of the whole.
 ///
 /// # Errors
-/// When standard output can't be written.
-pub fn man() -> Result<Outcome> {
+/// When there is no such subcommand or standard output can't be written.
+pub fn man(subcommand: Option<&str>) -> Result<Outcome> {
+    let mut command = Cli::command();
+    // Gives the subcommands their full names.
+    command.build();
+    if let Some(name) = subcommand {
+        command = command
+            .find_subcommand(name)
+            .with_context(|| format!("there is no subcommand {name}; `forktrace help` lists them"))?
+            .clone();
+    }
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command())
+    clap_mangen::Man::new(command)
         .render(&mut page)
         .context("the manual page can't be made")?;
     output::to_stdout(&page)?;

@@ -73,7 +73,9 @@ impl Output {
             To::Stdout => to_stdout(text.as_bytes()),
             To::Stderr => {
                 let mut stderr = io::stderr().lock();
-                let written = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+                let written = stderr
+                    .write_all(text.as_bytes())
+                    .and_then(|()| stderr.flush());
                 written.context("the report can't be written to standard error")
             }
             To::File(file, name) => file
@@ -93,8 +95,12 @@ pub(super) fn create(path: &Path, account: Option<&Account>) -> Result<File> {
         .open(path)
         .with_context(|| format!("{} can't be written", path.display()))?;
     if let Some(account) = account {
-        std::os::unix::fs::fchown(&file, Some(account.uid.as_raw()), Some(account.gid.as_raw()))
-            .with_context(|| format!("{} can't be given to {}", path.display(), account.name))?;
+        std::os::unix::fs::fchown(
+            &file,
+            Some(account.uid.as_raw()),
+            Some(account.gid.as_raw()),
+        )
+        .with_context(|| format!("{} can't be given to {}", path.display(), account.name))?;
     }
     Ok(file)
 }

@@ -44,7 +44,9 @@ pub fn run(args: &RunArgs) -> Result<Outcome> {
     };
     let shows_progress = !args.quiet && std::io::stderr().is_terminal();
     let mut line = ProgressLine::new(shows_progress);
-    let to_file = file.try_clone().context("the trace file can't be opened twice")?;
+    let to_file = file
+        .try_clone()
+        .context("the trace file can't be opened twice")?;
     let recorded = record(&plan, to_file, |progress| line.show(&progress));
     line.clear();
     let Recorded {
@@ -57,7 +59,8 @@ pub fn run(args: &RunArgs) -> Result<Outcome> {
     if wants_report {
         file.rewind().context("the trace file can't be read back")?;
         let mut data = Vec::new();
-        file.read_to_end(&mut data).context("the trace file can't be read back")?;
+        file.read_to_end(&mut data)
+            .context("the trace file can't be read back")?;
         let report = report::make(&data, Some(finish.clone()))
             .context("the trace that was just recorded")?;
         output.write(&report)?;
@@ -84,7 +87,10 @@ fn open_trace(save: Option<&Path>, account: Option<&Account>) -> Result<File> {
         Some(path) => {
             let file = create(path, account)?;
             if !file.metadata().is_ok_and(|m| m.is_file()) {
-                bail!("{} is no regular file, and a trace is read back after it is written", path.display());
+                bail!(
+                    "{} is no regular file, and a trace is read back after it is written",
+                    path.display()
+                );
             }
             Ok(file)
         }

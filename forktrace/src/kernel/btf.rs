@@ -95,7 +95,10 @@ impl Btf {
             Ok(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
         };
         let magic = (u32_at(0)? & 0xffff) as u16;
-        ensure!(magic == MAGIC, "its magic number is {magic:#x}, not {MAGIC:#x}");
+        ensure!(
+            magic == MAGIC,
+            "its magic number is {magic:#x}, not {MAGIC:#x}"
+        );
         let header = u32_at(4)? as usize;
         let (type_off, type_len) = (u32_at(8)? as usize, u32_at(12)? as usize);
         let strings = header + u32_at(16)? as usize;
@@ -275,7 +278,11 @@ mod tests {
         assert_eq!(btf.offset_of("outer", "b"), Some(8));
         assert_eq!(btf.offset_of("outer", "in.b"), Some(20));
         assert_eq!(btf.offset_of("outer", "in"), Some(16));
-        assert_eq!(btf.offset_of("outer", "bits"), None, "a bit field has no byte offset");
+        assert_eq!(
+            btf.offset_of("outer", "bits"),
+            None,
+            "a bit field has no byte offset"
+        );
         assert_eq!(btf.offset_of("outer", "absent"), None);
         assert_eq!(btf.offset_of("absent", "b"), None);
     }

@@ -160,10 +160,7 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
             task_nvcsw: need(nvcsw, "task_struct.nvcsw")?,
             task_nivcsw: need(nivcsw, "task_struct.nivcsw")?,
             task_cpu_time: need(cpu_time, "task_struct.se.sum_exec_runtime")?,
-            task_cpu_time_before: need(
-                cpu_time_before,
-                "task_struct.se.prev_sum_exec_runtime",
-            )?,
+            task_cpu_time_before: need(cpu_time_before, "task_struct.se.prev_sum_exec_runtime")?,
             task_real_parent: need(real_parent, "task_struct.real_parent")?,
             task_exit_code: need(exit_code, "task_struct.exit_code")?,
             task_compat_status: compat_status.unwrap_or(0),

@@ -33,7 +33,8 @@ pub struct Builder {
     /// Where the tasks of the last stretches are, by the low bits of the serial:
     /// stretches come by the million, of few tasks at a time.
     recent: [(u32, usize); RECENT],
-    untracked: Vec<(Untracked, Option<u64>)>,
+    untracked: Vec<Untracked>,
+    untracked_ends: Vec<Untracked>,
 }
 
 impl Builder {
@@ -46,6 +47,7 @@ impl Builder {
             index: HashMap::new(),
             recent: [(0, usize::MAX); RECENT],
             untracked: Vec::new(),
+            untracked_ends: Vec::new(),
         }
     }
 
@@ -73,19 +75,8 @@ impl Builder {
                 polls.retain(|seen| seen.position != p.position);
                 polls.push(p);
             }
-            Event::Untracked(u) => self.untracked.push((u, None)),
-            Event::UntrackedEnd(end) => {
-                let living = self
-                    .untracked
-                    .iter_mut()
-                    .rev()
-                    .find(|(u, ended)| u.tid == end.tid && ended.is_none());
-                match living {
-                    Some((_, ended)) => *ended = Some(end.at_ns),
-                    // Its creation is lost: at least that it was there.
-                    None => self.untracked.push((end.clone(), Some(end.at_ns))),
-                }
-            }
+            Event::Untracked(u) => self.untracked.push(u),
+            Event::UntrackedEnd(u) => self.untracked_ends.push(u),
         }
     }
 
@@ -149,7 +140,9 @@ impl Builder {
         c.stretches.dedup_by_key(|s| s.seq);
         c.sums.sort_by_key(|s| s.seq);
         c.execs.sort_by_key(|e| e.at_ns);
-        self.join_restarts(&mut c.stretches);
+        let (last_before, next_seq) = self.join_restarts(&mut c.stretches);
+        let finished = c.record.as_ref().map(|r| r.totals.seq);
+        let last_before = last_before.filter(|_| finished == Some(next_seq));
 
         let first_seen = c.stretches.first().map_or(trace_end_ns, |s| s.out_ns);
         let last_seen = c.stretches.last().map_or(0, |s| s.in_ns);
@@ -186,9 +179,9 @@ impl Builder {
             open.out_ns = self.since_start(open.out_ns);
             open.wake_ns = open.wake_ns.map(|ns| self.since_start(ns));
             if Some(open.syscall) == self.restart_syscall
-                && let Some(before) = c.stretches.iter().rfind(|s| s.state() != super::State::Runnable)
+                && let Some(before) = last_before
             {
-                open.syscall = before.syscall;
+                open.syscall = before;
             }
             open
         });
@@ -216,10 +209,10 @@ impl Builder {
     /// A timed call that a stop interrupts goes on as `restart_syscall`: it is
     /// the call before. Where records between the two are lost, it stays what it
     /// is.
-    fn join_restarts(&self, stretches: &mut [Off]) {
-        let Some(restart) = self.restart_syscall else {
-            return;
-        };
+    ///
+    /// Returns the syscall of the last block, if no record after it is lost, and
+    /// the number of the stretch that comes next.
+    fn join_restarts(&self, stretches: &mut [Off]) -> (Option<i16>, u32) {
         let mut before = None;
         let mut expected = 0;
         for s in stretches {
@@ -230,27 +223,31 @@ impl Builder {
             if s.state() == super::State::Runnable {
                 continue;
             }
-            if s.syscall == restart
+            if Some(s.syscall) == self.restart_syscall
                 && let Some(before) = before
             {
                 s.syscall = before;
             }
             before = Some(s.syscall);
         }
+        (before, expected)
     }
 
     fn add_untracked(&self, tasks: &mut Vec<Task>, end_ns: u64) {
-        for (i, (u, ended)) in self.untracked.iter().enumerate() {
+        for (i, (u, ended)) in self.untracked_lives().into_iter().enumerate() {
             let serial = FIRST_OWN_SERIAL + i as u32;
             let start_ns = self.since_start(u.at_ns);
-            let end_ns = ended.map_or(end_ns, |ns| self.since_start(ns)).max(start_ns);
-            // Its process: that with this tgid which lived when it was created.
+            let end_ns = ended
+                .map_or(end_ns, |ns| self.since_start(ns))
+                .max(start_ns);
+            // Its process: the last one with this tgid that was followed and had
+            // begun by then.
             let process = tasks
                 .iter()
-                .filter(|t| t.pid == u.tgid && t.start_ns <= start_ns && start_ns <= t.end_ns)
-                .map(|t| t.process)
-                .next_back()
-                .unwrap_or(serial);
+                .filter(|t| t.followed && t.pid == u.tgid)
+                .filter(|t| t.start_ns <= start_ns && start_ns <= t.end_ns)
+                .max_by_key(|t| t.start_ns)
+                .map_or(serial, |t| t.process);
             tasks.push(Task {
                 serial,
                 process,
@@ -275,6 +272,27 @@ impl Builder {
                 polls: Vec::new(),
             });
         }
+    }
+
+    /// The tasks that are not followed, each with when it ended, if that is
+    /// known. Creation and end come from two CPUs, so in the file they come in
+    /// any order.
+    fn untracked_lives(&self) -> Vec<(Untracked, Option<u64>)> {
+        let mut lives: Vec<_> = self.untracked.iter().map(|u| (u.clone(), None)).collect();
+        lives.sort_by_key(|(u, _)| u.at_ns);
+        let mut ends: Vec<_> = self.untracked_ends.iter().collect();
+        ends.sort_by_key(|end| end.at_ns);
+        for end in ends {
+            let life = lives
+                .iter_mut()
+                .rfind(|(u, ended)| u.tid == end.tid && u.at_ns <= end.at_ns && ended.is_none());
+            match life {
+                Some((_, ended)) => *ended = Some(end.at_ns),
+                // Its creation is lost: at least that it was there.
+                None => lives.push((end.clone(), Some(end.at_ns))),
+            }
+        }
+        lives
     }
 }
 

@@ -49,7 +49,7 @@ struct Last {
     arg1: u32,
 }
 
-/// The last stretch of each task. By serial: serials are given from 1 on.
+/// The last stretch of each task, by serial.
 #[derive(Default)]
 struct Lasts {
     tasks: Vec<Last>,
@@ -60,9 +60,9 @@ struct Lasts {
     in_ns: u64,
 }
 
-/// Serials beyond this, which no kernel program gives, are not kept apart: a
-/// damaged file can't make us allocate.
-const MAX_SERIAL: u32 = 1 << 24;
+/// Tasks whose serials differ by this share an entry, which costs some bytes when
+/// both are at work, and bounds the memory whatever a file says.
+const ENTRIES: u32 = 1 << 16;
 
 impl Lasts {
     fn start_block(&mut self) {
@@ -71,7 +71,7 @@ impl Lasts {
     }
 
     fn of(&mut self, serial: u32) -> &mut Last {
-        let index = serial.min(MAX_SERIAL) as usize;
+        let index = (serial % ENTRIES) as usize;
         if index >= self.tasks.len() {
             self.tasks.resize(index + 1, Last::default());
         }
@@ -167,8 +167,16 @@ impl Encoder {
     pub(super) fn push(&mut self, event: &Event) {
         if let Some(at) = event.at_ns() {
             // CPUs are drained one after the other, so time goes back and forth.
-            self.first_ns = if self.records == 0 { at } else { self.first_ns.min(at) };
-            self.last_ns = if self.records == 0 { at } else { self.last_ns.max(at) };
+            self.first_ns = if self.records == 0 {
+                at
+            } else {
+                self.first_ns.min(at)
+            };
+            self.last_ns = if self.records == 0 {
+                at
+            } else {
+                self.last_ns.max(at)
+            };
         }
         self.records += 1;
         let packed = match event {
@@ -239,7 +247,9 @@ impl Decoder {
             out_ns,
             wake_ns,
             in_ns: wake_ns.wrapping_add(p.in_ns),
-            why: *WHYS.get((p.why_and_flags & 0x0f) as usize).unwrap_or(&Why::New),
+            why: *WHYS
+                .get((p.why_and_flags & 0x0f) as usize)
+                .unwrap_or(&Why::New),
             early_wake: p.why_and_flags & EARLY_WAKE != 0,
             no_wake: p.why_and_flags & NO_WAKE != 0,
             inferred: p.why_and_flags & INFERRED != 0,

@@ -13,11 +13,11 @@ use std::io::{self, Write};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
+pub use self::container::{Damage, OpenError};
 use self::{
     codec::{Decoder, Encoder},
     container::{BlockInfo, BlockWriter},
 };
-pub use self::container::{Damage, OpenError};
 use crate::trace::{Event, Finish, Header};
 
 /// Version of the format. A file of another version is refused: a guess at its
@@ -108,9 +108,14 @@ impl<W: Write> TraceWriter<W> {
             .and_then(|()| self.blocks.flush());
         if let Err(error) = written {
             self.unwritten.records += u64::from(info.records);
-            let from = self.unwritten.range_ns.map_or(info.first_ns, |(from, _)| from);
+            let from = self
+                .unwritten
+                .range_ns
+                .map_or(info.first_ns, |(from, _)| from);
             self.unwritten.range_ns = Some((from, info.last_ns));
-            self.unwritten.error.get_or_insert_with(|| error.to_string());
+            self.unwritten
+                .error
+                .get_or_insert_with(|| error.to_string());
         }
         self.encoder.start_block();
     }
@@ -188,7 +193,9 @@ pub fn read(data: &[u8], mut sink: impl FnMut(&Header, Event)) -> Result<TraceIn
                 };
                 decoder
                     .decode(&payload, &mut |event| sink(header, event))
-                    .with_context(|| format!("the block at byte {} holds no events", block.offset))?;
+                    .with_context(|| {
+                        format!("the block at byte {} holds no events", block.offset)
+                    })?;
             }
             KIND_FINISH => {
                 finish = Some(postcard::from_bytes(&payload).context("its end is no end")?);

@@ -9,7 +9,10 @@ use crate::support::{Finished, Forktrace, check_complete, run, skip};
 /// A user without rights that machines have; `None` where nobody has a name.
 fn nobody() -> Option<User> {
     let unprivileged = |user: &User| !user.uid.is_root();
-    User::from_uid(Uid::from_raw(65534)).ok().flatten().filter(unprivileged)
+    User::from_uid(Uid::from_raw(65534))
+        .ok()
+        .flatten()
+        .filter(unprivileged)
 }
 
 /// Looks at itself from within the workload.
@@ -20,8 +23,18 @@ fn seen_by(user: &User) -> String {
     let name = std::ffi::CString::new(user.name.as_str()).expect("a name");
     let groups = getgrouplist(&name, user.gid).expect("groups");
     let groups: Vec<String> = groups.iter().map(Gid::to_string).collect();
-    let User { uid, gid, dir, name, .. } = user;
-    format!("{uid}\n{gid}\n{}\n{}\n{name}\n", groups.join(" "), dir.display())
+    let User {
+        uid,
+        gid,
+        dir,
+        name,
+        ..
+    } = user;
+    format!(
+        "{uid}\n{gid}\n{}\n{}\n{name}\n",
+        groups.join(" "),
+        dir.display()
+    )
 }
 
 /// Runs [`WHOAMI`] in a folder that belongs to `user`.
@@ -72,10 +85,16 @@ fn under_sudo_the_workload_runs_as_the_user_and_the_files_are_theirs() {
 #[test]
 fn a_user_that_is_named_is_the_user() {
     let Some(user) = nobody() else {
-        return skip("a_user_that_is_named_is_the_user", "no user has the id 65534");
+        return skip(
+            "a_user_that_is_named_is_the_user",
+            "no user has the id 65534",
+        );
     };
     check_ran_as(&user, &whoami(&user, run().args(["-u", &user.name])));
-    check_ran_as(&user, &whoami(&user, run().args(["-u", &user.uid.to_string()])));
+    check_ran_as(
+        &user,
+        &whoami(&user, run().args(["-u", &user.uid.to_string()])),
+    );
 }
 
 #[test]
@@ -92,16 +111,26 @@ fn as_root_stays_root() {
 
 #[test]
 fn a_user_that_is_not_there_is_an_error() {
-    let finished = run().args(["-u", "no-such-user", "--", "echo", "it ran"]).finish();
+    let finished = run()
+        .args(["-u", "no-such-user", "--", "echo", "it ran"])
+        .finish();
     assert_eq!(finished.status.code(), Some(125));
-    assert!(finished.stderr.contains("no user no-such-user"), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("no user no-such-user"),
+        "{}",
+        finished.stderr
+    );
     assert_eq!(finished.stdout, "");
 
     let mut run = run();
     run.command().env("SUDO_UID", "3999999999");
     let finished = run.args(["--", "echo", "it ran"]).finish();
     assert_eq!(finished.status.code(), Some(125));
-    assert!(finished.stderr.contains("3999999999"), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("3999999999"),
+        "{}",
+        finished.stderr
+    );
     assert!(finished.stderr.contains("--as-root"), "{}", finished.stderr);
     assert_eq!(finished.stdout, "");
 }

@@ -2,20 +2,10 @@
 
 use serde_json::Value;
 
-use crate::support::{Finished, Group, Report, assert_within, id, list, n, run, span, trace};
-
-/// Traces a workload of which the machine may spoil the known answer, until it didn't.
-#[track_caller]
-fn trace_until(workload: &str, as_meant: impl Fn(&Value) -> bool) -> Finished {
-    const TRIES: u32 = 10;
-    for _ in 0..TRIES {
-        let traced = trace(workload);
-        if as_meant(&traced.truth()) {
-            return traced;
-        }
-    }
-    panic!("in {TRIES} runs of {workload} the machine made a task block that should not have");
-}
+use crate::support::{
+    Finished, Group, Report, all_announced, assert_within, check_complete, check_figures, id, list,
+    n, run, span, trace, trace_until,
+};
 
 fn never_all_blocked(group: &Group) {
     assert_eq!(group.all_blocked.upper_ns, 0, "{group:?}");
@@ -24,7 +14,7 @@ fn never_all_blocked(group: &Group) {
 
 #[test]
 fn one_in_select_does_not_stop_the_others() {
-    let as_meant = |truth: &Value| n(&truth["main_switches"]) == 0;
+    let as_meant = |traced: &Finished| n(&traced.truth()["main_switches"]) == 0;
     let traced = trace_until("select-and-compute --seconds 0.7", as_meant);
     let (truth, report) = (traced.truth(), traced.report());
 
@@ -49,12 +39,18 @@ fn one_in_select_does_not_stop_the_others() {
         assert!(task.running_ns >= cpu_ns - cpu_ns / 20, "{thread} {task:?}");
         if n(&thread["switches"]) == 0 {
             let outside_ns = task.lifetime_ns() - wall_ns;
-            assert!(task.blocked_ns <= outside_ns, "it never blocked: {thread} {task:?}");
+            assert!(
+                task.blocked_ns <= outside_ns,
+                "it never blocked: {thread} {task:?}"
+            );
             assert!(task.awake_ns() >= wall_ns, "{thread} {task:?}");
         }
     }
     // While the select lasted the others had both CPUs.
-    let computing: u64 = list(&truth["computing"]).iter().map(|t| n(&t["cpu_ns"])).sum();
+    let computing: u64 = list(&truth["computing"])
+        .iter()
+        .map(|t| n(&t["cpu_ns"]))
+        .sum();
     let others = report.tasks.iter().filter(|task| task.tid != selector.tid);
     let ran: u64 = others.map(|task| task.running_ns).sum();
     assert!(ran >= computing - computing / 20, "{ran} of {computing}");
@@ -62,7 +58,7 @@ fn one_in_select_does_not_stop_the_others() {
 
 #[test]
 fn sleepers_are_all_blocked_from_the_last_begin_to_the_first_end() {
-    let as_meant = |truth: &Value| n(&truth["main_switches"]) == 1;
+    let as_meant = |traced: &Finished| n(&traced.truth()["main_switches"]) == 1;
     let traced = trace_until("sleepers --threads 8 --seconds 0.5", as_meant);
     let (truth, report) = (traced.truth(), traced.report());
     let pid = id(&truth["pid"]);
@@ -71,7 +67,10 @@ fn sleepers_are_all_blocked_from_the_last_begin_to_the_first_end() {
     let process = report.process(pid);
     assert_eq!((process.tasks.len(), process.most_live), (8, 8));
     assert_eq!(process.all_blocked.episodes, 1);
-    assert_eq!(report.tree().all_blocked.longest_ns, process.all_blocked.longest_ns);
+    assert_eq!(
+        report.tree().all_blocked.longest_ns,
+        process.all_blocked.longest_ns
+    );
 
     for thread in list(&truth["threads"]) {
         let task = report.task(id(&thread["tid"]));
@@ -94,9 +93,22 @@ fn sleepers_are_all_blocked_from_the_last_begin_to_the_first_end() {
 fn check_common_sleep(report: &Report, pid: u32, truth: &Value) {
     let all_blocked = report.process(pid).all_blocked;
     let at_least = n(&truth["ns"]).saturating_sub(report.awake_ns(pid));
-    assert!(at_least > 0, "the test proves nothing on a machine so busy: {truth}");
-    assert_within("all blocked", all_blocked.lower_ns, at_least, n(&truth["ns"]));
-    assert_within("all blocked", all_blocked.upper_ns, at_least, n(&truth["ns"]));
+    assert!(
+        at_least > 0,
+        "the test proves nothing on a machine so busy: {truth}"
+    );
+    assert_within(
+        "all blocked",
+        all_blocked.lower_ns,
+        at_least,
+        n(&truth["ns"]),
+    );
+    assert_within(
+        "all blocked",
+        all_blocked.upper_ns,
+        at_least,
+        n(&truth["ns"]),
+    );
 }
 
 #[test]
@@ -114,19 +126,25 @@ fn a_pair_that_takes_turns_is_never_all_blocked() {
 }
 
 fn check_ping_pong(workload: &str) {
-    let traced = trace(workload);
+    let traced = trace_until(workload, |traced| all_announced(traced.report()));
     let (truth, report) = (traced.truth(), traced.report());
     let pairs = list(&truth["pairs"]);
     assert_eq!(report.tasks.len(), 2 * pairs.len(), "{workload}");
     let processes = truth["processes"] == true;
-    assert_eq!(report.groups.len() - 1, if processes { 2 * pairs.len() } else { 1 });
+    assert_eq!(
+        report.groups.len() - 1,
+        if processes { 2 * pairs.len() } else { 1 }
+    );
 
     for pair in pairs {
         for tid in [&pair["a_tid"], &pair["b_tid"]] {
             let task = report.task(id(tid));
             let rounds = n(&pair["rounds"]);
             // It blocks at most once for each byte that it reads.
-            let reads = task.waits.iter().filter(|w| w.syscall.as_deref() == Some("read"));
+            let reads = task
+                .waits
+                .iter()
+                .filter(|w| w.syscall.as_deref() == Some("read"));
             let reads: u64 = reads.map(|wait| wait.count).sum();
             assert!(reads <= rounds + 2 + STARTUP_READS, "{workload}: {task:?}");
             if !pair["cpu"].is_null() {
@@ -145,7 +163,10 @@ fn check_ping_pong(workload: &str) {
         .map(|wait| wait.ns)
         .sum();
     let all_blocked = report.tree().all_blocked.upper_ns;
-    assert!(all_blocked <= elsewhere, "{workload}: {all_blocked} of {elsewhere}");
+    assert!(
+        all_blocked <= elsewhere,
+        "{workload}: {all_blocked} of {elsewhere}"
+    );
 }
 
 /// The dynamic linker and the runtime read some files, perhaps from a disk.
@@ -170,12 +191,23 @@ fn many_sleepers_are_all_blocked_in_each_process_and_in_the_tree() {
             let at_least = span(thread).saturating_sub(task.awake_ns());
             assert_within("nap", nap.ns, at_least, span(thread));
         }
-        let begin = threads.iter().map(|t| n(&t["begin_ns"])).max().expect("threads");
-        let end = threads.iter().map(|t| n(&t["end_ns"])).min().expect("threads");
+        let begin = threads
+            .iter()
+            .map(|t| n(&t["begin_ns"]))
+            .max()
+            .expect("threads");
+        let end = threads
+            .iter()
+            .map(|t| n(&t["end_ns"]))
+            .min()
+            .expect("threads");
         let at_least = (end - begin).saturating_sub(report.awake_ns(pid));
         assert!(at_least > 0, "the test proves nothing on a machine so busy");
         let longest = group.all_blocked.longest_ns;
-        assert!(longest >= at_least, "process {pid}: {longest} of {at_least}");
+        assert!(
+            longest >= at_least,
+            "process {pid}: {longest} of {at_least}"
+        );
     }
 
     let tree = report.tree();
@@ -192,12 +224,15 @@ fn two_recordings_at_the_same_time_are_both_complete() {
     let first = run().workload("sleepers --seconds 0.5").start();
     let second = run().workload("ping-pong --pin --rounds 20000").complete();
     let first = first.finish();
-    crate::support::check_complete(first.report());
+    check_complete(first.report());
     let truth = first.truth();
     assert_eq!(first.report().tasks.len(), 4);
     assert_eq!(second.report().tasks.len(), 2);
     let tid = |truth: &Value| id(&truth["pid"]);
-    assert!(second.report().tasks_with(tid(&truth)).is_empty(), "a task of the other recording");
+    assert!(
+        second.report().tasks_with(tid(&truth)).is_empty(),
+        "a task of the other recording"
+    );
     let switches = second.report().task(tid(&second.truth())).switches.traced;
     assert!(switches >= 20_000, "{switches}");
 }
@@ -212,5 +247,5 @@ fn forktrace_can_be_traced_itself() {
         let task = traced.report().task(id(&thread["tid"]));
         assert!(task.blocked_ns > 0, "{task:?}");
     }
-    crate::support::check_figures(traced.report());
+    check_figures(traced.report());
 }

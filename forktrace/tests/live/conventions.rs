@@ -11,9 +11,17 @@ use crate::support::{Finished, Forktrace, Report, check_complete, forktrace, run
 #[track_caller]
 fn check_fails(finished: &Finished, status: i32, words: &[&str]) {
     assert_eq!(finished.status.code(), Some(status), "{}", finished.stderr);
-    assert!(finished.stderr.starts_with("forktrace: "), "{}", finished.stderr);
+    assert!(
+        finished.stderr.starts_with("forktrace: "),
+        "{}",
+        finished.stderr
+    );
     for word in words {
-        assert!(finished.stderr.contains(word), "no {word:?} in {:?}", finished.stderr);
+        assert!(
+            finished.stderr.contains(word),
+            "no {word:?} in {:?}",
+            finished.stderr
+        );
     }
 }
 
@@ -36,19 +44,32 @@ fn the_workload_has_the_streams_to_itself() {
 fn the_report_goes_to_stderr_unless_told_otherwise() {
     let finished = run().args(["--", "sh", "-c", "echo out"]).finish();
     assert_eq!(finished.stdout, "out\n");
-    assert!(finished.stderr.contains("Audit: complete"), "{}", finished.stderr);
-    assert!(!finished.stderr.contains('\x1b'), "colour without a terminal");
+    assert!(
+        finished.stderr.contains("Audit: complete"),
+        "{}",
+        finished.stderr
+    );
+    assert!(
+        !finished.stderr.contains('\x1b'),
+        "colour without a terminal"
+    );
 
-    let finished = run().args(["-q", "--", "sh", "-c", "echo out; exit 3"]).finish();
+    let finished = run()
+        .args(["-q", "--", "sh", "-c", "echo out; exit 3"])
+        .finish();
     assert_eq!((&*finished.stdout, &*finished.stderr), ("out\n", ""));
     assert_eq!(finished.status.code(), Some(3));
 }
 
 #[test]
 fn a_dash_is_stdout() {
-    let finished =
-        run().args(["--format", "json", "-o", "-", "--", "sh", "-c", "echo out"]).finish();
-    let json = finished.stdout.strip_prefix("out\n").expect("the workload's output first");
+    let finished = run()
+        .args(["--format", "json", "-o", "-", "--", "sh", "-c", "echo out"])
+        .finish();
+    let json = finished
+        .stdout
+        .strip_prefix("out\n")
+        .expect("the workload's output first");
     check_complete(&serde_json::from_str::<Report>(json).expect("a report"));
     assert_eq!(finished.stderr, "");
 }
@@ -56,8 +77,16 @@ fn a_dash_is_stdout() {
 #[test]
 fn a_command_that_cant_be_executed_is_126_and_one_that_is_not_there_127() {
     let run_command = |command: &str| run().json().args(["--", command]).finish();
-    check_fails(&run_command("no-such-program-anywhere"), 127, &["no-such-program-anywhere", "PATH"]);
-    check_fails(&run_command("/nonexistent/program"), 127, &["/nonexistent/program"]);
+    check_fails(
+        &run_command("no-such-program-anywhere"),
+        127,
+        &["no-such-program-anywhere", "PATH"],
+    );
+    check_fails(
+        &run_command("/nonexistent/program"),
+        127,
+        &["/nonexistent/program"],
+    );
     check_fails(&run_command("/"), 126, &["executed"]);
 
     let run = run();
@@ -71,34 +100,62 @@ fn a_command_that_cant_be_executed_is_126_and_one_that_is_not_there_127() {
 #[test]
 fn a_wrong_command_line_is_125() {
     for wrong in [
-        &["--no-such-option", "--", "true"][..],
-        &["--ring-size", "3K", "--", "true"],
+        &["--ring-size", "3K", "--", "true"][..],
         &["--max-tasks", "0", "--", "true"],
         &["-u", "root", "--as-root", "--", "true"],
         &[],
     ] {
         let finished = run().args(wrong).finish();
-        assert_eq!(finished.status.code(), Some(125), "{wrong:?}: {}", finished.stderr);
+        assert_eq!(
+            finished.status.code(),
+            Some(125),
+            "{wrong:?}: {}",
+            finished.stderr
+        );
     }
     let finished = Forktrace::new("--help").finish();
     assert_eq!(finished.status.code(), Some(0));
 }
 
 #[test]
+fn a_mistyped_option_is_an_error_and_not_a_command() {
+    let finished = run()
+        .args(["--no-such-option", "--", "echo", "it ran"])
+        .finish();
+    assert_eq!(finished.status.code(), Some(125), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("unexpected argument"),
+        "{}",
+        finished.stderr
+    );
+    // What comes after the command is the command's.
+    let finished = run()
+        .args(["-q", "sh", "-c", "echo $0", "--no-such-option"])
+        .finish();
+    assert_eq!(finished.stdout, "--no-such-option\n");
+}
+
+#[test]
 fn output_that_cant_be_written_fails_before_the_workload_runs() {
     for option in ["-o", "--save"] {
-        let finished = run().args([option, "/nonexistent/x", "--", "echo", "it ran"]).finish();
+        let finished = run()
+            .args([option, "/nonexistent/x", "--", "echo", "it ran"])
+            .finish();
         check_fails(&finished, 125, &["/nonexistent/x", "can't be written"]);
         assert_eq!(finished.stdout, "", "the workload ran");
     }
-    let finished = run().args(["--save", "/dev/null", "--", "echo", "it ran"]).finish();
+    let finished = run()
+        .args(["--save", "/dev/null", "--", "echo", "it ran"])
+        .finish();
     check_fails(&finished, 125, &["/dev/null", "regular file"]);
     assert_eq!(finished.stdout, "", "the workload ran");
 }
 
 #[test]
 fn a_report_that_cant_be_written_is_an_error() {
-    let finished = run().args(["-o", "/dev/full", "--", "echo", "it ran"]).finish();
+    let finished = run()
+        .args(["-o", "/dev/full", "--", "echo", "it ran"])
+        .finish();
     check_fails(&finished, 125, &["/dev/full", "No space left"]);
     assert_eq!(finished.stdout, "it ran\n");
 }
@@ -120,11 +177,19 @@ fn without_privileges_the_error_says_which() {
 fn a_report_takes_no_privileges() {
     let (mut command, folder) = as_nobody();
     let trace = folder.path().join("trace");
-    let saved = run().args(["--save"]).args([&trace]).workload("sleepers --seconds 0.1").complete();
+    let saved = run()
+        .args(["--save"])
+        .args([&trace])
+        .workload("sleepers --seconds 0.1")
+        .complete();
     fs::set_permissions(&trace, fs::Permissions::from_mode(0o644)).expect("permissions");
     command.args(["report", "--format", "json"]).arg(&trace);
     let output = command.output().expect("forktrace starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let by_root = fs::read(saved.file("report.json")).expect("a report");
     assert!(output.stdout == by_root, "the same report whoever makes it");
 }
@@ -146,6 +211,16 @@ fn as_nobody() -> (Command, tempfile::TempDir) {
 #[test]
 fn the_doctor_finds_this_machine_able() {
     let finished = Forktrace::new("doctor").finish();
-    assert_eq!(finished.status.code(), Some(0), "{}{}", finished.stdout, finished.stderr);
-    assert!(finished.stdout.contains("forktrace works here."), "{}", finished.stdout);
+    assert_eq!(
+        finished.status.code(),
+        Some(0),
+        "{}{}",
+        finished.stdout,
+        finished.stderr
+    );
+    assert!(
+        finished.stdout.contains("forktrace works here."),
+        "{}",
+        finished.stdout
+    );
 }

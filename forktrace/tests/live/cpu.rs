@@ -1,10 +1,11 @@
 //! Running, and waiting for a CPU.
 
-use crate::support::{assert_within, id, list, n, span, trace};
+use crate::support::{Finished, all_announced, assert_within, id, list, n, span, trace_until};
 
 #[test]
 fn spinners_on_one_cpu_wait_for_it_and_never_block() {
-    let traced = trace("spinners --count 4 --seconds 0.8");
+    let as_meant = |traced: &Finished| all_announced(traced.report());
+    let traced = trace_until("spinners --count 4 --seconds 0.6", as_meant);
     let (truth, report) = (traced.truth(), traced.report());
     let process = report.process(id(&truth["pid"]));
     assert_eq!((process.tasks.len(), process.most_live), (4, 4));
@@ -25,15 +26,32 @@ fn spinners_on_one_cpu_wait_for_it_and_never_block() {
         let at_least = (wall_ns - cpu_ns).saturating_sub(error_ns);
         let at_most = wall_ns - cpu_ns + outside_ns + error_ns;
         assert_within("runnable", task.runnable_ns, at_least, at_most);
-        assert_within("running", task.running_ns, cpu_ns - error_ns, cpu_ns + outside_ns + error_ns);
+        assert_within(
+            "running",
+            task.running_ns,
+            cpu_ns - error_ns,
+            cpu_ns + outside_ns + error_ns,
+        );
         assert!(task.switches.traced > 0, "{task:?}");
     }
 
     // Of four that want one CPU, three wait at any time when all spin.
-    let begin = threads.iter().map(|t| n(&t["begin_ns"])).max().expect("threads");
-    let end = threads.iter().map(|t| n(&t["end_ns"])).min().expect("threads");
+    let begin = threads
+        .iter()
+        .map(|t| n(&t["begin_ns"]))
+        .max()
+        .expect("threads");
+    let end = threads
+        .iter()
+        .map(|t| n(&t["end_ns"]))
+        .min()
+        .expect("threads");
     let runnable: u64 = report.tasks.iter().map(|task| task.runnable_ns).sum();
-    assert!(runnable >= 3 * end.saturating_sub(begin), "{runnable} in {}", end - begin);
+    assert!(
+        runnable >= 3 * end.saturating_sub(begin),
+        "{runnable} in {}",
+        end - begin
+    );
 
     // Each time one of them is switched in it ends a wait; when somebody else has
     // the CPU, all of them are starved.

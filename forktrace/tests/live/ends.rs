@@ -20,7 +20,12 @@ fn die(how: &str) -> Finished {
 fn a_signal_that_ends_the_workload_ends_forktrace() {
     for signal in [2, 6, 9, 11, 15] {
         let finished = die(&format!("--signal {signal}"));
-        assert_eq!(finished.status.signal(), Some(signal), "{}", finished.status);
+        assert_eq!(
+            finished.status.signal(),
+            Some(signal),
+            "{}",
+            finished.status
+        );
         let workload = &finished.report().workload;
         assert_eq!((workload.exit_code, workload.signal), (None, Some(signal)));
     }

@@ -7,7 +7,12 @@ use crate::support::{
 /// Traces with rings of 64 records each, which a ping-pong fills at once.
 fn trace_with_tiny_rings(script: &str) -> Finished {
     let traced = run().args(["--ring-size", "4K"]).shell(script).finish();
-    assert!(traced.status.success(), "{}: {}", traced.status, traced.stderr);
+    assert!(
+        traced.status.success(),
+        "{}: {}",
+        traced.status,
+        traced.stderr
+    );
     check_sums_are_exact(traced.report());
     traced
 }
@@ -17,7 +22,10 @@ fn check_sums_are_exact(report: &Report) {
     let audit = &report.audit;
     assert!(audit.lost_records > 0, "{audit:?}");
     assert!(!audit.complete, "{audit:?}");
-    assert!(report.weakness("ring_full").text.contains("--ring-size"), "{audit:?}");
+    assert!(
+        report.weakness("ring_full").text.contains("--ring-size"),
+        "{audit:?}"
+    );
     assert!(audit.unknown_ns > 0, "{audit:?}");
     for task in &report.tasks {
         assert_eq!(task.unknown_ns, 0, "the sums are known: {task:?}");
@@ -60,8 +68,14 @@ fn bounds_hold_the_truth_of_sleepers_when_records_are_lost() {
     let sleeping = list(&truth["threads"]).iter().map(|t| id(&t["tid"]));
     for task in sleeping.map(|tid| traced.report().task(tid)) {
         // Each thread slept once for 0.7 s, whether or not that record is there.
-        assert!(task.blocked_ns + task.awake_ns() == task.lifetime_ns(), "{task:?}");
-        assert!(task.blocked_ns >= 700_000_000_u64.saturating_sub(task.awake_ns()), "{task:?}");
+        assert!(
+            task.blocked_ns + task.awake_ns() == task.lifetime_ns(),
+            "{task:?}"
+        );
+        assert!(
+            task.blocked_ns >= 700_000_000_u64.saturating_sub(task.awake_ns()),
+            "{task:?}"
+        );
     }
 }
 
@@ -101,7 +115,11 @@ fn tasks_that_find_no_room_are_listed_and_counted() {
     assert!(traced.status.success(), "{}", traced.stderr);
     let (truth, report) = (traced.truth(), traced.report());
     check_table_full(report);
-    assert_eq!(report.tasks.len() as u64, n(&truth["tasks"]), "each task is listed");
+    assert_eq!(
+        report.tasks.len() as u64,
+        n(&truth["tasks"]),
+        "each task is listed"
+    );
     let followed = report.tasks.iter().filter(|task| task.followed).count();
     // The first process lives all the time, and the sleepers sleep together.
     assert_eq!(followed, 8);
@@ -118,7 +136,10 @@ fn tasks_that_find_no_room_are_listed_and_counted() {
     let followed = report.tasks.iter().filter(|task| task.followed);
     let awake: u64 = followed.map(|task| task.awake_ns()).sum();
     let tree = report.tree();
-    assert!(tree.all_blocked.upper_ns >= at_least.saturating_sub(awake), "{tree:?}");
+    assert!(
+        tree.all_blocked.upper_ns >= at_least.saturating_sub(awake),
+        "{tree:?}"
+    );
 }
 
 fn check_table_full(report: &Report) {
@@ -129,7 +150,12 @@ fn check_table_full(report: &Report) {
     assert_eq!(weakness.count, report.audit.tasks_not_followed);
     assert!(weakness.text.contains("--max-tasks"), "{weakness:?}");
     for task in report.tasks.iter().filter(|task| !task.followed) {
-        assert_within("unknown", task.unknown_ns, task.lifetime_ns(), task.lifetime_ns());
+        assert_within(
+            "unknown",
+            task.unknown_ns,
+            task.lifetime_ns(),
+            task.lifetime_ns(),
+        );
         assert_eq!(task.switches.kernel, None, "{task:?}");
         assert!(task.waits.is_empty(), "{task:?}");
     }
@@ -138,13 +164,17 @@ fn check_table_full(report: &Report) {
 #[test]
 fn bounds_hold_the_truth_when_tasks_find_no_room() {
     let with_two = || run().args(["--max-tasks", "2"]);
-    let traced = with_two().workload("sleepers --threads 4 --seconds 0.4").finish();
+    let traced = with_two()
+        .workload("sleepers --threads 4 --seconds 0.4")
+        .finish();
     let truth = traced.truth();
     check_table_full(traced.report());
     assert_eq!(traced.report().audit.tasks_not_followed, 2);
     check_bounds_of_sleepers(traced.report(), &truth);
 
-    let traced = with_two().workload("select-and-compute --seconds 0.4").finish();
+    let traced = with_two()
+        .workload("select-and-compute --seconds 0.4")
+        .finish();
     check_table_full(traced.report());
     let truth = traced.truth();
     let process = traced.report().process(id(&truth["pid"]));
@@ -156,11 +186,26 @@ fn bounds_hold_the_truth_when_tasks_find_no_room() {
 }
 
 #[test]
-fn one_slot_follows_one_task() {
-    let traced = run().args(["--max-tasks", "1"]).workload("fork-tree --depth 2").finish();
-    check_table_full(traced.report());
+fn one_slot_follows_one_task_and_lists_each_other_once() {
+    // Often: their births and ends come through the rings of both CPUs.
+    for _ in 0..10 {
+        check_one_slot();
+    }
+}
+
+fn check_one_slot() {
+    let traced = run()
+        .args(["--max-tasks", "1"])
+        .workload("fork-tree --depth 2")
+        .finish();
     let report = traced.report();
-    assert_eq!((report.tasks.len(), report.audit.tasks_not_followed), (7, 6));
+    assert_eq!(
+        (report.tasks.len(), report.audit.tasks_not_followed),
+        (7, 6),
+        "{:?}",
+        report.ids()
+    );
+    check_table_full(report);
     let first = report.task(id(&traced.truth()["pid"]));
     assert!(first.followed);
     first.waited("sleep", "clock_nanosleep");
@@ -168,15 +213,24 @@ fn one_slot_follows_one_task() {
 
 #[test]
 fn slots_of_the_dead_are_used_again() {
-    let traced = run().args(["--max-tasks", "32"]).workload("short-threads --count 500").complete();
+    let traced = run()
+        .args(["--max-tasks", "32"])
+        .workload("short-threads --count 500")
+        .complete();
     assert_eq!(traced.report().tasks.len(), 501);
-    let traced = run().args(["--max-tasks", "8"]).workload("short-processes --count 100").complete();
+    let traced = run()
+        .args(["--max-tasks", "8"])
+        .workload("short-processes --count 100")
+        .complete();
     assert_eq!(traced.report().tasks.len(), 101);
 }
 
 #[test]
 fn a_small_ring_is_enough_for_a_quiet_workload() {
-    let traced = run().args(["--ring-size", "4K"]).workload("sleepers --seconds 0.3").complete();
+    let traced = run()
+        .args(["--ring-size", "4K"])
+        .workload("sleepers --seconds 0.3")
+        .complete();
     check_complete(traced.report());
     // The same answer as with large rings.
     let large = trace("sleepers --seconds 0.3");

@@ -23,14 +23,24 @@ fn check_counts(traced: &Finished) {
         assert_eq!(poll.ready_at_once, of("ready_at_once"), "{poll:?} {counts}");
         assert_eq!(poll.blocked, of("blocked"), "{poll:?} {counts}");
         // Returned 0, in the truth apart by whether there was a timeout.
-        assert_eq!(poll.timed_out, of("timed_out") + of("empty_at_once"), "{poll:?} {counts}");
+        assert_eq!(
+            poll.timed_out,
+            of("timed_out") + of("empty_at_once"),
+            "{poll:?} {counts}"
+        );
         let did_not_block = of("calls") - of("blocked");
-        assert_eq!(poll.empty_at_once, did_not_block - of("ready_at_once"), "{poll:?} {counts}");
+        assert_eq!(
+            poll.empty_at_once,
+            did_not_block - of("ready_at_once"),
+            "{poll:?} {counts}"
+        );
         assert_eq!((poll.failed, poll.unfinished), (0, 0), "{poll:?}");
         let expected = &truth["expected"][syscall]["max_fds"];
         assert_eq!(poll.max_fds, expected.as_u64(), "{poll:?}");
     }
-    let others = polls.iter().filter(|p| p.tid == tid && !measured.contains_key(&p.syscall));
+    let others = polls
+        .iter()
+        .filter(|p| p.tid == tid && !measured.contains_key(&p.syscall));
     assert_eq!(others.count(), 0, "{polls:?}");
 }
 
@@ -38,10 +48,22 @@ fn check_way(way: &str, test: &str) {
     let traced = run().args(["--polls", way]).workload(WORKLOAD).finish();
     let not_possible = "not possible on this kernel";
     if traced.stderr.contains(not_possible) && traced.status.code() == Some(125) {
-        assert!(way != "raw", "raw tracepoints work everywhere: {}", traced.stderr);
-        return skip(&format!("polls_are_counted_by_{test}"), traced.stderr.trim());
+        assert!(
+            way != "raw",
+            "raw tracepoints work everywhere: {}",
+            traced.stderr
+        );
+        return skip(
+            &format!("polls_are_counted_by_{test}"),
+            traced.stderr.trim(),
+        );
     }
-    assert!(traced.status.success(), "{}: {}", traced.status, traced.stderr);
+    assert!(
+        traced.status.success(),
+        "{}: {}",
+        traced.status,
+        traced.stderr
+    );
     if traced.report().polls.is_none() && way == "auto" {
         return skip("polls_are_counted_by_default", &traced.report().poll_probes);
     }
@@ -70,9 +92,16 @@ fn polls_are_counted_by_fentry() {
 
 #[test]
 fn polls_that_are_not_watched_are_absent_and_not_zero() {
-    let traced = run().args(["--polls", "off"]).workload("polls --calls 3").complete();
+    let traced = run()
+        .args(["--polls", "off"])
+        .workload("polls --calls 3")
+        .complete();
     assert!(traced.report().polls.is_none());
-    assert!(traced.report().poll_probes.contains("--polls off"), "{}", traced.report().poll_probes);
+    assert!(
+        traced.report().poll_probes.contains("--polls off"),
+        "{}",
+        traced.report().poll_probes
+    );
     let caller = traced.report().task(id(&traced.truth()["tid"]));
     caller.waited("epoll", "epoll_pwait");
 }

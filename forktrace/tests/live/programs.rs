@@ -16,12 +16,26 @@ fn forty_processes_of_perf_bench() {
     }
     let traced = run()
         .json()
-        .args(["--", "perf", "bench", "sched", "messaging", "-g", "1", "-l", "100"])
+        .args([
+            "--",
+            "perf",
+            "bench",
+            "sched",
+            "messaging",
+            "-g",
+            "1",
+            "-l",
+            "100",
+        ])
         .complete();
     let report = traced.report();
     assert!(traced.stdout.contains("40 processes"), "{}", traced.stdout);
     let perf = report.task(report.tree().pid);
-    let children: Vec<_> = report.tasks.iter().filter(|task| task.ppid == perf.pid).collect();
+    let children: Vec<_> = report
+        .tasks
+        .iter()
+        .filter(|task| task.ppid == perf.pid)
+        .collect();
     assert_eq!(children.len(), 40, "{:?}", report.ids());
     // Each receiver reads 100 messages of each of 20 senders.
     assert!(report.audit.switches_traced > 100, "{:?}", report.audit);
@@ -48,14 +62,18 @@ fn redis_serves_twenty_clients() {
         .args(["--save", "", "--appendonly", "no"])
         .start();
     let cli = |command: &str| {
-        let output = Command::new("redis-cli").args(["-p", &port, command]).output();
+        let output = Command::new("redis-cli")
+            .args(["-p", &port, command])
+            .output();
         String::from_utf8_lossy(&output.expect("redis-cli runs").stdout).into_owned()
     };
     while cli("PING").trim() != "PONG" {
         sleep(Duration::from_millis(10));
     }
     let benchmark = Command::new("redis-benchmark")
-        .args(["-p", &port, "-q", "-n", "20000", "-c", "20", "-t", "set,get"])
+        .args([
+            "-p", &port, "-q", "-n", "20000", "-c", "20", "-t", "set,get",
+        ])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
@@ -67,9 +85,14 @@ fn redis_serves_twenty_clients() {
     let report = traced.report();
     crate::support::check_complete(report);
     let main = report.task(report.tree().pid);
-    assert!(main.waits.iter().any(|wait| wait.reason == "epoll"), "{main:?}");
+    assert!(
+        main.waits.iter().any(|wait| wait.reason == "epoll"),
+        "{main:?}"
+    );
     if let Some(polls) = &report.polls {
-        let epoll = polls.iter().filter(|p| p.tid == main.tid && p.syscall.starts_with("epoll"));
+        let epoll = polls
+            .iter()
+            .filter(|p| p.tid == main.tid && p.syscall.starts_with("epoll"));
         let calls: u64 = epoll.map(|poll| poll.calls).sum();
         // 40000 requests of 20 clients, each with one under way.
         assert!(calls >= 40_000 / 20, "{polls:?}");
@@ -100,16 +123,29 @@ for it in threads: it.start()
 for it in threads: it.join()
 print(json.dumps(truth))
 "#;
-    let traced = run().json().args(["--", "python3", "-c", script]).complete();
+    let traced = run()
+        .json()
+        .args(["--", "python3", "-c", script])
+        .complete();
     let (truth, report) = (traced.truth(), traced.report());
     assert_eq!(report.of_process(id(&truth["pid"])).len(), 3);
     for (name, reason) in [("select", "select"), ("sleep", "sleep")] {
         let call = &truth[name];
         let task = report.task(id(&call["tid"]));
-        let longest = task.waits.iter().filter(|w| w.reason == reason).map(|w| w.longest_ns).max();
+        let longest = task
+            .waits
+            .iter()
+            .filter(|w| w.reason == reason)
+            .map(|w| w.longest_ns)
+            .max();
         let at_least = span(call).saturating_sub(task.awake_ns());
         // Between the two there is also the wait for the interpreter's lock.
-        let lock: u64 = task.waits.iter().filter(|w| w.reason == "futex").map(|w| w.ns).sum();
+        let lock: u64 = task
+            .waits
+            .iter()
+            .filter(|w| w.reason == "futex")
+            .map(|w| w.ns)
+            .sum();
         let at_least = at_least.saturating_sub(lock);
         assert_within(name, longest.expect("it waited"), at_least, span(call));
     }
@@ -135,7 +171,13 @@ fn a_traced_workload_can_trace_with_strace() {
 
 #[test]
 fn a_shell_pipeline_is_complete() {
-    let traced = run().shell("(echo b; echo a) | sort | cat; true").complete();
+    let traced = run()
+        .shell("(echo b; echo a) | sort | cat; true")
+        .complete();
     assert_eq!(traced.stdout, "a\nb\n");
-    assert!(traced.report().tasks.len() >= 3, "{:?}", traced.report().ids());
+    assert!(
+        traced.report().tasks.len() >= 3,
+        "{:?}",
+        traced.report().ids()
+    );
 }

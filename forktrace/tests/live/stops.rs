@@ -31,9 +31,15 @@ fn a_stopped_computation_is_stopped_and_neither_blocked_nor_runnable() {
     let (traced, truth) = trace_stop("compute");
     for (thread, task) in threads(&traced, &truth) {
         let gap_ns = n(&thread["longest_gap_ns"]);
-        assert!(task.stopped_ns <= gap_ns, "the stop is in the gap: {thread} {task:?}");
+        assert!(
+            task.stopped_ns <= gap_ns,
+            "the stop is in the gap: {thread} {task:?}"
+        );
         let outside_ns = task.lifetime_ns() - span(thread);
-        assert!(task.blocked_ns <= outside_ns, "it never blocked: {thread} {task:?}");
+        assert!(
+            task.blocked_ns <= outside_ns,
+            "it never blocked: {thread} {task:?}"
+        );
     }
 }
 
@@ -46,22 +52,34 @@ fn a_stop_in_a_sleep_is_not_part_of_the_sleep() {
 #[test]
 fn a_poll_that_a_stop_interrupts_goes_on_as_the_same_call() {
     let (traced, truth) = trace_stop("poll");
-    let syscall = list(&truth["threads"])[0]["syscall"].as_str().expect("a name").to_owned();
+    let syscall = list(&truth["threads"])[0]["syscall"]
+        .as_str()
+        .expect("a name")
+        .to_owned();
     check_interrupted(&traced, &truth, "poll", &syscall);
 
     let polls = traced.report().polls.as_ref();
     let Some(polls) = polls else {
         let why = &traced.report().poll_probes;
-        crate::support::skip("a_poll_that_a_stop_interrupts_goes_on_as_the_same_call/calls", why);
+        crate::support::skip(
+            "a_poll_that_a_stop_interrupts_goes_on_as_the_same_call/calls",
+            why,
+        );
         return;
     };
     for (thread, task) in threads(&traced, &truth) {
         assert_eq!(n(&thread["returned"]), 0);
-        let calls: Vec<_> =
-            polls.iter().filter(|p| p.tid == task.tid && p.syscall == syscall).collect();
+        let calls: Vec<_> = polls
+            .iter()
+            .filter(|p| p.tid == task.tid && p.syscall == syscall)
+            .collect();
         assert_eq!(calls.len(), 1, "{polls:?}");
         let poll = calls[0];
-        assert_eq!((poll.calls, poll.blocked, poll.timed_out), (1, 1, 1), "{poll:?}");
+        assert_eq!(
+            (poll.calls, poll.blocked, poll.timed_out),
+            (1, 1, 1),
+            "{poll:?}"
+        );
         assert_eq!((poll.failed, poll.unfinished), (0, 0), "{poll:?}");
         assert_eq!(poll.max_fds, Some(1), "{poll:?}");
     }
@@ -70,7 +88,10 @@ fn a_poll_that_a_stop_interrupts_goes_on_as_the_same_call() {
 /// One call, before and after the stop.
 fn check_interrupted(traced: &Finished, truth: &Value, reason: &str, syscall: &str) {
     for (thread, task) in threads(traced, truth) {
-        assert!(task.waits.iter().all(|wait| wait.reason != "restart"), "{task:?}");
+        assert!(
+            task.waits.iter().all(|wait| wait.reason != "restart"),
+            "{task:?}"
+        );
         let wait = task.waited(reason, syscall);
         assert_eq!(wait.count, 2, "before and after the stop: {task:?}");
         let not_asleep_ns = task.stopped_ns + task.awake_ns();
@@ -87,7 +108,10 @@ fn a_stop_between_sleeps_and_computation_is_stopped() {
         let naps = task.waited("sleep", "clock_nanosleep");
         // The stop can cut one in two.
         assert_within("naps", naps.count, 1, n(&thread["naps"]) + 1);
-        assert!(naps.ns <= span(thread) - task.stopped_ns, "{thread} {task:?}");
+        assert!(
+            naps.ns <= span(thread) - task.stopped_ns,
+            "{thread} {task:?}"
+        );
         assert!(task.running_ns > 0);
     }
 }

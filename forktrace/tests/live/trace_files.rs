@@ -2,15 +2,17 @@
 
 use std::{fs, path::PathBuf};
 
-use crate::support::{
-    Finished, Forktrace, Report, check_complete, check_figures, have, run, skip,
-};
+use crate::support::{Finished, Forktrace, Report, check_complete, check_figures, have, run, skip};
 
 /// A trace and what came of the run that saved it.
 fn save(workload: &str) -> (Finished, PathBuf) {
     let run = run();
     let trace = run.file("trace");
-    let finished = run.args(["--save"]).args([&trace]).workload(workload).complete();
+    let finished = run
+        .args(["--save"])
+        .args([&trace])
+        .workload(workload)
+        .complete();
     (finished, trace)
 }
 
@@ -23,7 +25,12 @@ fn report_on(bytes: &[u8]) -> Finished {
 
 #[test]
 fn a_saved_trace_gives_the_same_report() {
-    for workload in ["sleepers --seconds 0.1", "polls --calls 20", "exec-non-leader", "ping-pong"] {
+    for workload in [
+        "sleepers --seconds 0.1",
+        "polls --calls 20",
+        "exec-non-leader",
+        "ping-pong",
+    ] {
         let (saved, trace) = save(workload);
         let again = report_on(&fs::read(trace).expect("the trace"));
         assert!(again.status.success(), "{}", again.stderr);
@@ -65,11 +72,21 @@ fn a_trace_that_was_cut_off_says_what_is_missing() {
         assert!(report.tasks.len() <= tasks);
         with_events += usize::from(report.tasks.len() == tasks);
         let known = |report: &Report| -> u64 {
-            report.tasks.iter().map(|t| t.blocked_ns + t.running_ns + t.runnable_ns).sum()
+            report
+                .tasks
+                .iter()
+                .map(|t| t.blocked_ns + t.running_ns + t.runnable_ns)
+                .sum()
         };
-        assert!(known(report) <= known(saved.report()), "more than there was");
+        assert!(
+            known(report) <= known(saved.report()),
+            "more than there was"
+        );
     }
-    assert!(with_events > 20, "{with_events} of 39 cuts had the events before them");
+    assert!(
+        with_events > 20,
+        "{with_events} of 39 cuts had the events before them"
+    );
     let but_one = report_on(&whole[..whole.len() - 1]);
     check_missing_end(but_one.report());
 }
@@ -78,7 +95,10 @@ fn check_missing_end(report: &Report) {
     check_figures_of_part(report);
     assert!(!report.audit.complete, "{:?}", report.audit);
     report.weakness("end_missing");
-    assert_eq!((report.workload.exit_code, report.workload.signal), (None, None));
+    assert_eq!(
+        (report.workload.exit_code, report.workload.signal),
+        (None, None)
+    );
 }
 
 fn check_figures_of_part(report: &Report) {
@@ -101,7 +121,11 @@ fn a_damaged_trace_says_where() {
     assert!(!report.audit.complete);
     let weakness = report.weakness("file_damaged");
     assert!(weakness.count > 1, "records of a block: {weakness:?}");
-    assert_eq!(report.audit.lost_records, weakness.count, "{:?}", report.audit);
+    assert_eq!(
+        report.audit.lost_records, weakness.count,
+        "{:?}",
+        report.audit
+    );
 }
 
 #[test]
@@ -114,19 +138,36 @@ fn what_is_no_trace_is_refused() {
     other_version[16..20].copy_from_slice(&sum);
     for (bytes, words) in [
         (&b""[..], "empty"),
-        (b"TID  NAME\n4121 python3\nsome text that is longer than a header\n", "no forktrace trace"),
+        (
+            b"TID  NAME\n4121 python3\nsome text that is longer than a header\n",
+            "not a forktrace trace but a text file",
+        ),
         (b"\x7fELF", "trace"),
         (&other_version, "version"),
     ] {
         let refused = report_on(bytes);
         assert_eq!(refused.status.code(), Some(125), "{}", refused.stderr);
-        assert!(refused.stderr.starts_with("forktrace: "), "{}", refused.stderr);
-        assert!(refused.stderr.contains(words), "no {words:?} in {:?}", refused.stderr);
+        assert!(
+            refused.stderr.starts_with("forktrace: "),
+            "{}",
+            refused.stderr
+        );
+        assert!(
+            refused.stderr.contains(words),
+            "no {words:?} in {:?}",
+            refused.stderr
+        );
         assert!(!refused.stderr.contains("panicked"), "{}", refused.stderr);
     }
-    let missing = Forktrace::new("report").args(["/nonexistent/trace"]).finish();
+    let missing = Forktrace::new("report")
+        .args(["/nonexistent/trace"])
+        .finish();
     assert_eq!(missing.status.code(), Some(125));
-    assert!(missing.stderr.contains("/nonexistent/trace"), "{}", missing.stderr);
+    assert!(
+        missing.stderr.contains("/nonexistent/trace"),
+        "{}",
+        missing.stderr
+    );
 }
 
 #[test]
@@ -154,9 +195,15 @@ fn a_full_disk_ends_neither_the_workload_nor_the_report() {
     assert!(weakness.count > 0, "{weakness:?}");
     assert!(weakness.text.contains("No space left"), "{weakness:?}");
     assert_eq!(report.tasks.len(), 2);
+    assert_eq!(
+        report.audit.lost_records, weakness.count,
+        "{:?}",
+        report.audit
+    );
+    assert!(report.audit.unknown_ns > 0, "{:?}", report.audit);
+    // What was written before is there.
     for task in &report.tasks {
-        assert_eq!(task.switches.kernel, Some(task.switches.traced), "{task:?}");
-        assert_eq!(task.unknown_ns, 0, "{task:?}");
+        assert!(task.waited("read", "read").count > 100, "{task:?}");
     }
 }
 

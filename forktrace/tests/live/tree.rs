@@ -3,12 +3,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::support::{assert_within, check_figures, forktrace, id, list, n, run, skip, span, trace};
+use crate::support::{
+    assert_within, check_figures, forktrace, id, list, n, run, skip, span, trace,
+};
 
 /// The name that the kernel gives a process that runs our program.
 fn program_name() -> String {
     let path = forktrace();
-    let name = path.file_name().expect("a program has a name").to_string_lossy();
+    let name = path
+        .file_name()
+        .expect("a program has a name")
+        .to_string_lossy();
     name.chars().take(15).collect()
 }
 
@@ -40,7 +45,12 @@ fn all_fifteen_processes_of_a_fork_tree_are_in_their_places() {
         let nap_ns = n(&process["nap_end_ns"]) - n(&process["nap_begin_ns"]);
         let nap = task.waited("sleep", "clock_nanosleep");
         assert_eq!(nap.count, 1);
-        assert_within("nap", nap.ns, nap_ns.saturating_sub(task.awake_ns()), nap_ns);
+        assert_within(
+            "nap",
+            nap.ns,
+            nap_ns.saturating_sub(task.awake_ns()),
+            nap_ns,
+        );
         let reaping_ns = n(&process["end_ns"]) - n(&process["nap_end_ns"]);
         let waited = task.wait("wait", "wait4").map_or(0, |wait| wait.ns);
         assert!(waited <= reaping_ns, "{process} {task:?}");
@@ -55,7 +65,14 @@ fn no_short_thread_is_missed() {
     let report = traced.report();
     assert_eq!(report.tasks.len(), 501);
     assert_eq!(report.process(id(&traced.truth()["pid"])).tasks.len(), 501);
-    assert_eq!(report.tasks.iter().filter(|task| task.name == "short").count(), 500);
+    assert_eq!(
+        report
+            .tasks
+            .iter()
+            .filter(|task| task.name == "short")
+            .count(),
+        500
+    );
 }
 
 #[test]
@@ -72,7 +89,11 @@ fn no_short_process_is_missed() {
     assert_eq!(seen, &(&forked | &spawned) | &first);
     for task in &report.tasks {
         // Our program runs itself as /proc/self/exe.
-        let expected = if spawned.contains(&task.pid) { "exe" } else { &program_name() };
+        let expected = if spawned.contains(&task.pid) {
+            "exe"
+        } else {
+            &program_name()
+        };
         assert_eq!(task.name, expected, "{task:?}");
     }
 }
@@ -92,7 +113,10 @@ fn a_thread_that_execs_keeps_its_identity_and_takes_the_leaders_tid() {
 
     let [leader, execs]: [_; 2] = report.tasks_with(pid).try_into().expect("two had the tid");
     assert!(leader.serial < execs.serial);
-    assert!(execs.start_ns > leader.start_ns, "it is as old as the thread was");
+    assert!(
+        execs.start_ns > leader.start_ns,
+        "it is as old as the thread was"
+    );
     assert_eq!(execs.name, "exe");
     assert!(leader.end_ns <= execs.end_ns);
     leader.waited("futex", "futex");
@@ -110,7 +134,10 @@ fn a_thread_that_execs_keeps_its_identity_and_takes_the_leaders_tid() {
         assert_eq!(task.waited("sleep", "clock_nanosleep").count, 1);
         assert!(task.blocked_ns < task.lifetime_ns());
     }
-    assert!(report.tasks_with(id(&before["tid"])).is_empty(), "its tid is the leader's now");
+    assert!(
+        report.tasks_with(id(&before["tid"])).is_empty(),
+        "its tid is the leader's now"
+    );
 }
 
 #[test]
@@ -142,21 +169,40 @@ fn a_daemon_is_followed_to_its_end() {
     assert!(daemon.end_ns > first.end_ns && daemon.end_ns > middle.end_ns);
     let nap_ns = n(&truth["nap_end_ns"]) - n(&truth["nap_begin_ns"]);
     let nap = daemon.waited("sleep", "clock_nanosleep");
-    assert_within("nap", nap.ns, nap_ns.saturating_sub(daemon.awake_ns()), nap_ns);
+    assert_within(
+        "nap",
+        nap.ns,
+        nap_ns.saturating_sub(daemon.awake_ns()),
+        nap_ns,
+    );
 }
 
 #[test]
 fn until_exit_leaves_a_daemon_alone_and_says_so() {
-    let finished = run().args(["--until-exit"]).workload("daemon --millis 3000").finish();
-    assert_eq!(finished.stdout, "", "the daemon prints its line when it ends");
+    let finished = run()
+        .args(["--until-exit"])
+        .workload("daemon --millis 3000")
+        .finish();
+    assert_eq!(
+        finished.stdout, "",
+        "the daemon prints its line when it ends"
+    );
     let report = finished.report();
     check_figures(report);
-    let alive: Vec<_> = report.tasks.iter().filter(|task| task.fate == "alive").collect();
+    let alive: Vec<_> = report
+        .tasks
+        .iter()
+        .filter(|task| task.fate == "alive")
+        .collect();
     assert!(!alive.is_empty(), "{:?}", report.ids());
     assert!(alive.iter().all(|task| task.switches.kernel.is_none()));
     assert!(alive.iter().all(|task| task.end_ns == alive[0].end_ns));
     assert_eq!(report.weakness("cut_short").count, alive.len() as u64);
-    assert!(report.audit.complete, "what was seen is whole: {:?}", report.audit);
+    assert!(
+        report.audit.complete,
+        "what was seen is whole: {:?}",
+        report.audit
+    );
     assert_eq!(report.workload.exit_code, Some(0));
     for task in alive {
         crate::signals::kill_and_forget(task.tid);
@@ -174,9 +220,15 @@ fn a_workload_in_a_pid_namespace_of_its_own_is_found() {
         .workload("sleepers --seconds 0.3")
         .complete();
     let (truth, report) = (traced.truth(), traced.report());
-    assert!(id(&truth["pid"]) < 100, "the namespace has pids of its own: {truth}");
+    assert!(
+        id(&truth["pid"]) < 100,
+        "the namespace has pids of its own: {truth}"
+    );
     assert_eq!(report.tasks.len(), 4);
-    for thread in list(&truth["threads"]) {
-        assert!(report.task(id(&thread["tid"])).longest_block_ns > 0);
+    assert_eq!(report.groups.len(), 2);
+    // The report has the tids of the machine, and they are in the same order.
+    for (thread, task) in list(&truth["threads"]).iter().zip(&report.tasks) {
+        let at_least = span(thread).saturating_sub(task.awake_ns());
+        assert_within("asleep", task.longest_block_ns, at_least, span(thread));
     }
 }

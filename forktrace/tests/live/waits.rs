@@ -45,12 +45,23 @@ fn a_fault_that_waits_is_a_block_and_a_minor_fault_is_not() {
     let fault = &truth["userfaultfd"];
     if fault.is_null() {
         let why = &truth["userfaultfd_error"];
-        skip("a_fault_that_waits_is_a_block_and_a_minor_fault_is_not/wait", &why.to_string());
+        skip(
+            "a_fault_that_waits_is_a_block_and_a_minor_fault_is_not/wait",
+            &why.to_string(),
+        );
         return;
     }
     let task = report.task(id(&fault["tid"]));
     let waits = task.waits.iter().filter(|wait| wait.reason == "page fault");
-    let longest = waits.inspect(|wait| assert_eq!(wait.syscall, None)).map(|w| w.longest_ns).max();
+    let longest = waits
+        .inspect(|wait| assert_eq!(wait.syscall, None))
+        .map(|w| w.longest_ns)
+        .max();
     let at_least = n(&fault["resolve_ns"]) - n(&fault["asleep_ns"]);
-    assert_within("page fault", longest.unwrap_or(0), at_least, n(&fault["blocked_ns"]));
+    assert_within(
+        "page fault",
+        longest.unwrap_or(0),
+        at_least,
+        n(&fault["blocked_ns"]),
+    );
 }

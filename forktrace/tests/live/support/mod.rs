@@ -5,15 +5,18 @@ mod report;
 mod run;
 
 pub(crate) use self::{
-    figures::{check_complete, check_figures},
-    report::{Group, Poll, Report, Task},
-    run::{Finished, Forktrace, Running, forktrace, run, trace},
+    figures::{all_announced, check_complete, check_figures},
+    report::{Group, Poll, Report, Task, Wait},
+    run::{Finished, Forktrace, Running, forktrace, run, trace, trace_until},
 };
 
 use serde_json::Value;
 
 /// Says that a test can't be run on this machine.
-#[expect(clippy::print_stdout, reason = "the closing count of all tests reads it there")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the closing count of all tests reads it there"
+)]
 pub(crate) fn skip(test: &str, reason: &str) {
     println!("SKIP {test}: {reason}");
 }

@@ -163,13 +163,19 @@ impl Report {
     /// Running and waiting for a CPU, over all tasks of a process: the most by which
     /// it can have been less than all blocked while the workload meant it to be.
     pub(crate) fn awake_ns(&self, pid: u32) -> u64 {
-        self.of_process(pid).iter().map(|task| task.awake_ns()).sum()
+        self.of_process(pid)
+            .iter()
+            .map(|task| task.awake_ns())
+            .sum()
     }
 
     /// (tid, pid, name) of all tasks, for messages.
     pub(crate) fn ids(&self) -> Vec<(u32, u32, &str)> {
         let of = |task: &'_ Task| (task.tid, task.pid);
-        self.tasks.iter().map(|t| (of(t).0, of(t).1, t.name.as_str())).collect()
+        self.tasks
+            .iter()
+            .map(|t| (of(t).0, of(t).1, t.name.as_str()))
+            .collect()
     }
 }
 
@@ -192,6 +198,11 @@ impl Task {
     #[track_caller]
     pub(crate) fn waited(&self, reason: &str, syscall: &str) -> &Wait {
         let found = self.wait(reason, syscall);
-        found.unwrap_or_else(|| panic!("{} never waited in {reason} ({syscall}): {self:?}", self.tid))
+        found.unwrap_or_else(|| {
+            panic!(
+                "{} never waited in {reason} ({syscall}): {self:?}",
+                self.tid
+            )
+        })
     }
 }

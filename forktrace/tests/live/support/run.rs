@@ -20,13 +20,27 @@ const GIVE_UP: Duration = Duration::from_secs(300);
 pub(crate) fn forktrace() -> PathBuf {
     let given = std::env::var_os("FORKTRACE_BIN");
     let path = given.map_or_else(|| env!("CARGO_BIN_EXE_forktrace").into(), PathBuf::from);
-    path.canonicalize().unwrap_or_else(|e| panic!("no forktrace at {}: {e}", path.display()))
+    path.canonicalize()
+        .unwrap_or_else(|e| panic!("no forktrace at {}: {e}", path.display()))
 }
 
 /// Traces one `forktrace workload`, given with its options, to a complete report.
 #[track_caller]
 pub(crate) fn trace(workload: &str) -> Finished {
     run().workload(workload).complete()
+}
+
+/// The same until the answer is as it was meant: the machine can spoil it.
+#[track_caller]
+pub(crate) fn trace_until(workload: &str, as_meant: impl Fn(&Finished) -> bool) -> Finished {
+    const TRIES: u32 = 20;
+    for _ in 0..TRIES {
+        let traced = trace(workload);
+        if as_meant(&traced) {
+            return traced;
+        }
+    }
+    panic!("in {TRIES} runs of {workload} the machine never did what it should have");
 }
 
 /// A `forktrace run` to be.
@@ -61,7 +75,11 @@ impl Forktrace {
         for name in ["SUDO_UID", "SUDO_GID", "SUDO_USER", "NO_COLOR"] {
             command.env_remove(name);
         }
-        Self { command, folder, wants_json: false }
+        Self {
+            command,
+            folder,
+            wants_json: false,
+        }
     }
 
     pub(crate) fn args<S: AsRef<std::ffi::OsStr>>(
@@ -95,7 +113,9 @@ impl Forktrace {
     /// Runs one of our workloads.
     pub(crate) fn workload(self, workload: &str) -> Self {
         let program = forktrace();
-        self.json().args([Path::new("--"), &program, Path::new("workload")]).args(workload.split(' '))
+        self.json()
+            .args([Path::new("--"), &program, Path::new("workload")])
+            .args(workload.split(' '))
     }
 
     /// Runs a shell script, with our program's path in `$FORKTRACE`.
@@ -107,9 +127,15 @@ impl Forktrace {
     /// Starts it. Its output goes to files, so that it never waits for a reader.
     pub(crate) fn start(mut self) -> Running {
         let create = |name| File::create(self.folder.path().join(name)).expect("an output file");
-        self.command.stdout(create("stdout")).stderr(create("stderr"));
+        self.command
+            .stdout(create("stdout"))
+            .stderr(create("stderr"));
         let child = self.command.spawn().expect("forktrace starts");
-        Running { child, folder: self.folder, wants_json: self.wants_json }
+        Running {
+            child,
+            folder: self.folder,
+            wants_json: self.wants_json,
+        }
     }
 
     #[track_caller]
@@ -121,7 +147,12 @@ impl Forktrace {
     #[track_caller]
     pub(crate) fn complete(self) -> Finished {
         let finished = self.finish();
-        assert!(finished.status.success(), "{}: {}", finished.status, finished.stderr);
+        assert!(
+            finished.status.success(),
+            "{}: {}",
+            finished.status,
+            finished.stderr
+        );
         assert_eq!(finished.report().workload.exit_code, Some(0));
         check_complete(finished.report());
         finished
@@ -158,7 +189,10 @@ impl Running {
                 return line;
             }
             let ended = self.child.try_wait().expect("forktrace can be waited for");
-            assert!(begun.elapsed() < GIVE_UP && ended.is_none(), "line {number} never came: {ended:?}");
+            assert!(
+                begun.elapsed() < GIVE_UP && ended.is_none(),
+                "line {number} never came: {ended:?}"
+            );
             sleep(Duration::from_millis(2));
         }
     }
@@ -172,7 +206,10 @@ impl Running {
             }
             if begun.elapsed() > GIVE_UP {
                 self.child.kill().expect("forktrace can be killed");
-                panic!("forktrace still runs after {GIVE_UP:?}; stdout: {}", self.stdout());
+                panic!(
+                    "forktrace still runs after {GIVE_UP:?}; stdout: {}",
+                    self.stdout()
+                );
             }
             sleep(Duration::from_millis(2));
         };
@@ -184,7 +221,9 @@ impl Running {
             status,
             stdout: text("stdout"),
             stderr: text("stderr"),
-            report: json.as_deref().and_then(|json| serde_json::from_slice(json).ok()),
+            report: json
+                .as_deref()
+                .and_then(|json| serde_json::from_slice(json).ok()),
             folder: self.folder,
         }
     }
@@ -219,7 +258,12 @@ impl Finished {
     pub(crate) fn truth_of(&self, workload: &str) -> Value {
         let mut truths = self.truths();
         truths.retain(|truth| truth["workload"] == workload);
-        assert_eq!(truths.len(), 1, "truth lines of {workload} in {:?}", self.stdout);
+        assert_eq!(
+            truths.len(),
+            1,
+            "truth lines of {workload} in {:?}",
+            self.stdout
+        );
         truths.remove(0)
     }
 
