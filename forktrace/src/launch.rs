@@ -161,12 +161,12 @@ pub fn spawn(
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None)?;
         Ok(())
     };
-    // SAFETY: between fork and exec the closure only makes system calls; it
-    // neither allocates nor takes a lock.
     #[expect(
         unsafe_code,
         reason = "the standard library has no other way to set groups"
     )]
+    // SAFETY: between fork and exec the closure only makes system calls; it
+    // neither allocates nor takes a lock.
     unsafe {
         command.pre_exec(before_exec);
     }

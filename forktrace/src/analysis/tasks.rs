@@ -45,7 +45,8 @@ pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
         waits.push(Wait {
             reason: "unknown".to_owned(),
             syscall: None,
-            interruptible: false,
+            // Not known; so it is not said to be uninterruptible.
+            interruptible: true,
             ns: sums.blocked_ns - waited,
             count: 0,
             longest_ns: 0,

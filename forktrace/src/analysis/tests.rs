@@ -105,7 +105,7 @@ fn oracle(tasks: &[Line]) -> Profile {
         let all = |upper: State| live.iter().all(|s| *s == State::Blocked || *s == upper);
         all_blocked[at] = live.len() >= 2 && all(State::Blocked);
         all_blocked_upper[at] = live.len() >= 2 && all(State::Unknown);
-        // Unknown as running, unknown as blocked.
+        // Unknown as running, unknown as waiting for a CPU.
         let runs = |upper: State| live.iter().any(|s| *s == State::Running || *s == upper);
         let waits = count(State::Runnable) > 0;
         starved[at] = waits && !runs(State::Unknown);
