@@ -240,13 +240,12 @@ impl Builder {
             let end_ns = ended
                 .map_or(end_ns, |ns| self.since_start(ns))
                 .max(start_ns);
-            // Its process: the last one with this tgid that was followed and had
-            // begun by then.
+            // Its process: that of a task with this tgid which lived then, the
+            // youngest one that is followed if there is one.
             let process = tasks
                 .iter()
-                .filter(|t| t.followed && t.pid == u.tgid)
-                .filter(|t| t.start_ns <= start_ns && start_ns <= t.end_ns)
-                .max_by_key(|t| t.start_ns)
+                .filter(|t| t.pid == u.tgid && t.start_ns <= start_ns && start_ns <= t.end_ns)
+                .max_by_key(|t| (t.followed, t.start_ns))
                 .map_or(serial, |t| t.process);
             tasks.push(Task {
                 serial,

@@ -65,6 +65,10 @@ fn end(report: &Report) -> Option<String> {
         }),
         (None, Some(0)) => None,
         (None, Some(code)) => Some(format!("exit status {code}")),
+        // A recording without an end does not know its own CPU time.
+        (None, None) if report.audit.tracer_cpu_ns.is_none() => {
+            Some("its end is not in the trace".to_owned())
+        }
         (None, None) => Some("still running when the recording ended".to_owned()),
     }
 }
