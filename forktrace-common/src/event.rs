@@ -327,8 +327,10 @@ pub struct PollState {
     pub pending: u32,
     /// The task's [`TaskState::blocks`] when the call began.
     pub blocks: u32,
-    /// Counters by syscall.
-    pub counters: [PollCounters; POLL_KINDS],
+    /// Counters by syscall, at its position plus 1: the same number as in
+    /// `pending`, so that the oldest verifiers can follow the index. Element 0 is
+    /// not used.
+    pub counters: [PollCounters; POLL_KINDS + 1],
 }
 
 /// A task's use of the select/poll family, sent once, before its [`End`].

@@ -185,7 +185,7 @@ pub fn task(s: &wire::TaskState) -> Result<TaskRecord, Undecodable> {
 /// The events of a task's select/poll counters: one for each syscall used.
 pub fn polls(serial: u32, state: &wire::PollState, mut sink: impl FnMut(Event)) {
     for position in 0..POLL_KINDS {
-        let counters = &state.counters[position];
+        let counters = &state.counters[position + 1];
         let unfinished = state.pending as usize == position + 1;
         if unfinished || *counters != wire::PollCounters::default() {
             let poll_use = PollUse::new(serial, position as u8, counters, unfinished);

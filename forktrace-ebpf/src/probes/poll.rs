@@ -107,7 +107,7 @@ fn enter(position: usize, args: &impl Args) {
         // The interest list is not among the arguments.
         _ => return,
     };
-    let Some(counters) = polls.counters.get_mut(position) else {
+    let Some(counters) = polls.counters.get_mut(position + 1) else {
         return;
     };
     match fds {
@@ -162,7 +162,7 @@ fn exit(returned: i64) {
 
 #[inline(always)]
 fn finish(state: &TaskState, polls: &mut PollState, returned: i64) {
-    let Some(counters) = polls.counters.get_mut((polls.pending - 1) as usize) else {
+    let Some(counters) = polls.counters.get_mut(polls.pending as usize) else {
         return;
     };
     polls.pending = 0;

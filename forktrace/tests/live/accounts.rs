@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
-use nix::unistd::{Gid, Uid, User, getgrouplist};
+use nix::unistd::{Gid, Uid, User, getgrouplist, getgroups, setgroups};
 
 use crate::support::{Finished, Forktrace, check_complete, run, skip};
 
@@ -43,7 +43,11 @@ fn whoami(user: &User, mut run: Forktrace) -> Finished {
     let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
     std::os::unix::fs::chown(&folder, Some(uid), Some(gid)).expect("the folder can be given away");
     run.command().current_dir(&folder);
+    // Groups that the workload must not get.
+    let ours = getgroups().expect("our groups");
+    setgroups(&[Gid::from_raw(0), Gid::from_raw(4242)]).expect("root can set groups");
     let finished = run.args(["--save", "trace"]).shell(WHOAMI).finish();
+    setgroups(&ours).expect("root can set groups");
     assert!(finished.status.success(), "{}", finished.stderr);
     check_complete(finished.report());
     finished

@@ -137,17 +137,11 @@ print(json.dumps(truth))
             .iter()
             .filter(|w| w.reason == reason)
             .map(|w| w.longest_ns)
-            .max();
-        let at_least = span(call).saturating_sub(task.awake_ns());
+            .max()
+            .expect("it waited");
         // Between the two there is also the wait for the interpreter's lock.
-        let lock: u64 = task
-            .waits
-            .iter()
-            .filter(|w| w.reason == "futex")
-            .map(|w| w.ns)
-            .sum();
-        let at_least = at_least.saturating_sub(lock);
-        assert_within(name, longest.expect("it waited"), at_least, span(call));
+        let at_least = task.least_wait(span(call), longest);
+        assert_within(name, longest, at_least, span(call));
     }
 }
 

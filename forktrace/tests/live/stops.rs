@@ -94,8 +94,7 @@ fn check_interrupted(traced: &Finished, truth: &Value, reason: &str, syscall: &s
         );
         let wait = task.waited(reason, syscall);
         assert_eq!(wait.count, 2, "before and after the stop: {task:?}");
-        let not_asleep_ns = task.stopped_ns + task.awake_ns();
-        let at_least = span(thread).saturating_sub(not_asleep_ns);
+        let at_least = task.least_wait(span(thread), wait.ns);
         let at_most = span(thread) - task.stopped_ns;
         assert_within(reason, wait.ns, at_least, at_most);
     }

@@ -45,12 +45,7 @@ fn all_fifteen_processes_of_a_fork_tree_are_in_their_places() {
         let nap_ns = n(&process["nap_end_ns"]) - n(&process["nap_begin_ns"]);
         let nap = task.waited("sleep", "clock_nanosleep");
         assert_eq!(nap.count, 1);
-        assert_within(
-            "nap",
-            nap.ns,
-            nap_ns.saturating_sub(task.awake_ns()),
-            nap_ns,
-        );
+        assert_within("nap", nap.ns, task.least_wait(nap_ns, nap.ns), nap_ns);
         let reaping_ns = n(&process["end_ns"]) - n(&process["nap_end_ns"]);
         let waited = task.wait("wait", "wait4").map_or(0, |wait| wait.ns);
         assert!(waited <= reaping_ns, "{process} {task:?}");
@@ -121,7 +116,7 @@ fn a_thread_that_execs_keeps_its_identity_and_takes_the_leaders_tid() {
     assert!(leader.end_ns <= execs.end_ns);
     leader.waited("futex", "futex");
     let nap = execs.waited("sleep", "clock_nanosleep");
-    let at_least = span(&after).saturating_sub(execs.awake_ns());
+    let at_least = execs.least_wait(span(&after), nap.longest_ns);
     assert_within("nap", nap.longest_ns, at_least, span(&after));
 
     let others: HashSet<u32> = list(&before["other_tids"]).iter().map(id).collect();
@@ -151,7 +146,7 @@ fn tasks_that_have_the_same_tid_are_kept_apart() {
     for (used, task) in uses.iter().zip(tasks) {
         let nap = task.waited("sleep", "clock_nanosleep");
         let nap_ns = n(&used["nap_end_ns"]) - n(&used["nap_begin_ns"]);
-        let at_least = n(&used["nap_ns"]).saturating_sub(task.awake_ns());
+        let at_least = task.least_wait(n(&used["nap_ns"]), nap.ns);
         assert_within("nap", nap.ns, at_least, nap_ns);
         assert_eq!(nap.count, 1);
     }
@@ -169,12 +164,7 @@ fn a_daemon_is_followed_to_its_end() {
     assert!(daemon.end_ns > first.end_ns && daemon.end_ns > middle.end_ns);
     let nap_ns = n(&truth["nap_end_ns"]) - n(&truth["nap_begin_ns"]);
     let nap = daemon.waited("sleep", "clock_nanosleep");
-    assert_within(
-        "nap",
-        nap.ns,
-        nap_ns.saturating_sub(daemon.awake_ns()),
-        nap_ns,
-    );
+    assert_within("nap", nap.ns, daemon.least_wait(nap_ns, nap.ns), nap_ns);
 }
 
 #[test]
@@ -228,7 +218,7 @@ fn a_workload_in_a_pid_namespace_of_its_own_is_found() {
     assert_eq!(report.groups.len(), 2);
     // The report has the tids of the machine, and they are in the same order.
     for (thread, task) in list(&truth["threads"]).iter().zip(&report.tasks) {
-        let at_least = span(thread).saturating_sub(task.awake_ns());
+        let at_least = task.least_wait(span(thread), task.longest_block_ns);
         assert_within("asleep", task.longest_block_ns, at_least, span(thread));
     }
 }

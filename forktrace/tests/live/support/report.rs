@@ -118,6 +118,7 @@ pub(crate) struct Audit {
     pub(crate) switches_traced: u64,
     pub(crate) switches_kernel: u64,
     pub(crate) unknown_ns: u64,
+    pub(crate) early_wakeups: u64,
     pub(crate) weaknesses: Vec<Weakness>,
 }
 
@@ -186,6 +187,14 @@ impl Task {
 
     pub(crate) fn awake_ns(&self) -> u64 {
         self.running_ns + self.runnable_ns
+    }
+
+    /// At least how long it was blocked in a call that took it `call_ns`, when the
+    /// report says `wait_ns`: it was awake for no longer, and blocked elsewhere for no
+    /// longer, than in all its life.
+    pub(crate) fn least_wait(&self, call_ns: u64, wait_ns: u64) -> u64 {
+        let elsewhere = self.blocked_ns - wait_ns + self.stopped_ns;
+        call_ns.saturating_sub(self.awake_ns() + elsewhere)
     }
 
     /// The wait in this syscall; nothing when it never blocked there.
