@@ -106,7 +106,9 @@ pub fn current() -> Option<Traced> {
 pub fn control() -> Option<&'static mut Control> {
     // SAFETY: the pointer is into the map; fields that several CPUs change are
     // changed by atomic instructions only.
-    CONTROL.get_ptr_mut(0).map(|control| unsafe { &mut *control })
+    CONTROL
+        .get_ptr_mut(0)
+        .map(|control| unsafe { &mut *control })
 }
 
 /// Is the current task the one whose children are the workload?
