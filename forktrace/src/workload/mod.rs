@@ -13,9 +13,9 @@
 //! Rules that make the figures exact, for whoever adds a workload:
 //!
 //! - A thread that must not block does not wait for another one, it spins with
-//!   `sched_yield` (see [`task::StartLine`] and [`task::until_alone`]).
+//!   `sched_yield` (see `task::StartLine` and `task::until_alone`).
 //! - A waker waits until the kernel says that the other one has switched out (see
-//!   [`task::Announcement`]), never for "long enough".
+//!   `task::Announcement`), never for "long enough".
 //! - Nothing asserts a time: the tests also run on slow emulated machines.
 
 mod cpu;
