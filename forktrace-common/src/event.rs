@@ -25,6 +25,50 @@ pub mod kind {
     pub const UNTRACKED: u8 = 7;
     /// [`super::Untracked`]: the end of such a task.
     pub const UNTRACKED_END: u8 = 8;
+    /// [`super::Outsider`].
+    pub const OUTSIDER: u8 = 9;
+    /// [`super::Object`].
+    pub const OBJECT: u8 = 10;
+    /// [`super::Waitset`].
+    pub const WAITSET: u8 = 11;
+    /// [`super::Signal`].
+    pub const SIGNAL: u8 = 12;
+}
+
+/// Who woke a task: values of [`Stretch::waker_class`], with the meaning of
+/// [`Stretch::waker`].
+pub mod waker {
+    /// Nobody: the task was not asleep, or no wakeup was seen.
+    pub const NONE: u8 = 0;
+    /// A task of the workload, itself: its serial.
+    pub const TASK: u8 = 1;
+    /// Another task or a kernel thread, itself: its tid.
+    pub const OUTSIDER: u8 = 2;
+    /// A task of the workload, through a soft interrupt that its own sending
+    /// ran (loopback): its serial.
+    pub const TASK_SOFTIRQ: u8 = 3;
+    /// Another task, in the same way: its tid.
+    pub const OUTSIDER_SOFTIRQ: u8 = 4;
+    /// A timer's interrupt: 0.
+    pub const TIMER: u8 = 5;
+    /// A device's interrupt: its number.
+    pub const HARD_INTERRUPT: u8 = 6;
+    /// A soft interrupt: its vector.
+    pub const SOFT_INTERRUPT: u8 = 7;
+    /// An interrupt of another kind: 0.
+    pub const OTHER_INTERRUPT: u8 = 8;
+    /// It can't be told whether the current task or an interrupt.
+    pub const UNKNOWN: u8 = 9;
+}
+
+/// Values of [`Stretch::timeout_us`] that are no time.
+pub mod timeout {
+    /// The call waits without limit, or its arguments hold no timeout.
+    pub const NONE: u32 = u32::MAX;
+    /// There is a timeout and its length is not known.
+    pub const UNKNOWN: u32 = u32::MAX - 1;
+    /// This long or longer, µs.
+    pub const MAX: u32 = u32::MAX - 2;
 }
 
 /// Why a task left the CPU: values of [`Stretch::why`].
@@ -87,28 +131,34 @@ pub struct Stretch {
     pub why: u8,
     /// See [`flag`].
     pub flags: u8,
-    /// Always 0.
-    pub zero: u8,
+    /// See [`waker`].
+    pub waker_class: u8,
     /// The task.
     pub serial: u32,
     /// Number of this stretch among the task's, from 0, without gaps.
     pub seq: u32,
-    /// Second argument of the syscall, low half.
-    pub arg1: u32,
+    /// Who woke it, as `waker_class` says.
+    pub waker: u32,
     /// When it left the CPU (for the first stretch: when it was created).
     pub out_ns: u64,
     /// When it became runnable: `out_ns <= wake_ns <= in_ns`.
     pub wake_ns: u64,
     /// When it came back to a CPU.
     pub in_ns: u64,
-    /// First argument of the syscall.
+    /// First argument of the syscall; outside a syscall the address of the last
+    /// page fault, or 0.
     pub arg0: u64,
+    /// Second argument of the syscall, low half.
+    pub arg1: u32,
     /// The CPU that it left.
     pub cpu_out: u16,
     /// Syscall that it was in when it left, or [`NO_SYSCALL`].
     pub syscall: i16,
-    /// Always 0.
-    pub zero2: u32,
+    /// What the syscall waits for, where it waits for a descriptor
+    /// ([`Object::id`]) or several ([`Waitset::id`]); 0: not known, or neither.
+    pub object: u32,
+    /// How long the syscall waits at most, µs; see [`timeout`].
+    pub timeout_us: u32,
 }
 
 /// Running sums of a task, sent with the first record after a loss.
@@ -208,7 +258,7 @@ pub struct Untracked {
 /// All that the programs know of a task. Lives in the task table, and is sent
 /// whole when the task ends; tasks that have not ended are read from the table.
 ///
-/// The first 64 bytes are what a switch and a wakeup touch.
+/// The first 64 bytes are what a wakeup touches, the first 128 a switch.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct TaskState {
@@ -235,10 +285,12 @@ pub struct TaskState {
     pub why: u8,
     /// See [`flag`].
     pub flags: u8,
+    /// Who woke it last: see [`waker`].
+    pub waker_class: u8,
     /// Always 0.
-    pub zero: u16,
-    /// Stretches so far that were blocks.
-    pub blocks: u32,
+    pub zero: u8,
+    /// See [`waker`].
+    pub waker: u32,
     /// `sched_switch` events with this task as the one that leaves. A `u64`
     /// because it is compared with the kernel's.
     pub switches: u64,
@@ -253,6 +305,17 @@ pub struct TaskState {
     pub in_ns: u64,
     /// Stretch records that found no room.
     pub lost: u32,
+    /// Stretches so far that were blocks.
+    pub blocks: u32,
+    /// See [`Stretch::object`], at the last switch-out that blocked.
+    pub object: u32,
+    /// See [`Stretch::timeout_us`], at the last switch-out that blocked.
+    pub timeout_us: u32,
+    /// Address of its last page fault in user mode.
+    pub fault: u64,
+    /// Always 0.
+    pub zero2: u64,
+
     /// Serial of its process's first task.
     pub process: u32,
     /// Serial of the task that created it.
@@ -263,9 +326,11 @@ pub struct TaskState {
     pub tgid: u32,
     /// Tgid of its parent process when it was created.
     pub ppid: u32,
+    /// Times that it was switched in without having been switched out. Each leaves
+    /// a gap in `seq`, and the sums above are then too small.
+    pub missed: u32,
     /// Flags of `clone`.
     pub clone_flags: u64,
-
     /// When it was created.
     pub born_ns: u64,
     /// When it was switched out for the last time; 0 while it lives.
@@ -278,11 +343,8 @@ pub struct TaskState {
     pub comm: [u8; COMM_LEN],
     /// At its end: exit code as `wait` returns it.
     pub exit_code: u32,
-    /// Times that it was switched in without having been switched out. Each leaves
-    /// a gap in `seq`, and the sums above are then too small.
-    pub missed: u32,
     /// Always 0.
-    pub zero3: [u32; 2],
+    pub zero3: [u32; 11],
 }
 
 /// The end of a task: its last switch. Sent once a task.
@@ -327,6 +389,12 @@ pub struct PollState {
     pub pending: u32,
     /// The task's [`TaskState::blocks`] when the call began.
     pub blocks: u32,
+    /// Hash of the waitset that was sent last; 0: none.
+    pub waitset_hash: u64,
+    /// Its [`Waitset::id`].
+    pub waitset: u32,
+    /// Always 0.
+    pub zero: u32,
     /// Counters by syscall, at its position plus 1: the same number as in
     /// `pending`, so that the oldest verifiers can follow the index. Element 0 is
     /// not used.
@@ -347,7 +415,113 @@ pub struct Polls {
     pub polls: PollState,
 }
 
-/// What a CPU counts for itself. On a cache line of its own.
+/// A task outside the workload, or a kernel thread, that woke a task of the
+/// workload. Sent before its wakeup is, and again when it was forgotten.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Outsider {
+    /// [`kind::OUTSIDER`].
+    pub kind: u8,
+    /// 1: a kernel thread.
+    pub kernel_thread: u8,
+    /// Always 0.
+    pub zero: [u8; 2],
+    /// Its tid.
+    pub tid: u32,
+    /// Its tgid.
+    pub tgid: u32,
+    /// Always 0.
+    pub zero2: u32,
+    /// When.
+    pub at_ns: u64,
+    /// Its name.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// A file that a task waited on. The same open file description can have
+/// several ids: file, inode and device tell.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Object {
+    /// [`kind::OBJECT`].
+    pub kind: u8,
+    /// Always 0.
+    pub zero: u8,
+    /// `inode.i_mode`: type and permissions.
+    pub mode: u16,
+    /// Its number, from 1, shared with waitsets.
+    pub id: u32,
+    /// The task that waited.
+    pub serial: u32,
+    /// By which descriptor.
+    pub fd: u32,
+    /// When.
+    pub at_ns: u64,
+    /// Address of the `struct file`: the open file description, while it is open.
+    pub file: u64,
+    /// Address of its `file_operations`: what a file without an inode of its own is.
+    pub operations: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// The file system's device, as the kernel encodes it (`major << 20 | minor`).
+    pub device: u32,
+    /// Always 0.
+    pub zero2: u32,
+}
+
+/// Bytes of a waitset's raw form.
+pub const WAITSET_BYTES: usize = 512;
+/// Most descriptors of a `poll` that are in a [`Waitset`].
+pub const WAITSET_POLLFDS: u32 = (WAITSET_BYTES / 8) as u32;
+/// Bytes of each of the three sets of a `select` in a [`Waitset`]: 1024 fds.
+pub const WAITSET_SET_BYTES: usize = 128;
+
+/// The descriptors that a call of select or poll waits for, as the call got
+/// them. Sent when they differ from those that the task waited for last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Waitset {
+    /// [`kind::WAITSET`].
+    pub kind: u8,
+    /// 1: three sets of a `select`, [`WAITSET_SET_BYTES`] apart; 0: `pollfd`s.
+    pub select: u8,
+    /// Always 0.
+    pub zero: [u8; 2],
+    /// Its number, from 1, shared with objects.
+    pub id: u32,
+    /// The task that waited.
+    pub serial: u32,
+    /// The call's `nfds`; there can be more descriptors than are here.
+    pub nfds: u32,
+    /// When.
+    pub at_ns: u64,
+    /// The raw form.
+    pub bytes: [u8; WAITSET_BYTES],
+}
+
+/// A signal that stops, continues or kills was sent to a task of the workload.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Signal {
+    /// [`kind::SIGNAL`].
+    pub kind: u8,
+    /// Its number.
+    pub signal: u8,
+    /// See [`waker`].
+    pub sender_class: u8,
+    /// 1: to the whole process.
+    pub group: u8,
+    /// The task that it was sent to.
+    pub serial: u32,
+    /// Who sent it, as `sender_class` says.
+    pub sender: u32,
+    /// Always 0.
+    pub zero: u32,
+    /// When.
+    pub at_ns: u64,
+}
+
+/// What a CPU counts for itself. On cache lines of its own.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct CpuStats {
@@ -365,7 +539,23 @@ pub struct CpuStats {
     pub unreported: u64,
     /// Always 0.
     pub zero: [u64; 2],
+
+    /// The interrupt that is being handled: [`HARD_TIMER`], or a device's number
+    /// plus 1; 0: none.
+    pub hard: u32,
+    /// The soft interrupt that is being handled: its vector plus 1; 0: none.
+    pub soft: u32,
+    /// The task that sent to itself or another through a soft interrupt that this
+    /// CPU has not finished: address of its `task_struct`; 0: none.
+    pub sender: u64,
+    /// For finding out where the stack is.
+    pub frame: u64,
+    /// Always 0.
+    pub zero2: [u64; 5],
 }
+
+/// [`CpuStats::hard`] in a timer's interrupt.
+pub const HARD_TIMER: u32 = u32::MAX;
 
 /// Counters and settings shared by all programs. One element.
 #[repr(C, align(64))]
@@ -386,18 +576,19 @@ pub struct Control {
     pub live: u64,
     /// Tasks of the workload that live and are not followed.
     pub live_untracked: u64,
-    /// Always 0.
-    pub zero: u64,
+    /// Last number given to an object or a waitset.
+    pub objects: u64,
 }
 
 const _: () = {
     assert!(
-        size_of::<Stretch>() == 56,
-        "with its ring header a stretch fills a cache line"
+        size_of::<Stretch>() == 64,
+        "a stretch is a cache line, without its ring header"
     );
     assert!(size_of::<Totals>() == 40);
-    assert!(size_of::<TaskState>() == 192 && align_of::<TaskState>() == 8);
+    assert!(size_of::<TaskState>() == 256 && align_of::<TaskState>() == 8);
     assert!(core::mem::offset_of!(TaskState, switches) == 56);
-    assert!(size_of::<CpuStats>() == 64);
+    assert!(core::mem::offset_of!(TaskState, process) == 128);
+    assert!(size_of::<CpuStats>() == 128);
     assert!(size_of::<Control>() == 64);
 };

@@ -15,6 +15,10 @@ use crate::limits::POLL_KINDS;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Layout {
+    /// Where the kernel's entry code for page faults begins; 0: not known.
+    pub page_fault_entry: u64,
+    /// Where it ends.
+    pub page_fault_entry_end: u64,
     /// `task_struct.pid`: the tid.
     pub task_pid: u32,
     /// `task_struct.tgid`.
@@ -47,8 +51,32 @@ pub struct Layout {
     pub has_compat_status: u32,
     /// `pt_regs` field that holds the syscall number (`orig_ax`, `syscallno`).
     pub regs_syscall: u32,
-    /// `pt_regs` fields that hold the syscall's first four arguments.
-    pub regs_args: [u32; 4],
+    /// `pt_regs` fields that hold the syscall's first five arguments.
+    pub regs_args: [u32; 5],
+    /// `task_struct.stack`: the lowest address of its kernel stack.
+    pub task_stack: u32,
+    /// `task_struct.files`.
+    pub task_files: u32,
+    /// `files_struct.fdt`.
+    pub files_fdt: u32,
+    /// `fdtable.max_fds`.
+    pub fdt_max_fds: u32,
+    /// `fdtable.fd`.
+    pub fdt_fd: u32,
+    /// `file.f_inode`.
+    pub file_inode: u32,
+    /// `file.f_op`.
+    pub file_operations: u32,
+    /// `inode.i_ino`.
+    pub inode_number: u32,
+    /// `inode.i_mode`.
+    pub inode_mode: u32,
+    /// `inode.i_sb`.
+    pub inode_super_block: u32,
+    /// `super_block.s_dev`.
+    pub super_block_device: u32,
+    /// `task_struct.start_time`.
+    pub task_start_time: u32,
     /// Numbers of select, pselect6, poll, ppoll, epoll_wait, epoll_pwait and
     /// epoll_pwait2 in this order; -1 where the architecture has none.
     pub poll_syscalls: [i32; POLL_KINDS],
@@ -59,7 +87,53 @@ pub struct Layout {
     pub wake_mask: u32,
     /// Slots in the task table.
     pub max_tasks: u32,
+    /// Entries of each CPU's part of the object cache, less one: a power of two
+    /// less one.
+    pub object_mask: u32,
+    /// Always 0.
+    pub zero: u32,
 }
+
+/// What a blocking syscall waits for, and where its arguments say so and for how
+/// long: by number in [`Waits`].
+pub mod wait {
+    /// Nothing that we look up.
+    pub const NONE: u8 = 0;
+    /// The descriptor in argument 0.
+    pub const FD: u8 = 1;
+    /// `poll(fds, nfds, ms)`.
+    pub const POLL: u8 = 2;
+    /// `ppoll(fds, nfds, timespec)`.
+    pub const PPOLL: u8 = 3;
+    /// `select(n, in, out, except, timeval)`.
+    pub const SELECT: u8 = 4;
+    /// `pselect6(n, in, out, except, timespec)`.
+    pub const PSELECT6: u8 = 5;
+    /// `epoll_wait(epfd, events, n, ms)`.
+    pub const EPOLL_MS: u8 = 6;
+    /// `epoll_pwait2(epfd, events, n, timespec)`.
+    pub const EPOLL_TIMESPEC: u8 = 7;
+    /// `futex(address, op, value, timespec)`.
+    pub const FUTEX: u8 = 8;
+    /// `nanosleep(timespec)`.
+    pub const NANOSLEEP: u8 = 9;
+    /// `clock_nanosleep(clock, flags, timespec)`.
+    pub const CLOCK_NANOSLEEP: u8 = 10;
+    /// `futex_wait(address, value, mask, flags, timespec)`: always absolute.
+    pub const FUTEX_WAIT: u8 = 11;
+    /// `wait4(pid)`, `waitid(type, id)`: known from the arguments alone.
+    pub const CHILD: u8 = 12;
+    /// `semtimedop(id, ops, n, timespec)`.
+    pub const TIMESPEC_3: u8 = 13;
+    /// `rt_sigtimedwait(set, info, timespec)`.
+    pub const TIMESPEC_2: u8 = 14;
+}
+
+/// Syscall numbers from here on wait for nothing that we look up. A power of two.
+pub const WAITS: usize = 512;
+
+/// See [`wait`]: one for each syscall number.
+pub type Waits = [u8; WAITS];
 
 /// Positions in [`Layout::poll_syscalls`] and of the poll counters.
 pub mod poll {

@@ -9,11 +9,16 @@
 use aya_ebpf::helpers::{
     bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs,
 };
-use forktrace_common::{layout::Layout, limits::COMM_LEN};
+use forktrace_common::{
+    layout::{Layout, WAITS, Waits, wait},
+    limits::COMM_LEN,
+};
 
 /// Set by user space before the programs are loaded.
 #[unsafe(no_mangle)]
 pub(crate) static LAYOUT: Layout = Layout {
+    page_fault_entry: 0,
+    page_fault_entry_end: 0,
     task_pid: 0,
     task_tgid: 0,
     task_comm: 0,
@@ -29,12 +34,47 @@ pub(crate) static LAYOUT: Layout = Layout {
     task_compat_status: 0,
     has_compat_status: 0,
     regs_syscall: 0,
-    regs_args: [0; 4],
+    regs_args: [0; 5],
+    task_stack: 0,
+    task_files: 0,
+    files_fdt: 0,
+    fdt_max_fds: 0,
+    fdt_fd: 0,
+    file_inode: 0,
+    file_operations: 0,
+    inode_number: 0,
+    inode_mode: 0,
+    inode_super_block: 0,
+    super_block_device: 0,
+    task_start_time: 0,
     poll_syscalls: [0; 7],
     restart_syscall: 0,
     wake_mask: 0,
     max_tasks: 0,
+    object_mask: 0,
+    zero: 0,
 };
+
+/// Set by user space before the programs are loaded: what each syscall waits for.
+#[unsafe(no_mangle)]
+pub(crate) static WAIT_KINDS: Waits = [0; WAITS];
+
+/// What a syscall waits for ([`forktrace_common::layout::wait`]).
+#[inline(always)]
+pub fn wait_kind(syscall: i16) -> u8 {
+    let number = syscall as u16 as usize;
+    if number >= WAITS {
+        return wait::NONE;
+    }
+    // SAFETY: within the table; volatile because the zeros that stand there when
+    // this is compiled are not those that it has when it runs.
+    unsafe {
+        (&raw const WAIT_KINDS)
+            .cast::<u8>()
+            .add(number & (WAITS - 1))
+            .read_volatile()
+    }
+}
 
 /// Reads a field of [`LAYOUT`]. Volatile, so that the compiler does not fold the
 /// zeros that stand there when it compiles.
@@ -66,6 +106,7 @@ const TASK_DEAD: u64 = 0x80;
 const TASK_WAKEKILL: u64 = 0x100;
 const TASK_NOLOAD: u64 = 0x400;
 const TASK_FROZEN: u64 = 0x8000;
+const PF_EXITING: u32 = 0x4;
 const PF_POSTCOREDUMP: u32 = 0x8;
 const PF_IO_WORKER: u32 = 0x10;
 const PF_USER_WORKER: u32 = 0x4000;
@@ -160,6 +201,64 @@ impl Task {
         flags & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER) != 0
     }
 
+    /// Is it a kernel thread?
+    #[inline(always)]
+    pub fn is_kernel_thread(self) -> bool {
+        let flags: u32 = self.read(layout!(task_flags));
+        flags & PF_KTHREAD != 0
+    }
+
+    /// Is it ending?
+    #[inline(always)]
+    pub fn is_exiting(self) -> bool {
+        let flags: u32 = self.read(layout!(task_flags));
+        flags & PF_EXITING != 0
+    }
+
+    /// When it was created, in the kernel's own unit: with the tid, an identity.
+    #[inline(always)]
+    pub fn start_time(self) -> u64 {
+        self.read(layout!(task_start_time))
+    }
+
+    /// The lowest address of its kernel stack. The other end is where its
+    /// registers are saved ([`Self::regs`]).
+    #[inline(always)]
+    pub fn stack(self) -> u64 {
+        self.read(layout!(task_stack))
+    }
+
+    /// The file that it has open as `fd`.
+    ///
+    /// The table is walked without a lock, which the task could at most change
+    /// itself: it is on its way to sleep. Another thread that closes the
+    /// descriptor meanwhile makes the file another one, or none.
+    #[inline(always)]
+    pub fn file(self, fd: u32) -> Option<File> {
+        let files: *const u8 = self.read(layout!(task_files));
+        if files.is_null() {
+            return None;
+        }
+        // SAFETY: see the module's text, for these three.
+        let table: *const u8 = unsafe { *files.add(layout!(files_fdt) as usize).cast() };
+        if table.is_null() {
+            return None;
+        }
+        let max: u32 = unsafe { *table.add(layout!(fdt_max_fds) as usize).cast() };
+        if fd >= max {
+            return None;
+        }
+        let list: u64 = unsafe { *table.add(layout!(fdt_fd) as usize).cast() };
+        let file: u64 = read_kernel(list + u64::from(fd) * 8)?;
+        let inode = read_kernel(file + u64::from(layout!(file_inode)))?;
+        let number = read_kernel(inode + u64::from(layout!(inode_number)))?;
+        Some(File {
+            address: file,
+            inode,
+            number,
+        })
+    }
+
     /// Its name.
     #[inline(always)]
     pub fn comm(self) -> [u8; COMM_LEN] {
@@ -233,6 +332,48 @@ impl Task {
     }
 }
 
+/// Reads kernel memory at an address of which the verifier knows nothing.
+#[inline(always)]
+fn read_kernel<T>(address: u64) -> Option<T> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
+
+/// An open file of the kernel.
+#[derive(Clone, Copy)]
+pub struct File {
+    /// Address of the `struct file`.
+    pub address: u64,
+    /// Address of its inode.
+    inode: u64,
+    /// Inode number.
+    pub number: u64,
+}
+
+impl File {
+    /// Address of its `file_operations`.
+    #[inline(always)]
+    pub fn operations(&self) -> u64 {
+        read_kernel(self.address + u64::from(layout!(file_operations))).unwrap_or(0)
+    }
+
+    /// Type and permissions.
+    #[inline(always)]
+    pub fn mode(&self) -> u16 {
+        read_kernel(self.inode + u64::from(layout!(inode_mode))).unwrap_or(0)
+    }
+
+    /// The device of its file system.
+    #[inline(always)]
+    pub fn device(&self) -> u32 {
+        let super_block: Option<u64> =
+            read_kernel(self.inode + u64::from(layout!(inode_super_block)));
+        super_block
+            .and_then(|s| read_kernel(s + u64::from(layout!(super_block_device))))
+            .unwrap_or(0)
+    }
+}
+
 /// A `pt_regs` of the kernel.
 #[derive(Clone, Copy)]
 pub struct Regs(*const u8);
@@ -274,6 +415,18 @@ impl Regs {
     #[inline(always)]
     pub fn arg3(self) -> u64 {
         self.arg(layout!(regs_args[3]))
+    }
+
+    /// The fifth argument of the syscall.
+    #[inline(always)]
+    pub fn arg4(self) -> u64 {
+        self.arg(layout!(regs_args[4]))
+    }
+
+    /// Where they are: the upper end of the task's kernel stack.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
     }
 
     #[inline(always)]

@@ -15,6 +15,8 @@ mod filter;
 mod kernel;
 mod maps;
 mod probes;
+mod wait;
+mod waker;
 
 /// The helpers that we call need no GPL licence except `bpf_probe_read_*`, and
 /// tracing programs are refused without one.

@@ -5,9 +5,28 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use forktrace_common::{
-    event::{Control, CpuStats, PollState, TaskState},
+    event::{Control, CpuStats, PollState, TaskState, WAITSET_BYTES},
     limits::{MAX_CPUS, MAX_TID, TIDS_PER_ELEMENT},
 };
+
+/// Words of each CPU's [`SCRATCH`]: more than is used, so that lengths can be
+/// bounded by a mask. A power of two.
+pub const SCRATCH_WORDS: usize = 4 * (WAITSET_BYTES / 8);
+
+/// Entries of [`OUTSIDERS`]: a power of two.
+pub const OUTSIDERS_SIZE: u32 = 4096;
+
+/// An entry of [`OBJECTS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct KnownObject {
+    /// Address of the `struct file`.
+    pub file: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Its number for us; 0: the entry is free.
+    pub id: u64,
+}
 
 /// Tid → slot in [`TASKS`]: 0 for a task that is not traced. A hint: see `filter`.
 /// 16 MB, for all tids that a kernel can ever give.
@@ -32,6 +51,21 @@ pub static BY_TASK: HashMap<u64, u32, 2> = HashMap::new();
 /// Slots of dead tasks, to be used again. Size set at load.
 #[btf_map]
 pub static FREE_SLOTS: Stack<u32, 2> = Stack::new();
+
+/// Files that were sent, a part for each CPU, so that no two write to it at once.
+/// An entry that is overwritten is sent again, under another number. Size set at
+/// load.
+#[btf_map]
+pub static OBJECTS: Array<KnownObject, 2> = Array::new();
+
+/// Tasks outside the workload that were sent: tid and the low half of the start
+/// time, by the low bits of the tid.
+#[btf_map]
+pub static OUTSIDERS: Array<u64, { OUTSIDERS_SIZE as usize }> = Array::new();
+
+/// Room for each CPU to read user memory and stacks into. Size set at load.
+#[btf_map]
+pub static SCRATCH: Array<[u64; SCRATCH_WORDS], 2> = Array::new();
 
 /// Shared counters and settings.
 #[btf_map]

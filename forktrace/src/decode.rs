@@ -4,12 +4,13 @@
 
 use bytemuck::AnyBitPattern;
 use forktrace_common::{
-    event::{self as wire, flag, kind, why},
+    event::{self as wire, flag, kind, waker, why},
     limits::POLL_KINDS,
 };
 
 use crate::trace::{
-    Born, Event, Exec, OpenStretch, PollUse, Stretch, TaskRecord, Totals, Untracked, Why,
+    Born, Event, Exec, Interrupt, Object, OpenStretch, Outsider, PollUse, Signal, Stretch,
+    TaskRecord, Timeout, Totals, Untracked, WaitFd, Waitset, Waker, Why,
 };
 
 /// A record that can't be one of ours.
@@ -60,9 +61,114 @@ pub fn decode(cpu: u16, record: &[u8], mut sink: impl FnMut(Event)) -> Result<()
         }
         Some(&kind::UNTRACKED) => sink(Event::Untracked(untracked(&read(record)?))),
         Some(&kind::UNTRACKED_END) => sink(Event::UntrackedEnd(untracked(&read(record)?))),
+        Some(&kind::OUTSIDER) => {
+            let o: wire::Outsider = read(record)?;
+            sink(Event::Outsider(Outsider {
+                tid: o.tid,
+                tgid: o.tgid,
+                kernel_thread: o.kernel_thread != 0,
+                at_ns: o.at_ns,
+                comm: name(&o.comm),
+            }));
+        }
+        Some(&kind::OBJECT) => {
+            let o: wire::Object = read(record)?;
+            sink(Event::Object(Object {
+                id: o.id,
+                serial: o.serial,
+                fd: o.fd as i32,
+                at_ns: o.at_ns,
+                file: o.file,
+                operations: o.operations,
+                inode: o.inode,
+                device: o.device,
+                mode: o.mode,
+            }));
+        }
+        Some(&kind::WAITSET) => sink(Event::Waitset(waitset(&read(record)?))),
+        Some(&kind::SIGNAL) => {
+            let s: wire::Signal = read(record)?;
+            sink(Event::Signal(Signal {
+                serial: s.serial,
+                signal: s.signal,
+                group: s.group != 0,
+                sender: waker(s.sender_class, s.sender)?,
+                at_ns: s.at_ns,
+            }));
+        }
         _ => return Err(Undecodable),
     }
     Ok(())
+}
+
+/// Who woke, from a class and the number that belongs to it.
+fn waker(class: u8, number: u32) -> Result<Waker, Undecodable> {
+    let task = |softirq| Waker::Task {
+        serial: number,
+        softirq,
+    };
+    let outsider = |softirq| Waker::Outsider {
+        tid: number,
+        softirq,
+    };
+    Ok(match class {
+        waker::NONE => Waker::None,
+        waker::TASK => task(false),
+        waker::TASK_SOFTIRQ => task(true),
+        waker::OUTSIDER => outsider(false),
+        waker::OUTSIDER_SOFTIRQ => outsider(true),
+        waker::TIMER => Waker::Interrupt(Interrupt::Timer),
+        waker::HARD_INTERRUPT => Waker::Interrupt(Interrupt::Device(number)),
+        waker::SOFT_INTERRUPT => Waker::Interrupt(Interrupt::Soft(number as u8)),
+        waker::OTHER_INTERRUPT => Waker::Interrupt(Interrupt::Other),
+        waker::UNKNOWN => Waker::Unknown,
+        _ => return Err(Undecodable),
+    })
+}
+
+fn waitset(w: &wire::Waitset) -> Waitset {
+    const POLLIN: u16 = 1;
+    const POLLPRI: u16 = 2;
+    const POLLOUT: u16 = 4;
+    let mut fds = Vec::new();
+    let mut cut_off = false;
+    if w.select == 0 {
+        let shown = w.nfds.min(wire::WAITSET_POLLFDS) as usize;
+        cut_off = w.nfds > wire::WAITSET_POLLFDS;
+        for pollfd in w.bytes.chunks_exact(8).take(shown) {
+            let fd = i32::from_le_bytes([pollfd[0], pollfd[1], pollfd[2], pollfd[3]]);
+            let events = u16::from_le_bytes([pollfd[4], pollfd[5]]);
+            // A negative one is not waited for.
+            if fd >= 0 {
+                fds.push(WaitFd { fd, events });
+            }
+        }
+    } else {
+        let bits = (w.nfds as usize).min(wire::WAITSET_SET_BYTES * 8);
+        cut_off |= w.nfds as usize > bits;
+        for fd in 0..bits {
+            let mut events = 0;
+            for (set, event) in [POLLIN, POLLOUT, POLLPRI].into_iter().enumerate() {
+                let byte = w.bytes[set * wire::WAITSET_SET_BYTES + fd / 8];
+                if byte & (1 << (fd % 8)) != 0 {
+                    events |= event;
+                }
+            }
+            if events != 0 {
+                let fd = fd as i32;
+                fds.push(WaitFd { fd, events });
+            }
+        }
+        cut_off |= fds.len() > wire::WAITSET_POLLFDS as usize;
+        fds.truncate(wire::WAITSET_POLLFDS as usize);
+    }
+    Waitset {
+        id: w.id,
+        serial: w.serial,
+        at_ns: w.at_ns,
+        fds,
+        cut_off,
+    }
 }
 
 fn read<T: AnyBitPattern>(record: &[u8]) -> Result<T, Undecodable> {
@@ -102,6 +208,9 @@ fn stretch(cpu: u16, s: &wire::Stretch) -> Result<Stretch, Undecodable> {
         cpu_in: cpu,
         arg0: s.arg0,
         arg1: s.arg1,
+        waker: waker(s.waker_class, s.waker)?,
+        object: s.object,
+        timeout: Timeout::from_us(s.timeout_us),
     })
 }
 
@@ -149,6 +258,17 @@ pub fn task(s: &wire::TaskState) -> Result<TaskRecord, Undecodable> {
             syscall: s.syscall,
             arg0: s.arg0,
             arg1: s.arg1,
+            waker: if waiting && s.wake_ns != 0 {
+                waker(s.waker_class, s.waker)?
+            } else {
+                Waker::None
+            },
+            object: if waiting { s.object } else { 0 },
+            timeout: if waiting {
+                Timeout::from_us(s.timeout_us)
+            } else {
+                Timeout::None
+            },
         })
     };
     Ok(TaskRecord {

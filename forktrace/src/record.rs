@@ -173,6 +173,7 @@ fn header(plan: &Plan, tracer: &Tracer) -> Result<Header> {
         polls: tracer.poll_way().clone(),
         ring_bytes: tracer.ring_bytes(),
         max_tasks: plan.settings.max_tasks,
+        interrupts: crate::kernel::interrupts::of_devices(),
     })
 }
 

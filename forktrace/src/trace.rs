@@ -3,7 +3,7 @@
 //!
 //! Times are nanoseconds of the traced machine's `CLOCK_MONOTONIC`.
 
-use forktrace_common::event::PollCounters;
+use forktrace_common::event::{PollCounters, timeout};
 use serde::{Deserialize, Serialize};
 
 use crate::{capture::PollWay, kernel::layout::Arch};
@@ -31,6 +31,8 @@ pub struct Header {
     pub ring_bytes: u32,
     /// Size of the task table.
     pub max_tasks: u32,
+    /// The interrupts of devices: number and names, as `/proc/interrupts` has them.
+    pub interrupts: Vec<(u32, String)>,
 }
 
 /// Why a task left the CPU.
@@ -54,6 +56,81 @@ pub enum Why {
     Frozen,
     /// Waits for the core dump of its process.
     CoreDump,
+}
+
+/// Who ended a wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Waker {
+    /// Nobody: the task was not asleep, or no wakeup was seen.
+    #[default]
+    None,
+    /// A task of the workload.
+    Task {
+        /// Its serial.
+        serial: u32,
+        /// Through a soft interrupt that its own sending ran (loopback).
+        softirq: bool,
+    },
+    /// A task outside the workload, or a kernel thread: the latest
+    /// [`Event::Outsider`] with this tid at that time.
+    Outsider {
+        /// Its tid.
+        tid: u32,
+        /// As above.
+        softirq: bool,
+    },
+    /// An interrupt. The task that it interrupted has nothing to do with it.
+    Interrupt(Interrupt),
+    /// It can't be told whether a task or an interrupt.
+    Unknown,
+}
+
+/// A kind of interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Interrupt {
+    /// A timer ran out.
+    Timer,
+    /// A device's, by number: see [`Header::interrupts`].
+    Device(u32),
+    /// A soft interrupt, by its vector (`include/linux/interrupt.h`).
+    Soft(u8),
+    /// Another.
+    Other,
+}
+
+/// How long a call waits at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Timeout {
+    /// Without limit, or the call has no timeout.
+    #[default]
+    None,
+    /// There is one, and its length is not known.
+    Unknown,
+    /// So long, µs; [`Timeout::LONGEST_US`] stands for anything longer.
+    Us(u32),
+}
+
+impl Timeout {
+    /// The longest that a trace holds, µs: more than an hour.
+    pub const LONGEST_US: u32 = timeout::MAX;
+
+    /// As the kernel programs send it ([`timeout`]).
+    pub fn from_us(us: u32) -> Self {
+        match us {
+            timeout::NONE => Self::None,
+            timeout::UNKNOWN => Self::Unknown,
+            us => Self::Us(us),
+        }
+    }
+
+    /// The inverse of [`Self::from_us`].
+    pub fn to_us(self) -> u32 {
+        match self {
+            Self::None => timeout::NONE,
+            Self::Unknown => timeout::UNKNOWN,
+            Self::Us(us) => us.min(timeout::MAX),
+        }
+    }
 }
 
 /// One stretch off the CPU: `[out_ns, wake_ns)` in the state that `why` tells,
@@ -87,10 +164,18 @@ pub struct Stretch {
     pub cpu_out: u16,
     /// CPU that it came back to.
     pub cpu_in: u16,
-    /// First argument of the syscall.
+    /// First argument of the syscall; outside a syscall the address of the task's
+    /// last page fault, or 0.
     pub arg0: u64,
     /// Second argument of the syscall, low half.
     pub arg1: u32,
+    /// Who made it runnable again.
+    pub waker: Waker,
+    /// What the syscall waits for: number of an [`Object`] or a [`Waitset`]; 0:
+    /// not known, or neither.
+    pub object: u32,
+    /// How long the syscall waits at most.
+    pub timeout: Timeout,
 }
 
 /// Running sums of a task, over its stretches with a smaller `seq`.
@@ -163,10 +248,16 @@ pub struct OpenStretch {
     pub compat: bool,
     /// The syscall that it was in.
     pub syscall: i16,
-    /// First argument of the syscall.
+    /// See [`Stretch::arg0`].
     pub arg0: u64,
     /// Second argument of the syscall, low half.
     pub arg1: u32,
+    /// Who woke it, if it is woken.
+    pub waker: Waker,
+    /// See [`Stretch::object`].
+    pub object: u32,
+    /// See [`Stretch::timeout`].
+    pub timeout: Timeout,
 }
 
 /// All that the kernel programs know of a task, at its end or at the end of the
@@ -254,6 +345,184 @@ impl PollUse {
     }
 }
 
+/// A task outside the workload, or a kernel thread, that woke a task of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outsider {
+    /// Tid.
+    pub tid: u32,
+    /// Tgid.
+    pub tgid: u32,
+    /// It is a kernel thread.
+    pub kernel_thread: bool,
+    /// When this was seen.
+    pub at_ns: u64,
+    /// Its name.
+    pub comm: String,
+}
+
+/// A file that a task waited on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// Its number. The same file can have several: [`Object::file`], `inode` and
+    /// `device` are its identity.
+    pub id: u32,
+    /// The task that waited.
+    pub serial: u32,
+    /// By which descriptor.
+    pub fd: i32,
+    /// When.
+    pub at_ns: u64,
+    /// The open file description: an address, never used again while it is open.
+    pub file: u64,
+    /// What the file is made of, for files without an inode of their own: an
+    /// address.
+    pub operations: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Device of the file system (`major << 20 | minor`).
+    pub device: u32,
+    /// Type and permissions (`S_IFMT` and so on).
+    pub mode: u16,
+}
+
+/// One descriptor that a call of select or poll waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WaitFd {
+    /// The descriptor.
+    pub fd: i32,
+    /// For what: bits of `poll(2)`'s `events`.
+    pub events: u16,
+}
+
+/// The descriptors that a call of select or poll waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waitset {
+    /// Its number, of the same row as [`Object::id`].
+    pub id: u32,
+    /// The task that waited.
+    pub serial: u32,
+    /// When.
+    pub at_ns: u64,
+    /// The descriptors.
+    pub fds: Vec<WaitFd>,
+    /// There are more than are here.
+    pub cut_off: bool,
+}
+
+/// A signal that stops, continues or ends was sent to a task of the workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// The task that it was sent to.
+    pub serial: u32,
+    /// Its number.
+    pub signal: u8,
+    /// To the whole process.
+    pub group: bool,
+    /// Who sent it.
+    pub sender: Waker,
+    /// When.
+    pub at_ns: u64,
+}
+
+/// What a file is, looked up while a task had it open.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FileKind {
+    /// A regular file, by its path.
+    File(String),
+    /// A directory, by its path.
+    Directory(String),
+    /// A pipe.
+    Pipe,
+    /// A named pipe, by its path.
+    Fifo(String),
+    /// A Unix socket, with the path that it or its peer is bound to.
+    UnixSocket {
+        /// The path or abstract name, if it has one.
+        path: Option<String>,
+        /// Inode of the other end, if there is one.
+        peer: Option<u64>,
+    },
+    /// A TCP, UDP or other internet socket.
+    InetSocket {
+        /// `tcp`, `udp`, …
+        protocol: String,
+        /// `address:port`.
+        local: String,
+        /// `address:port`; empty when it is not connected.
+        remote: String,
+        /// It listens.
+        listening: bool,
+    },
+    /// Another socket.
+    OtherSocket(String),
+    /// An eventfd.
+    EventFd,
+    /// A timerfd.
+    TimerFd,
+    /// A signalfd.
+    SignalFd,
+    /// A pidfd, of the process with this pid.
+    PidFd(Option<u32>),
+    /// An inotify or fanotify descriptor.
+    Notify,
+    /// An epoll instance.
+    Epoll,
+    /// An io_uring.
+    IoUring,
+    /// A terminal, by its path.
+    Terminal(String),
+    /// Another device, by its path.
+    Device(String),
+    /// Anything else, as the kernel names it.
+    Other(String),
+}
+
+/// What an [`Object`] or a descriptor of a [`Waitset`] is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// Number of the object or the waitset.
+    pub id: u32,
+    /// The descriptor.
+    pub fd: i32,
+    /// Inode number.
+    pub inode: u64,
+    /// Device of the file system.
+    pub device: u32,
+    /// What it is.
+    pub kind: FileKind,
+}
+
+/// What an epoll instance watches, as of one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interest {
+    /// Number of the epoll instance's [`Object`].
+    pub id: u32,
+    /// When it was read.
+    pub at_ns: u64,
+    /// The descriptors, each with its inode and what it is if that is known.
+    pub fds: Vec<(WaitFd, u64, Option<FileKind>)>,
+    /// There are more than are here.
+    pub cut_off: bool,
+}
+
+/// Where a futex really is: processes that share memory can have it at
+/// different addresses. A private futex is its process's, and needs none of this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedFutex {
+    /// A task that waited on it.
+    pub serial: u32,
+    /// Where that task has it.
+    pub address: u64,
+    /// The file that is mapped there: device; 0 for memory without a file.
+    pub device: u32,
+    /// Inode of that file.
+    pub inode: u64,
+    /// Where in that file.
+    pub offset: u64,
+    /// Path of that file.
+    pub path: String,
+}
+
 /// Anything that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
@@ -273,6 +542,20 @@ pub enum Event {
     Untracked(Untracked),
     /// A task that is not followed ended.
     UntrackedEnd(Untracked),
+    /// Somebody outside the workload is a waker.
+    Outsider(Outsider),
+    /// A file that a task waits on.
+    Object(Object),
+    /// Descriptors that a task waits on.
+    Waitset(Waitset),
+    /// A signal was sent.
+    Signal(Signal),
+    /// What an object or a descriptor is.
+    Named(Named),
+    /// What an epoll instance watches.
+    Interest(Interest),
+    /// Where a futex is.
+    SharedFutex(SharedFutex),
 }
 
 impl Event {
@@ -284,7 +567,12 @@ impl Event {
             Self::Exec(e) => Some(e.at_ns),
             Self::Task(t) => t.end_ns,
             Self::Untracked(u) | Self::UntrackedEnd(u) => Some(u.at_ns),
-            Self::Totals(_) | Self::Poll(_) => None,
+            Self::Outsider(o) => Some(o.at_ns),
+            Self::Object(o) => Some(o.at_ns),
+            Self::Waitset(w) => Some(w.at_ns),
+            Self::Signal(s) => Some(s.at_ns),
+            Self::Interest(i) => Some(i.at_ns),
+            Self::Totals(_) | Self::Poll(_) | Self::Named(_) | Self::SharedFutex(_) => None,
         }
     }
 }

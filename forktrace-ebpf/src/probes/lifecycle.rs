@@ -1,8 +1,8 @@
 //! Creation, exec and death of tasks: who is traced.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
 use forktrace_common::{
-    event::{Born, End, Exec, Polls, TaskState, Untracked, flag, kind, why},
+    event::{Born, End, Exec, Polls, Signal, TaskState, Untracked, flag, kind, timeout, why},
     limits::{NO_SLOT, UNTRACKED},
 };
 
@@ -11,6 +11,7 @@ use crate::{
     filter::{self, Traced, add, control, cpu},
     kernel::{self, Task},
     maps::{BY_TASK, POLLS, TASKS},
+    waker,
 };
 
 const CLONE_THREAD: u64 = 0x0001_0000;
@@ -83,6 +84,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
             tgid,
             ppid,
             clone_flags,
+            timeout_us: timeout::NONE,
             born_ns: now,
             ..TaskState::default()
         };
@@ -189,6 +191,50 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         };
         // SAFETY: the record is in the ring, reserved for us.
         unsafe { *record = exec };
+    });
+    if !sent {
+        emit::count_lost_other();
+    }
+    0
+}
+
+/// A signal was sent. Only those that stop, continue or end a process by
+/// default are reported.
+#[btf_tracepoint(function = "signal_generate")]
+pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
+    const REPORTED: u64 = 1 << 9 | 1 << 15 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22;
+    let signal: u64 = ctx.arg(0);
+    let signal = signal & 0xff;
+    if signal > 63 || REPORTED & (1 << (signal & 63)) == 0 {
+        return 0;
+    }
+    let task = Task::from_arg(ctx.arg(2));
+    let tid = task.tid();
+    let hint = filter::hint(tid);
+    if hint == NO_SLOT {
+        return 0;
+    }
+    let Some(traced) = filter::resolve(task, tid, hint) else {
+        return 0;
+    };
+    // SAFETY: the pointer is into the map.
+    let serial = unsafe { (*traced.state).serial };
+    let (sender_class, sender) = waker::current(ctx.as_ptr());
+    let group = u8::from(ctx.arg::<u64>(3) & 1 != 0);
+    let at_ns = kernel::now();
+    let sent = emit::rare(|record: *mut Signal| {
+        let record_of = Signal {
+            kind: kind::SIGNAL,
+            signal: signal as u8,
+            sender_class,
+            group,
+            serial,
+            sender,
+            zero: 0,
+            at_ns,
+        };
+        // SAFETY: the record is in the ring, reserved for us.
+        unsafe { *record = record_of };
     });
     if !sent {
         emit::count_lost_other();

@@ -1,5 +1,6 @@
 //! The programs, by the kernel events that they are attached to.
 
+mod interrupt;
 mod lifecycle;
 mod poll;
 mod sched;

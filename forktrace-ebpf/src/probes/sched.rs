@@ -5,17 +5,18 @@
 //! is there, a wakeup during the sleep replaces it, and only a switch-in clears
 //! it. A block that finds just an early wakeup has length 0.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
 use forktrace_common::{
-    event::{Stretch, TaskState, flag, kind, why},
+    event::{NO_SYSCALL, Stretch, TaskState, flag, kind, timeout, waker as class, why},
     limits::{NO_SLOT, UNTRACKED},
 };
 
 use super::lifecycle;
 use crate::{
     emit,
-    filter::{self, cpu},
-    kernel::{self, Task},
+    filter::{self, Traced, cpu},
+    kernel::{self, Task, layout},
+    wait, waker,
 };
 
 /// A CPU goes from one task to another. Runs with interrupts off and the run
@@ -49,7 +50,8 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
                 if kernel::is_dead(prev_state) {
                     lifecycle::end(prev, traced, now);
                 } else {
-                    switch_out(prev, state, ctx.arg::<u64>(0) & 0xff != 0, prev_state, now);
+                    let preempt = ctx.arg::<u64>(0) & 0xff != 0;
+                    switch_out(prev, traced, preempt, prev_state, now);
                 }
             }
             None if prev_hint == UNTRACKED && kernel::is_dead(prev_state) => {
@@ -68,7 +70,10 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn switch_out(task: Task, state: &mut TaskState, preempt: bool, prev_state: u64, now: u64) {
+fn switch_out(task: Task, traced: Traced, preempt: bool, prev_state: u64, now: u64) {
+    // SAFETY: the pointer is into the map, and a task is switched by one CPU at a
+    // time.
+    let state = unsafe { &mut *traced.state };
     // The fast clock may step back by a little when time is adjusted.
     state.out_ns = now.max(state.in_ns);
     state.cpu_out = cpu() as u16;
@@ -81,13 +86,30 @@ fn switch_out(task: Task, state: &mut TaskState, preempt: bool, prev_state: u64,
         return;
     }
     let regs = task.regs();
-    state.syscall = regs.syscall() as i16;
-    state.arg0 = regs.arg0();
-    state.arg1 = regs.arg1() as u32;
+    let syscall = regs.syscall() as i16;
+    // A call that goes on after a stop is the one before, and waits for the same.
+    let restarted = i32::from(syscall) == layout!(restart_syscall);
+    state.syscall = syscall;
+    if syscall == NO_SYSCALL {
+        state.arg0 = state.fault;
+        state.arg1 = 0;
+        state.object = 0;
+        state.timeout_us = timeout::NONE;
+        return;
+    }
     if task.is_compat() {
         state.flags |= flag::COMPAT;
-    } else {
-        state.flags &= !flag::COMPAT;
+        state.arg0 = regs.arg0();
+        state.arg1 = regs.arg1() as u32;
+        state.object = 0;
+        state.timeout_us = timeout::UNKNOWN;
+        return;
+    }
+    state.flags &= !flag::COMPAT;
+    if !restarted {
+        state.arg0 = regs.arg0();
+        state.arg1 = regs.arg1() as u32;
+        wait::look(task, regs, state, traced.slot, now);
     }
 }
 
@@ -140,22 +162,26 @@ fn switch_in(state: &mut TaskState, now: u64, inferred: u8) {
     }
     let (serial, seq, arg0, arg1) = (state.serial, state.seq, state.arg0, state.arg1);
     let (cpu_out, syscall) = (state.cpu_out, state.syscall);
+    let (object, timeout_us) = (state.object, state.timeout_us);
+    let (waker_class, waker) = (state.waker_class, state.waker);
     emit::stretch(state, sums_before, |record: *mut Stretch| {
         let stretch = Stretch {
             kind: kind::STRETCH,
             why: reason,
             flags,
-            zero: 0,
+            waker_class,
             serial,
             seq,
-            arg1,
+            waker,
             out_ns,
             wake_ns,
             in_ns,
             arg0,
+            arg1,
             cpu_out,
             syscall,
-            zero2: 0,
+            object,
+            timeout_us,
         };
         // SAFETY: the record is in the ring, reserved for us.
         unsafe { *record = stretch };
@@ -163,33 +189,48 @@ fn switch_in(state: &mut TaskState, now: u64, inferred: u8) {
     state.seq += 1;
     state.out_ns = 0;
     state.wake_ns = 0;
+    state.waker_class = class::NONE;
     state.in_ns = in_ns;
+}
+
+/// A page fault in user mode: its address, for when the task has to wait for it.
+#[btf_tracepoint(function = "page_fault_user")]
+pub fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
+    if let Some(traced) = filter::current() {
+        // SAFETY: the pointer is into the map; the task runs here.
+        unsafe { (*traced.state).fault = ctx.arg(0) };
+    }
+    0
 }
 
 /// A sleeping task is about to be woken. Runs with the task's `pi_lock` held.
 #[btf_tracepoint(function = "sched_waking")]
 pub fn sched_waking(ctx: BtfTracePointContext) -> i32 {
-    woken(Task::from_arg(ctx.arg(0)))
+    woken(&ctx, Task::from_arg(ctx.arg(0)))
 }
 
 /// A new task is woken for the first time.
 #[btf_tracepoint(function = "sched_wakeup_new")]
 pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
-    woken(Task::from_arg(ctx.arg(0)))
+    woken(&ctx, Task::from_arg(ctx.arg(0)))
 }
 
 #[inline(always)]
-fn woken(task: Task) -> i32 {
+fn woken(ctx: &BtfTracePointContext, task: Task) -> i32 {
     let tid = task.tid();
     let hint = filter::hint(tid);
     if hint == NO_SLOT {
         return 0;
     }
     if let Some(traced) = filter::resolve(task, tid, hint) {
+        let (by, number) = waker::current(ctx.as_ptr());
         // SAFETY: the pointer is into the map. Waker and switcher write
-        // different fields; the switch-in that clears this one comes after the
+        // different fields; the switch-in that clears these comes after the
         // wakeup by the kernel's own locks.
-        unsafe { (*traced.state).wake_ns = kernel::now() };
+        let state = unsafe { &mut *traced.state };
+        state.waker_class = by;
+        state.waker = number;
+        state.wake_ns = kernel::now();
     }
     0
 }

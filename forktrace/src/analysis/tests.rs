@@ -10,7 +10,8 @@ use crate::{
     model::{Builder, Segment, State, state_of},
     report::{AtOnce, Episodes, Fate, Weakness},
     trace::{
-        Born, Event, Header, OpenStretch, PollUse, Stretch, TaskRecord, Totals, Untracked, Why,
+        Born, Event, Header, OpenStretch, PollUse, Stretch, TaskRecord, Timeout, Totals, Untracked,
+        Waker, Why,
     },
     trace_file::{Damage, container::DamageKind},
 };
@@ -445,6 +446,9 @@ fn live_one(serial: u32, life: &Life, end_ns: u64) -> Lived {
                 syscall: turn.syscall,
                 arg0: 0,
                 arg1: 0,
+                waker: Waker::None,
+                object: 0,
+                timeout: Timeout::None,
             });
             gaps_ns += gap_from.take().map_or(0, |from| out_ns - from);
             break;
@@ -494,6 +498,9 @@ fn live_one(serial: u32, life: &Life, end_ns: u64) -> Lived {
                 cpu_in: 0,
                 arg0: 0,
                 arg1: 0,
+                waker: Waker::None,
+                object: 0,
+                timeout: Timeout::None,
             }));
         }
     }
@@ -539,6 +546,7 @@ fn header() -> Header {
         polls: PollWay::Fentry,
         ring_bytes: 4096,
         max_tasks: 10,
+        interrupts: Vec::new(),
     }
 }
 
@@ -866,6 +874,9 @@ fn any_forged() -> impl Strategy<Value = Event> {
                         syscall,
                         arg0: 0,
                         arg1: 0,
+                        waker: Waker::None,
+                        object: 0,
+                        timeout: Timeout::None,
                     }),
                     ..record(born, None)
                 }),
@@ -946,6 +957,9 @@ fn stretch(serial: u32, seq: u32, why: Why, times: [u64; 3], syscall: i16) -> St
         cpu_in: 0,
         arg0: 0,
         arg1: 0,
+        waker: Waker::None,
+        object: 0,
+        timeout: Timeout::None,
     }
 }
 
@@ -1078,6 +1092,9 @@ fn a_wait_that_the_end_of_the_recording_cuts_off_is_counted_as_such() {
         syscall: number("futex"),
         arg0: 0,
         arg1: 0,
+        waker: Waker::None,
+        object: 0,
+        timeout: Timeout::None,
     };
     let mut living = record(born(1, 0), None);
     living.open = Some(open);

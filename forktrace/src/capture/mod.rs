@@ -11,7 +11,8 @@ use std::{
 
 use crate::kernel::{
     btf,
-    layout::{Arch, TRACEPOINTS, resolve},
+    layout::{Arch, OPTIONAL_TRACEPOINTS, TRACEPOINTS, resolve, waits},
+    symbols,
 };
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
@@ -34,8 +35,10 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/forktrace.bpf.
 
 /// The rings of all CPUs together take no more than this by default, bytes.
 const RINGS_BUDGET: u32 = 32 << 20;
-/// A record with its header, bytes: the ring's smallest unit for us.
-const RECORD: u32 = 64;
+/// A stretch with its ring header, bytes.
+const RECORD: u32 = 72;
+/// Files that each CPU's part of the object cache holds. A power of two.
+const OBJECTS_PER_CPU: u32 = 256;
 
 /// What a recording can be told.
 #[derive(Clone, Debug)]
@@ -81,7 +84,7 @@ type CpuBytes = [u8; size_of::<CpuStats>()];
 pub struct Tracer {
     /// Holds the programs; dropping it detaches them.
     ebpf: Ebpf,
-    /// What attaches the programs of [`TRACEPOINTS`].
+    /// What attaches the programs of [`TRACEPOINTS`] and [`OPTIONAL_TRACEPOINTS`].
     links: Vec<(&'static str, BtfTracePointLinkId)>,
     rings: Vec<(u16, RingBuf<MapData>)>,
     outer: ArrayOfMaps<MapData, RingBuf<MapData>>,
@@ -114,7 +117,11 @@ impl Tracer {
             Some(bytes) => bytes,
             None => ring_size(cpus.len()),
         };
+        let entry = symbols::page_fault_entry();
         let layout = Layout {
+            page_fault_entry: entry.start,
+            page_fault_entry_end: entry.end,
+            object_mask: OBJECTS_PER_CPU - 1,
             wake_mask: (ring_bytes / RECORD / 4).next_power_of_two().max(1) - 1,
             max_tasks: settings.max_tasks,
             ..layout?
@@ -123,10 +130,15 @@ impl Tracer {
         let types = Btf::parse(kernel_types.bytes(), Endianness::default())
             .context("aya can't read the kernel's BTF")?;
         let slots = settings.max_tasks + 1;
+        let cpu_slots = cpus.iter().max().map_or(1, |last| last + 1);
+        let waits = waits(Arch::of_this_machine()?);
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&types))
             .verifier_log_level(VerifierLogLevel::DISABLE)
             .override_global("LAYOUT", bytemuck::bytes_of(&layout), true)
+            .override_global("WAIT_KINDS", &waits[..], true)
+            .map_max_entries("OBJECTS", cpu_slots * OBJECTS_PER_CPU)
+            .map_max_entries("SCRATCH", cpu_slots)
             .map_max_entries("TASKS", slots)
             .map_max_entries("POLLS", slots)
             .map_max_entries("BY_TASK", slots)
@@ -142,7 +154,8 @@ impl Tracer {
             outer.set(cpu, &ring, 0)?;
             rings.push((cpu as u16, ring));
         }
-        for (name, _) in TRACEPOINTS {
+        let tracepoints: Vec<&'static str> = present_tracepoints(&kernel_types).collect();
+        for name in &tracepoints {
             let program: &mut BtfTracePoint = program(&mut ebpf, name)?;
             program
                 .load(name, &types)
@@ -150,7 +163,7 @@ impl Tracer {
         }
         let poll_way = polls::attach(&mut ebpf, settings.polls, &kernel_types, &types, &layout)?;
         let mut links = Vec::new();
-        for (name, _) in TRACEPOINTS {
+        for name in tracepoints {
             let program: &mut BtfTracePoint = program(&mut ebpf, name)?;
             let link = program
                 .attach()
@@ -380,6 +393,18 @@ fn add_losses(sum: &mut Losses, cpu: &CpuStats) {
     sum.other += cpu.lost_other;
     sum.table_full += cpu.untracked_table_full;
     sum.unreported += cpu.unreported;
+}
+
+/// The tracepoints to attach to, in this order.
+fn present_tracepoints(btf: &btf::Btf) -> impl Iterator<Item = &'static str> {
+    let optional = OPTIONAL_TRACEPOINTS.into_iter();
+    let present = optional.filter(|(name, args, _)| btf.tracepoint_args(name) >= Some(*args));
+    let needed = TRACEPOINTS.into_iter().map(|(name, _)| name);
+    // The words that tell interrupts from tasks before the wakeups.
+    let (sched, interrupts): (Vec<_>, Vec<_>) =
+        needed.partition(|name| name.starts_with("sched_") || name.starts_with("task_"));
+    let optional: Vec<_> = present.map(|(name, ..)| name).collect();
+    interrupts.into_iter().chain(optional).chain(sched)
 }
 
 /// Size of a ring by the number of CPUs: 4 MiB holds 60 ms of the fastest

@@ -1,18 +1,36 @@
 //! Finds out where things are in the running kernel.
 
 use anyhow::{Context as _, Result, bail};
-use forktrace_common::layout::{Layout, poll};
+use forktrace_common::layout::{Layout, WAITS, Waits, poll, wait};
 use syscalls::{aarch64, x86_64};
 
 use super::btf::Btf;
 
 /// The tracepoints that we attach to, and the arguments that we use of each.
-pub const TRACEPOINTS: [(&str, usize); 5] = [
+pub const TRACEPOINTS: [(&str, usize); 11] = [
     ("sched_switch", 4),
     ("sched_waking", 1),
     ("sched_wakeup_new", 1),
     ("task_newtask", 2),
     ("sched_process_exec", 2),
+    ("irq_handler_entry", 1),
+    ("irq_handler_exit", 1),
+    ("hrtimer_expire_entry", 1),
+    ("hrtimer_expire_exit", 1),
+    ("softirq_entry", 1),
+    ("softirq_exit", 1),
+];
+
+/// Tracepoints that not every kernel and architecture has, and what is not known
+/// without each.
+pub const OPTIONAL_TRACEPOINTS: [(&str, usize, &str); 3] = [
+    (
+        "netif_rx_entry",
+        1,
+        "who sent what wakes a task over the loopback interface",
+    ),
+    ("page_fault_user", 1, "the addresses of page faults"),
+    ("signal_generate", 4, "who stopped a task"),
 ];
 
 /// The architecture of a trace: which table its syscall numbers are of.
@@ -108,10 +126,11 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
     let cpu_time = task("se.sum_exec_runtime");
     let cpu_time_before = task("se.prev_sum_exec_runtime");
     let (real_parent, exit_code) = (task("real_parent"), task("exit_code"));
+    let (stack, files, start_time) = (task("stack"), task("files"), task("start_time"));
     let (compat_status, args, syscall) = match arch {
         Arch::X86_64 => (
             task("thread_info.status"),
-            ["di", "si", "dx", "r10"].map(|r| offset("pt_regs", r)),
+            ["di", "si", "dx", "r10", "r8"].map(|r| offset("pt_regs", r)),
             offset("pt_regs", "orig_ax"),
         ),
         // x0 is overwritten by the result: the kernel keeps the argument apart.
@@ -120,11 +139,17 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
             let reg = |n: u32| regs.map(|at| at + 8 * n);
             (
                 None,
-                [offset("pt_regs", "orig_x0"), reg(1), reg(2), reg(3)],
+                [offset("pt_regs", "orig_x0"), reg(1), reg(2), reg(3), reg(4)],
                 offset("pt_regs", "syscallno"),
             )
         }
     };
+    let fdt = offset("files_struct", "fdt");
+    let (max_fds, fd) = (offset("fdtable", "max_fds"), offset("fdtable", "fd"));
+    let (file_inode, file_operations) = (offset("file", "f_inode"), offset("file", "f_op"));
+    let mut inode = |path: &str| offset("inode", path);
+    let (number, mode, super_block) = (inode("i_ino"), inode("i_mode"), inode("i_sb"));
+    let device = offset("super_block", "s_dev");
 
     let layout = (|| {
         for (name, used) in TRACEPOINTS {
@@ -146,7 +171,7 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
                 )
             })
         };
-        let mut regs_args = [0; 4];
+        let mut regs_args = [0; 5];
         for (to, from) in regs_args.iter_mut().zip(args) {
             *to = need(from, "pt_regs argument")?;
         }
@@ -169,9 +194,100 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
             regs_args,
             poll_syscalls: poll::NAMES.map(|name| arch.syscall_number(name).unwrap_or(-1)),
             restart_syscall: arch.syscall_number("restart_syscall").unwrap_or(-1),
+            task_stack: need(stack, "task_struct.stack")?,
+            task_start_time: need(start_time, "task_struct.start_time")?,
+            task_files: need(files, "task_struct.files")?,
+            files_fdt: need(fdt, "files_struct.fdt")?,
+            fdt_max_fds: need(max_fds, "fdtable.max_fds")?,
+            fdt_fd: need(fd, "fdtable.fd")?,
+            file_inode: need(file_inode, "file.f_inode")?,
+            file_operations: need(file_operations, "file.f_op")?,
+            inode_number: need(number, "inode.i_ino")?,
+            inode_mode: need(mode, "inode.i_mode")?,
+            inode_super_block: need(super_block, "inode.i_sb")?,
+            super_block_device: need(device, "super_block.s_dev")?,
+            page_fault_entry: 0,
+            page_fault_entry_end: 0,
             wake_mask: 0,
             max_tasks: 0,
+            object_mask: 0,
+            zero: 0,
         })
     })();
     (facts, layout)
+}
+
+/// What each syscall waits for: see [`wait`].
+pub fn waits(arch: Arch) -> Waits {
+    const NAMES: [(u8, &[&str]); 14] = [
+        (
+            wait::FD,
+            &[
+                "read",
+                "pread64",
+                "readv",
+                "preadv",
+                "preadv2",
+                "write",
+                "pwrite64",
+                "writev",
+                "pwritev",
+                "pwritev2",
+                "accept",
+                "accept4",
+                "connect",
+                "recvfrom",
+                "recvmsg",
+                "recvmmsg",
+                "sendto",
+                "sendmsg",
+                "sendmmsg",
+                "fsync",
+                "fdatasync",
+                "syncfs",
+                "sync_file_range",
+                "flock",
+                "fcntl",
+                "ioctl",
+                "close",
+                "shutdown",
+                "getdents64",
+                "ftruncate",
+                "fallocate",
+                "io_uring_enter",
+                "splice",
+                "tee",
+                "vmsplice",
+                "copy_file_range",
+                "mq_timedsend",
+                "mq_timedreceive",
+                "fstat",
+            ],
+        ),
+        (wait::POLL, &["poll"]),
+        (wait::PPOLL, &["ppoll"]),
+        (wait::SELECT, &["select"]),
+        (wait::PSELECT6, &["pselect6"]),
+        (wait::EPOLL_MS, &["epoll_wait", "epoll_pwait"]),
+        (wait::EPOLL_TIMESPEC, &["epoll_pwait2"]),
+        (wait::FUTEX, &["futex"]),
+        (wait::NANOSLEEP, &["nanosleep"]),
+        (wait::CLOCK_NANOSLEEP, &["clock_nanosleep"]),
+        (wait::FUTEX_WAIT, &["futex_wait"]),
+        (wait::CHILD, &["wait4", "waitid"]),
+        (wait::TIMESPEC_3, &["semtimedop"]),
+        (wait::TIMESPEC_2, &["rt_sigtimedwait"]),
+    ];
+    let mut waits = [wait::NONE; WAITS];
+    for (what, names) in NAMES {
+        for name in names {
+            let number = arch
+                .syscall_number(name)
+                .and_then(|n| usize::try_from(n).ok());
+            if let Some(entry) = number.and_then(|n| waits.get_mut(n)) {
+                *entry = what;
+            }
+        }
+    }
+    waits
 }

@@ -2,4 +2,6 @@
 //! eBPF programs.
 
 pub mod btf;
+pub mod interrupts;
 pub mod layout;
+pub mod symbols;

@@ -2,10 +2,18 @@
 
 use std::collections::HashMap;
 
-use super::{Fate, Model, Off, Task};
+use forktrace_common::layout::Waits;
+
+use super::{
+    Fate, Model, Off, Task,
+    targets::{Known, Raw, Targets},
+};
 use crate::{
-    kernel::layout::Arch,
-    trace::{Born, Event, Exec, PollUse, Stretch, TaskRecord, Totals, Untracked},
+    kernel::layout::{Arch, waits},
+    trace::{
+        Born, Event, Exec, OpenStretch, Outsider, PollUse, Signal, Stretch, TaskRecord, Totals,
+        Untracked,
+    },
 };
 
 /// Serials of tasks that are not followed start here: the kernel programs never
@@ -22,12 +30,41 @@ struct Collected {
     record: Option<TaskRecord>,
     execs: Vec<Exec>,
     polls: Vec<PollUse>,
+    /// What it waited for; [`Off::target`] is an index here until the end.
+    targets: Vec<Raw>,
+    by_target: HashMap<Raw, u32>,
+    last_target: u32,
+}
+
+impl Collected {
+    /// Its birth. The record of its end knows all that the birth knew, and the
+    /// last tid.
+    fn born(&self) -> Option<&Born> {
+        self.record.as_ref().map(|r| &r.born).or(self.born.as_ref())
+    }
+
+    /// The index of a target. Mostly it is that of the stretch before.
+    fn target(&mut self, raw: Raw) -> u32 {
+        if self.targets.get(self.last_target as usize) != Some(&raw) {
+            let targets = &mut self.targets;
+            self.last_target = *self.by_target.entry(raw).or_insert_with(|| {
+                targets.push(raw);
+                targets.len() as u32 - 1
+            });
+        }
+        self.last_target
+    }
 }
 
 /// Collects events.
 pub struct Builder {
     start_ns: u64,
     restart_syscall: Option<i16>,
+    waitid: Option<i16>,
+    waits: Box<Waits>,
+    known: Known,
+    outsiders: Vec<Outsider>,
+    signals: Vec<Signal>,
     tasks: Vec<(u32, Collected)>,
     index: HashMap<u32, usize>,
     /// Where the tasks of the last stretches are, by the low bits of the serial:
@@ -43,6 +80,11 @@ impl Builder {
         Self {
             start_ns,
             restart_syscall: arch.syscall_number("restart_syscall").map(|n| n as i16),
+            waitid: arch.syscall_number("waitid").map(|n| n as i16),
+            waits: Box::new(waits(arch)),
+            known: Known::default(),
+            outsiders: Vec::new(),
+            signals: Vec::new(),
             tasks: Vec::new(),
             index: HashMap::new(),
             recent: [(0, usize::MAX); RECENT],
@@ -55,8 +97,15 @@ impl Builder {
     pub fn push(&mut self, event: Event) {
         match event {
             Event::Stretch(s) => {
-                let off = self.off(&s);
-                self.of(s.serial).stretches.push(off);
+                let mut off = self.off(&s);
+                let raw = if off.state() == super::State::Runnable {
+                    Raw::Unknown
+                } else {
+                    self.raw(s.syscall, s.compat, s.arg0, s.arg1, s.object)
+                };
+                let task = self.of(s.serial);
+                off.target = task.target(raw);
+                task.stretches.push(off);
             }
             Event::Totals(t) => self.of(t.serial).sums.push(t),
             Event::Born(b) => {
@@ -77,7 +126,42 @@ impl Builder {
             }
             Event::Untracked(u) => self.untracked.push(u),
             Event::UntrackedEnd(u) => self.untracked_ends.push(u),
+            Event::Outsider(mut o) => {
+                o.at_ns = self.since_start(o.at_ns);
+                self.outsiders.push(o);
+            }
+            Event::Signal(mut s) => {
+                s.at_ns = self.since_start(s.at_ns);
+                self.signals.push(s);
+            }
+            Event::Object(o) => {
+                self.known.objects.insert(o.id, o);
+            }
+            Event::Waitset(w) => {
+                self.known.waitsets.insert(w.id, w);
+            }
+            Event::Named(n) => {
+                self.known.names.insert((n.id, n.fd), n);
+            }
+            Event::Interest(mut i) => {
+                i.at_ns = self.since_start(i.at_ns);
+                self.known.interests.insert(i.id, i);
+            }
+            Event::SharedFutex(f) => self.known.futexes.push(f),
         }
+    }
+
+    /// What a task waits for, as far as the stretch itself tells.
+    fn raw(&self, syscall: i16, compat: bool, arg0: u64, arg1: u32, object: u32) -> Raw {
+        if compat {
+            return Raw::Unknown;
+        }
+        if Some(syscall) == self.waitid {
+            return Raw::waitid(arg0, arg1);
+        }
+        let number = usize::try_from(syscall).ok();
+        let wait = number.map(|n| *self.waits.get(n).unwrap_or(&0));
+        Raw::new(wait, arg0, arg1, object)
     }
 
     fn of(&mut self, serial: u32) -> &mut Collected {
@@ -107,6 +191,9 @@ impl Builder {
                 | if s.no_wake { Off::NO_WAKE } else { 0 }
                 | if s.compat { Off::COMPAT } else { 0 }
                 | if s.inferred { Off::INFERRED } else { 0 },
+            waker: s.waker,
+            target: 0,
+            timeout_us: s.timeout.to_us(),
         }
     }
 
@@ -119,21 +206,41 @@ impl Builder {
         let end_ns = self.since_start(end_ns);
         let mut collected = std::mem::take(&mut self.tasks);
         collected.sort_unstable_by_key(|(serial, _)| *serial);
+        let processes: HashMap<u32, u32> = collected
+            .iter()
+            .filter_map(|(serial, c)| Some((*serial, c.born()?.process)))
+            .collect();
+        let process = |serial| *processes.get(&serial).unwrap_or(&serial);
+        let mut targets = Targets::new(std::mem::take(&mut self.known), process);
         let mut tasks: Vec<Task> = collected
             .into_iter()
-            .map(|(serial, task)| self.task(serial, task, end_ns))
+            .map(|(serial, task)| self.task(serial, task, end_ns, &mut targets))
             .collect();
         self.add_untracked(&mut tasks, end_ns);
         tasks.sort_by_key(|task| (task.start_ns, task.serial));
         end_with_process(&mut tasks);
         let last = tasks.iter().map(|task| task.end_ns).max().unwrap_or(0);
+        let (targets, files, waitsets) = targets.finish();
+        self.outsiders.sort_by_key(|o| (o.tid, o.at_ns));
+        self.signals.sort_by_key(|s| s.at_ns);
         Model {
             tasks,
             end_ns: end_ns.max(last),
+            targets,
+            files,
+            waitsets,
+            outsiders: self.outsiders,
+            signals: self.signals,
         }
     }
 
-    fn task(&self, serial: u32, mut c: Collected, trace_end_ns: u64) -> Task {
+    fn task(
+        &self,
+        serial: u32,
+        mut c: Collected,
+        trace_end_ns: u64,
+        targets: &mut Targets,
+    ) -> Task {
         if !c.stretches.is_sorted_by_key(|s| s.seq) {
             c.stretches.sort_by_key(|s| s.seq);
         }
@@ -141,13 +248,21 @@ impl Builder {
         c.sums.sort_by_key(|s| s.seq);
         c.execs.sort_by_key(|e| e.at_ns);
         let (last_before, next_seq) = self.join_restarts(&mut c.stretches);
+        let process = c.born().map_or(serial, |b| b.process);
+        let indices: Vec<u32> = c
+            .targets
+            .iter()
+            .map(|raw| targets.index(*raw, process))
+            .collect();
+        for off in &mut c.stretches {
+            off.target = *indices.get(off.target as usize).unwrap_or(&0);
+        }
         let finished = c.record.as_ref().map(|r| r.totals.seq);
         let last_before = last_before.filter(|_| finished == Some(next_seq));
 
         let first_seen = c.stretches.first().map_or(trace_end_ns, |s| s.out_ns);
         let last_seen = c.stretches.last().map_or(0, |s| s.in_ns);
-        // The record knows all that the birth knew, and the last tid.
-        let born = c.record.as_ref().map(|r| &r.born).or(c.born.as_ref());
+        let born = c.born();
         let start_ns = born.map_or(first_seen, |b| self.since_start(b.at_ns));
         let (end_ns, fate) = match &c.record {
             Some(TaskRecord {
@@ -174,20 +289,22 @@ impl Builder {
             .or(last_exec.map(|e| e.tid))
             .or(born.map(|b| b.tid))
             .unwrap_or(0);
-        let open = c.record.as_ref().and_then(|r| r.open).map(|open| {
-            let mut open = open;
+        let mut open = c.record.as_ref().and_then(|r| r.open);
+        let mut open_target = 0;
+        if let Some(open) = &mut open {
+            open_target = targets.index(self.open_raw(open), process);
             open.out_ns = self.since_start(open.out_ns);
             open.wake_ns = open.wake_ns.map(|ns| self.since_start(ns));
             if Some(open.syscall) == self.restart_syscall
-                && let Some(before) = last_before
+                && let Some((syscall, raw)) = last_before
             {
-                open.syscall = before;
+                open.syscall = syscall;
+                open_target = *indices.get(raw as usize).unwrap_or(&0);
             }
-            open
-        });
+        }
         Task {
             serial,
-            process: born.map_or(serial, |b| b.process),
+            process,
             tid,
             pid: born.map_or(0, |b| b.tgid),
             ppid: born.map_or(0, |b| b.ppid),
@@ -200,6 +317,7 @@ impl Builder {
             stretches_expected: c.record.as_ref().map(|r| r.totals.seq),
             stretches: c.stretches,
             open,
+            open_target,
             sums: c.sums,
             record: c.record,
             polls: c.polls,
@@ -210,9 +328,9 @@ impl Builder {
     /// the call before. Where records between the two are lost, it stays what it
     /// is.
     ///
-    /// Returns the syscall of the last block, if no record after it is lost, and
-    /// the number of the stretch that comes next.
-    fn join_restarts(&self, stretches: &mut [Off]) -> (Option<i16>, u32) {
+    /// Returns the syscall and the target of the last block, if no record after it
+    /// is lost, and the number of the stretch that comes next.
+    fn join_restarts(&self, stretches: &mut [Off]) -> (Option<(i16, u32)>, u32) {
         let mut before = None;
         let mut expected = 0;
         for s in stretches {
@@ -224,13 +342,21 @@ impl Builder {
                 continue;
             }
             if Some(s.syscall) == self.restart_syscall
-                && let Some(before) = before
+                && let Some((syscall, target)) = before
             {
-                s.syscall = before;
+                s.syscall = syscall;
+                s.target = target;
             }
-            before = Some(s.syscall);
+            before = Some((s.syscall, s.target));
         }
         (before, expected)
+    }
+
+    fn open_raw(&self, open: &OpenStretch) -> Raw {
+        if super::state_of(open.why) == super::State::Runnable {
+            return Raw::Unknown;
+        }
+        self.raw(open.syscall, open.compat, open.arg0, open.arg1, open.object)
     }
 
     fn add_untracked(&self, tasks: &mut Vec<Task>, end_ns: u64) {
@@ -265,6 +391,7 @@ impl Builder {
                 followed: false,
                 stretches: Vec::new(),
                 open: None,
+                open_target: 0,
                 stretches_expected: None,
                 sums: Vec::new(),
                 record: None,

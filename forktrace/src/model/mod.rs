@@ -5,13 +5,17 @@
 
 mod build;
 mod segments;
+mod targets;
 #[cfg(test)]
 mod tests;
 
-use crate::trace::{OpenStretch, PollUse, TaskRecord, Totals, Why};
+use crate::trace::{
+    OpenStretch, Outsider, PollUse, Signal, TaskRecord, Timeout, Totals, Waker, Why,
+};
 
 pub use self::build::Builder;
 pub use self::segments::Segments;
+pub use self::targets::{File, FutexKey, Target, Waited, Waitset};
 
 /// What a task is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +61,12 @@ pub struct Off {
     pub why: Why,
     /// Bits of [`Off::EARLY_WAKE`] and so on.
     pub flags: u8,
+    /// Who made it runnable again.
+    pub waker: Waker,
+    /// What it waited for: index in [`Model::targets`].
+    pub target: u32,
+    /// How long the call waits at most: see [`Off::timeout`].
+    pub timeout_us: u32,
 }
 
 impl Off {
@@ -72,6 +82,11 @@ impl Off {
     /// The state from `out_ns` to `wake_ns`.
     pub fn state(&self) -> State {
         state_of(self.why)
+    }
+
+    /// How long the call waits at most.
+    pub fn timeout(&self) -> Timeout {
+        Timeout::from_us(self.timeout_us)
     }
 }
 
@@ -125,6 +140,8 @@ pub struct Task {
     pub stretches: Vec<Off>,
     /// The stretch that is open at the end of the trace.
     pub open: Option<OpenStretch>,
+    /// What it waits for: index in [`Model::targets`].
+    pub open_target: u32,
     /// Number of stretches that there should be; `None`: not known, so after the
     /// last one all is unknown.
     pub stretches_expected: Option<u32>,
@@ -155,4 +172,30 @@ pub struct Model {
     pub tasks: Vec<Task>,
     /// End of the trace, ns since it began.
     pub end_ns: u64,
+    /// What tasks waited for; the first is [`Target::Unknown`].
+    pub targets: Vec<Target>,
+    /// The files among the targets.
+    pub files: Vec<File>,
+    /// The sets of descriptors among the targets.
+    pub waitsets: Vec<Waitset>,
+    /// Wakers outside the workload, by tid and time; times are since the trace
+    /// began.
+    pub outsiders: Vec<Outsider>,
+    /// Signals that stop, continue or end, by time since the trace began.
+    pub signals: Vec<Signal>,
+}
+
+impl Model {
+    /// Who had this tid outside the workload at this time.
+    pub fn outsider(&self, tid: u32, at_ns: u64) -> Option<&Outsider> {
+        let until = self
+            .outsiders
+            .partition_point(|o| (o.tid, o.at_ns) <= (tid, at_ns));
+        let of_this_tid = |o: &&Outsider| o.tid == tid;
+        // The record can come a moment after the wakeup that it is sent for.
+        let before = until.checked_sub(1).and_then(|i| self.outsiders.get(i));
+        before
+            .filter(of_this_tid)
+            .or(self.outsiders.get(until).filter(of_this_tid))
+    }
 }

@@ -20,7 +20,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     kernel::layout::Arch,
-    trace::{Born, Event, Exec, Stretch, Untracked},
+    trace::{Born, Event, Exec, Stretch, Timeout, Untracked, Waker},
 };
 
 /// The trace begins here.
@@ -79,6 +79,9 @@ fn stretch(serial: u32, seq: u32, why: Why, times: [u64; 3]) -> Stretch {
         cpu_in: 0,
         arg0: 0,
         arg1: 0,
+        waker: Waker::None,
+        object: 0,
+        timeout: Timeout::None,
     }
 }
 
@@ -157,6 +160,9 @@ impl Life {
             syscall: -1,
             arg0: 0,
             arg1: 0,
+            waker: Waker::None,
+            object: 0,
+            timeout: Timeout::None,
         });
         assert!(
             end != End::Ended || open.is_none(),
@@ -716,6 +722,9 @@ fn open_restart(seqs: &[u32], expected: u32) -> Option<&'static str> {
         syscall: syscall("restart_syscall"),
         arg0: 0,
         arg1: 0,
+        waker: Waker::None,
+        object: 0,
+        timeout: Timeout::None,
     });
     events.push(Event::Task(record));
     let model = build(events, 100);
@@ -935,6 +944,9 @@ fn any_event() -> impl Strategy<Value = Event> {
                 syscall: 219,
                 arg0: 0,
                 arg1: 0,
+                waker: Waker::None,
+                object: 0,
+                timeout: Timeout::None,
             }
         });
     let record = (

@@ -9,7 +9,7 @@
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::trace::{Event, Stretch, Why};
+use crate::trace::{Event, Stretch, Timeout, Waker, Why};
 
 /// What is stored.
 #[derive(Serialize, Deserialize)]
@@ -36,6 +36,9 @@ struct PackedStretch {
     cpu_in: u16,
     arg0: i64,
     arg1: i32,
+    waker: Waker,
+    object: i32,
+    timeout: Timeout,
 }
 
 /// What is foretold for a task's next stretch.
@@ -47,6 +50,7 @@ struct Last {
     in_ns: u64,
     arg0: u64,
     arg1: u32,
+    object: u32,
 }
 
 /// The last stretch of each task, by serial.
@@ -94,6 +98,7 @@ impl Lasts {
             in_ns: s.in_ns,
             arg0: s.arg0,
             arg1: s.arg1,
+            object: s.object,
         };
     }
 }
@@ -208,6 +213,9 @@ impl Encoder {
             cpu_in: s.cpu_in,
             arg0: s.arg0.wrapping_sub(last.arg0) as i64,
             arg1: s.arg1.wrapping_sub(last.arg1) as i32,
+            waker: s.waker,
+            object: s.object.wrapping_sub(last.object) as i32,
+            timeout: s.timeout,
         }
     }
 }
@@ -259,6 +267,9 @@ impl Decoder {
             cpu_in: p.cpu_in,
             arg0: last.arg0.wrapping_add(p.arg0 as u64),
             arg1: last.arg1.wrapping_add(p.arg1 as u32),
+            waker: p.waker,
+            object: last.object.wrapping_add(p.object as u32),
+            timeout: p.timeout,
         };
         self.lasts.set(&s);
         s

@@ -22,7 +22,7 @@ use crate::trace::{Event, Finish, Header};
 
 /// Version of the format. A file of another version is refused: a guess at its
 /// content could be wrong.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const KIND_HEADER: u8 = 1;
 const KIND_EVENTS: u8 = 2;

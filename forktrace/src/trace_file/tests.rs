@@ -13,7 +13,10 @@ use super::*;
 use crate::{
     capture::PollWay,
     kernel::layout::Arch,
-    trace::{Born, Exec, OpenStretch, PollUse, Stretch, TaskRecord, Totals, Untracked, Why},
+    trace::{
+        Born, Exec, Interrupt, OpenStretch, PollUse, Stretch, TaskRecord, Timeout, Totals,
+        Untracked, Waker, Why,
+    },
 };
 
 const START: u64 = 1_000_000_000;
@@ -30,6 +33,7 @@ fn header() -> Header {
         polls: PollWay::Tracepoint,
         ring_bytes: 1 << 20,
         max_tasks: 1000,
+        interrupts: vec![(36, "virtio1-req.0".to_owned())],
     }
 }
 
@@ -98,7 +102,8 @@ fn any_stretch() -> impl Strategy<Value = Stretch> {
         any_u64(),
         any_u32(),
     );
-    (ids, times, why, rest).prop_map(|(ids, times, (why, flags), rest)| Stretch {
+    let waits = (any_waker(), any_u32(), any_timeout());
+    (ids, times, why, rest, waits).prop_map(|(ids, times, (why, flags), rest, waits)| Stretch {
         serial: ids.0,
         seq: ids.1,
         out_ns: times.0,
@@ -114,7 +119,31 @@ fn any_stretch() -> impl Strategy<Value = Stretch> {
         cpu_in: rest.2,
         arg0: rest.3,
         arg1: rest.4,
+        waker: waits.0,
+        object: waits.1,
+        timeout: waits.2,
     })
+}
+
+fn any_waker() -> impl Strategy<Value = Waker> {
+    prop_oneof![
+        Just(Waker::None),
+        Just(Waker::Unknown),
+        (any_u32(), any::<bool>()).prop_map(|(serial, softirq)| Waker::Task { serial, softirq }),
+        (any_u32(), any::<bool>()).prop_map(|(tid, softirq)| Waker::Outsider { tid, softirq }),
+        Just(Waker::Interrupt(Interrupt::Timer)),
+        Just(Waker::Interrupt(Interrupt::Other)),
+        any_u32().prop_map(|number| Waker::Interrupt(Interrupt::Device(number))),
+        any::<u8>().prop_map(|vector| Waker::Interrupt(Interrupt::Soft(vector))),
+    ]
+}
+
+fn any_timeout() -> impl Strategy<Value = Timeout> {
+    prop_oneof![
+        Just(Timeout::None),
+        Just(Timeout::Unknown),
+        any_u32().prop_map(Timeout::Us),
+    ]
 }
 
 fn any_totals() -> impl Strategy<Value = Totals> {
@@ -172,9 +201,10 @@ fn any_open() -> impl Strategy<Value = OpenStretch> {
         any::<i16>(),
         any_u64(),
         any_u32(),
+        (any_waker(), any_u32(), any_timeout()),
     )
         .prop_map(
-            |((out_ns, wake_ns), why, compat, syscall, arg0, arg1)| OpenStretch {
+            |((out_ns, wake_ns), why, compat, syscall, arg0, arg1, waits)| OpenStretch {
                 out_ns,
                 wake_ns,
                 why,
@@ -182,6 +212,9 @@ fn any_open() -> impl Strategy<Value = OpenStretch> {
                 syscall,
                 arg0,
                 arg1,
+                waker: waits.0,
+                object: waits.1,
+                timeout: waits.2,
             },
         )
 }
@@ -456,6 +489,9 @@ fn stretch(serial: u32, seq: u32, in_ns: u64) -> Event {
         cpu_in: 1,
         arg0: 0x7fff_1234_5678,
         arg1: 128,
+        waker: Waker::None,
+        object: 0,
+        timeout: Timeout::None,
     })
 }
 

@@ -1,0 +1,343 @@
+//! What a task that goes to sleep waits for, and for how long at most: from the
+//! arguments of its syscall, which are still in its memory.
+
+use aya_ebpf::helpers::{bpf_probe_read_user, generated};
+use forktrace_common::{
+    event::{
+        Object, TaskState, WAITSET_BYTES, WAITSET_POLLFDS, WAITSET_SET_BYTES, Waitset, kind,
+        timeout,
+    },
+    layout::wait,
+};
+
+use crate::{
+    emit,
+    filter::{add, control, cpu},
+    kernel::{self, File, Regs, Task, layout},
+    maps::{KnownObject, OBJECTS, POLLS, SCRATCH, SCRATCH_WORDS},
+};
+
+/// `FUTEX_WAIT` (include/uapi/linux/futex.h): its timeout is relative.
+const FUTEX_WAIT: u64 = 0;
+const FUTEX_CMD_MASK: u64 = 0x7f;
+const FUTEX_CLOCK_REALTIME: u64 = 256;
+const CLOCK_MONOTONIC: u64 = 1;
+const TIMER_ABSTIME: u64 = 1;
+/// Words of each set of a `select` that are looked at.
+const SET_WORDS: u32 = (WAITSET_SET_BYTES / 8) as u32;
+
+/// Notes object and timeout of the call in the state.
+#[inline(always)]
+pub fn look(task: Task, regs: Regs, state: &mut TaskState, slot: u32, now: u64) {
+    state.object = 0;
+    state.timeout_us = timeout::NONE;
+    match kernel::wait_kind(state.syscall) {
+        wait::NONE | wait::CHILD => {}
+        wait::FD => state.object = object(task, state),
+        wait::FUTEX => {
+            let at = regs.arg3();
+            if at != 0 {
+                let op = u64::from(state.arg1);
+                state.timeout_us = if op & FUTEX_CMD_MASK == FUTEX_WAIT {
+                    relative(at, 1000)
+                } else if op & FUTEX_CLOCK_REALTIME != 0 {
+                    timeout::UNKNOWN
+                } else {
+                    absolute(at, now)
+                };
+            }
+        }
+        _ => other(task, state, slot, now),
+    }
+}
+
+/// The rarer kinds.
+#[inline(never)]
+fn other(task: Task, state: &mut TaskState, slot: u32, now: u64) {
+    let regs = task.regs();
+    let kind = kernel::wait_kind(state.syscall);
+    match kind {
+        wait::EPOLL_MS | wait::EPOLL_TIMESPEC => state.object = object(task, state),
+        wait::POLL | wait::PPOLL => state.object = pollfds(regs, state, slot),
+        wait::SELECT | wait::PSELECT6 => state.object = sets(regs, state, slot),
+        _ => {}
+    }
+    // Where the timeout is, and in what form.
+    let monotonic = kind != wait::CLOCK_NANOSLEEP || state.arg0 == CLOCK_MONOTONIC;
+    let (at, is_absolute) = match kind {
+        wait::EPOLL_MS => {
+            state.timeout_us = milliseconds(regs.arg3());
+            return;
+        }
+        wait::POLL => {
+            state.timeout_us = milliseconds(regs.arg2());
+            return;
+        }
+        wait::EPOLL_TIMESPEC | wait::TIMESPEC_3 => (regs.arg3(), false),
+        wait::PPOLL | wait::TIMESPEC_2 => (regs.arg2(), false),
+        wait::SELECT | wait::PSELECT6 => (regs.arg4(), false),
+        wait::NANOSLEEP => (state.arg0, false),
+        wait::CLOCK_NANOSLEEP => (regs.arg2(), u64::from(state.arg1) & TIMER_ABSTIME != 0),
+        wait::FUTEX_WAIT => (regs.arg4(), true),
+        _ => return,
+    };
+    if at == 0 {
+        return;
+    }
+    state.timeout_us = if !is_absolute {
+        relative(at, if kind == wait::SELECT { 1 } else { 1000 })
+    } else if monotonic {
+        absolute(at, now)
+    } else {
+        timeout::UNKNOWN
+    };
+}
+
+/// A timeout in milliseconds, where less than 0 is none.
+#[inline(always)]
+fn milliseconds(ms: u64) -> u32 {
+    let ms = ms as u32 as i32;
+    if ms < 0 {
+        return timeout::NONE;
+    }
+    clamp(ms as u64 * 1000)
+}
+
+#[inline(always)]
+fn clamp(us: u64) -> u32 {
+    if us > u64::from(timeout::MAX) {
+        timeout::MAX
+    } else {
+        us as u32
+    }
+}
+
+/// Two words of the task's memory: seconds, and parts of a second.
+#[inline(always)]
+fn read_time(at: u64) -> Option<[u64; 2]> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user(at as *const [u64; 2]) }.ok()
+}
+
+/// A duration at an address, `divisor` parts of a second a microsecond.
+#[inline(always)]
+fn relative(at: u64, divisor: u64) -> u32 {
+    match read_time(at) {
+        Some([seconds, parts]) => clamp((seconds & 0xffff_ffff) * 1_000_000 + parts / divisor),
+        None => timeout::UNKNOWN,
+    }
+}
+
+/// A moment of `CLOCK_MONOTONIC` at an address, from now.
+#[inline(always)]
+fn absolute(at: u64, now: u64) -> u32 {
+    match read_time(at) {
+        Some([seconds, ns]) => {
+            let until = (seconds & 0xffff_ffff) * 1_000_000_000 + ns;
+            clamp(until.saturating_sub(now) / 1000)
+        }
+        None => timeout::UNKNOWN,
+    }
+}
+
+/// A new number for an object or a waitset.
+#[inline(always)]
+fn new_id() -> u32 {
+    match control() {
+        Some(control) => add(&mut control.objects, 1) as u32 + 1,
+        None => 0,
+    }
+}
+
+/// The number of the file that the descriptor in the first argument is.
+#[inline(always)]
+fn object(task: Task, state: &TaskState) -> u32 {
+    let fd = state.arg0 as u32;
+    let Some(file) = task.file(fd) else {
+        return 0;
+    };
+    let mask = layout!(object_mask);
+    let first = cpu() * (mask + 1);
+    // Fibonacci hashing.
+    let hash = (file.address ^ file.number << 24).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    let index = hash as u32 & mask;
+    // Each file has two places, so that two can't drive each other out for ever.
+    let (Some(place), Some(other)) = (
+        OBJECTS.get_ptr_mut(first + index),
+        OBJECTS.get_ptr_mut(first + (index ^ 1)),
+    ) else {
+        return 0;
+    };
+    // SAFETY: the pointers are into the map, to this CPU's part and two places; a
+    // switch does not meet another on its CPU.
+    let (place, other) = unsafe { (&mut *place, &mut *other) };
+    if place.file == file.address && place.inode == file.number {
+        return place.id as u32;
+    }
+    if other.file == file.address && other.inode == file.number {
+        return other.id as u32;
+    }
+    let id = new_id();
+    if !send_object(file, id, state.serial, fd) {
+        emit::count_lost_other();
+        return 0;
+    }
+    *other = *place;
+    *place = KnownObject {
+        file: file.address,
+        inode: file.number,
+        id: u64::from(id),
+    };
+    id
+}
+
+#[inline(never)]
+fn send_object(file: File, id: u32, serial: u32, fd: u32) -> bool {
+    let (mode, operations, device) = (file.mode(), file.operations(), file.device());
+    let at_ns = kernel::now();
+    emit::rare(|record: *mut Object| {
+        let object = Object {
+            kind: kind::OBJECT,
+            zero: 0,
+            mode,
+            id,
+            serial,
+            fd,
+            at_ns,
+            file: file.address,
+            operations,
+            inode: file.number,
+            device,
+            zero2: 0,
+        };
+        // SAFETY: the record is in the ring, reserved for us.
+        unsafe { *record = object };
+    })
+}
+
+/// The number of the list of `pollfd`s in the first two arguments.
+#[inline(always)]
+fn pollfds(regs: Regs, state: &TaskState, slot: u32) -> u32 {
+    let Some(words) = SCRATCH.get_ptr_mut(cpu()) else {
+        return 0;
+    };
+    let nfds = regs.arg1() as u32;
+    let count = if nfds < WAITSET_POLLFDS {
+        nfds
+    } else {
+        WAITSET_POLLFDS
+    };
+    // SAFETY: the buffer is in the map and holds that many.
+    let failed = unsafe {
+        generated::bpf_probe_read_user(words.cast(), bounded(count * 8), regs.arg0() as *const _)
+    };
+    if failed != 0 {
+        return 0;
+    }
+    waitset(state, slot, nfds, false)
+}
+
+/// A size that the verifier can see to be one, in a register that the compiler
+/// can't do without.
+#[inline(always)]
+fn bounded(bytes: u32) -> u32 {
+    core::hint::black_box(bytes) & (2 * WAITSET_BYTES as u32 - 1)
+}
+
+/// The number of the three sets in the first four arguments.
+#[inline(always)]
+fn sets(regs: Regs, state: &TaskState, slot: u32) -> u32 {
+    let Some(words) = SCRATCH.get_ptr_mut(cpu()) else {
+        return 0;
+    };
+    let nfds = regs.arg0() as u32;
+    let used = if nfds < SET_WORDS * 64 {
+        nfds.div_ceil(64)
+    } else {
+        SET_WORDS
+    };
+    let from = [regs.arg1(), regs.arg2(), regs.arg3()];
+    // SAFETY: the buffer is in the map, and three sets fit into it.
+    unsafe { words.cast::<u64>().write_bytes(0, 3 * SET_WORDS as usize) };
+    for (i, from) in from.into_iter().enumerate() {
+        if from == 0 {
+            continue;
+        }
+        // SAFETY: as above.
+        let failed = unsafe {
+            let to = words.cast::<u8>().add(i * WAITSET_SET_BYTES);
+            generated::bpf_probe_read_user(to.cast(), bounded(used * 8), from as *const _)
+        };
+        if failed != 0 {
+            return 0;
+        }
+    }
+    waitset(state, slot, nfds, true)
+}
+
+/// The number of the waitset in the scratch room: a new one, if it is not that
+/// of the task's last call.
+#[inline(never)]
+fn waitset(state: &TaskState, slot: u32, nfds: u32, select: bool) -> u32 {
+    // Of a `pollfd`, the last two bytes are a result.
+    let (words, mask) = if select {
+        (3 * SET_WORDS, u64::MAX)
+    } else {
+        (nfds, 0x0000_ffff_ffff_ffff)
+    };
+    let Some(scratch) = SCRATCH.get_ptr_mut(cpu()) else {
+        return 0;
+    };
+    // FNV-1a by words; not 0 in practice, and 0 only sends the set again.
+    let mut hash = 0xcbf2_9ce4_8422_2325u64 ^ u64::from(nfds);
+    // Opaque, or the compiler unrolls the loop into a long program.
+    let count = core::hint::black_box(WAITSET_BYTES / 8);
+    for i in 0..SCRATCH_WORDS {
+        if i >= count || i as u32 >= words {
+            break;
+        }
+        // SAFETY: within the buffer.
+        let word = unsafe {
+            scratch
+                .cast::<u64>()
+                .add(core::hint::black_box(i) & (SCRATCH_WORDS - 1))
+                .read()
+        } & mask;
+        hash = (hash ^ word).wrapping_mul(0x0100_0000_01b3);
+        hash ^= hash >> 29;
+    }
+    let Some(polls) = POLLS.get_ptr_mut(slot) else {
+        return 0;
+    };
+    // SAFETY: the pointer is into the map; the task is on its way to sleep, so
+    // nobody else writes there.
+    let polls = unsafe { &mut *polls };
+    if polls.waitset_hash == hash && hash != 0 {
+        return polls.waitset;
+    }
+    let id = new_id();
+    let (serial, at_ns) = (state.serial, state.out_ns);
+    let sent = emit::rare(|record: *mut Waitset| {
+        // SAFETY: the record is in the ring, reserved for us; the buffer is as
+        // large as the field.
+        unsafe {
+            (*record).kind = kind::WAITSET;
+            (*record).select = u8::from(select);
+            (*record).zero = [0; 2];
+            (*record).id = id;
+            (*record).serial = serial;
+            (*record).nfds = nfds;
+            (*record).at_ns = at_ns;
+            (&raw mut (*record).bytes)
+                .cast::<[u64; WAITSET_BYTES / 8]>()
+                .copy_from_nonoverlapping(scratch.cast(), 1);
+        }
+    });
+    if !sent {
+        emit::count_lost_other();
+        return 0;
+    }
+    polls.waitset_hash = hash;
+    polls.waitset = id;
+    id
+}

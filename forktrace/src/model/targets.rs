@@ -1,0 +1,307 @@
+//! What tasks waited for: objects with an identity, so that two tasks that wait
+//! for the same thing are seen to.
+
+use std::collections::HashMap;
+
+use forktrace_common::layout::wait;
+
+use crate::trace::{FileKind, Interest, Named, Object, SharedFutex, WaitFd};
+
+/// What a task waited for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// Not known, or a call that waits for none of the below.
+    #[default]
+    Unknown,
+    /// A descriptor of which nothing else is known.
+    Fd(i32),
+    /// A file.
+    File {
+        /// The descriptor.
+        fd: i32,
+        /// Index in [`super::Model::files`].
+        file: u32,
+    },
+    /// Several descriptors: index in [`super::Model::waitsets`].
+    Fds(u32),
+    /// A futex.
+    Futex(FutexKey),
+    /// A child: the first argument of `wait4`, or both of `waitid`, as
+    /// `waitpid(2)` has it: a pid, -1 for any, 0 or less for a group. `None`: given
+    /// in another way.
+    Child(Option<i64>),
+    /// A time.
+    Sleep,
+    /// A page: the address that the task used.
+    PageFault(u64),
+}
+
+/// A futex's identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FutexKey {
+    /// Of one process.
+    Private {
+        /// Serial of the process's first task.
+        process: u32,
+        /// Address.
+        address: u64,
+    },
+    /// In shared memory.
+    Shared {
+        /// Device of the file that is mapped.
+        device: u32,
+        /// Its inode.
+        inode: u64,
+        /// Where in it.
+        offset: u64,
+    },
+    /// Perhaps shared, and it was not found out with whom: taken as its process's
+    /// own.
+    Unresolved {
+        /// Serial of the process's first task.
+        process: u32,
+        /// Address.
+        address: u64,
+    },
+}
+
+/// A file that tasks waited for. Its identity is all but `kind` and `interest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// The open file description; see [`Object::file`].
+    pub file: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Device of the file system.
+    pub device: u32,
+    /// Type and permissions.
+    pub mode: u16,
+    /// What it is, if that was found out.
+    pub kind: Option<FileKind>,
+    /// What an epoll instance watches, if it is one.
+    pub interest: Option<Interest>,
+}
+
+/// One descriptor of several that are waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waited {
+    /// The descriptor, and for what.
+    pub fd: WaitFd,
+    /// Inode and device of its file, if they were found out.
+    pub identity: Option<(u64, u32)>,
+    /// What it is, if that was found out.
+    pub kind: Option<FileKind>,
+}
+
+/// Descriptors that a call of select or poll waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waitset {
+    /// The descriptors.
+    pub fds: Vec<Waited>,
+    /// There are more than are here.
+    pub cut_off: bool,
+}
+
+/// A target as a stretch tells it, before objects are known. Of one task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum Raw {
+    #[default]
+    Unknown,
+    Fd {
+        fd: i32,
+        object: u32,
+    },
+    Fds(u32),
+    Futex {
+        address: u64,
+        private: bool,
+    },
+    Child(Option<i64>),
+    Sleep,
+    PageFault(u64),
+}
+
+impl Raw {
+    /// From what a stretch holds. `wait` is the syscall's kind, `None` outside a
+    /// syscall.
+    pub(super) fn new(wait: Option<u8>, arg0: u64, arg1: u32, object: u32) -> Self {
+        /// include/uapi/linux/futex.h
+        const FUTEX_PRIVATE_FLAG: u32 = 128;
+        let Some(wait) = wait else {
+            return match arg0 {
+                0 => Self::Unknown,
+                address => Self::PageFault(address),
+            };
+        };
+        match wait {
+            wait::FD | wait::EPOLL_MS | wait::EPOLL_TIMESPEC => Self::Fd {
+                fd: arg0 as i32,
+                object,
+            },
+            wait::POLL | wait::PPOLL | wait::SELECT | wait::PSELECT6 => match object {
+                0 => Self::Unknown,
+                id => Self::Fds(id),
+            },
+            wait::FUTEX => Self::Futex {
+                address: arg0,
+                private: arg1 & FUTEX_PRIVATE_FLAG != 0,
+            },
+            wait::FUTEX_WAIT => Self::Futex {
+                address: arg0,
+                private: false,
+            },
+            wait::NANOSLEEP | wait::CLOCK_NANOSLEEP => Self::Sleep,
+            wait::CHILD => Self::Child(Some(i64::from(arg0 as i32))),
+            _ => Self::Unknown,
+        }
+    }
+
+    /// `waitid` names a child in another way than `wait4`.
+    pub(super) fn waitid(arg0: u64, arg1: u32) -> Self {
+        match arg0 as u32 {
+            0 => Self::Child(Some(-1)),
+            1 => Self::Child(Some(i64::from(arg1))),
+            2 => Self::Child(Some(-i64::from(arg1))),
+            _ => Self::Child(None),
+        }
+    }
+}
+
+/// Collects what is known of targets, in whatever order it comes.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) objects: HashMap<u32, Object>,
+    pub(super) waitsets: HashMap<u32, crate::trace::Waitset>,
+    pub(super) names: HashMap<(u32, i32), Named>,
+    pub(super) interests: HashMap<u32, Interest>,
+    /// By process and address.
+    pub(super) futexes: Vec<SharedFutex>,
+}
+
+/// Makes targets of raw ones, each once.
+pub(super) struct Targets {
+    known: Known,
+    futexes: HashMap<(u32, u64), FutexKey>,
+    by_target: HashMap<Target, u32>,
+    targets: Vec<Target>,
+    by_file: HashMap<(u64, u64, u32), u32>,
+    files: Vec<File>,
+    by_waitset: HashMap<u32, u32>,
+    waitsets: Vec<Waitset>,
+}
+
+impl Targets {
+    /// `process` gives the process of a task.
+    pub(super) fn new(mut known: Known, process: impl Fn(u32) -> u32) -> Self {
+        let futexes = std::mem::take(&mut known.futexes).into_iter().map(|f| {
+            let process = process(f.serial);
+            // Memory that no file backs has its process's own inode: 0.
+            let key = if f.inode == 0 {
+                FutexKey::Private {
+                    process,
+                    address: f.address,
+                }
+            } else {
+                FutexKey::Shared {
+                    device: f.device,
+                    inode: f.inode,
+                    offset: f.offset,
+                }
+            };
+            ((process, f.address), key)
+        });
+        Self {
+            futexes: futexes.collect(),
+            known,
+            by_target: HashMap::from([(Target::Unknown, 0)]),
+            targets: vec![Target::Unknown],
+            by_file: HashMap::new(),
+            files: Vec::new(),
+            by_waitset: HashMap::new(),
+            waitsets: Vec::new(),
+        }
+    }
+
+    /// The index of the target that a task of this process waited for.
+    pub(super) fn index(&mut self, raw: Raw, process: u32) -> u32 {
+        let target = match raw {
+            Raw::Unknown => return 0,
+            Raw::Fd { fd, object } => match self.file(object) {
+                Some(file) => Target::File { fd, file },
+                None => Target::Fd(fd),
+            },
+            Raw::Fds(id) => match self.waitset(id) {
+                Some(set) => Target::Fds(set),
+                None => return 0,
+            },
+            Raw::Futex { address, private } => Target::Futex(if private {
+                FutexKey::Private { process, address }
+            } else {
+                let unresolved = FutexKey::Unresolved { process, address };
+                *self.futexes.get(&(process, address)).unwrap_or(&unresolved)
+            }),
+            Raw::Child(pid) => Target::Child(pid),
+            Raw::Sleep => Target::Sleep,
+            Raw::PageFault(address) => Target::PageFault(address),
+        };
+        if let Some(index) = self.by_target.get(&target) {
+            return *index;
+        }
+        let index = self.targets.len() as u32;
+        self.targets.push(target.clone());
+        self.by_target.insert(target, index);
+        index
+    }
+
+    fn file(&mut self, id: u32) -> Option<u32> {
+        let object = self.known.objects.get(&id)?;
+        let key = (object.file, object.inode, object.device);
+        let index = *self.by_file.entry(key).or_insert_with(|| {
+            self.files.push(File {
+                file: object.file,
+                inode: object.inode,
+                device: object.device,
+                mode: object.mode,
+                kind: None,
+                interest: None,
+            });
+            self.files.len() as u32 - 1
+        });
+        let file = &mut self.files[index as usize];
+        if file.kind.is_none() {
+            let named = self.known.names.get(&(id, object.fd));
+            file.kind = named.map(|n| n.kind.clone());
+        }
+        if file.interest.is_none() {
+            file.interest = self.known.interests.get(&id).cloned();
+        }
+        Some(index)
+    }
+
+    fn waitset(&mut self, id: u32) -> Option<u32> {
+        if let Some(index) = self.by_waitset.get(&id) {
+            return Some(*index);
+        }
+        let set = self.known.waitsets.get(&id)?;
+        let fds = set.fds.iter().map(|fd| {
+            let named = self.known.names.get(&(id, fd.fd));
+            Waited {
+                fd: *fd,
+                identity: named.map(|n| (n.inode, n.device)),
+                kind: named.map(|n| n.kind.clone()),
+            }
+        });
+        self.waitsets.push(Waitset {
+            fds: fds.collect(),
+            cut_off: set.cut_off,
+        });
+        let index = self.waitsets.len() as u32 - 1;
+        self.by_waitset.insert(id, index);
+        Some(index)
+    }
+
+    /// Targets, files and waitsets.
+    pub(super) fn finish(self) -> (Vec<Target>, Vec<File>, Vec<Waitset>) {
+        (self.targets, self.files, self.waitsets)
+    }
+}
