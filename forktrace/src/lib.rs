@@ -16,6 +16,7 @@ pub mod model;
 pub mod record;
 pub mod render;
 pub mod report;
+pub mod stacks;
 pub mod trace;
 pub mod trace_file;
 pub mod workload;

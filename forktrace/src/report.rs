@@ -27,6 +27,9 @@ pub struct Report {
     pub polls: Option<Vec<Poll>>,
     /// How the select/poll family was watched, or why not.
     pub poll_probes: String,
+    /// Where tasks blocked and where they were woken, most time first; `None` when
+    /// stacks were not taken.
+    pub stacks: Option<Vec<StackUse>>,
     /// Whether all this can be trusted.
     pub audit: Audit,
 }
@@ -238,6 +241,36 @@ pub struct Poll {
     /// Most fds that one call waited for; `None` for epoll, whose arguments do
     /// not tell, and where they could not be read.
     pub max_fds: Option<u32>,
+}
+
+/// What a stack is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StackKind {
+    /// Where a task blocked.
+    OffCpu,
+    /// Where a task was woken, by whom.
+    Wakeup,
+}
+
+/// Blocks with the same stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StackUse {
+    /// What it is of.
+    pub kind: StackKind,
+    /// Name of the task whose stack it is: that blocked, or that woke. For an
+    /// interrupt `[interrupt]`.
+    pub name: String,
+    /// Of a wakeup: name of the task that was woken.
+    pub wakee: Option<String>,
+    /// The functions, outermost first; those of the kernel end in `_[k]`.
+    pub frames: Vec<String>,
+    /// Does the program's part not go back to where the thread began?
+    pub cut_off: bool,
+    /// Blocked time that began, or ended, there.
+    pub ns: u64,
+    /// Number of blocks.
+    pub count: u64,
 }
 
 /// Something that makes the report weaker.

@@ -16,7 +16,7 @@ use crate::{
     emit,
     filter::{self, Traced, cpu},
     kernel::{self, Task, layout},
-    wait, waker,
+    stacks, wait, waker,
 };
 
 /// A CPU goes from one task to another. Runs with interrupts off and the run
@@ -51,7 +51,7 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
                     lifecycle::end(prev, traced, now);
                 } else {
                     let preempt = ctx.arg::<u64>(0) & 0xff != 0;
-                    switch_out(prev, traced, preempt, prev_state, now);
+                    switch_out(&ctx, prev, traced, preempt, prev_state, now);
                 }
             }
             None if prev_hint == UNTRACKED && kernel::is_dead(prev_state) => {
@@ -70,7 +70,14 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn switch_out(task: Task, traced: Traced, preempt: bool, prev_state: u64, now: u64) {
+fn switch_out(
+    ctx: &BtfTracePointContext,
+    task: Task,
+    traced: Traced,
+    preempt: bool,
+    prev_state: u64,
+    now: u64,
+) {
     // SAFETY: the pointer is into the map, and a task is switched by one CPU at a
     // time.
     let state = unsafe { &mut *traced.state };
@@ -82,6 +89,7 @@ fn switch_out(task: Task, traced: Traced, preempt: bool, prev_state: u64, now: u
         return;
     }
     state.blocks += 1;
+    stacks::of_block(ctx, state);
     if state.flags & flag::KERNEL_WORKER != 0 {
         return;
     }
@@ -230,6 +238,7 @@ fn woken(ctx: &BtfTracePointContext, task: Task) -> i32 {
         let state = unsafe { &mut *traced.state };
         state.waker_class = by;
         state.waker = number;
+        stacks::of_waker(ctx, state);
         state.wake_ns = kernel::now();
     }
     0

@@ -7,6 +7,7 @@ mod audit;
 mod families;
 mod polls;
 mod profile;
+mod stacks;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
             _ => Some(polls::polls(model)),
         },
         poll_probes: polls::how(&info.header.polls),
+        stacks: stacks::stacks(info, model),
         audit: audit::audit(info, model, &tasks),
         tasks,
     }

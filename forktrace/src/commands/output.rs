@@ -6,12 +6,12 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     cli::{Color, OutputArgs},
     launch::Account,
-    render::{self, Style},
+    render::{self, Format, Style},
     report::Report,
 };
 
@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct Output {
     to: To,
     style: Style,
-    format: render::Format,
+    format: Format,
 }
 
 enum To {
@@ -68,6 +68,12 @@ impl Output {
 
     /// Writes the report.
     pub(super) fn write(&mut self, report: &Report) -> Result<()> {
+        if self.format == Format::Folded && report.stacks.is_none() {
+            bail!(
+                "this trace has no stacks to fold; `forktrace run --stacks` takes them, with \
+                 `--format folded` or with `--save`"
+            );
+        }
         let text = render::render(report, self.format, &self.style);
         match &mut self.to {
             To::Stdout => to_stdout(text.as_bytes()),

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     kernel::layout::{Arch, waits},
     trace::{
-        Born, Event, Exec, OpenStretch, Outsider, PollUse, Signal, Stretch, TaskRecord, Totals,
-        Untracked,
+        Born, Event, Exec, Frames, OpenStretch, Outsider, PollUse, Signal, Stacks, Stretch,
+        TaskRecord, Totals, Untracked,
     },
 };
 
@@ -65,6 +65,8 @@ pub struct Builder {
     known: Known,
     outsiders: Vec<Outsider>,
     signals: Vec<Signal>,
+    stacks: Vec<Stacks>,
+    frames: HashMap<u32, Frames>,
     tasks: Vec<(u32, Collected)>,
     index: HashMap<u32, usize>,
     /// Where the tasks of the last stretches are, by the low bits of the serial:
@@ -85,6 +87,8 @@ impl Builder {
             known: Known::default(),
             outsiders: Vec::new(),
             signals: Vec::new(),
+            stacks: Vec::new(),
+            frames: HashMap::new(),
             tasks: Vec::new(),
             index: HashMap::new(),
             recent: [(0, usize::MAX); RECENT],
@@ -148,6 +152,10 @@ impl Builder {
                 self.known.interests.insert(i.id, i);
             }
             Event::SharedFutex(f) => self.known.futexes.push(f),
+            Event::Stacks(s) => self.stacks.push(s),
+            Event::Frames(f) => {
+                self.frames.insert(f.number, f);
+            }
         }
     }
 
@@ -231,6 +239,8 @@ impl Builder {
             waitsets,
             outsiders: self.outsiders,
             signals: self.signals,
+            stacks: self.stacks,
+            frames: self.frames,
         }
     }
 

@@ -9,8 +9,10 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+
 use crate::trace::{
-    OpenStretch, Outsider, PollUse, Signal, TaskRecord, Timeout, Totals, Waker, Why,
+    Frames, OpenStretch, Outsider, PollUse, Signal, Stacks, TaskRecord, Timeout, Totals, Waker, Why,
 };
 
 pub use self::build::Builder;
@@ -183,6 +185,10 @@ pub struct Model {
     pub outsiders: Vec<Outsider>,
     /// Signals that stop, continue or end, by time since the trace began.
     pub signals: Vec<Signal>,
+    /// The stacks of blocks, if they were taken.
+    pub stacks: Vec<Stacks>,
+    /// The stacks that these are made of, by number.
+    pub frames: HashMap<u32, Frames>,
 }
 
 impl Model {
