@@ -79,6 +79,20 @@ pub struct AtOnce {
     pub ns: u64,
 }
 
+/// Time during which exactly `count` tasks were blocked for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WaitingAtOnce {
+    /// As in [`Wait::reason`].
+    pub reason: String,
+    /// How many tasks, at least one.
+    pub count: u32,
+    /// How long. Unknown time counts as not blocked.
+    pub ns: u64,
+    /// Of this, with another task of the group running. Unknown time counts as
+    /// not running.
+    pub others_running_ns: u64,
+}
+
 /// What a group is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -114,6 +128,8 @@ pub struct Group {
     pub blocked_at_once: Vec<AtOnce>,
     /// By number of running tasks, ascending; sums to `lifetime_ns`.
     pub running_at_once: Vec<AtOnce>,
+    /// By what tasks were blocked in and how many of them were, names ascending.
+    pub waiting_at_once: Vec<WaitingAtOnce>,
     /// Time during which the state of at least one live task is unknown.
     pub unknown_ns: u64,
 }
@@ -148,6 +164,8 @@ pub struct Task {
     pub name: String,
     /// When it was created.
     pub start_ns: u64,
+    /// When it ran for the first time; `None`: it did not, or it is not known.
+    pub first_run_ns: Option<u64>,
     /// When it was switched out for the last time, or the end of the recording.
     pub end_ns: u64,
     /// How it ended.

@@ -10,6 +10,7 @@ mod profile;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,10 @@ use crate::{
 };
 
 pub use families::family;
-pub use profile::{Profile, sweep};
+use waiting::Waiting;
+
+pub use profile::Profile;
+use profile::sweep;
 
 /// Makes a report of a trace.
 pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
@@ -32,7 +36,7 @@ pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
     Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
-        groups: groups(model),
+        groups: groups(model, arch),
         polls: match info.header.polls {
             PollWay::None { .. } => None,
             _ => Some(polls::polls(model)),
@@ -63,7 +67,7 @@ fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {
     }
 }
 
-fn groups(model: &Model) -> Vec<Group> {
+fn groups(model: &Model, arch: Arch) -> Vec<Group> {
     let all: Vec<&Task> = model.tasks.iter().collect();
     let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
     for task in &all {
@@ -74,7 +78,7 @@ fn groups(model: &Model) -> Vec<Group> {
         return groups;
     };
     // The same tasks give the same profile: one process is swept once.
-    let tree = group(GroupKind::Tree, 0, first, &all);
+    let tree = group(GroupKind::Tree, 0, first, &all, arch);
     if processes.len() == 1 {
         let process = Group {
             kind: GroupKind::Process,
@@ -92,13 +96,14 @@ fn groups(model: &Model) -> Vec<Group> {
             .iter()
             .find(|t| t.serial == *process)
             .unwrap_or(&tasks[0]);
-        groups.push(group(GroupKind::Process, *process, leader, tasks));
+        groups.push(group(GroupKind::Process, *process, leader, tasks, arch));
     }
     groups
 }
 
-fn group(kind: GroupKind, id: u32, leader: &Task, tasks: &[&Task]) -> Group {
-    let profile = sweep(tasks.iter().map(|task| task.segments()));
+fn group(kind: GroupKind, id: u32, leader: &Task, tasks: &[&Task], arch: Arch) -> Group {
+    let mut waiting = Waiting::new(arch, tasks.iter().map(|task| task.kernel_worker).collect());
+    let profile = sweep(tasks.iter().map(|task| task.segments()), &mut waiting);
     Group {
         kind,
         id,
@@ -111,6 +116,7 @@ fn group(kind: GroupKind, id: u32, leader: &Task, tasks: &[&Task]) -> Group {
         starved: profile.starved,
         blocked_at_once: profile.blocked_at_once,
         running_at_once: profile.running_at_once,
+        waiting_at_once: waiting.finish(),
         unknown_ns: profile.unknown_ns,
     }
 }

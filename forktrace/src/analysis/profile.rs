@@ -8,6 +8,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
+use super::waiting::Waiting;
 use crate::{
     model::{Segment, State},
     report::{AtOnce, Episodes},
@@ -127,9 +128,13 @@ struct Change {
 }
 
 /// Sweeps over tasks, each given by its segments in order, without gaps.
-pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Profile {
+/// On the way it shows `waiting` who is blocked when.
+pub(super) fn sweep(
+    tasks: impl Iterator<Item = impl Iterator<Item = Segment>>,
+    waiting: &mut Waiting,
+) -> Profile {
     let mut tasks: Vec<_> = tasks.map(|segments| segments.peekable()).collect();
-    let mut current: Vec<Option<State>> = vec![None; tasks.len()];
+    let mut current: Vec<Option<Segment>> = vec![None; tasks.len()];
     let mut heap: BinaryHeap<Reverse<Change>> = tasks
         .iter_mut()
         .enumerate()
@@ -159,6 +164,7 @@ pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Prof
                 profile.most_live = profile.most_live.max(live);
                 blocked_at_once.add(blocked, ns);
                 running_at_once.add(running, ns);
+                waiting.pass(ns, running);
                 if unknown > 0 {
                     profile.unknown_ns += ns;
                 }
@@ -180,11 +186,13 @@ pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Prof
             now_ns = at_ns;
         }
         if let Some(before) = current[task].take() {
-            *counts.slot(before) -= 1;
+            *counts.slot(before.state) -= 1;
+            waiting.leave(task, &before);
         }
         match tasks[task].next() {
             Some(segment) => {
-                current[task] = Some(segment.state);
+                current[task] = Some(segment);
+                waiting.enter(task, &segment);
                 *counts.slot(segment.state) += 1;
                 first.0.at_ns = segment.end_ns;
             }

@@ -61,6 +61,7 @@ pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
         ppid: task.ppid,
         name: task.name.clone(),
         start_ns: task.start_ns,
+        first_run_ns: first_run_ns(task),
         end_ns: task.end_ns,
         fate: match task.fate {
             model::Fate::Ended => Fate::Ended,
@@ -84,6 +85,13 @@ pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
         kernel_cpu_ns: task.record.as_ref().and_then(|r| r.kernel_cpu_ns),
         followed: task.followed,
     }
+}
+
+/// When it ran for the first time, if that is known.
+fn first_run_ns(task: &model::Task) -> Option<u64> {
+    let mut segments = task.segments();
+    let ran = segments.find(|s| s.state != State::Runnable)?;
+    (ran.state == State::Running).then_some(ran.start_ns)
 }
 
 /// The sums over a task's whole life, and the time that not even they tell of.

@@ -37,6 +37,17 @@ pub struct Segment {
     pub end_ns: u64,
     /// The state.
     pub state: State,
+    /// Of a blocked task: the syscall that it was in.
+    pub syscall: Option<InSyscall>,
+}
+
+/// The syscall that a task was in when it left the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InSyscall {
+    /// Its number; -1: none.
+    pub number: i16,
+    /// The number is of the 32-bit table.
+    pub compat: bool,
 }
 
 /// A stretch off the CPU, as kept in memory: there are millions.
