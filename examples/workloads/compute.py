@@ -27,8 +27,8 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--as", dest="kind", choices=["threads", "processes"], default="threads")
-    parser.add_argument("--workers", type=int, default=2, metavar="N")
+    parser.add_argument("--by", choices=["threads", "processes"], default="threads")
+    parser.add_argument("--count", type=int, default=2, metavar="N")
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S")
     arguments = parser.parse_args()
 
@@ -38,7 +38,7 @@ def main():
         workers.name_task("worker")
         mark("steps", compute(end_ns))
 
-    workers.run(arguments.kind, [worker] * arguments.workers)
+    workers.run(arguments.by, [worker] * arguments.count)
 
 
 if __name__ == "__main__":
