@@ -22,14 +22,18 @@ mod cpu;
 mod exec;
 mod fault;
 mod io;
+mod marks;
 mod ping_pong;
 mod poll;
+mod pool;
+mod serve;
 mod signal;
 mod sleep;
 mod sys;
 mod task;
 mod tree;
 mod truth;
+mod work;
 
 use std::time::Duration;
 
@@ -61,6 +65,7 @@ pub enum Workload {
     Io(io::Io),
     Die(signal::Die),
     ManySleepers(sleep::ManySleepers),
+    Serve(serve::Serve),
 }
 
 /// Runs one workload in this process, to its end.
@@ -89,6 +94,7 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::Io(it) => it.run(),
         Workload::Die(it) => it.run(),
         Workload::ManySleepers(it) => it.run(),
+        Workload::Serve(it) => it.run(),
     }
 }
 
