@@ -19,6 +19,7 @@
 //! - Nothing asserts a time: the tests also run on slow emulated machines.
 
 mod cpu;
+mod create;
 mod exec;
 mod fault;
 mod io;
@@ -53,6 +54,7 @@ pub enum Workload {
     ForkTree(tree::ForkTree),
     ShortThreads(tree::ShortThreads),
     ShortProcesses(tree::ShortProcesses),
+    CreateAndJoin(create::CreateAndJoin),
     Nothing(exec::Nothing),
     Nap(exec::Nap),
     ExecNonLeader(exec::ExecNonLeader),
@@ -82,6 +84,7 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::ForkTree(it) => it.run(),
         Workload::ShortThreads(it) => it.run(),
         Workload::ShortProcesses(it) => it.run(),
+        Workload::CreateAndJoin(it) => it.run(),
         Workload::Nothing(it) => it.run(),
         Workload::Nap(it) => it.run(),
         Workload::ExecNonLeader(it) => it.run(),
