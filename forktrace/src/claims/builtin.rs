@@ -5,21 +5,43 @@ use super::file::{Claim, ClaimError, Origin};
 
 /// A claim file: a line here for each.
 const CLAIMS: &[(&str, &str)] = &[
-    ("fork-cost.toml", include_str!("../../claims/fork-cost.toml")),
-    ("gil-serialises.toml", include_str!("../../claims/gil-serialises.toml")),
-    ("multiprocessing-scales.toml", include_str!("../../claims/multiprocessing-scales.toml")),
-    ("python-io-overlaps.toml", include_str!("../../claims/python-io-overlaps.toml")),
+    (
+        "fork-cost.toml",
+        include_str!("../../claims/fork-cost.toml"),
+    ),
+    (
+        "gil-serialises.toml",
+        include_str!("../../claims/gil-serialises.toml"),
+    ),
+    (
+        "multiprocessing-scales.toml",
+        include_str!("../../claims/multiprocessing-scales.toml"),
+    ),
+    (
+        "processes-for-io.toml",
+        include_str!("../../claims/processes-for-io.toml"),
+    ),
+    (
+        "python-io-overlaps.toml",
+        include_str!("../../claims/python-io-overlaps.toml"),
+    ),
 ];
 
 /// Files of `examples/workloads/`, which are laid out in `{workloads}`.
 pub(super) const WORKLOADS: &[(&str, &str)] = &[
     ("compute.py", include_str!("../../workloads/compute.py")),
     ("fork_cost.py", include_str!("../../workloads/fork_cost.py")),
-    ("io_overlap.py", include_str!("../../workloads/io_overlap.py")),
+    (
+        "io_overlap.py",
+        include_str!("../../workloads/io_overlap.py"),
+    ),
     ("locks.py", include_str!("../../workloads/locks.py")),
     ("marks.py", include_str!("../../workloads/marks.py")),
     ("server.py", include_str!("../../workloads/server.py")),
-    ("shared_counter.py", include_str!("../../workloads/shared_counter.py")),
+    (
+        "shared_counter.py",
+        include_str!("../../workloads/shared_counter.py"),
+    ),
     ("workers.py", include_str!("../../workloads/workers.py")),
 ];
 
