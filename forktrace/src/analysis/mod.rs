@@ -5,8 +5,11 @@
 
 mod audit;
 mod families;
+mod marks;
+mod others;
 mod polls;
 mod profile;
+mod spans;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -32,7 +35,12 @@ use profile::sweep;
 /// Makes a report of a trace.
 pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
     let arch = info.header.arch;
-    let tasks: Vec<_> = model.tasks.iter().map(|t| tasks::task(t, arch)).collect();
+    let processes = processes(model);
+    let tasks: Vec<_> = model
+        .tasks
+        .iter()
+        .map(|t| tasks::task(t, &processes[&t.process], arch))
+        .collect();
     Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
@@ -42,6 +50,7 @@ pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
             _ => Some(polls::polls(model)),
         },
         poll_probes: polls::how(&info.header.polls),
+        marks: marks::marks(model),
         audit: audit::audit(info, model, &tasks),
         tasks,
     }
@@ -67,6 +76,25 @@ fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {
     }
 }
 
+/// What the tasks of each process did together, by the process's serial.
+fn processes(model: &Model) -> BTreeMap<u32, tasks::Process<'_>> {
+    let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
+    for task in &model.tasks {
+        processes.entry(task.process).or_default().push(task);
+    }
+    processes
+        .into_iter()
+        .map(|(serial, tasks)| {
+            // A task without company has no witness.
+            let together = match tasks.as_slice() {
+                [_] => others::Together::default(),
+                tasks => others::together(tasks.iter().map(|task| task.segments())),
+            };
+            (serial, tasks::Process { tasks, together })
+        })
+        .collect()
+}
+
 fn groups(model: &Model, arch: Arch) -> Vec<Group> {
     let all: Vec<&Task> = model.tasks.iter().collect();
     let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
@@ -78,7 +106,8 @@ fn groups(model: &Model, arch: Arch) -> Vec<Group> {
         return groups;
     };
     // The same tasks give the same profile: one process is swept once.
-    let tree = group(GroupKind::Tree, 0, first, &all, arch);
+    let spans = spans::spans(model);
+    let tree = group(GroupKind::Tree, 0, first, &all, &spans, arch);
     if processes.len() == 1 {
         let process = Group {
             kind: GroupKind::Process,
@@ -96,12 +125,26 @@ fn groups(model: &Model, arch: Arch) -> Vec<Group> {
             .iter()
             .find(|t| t.serial == *process)
             .unwrap_or(&tasks[0]);
-        groups.push(group(GroupKind::Process, *process, leader, tasks, arch));
+        groups.push(group(
+            GroupKind::Process,
+            *process,
+            leader,
+            tasks,
+            &spans,
+            arch,
+        ));
     }
     groups
 }
 
-fn group(kind: GroupKind, id: u32, leader: &Task, tasks: &[&Task], arch: Arch) -> Group {
+fn group(
+    kind: GroupKind,
+    id: u32,
+    leader: &Task,
+    tasks: &[&Task],
+    spans: &spans::Spans<'_>,
+    arch: Arch,
+) -> Group {
     let mut waiting = Waiting::new(arch, tasks.iter().map(|task| task.kernel_worker).collect());
     let profile = sweep(tasks.iter().map(|task| task.segments()), &mut waiting);
     Group {
@@ -118,5 +161,6 @@ fn group(kind: GroupKind, id: u32, leader: &Task, tasks: &[&Task], arch: Arch) -
         running_at_once: profile.running_at_once,
         waiting_at_once: waiting.finish(),
         unknown_ns: profile.unknown_ns,
+        spans: spans::of_group(spans, tasks),
     }
 }
