@@ -40,12 +40,11 @@ use super::work::Work;
 ///   begin_ns, end_ns     of the window: from the first message sent to the last one
 ///                        read, but with a gap of 0 from the first read to the last sent
 ///
-/// Marks, each with pid (the pool's) and since_ns (when what it tells of began):
+/// Marks, each with pid (the pool's) and since (when what it tells of began):
 ///   window      until its end; value: messages
-///   unread      a longest time in which at least one message was sent but not read;
-///               value: how many such messages. None with a gap of 0
 ///   message     sent (the time just before the call) and read (just after); value: its
-///               number; also socket. None with a gap of 0
+///               number; also socket. Unread until the window's end if it never was read.
+///               None with a gap of 0
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct LeaderFollowers {
@@ -281,81 +280,14 @@ impl Book<'_> {
 fn interval(name: &'static str, span: (u64, u64), pid: Pid, value: u64) -> Mark {
     Mark::new(name, value)
         .at(span.1)
-        .with("since_ns", span.0)
+        .with("since", span.0)
         .with("pid", pid.as_raw())
 }
 
-/// The marks of all messages, and of the times when one at least was unread.
-fn input_marks(records: &[Record], end_ns: u64, pid: Pid) -> Vec<Mark> {
-    let span = |it: &Record| (it.sent_ns, it.read_ns.unwrap_or(end_ns));
-    let mut marks: Vec<Mark> = unions(records.iter().map(span).collect())
-        .into_iter()
-        .map(|(span, count)| interval("unread", span, pid, count))
-        .collect();
-    marks.extend(records.iter().enumerate().map(|(number, it)| {
-        interval("message", span(it), pid, number as u64).with("socket", it.socket)
-    }));
-    marks
-}
-
-/// The longest intervals that are covered without a gap, and by how many.
-fn unions(mut spans: Vec<(u64, u64)>) -> Vec<((u64, u64), u64)> {
-    spans.sort_unstable();
-    let mut unions: Vec<((u64, u64), u64)> = Vec::new();
-    for (begin, end) in spans {
-        match unions.last_mut() {
-            Some(((_, last), count)) if begin <= *last => {
-                *last = end.max(*last);
-                *count += 1;
-            }
-            _ => unions.push(((begin, end), 1)),
-        }
-    }
-    unions
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn a_message_never_read_is_unread_until_the_end() {
-        let records = [
-            Record {
-                sent_ns: 10,
-                read_ns: Some(12),
-                socket: 1,
-            },
-            Record {
-                sent_ns: 20,
-                read_ns: None,
-                socket: 0,
-            },
-        ];
-        let lines = input_marks(&records, 100, Pid::from_raw(7));
-        assert_eq!(lines.len(), 4);
-        assert_eq!(
-            unions(vec![(10, 12), (20, 100)]),
-            [((10, 12), 1), ((20, 100), 1)]
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn unions_cover_what_their_parts_cover(
-            parts in prop::collection::vec((0..60_u64, 0..9_u64), 0..20)
-        ) {
-            let spans: Vec<_> = parts.iter().map(|&(begin, long)| (begin, begin + long)).collect();
-            let unions = unions(spans.clone());
-            let covers = |spans: &[(u64, u64)], at: u64| spans.iter().any(|s| s.0 <= at && at < s.1);
-            let joined: Vec<_> = unions.iter().map(|it| it.0).collect();
-            for at in 0..80 {
-                prop_assert_eq!(covers(&spans, at), covers(&joined, at));
-            }
-            prop_assert!(joined.windows(2).all(|two| two[0].1 < two[1].0));
-            prop_assert_eq!(unions.iter().map(|it| it.1).sum::<u64>(), spans.len() as u64);
-        }
-    }
+/// The marks of all messages.
+fn input_marks(records: &[Record], end_ns: u64, pid: Pid) -> impl Iterator<Item = Mark> {
+    records.iter().enumerate().map(move |(number, it)| {
+        let span = (it.sent_ns, it.read_ns.unwrap_or(end_ns));
+        interval("message", span, pid, number as u64).with("socket", it.socket)
+    })
 }

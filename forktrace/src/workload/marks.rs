@@ -49,7 +49,7 @@ impl Mark {
         self
     }
 
-    /// The same mark with one key more.
+    /// The same mark with one key more, such as `since`: when what it tells of began.
     pub(super) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.more.insert(key.to_owned(), value.into());
         self

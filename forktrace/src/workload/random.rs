@@ -3,11 +3,14 @@
 /// The SplitMix64 generator.
 pub(super) struct Random(pub(super) u64);
 
+const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
 impl Random {
     /// The next number.
     pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mix(self.0)
+        let number = mix(self.0);
+        self.0 = self.0.wrapping_add(STEP);
+        number
     }
 
     /// Time to the next of events that come at any time alike: exponentially distributed.
@@ -17,8 +20,9 @@ impl Random {
     }
 }
 
-/// SplitMix64's finaliser: mixes the bits of a number.
+/// What the generator makes of a state: a hash.
 pub(super) fn mix(mut x: u64) -> u64 {
+    x = x.wrapping_add(STEP);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     x ^ (x >> 31)
