@@ -5,8 +5,11 @@
 
 mod audit;
 mod families;
+mod marks;
+mod others;
 mod polls;
 mod profile;
+mod spans;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -28,7 +31,12 @@ pub use profile::{Profile, sweep};
 /// Makes a report of a trace.
 pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
     let arch = info.header.arch;
-    let tasks: Vec<_> = model.tasks.iter().map(|t| tasks::task(t, arch)).collect();
+    let processes = processes(model);
+    let tasks: Vec<_> = model
+        .tasks
+        .iter()
+        .map(|t| tasks::task(t, &processes[&t.process], arch))
+        .collect();
     Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
@@ -38,6 +46,7 @@ pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
             _ => Some(polls::polls(model)),
         },
         poll_probes: polls::how(&info.header.polls),
+        marks: marks::marks(model),
         audit: audit::audit(info, model, &tasks),
         tasks,
     }
@@ -63,6 +72,25 @@ fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {
     }
 }
 
+/// What the tasks of each process did together, by the process's serial.
+fn processes(model: &Model) -> BTreeMap<u32, tasks::Process<'_>> {
+    let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
+    for task in &model.tasks {
+        processes.entry(task.process).or_default().push(task);
+    }
+    processes
+        .into_iter()
+        .map(|(serial, tasks)| {
+            // A task without company has no witness.
+            let together = match tasks.as_slice() {
+                [_] => others::Together::default(),
+                tasks => others::together(tasks.iter().map(|task| task.segments())),
+            };
+            (serial, tasks::Process { tasks, together })
+        })
+        .collect()
+}
+
 fn groups(model: &Model) -> Vec<Group> {
     let all: Vec<&Task> = model.tasks.iter().collect();
     let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
@@ -74,7 +102,8 @@ fn groups(model: &Model) -> Vec<Group> {
         return groups;
     };
     // The same tasks give the same profile: one process is swept once.
-    let tree = group(GroupKind::Tree, 0, first, &all);
+    let spans = spans::spans(model);
+    let tree = group(GroupKind::Tree, 0, first, &all, &spans);
     if processes.len() == 1 {
         let process = Group {
             kind: GroupKind::Process,
@@ -92,12 +121,18 @@ fn groups(model: &Model) -> Vec<Group> {
             .iter()
             .find(|t| t.serial == *process)
             .unwrap_or(&tasks[0]);
-        groups.push(group(GroupKind::Process, *process, leader, tasks));
+        groups.push(group(GroupKind::Process, *process, leader, tasks, &spans));
     }
     groups
 }
 
-fn group(kind: GroupKind, id: u32, leader: &Task, tasks: &[&Task]) -> Group {
+fn group(
+    kind: GroupKind,
+    id: u32,
+    leader: &Task,
+    tasks: &[&Task],
+    spans: &spans::Spans<'_>,
+) -> Group {
     let profile = sweep(tasks.iter().map(|task| task.segments()));
     Group {
         kind,
@@ -112,5 +147,6 @@ fn group(kind: GroupKind, id: u32, leader: &Task, tasks: &[&Task]) -> Group {
         blocked_at_once: profile.blocked_at_once,
         running_at_once: profile.running_at_once,
         unknown_ns: profile.unknown_ns,
+        spans: spans::of_group(spans, tasks),
     }
 }

@@ -17,6 +17,9 @@ fn wait(reason: &str, syscall: &str, ns: u64, count: u64, longest_ns: u64) -> Wa
         count,
         longest_ns,
         cut_off: 0,
+        others_ran_ns: 0,
+        others_blocked_ns: 0,
+        witness: None,
     }
 }
 
@@ -103,6 +106,7 @@ fn group(
         blocked_at_once: at_once(blocked),
         running_at_once: at_once(running),
         unknown_ns: 0,
+        spans: Vec::new(),
     }
 }
 
@@ -136,6 +140,13 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         tasks,
         polls: Some(Vec::new()),
         poll_probes: "counted at the syscalls' own functions (fentry)".to_owned(),
+        marks: vec![Mark {
+            name: "requests".to_owned(),
+            time_ns: Some(S),
+            since_ns: None,
+            value: 12.5.into(),
+            fields: [("connection".to_owned(), 3.into())].into_iter().collect(),
+        }],
         audit,
     }
 }

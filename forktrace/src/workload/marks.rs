@@ -14,9 +14,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
 use super::sys::{inherited, now_ns};
-
-/// Names the descriptor, by its number.
-pub(super) const VARIABLE: &str = "FORKTRACE_MARKS_FD";
+use crate::marks::VARIABLE;
 
 /// A pipe takes a write up to this length in one piece, whoever else writes to it.
 const PIECE_BYTES: usize = 4096;

@@ -26,7 +26,8 @@ fn check_result(result: &Value, connections: usize) {
 
 /// The tasks of the server's process, its first one first.
 fn server(traced: &Finished) -> (&Report, u32, Vec<&Task>) {
-    let result = &list(&traced.truth()["results"])[0];
+    let truth = traced.truth();
+    let result = &list(&truth["results"])[0];
     let (report, pid) = (traced.report(), id(&result["server_pid"]));
     let tasks = report.of_process(pid);
     assert_eq!(tasks[0].name, "server", "{:?}", report.ids());
