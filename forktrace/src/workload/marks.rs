@@ -14,9 +14,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
 use super::sys::{inherited, now_ns};
-
-/// Names the descriptor, by its number.
-pub(super) const VARIABLE: &str = "FORKTRACE_MARKS_FD";
+use crate::marks::VARIABLE;
 
 /// A pipe takes a write up to this length in one piece, whoever else writes to it.
 const PIECE_BYTES: usize = 4096;
@@ -49,7 +47,7 @@ impl Mark {
         self
     }
 
-    /// The same mark with one key more.
+    /// The same mark with one key more, such as `since`: when what it tells of began.
     pub(super) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.more.insert(key.to_owned(), value.into());
         self

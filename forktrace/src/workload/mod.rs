@@ -23,10 +23,13 @@ mod create;
 mod exec;
 mod fault;
 mod io;
+mod jobs;
+mod leader_followers;
 mod marks;
 mod ping_pong;
 mod poll;
 mod pool;
+mod random;
 mod serve;
 mod signal;
 mod sleep;
@@ -68,6 +71,8 @@ pub enum Workload {
     Die(signal::Die),
     ManySleepers(sleep::ManySleepers),
     Serve(serve::Serve),
+    LeaderFollowers(leader_followers::LeaderFollowers),
+    Jobs(jobs::Jobs),
 }
 
 /// Runs one workload in this process, to its end.
@@ -98,6 +103,8 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::Die(it) => it.run(),
         Workload::ManySleepers(it) => it.run(),
         Workload::Serve(it) => it.run(),
+        Workload::LeaderFollowers(it) => it.run(),
+        Workload::Jobs(it) => it.run(),
     }
 }
 

@@ -29,19 +29,6 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
 use nix::unistd::{ForkResult, Pid, fork};
 
-// ---- Marks ----
-
-/// Writes to a descriptor that this process inherited.
-pub(super) fn write_to(fd: RawFd, bytes: &[u8]) -> io::Result<()> {
-    // SAFETY: used within this call only, and write() checks it.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    let written = nix::unistd::write(fd, bytes)?;
-    if written < bytes.len() {
-        return Err(io::ErrorKind::WriteZero.into());
-    }
-    Ok(())
-}
-
 // ---- Clocks and identities ----
 
 /// CLOCK_MONOTONIC in nanoseconds.

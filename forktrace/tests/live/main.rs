@@ -17,6 +17,7 @@ mod ends;
 mod loss;
 mod polls;
 mod programs;
+mod servers;
 mod signals;
 mod stops;
 mod support;

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use anyhow::{Context, Result};
 use nix::libc;
 
+use crate::workload::random::mix;
 use crate::workload::work::Work;
 
 /// Length of a request and of an answer.
@@ -21,14 +22,6 @@ pub(super) fn request(client: u64, number: u64) -> Message {
 pub(super) fn answer(request: &Message) -> Message {
     let (client, number) = split(request);
     join(number, mix(client ^ mix(number)))
-}
-
-/// The finaliser of the SplitMix64 generator.
-fn mix(mut x: u64) -> u64 {
-    x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
 }
 
 fn join(a: u64, b: u64) -> Message {
