@@ -22,6 +22,7 @@ mod cpu;
 mod exec;
 mod fault;
 mod io;
+mod marks;
 mod ping_pong;
 mod poll;
 mod signal;

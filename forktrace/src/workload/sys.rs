@@ -281,6 +281,19 @@ pub(super) fn duplicate_above(fd: BorrowedFd<'_>, lowest: RawFd) -> Result<Owned
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// A duplicate of the descriptor with this number, which whoever started us left open.
+pub(super) fn inherited(number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: a plain number to the kernel, which refuses one that is not open; what
+    // it refers to is not ours to close, so only the duplicate is kept.
+    let duplicate = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if duplicate < 0 {
+        return Err(io::Error::last_os_error())
+            .with_context(|| format!("descriptor {number} is not open"));
+    }
+    // SAFETY: the kernel has just given it to us, and to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
+}
+
 // ---- Processes ----
 
 /// Forks a child that runs `body` and then exits: with 0, or with 1 after printing
