@@ -18,19 +18,28 @@
 //!   `task::Announcement`), never for "long enough".
 //! - Nothing asserts a time: the tests also run on slow emulated machines.
 
+mod contention;
 mod cpu;
+mod crew;
 mod exec;
 mod fault;
+mod group_ops;
+mod group_stop;
 mod io;
+mod kernel_copy;
 mod marks;
 mod ping_pong;
 mod poll;
+mod shared_memory;
 mod signal;
 mod sleep;
 mod sys;
 mod task;
+mod task_cost;
 mod tree;
 mod truth;
+mod wait_call;
+mod waitset;
 
 use std::time::Duration;
 
@@ -62,6 +71,16 @@ pub enum Workload {
     Io(io::Io),
     Die(signal::Die),
     ManySleepers(sleep::ManySleepers),
+    WaitCalls(wait_call::WaitCalls),
+    GroupOp(group_ops::GroupOp),
+    GroupStop(group_stop::GroupStop),
+    Contention(contention::Contention),
+    Waitset(waitset::Waitset),
+    KernelCopy(kernel_copy::KernelCopy),
+    MemoryCost(task_cost::MemoryCost),
+    SyncCost(task_cost::SyncCost),
+    SharedCounter(shared_memory::SharedCounter),
+    MemoryVisibility(shared_memory::MemoryVisibility),
 }
 
 /// Runs one workload in this process, to its end.
@@ -90,6 +109,16 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::Io(it) => it.run(),
         Workload::Die(it) => it.run(),
         Workload::ManySleepers(it) => it.run(),
+        Workload::WaitCalls(it) => it.run(),
+        Workload::GroupOp(it) => it.run(),
+        Workload::GroupStop(it) => it.run(),
+        Workload::Contention(it) => it.run(),
+        Workload::Waitset(it) => it.run(),
+        Workload::KernelCopy(it) => it.run(),
+        Workload::MemoryCost(it) => it.run(),
+        Workload::SyncCost(it) => it.run(),
+        Workload::SharedCounter(it) => it.run(),
+        Workload::MemoryVisibility(it) => it.run(),
     }
 }
 

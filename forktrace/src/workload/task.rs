@@ -174,6 +174,15 @@ fn asleep_since(tid: i32, switches_before: u64) -> Result<bool> {
     Ok(asleep && switches > switches_before)
 }
 
+/// Whether a task sleeps right now, so that a signal would wake it.
+pub(super) fn asleep(tid: u64) -> Result<bool> {
+    let path = format!("/proc/{tid}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    Ok(stat
+        .rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('S')))
+}
+
 /// The CPUs this thread may run on, in order.
 pub(super) fn allowed_cpus() -> Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
