@@ -116,6 +116,24 @@ pub struct Group {
     pub running_at_once: Vec<AtOnce>,
     /// Time during which the state of at least one live task is unknown.
     pub unknown_ns: u64,
+    /// When tasks were stopped, traced or frozen: each time from the first one's stop
+    /// until none was, but no more than the first 1000 times.
+    pub stops: Vec<Stop>,
+}
+
+/// A time during which tasks of a group were stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Stop {
+    /// When the first one was.
+    pub start_ns: u64,
+    /// When none was any more.
+    pub end_ns: u64,
+    /// Most tasks that were at once.
+    pub tasks: u32,
+    /// How many lived then.
+    pub of: u32,
+    /// From the first one's stop until so many were.
+    pub spread_ns: u64,
 }
 
 /// How a task ended.
@@ -146,6 +164,10 @@ pub struct Task {
     pub ppid: u32,
     /// Its last name.
     pub name: String,
+    /// What it shares with its creator, by the flags of its clone: `memory`,
+    /// `files`, `signal handlers`, `file system`, `thread group`. A thread shares
+    /// all of these, a forked process none.
+    pub shares: Vec<String>,
     /// When it was created.
     pub start_ns: u64,
     /// When it was switched out for the last time, or the end of the recording.
@@ -201,6 +223,26 @@ pub struct Wait {
     pub longest_ns: u64,
     /// Of the blocks, those cut off by the end of the recording.
     pub cut_off: u64,
+    /// Of `ns`, time during which another task of the process ran.
+    pub others_ran_ns: u64,
+    /// Of `ns`, time during which all tasks of the process were blocked (two or
+    /// more).
+    pub all_blocked_ns: u64,
+    /// Another task of the process that ran during the longest of these blocks.
+    pub witness: Option<Witness>,
+}
+
+/// A task that ran while another one was blocked: so that one did not stop it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Witness {
+    /// Its tid.
+    pub tid: u32,
+    /// Its name.
+    pub name: String,
+    /// From when it ran, or from the start of the block.
+    pub start_ns: u64,
+    /// How long it ran without leaving the CPU, within the block.
+    pub ns: u64,
 }
 
 /// Context switches of a task.

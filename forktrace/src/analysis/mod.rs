@@ -4,6 +4,7 @@
 //! `report`, and a line in [`analyse`].
 
 mod audit;
+mod beside;
 mod families;
 mod polls;
 mod profile;
@@ -11,28 +12,35 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::{
     capture::PollWay,
     kernel::layout::Arch,
     model::{Model, Task},
-    report::{Group, GroupKind, Report, SCHEMA_VERSION, Workload},
+    report::{Group, GroupKind, Report, SCHEMA_VERSION, Witness, Workload},
     trace::Finish,
     trace_file::TraceInfo,
 };
 
+use beside::{Beside, Collector};
 pub use families::family;
-pub use profile::{Profile, sweep};
+pub use profile::{Blocked, Profile, sweep, sweep_telling};
 
 /// Makes a report of a trace.
 pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
     let arch = info.header.arch;
-    let tasks: Vec<_> = model.tasks.iter().map(|t| tasks::task(t, arch)).collect();
+    let (groups, besides) = groups(model);
+    let beside = |serial: u32| besides.get(&serial).map_or(&[][..], Vec::as_slice);
+    let tasks: Vec<_> = model
+        .tasks
+        .iter()
+        .map(|task| tasks::task(task, arch, beside(task.serial)))
+        .collect();
     Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
-        groups: groups(model),
+        groups,
         polls: match info.header.polls {
             PollWay::None { .. } => None,
             _ => Some(polls::polls(model)),
@@ -63,18 +71,27 @@ fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {
     }
 }
 
-fn groups(model: &Model) -> Vec<Group> {
+/// For each task, by its serial: its blocks by reason, and what happened beside them.
+type Besides = HashMap<u32, Vec<(Beside, Option<Witness>)>>;
+
+fn groups(model: &Model) -> (Vec<Group>, Besides) {
     let all: Vec<&Task> = model.tasks.iter().collect();
     let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
     for task in &all {
         processes.entry(task.process).or_default().push(task);
     }
     let mut groups = Vec::with_capacity(processes.len() + 1);
+    let mut besides = Besides::new();
     let Some(first) = all.first() else {
-        return groups;
+        return (groups, besides);
     };
     // The same tasks give the same profile: one process is swept once.
-    let tree = group(GroupKind::Tree, 0, first, &all);
+    let mut collector = Collector::new(&all);
+    let tree = group(GroupKind::Tree, 0, first, &all, |task, block| {
+        if processes.len() == 1 {
+            collector.add(task, block);
+        }
+    });
     if processes.len() == 1 {
         let process = Group {
             kind: GroupKind::Process,
@@ -83,7 +100,8 @@ fn groups(model: &Model) -> Vec<Group> {
         };
         groups.push(tree);
         groups.push(process);
-        return groups;
+        besides.extend(collector.finish());
+        return (groups, besides);
     }
     groups.push(tree);
     for (process, tasks) in &processes {
@@ -92,13 +110,22 @@ fn groups(model: &Model) -> Vec<Group> {
             .iter()
             .find(|t| t.serial == *process)
             .unwrap_or(&tasks[0]);
-        groups.push(group(GroupKind::Process, *process, leader, tasks));
+        let mut collector = Collector::new(tasks);
+        let tell = |task, block: &Blocked| collector.add(task, block);
+        groups.push(group(GroupKind::Process, *process, leader, tasks, tell));
+        besides.extend(collector.finish());
     }
-    groups
+    (groups, besides)
 }
 
-fn group(kind: GroupKind, id: u32, leader: &Task, tasks: &[&Task]) -> Group {
-    let profile = sweep(tasks.iter().map(|task| task.segments()));
+fn group(
+    kind: GroupKind,
+    id: u32,
+    leader: &Task,
+    tasks: &[&Task],
+    tell: impl FnMut(usize, &Blocked),
+) -> Group {
+    let profile = sweep_telling(tasks.iter().map(|task| task.segments()), tell);
     Group {
         kind,
         id,
@@ -112,5 +139,6 @@ fn group(kind: GroupKind, id: u32, leader: &Task, tasks: &[&Task]) -> Group {
         blocked_at_once: profile.blocked_at_once,
         running_at_once: profile.running_at_once,
         unknown_ns: profile.unknown_ns,
+        stops: profile.stops,
     }
 }

@@ -1,11 +1,14 @@
 //! One task's figures.
 
-use super::families::{NO_SYSCALL, wait_reason};
+use super::{
+    beside::Beside,
+    families::{NO_SYSCALL, wait_reason},
+};
 use crate::{
     kernel::layout::Arch,
     model::{self, Off, State, state_of},
-    report::{Fate, Switches, Task, Wait},
-    trace::Why,
+    report::{Fate, Switches, Task, Wait, Witness},
+    trace::{OpenStretch, Why},
 };
 
 /// Time by state.
@@ -17,14 +20,52 @@ struct Sums {
 }
 
 /// What a wait is counted under.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct WaitKey {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WaitKey {
     syscall: i16,
     compat: bool,
     interruptible: bool,
 }
 
-pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
+impl WaitKey {
+    pub(super) fn of_stretch(task: &model::Task, off: &Off) -> Self {
+        Self::new(task, off.syscall, off.flags & Off::COMPAT != 0, off.why)
+    }
+
+    pub(super) fn of_open(task: &model::Task, open: &OpenStretch) -> Self {
+        Self::new(task, open.syscall, open.compat, open.why)
+    }
+
+    fn new(task: &model::Task, syscall: i16, compat: bool, why: Why) -> Self {
+        Self {
+            syscall: if task.kernel_worker {
+                NO_SYSCALL
+            } else {
+                syscall
+            },
+            compat,
+            interruptible: why == Why::Interruptible,
+        }
+    }
+}
+
+/// What a task shares with its creator, by the flags of its clone
+/// (include/uapi/linux/sched.h).
+fn shares(clone_flags: u64) -> Vec<String> {
+    [
+        (0x100, "memory"),
+        (0x200, "file system"),
+        (0x400, "files"),
+        (0x800, "signal handlers"),
+        (0x1_0000, "thread group"),
+    ]
+    .into_iter()
+    .filter(|(flag, _)| clone_flags & flag != 0)
+    .map(|(_, name)| name.to_owned())
+    .collect()
+}
+
+pub(super) fn task(task: &model::Task, arch: Arch, besides: &[(Beside, Option<Witness>)]) -> Task {
     let lifetime_ns = task.lifetime_ns();
     let mut placed = [0; 5];
     for segment in task.segments() {
@@ -39,7 +80,7 @@ pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
     };
     let (sums, unknown_ns) = with_gaps(task, placed, gaps_ns);
     let known = sums.blocked_ns + sums.runnable_ns + sums.stopped_ns + unknown_ns;
-    let (blocks, mut waits, longest) = waits(task, arch);
+    let (blocks, mut waits, longest) = waits(task, arch, besides);
     let waited: u64 = waits.iter().map(|w| w.ns).sum();
     if sums.blocked_ns > waited {
         waits.push(Wait {
@@ -51,6 +92,9 @@ pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
             count: 0,
             longest_ns: 0,
             cut_off: 0,
+            others_ran_ns: 0,
+            all_blocked_ns: 0,
+            witness: None,
         });
     }
     waits.sort_by_key(|w| std::cmp::Reverse(w.ns));
@@ -60,6 +104,7 @@ pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
         pid: task.pid,
         ppid: task.ppid,
         name: task.name.clone(),
+        shares: shares(task.clone_flags),
         start_ns: task.start_ns,
         end_ns: task.end_ns,
         fate: match task.fate {
@@ -162,24 +207,19 @@ fn add_open(task: &model::Task, sums: &mut Sums) {
 
 /// Number of blocks, the waits by reason, and the longest block and wait for a
 /// CPU.
-fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
+fn waits(
+    task: &model::Task,
+    arch: Arch,
+    besides: &[(Beside, Option<Witness>)],
+) -> (u64, Vec<Wait>, Sums) {
     // A task waits for a handful of reasons: a list is quicker than a map.
     let mut waits: Vec<(WaitKey, Wait)> = Vec::new();
     let mut blocks = 0;
     let mut longest = Sums::default();
-    let mut add_block = |syscall: i16, compat: bool, why: Why, ns: u64, cut_off: bool| {
-        let key = WaitKey {
-            syscall: if task.kernel_worker {
-                NO_SYSCALL
-            } else {
-                syscall
-            },
-            compat,
-            interruptible: why == Why::Interruptible,
-        };
+    let mut add_block = |key: WaitKey, ns: u64, cut_off: bool| {
         let index = waits.iter().position(|(seen, _)| *seen == key);
         let index = index.unwrap_or_else(|| {
-            let (reason, syscall) = wait_reason(arch, key.syscall, compat, task.kernel_worker);
+            let (reason, syscall) = wait_reason(arch, key.syscall, key.compat, task.kernel_worker);
             let wait = Wait {
                 reason,
                 syscall,
@@ -188,6 +228,9 @@ fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
                 count: 0,
                 longest_ns: 0,
                 cut_off: 0,
+                others_ran_ns: 0,
+                all_blocked_ns: 0,
+                witness: None,
             };
             waits.push((key, wait));
             waits.len() - 1
@@ -205,13 +248,7 @@ fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
                 let ns = off.wake_ns - off.out_ns;
                 longest.blocked_ns = longest.blocked_ns.max(ns);
                 blocks += 1;
-                add_block(
-                    off.syscall,
-                    off.flags & Off::COMPAT != 0,
-                    off.why,
-                    ns,
-                    false,
-                );
+                add_block(WaitKey::of_stretch(task, off), ns, false);
             }
             State::Runnable => {
                 longest.runnable_ns = longest.runnable_ns.max(off.in_ns - off.out_ns);
@@ -226,7 +263,14 @@ fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
         let ns = wake_ns.saturating_sub(open.out_ns);
         longest.blocked_ns = longest.blocked_ns.max(ns);
         blocks += 1;
-        add_block(open.syscall, open.compat, open.why, ns, true);
+        add_block(WaitKey::of_open(task, &open), ns, true);
+    }
+    for (key, wait) in &mut waits {
+        if let Some((beside, witness)) = besides.iter().find(|(beside, _)| beside.key == *key) {
+            wait.others_ran_ns = beside.others_ran_ns;
+            wait.all_blocked_ns = beside.all_blocked_ns;
+            wait.witness = witness.clone();
+        }
     }
     let waits = waits.into_iter().map(|(_, wait)| wait).collect();
     (blocks, waits, longest)

@@ -17,6 +17,9 @@ fn wait(reason: &str, syscall: &str, ns: u64, count: u64, longest_ns: u64) -> Wa
         count,
         longest_ns,
         cut_off: 0,
+        others_ran_ns: 0,
+        all_blocked_ns: 0,
+        witness: None,
     }
 }
 
@@ -29,6 +32,7 @@ fn task(serial: u32, pid: u32, tid: u32, name: &str, start: u64, time: Time) -> 
         pid,
         ppid: if pid == 4121 { 4100 } else { 4121 },
         name: name.to_owned(),
+        shares: Vec::new(),
         start_ns: start,
         end_ns: start + time.iter().sum::<u64>(),
         fate: Fate::Ended,
@@ -103,6 +107,7 @@ fn group(
         blocked_at_once: at_once(blocked),
         running_at_once: at_once(running),
         unknown_ns: 0,
+        stops: Vec::new(),
     }
 }
 

@@ -152,6 +152,9 @@ fn nothing_of_a_traced_program_acts_on_the_terminal() {
                 count: 1,
                 longest_ns: 1,
                 cut_off: 0,
+                others_ran_ns: 0,
+                all_blocked_ns: 0,
+                witness: None,
             });
         }
         for poll in report.polls.iter_mut().flatten() {

@@ -25,7 +25,7 @@ use super::sys::{
     Pages, Shared, a_child_ended, default_action, fork_and_exit, fork_child, membarrier, nap,
     now_ns, page_size, pid, reap, tid, trace_thread, vfork_and_nap, yield_now,
 };
-use super::task::{StartLine, spawn, until_alone};
+use super::task::{StartLine, spawn, until_threads};
 use super::truth::Truth;
 
 /// One operation on a process whose threads compute, fault and sleep
@@ -127,8 +127,11 @@ struct Board<'a> {
     tids: &'a [AtomicU64],
 }
 
-const TIDS: [&str; 4] = ["operator", "compute", "fault", "blocked"];
-const COMPUTE: usize = 1;
+/// In this order they end.
+const TIDS: [&str; 4] = ["operator", "fault", "compute", "blocked"];
+const FAULT: usize = 1;
+const COMPUTE: usize = 2;
+const BLOCKED: usize = 3;
 /// Of the memory that `fault` maps and unmaps.
 const FAULT_BYTES: usize = 4 * 1024 * 1024;
 
@@ -276,33 +279,34 @@ impl GroupOp {
         let memory = Pages::new((self.megabytes as usize * 1024 * 1024).div_ceil(page_size()?))?;
         (0..memory.count()).for_each(|page| memory.touch(page));
         let (silent, writer) = pipe().context("cannot make a pipe")?;
+        let mut writer = Some(writer);
         let line = StartLine::new(TIDS.len());
         let begun = |i: usize| {
             board.tids[i].store(tid() as u64, SeqCst);
             line.wait();
             board.ready.fetch_add(1, SeqCst);
         };
-        let over = || board.over.load(SeqCst) != 0;
+        let over = |i: usize| board.over.load(SeqCst) >= i as u64;
         let outcome = thread::scope(|scope| -> Result<()> {
-            spawn(scope, TIDS[1], || {
-                begun(1);
-                while !over() {
-                    step();
-                    board.steps.fetch_add(1, SeqCst);
-                }
-                Ok(())
-            })?;
-            spawn(scope, TIDS[2], || {
-                begun(2);
+            spawn(scope, TIDS[FAULT], || {
+                begun(FAULT);
                 let pages = FAULT_BYTES / page_size()?;
-                while !over() {
+                while !over(FAULT) {
                     let memory = Pages::new(pages)?;
                     (0..pages).for_each(|page| memory.touch(page));
                 }
                 Ok(())
             })?;
-            spawn(scope, TIDS[3], || {
-                begun(3);
+            spawn(scope, TIDS[COMPUTE], || {
+                begun(COMPUTE);
+                while !over(COMPUTE) {
+                    step();
+                    board.steps.fetch_add(1, SeqCst);
+                }
+                Ok(())
+            })?;
+            spawn(scope, TIDS[BLOCKED], || {
+                begun(BLOCKED);
                 File::from(silent)
                     .read(&mut [0])
                     .context("cannot read from a pipe")?;
@@ -310,9 +314,15 @@ impl GroupOp {
             })?;
             begun(0);
             let outcome = self.operate(board, memory);
-            board.over.store(1, SeqCst);
-            drop(writer);
-            until_alone()?;
+            // One after the other: whoever ends changes the memory map, and should
+            // hold up nobody by that.
+            for ending in 1..TIDS.len() {
+                board.over.store(ending as u64, SeqCst);
+                if ending == BLOCKED {
+                    writer.take();
+                }
+                until_threads(TIDS.len() - ending)?;
+            }
             outcome
         });
         outcome.with_context(|| format!("{} failed", self.operation.name()))

@@ -85,7 +85,12 @@ impl StartLine {
 /// Joining a thread that still runs would block the joiner, and a group's last
 /// members asleep are a group all asleep.
 pub(super) fn until_alone() -> Result<()> {
-    while threads().context("cannot count the threads in /proc/self/stat")? > 1 {
+    until_threads(1)
+}
+
+/// Spins until this process has no more threads than so many.
+pub(super) fn until_threads(most: usize) -> Result<()> {
+    while threads().context("cannot count the threads in /proc/self/stat")? > most {
         yield_now();
     }
     Ok(())
