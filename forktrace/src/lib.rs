@@ -7,9 +7,11 @@
 pub mod analysis;
 pub mod background;
 pub mod capture;
+pub mod claims;
 pub mod cli;
 pub mod commands;
 pub mod decode;
+pub mod expression;
 pub mod kernel;
 pub mod launch;
 pub mod model;

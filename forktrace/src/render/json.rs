@@ -6,8 +6,14 @@ use super::text::figures::is_plain;
 use crate::report::Report;
 
 pub(super) fn render(report: &Report) -> String {
-    let json = serde_json::to_string_pretty(report)
-        .expect("a report holds no map, so serde_json has no key to refuse");
+    let json = serde_json::to_string_pretty(report).expect(
+        "a report holds no map with other keys than text, so serde_json has none to refuse",
+    );
+    escaped(&json)
+}
+
+/// Ready to be printed, ending in a newline.
+pub(super) fn escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len() + 1);
     for c in json.chars() {
         // serde_json escapes the ASCII control characters only. The others, and

@@ -7,7 +7,7 @@ mod audit;
 mod claim;
 pub(super) mod figures;
 mod headline;
-mod layout;
+pub(super) mod layout;
 mod polls;
 mod profile;
 mod tasks;
