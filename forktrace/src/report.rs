@@ -227,7 +227,7 @@ pub struct Wait {
     pub others_ran_ns: u64,
     /// Of `ns`, time during which all tasks of the process were blocked (two or
     /// more).
-    pub all_blocked_ns: u64,
+    pub others_blocked_ns: u64,
     /// Another task of the process that ran during the longest of these blocks.
     pub witness: Option<Witness>,
 }
@@ -241,8 +241,8 @@ pub struct Witness {
     pub name: String,
     /// From when it ran, or from the start of the block.
     pub start_ns: u64,
-    /// How long it ran without leaving the CPU, within the block.
-    pub ns: u64,
+    /// Until when it ran, within the block.
+    pub end_ns: u64,
 }
 
 /// Context switches of a task.

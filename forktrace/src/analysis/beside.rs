@@ -103,6 +103,7 @@ fn witness<'a>(
     others: impl Iterator<Item = &'a Task>,
     (start_ns, end_ns): (u64, u64),
 ) -> Option<Witness> {
+    let length = |witness: &Witness| witness.end_ns - witness.start_ns;
     let mut best: Option<Witness> = None;
     for task in others.take(ASKED) {
         for (from_ns, to_ns) in runs(task, start_ns).take(LOOKED_AT) {
@@ -111,16 +112,16 @@ fn witness<'a>(
             }
             let (from_ns, to_ns) = (from_ns.max(start_ns), to_ns.min(end_ns));
             let ns = to_ns.saturating_sub(from_ns);
-            if ns > best.as_ref().map_or(0, |best| best.ns) {
+            if ns > best.as_ref().map_or(0, length) {
                 best = Some(Witness {
                     tid: task.tid,
                     name: task.name.clone(),
                     start_ns: from_ns,
-                    ns,
+                    end_ns: to_ns,
                 });
             }
         }
-        if best.as_ref().is_some_and(|best| best.ns >= LONG_ENOUGH_NS) {
+        if best.as_ref().map_or(0, length) >= LONG_ENOUGH_NS {
             break;
         }
     }

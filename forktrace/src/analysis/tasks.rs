@@ -93,7 +93,7 @@ pub(super) fn task(task: &model::Task, arch: Arch, besides: &[(Beside, Option<Wi
             longest_ns: 0,
             cut_off: 0,
             others_ran_ns: 0,
-            all_blocked_ns: 0,
+            others_blocked_ns: 0,
             witness: None,
         });
     }
@@ -229,7 +229,7 @@ fn waits(
                 longest_ns: 0,
                 cut_off: 0,
                 others_ran_ns: 0,
-                all_blocked_ns: 0,
+                others_blocked_ns: 0,
                 witness: None,
             };
             waits.push((key, wait));
@@ -268,7 +268,7 @@ fn waits(
     for (key, wait) in &mut waits {
         if let Some((beside, witness)) = besides.iter().find(|(beside, _)| beside.key == *key) {
             wait.others_ran_ns = beside.others_ran_ns;
-            wait.all_blocked_ns = beside.all_blocked_ns;
+            wait.others_blocked_ns = beside.all_blocked_ns;
             wait.witness = witness.clone();
         }
     }

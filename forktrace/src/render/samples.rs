@@ -18,7 +18,7 @@ fn wait(reason: &str, syscall: &str, ns: u64, count: u64, longest_ns: u64) -> Wa
         longest_ns,
         cut_off: 0,
         others_ran_ns: 0,
-        all_blocked_ns: 0,
+        others_blocked_ns: 0,
         witness: None,
     }
 }

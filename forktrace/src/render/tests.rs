@@ -153,7 +153,7 @@ fn nothing_of_a_traced_program_acts_on_the_terminal() {
                 longest_ns: 1,
                 cut_off: 0,
                 others_ran_ns: 0,
-                all_blocked_ns: 0,
+                others_blocked_ns: 0,
                 witness: None,
             });
         }

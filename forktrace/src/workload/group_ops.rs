@@ -32,7 +32,8 @@ use super::truth::Truth;
 ///
 /// A child process has these threads: `operator`, the main thread, which makes the
 /// operation (or sleeps while its parent does, a millisecond at a time); `compute`,
-/// which makes no system call; `fault`, which maps memory, writes to each page and
+/// which makes no system call; `getpid`, which makes nothing but a very short one;
+/// `fault`, which maps memory, writes to each page and
 /// unmaps it, over and over; `blocked`, which waits in a read from a silent pipe. The
 /// operations that a process survives are made over and over for --millis, or, where
 /// they last as long as the caller likes, once for as long.
@@ -42,7 +43,7 @@ use super::truth::Truth;
 ///   survived     value: 1 when the threads worked on after it, 0 when it ended them
 /// Truth:
 ///   operation, child_pid, survived
-///   tids         {operator, compute, fault, blocked}
+///   tids         {operator, fault, compute, getpid, blocked}
 ///   begin_ns, end_ns  of all operations; when it ended the process, until that was known
 ///   longest_ns, count of one operation
 ///   computed     steps that `compute` made from begin to end
@@ -128,10 +129,11 @@ struct Board<'a> {
 }
 
 /// In this order they end.
-const TIDS: [&str; 4] = ["operator", "fault", "compute", "blocked"];
+const TIDS: [&str; 5] = ["operator", "fault", "compute", "getpid", "blocked"];
 const FAULT: usize = 1;
 const COMPUTE: usize = 2;
-const BLOCKED: usize = 3;
+const GETPID: usize = 3;
+const BLOCKED: usize = 4;
 /// Of the memory that `fault` maps and unmaps.
 const FAULT_BYTES: usize = 4 * 1024 * 1024;
 
@@ -302,6 +304,13 @@ impl GroupOp {
                 while !over(COMPUTE) {
                     step();
                     board.steps.fetch_add(1, SeqCst);
+                }
+                Ok(())
+            })?;
+            spawn(scope, TIDS[GETPID], || {
+                begun(GETPID);
+                while !over(GETPID) {
+                    pid();
                 }
                 Ok(())
             })?;

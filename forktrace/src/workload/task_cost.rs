@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::crew::{numbered, run_crew};
 use super::marks::{Mark, Marks};
-use super::sys::{Among, Lock, Semaphore, Shared, cpu_ns, nap, pid, yield_now};
+use super::sys::{Among, Lock, Pages, Semaphore, Shared, cpu_ns, nap, page_size, pid, yield_now};
 use super::task::{allowed_cpus, pin};
 use super::truth::Truth;
 
@@ -36,6 +36,9 @@ pub struct MemoryCost {
     /// Processes instead of threads.
     #[arg(long)]
     processes: bool,
+    /// How much memory each task writes to beside.
+    #[arg(long, default_value_t = 0)]
+    extra_kilobytes: usize,
 }
 
 /// What each task writes to on its stack.
@@ -53,6 +56,10 @@ impl MemoryCost {
 
         let wait = |i: usize| -> Result<()> {
             black_box([i as u8; WORK_BYTES]);
+            let extra = Pages::new((self.extra_kilobytes * 1024).div_ceil(page_size()?))?;
+            if self.extra_kilobytes > 0 {
+                (0..extra.count()).for_each(|page| extra.touch(page));
+            }
             pids[i].store(pid() as u64, SeqCst);
             while over.load(SeqCst) == 0 {
                 nap(Duration::from_millis(5))?;
@@ -152,10 +159,9 @@ fn kernel_stack_bytes() -> Result<u64> {
 
 /// What synchronising two threads costs, and two processes, in turn
 ///
-/// Two tasks on one CPU use one construct, --operations times each. By themselves:
-/// one takes and returns the lock, or puts a byte into a pipe, or a unit into a
+/// Two tasks on one CPU use one construct, --operations times each. `alone` one takes and returns the lock, or puts a byte into a pipe, or a unit into a
 /// System V semaphore, and takes it out again, while the other one waits elsewhere.
-/// With --contended they take turns: the lock is always held when the other one wants
+/// `contended` they take turns: the lock is always held when the other one wants
 /// it, and through pipes and semaphores they wake each other. Threads use a lock of
 /// their process, processes one in shared memory.
 ///
@@ -166,7 +172,7 @@ fn kernel_stack_bytes() -> Result<u64> {
 ///   thread_ns    value: CPU time for an operation between threads; round
 ///   process_ns   value: the same between processes; round
 /// Truth:
-///   construct, contended
+///   construct, how
 ///   rounds       [{thread_ns, process_ns}]
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -174,9 +180,9 @@ pub struct SyncCost {
     /// What they synchronise by.
     #[arg(long, value_enum, default_value_t = Construct::Mutex)]
     construct: Construct,
-    /// They wait for each other.
-    #[arg(long)]
-    contended: bool,
+    /// Whether they wait for each other.
+    #[arg(long, value_enum, default_value_t = How::Contended)]
+    how: How,
     /// How often each kind is measured.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -186,6 +192,14 @@ pub struct SyncCost {
     /// Measure the threads in place of the processes too.
     #[arg(long)]
     threads_only: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum How {
+    /// One of them has it for itself.
+    Alone,
+    /// They wait for each other.
+    Contended,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -227,7 +241,7 @@ impl SyncCost {
         }
         truth.print(json!({
             "construct": self.construct.to_possible_value().map(|it| it.get_name().to_owned()),
-            "contended": self.contended,
+            "how": self.how.to_possible_value().map(|it| it.get_name().to_owned()),
             "rounds": rounds,
         }))
     }
@@ -244,7 +258,7 @@ impl SyncCost {
                 yield_now();
             }
             let before = cpu_ns();
-            if self.contended {
+            if self.how == How::Contended {
                 (0..self.operations).try_for_each(|_| construct.take_turn(task))?;
             } else if task == 0 {
                 (0..self.operations).try_for_each(|_| construct.alone())?;
@@ -261,7 +275,11 @@ impl SyncCost {
         run_crew(among, &names, work, || Ok(()))?;
         ensure!(ended.load(SeqCst) == 2, "a task did not end");
         let spent = cpu_of_a.load(SeqCst) + cpu_of_b.load(SeqCst);
-        let operations = self.operations * if self.contended { 2 } else { 1 };
+        let operations = self.operations
+            * match self.how {
+                How::Alone => 1,
+                How::Contended => 2,
+            };
         Ok(spent as f64 / operations as f64)
     }
 

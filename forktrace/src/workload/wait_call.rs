@@ -47,8 +47,7 @@ use super::truth::Truth;
 /// Truth:
 ///   tid, waiter_tid, holding_lock
 ///   siblings    {compute, reader, writer, sleeper}: their tids
-///   calls       [{call, syscall, begin_ns, end_ns, switches, computed, received,
-///               slept}]: how often the waiter blocked, by the kernel's count, and
+///   calls       [{call, begin_ns, end_ns, switches, computed, received, slept}]: how often the waiter blocked, by the kernel's count, and
 ///               the steps that the siblings made between begin and end
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -91,13 +90,13 @@ enum Call {
     Fsync,
     #[value(name = "connect")]
     Connect,
-    /// Opens a FIFO that nobody has open.
-    #[value(name = "open")]
-    Open,
-    #[value(name = "nanosleep")]
-    Nanosleep,
-    #[value(name = "accept")]
-    Accept,
+    /// Of a FIFO that nobody has open.
+    #[value(name = "openat")]
+    Openat,
+    #[value(name = "clock_nanosleep")]
+    ClockNanosleep,
+    #[value(name = "accept4")]
+    Accept4,
 }
 
 impl Call {
@@ -124,16 +123,11 @@ impl Call {
             Self::Wait4 => "wait4",
             Self::Fsync => "fsync",
             Self::Connect => "connect",
-            Self::Open => "openat",
-            Self::Nanosleep => "clock_nanosleep",
-            Self::Accept => "accept4",
+            Self::Openat => "openat",
+            Self::ClockNanosleep => "clock_nanosleep",
+            Self::Accept4 => "accept4",
             poll => poll.poll().map_or("", PollCall::name),
         }
-    }
-
-    fn option(self) -> String {
-        self.to_possible_value()
-            .map_or_else(String::new, |value| value.get_name().to_owned())
     }
 }
 
@@ -198,7 +192,10 @@ impl WaitCalls {
     pub(super) fn run(&self) -> Result<()> {
         let truth = Truth::begin("wait-calls");
         let marks = Marks::open()?;
-        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        // Not in memory, as /tmp may be: a sync there has nothing to wait for.
+        let folder = tempfile::tempdir_in("/var/tmp")
+            .or_else(|_| tempfile::tempdir())
+            .context("cannot make a temporary folder")?;
         let watched = Watched::new()?;
         let mut prepared = self
             .calls
@@ -327,13 +324,12 @@ impl WaitCalls {
             let [computed, received, slept] = steps.since(steps_before);
             marks.write(
                 Mark::new("call", end_ns - begin_ns)
-                    .with("call", call.option())
+                    .with("call", call.syscall())
                     .with("begin_ns", begin_ns)
                     .with("end_ns", end_ns),
             )?;
             measured = json!({
-                "call": call.option(),
-                "syscall": call.syscall(),
+                "call": call.syscall(),
                 "begin_ns": begin_ns,
                 "end_ns": end_ns,
                 "switches": switches,
@@ -379,7 +375,7 @@ impl WaitCalls {
             })
         };
         match call {
-            Call::Nanosleep => Ok(ends_by_itself(Box::new(nap))),
+            Call::ClockNanosleep => Ok(ends_by_itself(Box::new(nap))),
             Call::Futex => Ok(ends_by_itself(Box::new(|time| {
                 let nobody = Mutex::new(());
                 let guard = nobody.lock().unwrap_or_else(PoisonError::into_inner);
@@ -408,7 +404,7 @@ impl WaitCalls {
                     releaser: Some(releaser),
                 })
             }
-            Call::Open => {
+            Call::Openat => {
                 mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).context("cannot make a FIFO")?;
                 let same = path.clone();
                 let_go(
@@ -425,7 +421,7 @@ impl WaitCalls {
                     }),
                 )
             }
-            Call::Accept => {
+            Call::Accept4 => {
                 let address = address(number)?;
                 let listener = UnixListener::bind_addr(&address).context("cannot listen")?;
                 let_go(
