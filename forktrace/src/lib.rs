@@ -14,6 +14,7 @@ pub mod decode;
 pub mod expression;
 pub mod kernel;
 pub mod launch;
+pub mod marks;
 pub mod model;
 pub mod record;
 pub mod render;

@@ -7,6 +7,7 @@
 //! `None` (JSON `null`) always means "not known" or "not measured", never 0.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// Version of the JSON report; a reader that knows this number can read it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -27,6 +28,8 @@ pub struct Report {
     pub polls: Option<Vec<Poll>>,
     /// How the select/poll family was watched, or why not.
     pub poll_probes: String,
+    /// What the workload said about itself, by time.
+    pub marks: Vec<Mark>,
     /// Whether all this can be trusted.
     pub audit: Audit,
 }
@@ -119,6 +122,8 @@ pub struct Group {
     /// When tasks were stopped, traced or frozen: each time from the first one's stop
     /// until none was, but no more than the first 1000 times.
     pub stops: Vec<Stop>,
+    /// What its tasks did during the spans that the workload marked, by name.
+    pub spans: Vec<Span>,
 }
 
 /// A time during which tasks of a group were stopped.
@@ -134,6 +139,25 @@ pub struct Stop {
     pub of: u32,
     /// From the first one's stop until so many were.
     pub spread_ns: u64,
+}
+
+/// What the tasks of a group did during all marked spans of one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Span {
+    /// Name of the marks.
+    pub name: String,
+    /// Number of spans.
+    pub count: u64,
+    /// Time in at least one of them.
+    pub ns: u64,
+    /// Of that, time in which at least one task ran.
+    pub ran_ns: u64,
+    /// Of that, time in which two or more tasks lived and all were blocked.
+    pub all_blocked_ns: u64,
+    /// The 99th percentile, over the spans, of the time all blocked in each.
+    pub all_blocked_p99_ns: u64,
+    /// The most of that in one span.
+    pub all_blocked_longest_ns: u64,
 }
 
 /// How a task ended.
@@ -223,23 +247,25 @@ pub struct Wait {
     pub longest_ns: u64,
     /// Of the blocks, those cut off by the end of the recording.
     pub cut_off: u64,
-    /// Of `ns`, time during which another task of the process ran.
+    /// Of the time, that in which another task of its process ran.
     pub others_ran_ns: u64,
-    /// Of `ns`, time during which all tasks of the process were blocked (two or
-    /// more).
+    /// Of the time, that in which its process had other tasks and all were
+    /// blocked.
     pub others_blocked_ns: u64,
-    /// Another task of the process that ran during the longest of these blocks.
+    /// Another task of its process that ran during the longest of the blocks.
     pub witness: Option<Witness>,
 }
 
-/// A task that ran while another one was blocked: so that one did not stop it.
+/// A task that ran while another one was blocked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Witness {
+    /// Its serial.
+    pub serial: u32,
     /// Its tid.
     pub tid: u32,
     /// Its name.
     pub name: String,
-    /// From when it ran, or from the start of the block.
+    /// From when it ran.
     pub start_ns: u64,
     /// Until when it ran, within the block.
     pub end_ns: u64,
@@ -280,6 +306,23 @@ pub struct Poll {
     /// Most fds that one call waited for; `None` for epoll, whose arguments do
     /// not tell, and where they could not be read.
     pub max_fds: Option<u32>,
+}
+
+/// Something that the workload said about itself, on the descriptor that
+/// `FORKTRACE_MARKS_FD` names.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mark {
+    /// What it is about.
+    pub name: String,
+    /// When, as the workload says; `None`: it does not say.
+    pub time_ns: Option<u64>,
+    /// When what it speaks of began; `None`: it speaks of a moment.
+    pub since_ns: Option<u64>,
+    /// Its value, of any kind; null: none.
+    pub value: Value,
+    /// All else that it says.
+    #[serde(flatten)]
+    pub fields: Map<String, Value>,
 }
 
 /// Something that makes the report weaker.

@@ -254,6 +254,39 @@ impl PollUse {
     }
 }
 
+/// Something that the workload said about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// When, as the workload says; `None`: it does not say.
+    pub at_ns: Option<u64>,
+    /// When what it speaks of began; `None`: it speaks of a moment.
+    pub since_ns: Option<u64>,
+    /// What it is about.
+    pub name: String,
+    /// All else, a JSON object.
+    pub fields: String,
+}
+
+/// Lines of the workload that are no marks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarksRefused {
+    /// No JSON object, or without a name, or with a time that is none.
+    pub not_understood: u64,
+    /// Longer than [`crate::marks::LONGEST_LINE`].
+    pub too_long: u64,
+    /// More than [`crate::marks::MOST`].
+    pub too_many: u64,
+    /// The first that was not understood, cut short.
+    pub example: String,
+}
+
+impl MarksRefused {
+    /// All of them.
+    pub fn count(&self) -> u64 {
+        self.not_understood + self.too_long + self.too_many
+    }
+}
+
 /// Anything that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
@@ -273,6 +306,10 @@ pub enum Event {
     Untracked(Untracked),
     /// A task that is not followed ended.
     UntrackedEnd(Untracked),
+    /// The workload said something about itself.
+    Mark(Mark),
+    /// The workload said something that is no mark.
+    MarksRefused(MarksRefused),
 }
 
 impl Event {
@@ -284,7 +321,8 @@ impl Event {
             Self::Exec(e) => Some(e.at_ns),
             Self::Task(t) => t.end_ns,
             Self::Untracked(u) | Self::UntrackedEnd(u) => Some(u.at_ns),
-            Self::Totals(_) | Self::Poll(_) => None,
+            // A mark's time is what the workload makes it.
+            Self::Totals(_) | Self::Poll(_) | Self::Mark(_) | Self::MarksRefused(_) => None,
         }
     }
 }

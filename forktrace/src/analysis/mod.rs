@@ -4,48 +4,49 @@
 //! `report`, and a line in [`analyse`].
 
 mod audit;
-mod beside;
 mod families;
+mod marks;
+mod others;
 mod polls;
 mod profile;
+mod spans;
 mod tasks;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::{
     capture::PollWay,
     kernel::layout::Arch,
     model::{Model, Task},
-    report::{Group, GroupKind, Report, SCHEMA_VERSION, Witness, Workload},
+    report::{Group, GroupKind, Report, SCHEMA_VERSION, Workload},
     trace::Finish,
     trace_file::TraceInfo,
 };
 
-use beside::{Beside, Collector};
 pub use families::family;
-pub use profile::{Blocked, Profile, sweep, sweep_telling};
+pub use profile::{Profile, sweep};
 
 /// Makes a report of a trace.
 pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
     let arch = info.header.arch;
-    let (groups, besides) = groups(model);
-    let beside = |serial: u32| besides.get(&serial).map_or(&[][..], Vec::as_slice);
+    let processes = processes(model);
     let tasks: Vec<_> = model
         .tasks
         .iter()
-        .map(|task| tasks::task(task, arch, beside(task.serial)))
+        .map(|t| tasks::task(t, &processes[&t.process], arch))
         .collect();
     Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
-        groups,
+        groups: groups(model),
         polls: match info.header.polls {
             PollWay::None { .. } => None,
             _ => Some(polls::polls(model)),
         },
         poll_probes: polls::how(&info.header.polls),
+        marks: marks::marks(model),
         audit: audit::audit(info, model, &tasks),
         tasks,
     }
@@ -71,27 +72,38 @@ fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {
     }
 }
 
-/// For each task, by its serial: its blocks by reason, and what happened beside them.
-type Besides = HashMap<u32, Vec<(Beside, Option<Witness>)>>;
+/// What the tasks of each process did together, by the process's serial.
+fn processes(model: &Model) -> BTreeMap<u32, tasks::Process<'_>> {
+    let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
+    for task in &model.tasks {
+        processes.entry(task.process).or_default().push(task);
+    }
+    processes
+        .into_iter()
+        .map(|(serial, tasks)| {
+            // A task without company has no witness.
+            let together = match tasks.as_slice() {
+                [_] => others::Together::default(),
+                tasks => others::together(tasks.iter().map(|task| task.segments())),
+            };
+            (serial, tasks::Process { tasks, together })
+        })
+        .collect()
+}
 
-fn groups(model: &Model) -> (Vec<Group>, Besides) {
+fn groups(model: &Model) -> Vec<Group> {
     let all: Vec<&Task> = model.tasks.iter().collect();
     let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
     for task in &all {
         processes.entry(task.process).or_default().push(task);
     }
     let mut groups = Vec::with_capacity(processes.len() + 1);
-    let mut besides = Besides::new();
     let Some(first) = all.first() else {
-        return (groups, besides);
+        return groups;
     };
     // The same tasks give the same profile: one process is swept once.
-    let mut collector = Collector::new(&all);
-    let tree = group(GroupKind::Tree, 0, first, &all, |task, block| {
-        if processes.len() == 1 {
-            collector.add(task, block);
-        }
-    });
+    let spans = spans::spans(model);
+    let tree = group(GroupKind::Tree, 0, first, &all, &spans);
     if processes.len() == 1 {
         let process = Group {
             kind: GroupKind::Process,
@@ -100,8 +112,7 @@ fn groups(model: &Model) -> (Vec<Group>, Besides) {
         };
         groups.push(tree);
         groups.push(process);
-        besides.extend(collector.finish());
-        return (groups, besides);
+        return groups;
     }
     groups.push(tree);
     for (process, tasks) in &processes {
@@ -110,12 +121,9 @@ fn groups(model: &Model) -> (Vec<Group>, Besides) {
             .iter()
             .find(|t| t.serial == *process)
             .unwrap_or(&tasks[0]);
-        let mut collector = Collector::new(tasks);
-        let tell = |task, block: &Blocked| collector.add(task, block);
-        groups.push(group(GroupKind::Process, *process, leader, tasks, tell));
-        besides.extend(collector.finish());
+        groups.push(group(GroupKind::Process, *process, leader, tasks, &spans));
     }
-    (groups, besides)
+    groups
 }
 
 fn group(
@@ -123,9 +131,9 @@ fn group(
     id: u32,
     leader: &Task,
     tasks: &[&Task],
-    tell: impl FnMut(usize, &Blocked),
+    spans: &spans::Spans<'_>,
 ) -> Group {
-    let profile = sweep_telling(tasks.iter().map(|task| task.segments()), tell);
+    let profile = sweep(tasks.iter().map(|task| task.segments()));
     Group {
         kind,
         id,
@@ -140,5 +148,6 @@ fn group(
         running_at_once: profile.running_at_once,
         unknown_ns: profile.unknown_ns,
         stops: profile.stops,
+        spans: spans::of_group(spans, tasks),
     }
 }

@@ -34,27 +34,6 @@ pub struct Profile {
     pub stops: Vec<Stop>,
 }
 
-/// A time that a task was blocked, and what its group did meanwhile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Blocked {
-    /// From when.
-    pub start_ns: u64,
-    /// Until when.
-    pub end_ns: u64,
-    /// Time in it during which another task of the group ran.
-    pub others_ran_ns: u64,
-    /// Time in it during which all tasks of the group were blocked.
-    pub all_blocked_ns: u64,
-}
-
-/// The group's sums so far: what is between two of them happened in between.
-#[derive(Clone, Copy, Default)]
-struct SoFar {
-    at_ns: u64,
-    ran_ns: u64,
-    all_blocked_ns: u64,
-}
-
 /// Collects times during which tasks were stopped.
 #[derive(Default)]
 struct Stops {
@@ -199,14 +178,6 @@ struct Change {
 
 /// Sweeps over tasks, each given by its segments in order, without gaps.
 pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Profile {
-    sweep_telling(tasks, |_, _| {})
-}
-
-/// The same, and tells of each time that a task, given by its place, was blocked.
-pub fn sweep_telling(
-    tasks: impl Iterator<Item = impl Iterator<Item = Segment>>,
-    mut tell: impl FnMut(usize, &Blocked),
-) -> Profile {
     let mut tasks: Vec<_> = tasks.map(|segments| segments.peekable()).collect();
     let mut current: Vec<Option<State>> = vec![None; tasks.len()];
     let mut heap: BinaryHeap<Reverse<Change>> = tasks
@@ -224,8 +195,6 @@ pub fn sweep_telling(
     let (mut all_blocked_upper, mut starved_upper) = (0, 0);
     let (mut blocked_at_once, mut running_at_once) = (Histogram::default(), Histogram::default());
     let mut now_ns = 0;
-    let mut ran_ns = 0;
-    let mut since: Vec<SoFar> = vec![SoFar::default(); tasks.len()];
     let mut stops = Stops::default();
 
     while let Some(mut first) = heap.peek_mut() {
@@ -242,9 +211,6 @@ pub fn sweep_telling(
                 profile.most_live = profile.most_live.max(live);
                 blocked_at_once.add(blocked, ns);
                 running_at_once.add(running, ns);
-                if running > 0 {
-                    ran_ns += ns;
-                }
                 if unknown > 0 {
                     profile.unknown_ns += ns;
                 }
@@ -265,32 +231,12 @@ pub fn sweep_telling(
             }
             now_ns = at_ns;
         }
-        let so_far = SoFar {
-            at_ns: now_ns,
-            ran_ns,
-            all_blocked_ns: all_blocked.total_ns,
-        };
         if let Some(before) = current[task].take() {
             *counts.slot(before) -= 1;
-            if before == State::Blocked {
-                let since = since[task];
-                tell(
-                    task,
-                    &Blocked {
-                        start_ns: since.at_ns,
-                        end_ns: now_ns,
-                        others_ran_ns: ran_ns - since.ran_ns,
-                        all_blocked_ns: so_far.all_blocked_ns - since.all_blocked_ns,
-                    },
-                );
-            }
         }
         match tasks[task].next() {
             Some(segment) => {
                 current[task] = Some(segment.state);
-                if segment.state == State::Blocked {
-                    since[task] = so_far;
-                }
                 *counts.slot(segment.state) += 1;
                 first.0.at_ns = segment.end_ns;
             }

@@ -1,14 +1,14 @@
 //! One task's figures.
 
 use super::{
-    beside::Beside,
     families::{NO_SYSCALL, wait_reason},
+    others::{Together, witness},
 };
 use crate::{
     kernel::layout::Arch,
     model::{self, Off, State, state_of},
     report::{Fate, Switches, Task, Wait, Witness},
-    trace::{OpenStretch, Why},
+    trace::Why,
 };
 
 /// Time by state.
@@ -20,33 +20,19 @@ struct Sums {
 }
 
 /// What a wait is counted under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct WaitKey {
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct WaitKey {
     syscall: i16,
     compat: bool,
     interruptible: bool,
 }
 
-impl WaitKey {
-    pub(super) fn of_stretch(task: &model::Task, off: &Off) -> Self {
-        Self::new(task, off.syscall, off.flags & Off::COMPAT != 0, off.why)
-    }
-
-    pub(super) fn of_open(task: &model::Task, open: &OpenStretch) -> Self {
-        Self::new(task, open.syscall, open.compat, open.why)
-    }
-
-    fn new(task: &model::Task, syscall: i16, compat: bool, why: Why) -> Self {
-        Self {
-            syscall: if task.kernel_worker {
-                NO_SYSCALL
-            } else {
-                syscall
-            },
-            compat,
-            interruptible: why == Why::Interruptible,
-        }
-    }
+/// The process that a task belongs to.
+pub(super) struct Process<'a> {
+    /// Its tasks.
+    pub(super) tasks: Vec<&'a model::Task>,
+    /// What they did together; of a process with one task, nothing.
+    pub(super) together: Together,
 }
 
 /// What a task shares with its creator, by the flags of its clone
@@ -65,7 +51,7 @@ fn shares(clone_flags: u64) -> Vec<String> {
     .collect()
 }
 
-pub(super) fn task(task: &model::Task, arch: Arch, besides: &[(Beside, Option<Witness>)]) -> Task {
+pub(super) fn task(task: &model::Task, process: &Process<'_>, arch: Arch) -> Task {
     let lifetime_ns = task.lifetime_ns();
     let mut placed = [0; 5];
     for segment in task.segments() {
@@ -80,7 +66,7 @@ pub(super) fn task(task: &model::Task, arch: Arch, besides: &[(Beside, Option<Wi
     };
     let (sums, unknown_ns) = with_gaps(task, placed, gaps_ns);
     let known = sums.blocked_ns + sums.runnable_ns + sums.stopped_ns + unknown_ns;
-    let (blocks, mut waits, longest) = waits(task, arch, besides);
+    let (blocks, mut waits, longest) = waits(task, process, arch);
     let waited: u64 = waits.iter().map(|w| w.ns).sum();
     if sums.blocked_ns > waited {
         waits.push(Wait {
@@ -207,19 +193,26 @@ fn add_open(task: &model::Task, sums: &mut Sums) {
 
 /// Number of blocks, the waits by reason, and the longest block and wait for a
 /// CPU.
-fn waits(
-    task: &model::Task,
-    arch: Arch,
-    besides: &[(Beside, Option<Witness>)],
-) -> (u64, Vec<Wait>, Sums) {
-    // A task waits for a handful of reasons: a list is quicker than a map.
-    let mut waits: Vec<(WaitKey, Wait)> = Vec::new();
+fn waits(task: &model::Task, process: &Process<'_>, arch: Arch) -> (u64, Vec<Wait>, Sums) {
+    // A task waits for a handful of reasons: a list is quicker than a map. With
+    // each is where its longest block began.
+    let mut waits: Vec<(WaitKey, Wait, u64)> = Vec::new();
     let mut blocks = 0;
     let mut longest = Sums::default();
-    let mut add_block = |key: WaitKey, ns: u64, cut_off: bool| {
-        let index = waits.iter().position(|(seen, _)| *seen == key);
+    let together = &process.together;
+    let mut add_block = |syscall: i16, compat: bool, why: Why, (start_ns, ns), cut_off: bool| {
+        let key = WaitKey {
+            syscall: if task.kernel_worker {
+                NO_SYSCALL
+            } else {
+                syscall
+            },
+            compat,
+            interruptible: why == Why::Interruptible,
+        };
+        let index = waits.iter().position(|(seen, ..)| *seen == key);
         let index = index.unwrap_or_else(|| {
-            let (reason, syscall) = wait_reason(arch, key.syscall, key.compat, task.kernel_worker);
+            let (reason, syscall) = wait_reason(arch, key.syscall, compat, task.kernel_worker);
             let wait = Wait {
                 reason,
                 syscall,
@@ -232,10 +225,19 @@ fn waits(
                 others_blocked_ns: 0,
                 witness: None,
             };
-            waits.push((key, wait));
+            waits.push((key, wait, start_ns));
             waits.len() - 1
         });
-        let wait = &mut waits[index].1;
+        let (_, wait, longest_start_ns) = &mut waits[index];
+        if ns > wait.longest_ns {
+            *longest_start_ns = start_ns;
+        }
+        wait.others_ran_ns += together
+            .any_ran
+            .within(start_ns, start_ns.saturating_add(ns));
+        wait.others_blocked_ns += together
+            .all_blocked
+            .within(start_ns, start_ns.saturating_add(ns));
         wait.ns += ns;
         wait.count += 1;
         wait.longest_ns = wait.longest_ns.max(ns);
@@ -248,7 +250,13 @@ fn waits(
                 let ns = off.wake_ns - off.out_ns;
                 longest.blocked_ns = longest.blocked_ns.max(ns);
                 blocks += 1;
-                add_block(WaitKey::of_stretch(task, off), ns, false);
+                add_block(
+                    off.syscall,
+                    off.flags & Off::COMPAT != 0,
+                    off.why,
+                    (off.out_ns, ns),
+                    false,
+                );
             }
             State::Runnable => {
                 longest.runnable_ns = longest.runnable_ns.max(off.in_ns - off.out_ns);
@@ -263,15 +271,25 @@ fn waits(
         let ns = wake_ns.saturating_sub(open.out_ns);
         longest.blocked_ns = longest.blocked_ns.max(ns);
         blocks += 1;
-        add_block(WaitKey::of_open(task, &open), ns, true);
+        add_block(open.syscall, open.compat, open.why, (open.out_ns, ns), true);
     }
-    for (key, wait) in &mut waits {
-        if let Some((beside, witness)) = besides.iter().find(|(beside, _)| beside.key == *key) {
-            wait.others_ran_ns = beside.others_ran_ns;
-            wait.others_blocked_ns = beside.all_blocked_ns;
-            wait.witness = witness.clone();
-        }
-    }
-    let waits = waits.into_iter().map(|(_, wait)| wait).collect();
+    let waits = waits
+        .into_iter()
+        .map(|(_, mut wait, start_ns)| {
+            if wait.others_ran_ns > 0 {
+                let end_ns = start_ns.saturating_add(wait.longest_ns);
+                wait.witness = witness(&process.tasks, task.serial, start_ns, end_ns).map(
+                    |(other, start_ns, end_ns)| Witness {
+                        serial: other.serial,
+                        tid: other.tid,
+                        name: other.name.clone(),
+                        start_ns,
+                        end_ns,
+                    },
+                );
+            }
+            wait
+        })
+        .collect();
     (blocks, waits, longest)
 }

@@ -214,43 +214,6 @@ proptest! {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
-
-    /// What the others did while a task was blocked, against the clock.
-    #[test]
-    fn the_sweep_tells_what_happened_beside_each_block(
-        tasks in prop::collection::vec(any_segments(), 1..6),
-    ) {
-        let lines: Vec<Line> = tasks.iter().map(|t| line_of(t)).collect();
-        let mut told = Vec::new();
-        let segments = tasks.clone().into_iter().map(Vec::into_iter);
-        sweep_telling(segments, |task, block| told.push((task, *block)));
-        let mut expected = Vec::new();
-        for (task, segments) in tasks.iter().enumerate() {
-            for block in segments.iter().filter(|s| s.state == State::Blocked) {
-                let during = |holds: &dyn Fn(&[State]) -> bool| {
-                    let times = block.start_ns as usize..block.end_ns as usize;
-                    let live = |at| -> Vec<State> {
-                        lines.iter().filter_map(|l: &Line| *l.get(at)?).collect()
-                    };
-                    times.filter(|&at| holds(&live(at))).count() as u64
-                };
-                expected.push((task, Blocked {
-                    start_ns: block.start_ns,
-                    end_ns: block.end_ns,
-                    others_ran_ns: during(&|live| live.contains(&State::Running)),
-                    all_blocked_ns: during(&|live| {
-                        live.len() >= 2 && live.iter().all(|s| *s == State::Blocked)
-                    }),
-                }));
-            }
-        }
-        told.sort_by_key(|(task, block)| (*task, block.start_ns));
-        prop_assert_eq!(told, expected);
-    }
-}
-
 fn at_once(pairs: &[(u32, u64)]) -> Vec<AtOnce> {
     pairs
         .iter()

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use super::{Fate, Model, Off, Task};
 use crate::{
     kernel::layout::Arch,
-    trace::{Born, Event, Exec, PollUse, Stretch, TaskRecord, Totals, Untracked},
+    trace::{
+        Born, Event, Exec, Mark, MarksRefused, PollUse, Stretch, TaskRecord, Totals, Untracked,
+    },
 };
 
 /// Serials of tasks that are not followed start here: the kernel programs never
@@ -35,6 +37,8 @@ pub struct Builder {
     recent: [(u32, usize); RECENT],
     untracked: Vec<Untracked>,
     untracked_ends: Vec<Untracked>,
+    marks: Vec<Mark>,
+    marks_refused: MarksRefused,
 }
 
 impl Builder {
@@ -48,6 +52,8 @@ impl Builder {
             recent: [(0, usize::MAX); RECENT],
             untracked: Vec::new(),
             untracked_ends: Vec::new(),
+            marks: Vec::new(),
+            marks_refused: MarksRefused::default(),
         }
     }
 
@@ -77,6 +83,12 @@ impl Builder {
             }
             Event::Untracked(u) => self.untracked.push(u),
             Event::UntrackedEnd(u) => self.untracked_ends.push(u),
+            Event::Mark(mark) => self.marks.push(Mark {
+                at_ns: mark.at_ns.map(|ns| self.since_start(ns)),
+                since_ns: mark.since_ns.map(|ns| self.since_start(ns)),
+                ..mark
+            }),
+            Event::MarksRefused(refused) => self.marks_refused = refused,
         }
     }
 
@@ -130,6 +142,8 @@ impl Builder {
         Model {
             tasks,
             end_ns: end_ns.max(last),
+            marks: self.marks,
+            marks_refused: self.marks_refused,
         }
     }
 

@@ -8,7 +8,7 @@ mod segments;
 #[cfg(test)]
 mod tests;
 
-use crate::trace::{OpenStretch, PollUse, TaskRecord, Totals, Why};
+use crate::trace::{Mark, MarksRefused, OpenStretch, PollUse, TaskRecord, Totals, Why};
 
 pub use self::build::Builder;
 pub use self::segments::Segments;
@@ -157,4 +157,8 @@ pub struct Model {
     pub tasks: Vec<Task>,
     /// End of the trace, ns since it began.
     pub end_ns: u64,
+    /// What the workload said about itself, times since the trace began.
+    pub marks: Vec<Mark>,
+    /// What it said that is no mark.
+    pub marks_refused: MarksRefused,
 }

@@ -108,6 +108,7 @@ fn group(
         running_at_once: at_once(running),
         unknown_ns: 0,
         stops: Vec::new(),
+        spans: Vec::new(),
     }
 }
 
@@ -141,6 +142,13 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         tasks,
         polls: Some(Vec::new()),
         poll_probes: "counted at the syscalls' own functions (fentry)".to_owned(),
+        marks: vec![Mark {
+            name: "requests".to_owned(),
+            time_ns: Some(S),
+            since_ns: None,
+            value: 12.5.into(),
+            fields: [("connection".to_owned(), 3.into())].into_iter().collect(),
+        }],
         audit,
     }
 }

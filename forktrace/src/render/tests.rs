@@ -157,6 +157,11 @@ fn nothing_of_a_traced_program_acts_on_the_terminal() {
                 witness: None,
             });
         }
+        for mark in &mut report.marks {
+            mark.name = evil.to_owned();
+            mark.value = evil.into();
+            mark.fields = [(evil.to_owned(), evil.into())].into_iter().collect();
+        }
         for poll in report.polls.iter_mut().flatten() {
             poll.syscall = evil.to_owned();
         }
