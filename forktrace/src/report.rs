@@ -135,8 +135,26 @@ pub struct Group {
     pub waiting_at_once: Vec<WaitingAtOnce>,
     /// Time during which the state of at least one live task is unknown.
     pub unknown_ns: u64,
+    /// When tasks were stopped, traced or frozen: each time from the first one's stop
+    /// until none was, but no more than the first 1000 times.
+    pub stops: Vec<Stop>,
     /// What its tasks did during the spans that the workload marked, by name.
     pub spans: Vec<Span>,
+}
+
+/// A time during which tasks of a group were stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Stop {
+    /// When the first one was.
+    pub start_ns: u64,
+    /// When none was any more.
+    pub end_ns: u64,
+    /// Most tasks that were at once.
+    pub tasks: u32,
+    /// How many lived then.
+    pub of: u32,
+    /// From the first one's stop until so many were.
+    pub spread_ns: u64,
 }
 
 /// What the tasks of a group did during all marked spans of one name.
@@ -186,6 +204,10 @@ pub struct Task {
     pub ppid: u32,
     /// Its last name.
     pub name: String,
+    /// What it shares with its creator, by the flags of its clone: `memory`,
+    /// `files`, `signal handlers`, `file system`, `thread group`. A thread shares
+    /// all of these, a forked process none.
+    pub shares: Vec<String>,
     /// When it was created.
     pub start_ns: u64,
     /// When it ran for the first time; `None`: it did not, or it is not known.

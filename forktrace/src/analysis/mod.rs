@@ -161,6 +161,7 @@ fn group(
         running_at_once: profile.running_at_once,
         waiting_at_once: waiting.finish(),
         unknown_ns: profile.unknown_ns,
+        stops: profile.stops,
         spans: spans::of_group(spans, tasks),
     }
 }

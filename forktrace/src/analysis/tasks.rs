@@ -35,6 +35,22 @@ pub(super) struct Process<'a> {
     pub(super) together: Together,
 }
 
+/// What a task shares with its creator, by the flags of its clone
+/// (include/uapi/linux/sched.h).
+fn shares(clone_flags: u64) -> Vec<String> {
+    [
+        (0x100, "memory"),
+        (0x200, "file system"),
+        (0x400, "files"),
+        (0x800, "signal handlers"),
+        (0x1_0000, "thread group"),
+    ]
+    .into_iter()
+    .filter(|(flag, _)| clone_flags & flag != 0)
+    .map(|(_, name)| name.to_owned())
+    .collect()
+}
+
 pub(super) fn task(task: &model::Task, process: &Process<'_>, arch: Arch) -> Task {
     let lifetime_ns = task.lifetime_ns();
     let mut placed = [0; 5];
@@ -74,6 +90,7 @@ pub(super) fn task(task: &model::Task, process: &Process<'_>, arch: Arch) -> Tas
         pid: task.pid,
         ppid: task.ppid,
         name: task.name.clone(),
+        shares: shares(task.clone_flags),
         start_ns: task.start_ns,
         first_run_ns: first_run_ns(task),
         end_ns: task.end_ns,

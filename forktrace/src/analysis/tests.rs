@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     model::{Builder, InSyscall, Segment, State, state_of},
-    report::{AtOnce, Episodes, Fate, WaitingAtOnce, Weakness},
+    report::{AtOnce, Episodes, Fate, Stop, WaitingAtOnce, Weakness},
     trace::{
         Born, Event, Header, OpenStretch, PollUse, Stretch, TaskRecord, Totals, Untracked, Why,
     },
@@ -101,6 +101,30 @@ fn episodes(holds: &[bool], upper: &[bool]) -> Episodes {
     }
 }
 
+/// Each time that some were stopped, out of how many were stopped and lived.
+fn stops(counts: &[(u32, u32)]) -> Vec<Stop> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    for part in counts.split_inclusive(|(stopped, _)| *stopped == 0) {
+        let here: Vec<_> = part
+            .iter()
+            .take_while(|(stopped, _)| *stopped > 0)
+            .collect();
+        let most = here.iter().map(|(stopped, _)| *stopped).max().unwrap_or(0);
+        if let Some(first) = here.iter().position(|(stopped, _)| *stopped == most) {
+            found.push(Stop {
+                start_ns: at,
+                end_ns: at + here.len() as u64,
+                tasks: most,
+                of: here[first].1,
+                spread_ns: first as u64,
+            });
+        }
+        at += part.len() as u64;
+    }
+    found
+}
+
 /// What `sweep` should say, found by looking at each nanosecond by itself.
 fn oracle(tasks: &[Line]) -> Profile {
     let end = tasks.iter().map(Vec::len).max().unwrap_or(0);
@@ -109,8 +133,11 @@ fn oracle(tasks: &[Line]) -> Profile {
     let mut running_at_once = BTreeMap::new();
     let (mut all_blocked, mut all_blocked_upper) = (vec![false; end], vec![false; end]);
     let (mut starved, mut starved_upper) = (vec![false; end], vec![false; end]);
+    let mut stopped = Vec::new();
     for at in 0..end {
         let live: Vec<State> = tasks.iter().filter_map(|t| *t.get(at)?).collect();
+        let of = |state: State| live.iter().filter(|s| **s == state).count() as u32;
+        stopped.push((of(State::Stopped), live.len() as u32));
         if live.is_empty() {
             continue;
         }
@@ -140,6 +167,7 @@ fn oracle(tasks: &[Line]) -> Profile {
     profile.starved = episodes(&starved, &starved_upper);
     profile.blocked_at_once = at_once(blocked_at_once);
     profile.running_at_once = at_once(running_at_once);
+    profile.stops = stops(&stopped);
     profile
 }
 
@@ -747,6 +775,7 @@ proptest! {
                 blocked_at_once: group.blocked_at_once.clone(),
                 running_at_once: group.running_at_once.clone(),
                 unknown_ns: group.unknown_ns,
+                stops: group.stops.clone(),
             };
             prop_assert_eq!(seen, truth, "{:?}", group);
         }

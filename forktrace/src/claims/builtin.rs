@@ -6,6 +6,18 @@ use super::file::{Claim, ClaimError, Origin};
 /// A claim file: a line here for each.
 const CLAIMS: &[(&str, &str)] = &[
     (
+        "any-syscall-blocks-siblings.toml",
+        include_str!("../../claims/any-syscall-blocks-siblings.toml"),
+    ),
+    (
+        "clone-is-clone.toml",
+        include_str!("../../claims/clone-is-clone.toml"),
+    ),
+    (
+        "contention-only.toml",
+        include_str!("../../claims/contention-only.toml"),
+    ),
+    (
         "fork-cost.toml",
         include_str!("../../claims/fork-cost.toml"),
     ),
@@ -14,8 +26,28 @@ const CLAIMS: &[(&str, &str)] = &[
         include_str!("../../claims/gil-serialises.toml"),
     ),
     (
+        "kernel-copy-parallel.toml",
+        include_str!("../../claims/kernel-copy-parallel.toml"),
+    ),
+    (
+        "memory-shared.toml",
+        include_str!("../../claims/memory-shared.toml"),
+    ),
+    (
         "multiprocessing-scales.toml",
         include_str!("../../claims/multiprocessing-scales.toml"),
+    ),
+    (
+        "no-magic-lock.toml",
+        include_str!("../../claims/no-magic-lock.toml"),
+    ),
+    (
+        "only-group-ops-stop-all.toml",
+        include_str!("../../claims/only-group-ops-stop-all.toml"),
+    ),
+    (
+        "other-designs-free.toml",
+        include_str!("../../claims/other-designs-free.toml"),
     ),
     (
         "processes-for-io.toml",
@@ -24,6 +56,30 @@ const CLAIMS: &[(&str, &str)] = &[
     (
         "python-io-overlaps.toml",
         include_str!("../../claims/python-io-overlaps.toml"),
+    ),
+    (
+        "select-blocks-siblings.toml",
+        include_str!("../../claims/select-blocks-siblings.toml"),
+    ),
+    (
+        "shared-counter.toml",
+        include_str!("../../claims/shared-counter.toml"),
+    ),
+    (
+        "shared-waitset.toml",
+        include_str!("../../claims/shared-waitset.toml"),
+    ),
+    (
+        "sync-cheaper.toml",
+        include_str!("../../claims/sync-cheaper.toml"),
+    ),
+    (
+        "thread-memory.toml",
+        include_str!("../../claims/thread-memory.toml"),
+    ),
+    (
+        "waitset-processes.toml",
+        include_str!("../../claims/waitset-processes.toml"),
     ),
 ];
 

@@ -122,6 +122,8 @@ pub struct Task {
     pub ppid: u32,
     /// Last name.
     pub name: String,
+    /// Flags of the clone that made it; 0: not known, or a plain fork.
+    pub clone_flags: u64,
     /// It never runs in user mode.
     pub kernel_worker: bool,
     /// When it was created.

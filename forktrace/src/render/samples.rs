@@ -32,6 +32,7 @@ fn task(serial: u32, pid: u32, tid: u32, name: &str, start: u64, time: Time) -> 
         pid,
         ppid: if pid == 4121 { 4100 } else { 4121 },
         name: name.to_owned(),
+        shares: Vec::new(),
         start_ns: start,
         first_run_ns: (running_ns > 0).then_some(start),
         end_ns: start + time.iter().sum::<u64>(),
@@ -108,6 +109,7 @@ fn group(
         running_at_once: at_once(running),
         waiting_at_once: Vec::new(),
         unknown_ns: 0,
+        stops: Vec::new(),
         spans: Vec::new(),
     }
 }

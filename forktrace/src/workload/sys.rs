@@ -6,7 +6,9 @@
               shared memory and the poll family as the kernel names it"
 )]
 
+mod locks;
 pub(super) mod net;
+mod process;
 
 use std::ffi::{CString, c_long};
 use std::fs::File;
@@ -28,6 +30,11 @@ use nix::sys::time::TimeSpec;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
 use nix::unistd::{ForkResult, Pid, fork};
+
+pub(super) use locks::{Among, Lock, Semaphore};
+pub(super) use process::{
+    fork_and_exit, membarrier, shortest_backlog, trace_thread, vfork_and_nap,
+};
 
 // ---- Clocks and identities ----
 
