@@ -7,11 +7,14 @@
 pub mod analysis;
 pub mod background;
 pub mod capture;
+pub mod claims;
 pub mod cli;
 pub mod commands;
 pub mod decode;
+pub mod expression;
 pub mod kernel;
 pub mod launch;
+pub mod marks;
 pub mod model;
 pub mod record;
 pub mod render;

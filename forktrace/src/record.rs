@@ -32,6 +32,7 @@ use crate::{
     decode,
     kernel::layout::Arch,
     launch::{self, Account},
+    marks::Marks,
     stacks::Namer,
     trace::{Event, Finish, Header},
     trace_file::TraceWriter,
@@ -90,13 +91,18 @@ pub struct Recorded {
 /// not be executed ([`launch::LaunchError`]).
 pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Result<Recorded> {
     let mut signals = Signals::take()?;
+    // Before the tracer takes all low descriptors: many shells can't redirect to
+    // one with two digits.
+    let mut marks = Marks::new().context("no file for the workload's marks")?;
+    let marks_writer = marks.writer().context("no file for the workload's marks")?;
     let mut tracer = Tracer::attach(&plan.settings)?;
     let header = header(plan, &tracer)?;
     let writer = TraceWriter::new(file, &header).context("the trace file can't be written")?;
     let cpu_before = own_cpu_ns()?;
 
     tracer.arm()?;
-    let child = launch::spawn(&plan.argv, plan.account.as_ref(), signals.inherited);
+    let account = plan.account.as_ref();
+    let child = launch::spawn(&plan.argv, account, signals.inherited, marks_writer);
     tracer.disarm()?;
     let child = child?;
 
@@ -143,6 +149,8 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
         session.drain(&mut tracer);
         session.name_stacks(&tracer);
         session.take_unreported(&mut tracer)?;
+        let read = marks.drain(|event| session.write(&event));
+        read.context("the workload's marks can't be read")?;
         session.writer.tick(now_ns()?);
         let over = session.root.ended() && (plan.until_exit || live == 0 && untracked == 0);
         if over || session.detach {
@@ -157,6 +165,8 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
             lost: losses.ring_full + losses.no_ring + losses.other,
         });
     }
+    let read = marks.finish(|event| session.write(&event));
+    read.context("the workload's marks can't be read")?;
     session.finish(tracer, cpu_before)
 }
 

@@ -551,6 +551,39 @@ pub struct Frames {
     pub cut_off: bool,
 }
 
+/// Something that the workload said about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// When, as the workload says; `None`: it does not say.
+    pub at_ns: Option<u64>,
+    /// When what it speaks of began; `None`: it speaks of a moment.
+    pub since_ns: Option<u64>,
+    /// What it is about.
+    pub name: String,
+    /// All else, a JSON object.
+    pub fields: String,
+}
+
+/// Lines of the workload that are no marks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarksRefused {
+    /// No JSON object, or without a name, or with a time that is none.
+    pub not_understood: u64,
+    /// Longer than [`crate::marks::LONGEST_LINE`].
+    pub too_long: u64,
+    /// More than [`crate::marks::MOST`].
+    pub too_many: u64,
+    /// The first that was not understood, cut short.
+    pub example: String,
+}
+
+impl MarksRefused {
+    /// All of them.
+    pub fn count(&self) -> u64 {
+        self.not_understood + self.too_long + self.too_many
+    }
+}
+
 /// Anything that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
@@ -588,6 +621,10 @@ pub enum Event {
     Stacks(Stacks),
     /// A stack.
     Frames(Frames),
+    /// The workload said something about itself.
+    Mark(Mark),
+    /// The workload said something that is no mark.
+    MarksRefused(MarksRefused),
 }
 
 impl Event {
@@ -609,7 +646,10 @@ impl Event {
             | Self::Named(_)
             | Self::SharedFutex(_)
             | Self::Stacks(_)
-            | Self::Frames(_) => None,
+            | Self::Frames(_)
+            // A mark's time is what the workload makes it.
+            | Self::Mark(_)
+            | Self::MarksRefused(_) => None,
         }
     }
 }

@@ -50,12 +50,7 @@ impl Output {
             To::Stderr => io::stderr().is_terminal(),
             To::File(..) => false,
         };
-        let color = match args.color {
-            Color::Always => true,
-            Color::Never => false,
-            // https://no-color.org: set and not empty.
-            Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
-        };
+        let color = wants_color(args.color, terminal);
         Ok(Self {
             to,
             style: Style {
@@ -88,6 +83,16 @@ impl Output {
                 .write_all(text.as_bytes())
                 .with_context(|| format!("the report can't be written to {name}")),
         }
+    }
+}
+
+/// Whether to use colour.
+pub(super) fn wants_color(color: Color, terminal: bool) -> bool {
+    match color {
+        Color::Always => true,
+        Color::Never => false,
+        // https://no-color.org: set and not empty.
+        Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
     }
 }
 

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     kernel::layout::{Arch, waits},
     trace::{
-        Born, Event, Exec, Frames, OpenStretch, Outsider, PollUse, Signal, Stacks, Stretch,
-        TaskRecord, Totals, Untracked,
+        Born, Event, Exec, Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse, Signal,
+        Stacks, Stretch, TaskRecord, Totals, Untracked,
     },
 };
 
@@ -74,6 +74,8 @@ pub struct Builder {
     recent: [(u32, usize); RECENT],
     untracked: Vec<Untracked>,
     untracked_ends: Vec<Untracked>,
+    marks: Vec<Mark>,
+    marks_refused: MarksRefused,
 }
 
 impl Builder {
@@ -94,6 +96,8 @@ impl Builder {
             recent: [(0, usize::MAX); RECENT],
             untracked: Vec::new(),
             untracked_ends: Vec::new(),
+            marks: Vec::new(),
+            marks_refused: MarksRefused::default(),
         }
     }
 
@@ -156,6 +160,12 @@ impl Builder {
             Event::Frames(f) => {
                 self.frames.insert(f.number, f);
             }
+            Event::Mark(mark) => self.marks.push(Mark {
+                at_ns: mark.at_ns.map(|ns| self.since_start(ns)),
+                since_ns: mark.since_ns.map(|ns| self.since_start(ns)),
+                ..mark
+            }),
+            Event::MarksRefused(refused) => self.marks_refused = refused,
         }
     }
 
@@ -241,6 +251,8 @@ impl Builder {
             signals: self.signals,
             stacks: self.stacks,
             frames: self.frames,
+            marks: self.marks,
+            marks_refused: self.marks_refused,
         }
     }
 
@@ -319,6 +331,7 @@ impl Builder {
             pid: born.map_or(0, |b| b.tgid),
             ppid: born.map_or(0, |b| b.ppid),
             name,
+            clone_flags: born.map_or(0, |b| b.clone_flags),
             kernel_worker: born.is_some_and(|b| b.kernel_worker),
             start_ns: start_ns.min(end_ns),
             end_ns,
@@ -390,6 +403,7 @@ impl Builder {
                 pid: u.tgid,
                 ppid: u.ppid,
                 name: u.comm.clone(),
+                clone_flags: 0,
                 kernel_worker: false,
                 start_ns,
                 end_ns,

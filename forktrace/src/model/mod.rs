@@ -12,7 +12,8 @@ mod tests;
 use std::collections::HashMap;
 
 use crate::trace::{
-    Frames, OpenStretch, Outsider, PollUse, Signal, Stacks, TaskRecord, Timeout, Totals, Waker, Why,
+    Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse, Signal, Stacks, TaskRecord,
+    Timeout, Totals, Waker, Why,
 };
 
 pub use self::build::Builder;
@@ -43,6 +44,17 @@ pub struct Segment {
     pub end_ns: u64,
     /// The state.
     pub state: State,
+    /// Of a blocked task: the syscall that it was in.
+    pub syscall: Option<InSyscall>,
+}
+
+/// The syscall that a task was in when it left the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InSyscall {
+    /// Its number; -1: none.
+    pub number: i16,
+    /// The number is of the 32-bit table.
+    pub compat: bool,
 }
 
 /// A stretch off the CPU, as kept in memory: there are millions.
@@ -128,6 +140,8 @@ pub struct Task {
     pub ppid: u32,
     /// Last name.
     pub name: String,
+    /// Flags of the clone that made it; 0: not known, or a plain fork.
+    pub clone_flags: u64,
     /// It never runs in user mode.
     pub kernel_worker: bool,
     /// When it was created.
@@ -174,6 +188,10 @@ pub struct Model {
     pub tasks: Vec<Task>,
     /// End of the trace, ns since it began.
     pub end_ns: u64,
+    /// What the workload said about itself, times since the trace began.
+    pub marks: Vec<Mark>,
+    /// What it said that is no mark.
+    pub marks_refused: MarksRefused,
     /// What tasks waited for; the first is [`Target::Unknown`].
     pub targets: Vec<Target>,
     /// The files among the targets.

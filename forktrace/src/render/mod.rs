@@ -3,6 +3,7 @@
 //! Nothing is computed here beyond sums over rows, percentages and sorting, so
 //! that all formats say the same.
 
+pub mod claims;
 mod folded;
 mod json;
 mod progress;

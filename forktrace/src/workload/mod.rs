@@ -18,18 +18,35 @@
 //!   `task::Announcement`), never for "long enough".
 //! - Nothing asserts a time: the tests also run on slow emulated machines.
 
+mod contention;
 mod cpu;
+mod create;
+mod crew;
 mod exec;
 mod fault;
+mod group_ops;
+mod group_stop;
 mod io;
+mod jobs;
+mod kernel_copy;
+mod leader_followers;
+mod marks;
 mod ping_pong;
 mod poll;
+mod pool;
+mod random;
+mod serve;
+mod shared_memory;
 mod signal;
 mod sleep;
 mod sys;
 mod task;
+mod task_cost;
 mod tree;
 mod truth;
+mod wait_call;
+mod waitset;
+mod work;
 
 use std::time::Duration;
 
@@ -49,6 +66,7 @@ pub enum Workload {
     ForkTree(tree::ForkTree),
     ShortThreads(tree::ShortThreads),
     ShortProcesses(tree::ShortProcesses),
+    CreateAndJoin(create::CreateAndJoin),
     Nothing(exec::Nothing),
     Nap(exec::Nap),
     ExecNonLeader(exec::ExecNonLeader),
@@ -61,6 +79,19 @@ pub enum Workload {
     Io(io::Io),
     Die(signal::Die),
     ManySleepers(sleep::ManySleepers),
+    Serve(serve::Serve),
+    LeaderFollowers(leader_followers::LeaderFollowers),
+    Jobs(jobs::Jobs),
+    WaitCalls(wait_call::WaitCalls),
+    GroupOp(group_ops::GroupOp),
+    GroupStop(group_stop::GroupStop),
+    Contention(contention::Contention),
+    Waitset(waitset::Waitset),
+    KernelCopy(kernel_copy::KernelCopy),
+    MemoryCost(task_cost::MemoryCost),
+    SyncCost(task_cost::SyncCost),
+    SharedCounter(shared_memory::SharedCounter),
+    MemoryVisibility(shared_memory::MemoryVisibility),
 }
 
 /// Runs one workload in this process, to its end.
@@ -77,6 +108,7 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::ForkTree(it) => it.run(),
         Workload::ShortThreads(it) => it.run(),
         Workload::ShortProcesses(it) => it.run(),
+        Workload::CreateAndJoin(it) => it.run(),
         Workload::Nothing(it) => it.run(),
         Workload::Nap(it) => it.run(),
         Workload::ExecNonLeader(it) => it.run(),
@@ -89,6 +121,19 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::Io(it) => it.run(),
         Workload::Die(it) => it.run(),
         Workload::ManySleepers(it) => it.run(),
+        Workload::Serve(it) => it.run(),
+        Workload::LeaderFollowers(it) => it.run(),
+        Workload::Jobs(it) => it.run(),
+        Workload::WaitCalls(it) => it.run(),
+        Workload::GroupOp(it) => it.run(),
+        Workload::GroupStop(it) => it.run(),
+        Workload::Contention(it) => it.run(),
+        Workload::Waitset(it) => it.run(),
+        Workload::KernelCopy(it) => it.run(),
+        Workload::MemoryCost(it) => it.run(),
+        Workload::SyncCost(it) => it.run(),
+        Workload::SharedCounter(it) => it.run(),
+        Workload::MemoryVisibility(it) => it.run(),
     }
 }
 
