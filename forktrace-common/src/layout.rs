@@ -92,6 +92,10 @@ pub struct Layout {
     pub object_mask: u32,
     /// 1: stacks are wanted.
     pub stacks: u32,
+    /// 1: wakers, and what a call waits for, are not wanted.
+    pub plain: u32,
+    /// Always 0.
+    pub zero: u32,
 }
 
 /// What a blocking syscall waits for, and where its arguments say so and for how

@@ -131,6 +131,9 @@ pub struct RunArgs {
     /// Record the stacks of blocks and of those who end them, for `--format folded`. Costs a few microseconds a block.
     #[arg(long)]
     pub stacks: bool,
+    /// Record only when tasks ran and blocked, and in which syscall: not who woke them and what they waited for. The cheapest way.
+    #[arg(long, conflicts_with = "stacks")]
+    pub plain: bool,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

@@ -190,6 +190,7 @@ fn header(plan: &Plan, tracer: &Tracer) -> Result<Header> {
         polls: tracer.poll_way().clone(),
         ring_bytes: tracer.ring_bytes(),
         max_tasks: plan.settings.max_tasks,
+        plain: plan.settings.plain,
         interrupts: crate::kernel::interrupts::of_devices(),
     })
 }

@@ -31,6 +31,8 @@ pub struct Header {
     pub ring_bytes: u32,
     /// Size of the task table.
     pub max_tasks: u32,
+    /// Who woke each task, and what it waited for beyond the syscall, was left out.
+    pub plain: bool,
     /// The interrupts of devices: number and names, as `/proc/interrupts` has them.
     pub interrupts: Vec<(u32, String)>,
 }

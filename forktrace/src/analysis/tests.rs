@@ -634,6 +634,7 @@ fn header() -> Header {
         polls: PollWay::Fentry,
         ring_bytes: 4096,
         max_tasks: 10,
+        plain: false,
         interrupts: Vec::new(),
     }
 }

@@ -40,6 +40,7 @@ pub fn run(args: &RunArgs) -> Result<Outcome> {
             ring_bytes: args.ring_size,
             max_tasks: args.max_tasks,
             polls: args.polls,
+            plain: args.plain,
             stacks: args.stacks || args.output.format == Format::Folded,
         },
     };
