@@ -3,15 +3,21 @@
 
 use super::file::{Claim, ClaimError, Origin};
 
-/// A claim file: a line here for each.
-const CLAIMS: &[(&str, &str)] = &[(
-    "gil-serialises.toml",
-    include_str!("../../claims/gil-serialises.toml"),
-)];
+/// A file's name and what is in it.
+macro_rules! file {
+    ($folder:literal, $name:literal) => {
+        ($name, include_str!(concat!("../../", $folder, "/", $name)))
+    };
+}
 
-/// Files of `examples/workloads/`, which are laid out in `{workloads}`.
-pub(super) const WORKLOADS: &[(&str, &str)] =
-    &[("compute.py", include_str!("../../workloads/compute.py"))];
+/// The claim files of `claims/`: a line for each, sorted.
+const CLAIMS: &[(&str, &str)] = &[
+    file!("claims", "gil-serialises.toml"),
+    file!("claims", "select-blocks-siblings.toml"),
+];
+
+/// The files of `examples/workloads/`, which are laid out in `{workloads}`.
+pub(super) const WORKLOADS: &[(&str, &str)] = &[file!("workloads", "compute.py")];
 
 /// All built-in claims, in the order of their names.
 pub fn claims() -> Vec<Result<Claim, ClaimError>> {

@@ -31,6 +31,7 @@ mod sys;
 mod task;
 mod tree;
 mod truth;
+mod waiter;
 
 use std::time::Duration;
 
@@ -62,6 +63,7 @@ pub enum Workload {
     Io(io::Io),
     Die(signal::Die),
     ManySleepers(sleep::ManySleepers),
+    Waiter(waiter::Waiter),
 }
 
 /// Runs one workload in this process, to its end.
@@ -90,6 +92,7 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::Io(it) => it.run(),
         Workload::Die(it) => it.run(),
         Workload::ManySleepers(it) => it.run(),
+        Workload::Waiter(it) => it.run(),
     }
 }
 
