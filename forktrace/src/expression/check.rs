@@ -7,6 +7,7 @@ use cel::common::ast::{
 
 use super::{
     functions::{KNOWN, Returns, unit_shape},
+    number::METHODS,
     shape::Shape,
     text::text,
 };
@@ -164,6 +165,9 @@ impl<'a> Check<'a> {
             | operators::LESS_EQUALS
             | operators::IN
             | operators::NOT_STRICTLY_FALSE => Shape::Bool,
+            name if METHODS.contains(&name) && call.target.is_none() => {
+                return Err(wrong(format!("{name} is written text.{name}(part)")));
+            }
             name => self.function(name, shapes.len()).map_err(wrong)?,
         })
     }

@@ -10,6 +10,7 @@
 
 mod accounts;
 mod blocking;
+mod claims;
 mod conventions;
 mod cpu;
 mod ends;
