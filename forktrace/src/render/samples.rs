@@ -256,6 +256,13 @@ pub(super) fn selector() -> Report {
             unfinished: 0,
             max_fds: Some(3),
         }]),
+        marks: vec![Mark {
+            name: "requests".to_owned(),
+            time_ns: Some(S),
+            since_ns: None,
+            value: 12.5.into(),
+            fields: [("connection".to_owned(), 3.into())].into_iter().collect(),
+        }],
         ..report(&["./service", "--threads", "3"], groups, tasks)
     }
 }

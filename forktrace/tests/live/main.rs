@@ -10,6 +10,7 @@
 
 mod accounts;
 mod blocking;
+mod claims;
 mod claims_python;
 mod conventions;
 mod cpu;
