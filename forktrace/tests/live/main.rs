@@ -10,6 +10,8 @@
 
 mod accounts;
 mod blocking;
+mod claim_workloads;
+mod claims_native;
 mod conventions;
 mod cpu;
 mod ends;
