@@ -43,7 +43,7 @@ use super::truth::Truth;
 /// takes it for every step: they must stand still, all of them, until it is back.
 ///
 /// Marks:
-///   call        value: ns the call took; call; begin_ns, end_ns
+///   call        value: ns the call took; call; since: when it began; t: when it ended
 /// Truth:
 ///   tid, waiter_tid, holding_lock
 ///   siblings    {compute, reader, writer, sleeper}: their tids
@@ -325,8 +325,8 @@ impl WaitCalls {
             marks.write(
                 Mark::new("call", end_ns - begin_ns)
                     .with("call", call.syscall())
-                    .with("begin_ns", begin_ns)
-                    .with("end_ns", end_ns),
+                    .with("since", begin_ns)
+                    .at(end_ns),
             )?;
             measured = json!({
                 "call": call.syscall(),
