@@ -3,15 +3,34 @@
 
 use super::file::{Claim, ClaimError, Origin};
 
-/// A claim file: a line here for each.
-const CLAIMS: &[(&str, &str)] = &[(
-    "gil-serialises.toml",
-    include_str!("../../claims/gil-serialises.toml"),
-)];
+/// A file's name and what is in it.
+macro_rules! file {
+    ($folder:literal, $name:literal) => {
+        ($name, include_str!(concat!("../../", $folder, "/", $name)))
+    };
+}
 
-/// Files of `examples/workloads/`, which are laid out in `{workloads}`.
-pub(super) const WORKLOADS: &[(&str, &str)] =
-    &[("compute.py", include_str!("../../workloads/compute.py"))];
+/// The claim files of `claims/`: a line for each, sorted.
+const CLAIMS: &[(&str, &str)] = &[
+    file!("claims", "any-syscall-blocks-siblings.toml"),
+    file!("claims", "clone-is-clone.toml"),
+    file!("claims", "contention-only.toml"),
+    file!("claims", "gil-serialises.toml"),
+    file!("claims", "kernel-copy-parallel.toml"),
+    file!("claims", "memory-shared.toml"),
+    file!("claims", "no-magic-lock.toml"),
+    file!("claims", "only-group-ops-stop-all.toml"),
+    file!("claims", "other-designs-free.toml"),
+    file!("claims", "select-blocks-siblings.toml"),
+    file!("claims", "shared-counter.toml"),
+    file!("claims", "shared-waitset.toml"),
+    file!("claims", "sync-cheaper.toml"),
+    file!("claims", "thread-memory.toml"),
+    file!("claims", "waitset-processes.toml"),
+];
+
+/// The files of `examples/workloads/`, which are laid out in `{workloads}`.
+pub(super) const WORKLOADS: &[(&str, &str)] = &[file!("workloads", "compute.py")];
 
 /// All built-in claims, in the order of their names.
 pub fn claims() -> Vec<Result<Claim, ClaimError>> {
