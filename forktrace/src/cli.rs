@@ -94,12 +94,14 @@ pub struct OutputArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Exit status: that of COMMAND, or the signal that ended it; 126 when COMMAND can't be executed, \
-127 when it is not found, 125 when forktrace itself fails.
+127 when it is not found, 125 when forktrace itself fails; 3 when an assertion is false, whatever \
+COMMAND returned.
 
 Examples:
   sudo forktrace run -- python3 service.py
   sudo forktrace run --save trace.ft -- make -j4
-  sudo forktrace run --format json -o report.json -- ./server --port 8080")]
+  sudo forktrace run --format json -o report.json -- ./server --port 8080
+  sudo forktrace run --assert 'groups[0].all_blocked.longest_ns <= 50 * ms' -- ./server --port 8080")]
 pub struct RunArgs {
     /// Where the report goes.
     #[command(flatten)]
@@ -128,6 +130,9 @@ pub struct RunArgs {
     /// How to count calls of select, poll and epoll.
     #[arg(long, value_enum, default_value_t, value_name = "WAY")]
     pub polls: PollProbes,
+    /// Fail when EXPR is false of the report; may be given several times [docs/writing-claims.md].
+    #[arg(long = "assert", value_name = "EXPR")]
+    pub assertions: Vec<String>,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -135,10 +140,15 @@ pub struct RunArgs {
 
 /// Arguments of `report`.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Exit status: 0; 3 when an assertion is false, 125 when forktrace fails.")]
 pub struct ReportArgs {
     /// Where the report goes.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// Fail when EXPR is false of the report; may be given several times [docs/writing-claims.md].
+    #[arg(long = "assert", value_name = "EXPR")]
+    pub assertions: Vec<String>,
     /// The trace.
     #[arg(value_name = "FILE")]
     pub trace: PathBuf,

@@ -7,6 +7,8 @@ mod audit;
 mod families;
 mod marks;
 mod others;
+#[cfg(test)]
+mod others_tests;
 mod polls;
 mod profile;
 mod spans;

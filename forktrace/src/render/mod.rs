@@ -3,6 +3,7 @@
 //! Nothing is computed here beyond sums over rows, percentages and sorting, so
 //! that all formats say the same.
 
+mod assertions;
 pub mod claims;
 mod json;
 mod progress;
@@ -13,7 +14,10 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-pub use self::progress::ProgressLine;
+pub use self::{
+    assertions::{Assertion, assertions},
+    progress::ProgressLine,
+};
 use crate::report::Report;
 
 /// Output format.

@@ -142,13 +142,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         tasks,
         polls: Some(Vec::new()),
         poll_probes: "counted at the syscalls' own functions (fentry)".to_owned(),
-        marks: vec![Mark {
-            name: "requests".to_owned(),
-            time_ns: Some(S),
-            since_ns: None,
-            value: 12.5.into(),
-            fields: [("connection".to_owned(), 3.into())].into_iter().collect(),
-        }],
+        marks: Vec::new(),
         audit,
     }
 }
@@ -253,6 +247,13 @@ pub(super) fn selector() -> Report {
             unfinished: 0,
             max_fds: Some(3),
         }]),
+        marks: vec![Mark {
+            name: "requests".to_owned(),
+            time_ns: Some(S),
+            since_ns: None,
+            value: 12.5.into(),
+            fields: [("connection".to_owned(), 3.into())].into_iter().collect(),
+        }],
         ..report(&["./service", "--threads", "3"], groups, tasks)
     }
 }

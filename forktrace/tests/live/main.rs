@@ -11,6 +11,7 @@
 mod accounts;
 mod blocking;
 mod claim_workloads;
+mod claims;
 mod claims_native;
 mod conventions;
 mod cpu;
