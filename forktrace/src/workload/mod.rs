@@ -45,7 +45,6 @@ mod task_cost;
 mod tree;
 mod truth;
 mod wait_call;
-mod waiter;
 mod waitset;
 mod work;
 
@@ -93,7 +92,6 @@ pub enum Workload {
     SyncCost(task_cost::SyncCost),
     SharedCounter(shared_memory::SharedCounter),
     MemoryVisibility(shared_memory::MemoryVisibility),
-    Waiter(waiter::Waiter),
 }
 
 /// Runs one workload in this process, to its end.
@@ -136,7 +134,6 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::SyncCost(it) => it.run(),
         Workload::SharedCounter(it) => it.run(),
         Workload::MemoryVisibility(it) => it.run(),
-        Workload::Waiter(it) => it.run(),
     }
 }
 

@@ -275,21 +275,3 @@ fn a_claim_that_is_not_there_is_an_error() {
         listed.stdout
     );
 }
-
-/// The siblings of a thread in select get on, unless it holds a lock of theirs:
-/// then the claim's verdict flips.
-#[test]
-fn the_verdict_on_select_flips_with_the_truth() {
-    let claim = include_str!("../../claims/select-blocks-siblings.toml");
-    let flipped = claim.replace(
-        "[arms.waiting]\ncommand = [\"{forktrace}\", \"workload\", \"waiter\", ",
-        "[arms.waiting]\ncommand = [\"{forktrace}\", \"workload\", \"waiter\", \"--hold-lock\", ",
-    );
-    assert_ne!(claim, flipped);
-    let (finished, claims) = claims(&[claim, &flipped]);
-    let verdicts: Vec<_> = claims
-        .iter()
-        .filter_map(|claim| claim["verdict"].as_str())
-        .collect();
-    assert_eq!(verdicts, ["refuted", "supported"], "{}", finished.stdout);
-}

@@ -10,7 +10,9 @@
 
 mod accounts;
 mod blocking;
+mod claim_workloads;
 mod claims;
+mod claims_native;
 mod claims_python;
 mod conventions;
 mod cpu;

@@ -33,6 +33,16 @@ pub(crate) struct Group {
     pub(crate) blocked_at_once: Vec<AtOnce>,
     pub(crate) running_at_once: Vec<AtOnce>,
     pub(crate) unknown_ns: u64,
+    pub(crate) stops: Vec<Stop>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Stop {
+    pub(crate) start_ns: u64,
+    pub(crate) end_ns: u64,
+    pub(crate) tasks: u32,
+    pub(crate) of: u32,
+    pub(crate) spread_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -57,6 +67,7 @@ pub(crate) struct Task {
     pub(crate) pid: u32,
     pub(crate) ppid: u32,
     pub(crate) name: String,
+    pub(crate) shares: Vec<String>,
     pub(crate) start_ns: u64,
     pub(crate) end_ns: u64,
     pub(crate) fate: String,
