@@ -4,10 +4,32 @@
 use super::file::{Claim, ClaimError, Origin};
 
 /// A claim file: a line here for each.
-const CLAIMS: &[(&str, &str)] = &[(
-    "gil-serialises.toml",
-    include_str!("../../claims/gil-serialises.toml"),
-)];
+const CLAIMS: &[(&str, &str)] = &[
+    (
+        "all-blocked-only-idle.toml",
+        include_str!("../../claims/all-blocked-only-idle.toml"),
+    ),
+    (
+        "enough-work.toml",
+        include_str!("../../claims/enough-work.toml"),
+    ),
+    (
+        "gil-serialises.toml",
+        include_str!("../../claims/gil-serialises.toml"),
+    ),
+    (
+        "pool-amortises.toml",
+        include_str!("../../claims/pool-amortises.toml"),
+    ),
+    (
+        "process-creation-expensive.toml",
+        include_str!("../../claims/process-creation-expensive.toml"),
+    ),
+    (
+        "thread-per-fd.toml",
+        include_str!("../../claims/thread-per-fd.toml"),
+    ),
+];
 
 /// Files of `examples/workloads/`, which are laid out in `{workloads}`.
 pub(super) const WORKLOADS: &[(&str, &str)] =

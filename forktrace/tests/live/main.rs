@@ -10,6 +10,7 @@
 
 mod accounts;
 mod blocking;
+mod claims_servers;
 mod conventions;
 mod cpu;
 mod ends;
