@@ -12,9 +12,11 @@ macro_rules! file {
 
 /// The claim files of `claims/`: a line for each, sorted.
 const CLAIMS: &[(&str, &str)] = &[
+    file!("claims", "all-blocked-only-idle.toml"),
     file!("claims", "any-syscall-blocks-siblings.toml"),
     file!("claims", "clone-is-clone.toml"),
     file!("claims", "contention-only.toml"),
+    file!("claims", "enough-work.toml"),
     file!("claims", "fork-cost.toml"),
     file!("claims", "gil-serialises.toml"),
     file!("claims", "kernel-copy-parallel.toml"),
@@ -23,6 +25,8 @@ const CLAIMS: &[(&str, &str)] = &[
     file!("claims", "no-magic-lock.toml"),
     file!("claims", "only-group-ops-stop-all.toml"),
     file!("claims", "other-designs-free.toml"),
+    file!("claims", "pool-amortises.toml"),
+    file!("claims", "process-creation-expensive.toml"),
     file!("claims", "processes-for-io.toml"),
     file!("claims", "python-io-overlaps.toml"),
     file!("claims", "select-blocks-siblings.toml"),
@@ -30,6 +34,7 @@ const CLAIMS: &[(&str, &str)] = &[
     file!("claims", "shared-waitset.toml"),
     file!("claims", "sync-cheaper.toml"),
     file!("claims", "thread-memory.toml"),
+    file!("claims", "thread-per-fd.toml"),
     file!("claims", "waitset-processes.toml"),
 ];
 

@@ -1,5 +1,6 @@
 //! Known-answer workloads: small programs whose true blocking is fixed by
-//! construction and which measure themselves.
+//! construction and which measure themselves, and the servers, pools and jobs that
+//! claims are settled with.
 //!
 //! `forktrace run -- forktrace workload NAME` tries the tracer on something
 //! known, and the live tests compare its figures with the workload's own.

@@ -14,6 +14,7 @@ mod claim_workloads;
 mod claims;
 mod claims_native;
 mod claims_python;
+mod claims_servers;
 mod conventions;
 mod cpu;
 mod ends;

@@ -1,10 +1,12 @@
 //! What all live tests share.
 
+mod claims;
 mod figures;
 mod report;
 mod run;
 
 pub(crate) use self::{
+    claims::check_altered,
     figures::{all_announced, check_complete, check_figures},
     report::{Group, Poll, Report, Task, Wait},
     run::{Finished, Forktrace, Running, forktrace, run, trace, trace_until},
