@@ -27,6 +27,7 @@ fn life() -> impl Strategy<Value = Vec<Segment>> {
                     start_ns,
                     end_ns: at,
                     state: STATES[state],
+                    syscall: None,
                 }
             })
             .collect()
