@@ -13,6 +13,7 @@ pub mod decode;
 pub mod kernel;
 pub mod launch;
 pub mod model;
+pub mod names;
 pub mod record;
 pub mod render;
 pub mod report;

@@ -32,12 +32,16 @@ use crate::{
     decode,
     kernel::layout::Arch,
     launch::{self, Account},
+    names::Resolver,
     trace::{Event, Finish, Header},
     trace_file::TraceWriter,
 };
 
 /// The rings are looked at this often even when none is a quarter full.
 const TICK: Duration = Duration::from_millis(200);
+/// The same at first and when tasks wait for something new: it can soon be gone,
+/// and its name with it.
+const TICK_WHEN_NEW: Duration = Duration::from_millis(20);
 /// The same, when the first process has ended and others are waited for.
 const TICK_AT_END: Duration = Duration::from_millis(5);
 
@@ -91,6 +95,7 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
     let header = header(plan, &tracer)?;
     let writer = TraceWriter::new(file, &header).context("the trace file can't be written")?;
     let cpu_before = own_cpu_ns()?;
+    let names = Resolver::new(header.arch, header.start_ns);
 
     tracer.arm()?;
     let child = launch::spawn(&plan.argv, plan.account.as_ref(), signals.inherited);
@@ -109,6 +114,7 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
 
     let mut session = Session {
         writer,
+        names,
         records: 0,
         tasks: 0,
         undecodable: 0,
@@ -118,12 +124,11 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
         interrupts: 0,
     };
     let begun = Instant::now();
+    let mut tick = TICK_WHEN_NEW;
     loop {
-        let tick = if session.root.ended() {
-            TICK_AT_END
-        } else {
-            TICK
-        };
+        if session.root.ended() {
+            tick = TICK_AT_END;
+        }
         let timeout = EpollTimeout::try_from(tick).unwrap_or(EpollTimeout::ZERO);
         match epoll.wait(&mut [EpollEvent::empty(); 8], timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -136,6 +141,12 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
         let (live, untracked) = tracer.live()?;
         session.drain(&mut tracer);
         session.take_unreported(&mut tracer)?;
+        tick = if session.names.is_busy() {
+            TICK_WHEN_NEW
+        } else {
+            TICK.min(tick * 2)
+        };
+        session.resolve(now_ns()?);
         session.writer.tick(now_ns()?);
         let over = session.root.ended() && (plan.until_exit || live == 0 && untracked == 0);
         if over || session.detach {
@@ -259,6 +270,7 @@ impl Root {
 
 struct Session {
     writer: TraceWriter<File>,
+    names: Resolver,
     records: u64,
     tasks: u64,
     undecodable: u64,
@@ -303,7 +315,14 @@ impl Session {
         if let Event::Born(_) | Event::Untracked(_) = event {
             self.tasks += 1;
         }
+        self.names.note(event);
         self.writer.push(event);
+    }
+
+    /// Finds out what the tasks wait for, while they do.
+    fn resolve(&mut self, now_ns: u64) {
+        let writer = &mut self.writer;
+        self.names.resolve(now_ns, |event| writer.push(&event));
     }
 
     fn drain(&mut self, tracer: &mut Tracer) {
@@ -348,6 +367,10 @@ impl Session {
         self.drain(&mut tracer);
         let (live, untracked) = tracer.live()?;
         tracer.remaining(|entry| self.write_entry(&entry))?;
+        let Self {
+            mut writer, names, ..
+        } = self;
+        let (look_ups, throttled) = names.finish(end_ns, |event| writer.push(&event));
         self.root.reap()?;
         let losses = tracer.losses_of_all_cpus()?;
         let (exit_code, signal) = match self.root.status {
@@ -366,9 +389,11 @@ impl Session {
             not_followed: losses.table_full,
             undecodable: self.undecodable,
             tracer_cpu_ns: own_cpu_ns()?.saturating_sub(cpu_before),
+            look_ups,
+            throttled,
             ..Finish::default()
         };
-        let (finish, finish_error) = self.writer.finish(finish);
+        let (finish, finish_error) = writer.finish(finish);
         Ok(Recorded {
             finish,
             finish_error,
