@@ -27,6 +27,8 @@ pub struct Report {
     pub polls: Option<Vec<Poll>>,
     /// How the select/poll family was watched, or why not.
     pub poll_probes: String,
+    /// Cgroups of the workload that the kernel held off the CPUs because of a limit.
+    pub throttled: Vec<Throttled>,
     /// Whether all this can be trusted.
     pub audit: Audit,
 }
@@ -240,12 +242,28 @@ pub struct Poll {
     pub max_fds: Option<u32>,
 }
 
+/// A cgroup that the kernel held off the CPUs because of its limit. Its tasks were
+/// waiting for a CPU then, not blocked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Throttled {
+    /// Its path.
+    pub cgroup: String,
+    /// Periods of the limit in which it was held off.
+    pub periods: u64,
+    /// How long: the sum over the CPUs.
+    pub ns: u64,
+    /// The limit: CPU time a period, µs; `None`: not known.
+    pub quota_us: Option<u64>,
+    /// The period, µs.
+    pub period_us: Option<u64>,
+}
+
 /// Something that makes the report weaker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Weakness {
     /// What it is, for programs: `ring_full`, `no_ring`, `other_records`,
     /// `table_full`, `end_missing`, `file_damaged`, `write_failed`,
-    /// `switches_differ`, `wakeup_missing`, `cut_short`.
+    /// `switches_differ`, `wakeup_missing`, `cut_short`, `names_missing`.
     pub kind: String,
     /// How many records, tasks, …
     pub count: u64,

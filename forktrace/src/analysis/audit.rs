@@ -3,13 +3,13 @@
 use crate::{
     model::{Fate, Model, Off, State},
     report::{Audit, Task, Weakness},
-    trace::Totals,
+    trace::{Finish, Totals},
     trace_file::TraceInfo,
 };
 
 /// What is said in the audit but leaves the report complete: nothing is lost and
 /// no state but those named is uncertain.
-const NOTES: [&str; 2] = ["cut_short", "switch_in_inferred"];
+const NOTES: [&str; 3] = ["cut_short", "switch_in_inferred", "names_missing"];
 
 pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
     let checked = || tasks.iter().filter(|task| task.switches.kernel.is_some());
@@ -243,7 +243,44 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             counted(wrong, "task")
         ),
     );
+    let (nameless, files) = nameless(model);
+    add(
+        "names_missing",
+        nameless,
+        None,
+        format!(
+            "the names of {nameless} of {} that were waited for were not found{}",
+            counted(files, "file"),
+            info.finish.as_ref().map_or(String::new(), why_nameless)
+        ),
+    );
     found
+}
+
+/// Files that were waited for and have no name, and all of them.
+fn nameless(model: &Model) -> (u64, u64) {
+    let waited = model.waitsets.iter().flat_map(|set| &set.fds);
+    let kinds = waited.map(|w| &w.kind);
+    let kinds = kinds.chain(model.files.iter().map(|f| &f.kind));
+    kinds.fold((0, 0), |(nameless, all), kind| {
+        (nameless + u64::from(kind.is_none()), all + 1)
+    })
+}
+
+/// The reasons, as far as they occurred.
+fn why_nameless(finish: &Finish) -> String {
+    let look_ups = &finish.look_ups;
+    let reasons = [
+        (look_ups.gone, "their processes had ended"),
+        (look_ups.changed, "they were closed by then"),
+        (look_ups.not_looked_up, "there was no time to look"),
+    ];
+    let reasons = reasons.iter().filter(|(count, _)| *count > 0);
+    let reasons: Vec<&str> = reasons.map(|(_, why)| *why).collect();
+    if reasons.is_empty() {
+        return String::new();
+    }
+    format!(": {}", reasons.join(", or "))
 }
 
 /// Do the stretches of a task add up to what the kernel program says, where no

@@ -17,7 +17,7 @@ use crate::{
     capture::PollWay,
     kernel::layout::Arch,
     model::{Model, Task},
-    report::{Group, GroupKind, Report, SCHEMA_VERSION, Workload},
+    report::{Group, GroupKind, Report, SCHEMA_VERSION, Throttled, Workload},
     trace::Finish,
     trace_file::TraceInfo,
 };
@@ -38,6 +38,7 @@ pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
             _ => Some(polls::polls(model)),
         },
         poll_probes: polls::how(&info.header.polls),
+        throttled: throttled(info),
         audit: audit::audit(info, model, &tasks),
         tasks,
     }
@@ -61,6 +62,18 @@ fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {
         }
         .to_owned(),
     }
+}
+
+fn throttled(info: &TraceInfo) -> Vec<Throttled> {
+    let all = info.finish.iter().flat_map(|finish| &finish.throttled);
+    let of = |t: &crate::trace::Throttled| Throttled {
+        cgroup: t.cgroup.clone(),
+        periods: t.periods,
+        ns: t.ns,
+        quota_us: t.quota_us,
+        period_us: t.period_us,
+    };
+    all.map(of).collect()
 }
 
 fn groups(model: &Model) -> Vec<Group> {

@@ -136,6 +136,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         tasks,
         polls: Some(Vec::new()),
         poll_probes: "counted at the syscalls' own functions (fentry)".to_owned(),
+        throttled: Vec::new(),
         audit,
     }
 }
