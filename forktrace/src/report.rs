@@ -275,6 +275,21 @@ pub struct Weakness {
     pub text: String,
 }
 
+/// Attempts to find out, while the tasks lived, what they waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LookUps {
+    /// Files and futexes that were looked up.
+    pub done: u64,
+    /// Of these: the process had ended.
+    pub gone: u64,
+    /// Of these: it was closed, or something else by then.
+    pub changed: u64,
+    /// In addition: there was no time to look.
+    pub not_looked_up: u64,
+    /// CPU time that it took; a part of `tracer_cpu_ns`.
+    pub cpu_ns: u64,
+}
+
 /// Whether the report can be trusted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Audit {
@@ -299,6 +314,9 @@ pub struct Audit {
     pub running_ns: u64,
     /// The kernel's CPU time of the same tasks.
     pub kernel_cpu_ns: u64,
+    /// What became of the attempts to find out what tasks waited for; `None` when
+    /// the recording has no end.
+    pub look_ups: Option<LookUps>,
     /// Everything that makes the report weaker, worst first.
     pub weaknesses: Vec<Weakness>,
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     model::{Fate, Model, Off, State},
-    report::{Audit, Task, Weakness},
+    report::{Audit, LookUps, Task, Weakness},
     trace::{Finish, Totals},
     trace_file::TraceInfo,
 };
@@ -25,6 +25,13 @@ pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
         early_wakeups: stretches_with(model, Off::EARLY_WAKE),
         running_ns: checked().map(|t| t.running_ns).sum(),
         kernel_cpu_ns: checked().filter_map(|t| t.kernel_cpu_ns).sum(),
+        look_ups: info.finish.as_ref().map(|f| LookUps {
+            done: f.look_ups.done,
+            gone: f.look_ups.gone,
+            changed: f.look_ups.changed,
+            not_looked_up: f.look_ups.not_looked_up,
+            cpu_ns: f.look_ups.cpu_ns,
+        }),
         weaknesses,
     }
 }
@@ -249,8 +256,8 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
         nameless,
         None,
         format!(
-            "the names of {nameless} of {} that were waited for were not found{}",
-            counted(files, "file"),
+            "{nameless} of {} that tasks waited for have no name{}",
+            counted(files, "open file"),
             info.finish.as_ref().map_or(String::new(), why_nameless)
         ),
     );

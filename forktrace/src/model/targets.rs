@@ -319,3 +319,116 @@ impl Targets {
         (self.targets, self.files, self.waitsets)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(id: u32, operations: u64) -> Object {
+        Object {
+            id,
+            serial: 1,
+            fd: 3,
+            at_ns: 0,
+            file: 0xabc0,
+            operations,
+            inode: 18,
+            device: 16,
+            mode: 0o600,
+        }
+    }
+
+    fn of_fd(object: u32) -> Raw {
+        Raw::Fd { fd: 3, object }
+    }
+
+    #[test]
+    fn an_address_that_is_used_again_for_another_kind_is_another_file() {
+        let mut known = Known::default();
+        for (id, operations) in [(1, 0x10), (2, 0x20), (3, 0x10)] {
+            known.objects.insert(id, object(id, operations));
+        }
+        let mut targets = Targets::new(known, |serial| serial);
+        let [one, two, again] = [1, 2, 3].map(|id| targets.index(of_fd(id), 1));
+        assert_ne!(one, two);
+        assert_eq!(one, again);
+        assert_eq!(targets.finish().1.len(), 2);
+    }
+
+    #[test]
+    fn an_epoll_instance_has_all_readings_of_its_interest_list_in_order() {
+        let mut known = Known::default();
+        for id in [1, 2] {
+            known.objects.insert(id, object(id, 0x10));
+        }
+        let reading = |id, at_ns| Interest {
+            id,
+            at_ns,
+            fds: Vec::new(),
+            cut_off: false,
+        };
+        known
+            .interests
+            .insert(1, vec![reading(1, 10), reading(1, 30)]);
+        known.interests.insert(2, vec![reading(2, 20)]);
+        let mut targets = Targets::new(known, |serial| serial);
+        for id in [1, 2, 1] {
+            targets.index(of_fd(id), 1);
+        }
+        let (_, files, _) = targets.finish();
+        let times: Vec<u64> = files[0].interests.iter().map(|i| i.at_ns).collect();
+        assert_eq!((files.len(), times), (1, vec![10, 20, 30]));
+    }
+
+    #[test]
+    fn a_futex_that_was_found_in_two_places_is_in_neither() {
+        let place = |serial, address, inode, offset| SharedFutex {
+            serial,
+            address,
+            device: 1,
+            inode,
+            offset,
+            path: String::new(),
+        };
+        let known = Known {
+            futexes: vec![
+                // Two threads of a process, and another that has it elsewhere.
+                place(1, 0x1000, 5, 8),
+                place(2, 0x1000, 5, 8),
+                place(9, 0x7000, 5, 8),
+                // Before and after an exec.
+                place(1, 0x2000, 5, 16),
+                place(1, 0x2000, 6, 16),
+                // In no file.
+                place(1, 0x3000, 0, 0),
+            ],
+            ..Known::default()
+        };
+        let mut targets = Targets::new(known, |serial| if serial == 2 { 1 } else { serial });
+        let mut key = |process, address| {
+            let raw = Raw::Futex {
+                address,
+                private: false,
+            };
+            let index = targets.index(raw, process);
+            targets.targets[index as usize].clone()
+        };
+        let shared = Target::Futex(FutexKey::Shared {
+            device: 1,
+            inode: 5,
+            offset: 8,
+        });
+        assert_eq!(key(1, 0x1000), shared);
+        assert_eq!(key(9, 0x7000), shared);
+        let (process, address) = (1, 0x2000);
+        assert_eq!(
+            key(1, 0x2000),
+            Target::Futex(FutexKey::Unresolved { process, address })
+        );
+        let address = 0x3000;
+        assert_eq!(
+            key(1, 0x3000),
+            Target::Futex(FutexKey::Private { process, address })
+        );
+    }
+}

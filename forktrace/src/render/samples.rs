@@ -119,6 +119,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         early_wakeups: 0,
         running_ns: ended().map(|task| task.running_ns).sum(),
         kernel_cpu_ns: ended().filter_map(|task| task.kernel_cpu_ns).sum(),
+        look_ups: None,
         weaknesses: Vec::new(),
     };
     Report {

@@ -1,3 +1,5 @@
+# Children that each wait for one thing: most of them until they are killed, those that wait for
+# a futex for 0.3 s. Prints what it made, and as which process each child ran.
 import ctypes, fcntl, json, mmap, os, select, signal, socket, tempfile, time
 libc = ctypes.CDLL(None)
 FUTEX = 202 if os.uname().machine == "x86_64" else 98
@@ -19,7 +21,7 @@ def futex_wait(address):
 
 def wait_in(path, offset, pages_before):
     "Maps a file somewhere and waits on its third word."
-    mmap.mmap(-1, 4096 * (1 + 16 * pages_before))
+    before = mmap.mmap(-1, 4096 * (1 + 16 * pages_before))
     file = os.open(path, os.O_RDWR)
     memory = mmap.mmap(file, 4096, offset=offset)
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + 8
