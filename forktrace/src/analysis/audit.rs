@@ -256,7 +256,7 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
         nameless,
         None,
         format!(
-            "{nameless} of {} that tasks waited for have no name{}",
+            "no name was found for {nameless} of {} that tasks waited for{}",
             counted(files, "open file"),
             info.finish.as_ref().map_or(String::new(), why_nameless)
         ),

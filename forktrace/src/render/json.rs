@@ -57,15 +57,18 @@ mod tests {
                 "const" => rule == value,
                 "enum" => rule.as_array().unwrap().contains(value),
                 "minimum" => value.as_i64().is_none_or(|n| n >= rule.as_i64().unwrap()),
-                "required" => rule.as_array().unwrap().iter().all(|name| {
-                    let present = value.get(name.as_str().unwrap()).is_some();
-                    if !present {
-                        errors.push(format!("{at}: no {name}"));
-                    }
-                    present
-                }),
+                "required" => {
+                    !value.is_object()
+                        || rule.as_array().unwrap().iter().all(|name| {
+                            let present = value.get(name.as_str().unwrap()).is_some();
+                            if !present {
+                                errors.push(format!("{at}: no {name}"));
+                            }
+                            present
+                        })
+                }
                 "properties" => {
-                    for (name, value) in value.as_object().unwrap() {
+                    for (name, value) in value.as_object().into_iter().flatten() {
                         match rule.get(name) {
                             Some(rule) => {
                                 errors.extend(check(root, rule, value, &format!("{at}.{name}")));

@@ -5,6 +5,8 @@ libc = ctypes.CDLL(None)
 FUTEX = 202 if os.uname().machine == "x86_64" else 98
 folder = tempfile.mkdtemp()
 children, facts = {}, {}
+# What would be unmapped when its last name is gone.
+kept = []
 
 def child(what, wait):
     pid = os.fork()
@@ -21,9 +23,10 @@ def futex_wait(address):
 
 def wait_in(path, offset, pages_before):
     "Maps a file somewhere and waits on its third word."
-    before = mmap.mmap(-1, 4096 * (1 + 16 * pages_before))
+    kept.append(mmap.mmap(-1, 4096 * (1 + 16 * pages_before)))
     file = os.open(path, os.O_RDWR)
     memory = mmap.mmap(file, 4096, offset=offset)
+    kept.append(memory)
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + 8
     os.write(1, (json.dumps({"futex": os.getpid(), "address": address}) + "\n").encode())
     futex_wait(address)
