@@ -234,7 +234,7 @@ impl Resolver {
         self.allowance_ns = (self.allowance_ns + earned_ns as i64).min(MOST_SAVED_NS as i64);
         self.round += 1;
         let begun_ns = thread_cpu_ns();
-        self.sockets.refresh();
+        self.sockets.next_round();
         self.add_old_interests(now_ns);
         let mut used_ns = 0;
         let mut folders = HashMap::new();

@@ -127,8 +127,17 @@ impl Folder {
     pub(super) fn read(&self, name: &str) -> io::Result<String> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let file = openat(&self.0, name, flags, Mode::empty())?;
+        let mut file = File::from(file);
         let mut bytes = Vec::new();
-        File::from(file).read_to_end(&mut bytes)?;
+        // Some tables are searched from their beginning at each read, so few and
+        // long ones: `read_to_end` begins with 32 bytes.
+        let mut chunk = [0; 32 << 10];
+        loop {
+            match file.read(&mut chunk)? {
+                0 => break,
+                len => bytes.extend_from_slice(&chunk[..len]),
+            }
+        }
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 

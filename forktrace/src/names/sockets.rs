@@ -3,11 +3,13 @@
 //! tells the other end.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
+    hash::Hash,
     io::IoSliceMut,
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd as _, OwnedFd},
     thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -44,11 +46,52 @@ struct Unix {
 /// By inode.
 type Table<T> = HashMap<u64, T>;
 
+/// A table as of some moment.
+struct Kept<T> {
+    table: Table<T>,
+    round: u64,
+    read: Instant,
+}
+
+/// How long what a table says of a socket is believed. One that it does not have
+/// is looked for in a new one, but reading one can take milliseconds.
+const BELIEVED: Duration = Duration::from_secs(1);
+
+impl<T> Kept<T> {
+    /// The table, read again unless it has this socket or is of this round.
+    fn with<'a, K: Eq + Hash>(
+        tables: &'a mut HashMap<K, Self>,
+        key: K,
+        inode: u64,
+        round: u64,
+        read: impl FnOnce() -> Table<T>,
+    ) -> &'a Table<T> {
+        let of_now = |kept: &Self| {
+            let has_it = kept.table.contains_key(&inode) && kept.read.elapsed() < BELIEVED;
+            has_it || kept.round == round
+        };
+        let new = || Self {
+            table: read(),
+            round,
+            read: Instant::now(),
+        };
+        match tables.entry(key) {
+            Entry::Occupied(entry) if of_now(entry.get()) => &entry.into_mut().table,
+            Entry::Occupied(mut entry) => {
+                entry.insert(new());
+                &entry.into_mut().table
+            }
+            Entry::Vacant(entry) => &entry.insert(new()).table,
+        }
+    }
+}
+
 /// The tables that were read, by namespace and file.
 pub(super) struct Sockets {
     own_namespace: Option<u64>,
-    inet: HashMap<(u64, &'static str), Table<Inet>>,
-    unix: HashMap<u64, Table<Unix>>,
+    inet: HashMap<(u64, &'static str), Kept<Inet>>,
+    unix: HashMap<u64, Kept<Unix>>,
+    round: u64,
 }
 
 impl Sockets {
@@ -57,20 +100,20 @@ impl Sockets {
             own_namespace: stat("/proc/thread-self/ns/net").ok().map(|s| s.st_ino),
             inet: HashMap::new(),
             unix: HashMap::new(),
+            round: 0,
         }
     }
 
-    /// Forgets the tables: they tell of one moment.
-    pub(super) fn refresh(&mut self) {
-        self.inet.clear();
-        self.unix.clear();
+    /// A new round of look-ups begins: in each, a table is read once at most.
+    pub(super) fn next_round(&mut self) {
+        self.round += 1;
     }
 
     /// Names a socket that a task of this folder has open.
     pub(super) fn name(&mut self, folder: &Folder, handle: &OwnedFd, inode: u64) -> FileKind {
         let protocol = protocol(handle);
         if let Some((name, table)) = inet_table(&protocol) {
-            let inet = self.inet_table(folder, table).get(&inode).cloned();
+            let inet = self.inet_table(folder, table, inode).get(&inode).cloned();
             // One that is bound to nothing is in no table.
             let inet = inet.unwrap_or_else(|| Inet {
                 local: String::new(),
@@ -85,7 +128,7 @@ impl Sockets {
             };
         }
         if protocol.starts_with("UNIX") {
-            let table = self.unix_table(folder);
+            let table = self.unix_table(folder, inode);
             let socket = table.get(&inode).cloned().unwrap_or_default();
             let path_of = |peer: u64| table.get(&peer)?.path.clone();
             return FileKind::UnixSocket {
@@ -97,18 +140,20 @@ impl Sockets {
         FileKind::OtherSocket(protocol.to_ascii_lowercase())
     }
 
-    fn inet_table(&mut self, folder: &Folder, file: &'static str) -> &Table<Inet> {
+    fn inet_table(&mut self, folder: &Folder, file: &'static str, inode: u64) -> &Table<Inet> {
         let namespace = namespace(folder).unwrap_or(0);
-        self.inet.entry((namespace, file)).or_insert_with(|| {
+        Kept::with(&mut self.inet, (namespace, file), inode, self.round, || {
             let text = folder.read(&format!("net/{file}")).unwrap_or_default();
             text.lines().skip(1).filter_map(parse_inet).collect()
         })
     }
 
-    fn unix_table(&mut self, folder: &Folder) -> &Table<Unix> {
+    fn unix_table(&mut self, folder: &Folder, inode: u64) -> &Table<Unix> {
         let namespace = namespace(folder);
-        self.unix.entry(namespace.unwrap_or(0)).or_insert_with(|| {
-            let table = if namespace.is_some() && namespace == self.own_namespace {
+        let own = namespace.is_some() && namespace == self.own_namespace;
+        let key = namespace.unwrap_or(0);
+        Kept::with(&mut self.unix, key, inode, self.round, || {
+            let table = if own {
                 ask_for_unix_sockets().ok()
             } else {
                 ask_elsewhere(folder)
@@ -472,6 +517,26 @@ mod tests {
         assert!(of(&|| inode(&listener)).listening);
         assert_eq!(of(&|| inode(&accepted)).path.as_deref(), Some(&*name));
         assert_eq!(of(&|| inode(&client)).peer, Some(inode(&accepted)));
+    }
+
+    #[test]
+    fn a_table_is_read_again_only_for_what_it_lacks_and_once_a_round() {
+        let mut tables = HashMap::new();
+        let reads = std::cell::Cell::new(0_u64);
+        let mut look = |inode, round| {
+            let read = || {
+                reads.set(reads.get() + 1);
+                Table::from([(7, reads.get())])
+            };
+            Kept::with(&mut tables, "tcp", inode, round, read)
+                .get(&inode)
+                .copied()
+        };
+        assert_eq!(look(7, 1), Some(1));
+        assert_eq!(look(8, 1), None);
+        assert_eq!(look(7, 2), Some(1), "what is known is not read again");
+        assert_eq!(look(8, 2), None);
+        assert_eq!(reads.get(), 2, "once more for what was not known");
     }
 
     #[test]
