@@ -16,6 +16,7 @@ pub mod kernel;
 pub mod launch;
 pub mod marks;
 pub mod model;
+pub mod names;
 pub mod record;
 pub mod render;
 pub mod report;

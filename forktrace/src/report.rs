@@ -33,6 +33,8 @@ pub struct Report {
     pub stacks: Option<Vec<StackUse>>,
     /// What the workload said about itself, by time.
     pub marks: Vec<Mark>,
+    /// Cgroups of the workload that the kernel held off the CPUs because of a limit.
+    pub throttled: Vec<Throttled>,
     /// Whether all this can be trusted.
     pub audit: Audit,
 }
@@ -376,12 +378,28 @@ pub struct Mark {
     pub fields: Map<String, Value>,
 }
 
+/// A cgroup that the kernel held off the CPUs because of its limit. Its tasks were
+/// waiting for a CPU then, not blocked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Throttled {
+    /// Its path.
+    pub cgroup: String,
+    /// Periods of the limit in which it was held off.
+    pub periods: u64,
+    /// How long: the sum over the CPUs.
+    pub ns: u64,
+    /// The limit: CPU time a period, µs; `None`: not known.
+    pub quota_us: Option<u64>,
+    /// The period, µs.
+    pub period_us: Option<u64>,
+}
+
 /// Something that makes the report weaker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Weakness {
     /// What it is, for programs: `ring_full`, `no_ring`, `other_records`,
     /// `table_full`, `end_missing`, `file_damaged`, `write_failed`,
-    /// `switches_differ`, `wakeup_missing`, `cut_short`.
+    /// `switches_differ`, `wakeup_missing`, `cut_short`, `names_missing`.
     pub kind: String,
     /// How many records, tasks, …
     pub count: u64,
@@ -391,6 +409,21 @@ pub struct Weakness {
     pub end_ns: Option<u64>,
     /// A sentence for people, with the option that would avoid it if there is one.
     pub text: String,
+}
+
+/// Attempts to find out, while the tasks lived, what they waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LookUps {
+    /// Files and futexes that were looked up.
+    pub done: u64,
+    /// Of these: the process had ended.
+    pub gone: u64,
+    /// Of these: it was closed, or something else by then.
+    pub changed: u64,
+    /// In addition: there was no time to look.
+    pub not_looked_up: u64,
+    /// CPU time that it took; a part of `tracer_cpu_ns`.
+    pub cpu_ns: u64,
 }
 
 /// Whether the report can be trusted.
@@ -417,6 +450,9 @@ pub struct Audit {
     pub running_ns: u64,
     /// The kernel's CPU time of the same tasks.
     pub kernel_cpu_ns: u64,
+    /// What became of the attempts to find out what tasks waited for; `None` when
+    /// the recording has no end.
+    pub look_ups: Option<LookUps>,
     /// Everything that makes the report weaker, worst first.
     pub weaknesses: Vec<Weakness>,
 }

@@ -443,6 +443,8 @@ pub enum FileKind {
         path: Option<String>,
         /// Inode of the other end, if there is one.
         peer: Option<u64>,
+        /// It listens.
+        listening: bool,
     },
     /// A TCP, UDP or other internet socket.
     InetSocket {
@@ -494,15 +496,29 @@ pub struct Named {
     pub kind: FileKind,
 }
 
-/// What an epoll instance watches, as of one moment.
+/// One descriptor that an epoll instance watches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// The descriptor, and for what.
+    pub fd: WaitFd,
+    /// Inode number of its file.
+    pub inode: u64,
+    /// Device of the file system.
+    pub device: u32,
+    /// What it is; `None`: the descriptor is closed, or another file by now.
+    pub kind: Option<FileKind>,
+}
+
+/// What an epoll instance watches, as of one moment. There can be several, when
+/// it changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interest {
     /// Number of the epoll instance's [`Object`].
     pub id: u32,
     /// When it was read.
     pub at_ns: u64,
-    /// The descriptors, each with its inode and what it is if that is known.
-    pub fds: Vec<(WaitFd, u64, Option<FileKind>)>,
+    /// The descriptors.
+    pub fds: Vec<Watched>,
     /// There are more than are here.
     pub cut_off: bool,
 }
@@ -656,6 +672,37 @@ impl Event {
     }
 }
 
+/// What became of the attempts to find out what tasks waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookUps {
+    /// Files and futexes that were looked up.
+    pub done: u64,
+    /// Of these: the process had ended.
+    pub gone: u64,
+    /// Of these: the descriptor was closed or another file by then.
+    pub changed: u64,
+    /// There was no time to look: in addition to the above.
+    pub not_looked_up: u64,
+    /// CPU time that it took.
+    pub cpu_ns: u64,
+}
+
+/// A cgroup that the kernel held off the CPUs because of its limit, with all that
+/// ran in it, of the workload or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttled {
+    /// Its path.
+    pub cgroup: String,
+    /// Periods of the limit in which it was.
+    pub periods: u64,
+    /// How long, ns: the sum over the CPUs.
+    pub ns: u64,
+    /// The limit: CPU time a period, µs; `None`: not known, or none at the end.
+    pub quota_us: Option<u64>,
+    /// The period, µs.
+    pub period_us: Option<u64>,
+}
+
 /// What is known when a recording ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finish {
@@ -689,4 +736,8 @@ pub struct Finish {
     pub undecodable: u64,
     /// CPU time of forktrace while it recorded.
     pub tracer_cpu_ns: u64,
+    /// What became of the attempts to find out what tasks waited for.
+    pub look_ups: LookUps,
+    /// Cgroups of the workload that were held off the CPUs.
+    pub throttled: Vec<Throttled>,
 }

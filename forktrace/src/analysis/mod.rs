@@ -24,7 +24,7 @@ use crate::{
     capture::PollWay,
     kernel::layout::Arch,
     model::{Model, Task},
-    report::{Group, GroupKind, Report, SCHEMA_VERSION, Workload},
+    report::{Group, GroupKind, Report, SCHEMA_VERSION, Throttled, Workload},
     trace::Finish,
     trace_file::TraceInfo,
 };
@@ -55,6 +55,7 @@ pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
         poll_probes: polls::how(&info.header.polls),
         stacks: stacks::stacks(info, model),
         marks: marks::marks(model),
+        throttled: throttled(info),
         audit: audit::audit(info, model, &tasks),
         tasks,
     }
@@ -78,6 +79,18 @@ fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {
         }
         .to_owned(),
     }
+}
+
+fn throttled(info: &TraceInfo) -> Vec<Throttled> {
+    let all = info.finish.iter().flat_map(|finish| &finish.throttled);
+    let of = |t: &crate::trace::Throttled| Throttled {
+        cgroup: t.cgroup.clone(),
+        periods: t.periods,
+        ns: t.ns,
+        quota_us: t.quota_us,
+        period_us: t.period_us,
+    };
+    all.map(of).collect()
 }
 
 /// What the tasks of each process did together, by the process's serial.

@@ -153,7 +153,7 @@ impl Builder {
             }
             Event::Interest(mut i) => {
                 i.at_ns = self.since_start(i.at_ns);
-                self.known.interests.insert(i.id, i);
+                self.known.interests.entry(i.id).or_default().push(i);
             }
             Event::SharedFutex(f) => self.known.futexes.push(f),
             Event::Stacks(s) => self.stacks.push(s),

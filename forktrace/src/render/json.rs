@@ -72,7 +72,7 @@ mod tests {
                     present
                 }),
                 "properties" => {
-                    for (name, value) in value.as_object().unwrap() {
+                    for (name, value) in value.as_object().into_iter().flatten() {
                         match rule.get(name) {
                             Some(rule) => {
                                 errors.extend(check(root, rule, value, &format!("{at}.{name}")));

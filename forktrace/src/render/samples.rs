@@ -127,6 +127,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         early_wakeups: 0,
         running_ns: ended().map(|task| task.running_ns).sum(),
         kernel_cpu_ns: ended().filter_map(|task| task.kernel_cpu_ns).sum(),
+        look_ups: None,
         weaknesses: Vec::new(),
     };
     Report {
@@ -152,6 +153,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
             value: 12.5.into(),
             fields: [("connection".to_owned(), 3.into())].into_iter().collect(),
         }],
+        throttled: Vec::new(),
         audit,
     }
 }

@@ -12,6 +12,7 @@ mod marks;
 mod polls;
 mod profile;
 mod tasks;
+mod throttled;
 mod waits;
 mod workload;
 
@@ -29,6 +30,7 @@ pub(super) fn render(report: &Report, style: &Style) -> String {
     if view.tree.is_some() {
         sections.push(headline::answer(&view));
         sections.push(profile::section(&view));
+        sections.push(throttled::section(&view));
         sections.push(tasks::table(&view));
         if style.verbose {
             sections.push(tasks::accounts(&view));

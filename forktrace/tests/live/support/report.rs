@@ -10,6 +10,7 @@ pub(crate) struct Report {
     pub(crate) tasks: Vec<Task>,
     pub(crate) polls: Option<Vec<Poll>>,
     pub(crate) poll_probes: String,
+    pub(crate) throttled: Vec<Throttled>,
     pub(crate) audit: Audit,
 }
 
@@ -112,6 +113,15 @@ pub(crate) struct Poll {
     pub(crate) failed: u64,
     pub(crate) unfinished: u64,
     pub(crate) max_fds: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Throttled {
+    pub(crate) cgroup: String,
+    pub(crate) periods: u64,
+    pub(crate) ns: u64,
+    pub(crate) quota_us: Option<u64>,
+    pub(crate) period_us: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
