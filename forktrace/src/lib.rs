@@ -9,6 +9,7 @@ pub mod background;
 pub mod capture;
 pub mod cli;
 pub mod commands;
+pub mod deadlock;
 pub mod decode;
 pub mod kernel;
 pub mod launch;

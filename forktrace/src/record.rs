@@ -28,10 +28,12 @@ use nix::{
 };
 
 use crate::{
+    analysis::named_deadlock as named,
     capture::{Settings, TableEntry, Tracer},
-    decode,
+    deadlock, decode,
     kernel::layout::Arch,
     launch::{self, Account},
+    report,
     trace::{Event, Finish, Header},
     trace_file::TraceWriter,
 };
@@ -69,6 +71,15 @@ pub struct Progress {
     pub lost: u64,
 }
 
+/// What is worth telling while the recording goes on.
+#[derive(Debug)]
+pub enum Notice {
+    /// How far it is.
+    Progress(Progress),
+    /// Tasks can never go on; times are since the recording began.
+    Deadlock(report::Deadlock),
+}
+
 /// How a recording went.
 pub struct Recorded {
     /// The end, as it was or should have been written.
@@ -85,7 +96,7 @@ pub struct Recorded {
 /// # Errors
 /// When the tracer can't be attached, the file not be started, or the workload
 /// not be executed ([`launch::LaunchError`]).
-pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Result<Recorded> {
+pub fn record(plan: &Plan, file: File, mut notify: impl FnMut(Notice)) -> Result<Recorded> {
     let mut signals = Signals::take()?;
     let mut tracer = Tracer::attach(&plan.settings)?;
     let header = header(plan, &tracer)?;
@@ -118,6 +129,7 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
         interrupts: 0,
     };
     let begun = Instant::now();
+    let mut watch = deadlock::Watch::new(header.arch);
     loop {
         let tick = if session.root.ended() {
             TICK_AT_END
@@ -141,14 +153,20 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
         if over || session.detach {
             break;
         }
+        for found in watch.look(&tracer, now_ns()?)? {
+            let since = |ns: u64| ns.saturating_sub(header.start_ns);
+            let name = |serial| found.names.get(&serial).cloned();
+            notify(Notice::Deadlock(named(&found.deadlock, since, name)));
+            session.write(&Event::Deadlock(found.deadlock));
+        }
         let losses = tracer.losses()?;
-        progress(Progress {
+        notify(Notice::Progress(Progress {
             elapsed: begun.elapsed(),
             tasks: session.tasks,
             live: live + untracked,
             records: session.records,
             lost: losses.ring_full + losses.no_ring + losses.other,
-        });
+        }));
     }
     session.finish(tracer, cpu_before)
 }
@@ -378,7 +396,7 @@ impl Session {
 }
 
 /// The name of a task that lives; empty when it just ended.
-fn name_of_living(tgid: u32, tid: u32) -> String {
+pub(crate) fn name_of_living(tgid: u32, tid: u32) -> String {
     let path = format!("/proc/{tgid}/task/{tid}/comm");
     std::fs::read_to_string(path).map_or(String::new(), |name| name.trim_end().to_owned())
 }

@@ -4,7 +4,10 @@
 //! `report`, and a line in [`analyse`].
 
 mod audit;
+mod deadlocks;
 mod families;
+mod graph;
+mod pairs;
 mod polls;
 mod profile;
 mod tasks;
@@ -22,6 +25,7 @@ use crate::{
     trace_file::TraceInfo,
 };
 
+pub use deadlocks::named_deadlock;
 pub use families::family;
 pub use profile::{Profile, sweep};
 
@@ -29,6 +33,8 @@ pub use profile::{Profile, sweep};
 pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
     let arch = info.header.arch;
     let tasks: Vec<_> = model.tasks.iter().map(|t| tasks::task(t, arch)).collect();
+    let waits_for = graph::waits_for(model, &info.header.interrupts);
+    let (pair_tests, pairs) = pairs::pairs(model, &waits_for);
     Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
@@ -38,6 +44,10 @@ pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
             _ => Some(polls::polls(model)),
         },
         poll_probes: polls::how(&info.header.polls),
+        pairs,
+        pair_tests,
+        waits_for,
+        deadlocks: deadlocks::deadlocks(model),
         audit: audit::audit(info, model, &tasks),
         tasks,
     }

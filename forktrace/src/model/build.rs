@@ -11,8 +11,8 @@ use super::{
 use crate::{
     kernel::layout::{Arch, waits},
     trace::{
-        Born, Event, Exec, OpenStretch, Outsider, PollUse, Signal, Stretch, TaskRecord, Totals,
-        Untracked,
+        Born, Deadlock, Event, Exec, OpenStretch, Outsider, PollUse, Signal, Stretch, TaskRecord,
+        Totals, Untracked,
     },
 };
 
@@ -65,6 +65,7 @@ pub struct Builder {
     known: Known,
     outsiders: Vec<Outsider>,
     signals: Vec<Signal>,
+    deadlocks: Vec<Deadlock>,
     tasks: Vec<(u32, Collected)>,
     index: HashMap<u32, usize>,
     /// Where the tasks of the last stretches are, by the low bits of the serial:
@@ -85,6 +86,7 @@ impl Builder {
             known: Known::default(),
             outsiders: Vec::new(),
             signals: Vec::new(),
+            deadlocks: Vec::new(),
             tasks: Vec::new(),
             index: HashMap::new(),
             recent: [(0, usize::MAX); RECENT],
@@ -148,6 +150,13 @@ impl Builder {
                 self.known.interests.insert(i.id, i);
             }
             Event::SharedFutex(f) => self.known.futexes.push(f),
+            Event::Deadlock(mut d) => {
+                d.at_ns = self.since_start(d.at_ns);
+                for stuck in &mut d.tasks {
+                    stuck.since_ns = self.since_start(stuck.since_ns);
+                }
+                self.deadlocks.push(d);
+            }
         }
     }
 
@@ -223,6 +232,7 @@ impl Builder {
         let (targets, files, waitsets) = targets.finish();
         self.outsiders.sort_by_key(|o| (o.tid, o.at_ns));
         self.signals.sort_by_key(|s| s.at_ns);
+        self.deadlocks.sort_by_key(|d| d.at_ns);
         Model {
             tasks,
             end_ns: end_ns.max(last),
@@ -231,6 +241,7 @@ impl Builder {
             waitsets,
             outsiders: self.outsiders,
             signals: self.signals,
+            deadlocks: self.deadlocks,
         }
     }
 

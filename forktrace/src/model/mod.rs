@@ -10,7 +10,7 @@ mod targets;
 mod tests;
 
 use crate::trace::{
-    OpenStretch, Outsider, PollUse, Signal, TaskRecord, Timeout, Totals, Waker, Why,
+    Deadlock, OpenStretch, Outsider, PollUse, Signal, TaskRecord, Timeout, Totals, Waker, Why,
 };
 
 pub use self::build::Builder;
@@ -159,6 +159,12 @@ impl Task {
         Segments::new(self)
     }
 
+    /// The same without most of those that are over at `from_ns`: for a look at a
+    /// part of a long life.
+    pub fn segments_from(&self, from_ns: u64) -> Segments<'_> {
+        Segments::starting(self, from_ns)
+    }
+
     /// How long it lived.
     pub fn lifetime_ns(&self) -> u64 {
         self.end_ns - self.start_ns
@@ -183,6 +189,8 @@ pub struct Model {
     pub outsiders: Vec<Outsider>,
     /// Signals that stop, continue or end, by time since the trace began.
     pub signals: Vec<Signal>,
+    /// Deadlocks that were found, by time since the trace began.
+    pub deadlocks: Vec<Deadlock>,
 }
 
 impl Model {

@@ -3,6 +3,7 @@
 //! Nothing is computed here beyond sums over rows, percentages and sorting, so
 //! that all formats say the same.
 
+mod dot;
 mod json;
 mod progress;
 mod text;
@@ -23,6 +24,8 @@ pub enum Format {
     Text,
     /// For programs: `docs/report.schema.json` describes it.
     Json,
+    /// Who waited for whom, as a graph for `dot -Tsvg` (Graphviz).
+    Dot,
 }
 
 /// How the text looks; JSON is always the same.
@@ -42,5 +45,6 @@ pub fn render(report: &Report, format: Format, style: &Style) -> String {
     match format {
         Format::Text => text::render(report, style),
         Format::Json => json::render(report),
+        Format::Dot => dot::render(report),
     }
 }

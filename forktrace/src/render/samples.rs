@@ -136,6 +136,16 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         tasks,
         polls: Some(Vec::new()),
         poll_probes: "counted at the syscalls' own functions (fentry)".to_owned(),
+        pairs: Vec::new(),
+        pair_tests: PairTests {
+            possible: 0,
+            tested: 0,
+            all_up_to_tasks: 16,
+            turns: 399,
+            looked_at_ns: 0,
+        },
+        waits_for: Vec::new(),
+        deadlocks: Vec::new(),
         audit,
     }
 }

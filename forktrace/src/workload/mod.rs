@@ -19,6 +19,7 @@
 //! - Nothing asserts a time: the tests also run on slow emulated machines.
 
 mod cpu;
+mod deadlock;
 mod exec;
 mod fault;
 mod io;
@@ -61,6 +62,7 @@ pub enum Workload {
     Io(io::Io),
     Die(signal::Die),
     ManySleepers(sleep::ManySleepers),
+    Deadlock(deadlock::Deadlock),
 }
 
 /// Runs one workload in this process, to its end.
@@ -89,6 +91,7 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::Io(it) => it.run(),
         Workload::Die(it) => it.run(),
         Workload::ManySleepers(it) => it.run(),
+        Workload::Deadlock(it) => it.run(),
     }
 }
 
