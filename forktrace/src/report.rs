@@ -317,8 +317,8 @@ pub struct PairTests {
     pub tested: u64,
     /// Up to so many tasks, all pairs are in the report.
     pub all_up_to_tasks: u32,
-    /// How often a time line is turned around against the other at most.
-    pub turns: u32,
+    /// By how many amounts a time line is shifted against the other at most.
+    pub shifts: u32,
     /// How much of the time was looked at: of a trace with very many stretches,
     /// evenly spread parts.
     pub looked_at_ns: u64,

@@ -141,7 +141,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
             possible: 0,
             tested: 0,
             all_up_to_tasks: 16,
-            turns: 399,
+            shifts: 399,
             looked_at_ns: 0,
         },
         waits_for: Vec::new(),

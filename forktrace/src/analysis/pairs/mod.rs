@@ -2,7 +2,7 @@
 //!
 //! Over the time in which both lived and both are known, W: how long both were
 //! blocked, O; how long that would be by chance, E = |A| · |B| / W; O / E is the
-//! lift. Whether it differs from 1 by more than chance is found by turning one
+//! lift. Whether it differs from 1 by more than chance is found by shifting one
 //! time line against the other ([`shifts`]). Association is no cause.
 
 mod choice;
@@ -34,7 +34,7 @@ const NEARLY_ALWAYS: f64 = 0.95;
 const FEW: usize = 5;
 /// What is called more than chance is wrong so often, over all pairs.
 const FALSE_DISCOVERIES: f64 = 0.05;
-/// Words that the turns of all pairs may cost together: some 100 ms.
+/// Words that the shifts of all pairs may cost together: some 100 ms.
 const BUDGET: usize = 100_000_000;
 
 /// Tests the pairs that matter: see [`TASKS`].
@@ -62,7 +62,7 @@ pub(super) fn pairs(model: &Model, waits_for: &[WaitsFor]) -> (PairTests, Vec<Pa
         possible: chosen.possible,
         tested: pairs.len() as u64,
         all_up_to_tasks: TASKS as u32,
-        turns: effort.turns,
+        shifts: effort.shifts,
         looked_at_ns: looked_at,
     };
     (tests, pairs)
@@ -72,7 +72,7 @@ pub(super) fn pairs(model: &Model, waits_for: &[WaitsFor]) -> (PairTests, Vec<Pa
 #[derive(Clone, Copy)]
 struct Effort {
     /// Turns at most.
-    turns: u32,
+    shifts: u32,
     /// Words of a sampled time line.
     words: usize,
 }
@@ -80,10 +80,10 @@ struct Effort {
 impl Effort {
     fn new(pairs: usize) -> Self {
         // So many that one pair alone can be found among all of them.
-        let turns = (40 * pairs).max(400) - 1;
-        let words = BUDGET / (turns * pairs.max(1));
+        let shifts = (40 * pairs).max(400) - 1;
+        let words = BUDGET / (shifts * pairs.max(1));
         Self {
-            turns: turns as u32,
+            shifts: shifts as u32,
             words: words.clamp(128, 1024),
         }
     }
@@ -154,7 +154,7 @@ fn clipped(windows: &[Span], start: u64, end: u64) -> Vec<Span> {
     windows.iter().filter_map(clip).collect()
 }
 
-/// The turns are the same each time.
+/// The shifts are the same each time.
 fn seed(a: u32, b: u32) -> u64 {
     u64::from(a) << 32 | u64::from(b)
 }
@@ -179,7 +179,7 @@ fn test(
         let [a, b] = blocked
             .each_ref()
             .map(|x| Bits::of_spans(x, w, effort.words));
-        let Compared { p_more, p_less } = compare(&a, &b, effort.turns, seed);
+        let Compared { p_more, p_less } = compare(&a, &b, effort.shifts, seed);
         let verdict = if p_more < p_less {
             PairVerdict::Together
         } else {
@@ -196,7 +196,7 @@ fn test(
     }
     let a = Bits::of_starts(&blocked[0], w, effort.words, reach);
     let b = Bits::of_starts(&blocked[1], w, effort.words, 0);
-    let p = compare(&a, &b, effort.turns, seed).p_more;
+    let p = compare(&a, &b, effort.shifts, seed).p_more;
     (Some(PairTest::Onset), Some(p), PairVerdict::StartTogether)
 }
 

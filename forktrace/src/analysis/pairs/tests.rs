@@ -3,6 +3,11 @@
 use proptest::prelude::*;
 
 use super::{shifts::SplitMix, *};
+use crate::{
+    kernel::layout::Arch,
+    model::{Builder, State},
+    trace::{Event, Stretch, Timeout, Waker, Why},
+};
 
 /// The states of every nanosecond.
 fn ticks(spans: &[Span], length: u64) -> Vec<bool> {
@@ -43,7 +48,7 @@ proptest! {
             unknown: unknown.to_vec(),
         };
         let (a, b) = (line(&a, &unknown), line(&b, &[]));
-        let effort = Effort { turns: 10, words: 4 };
+        let effort = Effort { shifts: 10, words: 4 };
         let found = pair((1, &a), (2, &b), &windows, effort);
         let [seen, hidden] = [&windows, &unknown].map(|spans| ticks(spans, LENGTH));
         let [x, y] = [&a, &b].map(|line| ticks(&line.blocked, LENGTH));
@@ -62,6 +67,66 @@ proptest! {
                 let left_out = (3..120).filter(|&at| seen[at] && hidden[at]).count() as u64;
                 prop_assert_eq!(pair.unknown_ns, left_out);
             }
+        }
+    }
+}
+
+/// A task whose stretches are this far apart, blocked and then runnable for so
+/// long; before some a record is lost.
+fn task(parts: &[(u64, u64, u64, bool)]) -> Model {
+    let mut builder = Builder::new(0, Arch::X86_64);
+    let (mut at, mut seq) = (2, 0);
+    for &(ran, blocked, runnable, lost) in parts {
+        seq += u32::from(lost);
+        let (out_ns, wake_ns) = (at + ran, at + ran + blocked);
+        at = wake_ns + runnable;
+        builder.push(Event::Stretch(Stretch {
+            serial: 1,
+            seq,
+            out_ns,
+            wake_ns,
+            in_ns: at,
+            why: Why::Interruptible,
+            early_wake: false,
+            no_wake: false,
+            inferred: false,
+            compat: false,
+            syscall: 0,
+            cpu_out: 0,
+            cpu_in: 0,
+            arg0: 0,
+            arg1: 0,
+            waker: Waker::None,
+            object: 0,
+            timeout: Timeout::None,
+        }));
+        seq += 1;
+    }
+    builder.build(at + 3)
+}
+
+proptest! {
+    /// A look through windows shows what is there.
+    #[test]
+    fn windows_show_the_same_time_line(
+        parts in proptest::collection::vec((0_u64..4, 0_u64..5, 0_u64..3, any::<bool>()), 1..12),
+        windows in some_spans(),
+    ) {
+        let model = task(&parts);
+        let task = &model.tasks[0];
+        let seen = ticks(&windows, LENGTH);
+        let through = Line::new(task, &windows);
+        for (state, found) in [(State::Blocked, through.blocked), (State::Unknown, through.unknown)] {
+            let of_state = task.segments().filter(|segment| segment.state == state);
+            let all: Vec<Span> = of_state
+                .map(|segment| Span { start: segment.start_ns, end: segment.end_ns })
+                .collect();
+            let expected: Vec<bool> = ticks(&all, LENGTH)
+                .into_iter()
+                .zip(&seen)
+                .map(|(holds, seen)| holds && *seen)
+                .collect();
+            prop_assert_eq!(ticks(&found, LENGTH), expected);
         }
     }
 }

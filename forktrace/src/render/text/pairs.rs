@@ -86,6 +86,10 @@ pub(super) fn section(view: &View<'_>) -> String {
     let mut out = String::new();
     if !rows.is_empty() {
         out.push_str(&table(view, &rows));
+        sentence.push_str(
+            " Lift: the ratio of the two times. P: how probable that is by chance, given the number \
+             of pairs; a small one says that they go together, not that one is the cause.",
+        );
     }
     if rows.len() < all {
         let rest = all - rows.len();
