@@ -104,8 +104,8 @@ mod tests {
             message(&deadlock),
             "forktrace: Deadlock, found after 1.20 s: 2 tasks hold locks that the others wait for, \
              in a circle.\n  \
-             - tid 4121 (left) waits for mutex 0x7f01, held by tid 4122, since 200 ms\n  \
-             - tid 4122 (ri\\x1bght) waits for mutex 0x7f02, held by tid 4121, since 200 ms\n  \
+             - tid 4121 (left) waits for mutex 0x7f01, held by tid 4122, from 200 ms on\n  \
+             - tid 4122 (ri\\x1bght) waits for mutex 0x7f02, held by tid 4121, from 200 ms on\n  \
              The run goes on; end it with Ctrl-C and the report follows.\n"
         );
         deadlock.tasks = vec![task(1, "once", "mutex 0x7f01", Some(1))];

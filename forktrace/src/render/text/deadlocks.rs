@@ -65,7 +65,7 @@ pub(in crate::render) fn lines(deadlock: &Deadlock) -> Vec<String> {
                 },
                 None => {}
             }
-            line + &format!(", since {}", duration(task.since_ns))
+            line + &format!(", from {} on", duration(task.since_ns))
         })
         .collect()
 }
