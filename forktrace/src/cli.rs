@@ -14,7 +14,8 @@ use crate::{
 ///
 /// forktrace runs a command and follows everything that it starts, from the
 /// kernel's own scheduler events, and reports when the tasks ran, waited for a
-/// CPU and slept, what each slept in, and for how long all of them slept at once.
+/// CPU and slept, what each slept in, who woke it, and for how long all of them
+/// slept at once. A deadlock is reported at once.
 #[derive(Debug, Parser)]
 #[command(
     name = "forktrace",
@@ -109,7 +110,7 @@ pub struct RunArgs {
     /// Keep the trace in FILE, for `forktrace report FILE`.
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
-    /// No progress line, and no report unless -o is given.
+    /// No progress line, no word of deadlocks, and no report unless -o is given.
     #[arg(short, long)]
     pub quiet: bool,
     /// Run COMMAND as USER (a name or an id) [default under sudo: the user who called sudo].
@@ -147,7 +148,11 @@ pub struct RunArgs {
 /// Arguments of `report`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Exit status: 0; 3 when an assertion is false, 125 when forktrace fails.")]
+Exit status: 0; 3 when an assertion is false, 125 when forktrace fails.
+
+Examples:
+  forktrace report trace.ft
+  forktrace report --format dot trace.ft | dot -Tsvg > who-waits-for-whom.svg")]
 pub struct ReportArgs {
     /// Where the report goes.
     #[command(flatten)]

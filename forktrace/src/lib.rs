@@ -10,6 +10,7 @@ pub mod capture;
 pub mod claims;
 pub mod cli;
 pub mod commands;
+pub mod deadlock;
 pub mod decode;
 pub mod expression;
 pub mod kernel;

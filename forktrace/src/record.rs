@@ -28,12 +28,14 @@ use nix::{
 };
 
 use crate::{
+    analysis::named_deadlock as named,
     capture::{Settings, TableEntry, Tracer},
-    decode,
+    deadlock, decode,
     kernel::layout::Arch,
     launch::{self, Account},
     marks::Marks,
     names::Resolver,
+    report,
     stacks::Namer,
     trace::{Event, Finish, Header},
     trace_file::TraceWriter,
@@ -77,6 +79,15 @@ pub struct Progress {
     pub lost: u64,
 }
 
+/// What is worth telling while the recording goes on.
+#[derive(Debug)]
+pub enum Notice {
+    /// How far it is.
+    Progress(Progress),
+    /// Tasks can never go on; times are since the recording began.
+    Deadlock(report::Deadlock),
+}
+
 /// How a recording went.
 pub struct Recorded {
     /// The end, as it was or should have been written.
@@ -93,7 +104,7 @@ pub struct Recorded {
 /// # Errors
 /// When the tracer can't be attached, the file not be started, or the workload
 /// not be executed ([`launch::LaunchError`]).
-pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Result<Recorded> {
+pub fn record(plan: &Plan, file: File, mut notify: impl FnMut(Notice)) -> Result<Recorded> {
     let mut signals = Signals::take()?;
     // Before the tracer takes all low descriptors: many shells can't redirect to
     // one with two digits.
@@ -135,6 +146,7 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
     };
     let begun = Instant::now();
     let mut tick = TICK_WHEN_NEW;
+    let mut watch = deadlock::Watch::new(header.arch);
     loop {
         if session.root.ended() {
             tick = TICK_AT_END;
@@ -167,14 +179,20 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
         if over || session.detach {
             break;
         }
+        for found in watch.look(&tracer, now_ns()?)? {
+            let since = |ns: u64| ns.saturating_sub(header.start_ns);
+            let name = |serial| found.names.get(&serial).cloned();
+            notify(Notice::Deadlock(named(&found.deadlock, since, name)));
+            session.write(&Event::Deadlock(found.deadlock));
+        }
         let losses = tracer.losses()?;
-        progress(Progress {
+        notify(Notice::Progress(Progress {
             elapsed: begun.elapsed(),
             tasks: session.tasks,
             live: live + untracked,
             records: session.records,
             lost: losses.ring_full + losses.no_ring + losses.other,
-        });
+        }));
     }
     let read = marks.finish(|event| session.write(&event));
     read.context("the workload's marks can't be read")?;
@@ -435,7 +453,7 @@ impl Session {
 }
 
 /// The name of a task that lives; empty when it just ended.
-fn name_of_living(tgid: u32, tid: u32) -> String {
+pub(crate) fn name_of_living(tgid: u32, tid: u32) -> String {
     let path = format!("/proc/{tgid}/task/{tid}/comm");
     std::fs::read_to_string(path).map_or(String::new(), |name| name.trim_end().to_owned())
 }

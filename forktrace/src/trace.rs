@@ -602,6 +602,48 @@ impl MarksRefused {
     }
 }
 
+/// Tasks that can never go on, found while the workload ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadlock {
+    /// When it was found.
+    pub at_ns: u64,
+    /// A cycle of owners, each of `tasks` waiting for the next one. Otherwise all
+    /// tasks sleep in waits that only they could end.
+    pub cycle: bool,
+    /// The tasks.
+    pub tasks: Vec<Stuck>,
+}
+
+/// A task in a [`Deadlock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stuck {
+    /// The task.
+    pub serial: u32,
+    /// What it waits for.
+    pub on: StuckOn,
+    /// Since when.
+    pub since_ns: u64,
+}
+
+/// What a task in a [`Deadlock`] waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StuckOn {
+    /// A lock whose owner is known.
+    Lock {
+        /// Address.
+        address: u64,
+        /// Serial of the task that holds it.
+        owner: u32,
+    },
+    /// A futex of which nobody is known to be the owner.
+    Futex {
+        /// Address.
+        address: u64,
+    },
+    /// The end of a child.
+    Child,
+}
+
 /// Anything that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
@@ -643,6 +685,8 @@ pub enum Event {
     Mark(Mark),
     /// The workload said something that is no mark.
     MarksRefused(MarksRefused),
+    /// Tasks can never go on.
+    Deadlock(Deadlock),
 }
 
 impl Event {
@@ -659,6 +703,7 @@ impl Event {
             Self::Waitset(w) => Some(w.at_ns),
             Self::Signal(s) => Some(s.at_ns),
             Self::Interest(i) => Some(i.at_ns),
+            Self::Deadlock(d) => Some(d.at_ns),
             Self::Totals(_)
             | Self::Poll(_)
             | Self::Named(_)

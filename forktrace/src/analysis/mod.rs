@@ -4,11 +4,14 @@
 //! `report`, and a line in [`analyse`].
 
 mod audit;
+mod deadlocks;
 mod families;
+mod graph;
 mod marks;
 mod others;
 #[cfg(test)]
 mod others_tests;
+mod pairs;
 mod polls;
 mod profile;
 mod spans;
@@ -29,6 +32,7 @@ use crate::{
     trace_file::TraceInfo,
 };
 
+pub use deadlocks::named_deadlock;
 pub use families::family;
 use waiting::Waiting;
 
@@ -44,6 +48,8 @@ pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
         .iter()
         .map(|t| tasks::task(t, &processes[&t.process], arch))
         .collect();
+    let waits_for = graph::waits_for(model, &info.header.interrupts);
+    let (pair_tests, pairs) = pairs::pairs(model, &waits_for);
     Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
@@ -56,6 +62,10 @@ pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
         stacks: stacks::stacks(info, model),
         marks: marks::marks(model),
         throttled: throttled(info),
+        pairs,
+        pair_tests,
+        waits_for,
+        deadlocks: deadlocks::deadlocks(model),
         audit: audit::audit(info, model, &tasks),
         tasks,
     }

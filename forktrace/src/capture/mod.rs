@@ -384,6 +384,21 @@ impl Tracer {
         )
     }
 
+    /// The tasks that live, as of now: they go on meanwhile, so what is read of one
+    /// is of another moment than what is read of the next.
+    ///
+    /// # Errors
+    /// When a map can't be read.
+    pub fn living(&self, mut sink: impl FnMut(TaskState)) -> Result<()> {
+        for slot in self.used_slots()? {
+            let state = self.state(slot)?;
+            if state.task != 0 && state.end_ns == 0 {
+                sink(state);
+            }
+        }
+        Ok(())
+    }
+
     fn used_slots(&self) -> Result<std::ops::RangeInclusive<u32>> {
         let used = self.control()?.slots.min(u64::from(self.max_tasks)) as u32;
         Ok(1..=used)

@@ -19,7 +19,7 @@ use crate::{
     capture::Settings,
     cli::RunArgs,
     launch::Account,
-    record::{Plan, Recorded, record},
+    record::{Notice, Plan, Recorded, record},
     render::{Format, ProgressLine},
 };
 
@@ -51,7 +51,11 @@ pub fn run(args: &RunArgs) -> Result<Outcome> {
     let to_file = file
         .try_clone()
         .context("the trace file can't be opened twice")?;
-    let recorded = record(&plan, to_file, |progress| line.show(&progress));
+    let recorded = record(&plan, to_file, |notice| match notice {
+        Notice::Progress(progress) => line.show(&progress),
+        Notice::Deadlock(deadlock) if !args.quiet => line.deadlock(&deadlock),
+        Notice::Deadlock(_) => {}
+    });
     line.clear();
     let Recorded {
         finish,

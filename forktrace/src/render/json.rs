@@ -106,6 +106,7 @@ mod tests {
             "string" => value.is_string(),
             "boolean" => value.is_boolean(),
             "integer" => value.is_u64() || value.is_i64(),
+            "number" => value.is_number(),
             "null" => value.is_null(),
             other => panic!("this test does not know the type {other}"),
         }

@@ -5,6 +5,7 @@
 
 mod assertions;
 pub mod claims;
+mod dot;
 mod folded;
 mod json;
 mod progress;
@@ -31,6 +32,8 @@ pub enum Format {
     Json,
     /// For flame-graph tools: stacks, with the time blocked in µs (needs --stacks).
     Folded,
+    /// Who waited for whom, as a graph for `dot -Tsvg` (Graphviz).
+    Dot,
 }
 
 /// How the text looks; JSON is always the same.
@@ -51,5 +54,6 @@ pub fn render(report: &Report, format: Format, style: &Style) -> String {
         Format::Text => text::render(report, style),
         Format::Json => json::render(report),
         Format::Folded => folded::folded(report),
+        Format::Dot => dot::render(report),
     }
 }

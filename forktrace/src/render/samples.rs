@@ -154,6 +154,16 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
             fields: [("connection".to_owned(), 3.into())].into_iter().collect(),
         }],
         throttled: Vec::new(),
+        pairs: Vec::new(),
+        pair_tests: PairTests {
+            possible: 0,
+            tested: 0,
+            all_up_to_tasks: 16,
+            shifts: 399,
+            looked_at_ns: 0,
+        },
+        waits_for: Vec::new(),
+        deadlocks: Vec::new(),
         audit,
     }
 }

@@ -23,6 +23,7 @@ mod contention;
 mod cpu;
 mod create;
 mod crew;
+mod deadlock;
 mod exec;
 mod fault;
 mod group_ops;
@@ -93,6 +94,7 @@ pub enum Workload {
     SyncCost(task_cost::SyncCost),
     SharedCounter(shared_memory::SharedCounter),
     MemoryVisibility(shared_memory::MemoryVisibility),
+    Deadlock(deadlock::Deadlock),
 }
 
 /// Runs one workload in this process, to its end.
@@ -135,6 +137,7 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::SyncCost(it) => it.run(),
         Workload::SharedCounter(it) => it.run(),
         Workload::MemoryVisibility(it) => it.run(),
+        Workload::Deadlock(it) => it.run(),
     }
 }
 

@@ -11,6 +11,9 @@ pub(crate) struct Report {
     pub(crate) polls: Option<Vec<Poll>>,
     pub(crate) poll_probes: String,
     pub(crate) throttled: Vec<Throttled>,
+    pub(crate) pairs: Vec<Pair>,
+    pub(crate) waits_for: Vec<WaitsFor>,
+    pub(crate) deadlocks: Vec<Deadlock>,
     pub(crate) audit: Audit,
 }
 
@@ -122,6 +125,46 @@ pub(crate) struct Throttled {
     pub(crate) ns: u64,
     pub(crate) quota_us: Option<u64>,
     pub(crate) period_us: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Pair {
+    pub(crate) a: u32,
+    pub(crate) b: u32,
+    pub(crate) lift: Option<f64>,
+    pub(crate) verdict: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct WaitsFor {
+    pub(crate) from: u32,
+    pub(crate) to: Peer,
+    pub(crate) ns: u64,
+    pub(crate) count: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Peer {
+    pub(crate) kind: String,
+    pub(crate) serial: Option<u32>,
+    pub(crate) interrupt: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Deadlock {
+    pub(crate) at_ns: u64,
+    pub(crate) kind: String,
+    pub(crate) tasks: Vec<DeadlockedTask>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct DeadlockedTask {
+    pub(crate) serial: u32,
+    pub(crate) tid: u32,
+    pub(crate) name: String,
+    pub(crate) waits_for: String,
+    pub(crate) owner: Option<u32>,
+    pub(crate) since_ns: u64,
 }
 
 #[derive(Debug, Deserialize)]
