@@ -22,14 +22,17 @@ mod cpu;
 mod exec;
 mod fault;
 mod io;
+mod locks;
 mod ping_pong;
 mod poll;
 mod signal;
 mod sleep;
 mod sys;
+mod targets;
 mod task;
 mod tree;
 mod truth;
+mod wakes;
 
 use std::time::Duration;
 
@@ -61,6 +64,20 @@ pub enum Workload {
     Io(io::Io),
     Die(signal::Die),
     ManySleepers(sleep::ManySleepers),
+    SharedMutex(locks::SharedMutex),
+    FsyncUnderLock(locks::FsyncUnderLock),
+    HandOff(locks::HandOff),
+    MapLock(locks::MapLock),
+    Pipeline(wakes::Pipeline),
+    Loopback(wakes::Loopback),
+    NapsBesideSpinner(wakes::NapsBesideSpinner),
+    EarlyWakes(wakes::EarlyWakes),
+    Spawns(wakes::Spawns),
+    Rhythms(wakes::Rhythms),
+    SilentSockets(targets::SilentSockets),
+    Waitsets(targets::Waitsets),
+    Timeouts(targets::Timeouts),
+    FdReuse(targets::FdReuse),
 }
 
 /// Runs one workload in this process, to its end.
@@ -89,6 +106,20 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::Io(it) => it.run(),
         Workload::Die(it) => it.run(),
         Workload::ManySleepers(it) => it.run(),
+        Workload::SharedMutex(it) => it.run(),
+        Workload::FsyncUnderLock(it) => it.run(),
+        Workload::HandOff(it) => it.run(),
+        Workload::MapLock(it) => it.run(),
+        Workload::Pipeline(it) => it.run(),
+        Workload::Loopback(it) => it.run(),
+        Workload::NapsBesideSpinner(it) => it.run(),
+        Workload::EarlyWakes(it) => it.run(),
+        Workload::Spawns(it) => it.run(),
+        Workload::Rhythms(it) => it.run(),
+        Workload::SilentSockets(it) => it.run(),
+        Workload::Waitsets(it) => it.run(),
+        Workload::Timeouts(it) => it.run(),
+        Workload::FdReuse(it) => it.run(),
     }
 }
 
