@@ -15,10 +15,9 @@ use crate::limits::POLL_KINDS;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Layout {
-    /// Where the kernel's entry code for page faults begins; 0: not known.
-    pub page_fault_entry: u64,
-    /// Where it ends.
-    pub page_fault_entry_end: u64,
+    /// The kernel's code that is on the stack only while a task works for itself
+    /// outside a syscall: where each begins and ends. See [`own_code`].
+    pub own_code: [[u64; 2]; own_code::COUNT],
     /// `task_struct.pid`: the tid.
     pub task_pid: u32,
     /// `task_struct.tgid`.
@@ -92,6 +91,19 @@ pub struct Layout {
     pub object_mask: u32,
     /// Always 0.
     pub zero: u32,
+}
+
+/// Positions in [`Layout::own_code`]. All 0 where the kernel doesn't tell.
+pub mod own_code {
+    /// The entry for page faults.
+    pub const PAGE_FAULT: usize = 0;
+    /// Signals that are handled on the way back to user mode, also after an
+    /// interrupt: stops and deaths, of which others are told.
+    pub const SIGNAL: usize = 1;
+    /// Other work on that way, such as the last close of a file.
+    pub const TASK_WORK: usize = 2;
+    /// How many there are.
+    pub const COUNT: usize = 3;
 }
 
 /// What a blocking syscall waits for, and where its arguments say so and for how

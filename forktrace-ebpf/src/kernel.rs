@@ -10,15 +10,14 @@ use aya_ebpf::helpers::{
     bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs,
 };
 use forktrace_common::{
-    layout::{Layout, WAITS, Waits, wait},
+    layout::{Layout, WAITS, Waits, own_code, wait},
     limits::COMM_LEN,
 };
 
 /// Set by user space before the programs are loaded.
 #[unsafe(no_mangle)]
 pub(crate) static LAYOUT: Layout = Layout {
-    page_fault_entry: 0,
-    page_fault_entry_end: 0,
+    own_code: [[0; 2]; own_code::COUNT],
     task_pid: 0,
     task_tgid: 0,
     task_comm: 0,
@@ -252,10 +251,12 @@ impl Task {
         let file: u64 = read_kernel(list + u64::from(fd) * 8)?;
         let inode = read_kernel(file + u64::from(layout!(file_inode)))?;
         let number = read_kernel(inode + u64::from(layout!(inode_number)))?;
+        let operations = read_kernel(file + u64::from(layout!(file_operations)))?;
         Some(File {
             address: file,
             inode,
             number,
+            operations,
         })
     }
 
@@ -345,18 +346,14 @@ pub struct File {
     /// Address of the `struct file`.
     pub address: u64,
     /// Address of its inode.
-    inode: u64,
+    pub inode: u64,
     /// Inode number.
     pub number: u64,
+    /// Address of its `file_operations`.
+    pub operations: u64,
 }
 
 impl File {
-    /// Address of its `file_operations`.
-    #[inline(always)]
-    pub fn operations(&self) -> u64 {
-        read_kernel(self.address + u64::from(layout!(file_operations))).unwrap_or(0)
-    }
-
     /// Type and permissions.
     #[inline(always)]
     pub fn mode(&self) -> u16 {

@@ -5,6 +5,8 @@
 //! is there, a wakeup during the sleep replaces it, and only a switch-in clears
 //! it. A block that finds just an early wakeup has length 0.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
 use forktrace_common::{
     event::{NO_SYSCALL, Stretch, TaskState, flag, kind, timeout, waker as class, why},
@@ -51,7 +53,7 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
                     lifecycle::end(prev, traced, now);
                 } else {
                     let preempt = ctx.arg::<u64>(0) & 0xff != 0;
-                    switch_out(prev, traced, preempt, prev_state, now);
+                    switch_out(ctx.as_ptr(), prev, traced, preempt, prev_state, now);
                 }
             }
             None if prev_hint == UNTRACKED && kernel::is_dead(prev_state) => {
@@ -70,7 +72,14 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn switch_out(task: Task, traced: Traced, preempt: bool, prev_state: u64, now: u64) {
+fn switch_out(
+    ctx: *mut c_void,
+    task: Task,
+    traced: Traced,
+    preempt: bool,
+    prev_state: u64,
+    now: u64,
+) {
     // SAFETY: the pointer is into the map, and a task is switched by one CPU at a
     // time.
     let state = unsafe { &mut *traced.state };
@@ -91,7 +100,9 @@ fn switch_out(task: Task, traced: Traced, preempt: bool, prev_state: u64, now: u
     let restarted = i32::from(syscall) == layout!(restart_syscall);
     state.syscall = syscall;
     if syscall == NO_SYSCALL {
-        state.arg0 = state.fault;
+        // It also sleeps on its way back to user mode, for instance when it is stopped.
+        let faulted = state.why < why::STOPPED && waker::in_page_fault(ctx);
+        state.arg0 = if faulted { state.fault } else { 0 };
         state.arg1 = 0;
         state.object = 0;
         state.timeout_us = timeout::NONE;

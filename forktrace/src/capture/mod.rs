@@ -117,10 +117,8 @@ impl Tracer {
             Some(bytes) => bytes,
             None => ring_size(cpus.len()),
         };
-        let entry = symbols::page_fault_entry();
         let layout = Layout {
-            page_fault_entry: entry.start,
-            page_fault_entry_end: entry.end,
+            own_code: symbols::own_code(),
             object_mask: OBJECTS_PER_CPU - 1,
             wake_mask: (ring_bytes / RECORD / 4).next_power_of_two().max(1) - 1,
             max_tasks: settings.max_tasks,

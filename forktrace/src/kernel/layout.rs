@@ -1,7 +1,7 @@
 //! Finds out where things are in the running kernel.
 
 use anyhow::{Context as _, Result, bail};
-use forktrace_common::layout::{Layout, WAITS, Waits, poll, wait};
+use forktrace_common::layout::{Layout, WAITS, Waits, own_code, poll, wait};
 use syscalls::{aarch64, x86_64};
 
 use super::btf::Btf;
@@ -206,8 +206,7 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
             inode_mode: need(mode, "inode.i_mode")?,
             inode_super_block: need(super_block, "inode.i_sb")?,
             super_block_device: need(device, "super_block.s_dev")?,
-            page_fault_entry: 0,
-            page_fault_entry_end: 0,
+            own_code: [[0; 2]; own_code::COUNT],
             wake_mask: 0,
             max_tasks: 0,
             object_mask: 0,
