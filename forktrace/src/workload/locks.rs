@@ -13,7 +13,9 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::sys::{Pages, nap, now_ns, page_size, tid, voluntary_switches, yield_now};
+use super::sys::{
+    Pages, nap, now_ns, page_size, tid, touch_a_huge_page, voluntary_switches, yield_now,
+};
 use super::task::{Announcement, StartLine, join, spawn};
 use super::truth::Truth;
 
@@ -279,40 +281,35 @@ impl HandOff {
 
 /// Page faults that wait for the memory map's lock, and those who wait for the fault
 ///
-/// One thread maps a page, touches it and unmaps it, over and over. The main thread
-/// changes the protection of other pages meanwhile. Both need the lock of their
-/// process's memory map, and nobody else does: who waits for it is woken by the other.
+/// One thread maps memory, touches it and unmaps it, over and over: a huge page, where
+/// the kernel gives those, which takes it long. The main thread changes the protection
+/// of other pages meanwhile. Both need the lock of their process's memory map, and
+/// nobody else does: who waits for it is woken by the other.
 ///
 /// Truth:
 ///   faulter_tid, mapper_tid  the two
-///   faults                   how many pages were touched
+///   faults                   how many times memory was touched
 ///   protections              how often protections were changed
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct MapLock {
-    /// How many pages are touched.
-    #[arg(long, default_value_t = 3000)]
+    /// How many times memory is touched.
+    #[arg(long, default_value_t = 1000)]
     faults: u64,
     /// How much memory's protection is changed at a time.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    megabytes: u32,
+    #[arg(long, default_value_t = 1024)]
+    kilobytes: usize,
 }
 
 impl MapLock {
     pub(super) fn run(&self) -> Result<()> {
         let truth = Truth::begin("map-lock");
-        let mut pages = Pages::new((self.megabytes as usize * 1024 * 1024).div_ceil(page_size()?))?;
+        let mut pages = Pages::new((self.kilobytes * 1024).div_ceil(page_size()?))?;
         (0..pages.count()).for_each(|page| pages.touch(page));
         let over = AtomicBool::new(false);
         let (faulter_tid, protections) = thread::scope(|scope| -> Result<_> {
             let faulter = spawn(scope, "faulter", || {
-                let touch = || -> Result<()> {
-                    for _ in 0..self.faults {
-                        Pages::new(1)?.touch(0);
-                    }
-                    Ok(())
-                };
-                let touched = touch();
+                let touched = (0..self.faults).try_for_each(|_| touch_a_huge_page());
                 over.store(true, SeqCst);
                 touched.map(|()| tid())
             })?;

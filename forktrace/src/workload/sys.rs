@@ -580,6 +580,20 @@ impl Pages {
     }
 }
 
+/// Maps memory with a huge page in it, where the kernel gives us one, touches that and
+/// unmaps it all.
+pub(super) fn touch_a_huge_page() -> Result<()> {
+    const HUGE: usize = 2 << 20;
+    let mapping = Mapping::new(2 * HUGE, libc::MAP_PRIVATE)?;
+    // SAFETY: advice on memory of our own. Where it is refused, the page is small.
+    unsafe { libc::madvise(mapping.start.cast(), mapping.bytes, libc::MADV_HUGEPAGE) };
+    let to_boundary = mapping.start.align_offset(HUGE);
+    ensure!(to_boundary < mapping.bytes, "memory can't be aligned");
+    // SAFETY: within the mapping, of which nobody holds a reference.
+    unsafe { mapping.start.add(to_boundary).write_volatile(1) };
+    Ok(())
+}
+
 // ---- userfaultfd ----
 
 const UFFD_API: u64 = 0xAA;

@@ -381,15 +381,16 @@ impl Timeouts {
 
 /// Waits for one thing after the other under the same descriptor number
 ///
-/// Each round opens a pipe, an eventfd, a timerfd, a socket or a file to be locked, in
-/// turn, waits for it, and closes it. The kernel gives the next one the number, and
-/// mostly the place in memory, of the one before.
+/// Each round opens a pipe, an eventfd, a timerfd, an epoll, a socket and a file to be
+/// locked, in turn, waits for it, and closes it. The kernel gives the next one the
+/// number, and mostly the place in memory, of the one before.
 ///
 /// Truth:
-///   tid, helper_tid  who waits, and who ends all waits but those for a timerfd
-///   waits            [{kind, syscall, fd, inode, device, begin_ns, end_ns, waker_tid}]:
-///                    kind is pipe, eventfd, timerfd, socket or file; waker_tid is
-///                    null for a timer
+///   tid, helper_tid  who waits, and who ends all waits that no timer ends
+///   waits            [{kind, syscall, fd, inode, device, mode, begin_ns, end_ns,
+///                    waker_tid}]: kind is pipe, eventfd, timerfd, epoll, socket or
+///                    file; inode, device and mode are fstat's; waker_tid is null for a
+///                    timerfd, and an epoll, whose wait ends by its timeout
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct FdReuse {
@@ -409,7 +410,7 @@ impl FdReuse {
     pub(super) fn run(&self) -> Result<()> {
         let truth = Truth::begin("fd-reuse");
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let opens: [&dyn Fn(u32) -> Result<Opened>; 5] = [
+        let opens: [&dyn Fn(u32) -> Result<Opened>; 6] = [
             &|_| {
                 let (reader, writer) = pipe().context("cannot make a pipe")?;
                 Ok(write_to("pipe", File::from(reader), File::from(writer)))
@@ -429,6 +430,14 @@ impl FdReuse {
                 Ok(Opened {
                     kind: "timerfd",
                     file: File::from(OwnedFd::from(timer)),
+                    release: None,
+                })
+            },
+            &|_| {
+                let epoll = Epoll::new(EpollCreateFlags::empty()).context("no epoll")?;
+                Ok(Opened {
+                    kind: "epoll",
+                    file: File::from(epoll.0),
                     release: None,
                 })
             },
@@ -529,15 +538,21 @@ fn wait_for(
         announcement.about_to_block()?;
     }
     let begin_ns = now_ns();
-    let syscall = if kind == "file" {
-        opened.file.lock().context("cannot lock a file")?;
-        "flock"
-    } else {
-        opened
-            .file
-            .read_exact(&mut [0; 8])
-            .context("cannot read what was waited for")?;
-        "read"
+    let syscall = match kind {
+        "file" => {
+            opened.file.lock().context("cannot lock a file")?;
+            "flock"
+        }
+        "epoll" => {
+            let time = Duration::from_millis(2);
+            sys::epoll_pwait(opened.file.as_fd(), time).context("cannot wait in an epoll")?;
+            "epoll_pwait"
+        }
+        _ => {
+            let read = opened.file.read_exact(&mut [0; 8]);
+            read.context("cannot read what was waited for")?;
+            "read"
+        }
     };
     let end_ns = now_ns();
     let wait = json!({
@@ -546,6 +561,7 @@ fn wait_for(
         "fd": fd,
         "inode": about.st_ino,
         "device": about.st_dev,
+        "mode": about.st_mode,
         "begin_ns": begin_ns,
         "end_ns": end_ns,
     });

@@ -19,6 +19,8 @@ mod programs;
 mod signals;
 mod stops;
 mod support;
+mod targets;
 mod trace_files;
 mod tree;
 mod waits;
+mod wakers;

@@ -3,11 +3,13 @@
 mod figures;
 mod report;
 mod run;
+mod timelines;
 
 pub(crate) use self::{
     figures::{all_announced, check_complete, check_figures},
     report::{Group, Poll, Report, Task, Wait},
     run::{Finished, Forktrace, Running, forktrace, run, trace, trace_until},
+    timelines::{Timelines, timelines},
 };
 
 use serde_json::Value;
