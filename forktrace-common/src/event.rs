@@ -33,6 +33,8 @@ pub mod kind {
     pub const WAITSET: u8 = 11;
     /// [`super::Signal`].
     pub const SIGNAL: u8 = 12;
+    /// [`super::Stacks`].
+    pub const STACKS: u8 = 13;
 }
 
 /// Who woke a task: values of [`Stretch::waker_class`], with the meaning of
@@ -159,6 +161,31 @@ pub struct Stretch {
     pub object: u32,
     /// How long the syscall waits at most, µs; see [`timeout`].
     pub timeout_us: u32,
+}
+
+/// Where a task went to sleep, or where it was woken, if that is wanted. Sent at
+/// once, so that names can be looked up while the process lives.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Stacks {
+    /// [`kind::STACKS`].
+    pub kind: u8,
+    /// 0: where the task went to sleep; else where it was woken, and by whom: see
+    /// [`waker`].
+    pub waker_class: u8,
+    /// Always 0.
+    pub zero: [u8; 2],
+    /// The task.
+    pub serial: u32,
+    /// Its stretch.
+    pub seq: u32,
+    /// See [`waker`].
+    pub waker: u32,
+    /// The kernel's stack: its number in the stack map; less than 0: there is none,
+    /// or it found no room.
+    pub kernel: i32,
+    /// The program's stack, as above.
+    pub user: i32,
 }
 
 /// Running sums of a task, sent with the first record after a loss.
@@ -550,8 +577,10 @@ pub struct CpuStats {
     pub sender: u64,
     /// For finding out where the stack is.
     pub frame: u64,
+    /// Stacks that found no room in the stack map.
+    pub lost_stacks: u64,
     /// Always 0.
-    pub zero2: [u64; 5],
+    pub zero2: [u64; 4],
 }
 
 /// [`CpuStats::hard`] in a timer's interrupt.

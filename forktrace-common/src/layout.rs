@@ -89,8 +89,8 @@ pub struct Layout {
     /// Entries of each CPU's part of the object cache, less one: a power of two
     /// less one.
     pub object_mask: u32,
-    /// Always 0.
-    pub zero: u32,
+    /// 1: stacks are wanted.
+    pub stacks: u32,
 }
 
 /// Positions in [`Layout::own_code`]. All 0 where the kernel doesn't tell.

@@ -51,7 +51,7 @@ pub(crate) static LAYOUT: Layout = Layout {
     wake_mask: 0,
     max_tasks: 0,
     object_mask: 0,
-    zero: 0,
+    stacks: 0,
 };
 
 /// Set by user space before the programs are loaded: what each syscall waits for.

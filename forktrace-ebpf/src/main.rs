@@ -15,6 +15,7 @@ mod filter;
 mod kernel;
 mod maps;
 mod probes;
+mod stacks;
 mod wait;
 mod waker;
 

@@ -1,7 +1,7 @@
 //! The maps. User space sets the sizes marked "set at load".
 
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, HashMap, RingBuf, Stack},
+    btf_maps::{Array, ArrayOfMaps, HashMap, RingBuf, Stack, StackTrace},
     macros::btf_map,
 };
 use forktrace_common::{
@@ -72,6 +72,10 @@ pub static OUTSIDERS: Array<u64, { OUTSIDERS_SIZE as usize }> = Array::new();
 /// Room for each CPU to read user memory and stacks into. Size set at load.
 #[btf_map]
 pub static SCRATCH: Array<[u64; SCRATCH_WORDS], 2> = Array::new();
+
+/// Stacks, each once, by a number that the kernel gives. Size set at load.
+#[btf_map]
+pub static STACKS: StackTrace<2> = StackTrace::new();
 
 /// Shared counters and settings.
 #[btf_map]

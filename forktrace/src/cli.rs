@@ -4,7 +4,11 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{capture::PollProbes, render::Format, workload::Workload};
+use crate::{
+    capture::PollProbes,
+    render::{Format, claims::ClaimsFormat},
+    workload::Workload,
+};
 
 /// Were the threads and processes of a workload blocked at the same time, and on what?
 ///
@@ -31,6 +35,12 @@ pub enum Command {
     Run(RunArgs),
     /// Report on a trace that `run --save` wrote, on any machine, without root.
     Report(ReportArgs),
+    /// Settle claims about blocking by experiment, on this machine.
+    Claims {
+        /// What to do.
+        #[command(subcommand)]
+        command: ClaimsCommand,
+    },
     /// Check what this kernel and these privileges allow, and say how to mend what is missing.
     Doctor,
     /// Run a small program whose blocking is known, to try forktrace on.
@@ -118,6 +128,9 @@ pub struct RunArgs {
     /// How to count calls of select, poll and epoll.
     #[arg(long, value_enum, default_value_t, value_name = "WAY")]
     pub polls: PollProbes,
+    /// Record the stacks of blocks and of those who end them, for `--format folded`. Costs a few microseconds a block.
+    #[arg(long)]
+    pub stacks: bool,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -132,6 +145,76 @@ pub struct ReportArgs {
     /// The trace.
     #[arg(value_name = "FILE")]
     pub trace: PathBuf,
+}
+
+/// The subcommands of `claims`.
+#[derive(Debug, Subcommand)]
+pub enum ClaimsCommand {
+    /// List the claims that can be tested.
+    List(ClaimsListArgs),
+    /// Test claims and give a verdict on each.
+    Run(ClaimsRunArgs),
+    /// Show a claim: who says it, how it is tested, what decides.
+    Show(ClaimsShowArgs),
+}
+
+/// Arguments of `claims list`.
+#[derive(Args, Debug)]
+pub struct ClaimsListArgs {
+    /// Form of the list.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ClaimsFormat,
+}
+
+/// Arguments of `claims show`.
+#[derive(Args, Debug)]
+pub struct ClaimsShowArgs {
+    /// Form of the output.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ClaimsFormat,
+    /// When to use colour.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: Color,
+    /// A claim's id, or a claim file.
+    #[arg(value_name = "ID|FILE")]
+    pub claim: String,
+}
+
+/// Arguments of `claims run`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit status: 0 when each claim is supported, refuted or not testable here; 1 when one is \
+inconclusive; 125 when one could not be run (the others are).
+
+Examples:
+  sudo forktrace claims run --quick
+  sudo forktrace claims run gil-serialises --save traces
+  sudo forktrace claims run ./my-claim.toml --format markdown -o verdict.md")]
+pub struct ClaimsRunArgs {
+    /// Few, short runs of each claim, instead of more and longer ones.
+    #[arg(long)]
+    pub quick: bool,
+    /// Keep the traces in DIR, for `forktrace report`.
+    #[arg(long, value_name = "DIR")]
+    pub save: Option<PathBuf>,
+    /// Write the verdicts to FILE; - is standard output [default: standard output].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Form of the verdicts.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ClaimsFormat,
+    /// Show what each arm measured.
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// When to use colour.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: Color,
+    /// No progress line.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Ids of claims, or claim files (with a / or ending in .toml) [default: all built-in claims].
+    #[arg(value_name = "ID|FILE")]
+    pub claims: Vec<String>,
 }
 
 /// Parses `512K`, `16M` or a number of bytes into what a ring can be.

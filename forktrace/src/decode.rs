@@ -9,7 +9,7 @@ use forktrace_common::{
 };
 
 use crate::trace::{
-    Born, Event, Exec, Interrupt, Object, OpenStretch, Outsider, PollUse, Signal, Stretch,
+    Born, Event, Exec, Interrupt, Object, OpenStretch, Outsider, PollUse, Signal, Stacks, Stretch,
     TaskRecord, Timeout, Totals, Untracked, WaitFd, Waitset, Waker, Why,
 };
 
@@ -94,6 +94,17 @@ pub fn decode(cpu: u16, record: &[u8], mut sink: impl FnMut(Event)) -> Result<()
                 group: s.group != 0,
                 sender: waker(s.sender_class, s.sender)?,
                 at_ns: s.at_ns,
+            }));
+        }
+        Some(&kind::STACKS) => {
+            let s: wire::Stacks = read(record)?;
+            let id = |id: i32| u32::try_from(id).ok();
+            sink(Event::Stacks(Stacks {
+                serial: s.serial,
+                seq: s.seq,
+                waker: waker(s.waker_class, s.waker)?,
+                kernel: id(s.kernel),
+                user: id(s.user),
             }));
         }
         _ => return Err(Undecodable),

@@ -2,17 +2,21 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fs::File,
     io,
-    os::unix::process::CommandExt as _,
+    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     path::PathBuf,
     process::{Child, Command},
 };
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
     sys::signal::{SigSet, SigmaskHow, sigprocmask},
     unistd::{Gid, Uid, User, getgrouplist, setgid, setgroups, setuid},
 };
+
+use crate::marks::VARIABLE;
 
 /// Whom the workload runs as, and whose the files are that we write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +134,8 @@ impl std::fmt::Display for LaunchError {
     }
 }
 
-/// Starts a command with our own streams, and with the signals as we found them.
+/// Starts a command with our own streams, with the signals as we found them, and
+/// with a descriptor for its marks.
 ///
 /// # Errors
 /// When it can't be executed.
@@ -138,12 +143,14 @@ pub fn spawn(
     argv: &[OsString],
     account: Option<&Account>,
     signals: SigSet,
+    marks: File,
 ) -> Result<Child, LaunchError> {
     let (program, args) = argv
         .split_first()
         .map_or((OsStr::new(""), &[][..]), |(p, a)| (p.as_os_str(), a));
     let mut command = Command::new(program);
     command.args(args);
+    command.env(VARIABLE, marks.as_raw_fd().to_string());
     if let Some(account) = account {
         command
             .env("HOME", &account.home)
@@ -159,6 +166,8 @@ pub fn spawn(
             setuid(*uid)?;
         }
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None)?;
+        // Only from here on, so that nobody else inherits it.
+        fcntl(&marks, FcntlArg::F_SETFD(FdFlag::empty()))?;
         Ok(())
     };
     #[expect(

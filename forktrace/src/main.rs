@@ -27,6 +27,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Run(args) => commands::run(args),
         Command::Report(args) => commands::report(args),
+        Command::Claims { command } => commands::claims(command),
         Command::Doctor => commands::doctor(),
         Command::Workload { workload } => workload::run(workload).map(|()| Outcome::Exit(0)),
         Command::Completions { shell } => commands::completions(*shell),

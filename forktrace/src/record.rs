@@ -32,12 +32,16 @@ use crate::{
     decode,
     kernel::layout::Arch,
     launch::{self, Account},
+    marks::Marks,
+    stacks::Namer,
     trace::{Event, Finish, Header},
     trace_file::TraceWriter,
 };
 
 /// The rings are looked at this often even when none is a quarter full.
 const TICK: Duration = Duration::from_millis(200);
+/// The same, when stacks have to get their names while their processes live.
+const TICK_FOR_STACKS: Duration = Duration::from_millis(10);
 /// The same, when the first process has ended and others are waited for.
 const TICK_AT_END: Duration = Duration::from_millis(5);
 
@@ -87,13 +91,18 @@ pub struct Recorded {
 /// not be executed ([`launch::LaunchError`]).
 pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Result<Recorded> {
     let mut signals = Signals::take()?;
+    // Before the tracer takes all low descriptors: many shells can't redirect to
+    // one with two digits.
+    let mut marks = Marks::new().context("no file for the workload's marks")?;
+    let marks_writer = marks.writer().context("no file for the workload's marks")?;
     let mut tracer = Tracer::attach(&plan.settings)?;
     let header = header(plan, &tracer)?;
     let writer = TraceWriter::new(file, &header).context("the trace file can't be written")?;
     let cpu_before = own_cpu_ns()?;
 
     tracer.arm()?;
-    let child = launch::spawn(&plan.argv, plan.account.as_ref(), signals.inherited);
+    let account = plan.account.as_ref();
+    let child = launch::spawn(&plan.argv, account, signals.inherited, marks_writer);
     tracer.disarm()?;
     let child = child?;
 
@@ -113,6 +122,7 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
         tasks: 0,
         undecodable: 0,
         taken: 0,
+        stacks: plan.settings.stacks.then(Namer::new),
         root: Root::new(child),
         detach: false,
         interrupts: 0,
@@ -121,6 +131,8 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
     loop {
         let tick = if session.root.ended() {
             TICK_AT_END
+        } else if session.stacks.is_some() {
+            TICK_FOR_STACKS
         } else {
             TICK
         };
@@ -135,7 +147,10 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
         // The counters before the rings: what they count is then in the rings.
         let (live, untracked) = tracer.live()?;
         session.drain(&mut tracer);
+        session.name_stacks(&tracer);
         session.take_unreported(&mut tracer)?;
+        let read = marks.drain(|event| session.write(&event));
+        read.context("the workload's marks can't be read")?;
         session.writer.tick(now_ns()?);
         let over = session.root.ended() && (plan.until_exit || live == 0 && untracked == 0);
         if over || session.detach {
@@ -150,6 +165,8 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
             lost: losses.ring_full + losses.no_ring + losses.other,
         });
     }
+    let read = marks.finish(|event| session.write(&event));
+    read.context("the workload's marks can't be read")?;
     session.finish(tracer, cpu_before)
 }
 
@@ -264,6 +281,8 @@ struct Session {
     undecodable: u64,
     /// Ends that were read from the task table, so far.
     taken: u64,
+    /// Names the functions of stacks, if stacks are wanted.
+    stacks: Option<Namer>,
     root: Root,
     detach: bool,
     interrupts: u32,
@@ -303,7 +322,17 @@ impl Session {
         if let Event::Born(_) | Event::Untracked(_) = event {
             self.tasks += 1;
         }
-        self.writer.push(event);
+        match &mut self.stacks {
+            Some(namer) => namer.see(event, &mut self.writer),
+            None => self.writer.push(event),
+        }
+    }
+
+    /// Gives names to the stacks that came, while their processes live.
+    fn name_stacks(&mut self, tracer: &Tracer) {
+        if let Some(namer) = &mut self.stacks {
+            namer.name(|id| tracer.stack(id), &mut self.writer);
+        }
     }
 
     fn drain(&mut self, tracer: &mut Tracer) {
@@ -346,6 +375,7 @@ impl Session {
         tracer.detach()?;
         let end_ns = now_ns()?;
         self.drain(&mut tracer);
+        self.name_stacks(&tracer);
         let (live, untracked) = tracer.live()?;
         tracer.remaining(|entry| self.write_entry(&entry))?;
         self.root.reap()?;
@@ -363,6 +393,7 @@ impl Session {
             lost_ring_full: losses.ring_full,
             lost_no_ring: losses.no_ring,
             lost_other: losses.other,
+            lost_stacks: self.stacks.is_some().then_some(losses.stacks),
             not_followed: losses.table_full,
             undecodable: self.undecodable,
             tracer_cpu_ns: own_cpu_ns()?.saturating_sub(cpu_before),

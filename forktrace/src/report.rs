@@ -7,6 +7,7 @@
 //! `None` (JSON `null`) always means "not known" or "not measured", never 0.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// Version of the JSON report; a reader that knows this number can read it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -27,6 +28,11 @@ pub struct Report {
     pub polls: Option<Vec<Poll>>,
     /// How the select/poll family was watched, or why not.
     pub poll_probes: String,
+    /// Where tasks blocked and where they were woken, most time first; `None` when
+    /// stacks were not taken.
+    pub stacks: Option<Vec<StackUse>>,
+    /// What the workload said about itself, by time.
+    pub marks: Vec<Mark>,
     /// Whether all this can be trusted.
     pub audit: Audit,
 }
@@ -79,6 +85,20 @@ pub struct AtOnce {
     pub ns: u64,
 }
 
+/// Time during which exactly `count` tasks were blocked for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WaitingAtOnce {
+    /// As in [`Wait::reason`].
+    pub reason: String,
+    /// How many tasks, at least one.
+    pub count: u32,
+    /// How long. Unknown time counts as not blocked.
+    pub ns: u64,
+    /// Of this, with another task of the group running. Unknown time counts as
+    /// not running.
+    pub others_running_ns: u64,
+}
+
 /// What a group is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -114,8 +134,49 @@ pub struct Group {
     pub blocked_at_once: Vec<AtOnce>,
     /// By number of running tasks, ascending; sums to `lifetime_ns`.
     pub running_at_once: Vec<AtOnce>,
+    /// By what tasks were blocked in and how many of them were, names ascending.
+    pub waiting_at_once: Vec<WaitingAtOnce>,
     /// Time during which the state of at least one live task is unknown.
     pub unknown_ns: u64,
+    /// When tasks were stopped, traced or frozen: each time from the first one's stop
+    /// until none was, but no more than the first 1000 times.
+    pub stops: Vec<Stop>,
+    /// What its tasks did during the spans that the workload marked, by name.
+    pub spans: Vec<Span>,
+}
+
+/// A time during which tasks of a group were stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Stop {
+    /// When the first one was.
+    pub start_ns: u64,
+    /// When none was any more.
+    pub end_ns: u64,
+    /// Most tasks that were at once.
+    pub tasks: u32,
+    /// How many lived then.
+    pub of: u32,
+    /// From the first one's stop until so many were.
+    pub spread_ns: u64,
+}
+
+/// What the tasks of a group did during all marked spans of one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Span {
+    /// Name of the marks.
+    pub name: String,
+    /// Number of spans.
+    pub count: u64,
+    /// Time in at least one of them.
+    pub ns: u64,
+    /// Of that, time in which at least one task ran.
+    pub ran_ns: u64,
+    /// Of that, time in which two or more tasks lived and all were blocked.
+    pub all_blocked_ns: u64,
+    /// The 99th percentile, over the spans, of the time all blocked in each.
+    pub all_blocked_p99_ns: u64,
+    /// The most of that in one span.
+    pub all_blocked_longest_ns: u64,
 }
 
 /// How a task ended.
@@ -146,8 +207,14 @@ pub struct Task {
     pub ppid: u32,
     /// Its last name.
     pub name: String,
+    /// What it shares with its creator, by the flags of its clone: `memory`,
+    /// `files`, `signal handlers`, `file system`, `thread group`. A thread shares
+    /// all of these, a forked process none.
+    pub shares: Vec<String>,
     /// When it was created.
     pub start_ns: u64,
+    /// When it ran for the first time; `None`: it did not, or it is not known.
+    pub first_run_ns: Option<u64>,
     /// When it was switched out for the last time, or the end of the recording.
     pub end_ns: u64,
     /// How it ended.
@@ -201,6 +268,28 @@ pub struct Wait {
     pub longest_ns: u64,
     /// Of the blocks, those cut off by the end of the recording.
     pub cut_off: u64,
+    /// Of the time, that in which another task of its process ran.
+    pub others_ran_ns: u64,
+    /// Of the time, that in which its process had other tasks and all were
+    /// blocked.
+    pub others_blocked_ns: u64,
+    /// Another task of its process that ran during the longest of the blocks.
+    pub witness: Option<Witness>,
+}
+
+/// A task that ran while another one was blocked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Witness {
+    /// Its serial.
+    pub serial: u32,
+    /// Its tid.
+    pub tid: u32,
+    /// Its name.
+    pub name: String,
+    /// From when it ran.
+    pub start_ns: u64,
+    /// Until when it ran, within the block.
+    pub end_ns: u64,
 }
 
 /// Context switches of a task.
@@ -238,6 +327,53 @@ pub struct Poll {
     /// Most fds that one call waited for; `None` for epoll, whose arguments do
     /// not tell, and where they could not be read.
     pub max_fds: Option<u32>,
+}
+
+/// What a stack is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StackKind {
+    /// Where a task blocked.
+    OffCpu,
+    /// Where a task was woken, by whom.
+    Wakeup,
+}
+
+/// Blocks with the same stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StackUse {
+    /// What it is of.
+    pub kind: StackKind,
+    /// Name of the task whose stack it is: that blocked, or that woke. For an
+    /// interrupt `[interrupt]`.
+    pub name: String,
+    /// Of a wakeup: name of the task that was woken.
+    pub wakee: Option<String>,
+    /// The functions, outermost first; those of the kernel end in `_[k]`.
+    pub frames: Vec<String>,
+    /// Does the program's part not go back to where the thread began?
+    pub cut_off: bool,
+    /// Blocked time that began, or ended, there.
+    pub ns: u64,
+    /// Number of blocks.
+    pub count: u64,
+}
+
+/// Something that the workload said about itself, on the descriptor that
+/// `FORKTRACE_MARKS_FD` names.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mark {
+    /// What it is about.
+    pub name: String,
+    /// When, as the workload says; `None`: it does not say.
+    pub time_ns: Option<u64>,
+    /// When what it speaks of began; `None`: it speaks of a moment.
+    pub since_ns: Option<u64>,
+    /// Its value, of any kind; null: none.
+    pub value: Value,
+    /// All else that it says.
+    #[serde(flatten)]
+    pub fields: Map<String, Value>,
 }
 
 /// Something that makes the report weaker.

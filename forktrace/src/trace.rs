@@ -523,6 +523,67 @@ pub struct SharedFutex {
     pub path: String,
 }
 
+/// Where a task went to sleep, or where it was woken, by number of a [`Frames`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stacks {
+    /// The task.
+    pub serial: u32,
+    /// Its stretch.
+    pub seq: u32,
+    /// [`Waker::None`]: where it went to sleep; else where it was woken, by whom. A
+    /// stretch can have several of these: its own waker is the last one.
+    pub waker: Waker,
+    /// The kernel's stack.
+    pub kernel: Option<u32>,
+    /// The program's stack: the task's, or the waker's.
+    pub user: Option<u32>,
+}
+
+/// A stack, with names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frames {
+    /// Its number, from 0.
+    pub number: u32,
+    /// The functions, innermost first; an address where there is no name.
+    pub frames: Vec<String>,
+    /// It does not go back to where the thread began: a function was built without
+    /// frame pointers, or it is deeper than what the kernel takes.
+    pub cut_off: bool,
+}
+
+/// Something that the workload said about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// When, as the workload says; `None`: it does not say.
+    pub at_ns: Option<u64>,
+    /// When what it speaks of began; `None`: it speaks of a moment.
+    pub since_ns: Option<u64>,
+    /// What it is about.
+    pub name: String,
+    /// All else, a JSON object.
+    pub fields: String,
+}
+
+/// Lines of the workload that are no marks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarksRefused {
+    /// No JSON object, or without a name, or with a time that is none.
+    pub not_understood: u64,
+    /// Longer than [`crate::marks::LONGEST_LINE`].
+    pub too_long: u64,
+    /// More than [`crate::marks::MOST`].
+    pub too_many: u64,
+    /// The first that was not understood, cut short.
+    pub example: String,
+}
+
+impl MarksRefused {
+    /// All of them.
+    pub fn count(&self) -> u64 {
+        self.not_understood + self.too_long + self.too_many
+    }
+}
+
 /// Anything that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
@@ -556,6 +617,14 @@ pub enum Event {
     Interest(Interest),
     /// Where a futex is.
     SharedFutex(SharedFutex),
+    /// Stacks of a block.
+    Stacks(Stacks),
+    /// A stack.
+    Frames(Frames),
+    /// The workload said something about itself.
+    Mark(Mark),
+    /// The workload said something that is no mark.
+    MarksRefused(MarksRefused),
 }
 
 impl Event {
@@ -572,7 +641,15 @@ impl Event {
             Self::Waitset(w) => Some(w.at_ns),
             Self::Signal(s) => Some(s.at_ns),
             Self::Interest(i) => Some(i.at_ns),
-            Self::Totals(_) | Self::Poll(_) | Self::Named(_) | Self::SharedFutex(_) => None,
+            Self::Totals(_)
+            | Self::Poll(_)
+            | Self::Named(_)
+            | Self::SharedFutex(_)
+            | Self::Stacks(_)
+            | Self::Frames(_)
+            // A mark's time is what the workload makes it.
+            | Self::Mark(_)
+            | Self::MarksRefused(_) => None,
         }
     }
 }
@@ -594,6 +671,8 @@ pub struct Finish {
     pub lost_no_ring: u64,
     /// Other records that found no room.
     pub lost_other: u64,
+    /// Stacks that found no room; `None`: none were taken.
+    pub lost_stacks: Option<u64>,
     /// Tasks that found no room in the task table.
     pub not_followed: u64,
     /// Records that could not be written to the file.

@@ -5,8 +5,6 @@
 //! is there, a wakeup during the sleep replaces it, and only a switch-in clears
 //! it. A block that finds just an early wakeup has length 0.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
 use forktrace_common::{
     event::{NO_SYSCALL, Stretch, TaskState, flag, kind, timeout, waker as class, why},
@@ -18,7 +16,7 @@ use crate::{
     emit,
     filter::{self, Traced, cpu},
     kernel::{self, Task, layout},
-    wait, waker,
+    stacks, wait, waker,
 };
 
 /// A CPU goes from one task to another. Runs with interrupts off and the run
@@ -53,7 +51,7 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
                     lifecycle::end(prev, traced, now);
                 } else {
                     let preempt = ctx.arg::<u64>(0) & 0xff != 0;
-                    switch_out(ctx.as_ptr(), prev, traced, preempt, prev_state, now);
+                    switch_out(&ctx, prev, traced, preempt, prev_state, now);
                 }
             }
             None if prev_hint == UNTRACKED && kernel::is_dead(prev_state) => {
@@ -73,7 +71,7 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn switch_out(
-    ctx: *mut c_void,
+    ctx: &BtfTracePointContext,
     task: Task,
     traced: Traced,
     preempt: bool,
@@ -91,6 +89,7 @@ fn switch_out(
         return;
     }
     state.blocks += 1;
+    stacks::of_block(ctx, state);
     if state.flags & flag::KERNEL_WORKER != 0 {
         return;
     }
@@ -101,7 +100,7 @@ fn switch_out(
     state.syscall = syscall;
     if syscall == NO_SYSCALL {
         // It also sleeps on its way back to user mode, for instance when it is stopped.
-        let faulted = state.why < why::STOPPED && waker::in_page_fault(ctx);
+        let faulted = state.why < why::STOPPED && waker::in_page_fault(ctx.as_ptr());
         state.arg0 = if faulted { state.fault } else { 0 };
         state.arg1 = 0;
         state.object = 0;
@@ -241,6 +240,7 @@ fn woken(ctx: &BtfTracePointContext, task: Task) -> i32 {
         let state = unsafe { &mut *traced.state };
         state.waker_class = by;
         state.waker = number;
+        stacks::of_waker(ctx, state);
         state.wake_ns = kernel::now();
     }
     0

@@ -1,15 +1,16 @@
 //! Can the report be trusted? The kernel's own counters say.
 
 use crate::{
+    marks::{LONGEST_LINE, MOST, VARIABLE},
     model::{Fate, Model, Off, State},
     report::{Audit, Task, Weakness},
-    trace::Totals,
+    trace::{MarksRefused, Totals},
     trace_file::TraceInfo,
 };
 
 /// What is said in the audit but leaves the report complete: nothing is lost and
 /// no state but those named is uncertain.
-const NOTES: [&str; 2] = ["cut_short", "switch_in_inferred"];
+const NOTES: [&str; 3] = ["cut_short", "switch_in_inferred", "marks_refused"];
 
 pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
     let checked = || tasks.iter().filter(|task| task.switches.kernel.is_some());
@@ -210,6 +211,13 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             counted(missed, "context switch").replace("switchs", "switches")
         ),
     );
+    let refused = &model.marks_refused;
+    add(
+        "marks_refused",
+        refused.count(),
+        None,
+        marks_refused(refused),
+    );
     let unwoken = stretches_with(model, Off::NO_WAKE);
     add(
         "wakeup_missing",
@@ -244,6 +252,33 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
         ),
     );
     found
+}
+
+fn marks_refused(refused: &MarksRefused) -> String {
+    let mut why = Vec::new();
+    if refused.not_understood > 0 {
+        why.push(format!(
+            "{} no JSON object with a name (the first is {:?})",
+            refused.not_understood, refused.example
+        ));
+    }
+    if refused.too_long > 0 {
+        why.push(format!(
+            "{} longer than {LONGEST_LINE} bytes",
+            refused.too_long
+        ));
+    }
+    if refused.too_many > 0 {
+        why.push(format!(
+            "{} more than the {MOST} that are kept",
+            refused.too_many
+        ));
+    }
+    format!(
+        "{} that the workload wrote to {VARIABLE} is no mark: {}",
+        counted(refused.count(), "line"),
+        why.join(", ")
+    )
 }
 
 /// Do the stretches of a task add up to what the kernel program says, where no

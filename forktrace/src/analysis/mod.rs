@@ -5,11 +5,16 @@
 
 mod audit;
 mod families;
+mod marks;
+mod others;
 mod polls;
 mod profile;
+mod spans;
+mod stacks;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::BTreeMap;
 
@@ -23,21 +28,31 @@ use crate::{
 };
 
 pub use families::family;
-pub use profile::{Profile, sweep};
+use waiting::Waiting;
+
+pub use profile::Profile;
+use profile::sweep;
 
 /// Makes a report of a trace.
 pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
     let arch = info.header.arch;
-    let tasks: Vec<_> = model.tasks.iter().map(|t| tasks::task(t, arch)).collect();
+    let processes = processes(model);
+    let tasks: Vec<_> = model
+        .tasks
+        .iter()
+        .map(|t| tasks::task(t, &processes[&t.process], arch))
+        .collect();
     Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
-        groups: groups(model),
+        groups: groups(model, arch),
         polls: match info.header.polls {
             PollWay::None { .. } => None,
             _ => Some(polls::polls(model)),
         },
         poll_probes: polls::how(&info.header.polls),
+        stacks: stacks::stacks(info, model),
+        marks: marks::marks(model),
         audit: audit::audit(info, model, &tasks),
         tasks,
     }
@@ -63,7 +78,26 @@ fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {
     }
 }
 
-fn groups(model: &Model) -> Vec<Group> {
+/// What the tasks of each process did together, by the process's serial.
+fn processes(model: &Model) -> BTreeMap<u32, tasks::Process<'_>> {
+    let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
+    for task in &model.tasks {
+        processes.entry(task.process).or_default().push(task);
+    }
+    processes
+        .into_iter()
+        .map(|(serial, tasks)| {
+            // A task without company has no witness.
+            let together = match tasks.as_slice() {
+                [_] => others::Together::default(),
+                tasks => others::together(tasks.iter().map(|task| task.segments())),
+            };
+            (serial, tasks::Process { tasks, together })
+        })
+        .collect()
+}
+
+fn groups(model: &Model, arch: Arch) -> Vec<Group> {
     let all: Vec<&Task> = model.tasks.iter().collect();
     let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
     for task in &all {
@@ -74,7 +108,8 @@ fn groups(model: &Model) -> Vec<Group> {
         return groups;
     };
     // The same tasks give the same profile: one process is swept once.
-    let tree = group(GroupKind::Tree, 0, first, &all);
+    let spans = spans::spans(model);
+    let tree = group(GroupKind::Tree, 0, first, &all, &spans, arch);
     if processes.len() == 1 {
         let process = Group {
             kind: GroupKind::Process,
@@ -92,13 +127,28 @@ fn groups(model: &Model) -> Vec<Group> {
             .iter()
             .find(|t| t.serial == *process)
             .unwrap_or(&tasks[0]);
-        groups.push(group(GroupKind::Process, *process, leader, tasks));
+        groups.push(group(
+            GroupKind::Process,
+            *process,
+            leader,
+            tasks,
+            &spans,
+            arch,
+        ));
     }
     groups
 }
 
-fn group(kind: GroupKind, id: u32, leader: &Task, tasks: &[&Task]) -> Group {
-    let profile = sweep(tasks.iter().map(|task| task.segments()));
+fn group(
+    kind: GroupKind,
+    id: u32,
+    leader: &Task,
+    tasks: &[&Task],
+    spans: &spans::Spans<'_>,
+    arch: Arch,
+) -> Group {
+    let mut waiting = Waiting::new(arch, tasks.iter().map(|task| task.kernel_worker).collect());
+    let profile = sweep(tasks.iter().map(|task| task.segments()), &mut waiting);
     Group {
         kind,
         id,
@@ -111,6 +161,9 @@ fn group(kind: GroupKind, id: u32, leader: &Task, tasks: &[&Task]) -> Group {
         starved: profile.starved,
         blocked_at_once: profile.blocked_at_once,
         running_at_once: profile.running_at_once,
+        waiting_at_once: waiting.finish(),
         unknown_ns: profile.unknown_ns,
+        stops: profile.stops,
+        spans: spans::of_group(spans, tasks),
     }
 }

@@ -8,9 +8,10 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
+use super::waiting::Waiting;
 use crate::{
     model::{Segment, State},
-    report::{AtOnce, Episodes},
+    report::{AtOnce, Episodes, Stop},
 };
 
 /// The result of a sweep. See [`crate::report::Group`].
@@ -30,6 +31,56 @@ pub struct Profile {
     pub running_at_once: Vec<AtOnce>,
     /// Time during which the state of a live task is unknown.
     pub unknown_ns: u64,
+    /// When tasks were stopped.
+    pub stops: Vec<Stop>,
+}
+
+/// Collects times during which tasks were stopped.
+#[derive(Default)]
+struct Stops {
+    listed: Vec<Stop>,
+    open: Option<Stop>,
+}
+
+impl Stops {
+    /// A tracer can stop its tracee a million times.
+    const MOST: usize = 1000;
+
+    /// From `now_ns` on so many of the live tasks are stopped.
+    fn at(&mut self, now_ns: u64, tasks: u32, of: u32) {
+        match &mut self.open {
+            None if tasks > 0 => {
+                self.open = Some(Stop {
+                    start_ns: now_ns,
+                    end_ns: now_ns,
+                    tasks,
+                    of,
+                    spread_ns: 0,
+                });
+            }
+            Some(_) if tasks == 0 => self.close(now_ns),
+            Some(open) if tasks > open.tasks => {
+                *open = Stop {
+                    tasks,
+                    of,
+                    spread_ns: now_ns - open.start_ns,
+                    ..*open
+                };
+            }
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, now_ns: u64) {
+        if let Some(open) = self.open.take()
+            && self.listed.len() < Self::MOST
+        {
+            self.listed.push(Stop {
+                end_ns: now_ns,
+                ..open
+            });
+        }
+    }
 }
 
 /// Numbers of tasks by state.
@@ -127,9 +178,13 @@ struct Change {
 }
 
 /// Sweeps over tasks, each given by its segments in order, without gaps.
-pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Profile {
+/// On the way it shows `waiting` who is blocked when.
+pub(super) fn sweep(
+    tasks: impl Iterator<Item = impl Iterator<Item = Segment>>,
+    waiting: &mut Waiting,
+) -> Profile {
     let mut tasks: Vec<_> = tasks.map(|segments| segments.peekable()).collect();
-    let mut current: Vec<Option<State>> = vec![None; tasks.len()];
+    let mut current: Vec<Option<Segment>> = vec![None; tasks.len()];
     let mut heap: BinaryHeap<Reverse<Change>> = tasks
         .iter_mut()
         .enumerate()
@@ -145,11 +200,13 @@ pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Prof
     let (mut all_blocked_upper, mut starved_upper) = (0, 0);
     let (mut blocked_at_once, mut running_at_once) = (Histogram::default(), Histogram::default());
     let mut now_ns = 0;
+    let mut stops = Stops::default();
 
     while let Some(mut first) = heap.peek_mut() {
         let Change { at_ns, task } = first.0;
         if at_ns > now_ns {
             let live = counts.live();
+            stops.at(now_ns, counts.of(State::Stopped), live);
             if live > 0 {
                 let ns = at_ns - now_ns;
                 let blocked = counts.of(State::Blocked);
@@ -159,6 +216,7 @@ pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Prof
                 profile.most_live = profile.most_live.max(live);
                 blocked_at_once.add(blocked, ns);
                 running_at_once.add(running, ns);
+                waiting.pass(ns, running);
                 if unknown > 0 {
                     profile.unknown_ns += ns;
                 }
@@ -180,11 +238,13 @@ pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Prof
             now_ns = at_ns;
         }
         if let Some(before) = current[task].take() {
-            *counts.slot(before) -= 1;
+            *counts.slot(before.state) -= 1;
+            waiting.leave(task, &before);
         }
         match tasks[task].next() {
             Some(segment) => {
-                current[task] = Some(segment.state);
+                current[task] = Some(segment);
+                waiting.enter(task, &segment);
                 *counts.slot(segment.state) += 1;
                 first.0.at_ns = segment.end_ns;
             }
@@ -193,6 +253,8 @@ pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Prof
             }
         }
     }
+    stops.close(now_ns);
+    profile.stops = stops.listed;
     profile.all_blocked = all_blocked.finish(all_blocked_upper);
     profile.starved = starved.finish(starved_upper);
     profile.blocked_at_once = blocked_at_once.finish();

@@ -1,10 +1,13 @@
 //! One task's figures.
 
-use super::families::{NO_SYSCALL, wait_reason};
+use super::{
+    families::{NO_SYSCALL, wait_reason},
+    others::{Together, witness},
+};
 use crate::{
     kernel::layout::Arch,
     model::{self, Off, State, state_of},
-    report::{Fate, Switches, Task, Wait},
+    report::{Fate, Switches, Task, Wait, Witness},
     trace::Why,
 };
 
@@ -24,7 +27,31 @@ struct WaitKey {
     interruptible: bool,
 }
 
-pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
+/// The process that a task belongs to.
+pub(super) struct Process<'a> {
+    /// Its tasks.
+    pub(super) tasks: Vec<&'a model::Task>,
+    /// What they did together; of a process with one task, nothing.
+    pub(super) together: Together,
+}
+
+/// What a task shares with its creator, by the flags of its clone
+/// (include/uapi/linux/sched.h).
+fn shares(clone_flags: u64) -> Vec<String> {
+    [
+        (0x100, "memory"),
+        (0x200, "file system"),
+        (0x400, "files"),
+        (0x800, "signal handlers"),
+        (0x1_0000, "thread group"),
+    ]
+    .into_iter()
+    .filter(|(flag, _)| clone_flags & flag != 0)
+    .map(|(_, name)| name.to_owned())
+    .collect()
+}
+
+pub(super) fn task(task: &model::Task, process: &Process<'_>, arch: Arch) -> Task {
     let lifetime_ns = task.lifetime_ns();
     let mut placed = [0; 5];
     for segment in task.segments() {
@@ -39,7 +66,7 @@ pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
     };
     let (sums, unknown_ns) = with_gaps(task, placed, gaps_ns);
     let known = sums.blocked_ns + sums.runnable_ns + sums.stopped_ns + unknown_ns;
-    let (blocks, mut waits, longest) = waits(task, arch);
+    let (blocks, mut waits, longest) = waits(task, process, arch);
     let waited: u64 = waits.iter().map(|w| w.ns).sum();
     if sums.blocked_ns > waited {
         waits.push(Wait {
@@ -51,6 +78,9 @@ pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
             count: 0,
             longest_ns: 0,
             cut_off: 0,
+            others_ran_ns: 0,
+            others_blocked_ns: 0,
+            witness: None,
         });
     }
     waits.sort_by_key(|w| std::cmp::Reverse(w.ns));
@@ -60,7 +90,9 @@ pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
         pid: task.pid,
         ppid: task.ppid,
         name: task.name.clone(),
+        shares: shares(task.clone_flags),
         start_ns: task.start_ns,
+        first_run_ns: first_run_ns(task),
         end_ns: task.end_ns,
         fate: match task.fate {
             model::Fate::Ended => Fate::Ended,
@@ -84,6 +116,13 @@ pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
         kernel_cpu_ns: task.record.as_ref().and_then(|r| r.kernel_cpu_ns),
         followed: task.followed,
     }
+}
+
+/// When it ran for the first time, if that is known.
+fn first_run_ns(task: &model::Task) -> Option<u64> {
+    let mut segments = task.segments();
+    let ran = segments.find(|s| s.state != State::Runnable)?;
+    (ran.state == State::Running).then_some(ran.start_ns)
 }
 
 /// The sums over a task's whole life, and the time that not even they tell of.
@@ -162,12 +201,14 @@ fn add_open(task: &model::Task, sums: &mut Sums) {
 
 /// Number of blocks, the waits by reason, and the longest block and wait for a
 /// CPU.
-fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
-    // A task waits for a handful of reasons: a list is quicker than a map.
-    let mut waits: Vec<(WaitKey, Wait)> = Vec::new();
+fn waits(task: &model::Task, process: &Process<'_>, arch: Arch) -> (u64, Vec<Wait>, Sums) {
+    // A task waits for a handful of reasons: a list is quicker than a map. With
+    // each is where its longest block began.
+    let mut waits: Vec<(WaitKey, Wait, u64)> = Vec::new();
     let mut blocks = 0;
     let mut longest = Sums::default();
-    let mut add_block = |syscall: i16, compat: bool, why: Why, ns: u64, cut_off: bool| {
+    let together = &process.together;
+    let mut add_block = |syscall: i16, compat: bool, why: Why, (start_ns, ns), cut_off: bool| {
         let key = WaitKey {
             syscall: if task.kernel_worker {
                 NO_SYSCALL
@@ -177,7 +218,7 @@ fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
             compat,
             interruptible: why == Why::Interruptible,
         };
-        let index = waits.iter().position(|(seen, _)| *seen == key);
+        let index = waits.iter().position(|(seen, ..)| *seen == key);
         let index = index.unwrap_or_else(|| {
             let (reason, syscall) = wait_reason(arch, key.syscall, compat, task.kernel_worker);
             let wait = Wait {
@@ -188,11 +229,23 @@ fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
                 count: 0,
                 longest_ns: 0,
                 cut_off: 0,
+                others_ran_ns: 0,
+                others_blocked_ns: 0,
+                witness: None,
             };
-            waits.push((key, wait));
+            waits.push((key, wait, start_ns));
             waits.len() - 1
         });
-        let wait = &mut waits[index].1;
+        let (_, wait, longest_start_ns) = &mut waits[index];
+        if ns > wait.longest_ns {
+            *longest_start_ns = start_ns;
+        }
+        wait.others_ran_ns += together
+            .any_ran
+            .within(start_ns, start_ns.saturating_add(ns));
+        wait.others_blocked_ns += together
+            .all_blocked
+            .within(start_ns, start_ns.saturating_add(ns));
         wait.ns += ns;
         wait.count += 1;
         wait.longest_ns = wait.longest_ns.max(ns);
@@ -209,7 +262,7 @@ fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
                     off.syscall,
                     off.flags & Off::COMPAT != 0,
                     off.why,
-                    ns,
+                    (off.out_ns, ns),
                     false,
                 );
             }
@@ -226,8 +279,25 @@ fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
         let ns = wake_ns.saturating_sub(open.out_ns);
         longest.blocked_ns = longest.blocked_ns.max(ns);
         blocks += 1;
-        add_block(open.syscall, open.compat, open.why, ns, true);
+        add_block(open.syscall, open.compat, open.why, (open.out_ns, ns), true);
     }
-    let waits = waits.into_iter().map(|(_, wait)| wait).collect();
+    let waits = waits
+        .into_iter()
+        .map(|(_, mut wait, start_ns)| {
+            if wait.others_ran_ns > 0 {
+                let end_ns = start_ns.saturating_add(wait.longest_ns);
+                wait.witness = witness(&process.tasks, task.serial, start_ns, end_ns).map(
+                    |(other, start_ns, end_ns)| Witness {
+                        serial: other.serial,
+                        tid: other.tid,
+                        name: other.name.clone(),
+                        start_ns,
+                        end_ns,
+                    },
+                );
+            }
+            wait
+        })
+        .collect();
     (blocks, waits, longest)
 }

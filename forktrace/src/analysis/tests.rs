@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Builder, Segment, State, state_of},
-    report::{AtOnce, Episodes, Fate, Weakness},
+    model::{Builder, InSyscall, Segment, State, state_of},
+    report::{AtOnce, Episodes, Fate, Stop, WaitingAtOnce, Weakness},
     trace::{
         Born, Event, Header, OpenStretch, PollUse, Stretch, TaskRecord, Timeout, Totals, Untracked,
         Waker, Why,
@@ -40,6 +40,28 @@ fn line(drawing: &str) -> Line {
     drawing.chars().map(letter).collect()
 }
 
+/// A segment; blocked ones are in this syscall.
+fn segment(start_ns: u64, end_ns: u64, state: State, syscall: &str) -> Segment {
+    let number = Arch::X86_64.syscall_number(syscall).expect("it is there");
+    let syscall = InSyscall {
+        number: number as i16,
+        compat: false,
+    };
+    Segment {
+        start_ns,
+        end_ns,
+        state,
+        syscall: (state == State::Blocked).then_some(syscall),
+    }
+}
+
+/// The profile and the reasons of tasks.
+fn swept(tasks: Vec<Vec<Segment>>) -> (Profile, Vec<WaitingAtOnce>) {
+    let mut waiting = Waiting::new(Arch::X86_64, vec![false; tasks.len()]);
+    let profile = sweep(tasks.into_iter().map(Vec::into_iter), &mut waiting);
+    (profile, waiting.finish())
+}
+
 /// The same as segments, as the model gives them.
 fn segments(line: &Line) -> Vec<Segment> {
     let mut segments: Vec<Segment> = Vec::new();
@@ -49,18 +71,14 @@ fn segments(line: &Line) -> Vec<Segment> {
         };
         match segments.last_mut() {
             Some(last) if last.state == state => last.end_ns += 1,
-            _ => segments.push(Segment {
-                start_ns: at,
-                end_ns: at + 1,
-                state,
-            }),
+            _ => segments.push(segment(at, at + 1, state, "read")),
         }
     }
     segments
 }
 
 fn sweep_of(drawing: &[&str]) -> Profile {
-    sweep(drawing.iter().map(|d| segments(&line(d)).into_iter()))
+    swept(drawing.iter().map(|d| segments(&line(d))).collect()).0
 }
 
 /// Maximal intervals of a condition that is known a nanosecond at a time.
@@ -84,6 +102,30 @@ fn episodes(holds: &[bool], upper: &[bool]) -> Episodes {
     }
 }
 
+/// Each time that some were stopped, out of how many were stopped and lived.
+fn stops(counts: &[(u32, u32)]) -> Vec<Stop> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    for part in counts.split_inclusive(|(stopped, _)| *stopped == 0) {
+        let here: Vec<_> = part
+            .iter()
+            .take_while(|(stopped, _)| *stopped > 0)
+            .collect();
+        let most = here.iter().map(|(stopped, _)| *stopped).max().unwrap_or(0);
+        if let Some(first) = here.iter().position(|(stopped, _)| *stopped == most) {
+            found.push(Stop {
+                start_ns: at,
+                end_ns: at + here.len() as u64,
+                tasks: most,
+                of: here[first].1,
+                spread_ns: first as u64,
+            });
+        }
+        at += part.len() as u64;
+    }
+    found
+}
+
 /// What `sweep` should say, found by looking at each nanosecond by itself.
 fn oracle(tasks: &[Line]) -> Profile {
     let end = tasks.iter().map(Vec::len).max().unwrap_or(0);
@@ -92,8 +134,11 @@ fn oracle(tasks: &[Line]) -> Profile {
     let mut running_at_once = BTreeMap::new();
     let (mut all_blocked, mut all_blocked_upper) = (vec![false; end], vec![false; end]);
     let (mut starved, mut starved_upper) = (vec![false; end], vec![false; end]);
+    let mut stopped = Vec::new();
     for at in 0..end {
         let live: Vec<State> = tasks.iter().filter_map(|t| *t.get(at)?).collect();
+        let of = |state: State| live.iter().filter(|s| **s == state).count() as u32;
+        stopped.push((of(State::Stopped), live.len() as u32));
         if live.is_empty() {
             continue;
         }
@@ -123,6 +168,7 @@ fn oracle(tasks: &[Line]) -> Profile {
     profile.starved = episodes(&starved, &starved_upper);
     profile.blocked_at_once = at_once(blocked_at_once);
     profile.running_at_once = at_once(running_at_once);
+    profile.stops = stops(&stopped);
     profile
 }
 
@@ -139,20 +185,55 @@ fn any_state() -> impl Strategy<Value = State> {
 
 /// A task's segments; two in a row can be of the same state, as the model's can.
 fn any_segments() -> impl Strategy<Value = Vec<Segment>> {
-    let parts = prop::collection::vec((any_state(), 1u64..9), 0..9);
+    let parts = prop::collection::vec((any_state(), any_syscall(), 1u64..9), 0..9);
     (0u64..16, parts).prop_map(|(born, parts)| {
         let mut at = born;
-        let segment = |(state, len)| {
+        let part = |(state, syscall, len)| {
             let start_ns = at;
             at += len;
-            Segment {
-                start_ns,
-                end_ns: at,
-                state,
-            }
+            segment(start_ns, at, state, syscall)
         };
-        parts.into_iter().map(segment).collect()
+        parts.into_iter().map(part).collect()
     })
+}
+
+/// Two of one family, and another.
+fn any_syscall() -> impl Strategy<Value = &'static str> {
+    prop_oneof![Just("read"), Just("pread64"), Just("futex")]
+}
+
+/// How many tasks wait for each reason, counted at each tick of a clock.
+fn waiting_oracle(tasks: &[Vec<Segment>]) -> Vec<WaitingAtOnce> {
+    let end_ns = tasks
+        .iter()
+        .filter_map(|t| t.last())
+        .map(|s| s.end_ns)
+        .max();
+    let mut times: BTreeMap<(&str, u32), (u64, u64)> = BTreeMap::new();
+    for at in 0..end_ns.unwrap_or(0) {
+        let now: Vec<&Segment> = tasks
+            .iter()
+            .filter_map(|t| t.iter().find(|s| s.start_ns <= at && at < s.end_ns))
+            .collect();
+        let running = now.iter().any(|s| s.state == State::Running);
+        let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+        for syscall in now.iter().filter_map(|s| s.syscall) {
+            let name = Arch::X86_64.syscall_name(syscall.number.into());
+            *counts.entry(family(name.expect("it has one"))).or_default() += 1;
+        }
+        for reason in counts {
+            let (ns, others_running_ns) = times.entry(reason).or_default();
+            *ns += 1;
+            *others_running_ns += u64::from(running);
+        }
+    }
+    let row = |((reason, count), (ns, others_running_ns)): ((&str, u32), _)| WaitingAtOnce {
+        reason: reason.to_owned(),
+        count,
+        ns,
+        others_running_ns,
+    };
+    times.into_iter().map(row).collect()
 }
 
 fn line_of(segments: &[Segment]) -> Line {
@@ -173,8 +254,15 @@ proptest! {
         // In the order of creation, as in a model.
         tasks.sort_by_key(|t| t.first().map_or(0, |s| s.start_ns));
         let lines: Vec<Line> = tasks.iter().map(|t| line_of(t)).collect();
-        let profile = sweep(tasks.into_iter().map(Vec::into_iter));
+        let (profile, _) = swept(tasks);
         prop_assert_eq!(profile, oracle(&lines));
+    }
+
+    #[test]
+    fn the_reasons_agree_with_a_clock(tasks in prop::collection::vec(any_segments(), 0..7)) {
+        let expected = waiting_oracle(&tasks);
+        let (_, waiting) = swept(tasks);
+        prop_assert_eq!(waiting, expected);
     }
 
     #[test]
@@ -182,7 +270,7 @@ proptest! {
         tasks in prop::collection::vec(any_segments(), 0..7),
     ) {
         let lines: Vec<Line> = tasks.iter().map(|t| line_of(t)).collect();
-        let profile = sweep(tasks.into_iter().map(Vec::into_iter));
+        let (profile, _) = swept(tasks);
         prop_assert_eq!(profile, oracle(&lines));
     }
 }
@@ -695,6 +783,7 @@ proptest! {
                 blocked_at_once: group.blocked_at_once.clone(),
                 running_at_once: group.running_at_once.clone(),
                 unknown_ns: group.unknown_ns,
+                stops: group.stops.clone(),
             };
             prop_assert_eq!(seen, truth, "{:?}", group);
         }

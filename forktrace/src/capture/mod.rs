@@ -17,7 +17,7 @@ use crate::kernel::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
-    maps::{Array, Map, MapData, RingBuf, Stack, of_maps::ArrayOfMaps},
+    maps::{Array, Map, MapData, RingBuf, Stack, StackTraceMap, of_maps::ArrayOfMaps},
     programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLinkId},
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
@@ -39,6 +39,8 @@ const RINGS_BUDGET: u32 = 32 << 20;
 const RECORD: u32 = 72;
 /// Files that each CPU's part of the object cache holds. A power of two.
 const OBJECTS_PER_CPU: u32 = 256;
+/// Stacks that can be told apart, when stacks are wanted: 16 MB.
+const STACKS: u32 = 16384;
 
 /// What a recording can be told.
 #[derive(Clone, Debug)]
@@ -50,6 +52,8 @@ pub struct Settings {
     pub max_tasks: u32,
     /// How to watch the select/poll family.
     pub polls: PollProbes,
+    /// Take the stacks of blocks and wakers.
+    pub stacks: bool,
 }
 
 /// Records that found no room and tasks that are not followed, since the start.
@@ -65,6 +69,8 @@ pub struct Losses {
     pub table_full: u64,
     /// Tasks whose end found no room in a ring, so far.
     pub unreported: u64,
+    /// Stacks that found no room.
+    pub stacks: u64,
 }
 
 /// A task read from the task table, with its select/poll counters.
@@ -93,6 +99,7 @@ pub struct Tracer {
     tasks: Array<MapData, StateBytes>,
     poll_states: Array<MapData, PollBytes>,
     free_slots: Stack<MapData, u32>,
+    stacks: StackTraceMap<MapData>,
     max_tasks: u32,
     ring_bytes: u32,
     poll_way: PollWay,
@@ -120,6 +127,7 @@ impl Tracer {
         let layout = Layout {
             own_code: symbols::own_code(),
             object_mask: OBJECTS_PER_CPU - 1,
+            stacks: u32::from(settings.stacks),
             wake_mask: (ring_bytes / RECORD / 4).next_power_of_two().max(1) - 1,
             max_tasks: settings.max_tasks,
             ..layout?
@@ -137,6 +145,7 @@ impl Tracer {
             .override_global("WAIT_KINDS", &waits[..], true)
             .map_max_entries("OBJECTS", cpu_slots * OBJECTS_PER_CPU)
             .map_max_entries("SCRATCH", cpu_slots)
+            .map_max_entries("STACKS", if settings.stacks { STACKS } else { 1 })
             .map_max_entries("TASKS", slots)
             .map_max_entries("POLLS", slots)
             .map_max_entries("BY_TASK", slots)
@@ -176,6 +185,7 @@ impl Tracer {
             tasks: Array::try_from(take_map(&mut ebpf, "TASKS")?)?,
             poll_states: Array::try_from(take_map(&mut ebpf, "POLLS")?)?,
             free_slots: Stack::try_from(take_map(&mut ebpf, "FREE_SLOTS")?)?,
+            stacks: StackTraceMap::try_from(take_map(&mut ebpf, "STACKS")?)?,
             max_tasks: settings.max_tasks,
             ring_bytes,
             poll_way,
@@ -360,6 +370,15 @@ impl Tracer {
         Ok(())
     }
 
+    /// The addresses of a stack, innermost first; empty when it is not there.
+    pub fn stack(&self, id: u32) -> Vec<u64> {
+        let stack = self.stacks.get(&id, 0);
+        stack.map_or_else(
+            |_| Vec::new(),
+            |s| s.frames().iter().map(|f| f.ip).collect(),
+        )
+    }
+
     fn used_slots(&self) -> Result<std::ops::RangeInclusive<u32>> {
         let used = self.control()?.slots.min(u64::from(self.max_tasks)) as u32;
         Ok(1..=used)
@@ -391,6 +410,7 @@ fn add_losses(sum: &mut Losses, cpu: &CpuStats) {
     sum.other += cpu.lost_other;
     sum.table_full += cpu.untracked_table_full;
     sum.unreported += cpu.unreported;
+    sum.stacks += cpu.lost_stacks;
 }
 
 /// The tracepoints to attach to, in this order.

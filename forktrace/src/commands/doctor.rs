@@ -154,6 +154,7 @@ fn programs(page: &mut Page) {
             ring_bytes: None,
             max_tasks: 64,
             polls,
+            stacks: false,
         })
     };
     match attach(PollProbes::Off) {

@@ -1,5 +1,6 @@
 //! What the subcommands do.
 
+mod claims;
 mod doctor;
 mod output;
 mod report;
@@ -16,7 +17,8 @@ use nix::sys::{
 
 use crate::cli::Cli;
 
-pub use self::{doctor::doctor, report::report, run::run};
+pub(crate) use self::report::make as make_report;
+pub use self::{claims::claims, doctor::doctor, report::report, run::run};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

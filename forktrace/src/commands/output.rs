@@ -6,12 +6,12 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     cli::{Color, OutputArgs},
     launch::Account,
-    render::{self, Style},
+    render::{self, Format, Style},
     report::Report,
 };
 
@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct Output {
     to: To,
     style: Style,
-    format: render::Format,
+    format: Format,
 }
 
 enum To {
@@ -50,12 +50,7 @@ impl Output {
             To::Stderr => io::stderr().is_terminal(),
             To::File(..) => false,
         };
-        let color = match args.color {
-            Color::Always => true,
-            Color::Never => false,
-            // https://no-color.org: set and not empty.
-            Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
-        };
+        let color = wants_color(args.color, terminal);
         Ok(Self {
             to,
             style: Style {
@@ -68,6 +63,12 @@ impl Output {
 
     /// Writes the report.
     pub(super) fn write(&mut self, report: &Report) -> Result<()> {
+        if self.format == Format::Folded && report.stacks.is_none() {
+            bail!(
+                "this trace has no stacks to fold; `forktrace run --stacks` takes them, with \
+                 `--format folded` or with `--save`"
+            );
+        }
         let text = render::render(report, self.format, &self.style);
         match &mut self.to {
             To::Stdout => to_stdout(text.as_bytes()),
@@ -82,6 +83,16 @@ impl Output {
                 .write_all(text.as_bytes())
                 .with_context(|| format!("the report can't be written to {name}")),
         }
+    }
+}
+
+/// Whether to use colour.
+pub(super) fn wants_color(color: Color, terminal: bool) -> bool {
+    match color {
+        Color::Always => true,
+        Color::Never => false,
+        // https://no-color.org: set and not empty.
+        Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
     }
 }
 

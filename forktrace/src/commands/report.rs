@@ -32,7 +32,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
 
 /// Makes a report of a trace. `end` replaces the file's own, for a recording
 /// whose end could not be written to the file.
-pub(super) fn make(data: &[u8], end: Option<Finish>) -> Result<Report> {
+pub(crate) fn make(data: &[u8], end: Option<Finish>) -> Result<Report> {
     let mut builder: Option<Builder> = None;
     let header = |header: &Header| Builder::new(header.start_ns, header.arch);
     let mut info = trace_file::read(data, |from, event| {

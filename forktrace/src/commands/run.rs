@@ -19,7 +19,7 @@ use crate::{
     cli::RunArgs,
     launch::Account,
     record::{Plan, Recorded, record},
-    render::ProgressLine,
+    render::{Format, ProgressLine},
 };
 
 /// Records a workload and reports on it.
@@ -40,6 +40,7 @@ pub fn run(args: &RunArgs) -> Result<Outcome> {
             ring_bytes: args.ring_size,
             max_tasks: args.max_tasks,
             polls: args.polls,
+            stacks: args.stacks || args.output.format == Format::Folded,
         },
     };
     let shows_progress = !args.quiet && std::io::stderr().is_terminal();

@@ -210,7 +210,7 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
             wake_mask: 0,
             max_tasks: 0,
             object_mask: 0,
-            zero: 0,
+            stacks: 0,
         })
     })();
     (facts, layout)

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     kernel::layout::{Arch, waits},
     trace::{
-        Born, Event, Exec, OpenStretch, Outsider, PollUse, Signal, Stretch, TaskRecord, Totals,
-        Untracked,
+        Born, Event, Exec, Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse, Signal,
+        Stacks, Stretch, TaskRecord, Totals, Untracked,
     },
 };
 
@@ -65,6 +65,8 @@ pub struct Builder {
     known: Known,
     outsiders: Vec<Outsider>,
     signals: Vec<Signal>,
+    stacks: Vec<Stacks>,
+    frames: HashMap<u32, Frames>,
     tasks: Vec<(u32, Collected)>,
     index: HashMap<u32, usize>,
     /// Where the tasks of the last stretches are, by the low bits of the serial:
@@ -72,6 +74,8 @@ pub struct Builder {
     recent: [(u32, usize); RECENT],
     untracked: Vec<Untracked>,
     untracked_ends: Vec<Untracked>,
+    marks: Vec<Mark>,
+    marks_refused: MarksRefused,
 }
 
 impl Builder {
@@ -85,11 +89,15 @@ impl Builder {
             known: Known::default(),
             outsiders: Vec::new(),
             signals: Vec::new(),
+            stacks: Vec::new(),
+            frames: HashMap::new(),
             tasks: Vec::new(),
             index: HashMap::new(),
             recent: [(0, usize::MAX); RECENT],
             untracked: Vec::new(),
             untracked_ends: Vec::new(),
+            marks: Vec::new(),
+            marks_refused: MarksRefused::default(),
         }
     }
 
@@ -148,6 +156,16 @@ impl Builder {
                 self.known.interests.insert(i.id, i);
             }
             Event::SharedFutex(f) => self.known.futexes.push(f),
+            Event::Stacks(s) => self.stacks.push(s),
+            Event::Frames(f) => {
+                self.frames.insert(f.number, f);
+            }
+            Event::Mark(mark) => self.marks.push(Mark {
+                at_ns: mark.at_ns.map(|ns| self.since_start(ns)),
+                since_ns: mark.since_ns.map(|ns| self.since_start(ns)),
+                ..mark
+            }),
+            Event::MarksRefused(refused) => self.marks_refused = refused,
         }
     }
 
@@ -231,6 +249,10 @@ impl Builder {
             waitsets,
             outsiders: self.outsiders,
             signals: self.signals,
+            stacks: self.stacks,
+            frames: self.frames,
+            marks: self.marks,
+            marks_refused: self.marks_refused,
         }
     }
 
@@ -309,6 +331,7 @@ impl Builder {
             pid: born.map_or(0, |b| b.tgid),
             ppid: born.map_or(0, |b| b.ppid),
             name,
+            clone_flags: born.map_or(0, |b| b.clone_flags),
             kernel_worker: born.is_some_and(|b| b.kernel_worker),
             start_ns: start_ns.min(end_ns),
             end_ns,
@@ -380,6 +403,7 @@ impl Builder {
                 pid: u.tgid,
                 ppid: u.ppid,
                 name: u.comm.clone(),
+                clone_flags: 0,
                 kernel_worker: false,
                 start_ns,
                 end_ns,

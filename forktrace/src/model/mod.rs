@@ -9,8 +9,11 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+
 use crate::trace::{
-    OpenStretch, Outsider, PollUse, Signal, TaskRecord, Timeout, Totals, Waker, Why,
+    Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse, Signal, Stacks, TaskRecord,
+    Timeout, Totals, Waker, Why,
 };
 
 pub use self::build::Builder;
@@ -41,6 +44,17 @@ pub struct Segment {
     pub end_ns: u64,
     /// The state.
     pub state: State,
+    /// Of a blocked task: the syscall that it was in.
+    pub syscall: Option<InSyscall>,
+}
+
+/// The syscall that a task was in when it left the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InSyscall {
+    /// Its number; -1: none.
+    pub number: i16,
+    /// The number is of the 32-bit table.
+    pub compat: bool,
 }
 
 /// A stretch off the CPU, as kept in memory: there are millions.
@@ -126,6 +140,8 @@ pub struct Task {
     pub ppid: u32,
     /// Last name.
     pub name: String,
+    /// Flags of the clone that made it; 0: not known, or a plain fork.
+    pub clone_flags: u64,
     /// It never runs in user mode.
     pub kernel_worker: bool,
     /// When it was created.
@@ -172,6 +188,10 @@ pub struct Model {
     pub tasks: Vec<Task>,
     /// End of the trace, ns since it began.
     pub end_ns: u64,
+    /// What the workload said about itself, times since the trace began.
+    pub marks: Vec<Mark>,
+    /// What it said that is no mark.
+    pub marks_refused: MarksRefused,
     /// What tasks waited for; the first is [`Target::Unknown`].
     pub targets: Vec<Target>,
     /// The files among the targets.
@@ -183,6 +203,10 @@ pub struct Model {
     pub outsiders: Vec<Outsider>,
     /// Signals that stop, continue or end, by time since the trace began.
     pub signals: Vec<Signal>,
+    /// The stacks of blocks, if they were taken.
+    pub stacks: Vec<Stacks>,
+    /// The stacks that these are made of, by number.
+    pub frames: HashMap<u32, Frames>,
 }
 
 impl Model {

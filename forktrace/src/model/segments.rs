@@ -7,7 +7,7 @@
 //! next is unknown. Whatever the events say, segments never overlap, never leave
 //! a gap, and stay within the task's life: times are clamped on the way.
 
-use super::{Segment, State, Task, state_of};
+use super::{InSyscall, Off, Segment, State, Task, state_of};
 
 /// Iterator over the segments of a task.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ struct Times {
     wake_ns: u64,
     in_ns: u64,
     state: State,
+    syscall: InSyscall,
     last: bool,
 }
 
@@ -57,6 +58,10 @@ impl<'a> Segments<'a> {
                 wake_ns: 0,
                 in_ns: 0,
                 state: State::Unknown,
+                syscall: InSyscall {
+                    number: -1,
+                    compat: false,
+                },
                 last: false,
             },
         }
@@ -79,6 +84,10 @@ impl<'a> Segments<'a> {
             wake_ns: off.wake_ns,
             in_ns: off.in_ns,
             state: off.state(),
+            syscall: InSyscall {
+                number: off.syscall,
+                compat: off.flags & Off::COMPAT != 0,
+            },
             last: false,
         };
         (off.out_ns, before)
@@ -103,6 +112,10 @@ impl<'a> Segments<'a> {
             wake_ns,
             in_ns: end_ns,
             state,
+            syscall: self.task.open.map_or(self.off.syscall, |open| InSyscall {
+                number: open.syscall,
+                compat: open.compat,
+            }),
             last: true,
         };
         (out_ns, before)
@@ -132,6 +145,7 @@ impl Iterator for Segments<'_> {
                     start_ns,
                     end_ns,
                     state,
+                    syscall: (state == State::Blocked).then_some(self.off.syscall),
                 });
             }
         }

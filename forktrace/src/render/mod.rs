@@ -3,6 +3,8 @@
 //! Nothing is computed here beyond sums over rows, percentages and sorting, so
 //! that all formats say the same.
 
+pub mod claims;
+mod folded;
 mod json;
 mod progress;
 mod text;
@@ -23,6 +25,8 @@ pub enum Format {
     Text,
     /// For programs: `docs/report.schema.json` describes it.
     Json,
+    /// For flame-graph tools: stacks, with the time blocked in µs (needs --stacks).
+    Folded,
 }
 
 /// How the text looks; JSON is always the same.
@@ -42,5 +46,6 @@ pub fn render(report: &Report, format: Format, style: &Style) -> String {
     match format {
         Format::Text => text::render(report, style),
         Format::Json => json::render(report),
+        Format::Folded => folded::folded(report),
     }
 }

@@ -17,6 +17,9 @@ fn wait(reason: &str, syscall: &str, ns: u64, count: u64, longest_ns: u64) -> Wa
         count,
         longest_ns,
         cut_off: 0,
+        others_ran_ns: 0,
+        others_blocked_ns: 0,
+        witness: None,
     }
 }
 
@@ -29,7 +32,9 @@ fn task(serial: u32, pid: u32, tid: u32, name: &str, start: u64, time: Time) -> 
         pid,
         ppid: if pid == 4121 { 4100 } else { 4121 },
         name: name.to_owned(),
+        shares: Vec::new(),
         start_ns: start,
+        first_run_ns: (running_ns > 0).then_some(start),
         end_ns: start + time.iter().sum::<u64>(),
         fate: Fate::Ended,
         running_ns,
@@ -102,7 +107,10 @@ fn group(
         starved,
         blocked_at_once: at_once(blocked),
         running_at_once: at_once(running),
+        waiting_at_once: Vec::new(),
         unknown_ns: 0,
+        stops: Vec::new(),
+        spans: Vec::new(),
     }
 }
 
@@ -136,6 +144,14 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         tasks,
         polls: Some(Vec::new()),
         poll_probes: "counted at the syscalls' own functions (fentry)".to_owned(),
+        stacks: None,
+        marks: vec![Mark {
+            name: "requests".to_owned(),
+            time_ns: Some(S),
+            since_ns: None,
+            value: 12.5.into(),
+            fields: [("connection".to_owned(), 3.into())].into_iter().collect(),
+        }],
         audit,
     }
 }

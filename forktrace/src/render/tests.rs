@@ -152,7 +152,15 @@ fn nothing_of_a_traced_program_acts_on_the_terminal() {
                 count: 1,
                 longest_ns: 1,
                 cut_off: 0,
+                others_ran_ns: 0,
+                others_blocked_ns: 0,
+                witness: None,
             });
+        }
+        for mark in &mut report.marks {
+            mark.name = evil.to_owned();
+            mark.value = evil.into();
+            mark.fields = [(evil.to_owned(), evil.into())].into_iter().collect();
         }
         for poll in report.polls.iter_mut().flatten() {
             poll.syscall = evil.to_owned();

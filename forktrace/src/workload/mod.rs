@@ -18,21 +18,38 @@
 //!   `task::Announcement`), never for "long enough".
 //! - Nothing asserts a time: the tests also run on slow emulated machines.
 
+mod contention;
 mod cpu;
+mod create;
+mod crew;
 mod exec;
 mod fault;
+mod group_ops;
+mod group_stop;
 mod io;
+mod jobs;
+mod kernel_copy;
+mod leader_followers;
 mod locks;
+mod marks;
 mod ping_pong;
 mod poll;
+mod pool;
+mod random;
+mod serve;
+mod shared_memory;
 mod signal;
 mod sleep;
 mod sys;
 mod targets;
 mod task;
+mod task_cost;
 mod tree;
 mod truth;
+mod wait_call;
+mod waitset;
 mod wakes;
+mod work;
 
 use std::time::Duration;
 
@@ -52,6 +69,7 @@ pub enum Workload {
     ForkTree(tree::ForkTree),
     ShortThreads(tree::ShortThreads),
     ShortProcesses(tree::ShortProcesses),
+    CreateAndJoin(create::CreateAndJoin),
     Nothing(exec::Nothing),
     Nap(exec::Nap),
     ExecNonLeader(exec::ExecNonLeader),
@@ -75,9 +93,22 @@ pub enum Workload {
     Spawns(wakes::Spawns),
     Rhythms(wakes::Rhythms),
     SilentSockets(targets::SilentSockets),
-    Waitsets(targets::Waitsets),
+    PollSets(targets::PollSets),
     Timeouts(targets::Timeouts),
     FdReuse(targets::FdReuse),
+    Serve(serve::Serve),
+    LeaderFollowers(leader_followers::LeaderFollowers),
+    Jobs(jobs::Jobs),
+    WaitCalls(wait_call::WaitCalls),
+    GroupOp(group_ops::GroupOp),
+    GroupStop(group_stop::GroupStop),
+    Contention(contention::Contention),
+    Waitset(waitset::Waitset),
+    KernelCopy(kernel_copy::KernelCopy),
+    MemoryCost(task_cost::MemoryCost),
+    SyncCost(task_cost::SyncCost),
+    SharedCounter(shared_memory::SharedCounter),
+    MemoryVisibility(shared_memory::MemoryVisibility),
 }
 
 /// Runs one workload in this process, to its end.
@@ -94,6 +125,7 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::ForkTree(it) => it.run(),
         Workload::ShortThreads(it) => it.run(),
         Workload::ShortProcesses(it) => it.run(),
+        Workload::CreateAndJoin(it) => it.run(),
         Workload::Nothing(it) => it.run(),
         Workload::Nap(it) => it.run(),
         Workload::ExecNonLeader(it) => it.run(),
@@ -117,9 +149,22 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::Spawns(it) => it.run(),
         Workload::Rhythms(it) => it.run(),
         Workload::SilentSockets(it) => it.run(),
-        Workload::Waitsets(it) => it.run(),
+        Workload::PollSets(it) => it.run(),
         Workload::Timeouts(it) => it.run(),
         Workload::FdReuse(it) => it.run(),
+        Workload::Serve(it) => it.run(),
+        Workload::LeaderFollowers(it) => it.run(),
+        Workload::Jobs(it) => it.run(),
+        Workload::WaitCalls(it) => it.run(),
+        Workload::GroupOp(it) => it.run(),
+        Workload::GroupStop(it) => it.run(),
+        Workload::Contention(it) => it.run(),
+        Workload::Waitset(it) => it.run(),
+        Workload::KernelCopy(it) => it.run(),
+        Workload::MemoryCost(it) => it.run(),
+        Workload::SyncCost(it) => it.run(),
+        Workload::SharedCounter(it) => it.run(),
+        Workload::MemoryVisibility(it) => it.run(),
     }
 }
 

@@ -60,7 +60,7 @@ const FOREVER: Duration = Duration::from_secs(300);
 const HIGH: RawFd = 200;
 
 #[derive(Clone, Copy)]
-enum Call {
+pub(super) enum Call {
     #[cfg(target_arch = "x86_64")]
     Select,
     Pselect6,
@@ -94,7 +94,7 @@ enum Family {
 }
 
 impl Call {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Select => "select",
@@ -123,7 +123,7 @@ impl Call {
         }
     }
 
-    fn make(self, watched: &Watched, time: Duration) -> io::Result<usize> {
+    pub(super) fn make(self, watched: &Watched, time: Duration) -> io::Result<usize> {
         let (fds, epoll) = (&watched.numbers, watched.epoll.0.as_fd());
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -150,7 +150,7 @@ impl Call {
 }
 
 /// What all calls watch: eventfds, of which the one with the highest number gets ready.
-struct Watched {
+pub(super) struct Watched {
     /// The one that gets ready; its number in the sets is that of a duplicate.
     ready: EventFd,
     _silent: Vec<EventFd>,
@@ -160,7 +160,7 @@ struct Watched {
 }
 
 impl Watched {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let eventfd = || {
             let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
             EventFd::from_flags(flags).context("cannot make an eventfd")

@@ -6,7 +6,11 @@
               shared memory and the poll family as the kernel names it"
 )]
 
-use std::ffi::c_long;
+mod locks;
+pub(super) mod net;
+mod process;
+
+use std::ffi::{CString, c_long};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem::size_of;
@@ -19,12 +23,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::time::TimeSpec;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
 use nix::unistd::{ForkResult, Pid, fork};
+
+pub(super) use locks::{Among, Lock, Semaphore};
+pub(super) use process::{
+    fork_and_exit, membarrier, shortest_backlog, trace_thread, vfork_and_nap,
+};
 
 // ---- Clocks and identities ----
 
@@ -345,6 +355,19 @@ pub(super) fn duplicate_above(fd: BorrowedFd<'_>, lowest: RawFd) -> Result<Owned
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// A duplicate of the descriptor with this number, which whoever started us left open.
+pub(super) fn inherited(number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: a plain number to the kernel, which refuses one that is not open; what
+    // it refers to is not ours to close, so only the duplicate is kept.
+    let duplicate = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if duplicate < 0 {
+        return Err(io::Error::last_os_error())
+            .with_context(|| format!("descriptor {number} is not open"));
+    }
+    // SAFETY: the kernel has just given it to us, and to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
+}
+
 // ---- Processes ----
 
 /// Forks a child that runs `body` and then exits: with 0, or with 1 after printing
@@ -397,6 +420,15 @@ fn run_child(body: impl FnOnce() -> Result<()>) -> ! {
     };
     // SAFETY: ends the process at once, without the parent's exit handlers.
     unsafe { libc::_exit(code) }
+}
+
+/// The same for a child with a name of its own, which is killed when its parent dies.
+pub(super) fn fork_named(name: &str, body: impl FnOnce() -> Result<()>) -> Result<Pid> {
+    fork_child(|| {
+        set_pdeathsig(Signal::SIGKILL).context("cannot ask for a signal")?;
+        set_name(&CString::new(name)?).context("cannot name a process")?;
+        body()
+    })
 }
 
 /// Waits for a child of ours, which must end with exit code 0.

@@ -127,7 +127,7 @@ impl SilentSockets {
 ///          numbers from 1024 on, and fds has those before
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub struct Waitsets {
+pub struct PollSets {
     /// How long each call waits.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     millis: u64,
@@ -136,9 +136,9 @@ pub struct Waitsets {
 /// Most descriptors of a waitset that the tracer keeps.
 const KEPT: usize = 64;
 
-impl Waitsets {
+impl PollSets {
     pub(super) fn run(&self) -> Result<()> {
-        let truth = Truth::begin("waitsets");
+        let truth = Truth::begin("poll-sets");
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit failed")?;
         setrlimit(Resource::RLIMIT_NOFILE, most.min(4096), most).context("setrlimit failed")?;
         let (silent, _writer) = pipe().context("cannot make a pipe")?;

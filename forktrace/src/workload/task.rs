@@ -85,7 +85,12 @@ impl StartLine {
 /// Joining a thread that still runs would block the joiner, and a group's last
 /// members asleep are a group all asleep.
 pub(super) fn until_alone() -> Result<()> {
-    while threads().context("cannot count the threads in /proc/self/stat")? > 1 {
+    until_threads(1)
+}
+
+/// Spins until this process has no more threads than so many.
+pub(super) fn until_threads(most: usize) -> Result<()> {
+    while threads().context("cannot count the threads in /proc/self/stat")? > most {
         yield_now();
     }
     Ok(())
@@ -172,6 +177,15 @@ fn asleep_since(tid: i32, switches_before: u64) -> Result<bool> {
         .parse()
         .with_context(|| format!("{path}: voluntary_ctxt_switches is not a number"))?;
     Ok(asleep && switches > switches_before)
+}
+
+/// Whether a task sleeps right now, so that a signal would wake it.
+pub(super) fn asleep(tid: u64) -> Result<bool> {
+    let path = format!("/proc/{tid}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    Ok(stat
+        .rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('S')))
 }
 
 /// The CPUs this thread may run on, in order.

@@ -10,12 +10,14 @@
 
 mod accounts;
 mod blocking;
+mod claims_python;
 mod conventions;
 mod cpu;
 mod ends;
 mod loss;
 mod polls;
 mod programs;
+mod servers;
 mod signals;
 mod stops;
 mod support;

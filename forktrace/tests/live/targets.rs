@@ -25,7 +25,7 @@ fn waitset(lines: &Timelines, tid: u32, call: &Value) -> (Vec<(i32, u16)>, bool)
 
 #[test]
 fn a_waitset_is_what_the_call_was_given() {
-    let (traced, lines) = timelines("waitsets");
+    let (traced, lines) = timelines("poll-sets");
     let truth = traced.truth();
     let calls = list(&truth["calls"]);
     assert_eq!(calls.len(), 18);

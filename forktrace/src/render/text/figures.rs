@@ -59,7 +59,7 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
 }
 
 /// A number with its thousands apart.
-pub(super) fn count(n: u64) -> String {
+pub(in crate::render) fn count(n: u64) -> String {
     thousands(u128::from(n))
 }
 
@@ -124,7 +124,7 @@ pub(in crate::render) fn is_plain(c: char) -> bool {
 }
 
 /// Text of unknown origin on one line, without a character that acts.
-pub(super) fn clean(text: &str) -> String {
+pub(in crate::render) fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

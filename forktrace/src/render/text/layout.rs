@@ -10,7 +10,7 @@ const UNITS: [&str; 5] = ["ns", "µs", "ms", "s", "%"];
 
 /// Breaks a text into lines that begin with `first` and, from the second on,
 /// with as many spaces. Ends in a newline.
-pub(super) fn wrapped(first: &str, text: &str) -> String {
+pub(in crate::render) fn wrapped(first: &str, text: &str) -> String {
     let indent = width(first);
     let room = COLUMNS - indent;
     let mut lines = vec![String::new()];
@@ -63,7 +63,7 @@ fn words(text: &str) -> Vec<String> {
 
 /// How a text stands out; without colour it stays as it is.
 #[derive(Clone, Copy)]
-pub(super) enum Ink {
+pub(in crate::render) enum Ink {
     /// The answer.
     Bold,
     /// Headings.
@@ -75,7 +75,7 @@ pub(super) enum Ink {
 }
 
 /// Paints each line of a text on its own: a pager shows any part of it right.
-pub(super) fn paint(style: Style, ink: Ink, text: &str) -> String {
+pub(in crate::render) fn paint(style: Style, ink: Ink, text: &str) -> String {
     if !style.color {
         return text.to_owned();
     }

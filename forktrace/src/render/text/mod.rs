@@ -7,7 +7,8 @@ mod audit;
 mod claim;
 pub(super) mod figures;
 mod headline;
-mod layout;
+pub(super) mod layout;
+mod marks;
 mod polls;
 mod profile;
 mod tasks;
@@ -37,6 +38,7 @@ pub(super) fn render(report: &Report, style: &Style) -> String {
     } else {
         sections.push("  The record holds no task.\n".to_owned());
     }
+    sections.push(marks::section(&view));
     sections.push(audit::section(&view));
     sections.retain(|section| !section.is_empty());
     sections.join("\n")

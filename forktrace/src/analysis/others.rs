@@ -1,0 +1,183 @@
+//! What the other tasks of a process did while one of them was blocked.
+//!
+//! A blocked task does not run itself, so the time in which *any* task of the
+//! process ran is, within its blocks, time in which *another* one ran. One merge
+//! over the process gives the intervals in which any ran, and those in which all
+//! of two or more were blocked; each block then asks for its part of them.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use crate::model::{Segment, State, Task};
+
+/// Disjoint intervals in order, with sums.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Intervals {
+    /// Start, end, and the length of all before.
+    parts: Vec<(u64, u64, u64)>,
+}
+
+impl Intervals {
+    /// Adds one that does not begin before the last one ends.
+    fn push(&mut self, start_ns: u64, end_ns: u64) {
+        match self.parts.last_mut() {
+            Some((_, end, _)) if *end == start_ns => *end = end_ns,
+            Some(&mut (start, end, before)) => {
+                self.parts.push((start_ns, end_ns, before + (end - start)));
+            }
+            None => self.parts.push((start_ns, end_ns, 0)),
+        }
+    }
+
+    /// Of any intervals, in any order, their union.
+    pub(super) fn union(mut spans: Vec<(u64, u64)>) -> Self {
+        spans.sort_unstable();
+        let mut union = Self::default();
+        let mut under_way: Option<(u64, u64)> = None;
+        for (start, end) in spans {
+            match &mut under_way {
+                Some((_, last)) if start <= *last => *last = end.max(*last),
+                _ => {
+                    if let Some((start, end)) = under_way.replace((start, end)) {
+                        union.push(start, end);
+                    }
+                }
+            }
+        }
+        if let Some((start, end)) = under_way {
+            union.push(start, end);
+        }
+        union
+    }
+
+    /// Their length.
+    pub(super) fn sum(&self) -> u64 {
+        self.parts
+            .last()
+            .map_or(0, |(start, end, before)| before + (end - start))
+    }
+
+    /// The length of what they share with others.
+    pub(super) fn overlap(&self, others: &Self) -> u64 {
+        self.parts
+            .iter()
+            .map(|(start, end, _)| others.within(*start, *end))
+            .sum()
+    }
+
+    /// How much of them lies before a time.
+    fn before(&self, at_ns: u64) -> u64 {
+        let index = self.parts.partition_point(|(start, _, _)| *start < at_ns);
+        match index.checked_sub(1).and_then(|i| self.parts.get(i)) {
+            Some((start, end, before)) => before + (at_ns.min(*end) - start),
+            None => 0,
+        }
+    }
+
+    /// How much of them lies in an interval.
+    pub(super) fn within(&self, start_ns: u64, end_ns: u64) -> u64 {
+        self.before(end_ns.max(start_ns)) - self.before(start_ns)
+    }
+}
+
+/// What the tasks of a group did together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Together {
+    /// At least one ran.
+    pub(super) any_ran: Intervals,
+    /// Two or more lived and all were blocked.
+    pub(super) all_blocked: Intervals,
+}
+
+/// Merges the segments of tasks, each given in order.
+pub(super) fn together(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Together {
+    let mut tasks: Vec<_> = tasks.map(|segments| segments.peekable()).collect();
+    let mut current: Vec<Option<State>> = vec![None; tasks.len()];
+    let mut heap: BinaryHeap<Reverse<(u64, usize)>> = tasks
+        .iter_mut()
+        .enumerate()
+        .filter_map(|(task, segments)| Some(Reverse((segments.peek()?.start_ns, task))))
+        .collect();
+    let mut found = Together::default();
+    let (mut live, mut running, mut blocked) = (0u32, 0u32, 0u32);
+    let mut now_ns = 0;
+    while let Some(mut first) = heap.peek_mut() {
+        let (at_ns, task) = first.0;
+        if at_ns > now_ns {
+            if running > 0 {
+                found.any_ran.push(now_ns, at_ns);
+            }
+            if live >= 2 && blocked == live {
+                found.all_blocked.push(now_ns, at_ns);
+            }
+            now_ns = at_ns;
+        }
+        if let Some(before) = current[task].take() {
+            live -= 1;
+            running -= u32::from(before == State::Running);
+            blocked -= u32::from(before == State::Blocked);
+        }
+        match tasks[task].next() {
+            Some(segment) => {
+                current[task] = Some(segment.state);
+                live += 1;
+                running += u32::from(segment.state == State::Running);
+                blocked += u32::from(segment.state == State::Blocked);
+                first.0.0 = segment.end_ns;
+            }
+            None => {
+                std::collections::binary_heap::PeekMut::pop(first);
+            }
+        }
+    }
+    found
+}
+
+/// Stretches that are looked at for one witness: enough to find a long run, and
+/// a bound for processes that switch a million times while one task sleeps.
+const MOST_LOOKS: usize = 10_000;
+
+/// The longest run of a task other than `but` within an interval, among the
+/// first ones: its task, start and end.
+pub(super) fn witness<'a>(
+    tasks: &[&'a Task],
+    but: u32,
+    start_ns: u64,
+    end_ns: u64,
+) -> Option<(&'a Task, u64, u64)> {
+    let mut longest: Option<(&Task, u64, u64)> = None;
+    let mut looks = 0;
+    for &task in tasks.iter().filter(|task| task.serial != but) {
+        for run in runs_from(task, start_ns) {
+            looks += 1;
+            if run.0 >= end_ns || looks > MOST_LOOKS {
+                break;
+            }
+            let (start, end) = (run.0.max(start_ns), run.1.min(end_ns));
+            let longer = longest.is_none_or(|(_, s, e)| end.saturating_sub(start) > e - s);
+            if end > start && longer {
+                longest = Some((task, start, end));
+            }
+        }
+    }
+    longest
+}
+
+/// The task's times on a CPU, from the one that a time falls in.
+fn runs_from(task: &Task, from_ns: u64) -> impl Iterator<Item = (u64, u64)> {
+    // Between two stretches off the CPU it ran, if none is missing between them.
+    let first = task.stretches.partition_point(|s| s.out_ns <= from_ns);
+    let first = first.saturating_sub(1);
+    let stretches = task.stretches.get(first..).unwrap_or_default();
+    let between = stretches.windows(2).filter_map(|pair| {
+        let follows = pair[1].seq == pair[0].seq.wrapping_add(1);
+        follows.then_some((pair[0].in_ns, pair[1].out_ns))
+    });
+    let last = stretches
+        .last()
+        .filter(|last| task.stretches_expected == Some(last.seq.wrapping_add(1)));
+    let last = last.map(|last| {
+        let end_ns = task.open.map_or(task.end_ns, |open| open.out_ns);
+        (last.in_ns, end_ns)
+    });
+    between.chain(last)
+}

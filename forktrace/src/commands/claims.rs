@@ -1,0 +1,159 @@
+//! `forktrace claims`: settles claims by experiment.
+
+use std::{
+    fs,
+    io::{self, IsTerminal as _, Write as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{
+    Outcome,
+    output::{create, to_stdout, wants_color},
+};
+use crate::{
+    claims::{Claim, ClaimError, Mode, Runner, Settled, Verdict, builtin, file::Origin, verdict},
+    cli::{ClaimsCommand, ClaimsRunArgs},
+    launch::Account,
+    render::{
+        Style,
+        claims::{self as shown, ClaimsFormat, ClaimsLine},
+    },
+};
+
+/// A claim is inconclusive.
+const INCONCLUSIVE: u8 = 1;
+/// A claim could not be run.
+const FAILED: u8 = 125;
+
+/// Lists, shows or tests claims.
+///
+/// # Errors
+/// When the output can't be written, or no claim can be tested at all. A single
+/// claim that can't be is shown as such.
+pub fn claims(command: &ClaimsCommand) -> Result<Outcome> {
+    match command {
+        ClaimsCommand::List(args) => {
+            let claims = builtin::claims()
+                .into_iter()
+                .collect::<Result<Vec<_>, _>>()?;
+            to_stdout(shown::list(&claims, args.format).as_bytes())?;
+            Ok(Outcome::Exit(0))
+        }
+        ClaimsCommand::Show(args) => {
+            let claim = find(&args.claim)??;
+            let style = Style {
+                color: wants_color(args.color, io::stdout().is_terminal()),
+                verbose: true,
+            };
+            to_stdout(shown::show(&claim, args.format, &style).as_bytes())?;
+            Ok(Outcome::Exit(0))
+        }
+        ClaimsCommand::Run(args) => run(args),
+    }
+}
+
+/// A claim by its id, or from a file. The outer error: there is none such; the
+/// inner one: it can't be used.
+fn find(name: &str) -> Result<Result<Claim, ClaimError>> {
+    if name.contains('/') || name.ends_with(".toml") {
+        let path = Path::new(name);
+        let text = fs::read_to_string(path).with_context(|| format!("{name} can't be read"))?;
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        let origin = Origin {
+            name: name.to_owned(),
+            folder: Some(fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned())),
+        };
+        return Ok(Claim::parse(&text, origin));
+    }
+    let mut claims = builtin::claims().into_iter();
+    match claims.find(|claim| claim.as_ref().is_ok_and(|claim| claim.id == name)) {
+        Some(claim) => Ok(claim),
+        None => bail!(
+            "there is no claim {name}; `forktrace claims list` names them, and a file is given by \
+             its path"
+        ),
+    }
+}
+
+fn run(args: &ClaimsRunArgs) -> Result<Outcome> {
+    let claims: Vec<Result<Claim, ClaimError>> = if args.claims.is_empty() {
+        builtin::claims()
+    } else {
+        args.claims
+            .iter()
+            .map(|name| find(name))
+            .collect::<Result<_>>()?
+    };
+    let account = Account::choose(None, false)?;
+    let mut file = match args.output.as_deref() {
+        Some(path) if path != Path::new("-") => Some((create(path, account.as_ref())?, path)),
+        _ => None,
+    };
+    let style = Style {
+        color: wants_color(args.color, file.is_none() && io::stdout().is_terminal()),
+        verbose: args.verbose,
+    };
+    let mode = if args.quick { Mode::Quick } else { Mode::Full };
+    let runner = Runner::new(mode, args.save.clone())?;
+    let runs = claims
+        .iter()
+        .flatten()
+        .map(|claim| runner.count(claim))
+        .sum();
+    let shows_progress = !args.quiet && io::stderr().is_terminal();
+    let mut line = ClaimsLine::new(shows_progress, runs);
+    let mut write = |text: &str| match &mut file {
+        Some((file, path)) => file
+            .write_all(text.as_bytes())
+            .with_context(|| format!("{} can't be written", path.display())),
+        None => to_stdout(text.as_bytes()),
+    };
+
+    let mut settled: Vec<Settled> = Vec::new();
+    for claim in claims {
+        let result = match claim {
+            Ok(claim) => {
+                let result = verdict::settle(&claim, &runner, |progress| {
+                    line.show(&claim.id, &progress);
+                });
+                line.finish(runner.count(&claim));
+                result
+            }
+            Err(error) => Settled::unreadable(error),
+        };
+        if args.format == ClaimsFormat::Text {
+            write(&format!("{}\n", shown::settled(&result, &style)))?;
+        }
+        settled.push(result);
+    }
+    let outcome = shown::Outcome {
+        schema_version: 1,
+        machine: runner.machine(),
+        mode,
+        claims: &settled,
+    };
+    // As text each claim is already there.
+    write(&match args.format {
+        ClaimsFormat::Text => shown::summary(&outcome, &style),
+        format => shown::outcome(&outcome, format, &style),
+    })?;
+    Ok(Outcome::Exit(status(&settled)))
+}
+
+fn status(settled: &[Settled]) -> u8 {
+    if settled.iter().any(|claim| claim.error.is_some()) {
+        FAILED
+    } else if settled
+        .iter()
+        .any(|claim| claim.verdict == Verdict::Inconclusive)
+    {
+        INCONCLUSIVE
+    } else {
+        0
+    }
+}
