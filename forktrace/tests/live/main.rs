@@ -10,6 +10,7 @@
 
 mod accounts;
 mod blocking;
+mod case_studies;
 mod claims_python;
 mod conventions;
 mod cpu;

@@ -77,7 +77,7 @@ impl Timelines {
     /// The only block in this syscall within a part of a truth line, from its
     /// `begin_ns` to its `end_ns`; the longest, where the machine made it more.
     #[track_caller]
-    pub(crate) fn block(&self, tid: u32, syscall: &str, part: &Value) -> &Off {
+    pub(crate) fn block<'a>(&'a self, tid: u32, syscall: &'a str, part: &Value) -> &'a Off {
         let (begin, end) = (self.since(&part["begin_ns"]), self.since(&part["end_ns"]));
         let within = |off: &&Off| begin <= off.out_ns && off.in_ns <= end;
         let found = self.blocks_in(tid, Some(syscall)).filter(within);
