@@ -10,7 +10,7 @@ port=7391
     --appendonly yes --appendfsync always --latency-monitor-threshold 1 --daemonize no \
     >"$folder/redis.log" &
 until redis-cli -p $port ping 2>&1 | grep -q PONG; do sleep 0.05; done
-redis-benchmark -p $port -q -n 4000 -c 10 -t set | tr '\r' '\n' | tail -1 >"$folder/benchmark.txt"
+redis-benchmark -p $port -q -n 4000 -c 10 -t set | tr '\r' '\n' | grep 'per second' | tail -1 >"$folder/benchmark.txt"
 redis-cli -p $port info commandstats >"$folder/commandstats.txt"
 redis-cli -p $port latency latest >"$folder/latency.txt"
 redis-cli -p $port shutdown nosave
