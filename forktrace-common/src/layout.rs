@@ -76,6 +76,8 @@ pub struct Layout {
     pub super_block_device: u32,
     /// `task_struct.start_time`.
     pub task_start_time: u32,
+    /// `task_struct.pi_lock`: not 0 while somebody has it.
+    pub task_pi_lock: u32,
     /// Numbers of select, pselect6, poll, ppoll, epoll_wait, epoll_pwait and
     /// epoll_pwait2 in this order; -1 where the architecture has none.
     pub poll_syscalls: [i32; POLL_KINDS],
@@ -91,6 +93,8 @@ pub struct Layout {
     pub object_mask: u32,
     /// 1: stacks are wanted.
     pub stacks: u32,
+    /// Always 0.
+    pub zero: u32,
 }
 
 /// Positions in [`Layout::own_code`]. All 0 where the kernel doesn't tell.

@@ -46,12 +46,14 @@ pub(crate) static LAYOUT: Layout = Layout {
     inode_super_block: 0,
     super_block_device: 0,
     task_start_time: 0,
+    task_pi_lock: 0,
     poll_syscalls: [0; 7],
     restart_syscall: 0,
     wake_mask: 0,
     max_tasks: 0,
     object_mask: 0,
     stacks: 0,
+    zero: 0,
 };
 
 /// Set by user space before the programs are loaded: what each syscall waits for.
@@ -102,6 +104,7 @@ const TASK_UNINTERRUPTIBLE: u64 = 0x2;
 const TASK_STOPPED: u64 = 0x4;
 const TASK_TRACED: u64 = 0x8;
 const TASK_DEAD: u64 = 0x80;
+const TASK_WAKING: u64 = 0x200;
 const TASK_WAKEKILL: u64 = 0x100;
 const TASK_NOLOAD: u64 = 0x400;
 const TASK_FROZEN: u64 = 0x8000;
@@ -266,6 +269,16 @@ impl Task {
         // SAFETY: the helper checks the address.
         unsafe { bpf_probe_read_kernel(self.0.add(layout!(task_comm) as usize).cast()) }
             .unwrap_or_default()
+    }
+
+    /// Is a wakeup of it under way? To be asked in its switch-out.
+    ///
+    /// A waker has `pi_lock` from before its `sched_waking` until the task is
+    /// `TASK_WAKING`, which it then is until after the switch (`try_to_wake_up`).
+    #[inline(always)]
+    pub fn is_being_woken(self) -> bool {
+        let state: u32 = self.read(layout!(task_state));
+        self.read::<u32>(layout!(task_pi_lock)) != 0 || u64::from(state) & TASK_WAKING != 0
     }
 
     /// Why it leaves the CPU ([`forktrace_common::event::why`]).

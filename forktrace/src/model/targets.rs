@@ -184,7 +184,7 @@ pub(super) struct Targets {
     futexes: HashMap<(u32, u64), FutexKey>,
     by_target: HashMap<Target, u32>,
     targets: Vec<Target>,
-    by_file: HashMap<(u64, u64, u32), u32>,
+    by_file: HashMap<(u64, u64, u64, u32), u32>,
     files: Vec<File>,
     by_waitset: HashMap<u32, u32>,
     waitsets: Vec<Waitset>,
@@ -255,7 +255,8 @@ impl Targets {
 
     fn file(&mut self, id: u32) -> Option<u32> {
         let object = self.known.objects.get(&id)?;
-        let key = (object.file, object.inode, object.device);
+        // All eventfds, timerfds and the like have one inode.
+        let key = (object.file, object.operations, object.inode, object.device);
         let index = *self.by_file.entry(key).or_insert_with(|| {
             self.files.push(File {
                 file: object.file,

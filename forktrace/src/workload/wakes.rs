@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use super::cpu::step;
 use super::seconds;
 use super::sys::{
-    Shared, cpu_ns, fork_child, fork_child_and_wait_until_it_is_gone, nap, now_ns, reap, tid,
-    voluntary_switches, yield_now,
+    Shared, a_child_ended, cpu_ns, fork_child, fork_child_and_wait_until_it_is_gone, nap, now_ns,
+    reap, tid, voluntary_switches, yield_now,
 };
 use super::task::{allowed_cpus, join, pin, spawn};
 use super::truth::Truth;
@@ -306,6 +306,70 @@ impl EarlyWakes {
             "waker_tid": waker_tid,
             "wakes": self.wakes,
             "switches": switches,
+        }))
+    }
+}
+
+/// A sleep that outlasts its trace, after naps that were over before they began
+///
+/// A child makes naps of a nanosecond, whose timers mostly run out before it has left
+/// its CPU, until the last one did. Then it sleeps, and the first process ends
+/// meanwhile: trace it with --until-exit.
+///
+/// Truth:
+///   child_pid  the sleeping child
+///   naps       how many
+///   switches   how often the child blocked in them, by the kernel's count
+///   begin_ns   when it was about to sleep
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct SleepOn {
+    /// At least how many naps.
+    #[arg(long, default_value_t = 1000)]
+    naps: u64,
+    /// How long the child sleeps in the end.
+    #[arg(long, default_value = "2", value_parser = seconds)]
+    seconds: Duration,
+    /// How long the first process waits after the child's naps.
+    #[arg(long, default_value_t = 200)]
+    millis: u64,
+}
+
+impl SleepOn {
+    pub(super) fn run(&self) -> Result<()> {
+        let truth = Truth::begin("sleep-on");
+        let figures = Shared::new(3)?;
+        let [naps, switches, begin] = figures.words() else {
+            unreachable!("three words")
+        };
+        let child = fork_child(|| {
+            nix::sys::prctl::set_timerslack(1).context("cannot set the timer slack")?;
+            let first = voluntary_switches()?;
+            let mut made = 0;
+            loop {
+                let before = voluntary_switches()?;
+                nap(Duration::from_nanos(1))?;
+                made += 1;
+                if made >= self.naps && voluntary_switches()? == before {
+                    break;
+                }
+            }
+            naps.store(made, SeqCst);
+            switches.store(voluntary_switches()? - first, SeqCst);
+            begin.store(now_ns(), SeqCst);
+            nap(self.seconds)
+        })?;
+        while begin.load(SeqCst) == 0 {
+            ensure!(!a_child_ended()?, "the child ended before it slept");
+            nap(Duration::from_millis(1))?;
+        }
+        nap(Duration::from_millis(self.millis))?;
+        let word = |word: &AtomicU64| word.load(SeqCst);
+        truth.print(json!({
+            "child_pid": child.as_raw(),
+            "naps": word(naps),
+            "switches": word(switches),
+            "begin_ns": word(begin),
         }))
     }
 }

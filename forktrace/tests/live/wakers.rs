@@ -2,11 +2,11 @@
 
 use forktrace::{
     model::{Off, State, Target},
-    trace::{Interrupt, Waker},
+    trace::{Interrupt, Timeout, Waker},
 };
 use serde_json::Value;
 
-use crate::support::{Timelines, id, list, n, timelines};
+use crate::support::{Timelines, id, list, n, run, timelines};
 
 /// Timers run out in an interrupt, or in the soft one for timers (1, and 8 for those
 /// of high resolution).
@@ -215,6 +215,22 @@ fn a_wakeup_before_the_switch_keeps_its_waker() {
         }
     }
     panic!("{early} early wakeups in {TRIES} runs");
+}
+
+#[test]
+fn a_wakeup_of_a_sleep_that_never_began_is_not_taken_for_the_next_one() {
+    let run = run();
+    let file = run.file("trace.ft");
+    let run = run.args(["--until-exit", "--save"]).args([&file]);
+    let traced = run.workload("sleep-on --seconds 3").finish();
+    let lines = Timelines::read(&file);
+    let truth = traced.truth();
+    assert!(n(&truth["switches"]) < n(&truth["naps"]), "{truth}");
+    let child = lines.task(id(&truth["child_pid"]));
+    let open = child.open.expect("it sleeps");
+    assert!(open.out_ns >= lines.since(&truth["begin_ns"]), "{open:?}");
+    assert_eq!((open.wake_ns, open.waker), (None, Waker::None));
+    assert_eq!(open.timeout, Timeout::Us(3_000_000));
 }
 
 #[test]
