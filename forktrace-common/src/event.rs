@@ -147,8 +147,8 @@ pub struct Stretch {
     pub wake_ns: u64,
     /// When it came back to a CPU.
     pub in_ns: u64,
-    /// First argument of the syscall; outside a syscall the address of the last
-    /// page fault, or 0.
+    /// First argument of the syscall; outside a syscall the address of the page fault
+    /// that the task is in, or 0.
     pub arg0: u64,
     /// Second argument of the syscall, low half.
     pub arg1: u32,

@@ -15,10 +15,9 @@ use crate::limits::POLL_KINDS;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Layout {
-    /// Where the kernel's entry code for page faults begins; 0: not known.
-    pub page_fault_entry: u64,
-    /// Where it ends.
-    pub page_fault_entry_end: u64,
+    /// The kernel's code that is on the stack only while a task works for itself
+    /// outside a syscall: where each begins and ends. See [`own_code`].
+    pub own_code: [[u64; 2]; own_code::COUNT],
     /// `task_struct.pid`: the tid.
     pub task_pid: u32,
     /// `task_struct.tgid`.
@@ -77,6 +76,8 @@ pub struct Layout {
     pub super_block_device: u32,
     /// `task_struct.start_time`.
     pub task_start_time: u32,
+    /// `task_struct.pi_lock`: not 0 while somebody has it.
+    pub task_pi_lock: u32,
     /// Numbers of select, pselect6, poll, ppoll, epoll_wait, epoll_pwait and
     /// epoll_pwait2 in this order; -1 where the architecture has none.
     pub poll_syscalls: [i32; POLL_KINDS],
@@ -94,8 +95,19 @@ pub struct Layout {
     pub stacks: u32,
     /// 1: wakers, and what a call waits for, are not wanted.
     pub plain: u32,
-    /// Always 0.
-    pub zero: u32,
+}
+
+/// Positions in [`Layout::own_code`]. All 0 where the kernel doesn't tell.
+pub mod own_code {
+    /// The entry for page faults.
+    pub const PAGE_FAULT: usize = 0;
+    /// Signals that are handled on the way back to user mode, also after an
+    /// interrupt: stops and deaths, of which others are told.
+    pub const SIGNAL: usize = 1;
+    /// Other work on that way, such as the last close of a file.
+    pub const TASK_WORK: usize = 2;
+    /// How many there are.
+    pub const COUNT: usize = 3;
 }
 
 /// What a blocking syscall waits for, and where its arguments say so and for how

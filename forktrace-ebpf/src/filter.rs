@@ -151,6 +151,20 @@ pub fn add(counter: &mut u64, n: u64) -> u64 {
     before
 }
 
+/// Makes a word 0 that still is what it was.
+#[inline(always)]
+pub fn clear_if(word: &mut u64, before: u64) {
+    // SAFETY: one instruction on a valid, aligned reference.
+    unsafe {
+        asm!(
+            "r0 = cmpxchg_64({word} + 0, r0, {zero})",
+            word = in(reg) word,
+            zero = in(reg) 0u64,
+            inout("r0") before => _,
+        );
+    }
+}
+
 /// The number of this CPU.
 #[inline(always)]
 pub fn cpu() -> u32 {

@@ -10,15 +10,14 @@ use aya_ebpf::helpers::{
     bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs,
 };
 use forktrace_common::{
-    layout::{Layout, WAITS, Waits, wait},
+    layout::{Layout, WAITS, Waits, own_code, wait},
     limits::COMM_LEN,
 };
 
 /// Set by user space before the programs are loaded.
 #[unsafe(no_mangle)]
 pub(crate) static LAYOUT: Layout = Layout {
-    page_fault_entry: 0,
-    page_fault_entry_end: 0,
+    own_code: [[0; 2]; own_code::COUNT],
     task_pid: 0,
     task_tgid: 0,
     task_comm: 0,
@@ -47,6 +46,7 @@ pub(crate) static LAYOUT: Layout = Layout {
     inode_super_block: 0,
     super_block_device: 0,
     task_start_time: 0,
+    task_pi_lock: 0,
     poll_syscalls: [0; 7],
     restart_syscall: 0,
     wake_mask: 0,
@@ -54,7 +54,6 @@ pub(crate) static LAYOUT: Layout = Layout {
     object_mask: 0,
     stacks: 0,
     plain: 0,
-    zero: 0,
 };
 
 /// Set by user space before the programs are loaded: what each syscall waits for.
@@ -105,6 +104,7 @@ const TASK_UNINTERRUPTIBLE: u64 = 0x2;
 const TASK_STOPPED: u64 = 0x4;
 const TASK_TRACED: u64 = 0x8;
 const TASK_DEAD: u64 = 0x80;
+const TASK_WAKING: u64 = 0x200;
 const TASK_WAKEKILL: u64 = 0x100;
 const TASK_NOLOAD: u64 = 0x400;
 const TASK_FROZEN: u64 = 0x8000;
@@ -254,10 +254,12 @@ impl Task {
         let file: u64 = read_kernel(list + u64::from(fd) * 8)?;
         let inode = read_kernel(file + u64::from(layout!(file_inode)))?;
         let number = read_kernel(inode + u64::from(layout!(inode_number)))?;
+        let operations = read_kernel(file + u64::from(layout!(file_operations)))?;
         Some(File {
             address: file,
             inode,
             number,
+            operations,
         })
     }
 
@@ -267,6 +269,16 @@ impl Task {
         // SAFETY: the helper checks the address.
         unsafe { bpf_probe_read_kernel(self.0.add(layout!(task_comm) as usize).cast()) }
             .unwrap_or_default()
+    }
+
+    /// Is a wakeup of it under way? To be asked in its switch-out.
+    ///
+    /// A waker has `pi_lock` from before its `sched_waking` until the task is
+    /// `TASK_WAKING`, which it then is until after the switch (`try_to_wake_up`).
+    #[inline(always)]
+    pub fn is_being_woken(self) -> bool {
+        let state: u32 = self.read(layout!(task_state));
+        self.read::<u32>(layout!(task_pi_lock)) != 0 || u64::from(state) & TASK_WAKING != 0
     }
 
     /// Why it leaves the CPU ([`forktrace_common::event::why`]).
@@ -347,18 +359,14 @@ pub struct File {
     /// Address of the `struct file`.
     pub address: u64,
     /// Address of its inode.
-    inode: u64,
+    pub inode: u64,
     /// Inode number.
     pub number: u64,
+    /// Address of its `file_operations`.
+    pub operations: u64,
 }
 
 impl File {
-    /// Address of its `file_operations`.
-    #[inline(always)]
-    pub fn operations(&self) -> u64 {
-        read_kernel(self.address + u64::from(layout!(file_operations))).unwrap_or(0)
-    }
-
     /// Type and permissions.
     #[inline(always)]
     pub fn mode(&self) -> u16 {

@@ -16,14 +16,20 @@ pub const SCRATCH_WORDS: usize = 4 * (WAITSET_BYTES / 8);
 /// Entries of [`OUTSIDERS`]: a power of two.
 pub const OUTSIDERS_SIZE: u32 = 4096;
 
-/// An entry of [`OBJECTS`].
+/// An entry of [`OBJECTS`]. The kernel uses the memory of a `struct file` again at
+/// once; all eventfds, timerfds and the like share one inode; and inode numbers are
+/// a file system's own. So it takes all four to know a file again.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct KnownObject {
     /// Address of the `struct file`.
     pub file: u64,
-    /// Inode number.
+    /// Address of its `file_operations`.
+    pub operations: u64,
+    /// Address of its inode.
     pub inode: u64,
+    /// Inode number.
+    pub number: u64,
     /// Its number for us; 0: the entry is free.
     pub id: u64,
 }

@@ -17,8 +17,13 @@ use crate::{
     maps::{KnownObject, OBJECTS, POLLS, SCRATCH, SCRATCH_WORDS},
 };
 
-/// `FUTEX_WAIT` (include/uapi/linux/futex.h): its timeout is relative.
+// The operations of `futex` that wait (include/uapi/linux/futex.h). The first has
+// a relative timeout, the others an absolute one.
 const FUTEX_WAIT: u64 = 0;
+const FUTEX_LOCK_PI: u64 = 6;
+const FUTEX_WAIT_BITSET: u64 = 9;
+const FUTEX_WAIT_REQUEUE_PI: u64 = 11;
+const FUTEX_LOCK_PI2: u64 = 13;
 const FUTEX_CMD_MASK: u64 = 0x7f;
 const FUTEX_CLOCK_REALTIME: u64 = 256;
 const CLOCK_MONOTONIC: u64 = 1;
@@ -35,17 +40,20 @@ pub fn look(task: Task, regs: Regs, state: &mut TaskState, slot: u32, now: u64) 
         wait::NONE | wait::CHILD => {}
         wait::FD => state.object = object(task, state),
         wait::FUTEX => {
-            let at = regs.arg3();
-            if at != 0 {
-                let op = u64::from(state.arg1);
-                state.timeout_us = if op & FUTEX_CMD_MASK == FUTEX_WAIT {
-                    relative(at, 1000)
-                } else if op & FUTEX_CLOCK_REALTIME != 0 {
+            let op = u64::from(state.arg1);
+            let (at, realtime) = (regs.arg3(), op & FUTEX_CLOCK_REALTIME != 0);
+            state.timeout_us = match op & FUTEX_CMD_MASK {
+                _ if at == 0 => timeout::NONE,
+                FUTEX_WAIT => relative(at, 1000),
+                // Always of the wall clock.
+                FUTEX_LOCK_PI => timeout::UNKNOWN,
+                FUTEX_WAIT_BITSET | FUTEX_WAIT_REQUEUE_PI | FUTEX_LOCK_PI2 if realtime => {
                     timeout::UNKNOWN
-                } else {
-                    absolute(at, now)
-                };
-            }
+                }
+                FUTEX_WAIT_BITSET | FUTEX_WAIT_REQUEUE_PI | FUTEX_LOCK_PI2 => absolute(at, now),
+                // The others don't wait for the futex, and that argument is a number.
+                _ => timeout::NONE,
+            };
         }
         _ => other(task, state, slot, now),
     }
@@ -119,11 +127,17 @@ fn read_time(at: u64) -> Option<[u64; 2]> {
     unsafe { bpf_probe_read_user(at as *const [u64; 2]) }.ok()
 }
 
+/// Seconds, so few that they are no problem in smaller units: a century at most.
+#[inline(always)]
+fn whole(seconds: u64) -> u64 {
+    if seconds < 1 << 32 { seconds } else { 1 << 32 }
+}
+
 /// A duration at an address, `divisor` parts of a second a microsecond.
 #[inline(always)]
 fn relative(at: u64, divisor: u64) -> u32 {
     match read_time(at) {
-        Some([seconds, parts]) => clamp((seconds & 0xffff_ffff) * 1_000_000 + parts / divisor),
+        Some([seconds, parts]) => clamp(whole(seconds) * 1_000_000 + parts / divisor),
         None => timeout::UNKNOWN,
     }
 }
@@ -133,7 +147,7 @@ fn relative(at: u64, divisor: u64) -> u32 {
 fn absolute(at: u64, now: u64) -> u32 {
     match read_time(at) {
         Some([seconds, ns]) => {
-            let until = (seconds & 0xffff_ffff) * 1_000_000_000 + ns;
+            let until = whole(seconds) * 1_000_000_000 + ns;
             clamp(until.saturating_sub(now) / 1000)
         }
         None => timeout::UNKNOWN,
@@ -171,10 +185,10 @@ fn object(task: Task, state: &TaskState) -> u32 {
     // SAFETY: the pointers are into the map, to this CPU's part and two places; a
     // switch does not meet another on its CPU.
     let (place, other) = unsafe { (&mut *place, &mut *other) };
-    if place.file == file.address && place.inode == file.number {
+    if place.is(file) {
         return place.id as u32;
     }
-    if other.file == file.address && other.inode == file.number {
+    if other.is(file) {
         return other.id as u32;
     }
     let id = new_id();
@@ -185,15 +199,27 @@ fn object(task: Task, state: &TaskState) -> u32 {
     *other = *place;
     *place = KnownObject {
         file: file.address,
-        inode: file.number,
+        operations: file.operations,
+        inode: file.inode,
+        number: file.number,
         id: u64::from(id),
     };
     id
 }
 
+impl KnownObject {
+    #[inline(always)]
+    fn is(&self, file: File) -> bool {
+        self.file == file.address
+            && self.operations == file.operations
+            && self.inode == file.inode
+            && self.number == file.number
+    }
+}
+
 #[inline(never)]
 fn send_object(file: File, id: u32, serial: u32, fd: u32) -> bool {
-    let (mode, operations, device) = (file.mode(), file.operations(), file.device());
+    let (mode, device) = (file.mode(), file.device());
     let at_ns = kernel::now();
     emit::rare(|record: *mut Object| {
         let object = Object {
@@ -205,7 +231,7 @@ fn send_object(file: File, id: u32, serial: u32, fd: u32) -> bool {
             fd,
             at_ns,
             file: file.address,
-            operations,
+            operations: file.operations,
             inode: file.number,
             device,
             zero2: 0,

@@ -4,8 +4,9 @@
 //! In order: an interrupt that is being handled says so in this CPU's words
 //! (`probes/interrupt.rs`). Otherwise the current task is the waker when we are
 //! on its kernel stack and it is in a syscall: from user mode an interrupt comes
-//! on the task's stack too, but then the task is in none. A task in a page fault
-//! is in none either; there the stack itself decides, which is slow and rare.
+//! on the task's stack too, but then the task is in none. A task in a page fault,
+//! or that handles a signal before it goes on in user mode, is in none either; there
+//! the stack itself decides, which is slow and rare.
 //!
 //! All callers run with interrupts off, so the words can't change meanwhile.
 
@@ -13,6 +14,7 @@ use aya_ebpf::helpers::generated::bpf_get_stack;
 use core::ffi::c_void;
 use forktrace_common::{
     event::{HARD_TIMER, Outsider, kind, waker},
+    layout::own_code,
     limits::NO_SLOT,
 };
 
@@ -58,7 +60,8 @@ pub fn current(ctx: *mut c_void) -> (u8, u32) {
     if tid == 0 || !on_stack_of(task, regs.address(), &mut stats.frame) {
         return (waker::OTHER_INTERRUPT, 0);
     }
-    if regs.syscall() < 0 && !task.is_kernel_thread() && !task.is_exiting() && !in_page_fault(ctx) {
+    if regs.syscall() < 0 && !task.is_kernel_thread() && !task.is_exiting() && !in_own_code(ctx, 0)
+    {
         return (waker::UNKNOWN, 0);
     }
     identify(task)
@@ -87,10 +90,17 @@ fn note_frame(frame: &mut u64) -> u64 {
     0
 }
 
-/// Did the task enter the kernel by a page fault?
+/// Is the task, which is in no syscall, in a page fault?
+#[inline(always)]
+pub fn in_page_fault(ctx: *mut c_void) -> bool {
+    in_own_code(ctx, 1 << own_code::PAGE_FAULT)
+}
+
+/// Is the task, which is in no syscall, in one of these parts of the kernel that work
+/// for it? `which` has a bit for each position in `own_code`; 0 is any.
 #[inline(never)]
-fn in_page_fault(ctx: *mut c_void) -> bool {
-    if layout!(page_fault_entry) == 0 {
+fn in_own_code(ctx: *mut c_void, which: u32) -> bool {
+    if layout!(own_code[own_code::PAGE_FAULT][0]) == 0 {
         return false;
     }
     let Some(frames) = SCRATCH.get_ptr_mut(cpu()) else {
@@ -104,7 +114,12 @@ fn in_page_fault(ctx: *mut c_void) -> bool {
         }
         // SAFETY: within the buffer.
         let address = unsafe { (*frames)[i] };
-        if layout!(page_fault_entry) <= address && address < layout!(page_fault_entry_end) {
+        let within = |part: [u64; 2]| part[0] <= address && address < part[1];
+        let found = u32::from(within(layout!(own_code[own_code::PAGE_FAULT])))
+            << own_code::PAGE_FAULT
+            | u32::from(within(layout!(own_code[own_code::SIGNAL]))) << own_code::SIGNAL
+            | u32::from(within(layout!(own_code[own_code::TASK_WORK]))) << own_code::TASK_WORK;
+        if found != 0 && (which == 0 || found & which != 0) {
             return true;
         }
     }

@@ -166,8 +166,8 @@ pub struct Stretch {
     pub cpu_out: u16,
     /// CPU that it came back to.
     pub cpu_in: u16,
-    /// First argument of the syscall; outside a syscall the address of the task's
-    /// last page fault, or 0.
+    /// First argument of the syscall; outside a syscall the address of the page fault
+    /// that the task is in, or 0.
     pub arg0: u64,
     /// Second argument of the syscall, low half.
     pub arg1: u32,

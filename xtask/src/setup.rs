@@ -20,8 +20,10 @@ const EBPF_PACKAGES: [&str; 5] = [
 
 /// A C compiler links Rust; the others are what live tests and benchmarks
 /// trace, compare with, or boot (`cargo xtask matrix`). A test skips itself
-/// and says so where its tool is absent.
-const TOOL_PACKAGES: [&str; 10] = [
+/// and says so where its tool is absent. A JVM and PostgreSQL wait in ways of their
+/// own: monitors that are timed futexes, semaphores in memory that processes share,
+/// locks that are granted by a signal.
+const TOOL_PACKAGES: [&str; 12] = [
     "gcc",
     "libc6-dev",
     "python3",
@@ -30,6 +32,8 @@ const TOOL_PACKAGES: [&str; 10] = [
     "libbpf-tools",
     "redis-server",
     "redis-tools",
+    "default-jdk-headless",
+    "postgresql",
     "qemu-system-x86",
     "busybox-static",
 ];
@@ -101,16 +105,19 @@ fn packages() -> Result<bool> {
             absent.join(" ")
         );
     }
-    if install.contains(&"redis-server") {
+    for server in ["redis-server", "postgresql"] {
+        if !install.contains(&server) {
+            continue;
+        }
         // Its package starts a server and has it started at each boot. The
         // tests start their own; both commands fail where there is no init.
         for arguments in [
-            ["service", "redis-server", "stop"],
-            ["update-rc.d", "redis-server", "disable"],
+            ["service", server, "stop"],
+            ["update-rc.d", server, "disable"],
         ] {
             let mut command = as_root(arguments[0])?;
             if let Err(error) = run_command(command.args(&arguments[1..])) {
-                println!("packages: no redis service to stop: {error:#}");
+                println!("packages: no {server} service to stop: {error:#}");
             }
         }
     }

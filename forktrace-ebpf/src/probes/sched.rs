@@ -2,8 +2,11 @@
 //!
 //! A wakeup can be announced *before* its task has left the CPU: the task had
 //! set its state and was on its way out. So a switch-out keeps the wakeup that
-//! is there, a wakeup during the sleep replaces it, and only a switch-in clears
-//! it. A block that finds just an early wakeup has length 0.
+//! is there if it is still under way, a wakeup during the sleep replaces it, and a
+//! switch-in clears it. A block that finds just an early wakeup has length 0.
+//!
+//! A wakeup can even come before the task has begun to leave: then it does not leave,
+//! no switch tells so, and the wakeup is of no block.
 
 use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
 use forktrace_common::{
@@ -88,6 +91,12 @@ fn switch_out(
     if state.why == why::PREEMPTED {
         return;
     }
+    if state.wake_ns != 0 && !task.is_being_woken() {
+        // It is of a sleep before this one, which it ended before it began. A
+        // wakeup that begins just now is kept.
+        let before = state.wake_ns;
+        filter::clear_if(&mut state.wake_ns, before);
+    }
     state.blocks += 1;
     stacks::of_block(ctx, state);
     if state.flags & flag::KERNEL_WORKER != 0 {
@@ -99,7 +108,9 @@ fn switch_out(
     let restarted = i32::from(syscall) == layout!(restart_syscall);
     state.syscall = syscall;
     if syscall == NO_SYSCALL {
-        state.arg0 = state.fault;
+        // It also sleeps on its way back to user mode, for instance when it is stopped.
+        let faulted = state.why < why::STOPPED && waker::in_page_fault(ctx.as_ptr());
+        state.arg0 = if faulted { state.fault } else { 0 };
         state.arg1 = 0;
         state.object = 0;
         state.timeout_us = timeout::NONE;
@@ -160,6 +171,7 @@ fn switch_in(state: &mut TaskState, now: u64, inferred: u8) {
         if wake_ns == 0 {
             flags |= flag::NO_WAKE;
             wake_ns = in_ns;
+            state.waker_class = class::NONE;
         } else if wake_ns < out_ns {
             flags |= flag::EARLY_WAKE;
             wake_ns = out_ns;

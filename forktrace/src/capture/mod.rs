@@ -126,10 +126,8 @@ impl Tracer {
             Some(bytes) => bytes,
             None => ring_size(cpus.len()),
         };
-        let entry = symbols::page_fault_entry();
         let layout = Layout {
-            page_fault_entry: entry.start,
-            page_fault_entry_end: entry.end,
+            own_code: symbols::own_code(),
             object_mask: OBJECTS_PER_CPU - 1,
             stacks: u32::from(settings.stacks),
             plain: u32::from(settings.plain),

@@ -1,7 +1,7 @@
 //! Finds out where things are in the running kernel.
 
 use anyhow::{Context as _, Result, bail};
-use forktrace_common::layout::{Layout, WAITS, Waits, poll, wait};
+use forktrace_common::layout::{Layout, WAITS, Waits, own_code, poll, wait};
 use syscalls::{aarch64, x86_64};
 
 use super::btf::Btf;
@@ -127,6 +127,7 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
     let cpu_time_before = task("se.prev_sum_exec_runtime");
     let (real_parent, exit_code) = (task("real_parent"), task("exit_code"));
     let (stack, files, start_time) = (task("stack"), task("files"), task("start_time"));
+    let pi_lock = task("pi_lock");
     let (compat_status, args, syscall) = match arch {
         Arch::X86_64 => (
             task("thread_info.status"),
@@ -196,6 +197,7 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
             restart_syscall: arch.syscall_number("restart_syscall").unwrap_or(-1),
             task_stack: need(stack, "task_struct.stack")?,
             task_start_time: need(start_time, "task_struct.start_time")?,
+            task_pi_lock: need(pi_lock, "task_struct.pi_lock")?,
             task_files: need(files, "task_struct.files")?,
             files_fdt: need(fdt, "files_struct.fdt")?,
             fdt_max_fds: need(max_fds, "fdtable.max_fds")?,
@@ -206,14 +208,12 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
             inode_mode: need(mode, "inode.i_mode")?,
             inode_super_block: need(super_block, "inode.i_sb")?,
             super_block_device: need(device, "super_block.s_dev")?,
-            page_fault_entry: 0,
-            page_fault_entry_end: 0,
+            own_code: [[0; 2]; own_code::COUNT],
             wake_mask: 0,
             max_tasks: 0,
             object_mask: 0,
             stacks: 0,
             plain: 0,
-            zero: 0,
         })
     })();
     (facts, layout)

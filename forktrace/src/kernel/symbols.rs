@@ -3,8 +3,9 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader},
-    ops::Range,
 };
+
+use forktrace_common::layout::own_code;
 
 const PATH: &str = "/proc/kallsyms";
 
@@ -12,10 +13,20 @@ const PATH: &str = "/proc/kallsyms";
 /// order of the kernel's list. Empty where the kernel shows no addresses
 /// (`kernel.kptr_restrict`, or no `CAP_SYSLOG`).
 pub fn addresses(wanted: impl Fn(&str) -> bool) -> Vec<(u64, String)> {
-    let Ok(file) = File::open(PATH) else {
-        return Vec::new();
-    };
     let mut found = Vec::new();
+    each(|address, name| {
+        if wanted(name) {
+            found.push((address, name.to_owned()));
+        }
+    });
+    found
+}
+
+/// Calls for each symbol that has an address.
+fn each(mut symbol: impl FnMut(u64, &str)) {
+    let Ok(file) = File::open(PATH) else {
+        return;
+    };
     for line in BufReader::with_capacity(1 << 16, file).lines() {
         let Ok(line) = line else { break };
         // `ffffffff81000000 T name [module]`
@@ -24,30 +35,41 @@ pub fn addresses(wanted: impl Fn(&str) -> bool) -> Vec<(u64, String)> {
         else {
             continue;
         };
-        if wanted(name)
-            && let Ok(address) = u64::from_str_radix(address, 16)
+        if let Ok(address) = u64::from_str_radix(address, 16)
             && address != 0
         {
-            found.push((address, name.to_owned()));
+            symbol(address, name);
         }
     }
-    found
 }
 
-/// The entry code for page faults on x86: an empty range where it is not known.
-pub fn page_fault_entry() -> Range<u64> {
-    // The kernel's entry points stand one after the other.
-    let entries = addresses(|name| name.starts_with("asm_"));
-    let start = entries
-        .iter()
-        .find(|(_, name)| name == "asm_exc_page_fault");
-    let Some(&(start, _)) = start else {
-        return 0..0;
-    };
-    let end = entries
-        .iter()
-        .map(|(at, _)| *at)
-        .filter(|at| *at > start)
-        .min();
-    start..end.unwrap_or(start)
+/// Where the code of [`own_code`] is on x86: nothing where it is not known.
+pub fn own_code() -> [[u64; 2]; own_code::COUNT] {
+    let mut names = [""; own_code::COUNT];
+    names[own_code::PAGE_FAULT] = "asm_exc_page_fault";
+    names[own_code::SIGNAL] = "arch_do_signal_or_restart";
+    names[own_code::TASK_WORK] = "task_work_run";
+    ranges(names)
+}
+
+/// From the beginning of each function to that of the next symbol.
+fn ranges<const N: usize>(names: [&str; N]) -> [[u64; 2]; N] {
+    let mut found = [[0; 2]; N];
+    let mut open: Option<usize> = None;
+    // The list of the kernel itself is in the order of addresses.
+    each(|address, name| {
+        if let Some(i) = open
+            && found[i][0] < address
+        {
+            found[i][1] = address;
+            open = None;
+        }
+        if let Some(i) = names.iter().position(|wanted| *wanted == name)
+            && found[i][0] == 0
+        {
+            found[i][0] = address;
+            open = Some(i);
+        }
+    });
+    found
 }

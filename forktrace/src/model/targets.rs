@@ -266,7 +266,8 @@ impl Targets {
 
     fn file(&mut self, id: u32) -> Option<u32> {
         let object = self.known.objects.get(&id)?;
-        // An address is used again, for files of another kind and the same inode.
+        // An address is used again, and all eventfds, timerfds and the like have one
+        // inode.
         let key = (object.file, object.operations, object.inode, object.device);
         let index = *self.by_file.entry(key).or_insert_with(|| {
             self.files.push(File {

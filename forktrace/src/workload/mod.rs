@@ -32,6 +32,7 @@ mod io;
 mod jobs;
 mod kernel_copy;
 mod leader_followers;
+mod locks;
 mod marks;
 mod ping_pong;
 mod poll;
@@ -42,12 +43,14 @@ mod shared_memory;
 mod signal;
 mod sleep;
 mod sys;
+mod targets;
 mod task;
 mod task_cost;
 mod tree;
 mod truth;
 mod wait_call;
 mod waitset;
+mod wakes;
 mod work;
 
 use std::time::Duration;
@@ -81,6 +84,21 @@ pub enum Workload {
     Io(io::Io),
     Die(signal::Die),
     ManySleepers(sleep::ManySleepers),
+    SharedMutex(locks::SharedMutex),
+    FsyncUnderLock(locks::FsyncUnderLock),
+    HandOff(locks::HandOff),
+    MapLock(locks::MapLock),
+    Pipeline(wakes::Pipeline),
+    Loopback(wakes::Loopback),
+    NapsBesideSpinner(wakes::NapsBesideSpinner),
+    EarlyWakes(wakes::EarlyWakes),
+    SleepOn(wakes::SleepOn),
+    Spawns(wakes::Spawns),
+    Rhythms(wakes::Rhythms),
+    SilentSockets(targets::SilentSockets),
+    PollSets(targets::PollSets),
+    Timeouts(targets::Timeouts),
+    FdReuse(targets::FdReuse),
     Serve(serve::Serve),
     LeaderFollowers(leader_followers::LeaderFollowers),
     Jobs(jobs::Jobs),
@@ -124,6 +142,21 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::Io(it) => it.run(),
         Workload::Die(it) => it.run(),
         Workload::ManySleepers(it) => it.run(),
+        Workload::SharedMutex(it) => it.run(),
+        Workload::FsyncUnderLock(it) => it.run(),
+        Workload::HandOff(it) => it.run(),
+        Workload::MapLock(it) => it.run(),
+        Workload::Pipeline(it) => it.run(),
+        Workload::Loopback(it) => it.run(),
+        Workload::NapsBesideSpinner(it) => it.run(),
+        Workload::EarlyWakes(it) => it.run(),
+        Workload::SleepOn(it) => it.run(),
+        Workload::Spawns(it) => it.run(),
+        Workload::Rhythms(it) => it.run(),
+        Workload::SilentSockets(it) => it.run(),
+        Workload::PollSets(it) => it.run(),
+        Workload::Timeouts(it) => it.run(),
+        Workload::FdReuse(it) => it.run(),
         Workload::Serve(it) => it.run(),
         Workload::LeaderFollowers(it) => it.run(),
         Workload::Jobs(it) => it.run(),

@@ -18,7 +18,7 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{null, null_mut};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -106,6 +106,38 @@ pub(super) fn wait_for_no_signal(time: Duration) -> Result<()> {
     }
 }
 
+/// Sleeps until a time of a clock.
+pub(super) fn sleep_until(clock: ClockId, deadline: Duration) -> Result<()> {
+    clock_nanosleep(
+        clock,
+        ClockNanosleepFlags::TIMER_ABSTIME,
+        &TimeSpec::from(deadline),
+    )
+    .context("clock_nanosleep failed")?;
+    Ok(())
+}
+
+/// Waits for a lock with priority inheritance that the thread with this tid holds and
+/// keeps, until a time of the wall clock.
+pub(super) fn wait_for_lock_pi(holder: i32, deadline: Duration) -> Result<()> {
+    let lock = AtomicU32::new(holder as u32);
+    let deadline = timespec(deadline);
+    // SAFETY: the lock and the time outlive the call.
+    let result = checked(unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            lock.as_ptr(),
+            libc::FUTEX_LOCK_PI | libc::FUTEX_PRIVATE_FLAG,
+            0,
+            &raw const deadline,
+        )
+    });
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::ETIMEDOUT) => Ok(()),
+        other => bail!("FUTEX_LOCK_PI gave {other:?} and not a timeout"),
+    }
+}
+
 // ---- The select/poll family, by the kernel's names ----
 //
 // glibc turns select() into pselect6, and so on; these make the very call.
@@ -158,17 +190,28 @@ pub(super) fn select(fds: &[RawFd], time: Duration) -> io::Result<usize> {
 
 /// `pselect6` for reading, with a timeout and no signal mask.
 pub(super) fn pselect6(fds: &[RawFd], time: Duration) -> io::Result<usize> {
-    let (n, mut words) = fd_set(fds);
+    pselect6_sets([fds, &[], &[]], time)
+}
+
+/// `pselect6` for reading, writing and exceptions, with a timeout and no signal mask.
+pub(super) fn pselect6_sets(sets: [&[RawFd]; 3], time: Duration) -> io::Result<usize> {
+    let (n, _) = fd_set(&sets.concat());
+    let [mut read, mut write, mut except] = sets.map(|fds| {
+        let (_, mut words) = fd_set(fds);
+        words.resize((n as usize).div_ceil(libc::c_ulong::BITS as usize), 0);
+        words
+    });
     let mut time = timespec(time);
     let none = null_mut::<libc::c_ulong>();
-    // SAFETY: as for `select`; a null sixth argument means no signal mask.
+    // SAFETY: the sets have at least `n` bits each, and they and the timeout outlive
+    // the call; a null sixth argument means no signal mask.
     checked(unsafe {
         libc::syscall(
             libc::SYS_pselect6,
             n,
-            words.as_mut_ptr(),
-            none,
-            none,
+            read.as_mut_ptr(),
+            write.as_mut_ptr(),
+            except.as_mut_ptr(),
             &raw mut time,
             none,
         )
@@ -209,6 +252,27 @@ pub(super) fn ppoll(fds: &[RawFd], time: Duration) -> io::Result<usize> {
             size_of::<u64>(),
         )
     })
+}
+
+/// [`plain_poll`] without a timeout.
+pub(super) fn poll_without_timeout(fds: &[RawFd]) -> io::Result<usize> {
+    let mut fds = pollfds(fds);
+    let count = fds.len();
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the array has as many entries as we say and outlives the call.
+    return checked(unsafe { libc::syscall(libc::SYS_poll, fds.as_mut_ptr(), count, -1) });
+    #[cfg(not(target_arch = "x86_64"))]
+    // SAFETY: as above; null pointers mean no timeout and no signal mask.
+    return checked(unsafe {
+        libc::syscall(
+            libc::SYS_ppoll,
+            fds.as_mut_ptr(),
+            count,
+            null::<libc::timespec>(),
+            null::<libc::c_ulong>(),
+            size_of::<u64>(),
+        )
+    });
 }
 
 /// The plainest poll that this machine has: `poll`, or `ppoll` where there is none.
@@ -317,6 +381,30 @@ pub(super) fn fork_child(body: impl FnOnce() -> Result<()>) -> Result<Pid> {
     match unsafe { fork() }.context("cannot fork")? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => run_child(body),
+    }
+}
+
+/// Like [`fork_child`], but returns only when the child has ended, as after `vfork`.
+/// It does not share our memory, so it may do anything. It is not reaped.
+pub(super) fn fork_child_and_wait_until_it_is_gone(
+    body: impl FnOnce() -> Result<()>,
+) -> Result<Pid> {
+    // SAFETY: a struct of integers, for which all zeros means "none of that".
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = libc::CLONE_VFORK as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: the arguments outlive the call. Without CLONE_VM and without a stack
+    // this is a fork, and the process has one thread.
+    let result = checked(unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const args,
+            size_of::<libc::clone_args>(),
+        )
+    });
+    match result.context("clone3 was refused")? {
+        0 => run_child(body),
+        child => Ok(Pid::from_raw(child as i32)),
     }
 }
 
@@ -546,6 +634,34 @@ impl Pages {
         // SAFETY: within the mapping, of which nobody holds a reference.
         unsafe { self.mapping.start.add(number * self.page).write_volatile(1) };
     }
+
+    /// Makes all of it read-only, and writable again.
+    pub(super) fn protect_and_unprotect(&mut self) -> Result<()> {
+        for protection in [libc::PROT_READ, libc::PROT_READ | libc::PROT_WRITE] {
+            // SAFETY: the mapping is ours alone, and nobody touches it meanwhile.
+            let result = unsafe {
+                libc::mprotect(self.mapping.start.cast(), self.mapping.bytes, protection)
+            };
+            if result != 0 {
+                return Err(io::Error::last_os_error()).context("cannot change a protection");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Maps memory with a huge page in it, where the kernel gives us one, touches that and
+/// unmaps it all.
+pub(super) fn touch_a_huge_page() -> Result<()> {
+    const HUGE: usize = 2 << 20;
+    let mapping = Mapping::new(2 * HUGE, libc::MAP_PRIVATE)?;
+    // SAFETY: advice on memory of our own. Where it is refused, the page is small.
+    unsafe { libc::madvise(mapping.start.cast(), mapping.bytes, libc::MADV_HUGEPAGE) };
+    let to_boundary = mapping.start.align_offset(HUGE);
+    ensure!(to_boundary < mapping.bytes, "memory can't be aligned");
+    // SAFETY: within the mapping, of which nobody holds a reference.
+    unsafe { mapping.start.add(to_boundary).write_volatile(1) };
+    Ok(())
 }
 
 // ---- userfaultfd ----

@@ -10,6 +10,7 @@
 
 mod accounts;
 mod blocking;
+mod case_studies;
 mod claim_workloads;
 mod claims;
 mod claims_native;
@@ -28,7 +29,9 @@ mod servers;
 mod signals;
 mod stops;
 mod support;
+mod targets;
 mod throttling;
 mod trace_files;
 mod tree;
 mod waits;
+mod wakers;
