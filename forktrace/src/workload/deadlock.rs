@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::seconds;
-use super::sys::{PthreadMutex, nap, now_ns, tid, yield_now};
+use super::sys::{Among, Lock, nap, now_ns, tid, yield_now};
 use super::task::{StartLine, join, spawn};
 use super::truth::Truth;
 
@@ -69,10 +69,11 @@ impl Deadlock {
         nix::unistd::alarm::set(seconds);
         match self.kind {
             Kind::Itself => {
-                let mutex = PthreadMutex::new();
-                mutex.lock()?;
-                self.print(truth, &[])?;
-                mutex.lock()
+                let mutex = Lock::new(Among::Threads)?;
+                mutex.with(|| {
+                    self.print(truth, &[])?;
+                    mutex.with(|| ())
+                })?
             }
             Kind::Hang => self.hang(truth),
             Kind::Ring => self.ring(truth, 3),
@@ -91,7 +92,9 @@ impl Deadlock {
     /// Each holds one mutex and wants the next one's; with three, a fourth thread
     /// wants one too.
     fn ring(&self, truth: Truth, number: usize) -> Result<()> {
-        let mutexes: Vec<PthreadMutex> = (0..number).map(|_| PthreadMutex::new()).collect();
+        let mutexes = (0..number)
+            .map(|_| Lock::new(Among::Threads))
+            .collect::<Result<Vec<_>>>()?;
         let locked = StartLine::new(number + 1);
         let printed = StartLine::new(number + 1);
         let tids: Vec<AtomicI32> = (0..number).map(|_| AtomicI32::new(0)).collect();
@@ -100,11 +103,12 @@ impl Deadlock {
             for at in 0..number {
                 let (mutexes, tids, locked, printed) = (&mutexes, &tids, &locked, &printed);
                 threads.push(spawn(scope, format!("lock-{at}"), move || {
-                    mutexes[at].lock()?;
-                    tids[at].store(tid(), SeqCst);
-                    locked.wait();
-                    printed.wait();
-                    mutexes[(at + 1) % number].lock()
+                    mutexes[at].with(|| {
+                        tids[at].store(tid(), SeqCst);
+                        locked.wait();
+                        printed.wait();
+                        mutexes[(at + 1) % number].with(|| ())
+                    })?
                 })?);
             }
             locked.wait();
@@ -113,7 +117,7 @@ impl Deadlock {
             printed.wait();
             if number > 2 {
                 let first = &mutexes[0];
-                threads.push(spawn(scope, "bystander", move || first.lock())?);
+                threads.push(spawn(scope, "bystander", move || first.with(|| ()))?);
             }
             threads.into_iter().try_for_each(join)
         })
@@ -144,23 +148,23 @@ impl Deadlock {
     }
 
     fn held(&self, truth: Truth) -> Result<()> {
-        let mutex = PthreadMutex::new();
+        let mutex = Lock::new(Among::Threads)?;
         let ready = StartLine::new(4);
         thread::scope(|scope| {
-            mutex.lock()?;
-            let mut threads = Vec::new();
-            for at in 0..3 {
-                let (mutex, ready) = (&mutex, &ready);
-                threads.push(spawn(scope, format!("waiter-{at}"), move || {
-                    ready.wait();
-                    mutex.lock()?;
-                    mutex.unlock()
-                })?);
-            }
-            ready.wait();
-            nap(self.give_up)?;
-            mutex.unlock()?;
-            threads.into_iter().try_for_each(join)
+            let waiters = mutex.with(|| {
+                let mut threads = Vec::new();
+                for at in 0..3 {
+                    let (mutex, ready) = (&mutex, &ready);
+                    threads.push(spawn(scope, format!("waiter-{at}"), move || {
+                        ready.wait();
+                        mutex.with(|| ())
+                    })?);
+                }
+                ready.wait();
+                nap(self.give_up)?;
+                anyhow::Ok(threads)
+            })??;
+            waiters.into_iter().try_for_each(join)
         })?;
         self.print(truth, &[])
     }
