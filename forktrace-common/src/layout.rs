@@ -93,8 +93,8 @@ pub struct Layout {
     pub object_mask: u32,
     /// 1: stacks are wanted.
     pub stacks: u32,
-    /// Always 0.
-    pub zero: u32,
+    /// 1: wakers, and what a call waits for, are not wanted.
+    pub plain: u32,
 }
 
 /// Positions in [`Layout::own_code`]. All 0 where the kernel doesn't tell.

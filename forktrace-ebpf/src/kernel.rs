@@ -53,7 +53,7 @@ pub(crate) static LAYOUT: Layout = Layout {
     max_tasks: 0,
     object_mask: 0,
     stacks: 0,
-    zero: 0,
+    plain: 0,
 };
 
 /// Set by user space before the programs are loaded: what each syscall waits for.

@@ -14,7 +14,8 @@ use crate::{
 ///
 /// forktrace runs a command and follows everything that it starts, from the
 /// kernel's own scheduler events, and reports when the tasks ran, waited for a
-/// CPU and slept, what each slept in, and for how long all of them slept at once.
+/// CPU and slept, what each slept in, who woke it, and for how long all of them
+/// slept at once. A deadlock is reported at once.
 #[derive(Debug, Parser)]
 #[command(
     name = "forktrace",
@@ -94,12 +95,14 @@ pub struct OutputArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Exit status: that of COMMAND, or the signal that ended it; 126 when COMMAND can't be executed, \
-127 when it is not found, 125 when forktrace itself fails.
+127 when it is not found, 125 when forktrace itself fails; 3 when an assertion is false, whatever \
+COMMAND returned.
 
 Examples:
   sudo forktrace run -- python3 service.py
   sudo forktrace run --save trace.ft -- make -j4
-  sudo forktrace run --format json -o report.json -- ./server --port 8080")]
+  sudo forktrace run --format json -o report.json -- ./server --port 8080
+  sudo forktrace run --assert 'groups[0].all_blocked.longest_ns <= 50 * ms' -- ./server --port 8080")]
 pub struct RunArgs {
     /// Where the report goes.
     #[command(flatten)]
@@ -107,7 +110,7 @@ pub struct RunArgs {
     /// Keep the trace in FILE, for `forktrace report FILE`.
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
-    /// No progress line, and no report unless -o is given.
+    /// No progress line, no word of deadlocks, and no report unless -o is given.
     #[arg(short, long)]
     pub quiet: bool,
     /// Run COMMAND as USER (a name or an id) [default under sudo: the user who called sudo].
@@ -131,6 +134,12 @@ pub struct RunArgs {
     /// Record the stacks of blocks and of those who end them, for `--format folded`. Costs a few microseconds a block.
     #[arg(long)]
     pub stacks: bool,
+    /// Record only when tasks ran and blocked, and in which syscall: not who woke them and what they waited for. The cheapest way.
+    #[arg(long, conflicts_with = "stacks")]
+    pub plain: bool,
+    /// Fail when EXPR is false of the report; may be given several times [docs/writing-claims.md].
+    #[arg(long = "assert", value_name = "EXPR")]
+    pub assertions: Vec<String>,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -138,10 +147,19 @@ pub struct RunArgs {
 
 /// Arguments of `report`.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Exit status: 0; 3 when an assertion is false, 125 when forktrace fails.
+
+Examples:
+  forktrace report trace.ft
+  forktrace report --format dot trace.ft | dot -Tsvg > who-waits-for-whom.svg")]
 pub struct ReportArgs {
     /// Where the report goes.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// Fail when EXPR is false of the report; may be given several times [docs/writing-claims.md].
+    #[arg(long = "assert", value_name = "EXPR")]
+    pub assertions: Vec<String>,
     /// The trace.
     #[arg(value_name = "FILE")]
     pub trace: PathBuf,

@@ -28,11 +28,14 @@ use nix::{
 };
 
 use crate::{
+    analysis::named_deadlock as named,
     capture::{Settings, TableEntry, Tracer},
-    decode,
+    deadlock, decode,
     kernel::layout::Arch,
     launch::{self, Account},
     marks::Marks,
+    names::Resolver,
+    report,
     stacks::Namer,
     trace::{Event, Finish, Header},
     trace_file::TraceWriter,
@@ -42,6 +45,9 @@ use crate::{
 const TICK: Duration = Duration::from_millis(200);
 /// The same, when stacks have to get their names while their processes live.
 const TICK_FOR_STACKS: Duration = Duration::from_millis(10);
+/// The same at first and when tasks wait for something new: it can soon be gone,
+/// and its name with it.
+const TICK_WHEN_NEW: Duration = Duration::from_millis(20);
 /// The same, when the first process has ended and others are waited for.
 const TICK_AT_END: Duration = Duration::from_millis(5);
 
@@ -73,6 +79,15 @@ pub struct Progress {
     pub lost: u64,
 }
 
+/// What is worth telling while the recording goes on.
+#[derive(Debug)]
+pub enum Notice {
+    /// How far it is.
+    Progress(Progress),
+    /// Tasks can never go on; times are since the recording began.
+    Deadlock(report::Deadlock),
+}
+
 /// How a recording went.
 pub struct Recorded {
     /// The end, as it was or should have been written.
@@ -89,7 +104,7 @@ pub struct Recorded {
 /// # Errors
 /// When the tracer can't be attached, the file not be started, or the workload
 /// not be executed ([`launch::LaunchError`]).
-pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Result<Recorded> {
+pub fn record(plan: &Plan, file: File, mut notify: impl FnMut(Notice)) -> Result<Recorded> {
     let mut signals = Signals::take()?;
     // Before the tracer takes all low descriptors: many shells can't redirect to
     // one with two digits.
@@ -99,6 +114,7 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
     let header = header(plan, &tracer)?;
     let writer = TraceWriter::new(file, &header).context("the trace file can't be written")?;
     let cpu_before = own_cpu_ns()?;
+    let names = Resolver::new(header.arch, header.start_ns);
 
     tracer.arm()?;
     let account = plan.account.as_ref();
@@ -118,6 +134,7 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
 
     let mut session = Session {
         writer,
+        names,
         records: 0,
         tasks: 0,
         undecodable: 0,
@@ -128,14 +145,14 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
         interrupts: 0,
     };
     let begun = Instant::now();
+    let mut tick = TICK_WHEN_NEW;
+    let mut watch = deadlock::Watch::new(header.arch);
     loop {
-        let tick = if session.root.ended() {
-            TICK_AT_END
+        if session.root.ended() {
+            tick = TICK_AT_END;
         } else if session.stacks.is_some() {
-            TICK_FOR_STACKS
-        } else {
-            TICK
-        };
+            tick = TICK_FOR_STACKS;
+        }
         let timeout = EpollTimeout::try_from(tick).unwrap_or(EpollTimeout::ZERO);
         match epoll.wait(&mut [EpollEvent::empty(); 8], timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -151,19 +168,31 @@ pub fn record(plan: &Plan, file: File, mut progress: impl FnMut(Progress)) -> Re
         session.take_unreported(&mut tracer)?;
         let read = marks.drain(|event| session.write(&event));
         read.context("the workload's marks can't be read")?;
+        tick = if session.names.is_busy() {
+            TICK_WHEN_NEW
+        } else {
+            TICK.min(tick * 2)
+        };
+        session.resolve(now_ns()?);
         session.writer.tick(now_ns()?);
         let over = session.root.ended() && (plan.until_exit || live == 0 && untracked == 0);
         if over || session.detach {
             break;
         }
+        for found in watch.look(&tracer, now_ns()?)? {
+            let since = |ns: u64| ns.saturating_sub(header.start_ns);
+            let name = |serial| found.names.get(&serial).cloned();
+            notify(Notice::Deadlock(named(&found.deadlock, since, name)));
+            session.write(&Event::Deadlock(found.deadlock));
+        }
         let losses = tracer.losses()?;
-        progress(Progress {
+        notify(Notice::Progress(Progress {
             elapsed: begun.elapsed(),
             tasks: session.tasks,
             live: live + untracked,
             records: session.records,
             lost: losses.ring_full + losses.no_ring + losses.other,
-        });
+        }));
     }
     let read = marks.finish(|event| session.write(&event));
     read.context("the workload's marks can't be read")?;
@@ -190,6 +219,7 @@ fn header(plan: &Plan, tracer: &Tracer) -> Result<Header> {
         polls: tracer.poll_way().clone(),
         ring_bytes: tracer.ring_bytes(),
         max_tasks: plan.settings.max_tasks,
+        plain: plan.settings.plain,
         interrupts: crate::kernel::interrupts::of_devices(),
     })
 }
@@ -276,6 +306,7 @@ impl Root {
 
 struct Session {
     writer: TraceWriter<File>,
+    names: Resolver,
     records: u64,
     tasks: u64,
     undecodable: u64,
@@ -322,6 +353,7 @@ impl Session {
         if let Event::Born(_) | Event::Untracked(_) = event {
             self.tasks += 1;
         }
+        self.names.note(event);
         match &mut self.stacks {
             Some(namer) => namer.see(event, &mut self.writer),
             None => self.writer.push(event),
@@ -333,6 +365,12 @@ impl Session {
         if let Some(namer) = &mut self.stacks {
             namer.name(|id| tracer.stack(id), &mut self.writer);
         }
+    }
+
+    /// Finds out what the tasks wait for, while they do.
+    fn resolve(&mut self, now_ns: u64) {
+        let writer = &mut self.writer;
+        self.names.resolve(now_ns, |event| writer.push(&event));
     }
 
     fn drain(&mut self, tracer: &mut Tracer) {
@@ -378,6 +416,10 @@ impl Session {
         self.name_stacks(&tracer);
         let (live, untracked) = tracer.live()?;
         tracer.remaining(|entry| self.write_entry(&entry))?;
+        let Self {
+            mut writer, names, ..
+        } = self;
+        let (look_ups, throttled) = names.finish(end_ns, |event| writer.push(&event));
         self.root.reap()?;
         let losses = tracer.losses_of_all_cpus()?;
         let (exit_code, signal) = match self.root.status {
@@ -397,9 +439,11 @@ impl Session {
             not_followed: losses.table_full,
             undecodable: self.undecodable,
             tracer_cpu_ns: own_cpu_ns()?.saturating_sub(cpu_before),
+            look_ups,
+            throttled,
             ..Finish::default()
         };
-        let (finish, finish_error) = self.writer.finish(finish);
+        let (finish, finish_error) = writer.finish(finish);
         Ok(Recorded {
             finish,
             finish_error,
@@ -409,7 +453,7 @@ impl Session {
 }
 
 /// The name of a task that lives; empty when it just ended.
-fn name_of_living(tgid: u32, tid: u32) -> String {
+pub(crate) fn name_of_living(tgid: u32, tid: u32) -> String {
     let path = format!("/proc/{tgid}/task/{tid}/comm");
     std::fs::read_to_string(path).map_or(String::new(), |name| name.trim_end().to_owned())
 }

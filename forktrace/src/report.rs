@@ -33,6 +33,16 @@ pub struct Report {
     pub stacks: Option<Vec<StackUse>>,
     /// What the workload said about itself, by time.
     pub marks: Vec<Mark>,
+    /// Cgroups of the workload that the kernel held off the CPUs because of a limit.
+    pub throttled: Vec<Throttled>,
+    /// Pairs of tasks: were they blocked together more than by chance?
+    pub pairs: Vec<Pair>,
+    /// Which pairs were tested, and how.
+    pub pair_tests: PairTests,
+    /// Who ended whose waits, longest first.
+    pub waits_for: Vec<WaitsFor>,
+    /// Deadlocks that were found while the workload ran, by time.
+    pub deadlocks: Vec<Deadlock>,
     /// Whether all this can be trusted.
     pub audit: Audit,
 }
@@ -376,12 +386,202 @@ pub struct Mark {
     pub fields: Map<String, Value>,
 }
 
+/// A cgroup that the kernel held off the CPUs because of its limit. Its tasks were
+/// waiting for a CPU then, not blocked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Throttled {
+    /// Its path.
+    pub cgroup: String,
+    /// Periods of the limit in which it was held off.
+    pub periods: u64,
+    /// How long: the sum over the CPUs.
+    pub ns: u64,
+    /// The limit: CPU time a period, µs; `None`: not known.
+    pub quota_us: Option<u64>,
+    /// The period, µs.
+    pub period_us: Option<u64>,
+}
+
+/// Two tasks, over the time that both lived and both are known.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pair {
+    /// Serial of the task that was created first.
+    pub a: u32,
+    /// Serial of the other.
+    pub b: u32,
+    /// The time looked at: both lived and both are known.
+    pub common_ns: u64,
+    /// Time left out since one of them is unknown.
+    pub unknown_ns: u64,
+    /// Both were blocked.
+    pub overlap_ns: u64,
+    /// How long both would have been blocked by chance: the product of the times
+    /// that each was, divided by `common_ns`.
+    pub expected_ns: u64,
+    /// `overlap_ns / expected_ns`; `None` when one was never blocked.
+    pub lift: Option<f64>,
+    /// What was tested; `None`: nothing could be.
+    pub test: Option<PairTest>,
+    /// Probability of a difference like this, or a larger one, by chance.
+    pub p: Option<f64>,
+    /// The same, adjusted for the number of pairs (Benjamini–Hochberg).
+    pub q: Option<f64>,
+    /// What follows.
+    pub verdict: PairVerdict,
+}
+
+/// What of a pair was compared with chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PairTest {
+    /// How long both were blocked.
+    Overlap,
+    /// Whether their blocks begin at the same moments, since their overlap can't
+    /// tell anything.
+    Onset,
+}
+
+/// What can be said of a pair. None of it says that one is the cause of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PairVerdict {
+    /// Blocked together as chance would have it.
+    Chance,
+    /// Blocked together more than by chance.
+    Together,
+    /// Blocked together less than by chance.
+    Apart,
+    /// One was blocked nearly always or nearly never, so the overlap tells
+    /// nothing; but their blocks begin at the same moments more than by chance.
+    StartTogether,
+    /// The overlap tells nothing, nor do the moments at which blocks begin.
+    Uninformative,
+    /// Too few blocks for a test.
+    TooFew,
+}
+
+/// Which pairs were tested, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PairTests {
+    /// Pairs that there are.
+    pub possible: u64,
+    /// Pairs in the report. Where there are more tasks than `all_up_to_tasks`, it
+    /// is those that wake each other, wait for the same things, and are blocked
+    /// longest.
+    pub tested: u64,
+    /// Up to so many tasks, all pairs are in the report.
+    pub all_up_to_tasks: u32,
+    /// By how many amounts a time line is shifted against the other at most.
+    pub shifts: u32,
+    /// How much of the time was looked at: of a trace with very many stretches,
+    /// evenly spread parts.
+    pub looked_at_ns: u64,
+}
+
+/// Who ends a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerKind {
+    /// A task of the workload.
+    Task,
+    /// A task outside the workload.
+    Outside,
+    /// A kernel thread.
+    KernelThread,
+    /// An interrupt.
+    Interrupt,
+    /// It is not known who.
+    Unknown,
+    /// Nobody: the wait goes on when the task or the recording ends.
+    Nobody,
+}
+
+/// One who ends a wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Peer {
+    /// What it is.
+    pub kind: PeerKind,
+    /// Serial, of a task of the workload.
+    pub serial: Option<u32>,
+    /// Tid, of another task.
+    pub tid: Option<u32>,
+    /// Name, of another task; `None` when it is not known.
+    pub name: Option<String>,
+    /// Kind, of an interrupt.
+    pub interrupt: Option<InterruptKind>,
+}
+
+/// Kinds of interrupts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InterruptKind {
+    /// A timer ran out.
+    Timer,
+    /// Of a network device.
+    Network,
+    /// Of a block device.
+    Block,
+    /// Another.
+    Other,
+}
+
+/// What one task waited until the other one woke it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WaitsFor {
+    /// Serial of the task that waited.
+    pub from: u32,
+    /// Who woke it. That proves an order, not that it held what was waited for.
+    pub to: Peer,
+    /// How long it was blocked, in all.
+    pub ns: u64,
+    /// How often.
+    pub count: u64,
+}
+
+/// What kind of deadlock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeadlockKind {
+    /// Each holds a lock that the one before waits for.
+    Cycle,
+    /// All tasks sleep in waits that only they could end.
+    AllAsleep,
+}
+
+/// Tasks that can never go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Deadlock {
+    /// When it was found.
+    pub at_ns: u64,
+    /// What it is.
+    pub kind: DeadlockKind,
+    /// The tasks; in a cycle each waits for the next one, the last for the first.
+    pub tasks: Vec<DeadlockedTask>,
+}
+
+/// A task in a deadlock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeadlockedTask {
+    /// Its serial.
+    pub serial: u32,
+    /// Its tid.
+    pub tid: u32,
+    /// Its name.
+    pub name: String,
+    /// What it waits for, for people: `mutex 0x7f…`, `futex 0x7f…`, `child`.
+    pub waits_for: String,
+    /// Serial of the task that holds it; `None` when that is not known.
+    pub owner: Option<u32>,
+    /// Since when.
+    pub since_ns: u64,
+}
+
 /// Something that makes the report weaker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Weakness {
     /// What it is, for programs: `ring_full`, `no_ring`, `other_records`,
     /// `table_full`, `end_missing`, `file_damaged`, `write_failed`,
-    /// `switches_differ`, `wakeup_missing`, `cut_short`.
+    /// `switches_differ`, `wakeup_missing`, `cut_short`, `names_missing`.
     pub kind: String,
     /// How many records, tasks, …
     pub count: u64,
@@ -391,6 +591,21 @@ pub struct Weakness {
     pub end_ns: Option<u64>,
     /// A sentence for people, with the option that would avoid it if there is one.
     pub text: String,
+}
+
+/// Attempts to find out, while the tasks lived, what they waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LookUps {
+    /// Files and futexes that were looked up.
+    pub done: u64,
+    /// Of these: the process had ended.
+    pub gone: u64,
+    /// Of these: it was closed, or something else by then.
+    pub changed: u64,
+    /// In addition: there was no time to look.
+    pub not_looked_up: u64,
+    /// CPU time that it took; a part of `tracer_cpu_ns`.
+    pub cpu_ns: u64,
 }
 
 /// Whether the report can be trusted.
@@ -417,6 +632,9 @@ pub struct Audit {
     pub running_ns: u64,
     /// The kernel's CPU time of the same tasks.
     pub kernel_cpu_ns: u64,
+    /// What became of the attempts to find out what tasks waited for; `None` when
+    /// the recording has no end.
+    pub look_ups: Option<LookUps>,
     /// Everything that makes the report weaker, worst first.
     pub weaknesses: Vec<Weakness>,
 }

@@ -31,6 +31,8 @@ pub struct Header {
     pub ring_bytes: u32,
     /// Size of the task table.
     pub max_tasks: u32,
+    /// Who woke each task, and what it waited for beyond the syscall, was left out.
+    pub plain: bool,
     /// The interrupts of devices: number and names, as `/proc/interrupts` has them.
     pub interrupts: Vec<(u32, String)>,
 }
@@ -441,6 +443,8 @@ pub enum FileKind {
         path: Option<String>,
         /// Inode of the other end, if there is one.
         peer: Option<u64>,
+        /// It listens.
+        listening: bool,
     },
     /// A TCP, UDP or other internet socket.
     InetSocket {
@@ -492,15 +496,29 @@ pub struct Named {
     pub kind: FileKind,
 }
 
-/// What an epoll instance watches, as of one moment.
+/// One descriptor that an epoll instance watches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// The descriptor, and for what.
+    pub fd: WaitFd,
+    /// Inode number of its file.
+    pub inode: u64,
+    /// Device of the file system.
+    pub device: u32,
+    /// What it is; `None`: the descriptor is closed, or another file by now.
+    pub kind: Option<FileKind>,
+}
+
+/// What an epoll instance watches, as of one moment. There can be several, when
+/// it changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interest {
     /// Number of the epoll instance's [`Object`].
     pub id: u32,
     /// When it was read.
     pub at_ns: u64,
-    /// The descriptors, each with its inode and what it is if that is known.
-    pub fds: Vec<(WaitFd, u64, Option<FileKind>)>,
+    /// The descriptors.
+    pub fds: Vec<Watched>,
     /// There are more than are here.
     pub cut_off: bool,
 }
@@ -584,6 +602,48 @@ impl MarksRefused {
     }
 }
 
+/// Tasks that can never go on, found while the workload ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadlock {
+    /// When it was found.
+    pub at_ns: u64,
+    /// A cycle of owners, each of `tasks` waiting for the next one. Otherwise all
+    /// tasks sleep in waits that only they could end.
+    pub cycle: bool,
+    /// The tasks.
+    pub tasks: Vec<Stuck>,
+}
+
+/// A task in a [`Deadlock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stuck {
+    /// The task.
+    pub serial: u32,
+    /// What it waits for.
+    pub on: StuckOn,
+    /// Since when.
+    pub since_ns: u64,
+}
+
+/// What a task in a [`Deadlock`] waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StuckOn {
+    /// A lock whose owner is known.
+    Lock {
+        /// Address.
+        address: u64,
+        /// Serial of the task that holds it.
+        owner: u32,
+    },
+    /// A futex of which nobody is known to be the owner.
+    Futex {
+        /// Address.
+        address: u64,
+    },
+    /// The end of a child.
+    Child,
+}
+
 /// Anything that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
@@ -625,6 +685,8 @@ pub enum Event {
     Mark(Mark),
     /// The workload said something that is no mark.
     MarksRefused(MarksRefused),
+    /// Tasks can never go on.
+    Deadlock(Deadlock),
 }
 
 impl Event {
@@ -641,6 +703,7 @@ impl Event {
             Self::Waitset(w) => Some(w.at_ns),
             Self::Signal(s) => Some(s.at_ns),
             Self::Interest(i) => Some(i.at_ns),
+            Self::Deadlock(d) => Some(d.at_ns),
             Self::Totals(_)
             | Self::Poll(_)
             | Self::Named(_)
@@ -652,6 +715,37 @@ impl Event {
             | Self::MarksRefused(_) => None,
         }
     }
+}
+
+/// What became of the attempts to find out what tasks waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookUps {
+    /// Files and futexes that were looked up.
+    pub done: u64,
+    /// Of these: the process had ended.
+    pub gone: u64,
+    /// Of these: the descriptor was closed or another file by then.
+    pub changed: u64,
+    /// There was no time to look: in addition to the above.
+    pub not_looked_up: u64,
+    /// CPU time that it took.
+    pub cpu_ns: u64,
+}
+
+/// A cgroup that the kernel held off the CPUs because of its limit, with all that
+/// ran in it, of the workload or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttled {
+    /// Its path.
+    pub cgroup: String,
+    /// Periods of the limit in which it was.
+    pub periods: u64,
+    /// How long, ns: the sum over the CPUs.
+    pub ns: u64,
+    /// The limit: CPU time a period, µs; `None`: not known, or none at the end.
+    pub quota_us: Option<u64>,
+    /// The period, µs.
+    pub period_us: Option<u64>,
 }
 
 /// What is known when a recording ends.
@@ -687,4 +781,8 @@ pub struct Finish {
     pub undecodable: u64,
     /// CPU time of forktrace while it recorded.
     pub tracer_cpu_ns: u64,
+    /// What became of the attempts to find out what tasks waited for.
+    pub look_ups: LookUps,
+    /// Cgroups of the workload that were held off the CPUs.
+    pub throttled: Vec<Throttled>,
 }

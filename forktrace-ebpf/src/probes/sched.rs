@@ -128,6 +128,9 @@ fn switch_out(
     if !restarted {
         state.arg0 = regs.arg0();
         state.arg1 = regs.arg1() as u32;
+        if layout!(plain) != 0 {
+            return;
+        }
         wait::look(task, regs, state, traced.slot, now);
     }
 }
@@ -243,7 +246,11 @@ fn woken(ctx: &BtfTracePointContext, task: Task) -> i32 {
         return 0;
     }
     if let Some(traced) = filter::resolve(task, tid, hint) {
-        let (by, number) = waker::current(ctx.as_ptr());
+        let (by, number) = if layout!(plain) == 0 {
+            waker::current(ctx.as_ptr())
+        } else {
+            (class::NONE, 0)
+        };
         // SAFETY: the pointer is into the map. Waker and switcher write
         // different fields; the switch-in that clears these comes after the
         // wakeup by the kernel's own locks.

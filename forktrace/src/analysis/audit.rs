@@ -3,14 +3,19 @@
 use crate::{
     marks::{LONGEST_LINE, MOST, VARIABLE},
     model::{Fate, Model, Off, State},
-    report::{Audit, Task, Weakness},
-    trace::{MarksRefused, Totals},
+    report::{Audit, LookUps, Task, Weakness},
+    trace::{Finish, MarksRefused, Totals},
     trace_file::TraceInfo,
 };
 
 /// What is said in the audit but leaves the report complete: nothing is lost and
 /// no state but those named is uncertain.
-const NOTES: [&str; 3] = ["cut_short", "switch_in_inferred", "marks_refused"];
+const NOTES: [&str; 4] = [
+    "cut_short",
+    "switch_in_inferred",
+    "marks_refused",
+    "names_missing",
+];
 
 pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
     let checked = || tasks.iter().filter(|task| task.switches.kernel.is_some());
@@ -26,6 +31,13 @@ pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
         early_wakeups: stretches_with(model, Off::EARLY_WAKE),
         running_ns: checked().map(|t| t.running_ns).sum(),
         kernel_cpu_ns: checked().filter_map(|t| t.kernel_cpu_ns).sum(),
+        look_ups: info.finish.as_ref().map(|f| LookUps {
+            done: f.look_ups.done,
+            gone: f.look_ups.gone,
+            changed: f.look_ups.changed,
+            not_looked_up: f.look_ups.not_looked_up,
+            cpu_ns: f.look_ups.cpu_ns,
+        }),
         weaknesses,
     }
 }
@@ -251,6 +263,17 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             counted(wrong, "task")
         ),
     );
+    let (nameless, files) = nameless(model);
+    add(
+        "names_missing",
+        nameless,
+        None,
+        format!(
+            "no name was found for {nameless} of {} that tasks waited for{}",
+            counted(files, "open file"),
+            info.finish.as_ref().map_or(String::new(), why_nameless)
+        ),
+    );
     found
 }
 
@@ -279,6 +302,32 @@ fn marks_refused(refused: &MarksRefused) -> String {
         counted(refused.count(), "line"),
         why.join(", ")
     )
+}
+
+/// Files that were waited for and have no name, and all of them.
+fn nameless(model: &Model) -> (u64, u64) {
+    let waited = model.waitsets.iter().flat_map(|set| &set.fds);
+    let kinds = waited.map(|w| &w.kind);
+    let kinds = kinds.chain(model.files.iter().map(|f| &f.kind));
+    kinds.fold((0, 0), |(nameless, all), kind| {
+        (nameless + u64::from(kind.is_none()), all + 1)
+    })
+}
+
+/// The reasons, as far as they occurred.
+fn why_nameless(finish: &Finish) -> String {
+    let look_ups = &finish.look_ups;
+    let reasons = [
+        (look_ups.gone, "their processes had ended"),
+        (look_ups.changed, "they were closed by then"),
+        (look_ups.not_looked_up, "there was no time to look"),
+    ];
+    let reasons = reasons.iter().filter(|(count, _)| *count > 0);
+    let reasons: Vec<&str> = reasons.map(|(_, why)| *why).collect();
+    if reasons.is_empty() {
+        return String::new();
+    }
+    format!(": {}", reasons.join(", or "))
 }
 
 /// Do the stretches of a task add up to what the kernel program says, where no

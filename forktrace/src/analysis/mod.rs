@@ -4,9 +4,14 @@
 //! `report`, and a line in [`analyse`].
 
 mod audit;
+mod deadlocks;
 mod families;
+mod graph;
 mod marks;
 mod others;
+#[cfg(test)]
+mod others_tests;
+mod pairs;
 mod polls;
 mod profile;
 mod spans;
@@ -22,11 +27,12 @@ use crate::{
     capture::PollWay,
     kernel::layout::Arch,
     model::{Model, Task},
-    report::{Group, GroupKind, Report, SCHEMA_VERSION, Workload},
+    report::{Group, GroupKind, Report, SCHEMA_VERSION, Throttled, Workload},
     trace::Finish,
     trace_file::TraceInfo,
 };
 
+pub use deadlocks::named_deadlock;
 pub use families::family;
 use waiting::Waiting;
 
@@ -42,6 +48,8 @@ pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
         .iter()
         .map(|t| tasks::task(t, &processes[&t.process], arch))
         .collect();
+    let waits_for = graph::waits_for(model, &info.header.interrupts);
+    let (pair_tests, pairs) = pairs::pairs(model, &waits_for);
     Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
@@ -53,6 +61,11 @@ pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
         poll_probes: polls::how(&info.header.polls),
         stacks: stacks::stacks(info, model),
         marks: marks::marks(model),
+        throttled: throttled(info),
+        pairs,
+        pair_tests,
+        waits_for,
+        deadlocks: deadlocks::deadlocks(model),
         audit: audit::audit(info, model, &tasks),
         tasks,
     }
@@ -76,6 +89,18 @@ fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {
         }
         .to_owned(),
     }
+}
+
+fn throttled(info: &TraceInfo) -> Vec<Throttled> {
+    let all = info.finish.iter().flat_map(|finish| &finish.throttled);
+    let of = |t: &crate::trace::Throttled| Throttled {
+        cgroup: t.cgroup.clone(),
+        periods: t.periods,
+        ns: t.ns,
+        quota_us: t.quota_us,
+        period_us: t.period_us,
+    };
+    all.map(of).collect()
 }
 
 /// What the tasks of each process did together, by the process's serial.

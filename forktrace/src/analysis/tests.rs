@@ -634,6 +634,7 @@ fn header() -> Header {
         polls: PollWay::Fentry,
         ring_bytes: 4096,
         max_tasks: 10,
+        plain: false,
         interrupts: Vec::new(),
     }
 }
@@ -1322,7 +1323,7 @@ fn only_weakness(report: &Report, kind: &str) -> Weakness {
     );
     assert_eq!(
         report.audit.complete,
-        matches!(kind, "cut_short" | "switch_in_inferred")
+        matches!(kind, "cut_short" | "switch_in_inferred" | "names_missing")
     );
     weakness.clone()
 }
@@ -1532,4 +1533,61 @@ fn a_task_without_a_record_is_counted() {
     assert_eq!(only_weakness(&report, "task_end_missing").count, 1);
     assert_eq!(report.tasks[1].fate, Fate::Unknown);
     assert_eq!(report.audit.unknown_ns, 90);
+}
+
+#[test]
+fn files_without_a_name_are_counted_with_the_reasons() {
+    let object = crate::trace::Object {
+        id: 1,
+        serial: 1,
+        fd: 3,
+        at_ns: START,
+        file: 0xffff_8880_0000_0000,
+        operations: 0,
+        inode: 7,
+        device: 9,
+        mode: 0o100_644,
+    };
+    let mut off = stretch(1, 0, Why::Interruptible, [0; 3], 0);
+    off.object = 1;
+    let events = || {
+        let mut events = task_of([off]);
+        events.push(Event::Object(object));
+        events
+    };
+    let report = report_with(|f| f.look_ups.gone = 1, events());
+    let weakness = only_weakness(&report, "names_missing");
+    assert_eq!(weakness.count, 1);
+    assert!(weakness.text.ends_with(": their processes had ended"));
+
+    let mut named = events();
+    named.push(Event::Named(crate::trace::Named {
+        id: 1,
+        fd: 3,
+        inode: 7,
+        device: 9,
+        kind: crate::trace::FileKind::File("/etc/hosts".to_owned()),
+    }));
+    let report = report_with(|f| f.look_ups.gone = 1, named);
+    assert_eq!(report.audit.weaknesses, []);
+}
+
+#[test]
+fn throttled_cgroups_are_in_the_report() {
+    let throttled = crate::trace::Throttled {
+        cgroup: "/a".to_owned(),
+        periods: 3,
+        ns: 5_000,
+        quota_us: Some(20_000),
+        period_us: Some(100_000),
+    };
+    let report = report_with(|f| f.throttled = vec![throttled], good_task());
+    let [found] = &report.throttled[..] else {
+        panic!("{:?}", report.throttled);
+    };
+    assert_eq!(
+        (found.cgroup.as_str(), found.periods, found.ns),
+        ("/a", 3, 5_000)
+    );
+    assert!(report.audit.complete);
 }

@@ -54,6 +54,8 @@ pub struct Settings {
     pub polls: PollProbes,
     /// Take the stacks of blocks and wakers.
     pub stacks: bool,
+    /// Leave out who woke each task, and what it waited for beyond the syscall.
+    pub plain: bool,
 }
 
 /// Records that found no room and tasks that are not followed, since the start.
@@ -128,6 +130,7 @@ impl Tracer {
             own_code: symbols::own_code(),
             object_mask: OBJECTS_PER_CPU - 1,
             stacks: u32::from(settings.stacks),
+            plain: u32::from(settings.plain),
             wake_mask: (ring_bytes / RECORD / 4).next_power_of_two().max(1) - 1,
             max_tasks: settings.max_tasks,
             ..layout?
@@ -161,7 +164,7 @@ impl Tracer {
             outer.set(cpu, &ring, 0)?;
             rings.push((cpu as u16, ring));
         }
-        let tracepoints: Vec<&'static str> = present_tracepoints(&kernel_types).collect();
+        let tracepoints = tracepoints(&kernel_types, settings.plain);
         for name in &tracepoints {
             let program: &mut BtfTracePoint = program(&mut ebpf, name)?;
             program
@@ -379,6 +382,21 @@ impl Tracer {
         )
     }
 
+    /// The tasks that live, as of now: they go on meanwhile, so what is read of one
+    /// is of another moment than what is read of the next.
+    ///
+    /// # Errors
+    /// When a map can't be read.
+    pub fn living(&self, mut sink: impl FnMut(TaskState)) -> Result<()> {
+        for slot in self.used_slots()? {
+            let state = self.state(slot)?;
+            if state.task != 0 && state.end_ns == 0 {
+                sink(state);
+            }
+        }
+        Ok(())
+    }
+
     fn used_slots(&self) -> Result<std::ops::RangeInclusive<u32>> {
         let used = self.control()?.slots.min(u64::from(self.max_tasks)) as u32;
         Ok(1..=used)
@@ -413,16 +431,23 @@ fn add_losses(sum: &mut Losses, cpu: &CpuStats) {
     sum.stacks += cpu.lost_stacks;
 }
 
-/// The tracepoints to attach to, in this order.
-fn present_tracepoints(btf: &btf::Btf) -> impl Iterator<Item = &'static str> {
+/// The tracepoints to attach to, in this order: the words that tell interrupts
+/// from tasks before the wakeups that need them.
+fn tracepoints(btf: &btf::Btf, plain: bool) -> Vec<&'static str> {
+    let follows = |name: &&str| name.starts_with("sched_") || name.starts_with("task_");
+    let needed = TRACEPOINTS.into_iter().map(|(name, _)| name);
+    let (following, interrupts): (Vec<_>, Vec<_>) = needed.partition(follows);
+    if plain {
+        return following;
+    }
     let optional = OPTIONAL_TRACEPOINTS.into_iter();
     let present = optional.filter(|(name, args, _)| btf.tracepoint_args(name) >= Some(*args));
-    let needed = TRACEPOINTS.into_iter().map(|(name, _)| name);
-    // The words that tell interrupts from tasks before the wakeups.
-    let (sched, interrupts): (Vec<_>, Vec<_>) =
-        needed.partition(|name| name.starts_with("sched_") || name.starts_with("task_"));
-    let optional: Vec<_> = present.map(|(name, ..)| name).collect();
-    interrupts.into_iter().chain(optional).chain(sched)
+    let present = present.map(|(name, ..)| name);
+    interrupts
+        .into_iter()
+        .chain(present)
+        .chain(following)
+        .collect()
 }
 
 /// Size of a ring by the number of CPUs: 4 MiB holds 60 ms of the fastest

@@ -3,102 +3,51 @@
 
 use super::file::{Claim, ClaimError, Origin};
 
-/// A claim file: a line here for each.
+/// A file's name and what is in it.
+macro_rules! file {
+    ($folder:literal, $name:literal) => {
+        ($name, include_str!(concat!("../../", $folder, "/", $name)))
+    };
+}
+
+/// The claim files of `claims/`: a line for each, sorted.
 const CLAIMS: &[(&str, &str)] = &[
-    (
-        "any-syscall-blocks-siblings.toml",
-        include_str!("../../claims/any-syscall-blocks-siblings.toml"),
-    ),
-    (
-        "clone-is-clone.toml",
-        include_str!("../../claims/clone-is-clone.toml"),
-    ),
-    (
-        "contention-only.toml",
-        include_str!("../../claims/contention-only.toml"),
-    ),
-    (
-        "fork-cost.toml",
-        include_str!("../../claims/fork-cost.toml"),
-    ),
-    (
-        "gil-serialises.toml",
-        include_str!("../../claims/gil-serialises.toml"),
-    ),
-    (
-        "kernel-copy-parallel.toml",
-        include_str!("../../claims/kernel-copy-parallel.toml"),
-    ),
-    (
-        "memory-shared.toml",
-        include_str!("../../claims/memory-shared.toml"),
-    ),
-    (
-        "multiprocessing-scales.toml",
-        include_str!("../../claims/multiprocessing-scales.toml"),
-    ),
-    (
-        "no-magic-lock.toml",
-        include_str!("../../claims/no-magic-lock.toml"),
-    ),
-    (
-        "only-group-ops-stop-all.toml",
-        include_str!("../../claims/only-group-ops-stop-all.toml"),
-    ),
-    (
-        "other-designs-free.toml",
-        include_str!("../../claims/other-designs-free.toml"),
-    ),
-    (
-        "processes-for-io.toml",
-        include_str!("../../claims/processes-for-io.toml"),
-    ),
-    (
-        "python-io-overlaps.toml",
-        include_str!("../../claims/python-io-overlaps.toml"),
-    ),
-    (
-        "select-blocks-siblings.toml",
-        include_str!("../../claims/select-blocks-siblings.toml"),
-    ),
-    (
-        "shared-counter.toml",
-        include_str!("../../claims/shared-counter.toml"),
-    ),
-    (
-        "shared-waitset.toml",
-        include_str!("../../claims/shared-waitset.toml"),
-    ),
-    (
-        "sync-cheaper.toml",
-        include_str!("../../claims/sync-cheaper.toml"),
-    ),
-    (
-        "thread-memory.toml",
-        include_str!("../../claims/thread-memory.toml"),
-    ),
-    (
-        "waitset-processes.toml",
-        include_str!("../../claims/waitset-processes.toml"),
-    ),
+    file!("claims", "all-blocked-only-idle.toml"),
+    file!("claims", "any-syscall-blocks-siblings.toml"),
+    file!("claims", "clone-is-clone.toml"),
+    file!("claims", "contention-only.toml"),
+    file!("claims", "enough-work.toml"),
+    file!("claims", "fork-cost.toml"),
+    file!("claims", "gil-serialises.toml"),
+    file!("claims", "kernel-copy-parallel.toml"),
+    file!("claims", "memory-shared.toml"),
+    file!("claims", "multiprocessing-scales.toml"),
+    file!("claims", "no-magic-lock.toml"),
+    file!("claims", "only-group-ops-stop-all.toml"),
+    file!("claims", "other-designs-free.toml"),
+    file!("claims", "pool-amortises.toml"),
+    file!("claims", "process-creation-expensive.toml"),
+    file!("claims", "processes-for-io.toml"),
+    file!("claims", "python-io-overlaps.toml"),
+    file!("claims", "select-blocks-siblings.toml"),
+    file!("claims", "shared-counter.toml"),
+    file!("claims", "shared-waitset.toml"),
+    file!("claims", "sync-cheaper.toml"),
+    file!("claims", "thread-memory.toml"),
+    file!("claims", "thread-per-fd.toml"),
+    file!("claims", "waitset-processes.toml"),
 ];
 
-/// Files of `examples/workloads/`, which are laid out in `{workloads}`.
+/// The files of `examples/workloads/`, which are laid out in `{workloads}`.
 pub(super) const WORKLOADS: &[(&str, &str)] = &[
-    ("compute.py", include_str!("../../workloads/compute.py")),
-    ("fork_cost.py", include_str!("../../workloads/fork_cost.py")),
-    (
-        "io_overlap.py",
-        include_str!("../../workloads/io_overlap.py"),
-    ),
-    ("locks.py", include_str!("../../workloads/locks.py")),
-    ("marks.py", include_str!("../../workloads/marks.py")),
-    ("server.py", include_str!("../../workloads/server.py")),
-    (
-        "shared_counter.py",
-        include_str!("../../workloads/shared_counter.py"),
-    ),
-    ("workers.py", include_str!("../../workloads/workers.py")),
+    file!("workloads", "compute.py"),
+    file!("workloads", "fork_cost.py"),
+    file!("workloads", "io_overlap.py"),
+    file!("workloads", "locks.py"),
+    file!("workloads", "marks.py"),
+    file!("workloads", "server.py"),
+    file!("workloads", "shared_counter.py"),
+    file!("workloads", "workers.py"),
 ];
 
 /// All built-in claims, in the order of their names.

@@ -13,6 +13,8 @@ pub mod kill;
 pub mod machine;
 pub mod run;
 mod template;
+#[cfg(test)]
+mod tests;
 pub mod verdict;
 
 pub use self::{

@@ -40,7 +40,7 @@ pub enum Mode {
 
 /// A run whose trace is incomplete is repeated so often: the machine can be at
 /// fault, and what was measured does not matter for it.
-const REPEATS: u32 = 2;
+const REPEATS: u32 = 3;
 
 /// A run that is over.
 #[derive(Clone, Debug)]

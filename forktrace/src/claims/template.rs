@@ -27,6 +27,7 @@ impl Template {
             text.push_str(&rest[..at]);
             let brace = &rest[at..=at];
             rest = &rest[at + 1..];
+            let line = source[..source.len() - rest.len()].matches('\n').count();
             if rest.starts_with(brace) {
                 text.push_str(brace);
                 rest = &rest[1..];
@@ -38,7 +39,7 @@ impl Template {
             };
             let Some(end) = end else {
                 return Err(Invalid {
-                    line: 1,
+                    line: line + 1,
                     column: None,
                     message: format!(
                         "a {brace} without its counterpart; write it twice for itself"
@@ -48,8 +49,9 @@ impl Template {
             parts.push(Part::Text(std::mem::take(&mut text)));
             let expression = &rest[..end];
             let compiled = Expression::compile(expression, figures).map_err(|invalid| Invalid {
+                line: line + invalid.line,
+                column: None,
                 message: format!("{{{expression}}}: {}", invalid.message),
-                ..invalid
             })?;
             parts.push(Part::Figure(compiled));
             rest = &rest[end + 1..];

@@ -155,6 +155,7 @@ fn programs(page: &mut Page) {
             max_tasks: 64,
             polls,
             stacks: false,
+            plain: false,
         })
     };
     match attach(PollProbes::Off) {

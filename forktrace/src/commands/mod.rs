@@ -1,5 +1,6 @@
 //! What the subcommands do.
 
+mod assert;
 mod claims;
 mod doctor;
 mod output;

@@ -72,13 +72,7 @@ impl Output {
         let text = render::render(report, self.format, &self.style);
         match &mut self.to {
             To::Stdout => to_stdout(text.as_bytes()),
-            To::Stderr => {
-                let mut stderr = io::stderr().lock();
-                let written = stderr
-                    .write_all(text.as_bytes())
-                    .and_then(|()| stderr.flush());
-                written.context("the report can't be written to standard error")
-            }
+            To::Stderr => to_stderr(text.as_bytes()),
             To::File(file, name) => file
                 .write_all(text.as_bytes())
                 .with_context(|| format!("the report can't be written to {name}")),
@@ -114,6 +108,13 @@ pub(super) fn create(path: &Path, account: Option<&Account>) -> Result<File> {
         .with_context(|| format!("{} can't be given to {}", path.display(), account.name))?;
     }
     Ok(file)
+}
+
+/// Writes to standard error.
+pub(super) fn to_stderr(bytes: &[u8]) -> Result<()> {
+    let mut stderr = io::stderr().lock();
+    let written = stderr.write_all(bytes).and_then(|()| stderr.flush());
+    written.context("the report can't be written to standard error")
 }
 
 /// Writes to standard output. A reader that has gone away is no error: it has

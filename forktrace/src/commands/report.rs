@@ -4,7 +4,11 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use super::{Outcome, output::Output};
+use super::{
+    Outcome,
+    assert::{self, Assertions},
+    output::Output,
+};
 use crate::{
     analysis::analyse,
     cli::ReportArgs,
@@ -17,13 +21,19 @@ use crate::{
 /// Reports on a saved trace.
 ///
 /// # Errors
-/// When the file can't be read, is no trace, or the report can't be written.
+/// When the file can't be read, is no trace, the report can't be written, or an
+/// assertion has no value.
 pub fn report(args: &ReportArgs) -> Result<Outcome> {
+    let assertions = Assertions::compile(&args.assertions)?;
     let mut output = Output::open(&args.output, false, None)?;
     let data = read_file(&args.trace)?;
     let report = make(&data, None).with_context(|| format!("{}", args.trace.display()))?;
     output.write(&report)?;
-    Ok(Outcome::Exit(0))
+    Ok(Outcome::Exit(if assertions.hold(&report)? {
+        0
+    } else {
+        assert::FALSE
+    }))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{
     Outcome,
+    assert::{self, Assertions},
     output::{Output, create},
     report,
 };
@@ -18,7 +19,7 @@ use crate::{
     capture::Settings,
     cli::RunArgs,
     launch::Account,
-    record::{Plan, Recorded, record},
+    record::{Notice, Plan, Recorded, record},
     render::{Format, ProgressLine},
 };
 
@@ -28,6 +29,7 @@ use crate::{
 /// When the workload could not be started or traced, or the report not be
 /// written. A workload that fails is no error.
 pub fn run(args: &RunArgs) -> Result<Outcome> {
+    let assertions = Assertions::compile(&args.assertions)?;
     let account = Account::choose(args.user.as_deref(), args.as_root)?;
     let wants_report = !args.quiet || args.output.output.is_some();
     let mut output = Output::open(&args.output, true, account.as_ref())?;
@@ -40,6 +42,7 @@ pub fn run(args: &RunArgs) -> Result<Outcome> {
             ring_bytes: args.ring_size,
             max_tasks: args.max_tasks,
             polls: args.polls,
+            plain: args.plain,
             stacks: args.stacks || args.output.format == Format::Folded,
         },
     };
@@ -48,7 +51,11 @@ pub fn run(args: &RunArgs) -> Result<Outcome> {
     let to_file = file
         .try_clone()
         .context("the trace file can't be opened twice")?;
-    let recorded = record(&plan, to_file, |progress| line.show(&progress));
+    let recorded = record(&plan, to_file, |notice| match notice {
+        Notice::Progress(progress) => line.show(&progress),
+        Notice::Deadlock(deadlock) if !args.quiet => line.deadlock(&deadlock),
+        Notice::Deadlock(_) => {}
+    });
     line.clear();
     let Recorded {
         finish,
@@ -57,14 +64,18 @@ pub fn run(args: &RunArgs) -> Result<Outcome> {
     } = recorded?;
     background::drop_in_background(tracer)?;
 
-    if wants_report {
+    let mut holds = true;
+    if wants_report || !assertions.is_empty() {
         file.rewind().context("the trace file can't be read back")?;
         let mut data = Vec::new();
         file.read_to_end(&mut data)
             .context("the trace file can't be read back")?;
         let report = report::make(&data, Some(finish.clone()))
             .context("the trace that was just recorded")?;
-        output.write(&report)?;
+        if wants_report {
+            output.write(&report)?;
+        }
+        holds = assertions.hold(&report)?;
     }
     if let (Some(error), Some(path)) = (finish_error, &args.save) {
         bail!(
@@ -72,6 +83,9 @@ pub fn run(args: &RunArgs) -> Result<Outcome> {
              the report above is whole but for what it says is missing, the file is not",
             path.display()
         );
+    }
+    if !holds {
+        return Ok(Outcome::Exit(assert::FALSE));
     }
     Ok(match (finish.exit_code, finish.signal) {
         (Some(code), _) => Outcome::Exit(code as u8),

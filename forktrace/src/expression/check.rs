@@ -7,6 +7,7 @@ use cel::common::ast::{
 
 use super::{
     functions::{KNOWN, Returns, unit_shape},
+    number::METHODS,
     shape::Shape,
     text::text,
 };
@@ -144,7 +145,10 @@ impl<'a> Check<'a> {
             // Lists and texts can be joined.
             operators::ADD => match (shape_of(0), shape_of(1)) {
                 (Shape::List(_), list @ Shape::List(_)) => list,
-                (shape, _) => self.numeric(call, shape)?,
+                (shape, other) => {
+                    self.numeric(call, other)?;
+                    self.numeric(call, shape)?
+                }
             },
             operators::SUBSTRACT | operators::MULTIPLY | operators::DIVIDE | operators::MODULO => {
                 for shape in shapes {
@@ -153,17 +157,25 @@ impl<'a> Check<'a> {
                 Shape::Number
             }
             operators::NEGATE => self.numeric(call, shape_of(0))?,
+            operators::GREATER
+            | operators::GREATER_EQUALS
+            | operators::LESS
+            | operators::LESS_EQUALS => {
+                for shape in shapes {
+                    self.numeric(call, shape)?;
+                }
+                Shape::Bool
+            }
             operators::LOGICAL_AND
             | operators::LOGICAL_OR
             | operators::LOGICAL_NOT
             | operators::EQUALS
             | operators::NOT_EQUALS
-            | operators::GREATER
-            | operators::GREATER_EQUALS
-            | operators::LESS
-            | operators::LESS_EQUALS
             | operators::IN
             | operators::NOT_STRICTLY_FALSE => Shape::Bool,
+            name if METHODS.contains(&name) && call.target.is_none() => {
+                return Err(wrong(format!("{name} is written text.{name}(part)")));
+            }
             name => self.function(name, shapes.len()).map_err(wrong)?,
         })
     }

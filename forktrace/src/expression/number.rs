@@ -13,6 +13,9 @@ pub(super) const REMAINDER: &str = "@remainder";
 /// Makes an index of a double.
 pub(super) const INDEX: &str = "@index";
 
+/// Functions that are called as `text.contains(part)` only.
+pub(super) const METHODS: [&str; 3] = ["contains", "startsWith", "endsWith"];
+
 pub(super) fn one_kind(expr: &mut IdedExpr) {
     match &mut expr.expr {
         Expr::Literal(literal) => {
@@ -33,6 +36,12 @@ pub(super) fn one_kind(expr: &mut IdedExpr) {
                 "size" => call.func_name = SIZE.to_owned(),
                 operators::MODULO => call.func_name = REMAINDER.to_owned(),
                 _ => {}
+            }
+            // `list.sum()` is `sum(list)`; CEL's own methods stay methods.
+            if !METHODS.contains(&call.func_name.as_str())
+                && let Some(target) = call.target.take()
+            {
+                call.args.insert(0, *target);
             }
             call.target.iter_mut().for_each(|target| one_kind(target));
             call.args.iter_mut().for_each(one_kind);

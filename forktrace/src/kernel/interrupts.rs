@@ -1,5 +1,7 @@
 //! The interrupts of devices.
 
+use crate::report::InterruptKind;
+
 /// Number and names of each, from `/proc/interrupts`; empty when that can't be
 /// read.
 pub fn of_devices() -> Vec<(u32, String)> {
@@ -23,6 +25,25 @@ fn line(line: &str) -> Option<(u32, String)> {
     Some((number, words.last().copied().unwrap_or_default().to_owned()))
 }
 
+/// What kind of device an interrupt is of, by the name that its driver gave it.
+pub fn kind(name: &str) -> InterruptKind {
+    const NETWORK: [&str; 9] = [
+        "eth", "enp", "eno", "ens", "wlan", "wlp", "mlx", "iwlwifi", "ena-",
+    ];
+    const BLOCK: [&str; 6] = ["nvme", "ahci", "ata_", "mmc", "megasas", "mpt"];
+    let begins = |names: &[&str]| names.iter().any(|known| name.starts_with(known));
+    // The queues of a virtio device are named after what they carry.
+    let virtio = name.strip_prefix("virtio").and_then(|n| n.split_once('-'));
+    let queue = virtio.map_or("", |(_, queue)| queue);
+    if begins(&NETWORK) || queue.starts_with("input") || queue.starts_with("output") {
+        InterruptKind::Network
+    } else if begins(&BLOCK) || queue.starts_with("req") {
+        InterruptKind::Block
+    } else {
+        InterruptKind::Other
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -33,5 +54,21 @@ mod tests {
                     LOC:     123456     654321   Local timer interrupts\n";
         let expected = [(1, "i8042".to_owned()), (24, "virtio0-req.0".to_owned())];
         assert_eq!(super::parse(text), expected);
+    }
+
+    #[test]
+    fn kinds() {
+        use super::{InterruptKind, kind};
+        for (name, expected) in [
+            ("virtio0-req.0", InterruptKind::Block),
+            ("nvme0q1", InterruptKind::Block),
+            ("virtio1-input.0", InterruptKind::Network),
+            ("eth0-TxRx-0", InterruptKind::Network),
+            ("virtio0-config", InterruptKind::Other),
+            ("i8042", InterruptKind::Other),
+            ("", InterruptKind::Other),
+        ] {
+            assert_eq!(kind(name), expected, "{name}");
+        }
     }
 }

@@ -213,7 +213,7 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
             max_tasks: 0,
             object_mask: 0,
             stacks: 0,
-            zero: 0,
+            plain: 0,
         })
     })();
     (facts, layout)

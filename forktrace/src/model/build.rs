@@ -11,8 +11,8 @@ use super::{
 use crate::{
     kernel::layout::{Arch, waits},
     trace::{
-        Born, Event, Exec, Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse, Signal,
-        Stacks, Stretch, TaskRecord, Totals, Untracked,
+        Born, Deadlock, Event, Exec, Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse,
+        Signal, Stacks, Stretch, TaskRecord, Totals, Untracked,
     },
 };
 
@@ -67,6 +67,7 @@ pub struct Builder {
     signals: Vec<Signal>,
     stacks: Vec<Stacks>,
     frames: HashMap<u32, Frames>,
+    deadlocks: Vec<Deadlock>,
     tasks: Vec<(u32, Collected)>,
     index: HashMap<u32, usize>,
     /// Where the tasks of the last stretches are, by the low bits of the serial:
@@ -91,6 +92,7 @@ impl Builder {
             signals: Vec::new(),
             stacks: Vec::new(),
             frames: HashMap::new(),
+            deadlocks: Vec::new(),
             tasks: Vec::new(),
             index: HashMap::new(),
             recent: [(0, usize::MAX); RECENT],
@@ -153,7 +155,7 @@ impl Builder {
             }
             Event::Interest(mut i) => {
                 i.at_ns = self.since_start(i.at_ns);
-                self.known.interests.insert(i.id, i);
+                self.known.interests.entry(i.id).or_default().push(i);
             }
             Event::SharedFutex(f) => self.known.futexes.push(f),
             Event::Stacks(s) => self.stacks.push(s),
@@ -166,6 +168,13 @@ impl Builder {
                 ..mark
             }),
             Event::MarksRefused(refused) => self.marks_refused = refused,
+            Event::Deadlock(mut d) => {
+                d.at_ns = self.since_start(d.at_ns);
+                for stuck in &mut d.tasks {
+                    stuck.since_ns = self.since_start(stuck.since_ns);
+                }
+                self.deadlocks.push(d);
+            }
         }
     }
 
@@ -241,6 +250,7 @@ impl Builder {
         let (targets, files, waitsets) = targets.finish();
         self.outsiders.sort_by_key(|o| (o.tid, o.at_ns));
         self.signals.sort_by_key(|s| s.at_ns);
+        self.deadlocks.sort_by_key(|d| d.at_ns);
         Model {
             tasks,
             end_ns: end_ns.max(last),
@@ -253,6 +263,7 @@ impl Builder {
             frames: self.frames,
             marks: self.marks,
             marks_refused: self.marks_refused,
+            deadlocks: self.deadlocks,
         }
     }
 

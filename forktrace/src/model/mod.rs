@@ -12,8 +12,8 @@ mod tests;
 use std::collections::HashMap;
 
 use crate::trace::{
-    Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse, Signal, Stacks, TaskRecord,
-    Timeout, Totals, Waker, Why,
+    Deadlock, Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse, Signal, Stacks,
+    TaskRecord, Timeout, Totals, Waker, Why,
 };
 
 pub use self::build::Builder;
@@ -175,6 +175,12 @@ impl Task {
         Segments::new(self)
     }
 
+    /// The same without most of those that are over at `from_ns`: for a look at a
+    /// part of a long life.
+    pub fn segments_from(&self, from_ns: u64) -> Segments<'_> {
+        Segments::starting(self, from_ns)
+    }
+
     /// How long it lived.
     pub fn lifetime_ns(&self) -> u64 {
         self.end_ns - self.start_ns
@@ -207,6 +213,8 @@ pub struct Model {
     pub stacks: Vec<Stacks>,
     /// The stacks that these are made of, by number.
     pub frames: HashMap<u32, Frames>,
+    /// Deadlocks that were found, by time since the trace began.
+    pub deadlocks: Vec<Deadlock>,
 }
 
 impl Model {

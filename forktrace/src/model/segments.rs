@@ -67,6 +67,18 @@ impl<'a> Segments<'a> {
         }
     }
 
+    /// Those from the stretch on that is not over at `from_ns`.
+    pub(super) fn starting(task: &'a Task, from_ns: u64) -> Self {
+        let mut segments = Self::new(task);
+        segments.next = task.stretches.partition_point(|s| s.in_ns <= from_ns);
+        if let Some(before) = segments.next.checked_sub(1) {
+            let before = &task.stretches[before];
+            segments.expected = before.seq.wrapping_add(1);
+            segments.cursor = before.in_ns.clamp(task.start_ns, task.end_ns);
+        }
+        segments
+    }
+
     /// Goes on to the next stretch, or to what comes after the last one, and
     /// says until when and what the task was before it.
     fn advance(&mut self) -> (u64, State) {

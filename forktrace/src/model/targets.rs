@@ -65,7 +65,7 @@ pub enum FutexKey {
     },
 }
 
-/// A file that tasks waited for. Its identity is all but `kind` and `interest`.
+/// A file that tasks waited for. Its identity is all but `kind` and `interests`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
     /// The open file description; see [`Object::file`].
@@ -78,8 +78,8 @@ pub struct File {
     pub mode: u16,
     /// What it is, if that was found out.
     pub kind: Option<FileKind>,
-    /// What an epoll instance watches, if it is one.
-    pub interest: Option<Interest>,
+    /// What an epoll instance watched, by time, if it is one.
+    pub interests: Vec<Interest>,
 }
 
 /// One descriptor of several that are waited for.
@@ -87,7 +87,7 @@ pub struct File {
 pub struct Waited {
     /// The descriptor, and for what.
     pub fd: WaitFd,
-    /// Inode and device of its file, if they were found out.
+    /// Inode and device of the file that it was a moment later, if it was open.
     pub identity: Option<(u64, u32)>,
     /// What it is, if that was found out.
     pub kind: Option<FileKind>,
@@ -173,7 +173,7 @@ pub(super) struct Known {
     pub(super) objects: HashMap<u32, Object>,
     pub(super) waitsets: HashMap<u32, crate::trace::Waitset>,
     pub(super) names: HashMap<(u32, i32), Named>,
-    pub(super) interests: HashMap<u32, Interest>,
+    pub(super) interests: HashMap<u32, Vec<Interest>>,
     /// By process and address.
     pub(super) futexes: Vec<SharedFutex>,
 }
@@ -193,7 +193,8 @@ pub(super) struct Targets {
 impl Targets {
     /// `process` gives the process of a task.
     pub(super) fn new(mut known: Known, process: impl Fn(u32) -> u32) -> Self {
-        let futexes = std::mem::take(&mut known.futexes).into_iter().map(|f| {
+        let mut futexes = HashMap::new();
+        for f in std::mem::take(&mut known.futexes) {
             let process = process(f.serial);
             // Memory that no file backs has its process's own inode: 0.
             let key = if f.inode == 0 {
@@ -208,10 +209,20 @@ impl Targets {
                     offset: f.offset,
                 }
             };
-            ((process, f.address), key)
-        });
+            let address = f.address;
+            // Another program, or another mapping: which it was when is not known.
+            let contradiction = FutexKey::Unresolved { process, address };
+            futexes
+                .entry((process, address))
+                .and_modify(|known| {
+                    if *known != key {
+                        *known = contradiction;
+                    }
+                })
+                .or_insert(key);
+        }
         Self {
-            futexes: futexes.collect(),
+            futexes,
             known,
             by_target: HashMap::from([(Target::Unknown, 0)]),
             targets: vec![Target::Unknown],
@@ -255,7 +266,7 @@ impl Targets {
 
     fn file(&mut self, id: u32) -> Option<u32> {
         let object = self.known.objects.get(&id)?;
-        // All eventfds, timerfds and the like have one inode.
+        // An address is used again, for files of another kind and the same inode.
         let key = (object.file, object.operations, object.inode, object.device);
         let index = *self.by_file.entry(key).or_insert_with(|| {
             self.files.push(File {
@@ -264,7 +275,7 @@ impl Targets {
                 device: object.device,
                 mode: object.mode,
                 kind: None,
-                interest: None,
+                interests: Vec::new(),
             });
             self.files.len() as u32 - 1
         });
@@ -273,8 +284,10 @@ impl Targets {
             let named = self.known.names.get(&(id, object.fd));
             file.kind = named.map(|n| n.kind.clone());
         }
-        if file.interest.is_none() {
-            file.interest = self.known.interests.get(&id).cloned();
+        // Several objects can be one file: it is read under the number of one.
+        if let Some(interests) = self.known.interests.remove(&id) {
+            file.interests.extend(interests);
+            file.interests.sort_by_key(|i| i.at_ns);
         }
         Some(index)
     }
@@ -304,5 +317,118 @@ impl Targets {
     /// Targets, files and waitsets.
     pub(super) fn finish(self) -> (Vec<Target>, Vec<File>, Vec<Waitset>) {
         (self.targets, self.files, self.waitsets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(id: u32, operations: u64) -> Object {
+        Object {
+            id,
+            serial: 1,
+            fd: 3,
+            at_ns: 0,
+            file: 0xabc0,
+            operations,
+            inode: 18,
+            device: 16,
+            mode: 0o600,
+        }
+    }
+
+    fn of_fd(object: u32) -> Raw {
+        Raw::Fd { fd: 3, object }
+    }
+
+    #[test]
+    fn an_address_that_is_used_again_for_another_kind_is_another_file() {
+        let mut known = Known::default();
+        for (id, operations) in [(1, 0x10), (2, 0x20), (3, 0x10)] {
+            known.objects.insert(id, object(id, operations));
+        }
+        let mut targets = Targets::new(known, |serial| serial);
+        let [one, two, again] = [1, 2, 3].map(|id| targets.index(of_fd(id), 1));
+        assert_ne!(one, two);
+        assert_eq!(one, again);
+        assert_eq!(targets.finish().1.len(), 2);
+    }
+
+    #[test]
+    fn an_epoll_instance_has_all_readings_of_its_interest_list_in_order() {
+        let mut known = Known::default();
+        for id in [1, 2] {
+            known.objects.insert(id, object(id, 0x10));
+        }
+        let reading = |id, at_ns| Interest {
+            id,
+            at_ns,
+            fds: Vec::new(),
+            cut_off: false,
+        };
+        known
+            .interests
+            .insert(1, vec![reading(1, 10), reading(1, 30)]);
+        known.interests.insert(2, vec![reading(2, 20)]);
+        let mut targets = Targets::new(known, |serial| serial);
+        for id in [1, 2, 1] {
+            targets.index(of_fd(id), 1);
+        }
+        let (_, files, _) = targets.finish();
+        let times: Vec<u64> = files[0].interests.iter().map(|i| i.at_ns).collect();
+        assert_eq!((files.len(), times), (1, vec![10, 20, 30]));
+    }
+
+    #[test]
+    fn a_futex_that_was_found_in_two_places_is_in_neither() {
+        let place = |serial, address, inode, offset| SharedFutex {
+            serial,
+            address,
+            device: 1,
+            inode,
+            offset,
+            path: String::new(),
+        };
+        let known = Known {
+            futexes: vec![
+                // Two threads of a process, and another that has it elsewhere.
+                place(1, 0x1000, 5, 8),
+                place(2, 0x1000, 5, 8),
+                place(9, 0x7000, 5, 8),
+                // Before and after an exec.
+                place(1, 0x2000, 5, 16),
+                place(1, 0x2000, 6, 16),
+                // In no file.
+                place(1, 0x3000, 0, 0),
+            ],
+            ..Known::default()
+        };
+        let mut targets = Targets::new(known, |serial| if serial == 2 { 1 } else { serial });
+        let mut key = |process, address| {
+            let raw = Raw::Futex {
+                address,
+                private: false,
+            };
+            let index = targets.index(raw, process);
+            targets.targets[index as usize].clone()
+        };
+        let shared = Target::Futex(FutexKey::Shared {
+            device: 1,
+            inode: 5,
+            offset: 8,
+        });
+        assert_eq!(key(1, 0x1000), shared);
+        assert_eq!(key(9, 0x7000), shared);
+        let (process, address) = (1, 0x2000);
+        assert_eq!(
+            key(1, 0x2000),
+            Target::Futex(FutexKey::Unresolved { process, address })
+        );
+        let address = 0x3000;
+        assert_eq!(
+            key(1, 0x3000),
+            Target::Futex(FutexKey::Private { process, address })
+        );
     }
 }

@@ -72,7 +72,7 @@ mod tests {
                     present
                 }),
                 "properties" => {
-                    for (name, value) in value.as_object().unwrap() {
+                    for (name, value) in value.as_object().into_iter().flatten() {
                         match rule.get(name) {
                             Some(rule) => {
                                 errors.extend(check(root, rule, value, &format!("{at}.{name}")));
@@ -106,6 +106,7 @@ mod tests {
             "string" => value.is_string(),
             "boolean" => value.is_boolean(),
             "integer" => value.is_u64() || value.is_i64(),
+            "number" => value.is_number(),
             "null" => value.is_null(),
             other => panic!("this test does not know the type {other}"),
         }

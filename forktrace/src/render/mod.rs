@@ -3,7 +3,9 @@
 //! Nothing is computed here beyond sums over rows, percentages and sorting, so
 //! that all formats say the same.
 
+mod assertions;
 pub mod claims;
+mod dot;
 mod folded;
 mod json;
 mod progress;
@@ -14,7 +16,10 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-pub use self::progress::ProgressLine;
+pub use self::{
+    assertions::{Assertion, assertions},
+    progress::ProgressLine,
+};
 use crate::report::Report;
 
 /// Output format.
@@ -27,6 +32,8 @@ pub enum Format {
     Json,
     /// For flame-graph tools: stacks, with the time blocked in µs (needs --stacks).
     Folded,
+    /// Who waited for whom, as a graph for `dot -Tsvg` (Graphviz).
+    Dot,
 }
 
 /// How the text looks; JSON is always the same.
@@ -47,5 +54,6 @@ pub fn render(report: &Report, format: Format, style: &Style) -> String {
         Format::Text => text::render(report, style),
         Format::Json => json::render(report),
         Format::Folded => folded::folded(report),
+        Format::Dot => dot::render(report),
     }
 }

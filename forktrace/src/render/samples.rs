@@ -127,6 +127,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         early_wakeups: 0,
         running_ns: ended().map(|task| task.running_ns).sum(),
         kernel_cpu_ns: ended().filter_map(|task| task.kernel_cpu_ns).sum(),
+        look_ups: None,
         weaknesses: Vec::new(),
     };
     Report {
@@ -152,6 +153,17 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
             value: 12.5.into(),
             fields: [("connection".to_owned(), 3.into())].into_iter().collect(),
         }],
+        throttled: Vec::new(),
+        pairs: Vec::new(),
+        pair_tests: PairTests {
+            possible: 0,
+            tested: 0,
+            all_up_to_tasks: 16,
+            shifts: 399,
+            looked_at_ns: 0,
+        },
+        waits_for: Vec::new(),
+        deadlocks: Vec::new(),
         audit,
     }
 }
@@ -256,6 +268,13 @@ pub(super) fn selector() -> Report {
             unfinished: 0,
             max_fds: Some(3),
         }]),
+        marks: vec![Mark {
+            name: "requests".to_owned(),
+            time_ns: Some(S),
+            since_ns: None,
+            value: 12.5.into(),
+            fields: [("connection".to_owned(), 3.into())].into_iter().collect(),
+        }],
         ..report(&["./service", "--threads", "3"], groups, tasks)
     }
 }

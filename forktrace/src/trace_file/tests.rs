@@ -33,6 +33,7 @@ fn header() -> Header {
         polls: PollWay::Tracepoint,
         ring_bytes: 1 << 20,
         max_tasks: 1000,
+        plain: false,
         interrupts: vec![(36, "virtio1-req.0".to_owned())],
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::cpu::step;
 use super::crew::{numbered, run_crew};
-use super::sys::{Among, Lock, Pages, Shared, now_ns, page_size, tid};
+use super::sys::{Among, Lock, Pages, Shared, now_ns, page_size, tid, yield_now};
 use super::truth::Truth;
 
 /// Tasks that work on one thing, or each on a thing of its own
@@ -98,10 +98,10 @@ impl Contention {
             let mut rounds = 0;
             while now_ns() < end_ns {
                 compute(OUTSIDE);
-                lock.with(|| compute(INSIDE))?;
+                lock.with(compute_inside)?;
                 from.read_exact(&mut [0])
                     .context("cannot read from a pipe")?;
-                compute(INSIDE);
+                compute_inside();
                 to.write_all(&[0]).context("cannot write to a pipe")?;
                 if self.share == Share::MemoryMap {
                     let memory = Pages::new(pages)?;
@@ -125,6 +125,12 @@ impl Contention {
             "workers": workers,
         }))
     }
+}
+
+/// Gives the others the chance to come while it is inside, even on a busy CPU.
+fn compute_inside() {
+    compute(INSIDE);
+    yield_now();
 }
 
 fn compute(time: Duration) {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::crew::{numbered, run_crew};
 use super::marks::{Mark, Marks};
-use super::sys::{Among, Lock, Shared, cpu_ns, now_ns, tid};
+use super::sys::{Among, Lock, Shared, cpu_ns, now_ns, tid, yield_now};
 use super::truth::Truth;
 
 /// Tasks that do nothing but let the kernel copy for them
@@ -96,7 +96,12 @@ impl KernelCopy {
             };
             let mut bytes = 0;
             while now_ns() < end_ns {
-                let mut copies = || (0..COPIES).map(|_| copy()).sum::<Result<usize>>();
+                let mut copies = || {
+                    let copied = (0..COPIES).map(|_| copy()).sum::<Result<usize>>();
+                    // Gives the others the chance to come, even on a busy CPU.
+                    yield_now();
+                    copied
+                };
                 bytes += if self.one_lock {
                     lock.with(copies)??
                 } else {

@@ -37,8 +37,9 @@ use super::work::Work;
 ///   pool_pid, sender_pid
 ///   messages             sent
 ///   unread               of them, never read
-///   begin_ns, end_ns     of the window: from the first message sent to the last one
-///                        read, but with a gap of 0 from the first read to the last sent
+///   begin_ns, end_ns     of the window: from the begin of the sending until it is over
+///                        and all is read, but with a gap of 0 from the first message read
+///                        to the last one sent
 ///
 /// Marks, each with pid (the pool's) and since (when what it tells of began):
 ///   window      until its end; value: messages
@@ -87,7 +88,9 @@ const WORDS: usize = 3;
 /// The words before them.
 const COUNT: usize = 0;
 const READY: usize = 1;
-const HEAD: usize = 2;
+const BEGIN: usize = 2;
+const END: usize = 3;
+const HEAD: usize = 4;
 
 impl LeaderFollowers {
     pub(super) fn run(&self) -> Result<()> {
@@ -125,7 +128,7 @@ impl LeaderFollowers {
         pooled?;
 
         let records = book.records();
-        let window = self.window(&records).context("no message was sent")?;
+        let window = self.window(&book, &records);
         marks.write(interval("window", window, pool_pid, records.len() as u64))?;
         if self.gap_us > 0 {
             marks.write_all(input_marks(&records, window.1, pool_pid))?;
@@ -194,6 +197,7 @@ impl LeaderFollowers {
         }
         let mut random = Random(self.seed);
         let begin_ns = now_ns();
+        book.head[BEGIN].store(begin_ns, SeqCst);
         let end_ns = begin_ns + self.seconds.as_nanos() as u64;
         let mut next_ns = begin_ns;
         let mut number = 0;
@@ -212,19 +216,20 @@ impl LeaderFollowers {
                 number += 1;
             }
         }
+        book.head[END].store(now_ns(), SeqCst);
         Ok(())
     }
 
     /// See the help.
-    fn window(&self, records: &[Record]) -> Option<(u64, u64)> {
-        let first = records.first()?;
-        let last = records.last()?;
+    fn window(&self, book: &Book<'_>, records: &[Record]) -> (u64, u64) {
         let reads = || records.iter().filter_map(|it| it.read_ns);
+        let [begin_ns, end_ns] = [BEGIN, END].map(|word| book.head[word].load(SeqCst));
         if self.gap_us == 0 {
-            let begin_ns = reads().min()?;
-            return Some((begin_ns, last.sent_ns.max(begin_ns)));
+            let begin_ns = reads().min().unwrap_or(begin_ns);
+            let last_ns = records.last().map_or(begin_ns, |it| it.sent_ns);
+            return (begin_ns, last_ns.max(begin_ns));
         }
-        Some((first.sent_ns, reads().max()?.max(last.sent_ns)))
+        (begin_ns, reads().max().unwrap_or(end_ns).max(end_ns))
     }
 }
 

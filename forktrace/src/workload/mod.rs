@@ -1,5 +1,6 @@
 //! Known-answer workloads: small programs whose true blocking is fixed by
-//! construction and which measure themselves.
+//! construction and which measure themselves, and the servers, pools and jobs that
+//! claims are settled with.
 //!
 //! `forktrace run -- forktrace workload NAME` tries the tracer on something
 //! known, and the live tests compare its figures with the workload's own.
@@ -22,6 +23,7 @@ mod contention;
 mod cpu;
 mod create;
 mod crew;
+mod deadlock;
 mod exec;
 mod fault;
 mod group_ops;
@@ -110,6 +112,7 @@ pub enum Workload {
     SyncCost(task_cost::SyncCost),
     SharedCounter(shared_memory::SharedCounter),
     MemoryVisibility(shared_memory::MemoryVisibility),
+    Deadlock(deadlock::Deadlock),
 }
 
 /// Runs one workload in this process, to its end.
@@ -167,6 +170,7 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::SyncCost(it) => it.run(),
         Workload::SharedCounter(it) => it.run(),
         Workload::MemoryVisibility(it) => it.run(),
+        Workload::Deadlock(it) => it.run(),
     }
 }
 

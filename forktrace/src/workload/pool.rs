@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_message_is_served_once_and_no_socket_by_two_at_a_time() {
+    fn every_message_is_served_once() {
         const SOCKETS: usize = 5;
         const MESSAGES: usize = 400;
         let pool = Pool::new(None).unwrap();
@@ -143,6 +143,43 @@ mod tests {
             }
         });
         assert_eq!(served.load(SeqCst), MESSAGES);
+    }
+
+    #[test]
+    fn a_socket_is_served_by_nobody_else_until_it_is_watched_again() {
+        const SLOW: u64 = 0;
+        const QUICK_MESSAGES: usize = 5;
+        let pool = Pool::new(None).unwrap();
+        let pairs = [UnixStream::pair().unwrap(), UnixStream::pair().unwrap()];
+        for (key, (reader, writer)) in pairs.iter().enumerate() {
+            pool.watch(reader, key as u64).unwrap();
+            (&*writer).write_all(&[0; QUICK_MESSAGES]).unwrap();
+        }
+        let (slow, quick) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    pool.join_in(|key| {
+                        if key == SLOW {
+                            // Its input stays unread until the other one's is read.
+                            let first = slow.fetch_add(1, SeqCst) == 0;
+                            while first
+                                && quick.load(SeqCst) < QUICK_MESSAGES
+                                && slow.load(SeqCst) == 1
+                            {
+                                thread::yield_now();
+                            }
+                            return pool.end();
+                        }
+                        (&pairs[1].0).read_exact(&mut [0])?;
+                        quick.fetch_add(1, SeqCst);
+                        pool.watch_again(&pairs[1].0, key)
+                    })
+                    .unwrap();
+                });
+            }
+        });
+        assert_eq!(slow.load(SeqCst), 1, "it was found again");
     }
 
     #[test]

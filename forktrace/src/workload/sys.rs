@@ -10,6 +10,7 @@ mod locks;
 pub(super) mod net;
 mod process;
 
+use std::cell::UnsafeCell;
 use std::ffi::{CString, c_long};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -492,6 +493,43 @@ pub(super) fn default_action(signal: Signal) -> Result<()> {
     unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }
         .with_context(|| format!("cannot reset {signal}"))?;
     Ok(())
+}
+
+// ---- POSIX mutexes ----
+
+/// A mutex of the C library, of the default kind: unlike `std`'s it knows who has
+/// it, and locking it twice waits for ever.
+pub(super) struct PthreadMutex(Box<UnsafeCell<libc::pthread_mutex_t>>);
+
+// SAFETY: a POSIX mutex is there to be used by several threads, and it stays where
+// it is.
+unsafe impl Send for PthreadMutex {}
+// SAFETY: as above.
+unsafe impl Sync for PthreadMutex {}
+
+impl PthreadMutex {
+    pub(super) fn new() -> Self {
+        Self(Box::new(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER)))
+    }
+
+    pub(super) fn lock(&self) -> Result<()> {
+        // SAFETY: it is initialised and lives as long as `self`.
+        match unsafe { libc::pthread_mutex_lock(self.0.get()) } {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)).context("pthread_mutex_lock failed"),
+        }
+    }
+
+    pub(super) fn unlock(&self) -> Result<()> {
+        // SAFETY: as above; of a mutex that this thread does not hold, the C library
+        // at worst lets another one in, and no data of ours is behind it.
+        match unsafe { libc::pthread_mutex_unlock(self.0.get()) } {
+            0 => Ok(()),
+            error => {
+                Err(io::Error::from_raw_os_error(error)).context("pthread_mutex_unlock failed")
+            }
+        }
+    }
 }
 
 // ---- Memory ----

@@ -1,33 +1,27 @@
 //! One thread that waits in one system call after the other, beside threads that
 //! work on.
 
-use std::fs::{self, File, OpenOptions};
+mod call;
+
+use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use clap::{Args, ValueEnum};
-use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkfifo, pipe};
+use anyhow::{Context, Result};
+use clap::Args;
+use nix::unistd::{Pid, pipe};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::cpu::step;
-use super::crew::{call_me, die_with_parent};
+use super::crew::call_me;
 use super::marks::{Mark, Marks};
-use super::poll::{Call as PollCall, Watched};
-use super::sys::{
-    Among, Lock, fork_child, nap, now_ns, pid, reap, shortest_backlog, tid, voluntary_switches,
-    yield_now,
-};
+use super::poll::Watched;
+use super::sys::{Among, Lock, nap, now_ns, pid, reap, tid, voluntary_switches, yield_now};
 use super::task::{StartLine, join, until_alone};
 use super::truth::Truth;
+use call::{Call, Prepared};
 
 /// A thread waits in one system call after the other while its siblings work
 ///
@@ -43,7 +37,7 @@ use super::truth::Truth;
 /// takes it for every step: they must stand still, all of them, until it is back.
 ///
 /// Marks:
-///   call        value: ns the call took; call; begin_ns, end_ns
+///   call        value: ns the call took; call; since: when it began; t: when it ended
 /// Truth:
 ///   tid, waiter_tid, holding_lock
 ///   siblings    {compute, reader, writer, sleeper}: their tids
@@ -63,107 +57,8 @@ pub struct WaitCalls {
     holding_lock: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Call {
-    #[cfg(target_arch = "x86_64")]
-    #[value(name = "select")]
-    Select,
-    #[value(name = "pselect6")]
-    Pselect6,
-    #[cfg(target_arch = "x86_64")]
-    #[value(name = "poll")]
-    Poll,
-    #[value(name = "ppoll")]
-    Ppoll,
-    #[cfg(target_arch = "x86_64")]
-    #[value(name = "epoll_wait")]
-    EpollWait,
-    #[value(name = "epoll_pwait2")]
-    EpollPwait2,
-    #[value(name = "read")]
-    Read,
-    #[value(name = "futex")]
-    Futex,
-    #[value(name = "wait4")]
-    Wait4,
-    #[value(name = "fsync")]
-    Fsync,
-    #[value(name = "connect")]
-    Connect,
-    /// Of a FIFO that nobody has open.
-    #[value(name = "openat")]
-    Openat,
-    #[value(name = "clock_nanosleep")]
-    ClockNanosleep,
-    #[value(name = "accept4")]
-    Accept4,
-}
-
-impl Call {
-    fn poll(self) -> Option<PollCall> {
-        Some(match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Select => PollCall::Select,
-            Self::Pselect6 => PollCall::Pselect6,
-            #[cfg(target_arch = "x86_64")]
-            Self::Poll => PollCall::Poll,
-            Self::Ppoll => PollCall::Ppoll,
-            #[cfg(target_arch = "x86_64")]
-            Self::EpollWait => PollCall::EpollWait,
-            Self::EpollPwait2 => PollCall::EpollPwait2,
-            _ => return None,
-        })
-    }
-
-    /// As the kernel names it.
-    fn syscall(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Futex => "futex",
-            Self::Wait4 => "wait4",
-            Self::Fsync => "fsync",
-            Self::Connect => "connect",
-            Self::Openat => "openat",
-            Self::ClockNanosleep => "clock_nanosleep",
-            Self::Accept4 => "accept4",
-            poll => poll.poll().map_or("", PollCall::name),
-        }
-    }
-}
-
-/// What the waiter's call needs, and the process that lets it go.
-struct Prepared<'a> {
-    call: Call,
-    /// Makes the call; ends when the releaser acts or its time is up.
-    make: Box<dyn FnOnce(Duration) -> Result<()> + Send + 'a>,
-    releaser: Option<Releaser>,
-}
-
-/// A process that waits for a byte, naps and acts.
-struct Releaser {
-    child: Pid,
-    start: File,
-}
-
-impl Releaser {
-    /// To be called while the process has one thread.
-    fn fork(millis: u64, act: impl FnOnce() -> Result<()>) -> Result<Self> {
-        let (go, start) = pipe().context("cannot make a pipe")?;
-        let mut start = Some(start);
-        let child = fork_child(|| {
-            start.take();
-            die_with_parent()?;
-            call_me("releaser")?;
-            File::from(go)
-                .read_exact(&mut [0])
-                .context("nobody told the releaser to begin")?;
-            nap(Duration::from_millis(millis))?;
-            act()
-        })?;
-        let start = File::from(start.context("the child took our pipe")?);
-        Ok(Self { child, start })
-    }
-}
+/// Runs something, with the lock held if there is one.
+type Locked<'a> = dyn Fn(&mut dyn FnMut() -> Result<()>) -> Result<()> + 'a;
 
 /// The siblings' steps so far.
 #[derive(Default)]
@@ -201,7 +96,7 @@ impl WaitCalls {
             .calls
             .iter()
             .enumerate()
-            .map(|(i, &call)| self.prepare(call, i, &folder, &watched))
+            .map(|(i, &call)| call.prepare(i, self.millis, &folder, &watched))
             .collect::<Result<Vec<_>>>()?;
         let releasers: Vec<Pid> = prepared
             .iter()
@@ -297,7 +192,7 @@ impl WaitCalls {
         &self,
         prepared: Prepared<'_>,
         steps: &Steps,
-        locked: &dyn Fn(&mut dyn FnMut() -> Result<()>) -> Result<()>,
+        locked: &Locked<'_>,
         marks: &Marks,
     ) -> Result<Value> {
         let Prepared {
@@ -310,9 +205,7 @@ impl WaitCalls {
         locked(&mut || {
             let make = make.take().context("a call is made once")?;
             if let Some(releaser) = &releaser {
-                (&releaser.start)
-                    .write_all(&[0])
-                    .context("the releaser is gone")?;
+                releaser.begin()?;
             }
             let steps_before = steps.now();
             let switches_before = voluntary_switches()?;
@@ -325,8 +218,8 @@ impl WaitCalls {
             marks.write(
                 Mark::new("call", end_ns - begin_ns)
                     .with("call", call.syscall())
-                    .with("begin_ns", begin_ns)
-                    .with("end_ns", end_ns),
+                    .with("since", begin_ns)
+                    .at(end_ns),
             )?;
             measured = json!({
                 "call": call.syscall(),
@@ -345,135 +238,4 @@ impl WaitCalls {
         }
         Ok(measured)
     }
-
-    fn prepare<'a>(
-        &self,
-        call: Call,
-        number: usize,
-        folder: &TempDir,
-        watched: &'a Watched,
-    ) -> Result<Prepared<'a>> {
-        let ends_by_itself = |make: Box<dyn FnOnce(Duration) -> Result<()> + Send + 'a>| Prepared {
-            call,
-            make,
-            releaser: None,
-        };
-        let path = folder.path().join(number.to_string());
-        if let Some(poll) = call.poll() {
-            return Ok(ends_by_itself(Box::new(move |time| {
-                let ready = poll.make(watched, time)?;
-                ensure!(ready == 0, "something was ready that should be silent");
-                Ok(())
-            })));
-        }
-        let let_go = |make: Box<dyn FnOnce(Duration) -> Result<()> + Send>,
-                      act: Box<dyn FnOnce() -> Result<()>>| {
-            Ok(Prepared {
-                call,
-                make,
-                releaser: Some(Releaser::fork(self.millis, act)?),
-            })
-        };
-        match call {
-            Call::ClockNanosleep => Ok(ends_by_itself(Box::new(nap))),
-            Call::Futex => Ok(ends_by_itself(Box::new(|time| {
-                let nobody = Mutex::new(());
-                let guard = nobody.lock().unwrap_or_else(PoisonError::into_inner);
-                let _ = Condvar::new().wait_timeout_while(guard, time, |()| true);
-                Ok(())
-            }))),
-            Call::Fsync => Ok(ends_by_itself(Box::new(move |time| sync_for(&path, time)))),
-            Call::Read => {
-                let (reader, writer) = pipe().context("cannot make a pipe")?;
-                let (mut reader, mut writer) = (File::from(reader), File::from(writer));
-                let keep = reader.try_clone().context("cannot duplicate a pipe")?;
-                let_go(
-                    Box::new(move |_| {
-                        let _both_ends = keep;
-                        reader.read_exact(&mut [0]).context("cannot read a byte")
-                    }),
-                    Box::new(move || writer.write_all(&[0]).context("cannot write a byte")),
-                )
-            }
-            Call::Wait4 => {
-                let releaser = Releaser::fork(self.millis, || Ok(()))?;
-                let child = releaser.child;
-                Ok(Prepared {
-                    call,
-                    make: Box::new(move |_| reap(child)),
-                    releaser: Some(releaser),
-                })
-            }
-            Call::Openat => {
-                mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).context("cannot make a FIFO")?;
-                let same = path.clone();
-                let_go(
-                    Box::new(move |_| {
-                        File::open(path).context("cannot open a FIFO")?;
-                        Ok(())
-                    }),
-                    Box::new(move || {
-                        OpenOptions::new()
-                            .write(true)
-                            .open(same)
-                            .context("cannot open a FIFO's other end")?;
-                        Ok(())
-                    }),
-                )
-            }
-            Call::Accept4 => {
-                let address = address(number)?;
-                let listener = UnixListener::bind_addr(&address).context("cannot listen")?;
-                let_go(
-                    Box::new(move |_| {
-                        listener.accept().context("cannot accept")?;
-                        Ok(())
-                    }),
-                    Box::new(move || {
-                        UnixStream::connect_addr(&address).context("cannot connect")?;
-                        Ok(())
-                    }),
-                )
-            }
-            Call::Connect => {
-                let address = address(number)?;
-                let listener = UnixListener::bind_addr(&address).context("cannot listen")?;
-                shortest_backlog(listener.as_fd()).context("cannot shorten a backlog")?;
-                // This connection fills the backlog; the next one has to wait.
-                let first = UnixStream::connect_addr(&address).context("cannot connect")?;
-                let_go(
-                    Box::new(move |_| {
-                        let _first = first;
-                        UnixStream::connect_addr(&address).context("cannot connect")?;
-                        Ok(())
-                    }),
-                    Box::new(move || {
-                        // Both: who is in the backlog when it closes is refused.
-                        for _ in 0..2 {
-                            listener.accept().context("cannot accept")?;
-                        }
-                        Ok(())
-                    }),
-                )
-            }
-            _ => unreachable!("the poll calls are prepared above"),
-        }
-    }
-}
-
-fn address(number: usize) -> Result<SocketAddr> {
-    let name = format!("forktrace-workload-{}-{number}", pid());
-    SocketAddr::from_abstract_name(name).context("cannot name a socket")
-}
-
-/// Writes and syncs a file over and over.
-fn sync_for(path: &std::path::Path, time: Duration) -> Result<()> {
-    let end = now_ns() + time.as_nanos() as u64;
-    let data = vec![1; 256 * 1024];
-    while now_ns() < end {
-        let mut file = File::create(path).context("cannot make a file")?;
-        file.write_all(&data).context("cannot write a file")?;
-        file.sync_all().context("cannot sync a file")?;
-    }
-    fs::remove_file(path).context("cannot remove a file")
 }

@@ -114,9 +114,14 @@ fn a_process_for_each_connection_blocks_in_recv() {
         assert_eq!(tasks.len(), 1, "{design} has no threads");
         let children: Vec<&Task> = report.tasks.iter().filter(|t| t.ppid == pid).collect();
         check_connections(&children, name);
-        let waits = reasons(tasks[0]);
-        assert!(waits.contains(&"wait"), "{design}: {waits:?}");
-        assert_eq!(waits.contains(&"accept"), design == "process", "{waits:?}");
+        // What it does all the time that there is load.
+        let parent = reasons(tasks[0]);
+        let expected = if design == "process" {
+            "accept"
+        } else {
+            "wait"
+        };
+        assert!(parent.contains(&expected), "{design}: {parent:?}");
     }
 }
 

@@ -50,6 +50,8 @@ pub(super) fn ping_pong(bench: &Bench) -> Result<Section> {
     ] {
         section.goals.push(runs.floor_goal(tool, limit));
     }
+    let details = runs.times_goal(Tool::TracedNoPolls, Tool::TracedPlain, 1.25);
+    section.goals.push(details);
     Ok(section)
 }
 
@@ -236,6 +238,25 @@ impl Runs {
         }
     }
 
+    /// Costs at most so many times what another tool costs.
+    fn times_goal(&self, tool: Tool, than: Tool, limit: f64) -> Goal {
+        let noise = self.cost(Tool::BareAgain).map(|cost| cost.median.abs());
+        let cost = |tool| self.cost(tool).map(|cost| cost.median);
+        let times = match (cost(tool), cost(than), noise) {
+            (Some(cost), Some(base), Some(noise)) if base > noise => Some(cost / base),
+            _ => None,
+        };
+        Goal {
+            what: format!("cost of: {}", tool.label()),
+            measured: times.map_or_else(
+                || "no figure".to_owned(),
+                |times| format!("{times:.2} × the cost of: {}", than.label()),
+            ),
+            goal: format!("≤ {limit} ×"),
+            met: times.map(|times| times <= limit),
+        }
+    }
+
     /// Is no farther from bare than bare runs are from each other.
     fn nothing_goal(&self, tool: Tool) -> Goal {
         let change = self.ratio(tool).map(|ratio| ratio.median - 1.0);
@@ -290,6 +311,14 @@ mod tests {
             ("2.00 × the no-op probes' cost", Some(true))
         );
         assert_eq!(runs.floor_goal(Tool::Traced, 1.9).met, Some(false));
+    }
+
+    #[test]
+    fn a_tool_is_compared_with_another() {
+        let runs = runs(&[2.1, 4.1, 2.1], Ok(vec![2.2, 4.2, 2.2]), &[2.0, 4.0, 2.0]);
+        let met = |limit| runs.times_goal(Tool::Traced, Tool::Noop, limit).met;
+        assert_eq!((met(2.1), met(1.9)), (Some(true), Some(false)));
+        assert_eq!(runs.times_goal(Tool::Noop, Tool::BareAgain, 9.0).met, None);
     }
 
     #[test]

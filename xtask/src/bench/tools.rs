@@ -33,6 +33,8 @@ pub(super) enum Tool {
     Traced,
     /// The same without its probes of the select/poll family.
     TracedNoPolls,
+    /// The same without wakers and what is waited for.
+    TracedPlain,
     PerfSched,
     Offcputime,
     Strace,
@@ -41,13 +43,14 @@ pub(super) enum Tool {
 }
 
 impl Tool {
-    pub(super) const ALL: [Tool; 10] = [
+    pub(super) const ALL: [Tool; 11] = [
         Tool::Bare,
         Tool::Noop,
         Tool::Untraced,
         Tool::UntracedNoPolls,
         Tool::Traced,
         Tool::TracedNoPolls,
+        Tool::TracedPlain,
         Tool::PerfSched,
         Tool::Offcputime,
         Tool::Strace,
@@ -62,6 +65,7 @@ impl Tool {
             Tool::UntracedNoPolls => "forktrace, tracing something else, --polls off",
             Tool::Traced => "forktrace",
             Tool::TracedNoPolls => "forktrace, --polls off",
+            Tool::TracedPlain => "forktrace, --polls off --plain",
             Tool::PerfSched => "perf sched record",
             Tool::Offcputime => "offcputime (libbpf-tools)",
             Tool::Strace => "strace -f -c",
@@ -89,6 +93,7 @@ impl Tool {
         let mut command: Vec<OsString> = match self {
             Tool::Traced => forktrace_run(forktrace, &[]),
             Tool::TracedNoPolls => forktrace_run(forktrace, &["--polls", "off"]),
+            Tool::TracedPlain => forktrace_run(forktrace, &["--polls", "off", "--plain"]),
             Tool::PerfSched => {
                 let file = folder.join("perf.data").into();
                 let mut command = ["perf", "sched", "record", "-o"]

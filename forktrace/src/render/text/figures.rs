@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 pub(super) const NONE: &str = "–";
 
 /// A duration or a point in time with three significant digits.
-pub(super) fn duration(ns: u64) -> String {
+pub(in crate::render) fn duration(ns: u64) -> String {
     if ns == 0 {
         return "0 s".to_owned();
     }

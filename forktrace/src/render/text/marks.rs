@@ -18,7 +18,10 @@ pub(super) fn section(view: &View<'_>) -> String {
     for mark in &view.report.marks {
         by_name.entry(&mark.name).or_default().push(mark);
     }
-    by_name
+    if by_name.is_empty() {
+        return String::new();
+    }
+    let rows: String = by_name
         .iter()
         .map(|(name, marks)| {
             let shown = if view.style.verbose {
@@ -36,9 +39,10 @@ pub(super) fn section(view: &View<'_>) -> String {
                 [] => number,
                 parts => format!("{number}: {}", parts.join("; ")),
             };
-            wrapped(&format!("  {}: ", clean(name)), &clean(&rest))
+            wrapped(&format!("  {}  ", clean(name)), &clean(&rest))
         })
-        .collect()
+        .collect();
+    format!("  MARKS\n{rows}")
 }
 
 /// A mark's value and all else that it says.

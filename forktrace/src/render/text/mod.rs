@@ -5,18 +5,28 @@
 
 mod audit;
 mod claim;
+mod deadlocks;
 pub(super) mod figures;
 mod headline;
 pub(super) mod layout;
 mod marks;
+mod pairs;
 mod polls;
 mod profile;
 mod tasks;
+mod throttled;
 mod waits;
+mod waits_for;
 mod workload;
+
+pub(super) use self::{
+    deadlocks::{lines as deadlock_lines, sentence as deadlock_sentence},
+    waits_for::{is_mutual, outsider},
+};
 
 use std::collections::BTreeSet;
 
+use self::figures::clean;
 use super::Style;
 use crate::report::{Group, GroupKind, Report};
 
@@ -27,13 +37,17 @@ pub(super) fn render(report: &Report, style: &Style) -> String {
     let view = View::new(report, *style);
     let mut sections = vec![workload::section(&view)];
     if view.tree.is_some() {
+        sections.push(deadlocks::section(&view));
         sections.push(headline::answer(&view));
         sections.push(profile::section(&view));
+        sections.push(throttled::section(&view));
         sections.push(tasks::table(&view));
         if style.verbose {
             sections.push(tasks::accounts(&view));
         }
         sections.push(waits::section(&view));
+        sections.push(waits_for::section(&view));
+        sections.push(pairs::section(&view));
         sections.push(polls::section(&view));
     } else {
         sections.push("  The record holds no task.\n".to_owned());
@@ -71,6 +85,15 @@ impl<'a> View<'a> {
                 .collect(),
             processes: pids.len(),
         }
+    }
+
+    /// A task as a table names it: `4123 selector`.
+    fn task(&self, serial: u32) -> String {
+        let task = self.report.tasks.iter().find(|t| t.serial == serial);
+        task.map_or_else(
+            || "?".to_owned(),
+            |task| format!("{} {}", task.tid, clean(&task.name)),
+        )
     }
 
     /// What the tasks of the tree are to a user.

@@ -1,13 +1,15 @@
 //! What all live tests share.
 
+mod claims;
 mod figures;
 mod report;
 mod run;
 mod timelines;
 
 pub(crate) use self::{
+    claims::check_altered,
     figures::{all_announced, check_complete, check_figures},
-    report::{Group, Poll, Report, Task, Wait},
+    report::{Deadlock, Group, Poll, Report, Task, Wait, WaitsFor},
     run::{Finished, Forktrace, Running, forktrace, run, trace, trace_until},
     timelines::{Timelines, timelines},
 };

@@ -10,6 +10,10 @@ pub(crate) struct Report {
     pub(crate) tasks: Vec<Task>,
     pub(crate) polls: Option<Vec<Poll>>,
     pub(crate) poll_probes: String,
+    pub(crate) throttled: Vec<Throttled>,
+    pub(crate) pairs: Vec<Pair>,
+    pub(crate) waits_for: Vec<WaitsFor>,
+    pub(crate) deadlocks: Vec<Deadlock>,
     pub(crate) audit: Audit,
 }
 
@@ -33,6 +37,16 @@ pub(crate) struct Group {
     pub(crate) blocked_at_once: Vec<AtOnce>,
     pub(crate) running_at_once: Vec<AtOnce>,
     pub(crate) unknown_ns: u64,
+    pub(crate) stops: Vec<Stop>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Stop {
+    pub(crate) start_ns: u64,
+    pub(crate) end_ns: u64,
+    pub(crate) tasks: u32,
+    pub(crate) of: u32,
+    pub(crate) spread_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -57,6 +71,7 @@ pub(crate) struct Task {
     pub(crate) pid: u32,
     pub(crate) ppid: u32,
     pub(crate) name: String,
+    pub(crate) shares: Vec<String>,
     pub(crate) start_ns: u64,
     pub(crate) end_ns: u64,
     pub(crate) fate: String,
@@ -101,6 +116,55 @@ pub(crate) struct Poll {
     pub(crate) failed: u64,
     pub(crate) unfinished: u64,
     pub(crate) max_fds: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Throttled {
+    pub(crate) cgroup: String,
+    pub(crate) periods: u64,
+    pub(crate) ns: u64,
+    pub(crate) quota_us: Option<u64>,
+    pub(crate) period_us: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Pair {
+    pub(crate) a: u32,
+    pub(crate) b: u32,
+    pub(crate) lift: Option<f64>,
+    pub(crate) verdict: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct WaitsFor {
+    pub(crate) from: u32,
+    pub(crate) to: Peer,
+    pub(crate) ns: u64,
+    pub(crate) count: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Peer {
+    pub(crate) kind: String,
+    pub(crate) serial: Option<u32>,
+    pub(crate) interrupt: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Deadlock {
+    pub(crate) at_ns: u64,
+    pub(crate) kind: String,
+    pub(crate) tasks: Vec<DeadlockedTask>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct DeadlockedTask {
+    pub(crate) serial: u32,
+    pub(crate) tid: u32,
+    pub(crate) name: String,
+    pub(crate) waits_for: String,
+    pub(crate) owner: Option<u32>,
+    pub(crate) since_ns: u64,
 }
 
 #[derive(Debug, Deserialize)]

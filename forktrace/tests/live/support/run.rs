@@ -175,6 +175,10 @@ impl Running {
         fs::read_to_string(self.folder.path().join("stdout")).expect("stdout is UTF-8")
     }
 
+    pub(crate) fn stderr(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stderr")).expect("stderr is UTF-8")
+    }
+
     /// Waits until the workload has printed so many lines, and gives the last.
     #[track_caller]
     pub(crate) fn line(&mut self, number: usize) -> String {

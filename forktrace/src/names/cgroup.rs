@@ -1,0 +1,259 @@
+//! Which cgroups the kernel held off the CPUs, because of a limit on their CPU time.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::text::unescape;
+use crate::trace::Throttled;
+
+/// Most cgroups that are watched.
+const MOST: usize = 256;
+
+/// Where the controller of CPU time is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mount {
+    folder: PathBuf,
+    /// The cgroup that is mounted there.
+    root: String,
+    /// Version 1 has a hierarchy for each controller, version 2 one for all.
+    version: u8,
+}
+
+/// What was counted up to a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counted {
+    periods: u64,
+    ns: u64,
+}
+
+struct Group {
+    folder: PathBuf,
+    first: Counted,
+    last: Counted,
+    /// CPU time a period, µs; `None`: no limit.
+    limit: Option<(u64, u64)>,
+}
+
+/// The cgroups of the workload, and those that they are in.
+pub(super) struct Cgroups {
+    mount: Option<Mount>,
+    groups: BTreeMap<String, Group>,
+}
+
+impl Cgroups {
+    /// Begins with our own, which the workload inherits.
+    pub(super) fn new() -> Self {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mut cgroups = Self {
+            mount: find_mount(&mounts),
+            groups: BTreeMap::new(),
+        };
+        cgroups.add(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default());
+        cgroups
+    }
+
+    pub(super) fn are_there(&self) -> bool {
+        self.mount.is_some()
+    }
+
+    /// Adds that of a process, as its file `cgroup` has it, and all above it: a
+    /// limit counts for everything below.
+    pub(super) fn add(&mut self, cgroup: &str) {
+        let Some(mount) = &self.mount else { return };
+        let Some(path) = path_of(cgroup, mount.version) else {
+            return;
+        };
+        for path in Path::new(path).ancestors() {
+            let Some(name) = path.to_str().filter(|name| *name != "/") else {
+                break;
+            };
+            // What is above is known with it.
+            if self.groups.contains_key(name) || self.groups.len() >= MOST {
+                break;
+            }
+            let Some(folder) = mount.folder_of(name) else {
+                break;
+            };
+            // The root of a hierarchy has no such counters, nor has a cgroup
+            // without the controller; those above it may.
+            if let Some(first) = read_counted(&folder) {
+                let group = Group {
+                    limit: read_limit(&folder, mount.version),
+                    folder,
+                    first,
+                    last: first,
+                };
+                self.groups.insert(name.to_owned(), group);
+            }
+        }
+    }
+
+    /// Reads the counters again: a cgroup can go at any time.
+    pub(super) fn look(&mut self) {
+        let version = self.mount.as_ref().map_or(2, |mount| mount.version);
+        for group in self.groups.values_mut() {
+            if let Some(counted) = read_counted(&group.folder) {
+                group.last = counted;
+                group.limit = read_limit(&group.folder, version).or(group.limit);
+            }
+        }
+    }
+
+    /// Those that were held off the CPUs since they were first seen.
+    pub(super) fn throttled(&self) -> Vec<Throttled> {
+        let of = |(name, group): (&String, &Group)| Throttled {
+            cgroup: name.clone(),
+            periods: group.last.periods.saturating_sub(group.first.periods),
+            ns: group.last.ns.saturating_sub(group.first.ns),
+            quota_us: group.limit.map(|limit| limit.0),
+            period_us: group.limit.map(|limit| limit.1),
+        };
+        let all = self.groups.iter().map(of);
+        all.filter(|t| t.periods > 0 || t.ns > 0).collect()
+    }
+}
+
+impl Mount {
+    fn folder_of(&self, cgroup: &str) -> Option<PathBuf> {
+        let below = Path::new(cgroup).strip_prefix(&self.root).ok()?;
+        // `/../x`: outside of the namespace that we are in.
+        let outside = below.components().any(|part| part.as_os_str() == "..");
+        (!outside).then(|| self.folder.join(below))
+    }
+}
+
+/// The controller is either in a hierarchy of version 1 or in that of version 2.
+fn find_mount(mountinfo: &str) -> Option<Mount> {
+    let mounts = || mountinfo.lines().filter_map(parse_mount);
+    let first = |version| mounts().find(|mount| mount.version == version);
+    first(1).or_else(|| first(2))
+}
+
+/// `41 31 0:38 / /sys/fs/cgroup rw,relatime shared:9 - cgroup2 cgroup2 rw`
+fn parse_mount(line: &str) -> Option<Mount> {
+    let (place, kind) = line.split_once(" - ")?;
+    let mut kind = kind.split(' ');
+    let version = match kind.next()? {
+        "cgroup2" => 2,
+        "cgroup" => {
+            let options = kind.nth(1)?;
+            options.split(',').find(|option| *option == "cpu")?;
+            1
+        }
+        _ => return None,
+    };
+    let mut place = place.split(' ').skip(3);
+    let root = unescape(place.next()?);
+    Some(Mount {
+        folder: PathBuf::from(unescape(place.next()?)),
+        root,
+        version,
+    })
+}
+
+/// From lines such as `0::/user.slice` and `3:cpu,cpuacct:/a`.
+fn path_of(cgroup: &str, version: u8) -> Option<&str> {
+    cgroup.lines().find_map(|line| {
+        let (id, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        let is_it = match version {
+            1 => controllers.split(',').any(|name| name == "cpu"),
+            _ => id == "0" && controllers.is_empty(),
+        };
+        is_it.then_some(path)
+    })
+}
+
+fn read_counted(folder: &Path) -> Option<Counted> {
+    parse_counted(&fs::read_to_string(folder.join("cpu.stat")).ok()?)
+}
+
+/// `throttled_usec` in version 2, `throttled_time` (ns) in version 1.
+fn parse_counted(stat: &str) -> Option<Counted> {
+    let value = |key: &str| {
+        let lines = stat.lines();
+        let mut pairs = lines.filter_map(|line| line.split_once(' '));
+        pairs.find(|(name, _)| *name == key)?.1.parse::<u64>().ok()
+    };
+    Some(Counted {
+        periods: value("nr_throttled")?,
+        ns: match value("throttled_usec") {
+            Some(us) => us.saturating_mul(1000),
+            None => value("throttled_time")?,
+        },
+    })
+}
+
+/// CPU time a period, µs.
+fn read_limit(folder: &Path, version: u8) -> Option<(u64, u64)> {
+    let read = |name| fs::read_to_string(folder.join(name)).ok();
+    if version == 1 {
+        let number = |name| read(name)?.trim().parse().ok();
+        // -1: no limit.
+        return Some((number("cpu.cfs_quota_us")?, number("cpu.cfs_period_us")?));
+    }
+    parse_max(&read("cpu.max")?)
+}
+
+/// `50000 100000`, or `max 100000`.
+fn parse_max(max: &str) -> Option<(u64, u64)> {
+    let (quota, period) = max.trim().split_once(' ')?;
+    Some((quota.parse().ok()?, period.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_controller_is_found_in_either_version() {
+        const V2: &str = "24 1 0:22 / /sys rw,nosuid - sysfs sysfs rw\n\
+            31 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
+        const V1: &str = "32 31 0:29 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n\
+            33 31 0:30 /docker/1\\0402 /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+            41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let mount = |folder: &str, root: &str, version| Mount {
+            folder: PathBuf::from(folder),
+            root: root.to_owned(),
+            version,
+        };
+        assert_eq!(find_mount(V2), Some(mount("/sys/fs/cgroup", "/", 2)));
+        assert_eq!(
+            find_mount(V1),
+            Some(mount("/sys/fs/cgroup/cpu,cpuacct", "/docker/1 2", 1))
+        );
+        assert_eq!(find_mount(""), None);
+        let docker = find_mount(V1).expect("a mount");
+        assert_eq!(
+            docker.folder_of("/docker/1 2/a"),
+            Some("/sys/fs/cgroup/cpu,cpuacct/a".into())
+        );
+        assert_eq!(docker.folder_of("/docker/3"), None);
+        assert_eq!(mount("/c", "/", 2).folder_of("/../a"), None);
+    }
+
+    #[test]
+    fn a_process_is_in_one_cgroup_of_the_controller() {
+        let text = "9:name=systemd:/\n3:cpuset:/set\n2:cpu,cpuacct:/a:b\n0::/user.slice/x\n";
+        assert_eq!(path_of(text, 1), Some("/a:b"));
+        assert_eq!(path_of(text, 2), Some("/user.slice/x"));
+        assert_eq!(path_of("", 2), None);
+    }
+
+    #[test]
+    fn both_versions_count_throttling() {
+        let v1 = "nr_periods 12\nnr_throttled 7\nthrottled_time 123456789\nnr_bursts 0\n";
+        let v2 = "usage_usec 5\nuser_usec 3\nsystem_usec 2\nnr_periods 12\nnr_throttled 7\n\
+                  throttled_usec 123456\n";
+        let counted = |ns| Some(Counted { periods: 7, ns });
+        assert_eq!(parse_counted(v1), counted(123_456_789));
+        assert_eq!(parse_counted(v2), counted(123_456_000));
+        // The root's has no throttling.
+        assert_eq!(parse_counted("usage_usec 5\nuser_usec 3\n"), None);
+        assert_eq!(parse_max("50000 100000\n"), Some((50_000, 100_000)));
+        assert_eq!(parse_max("max 100000\n"), None);
+    }
+}

@@ -1,0 +1,277 @@
+//! Assertions, marks and claims, on the running kernel.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{Finished, Forktrace, run};
+
+#[test]
+fn an_assertion_decides_the_exit_status() {
+    let asserting = |expression: &str| {
+        run()
+            .args(["-q", "--assert", expression, "--", "sh", "-c", "exit 7"])
+            .finish()
+    };
+    let holds = asserting("size(tasks) == 1 && workload.exit_code == 7");
+    assert_eq!((holds.status.code(), &*holds.stderr), (Some(7), ""));
+
+    let fails = asserting("groups[0].most_live > 1 * ms");
+    assert_eq!(fails.status.code(), Some(3), "{}", fails.stderr);
+    for words in [
+        "is false: groups[0].most_live > 1 * ms",
+        "groups[0].most_live = 1\n",
+    ] {
+        assert!(fails.stderr.contains(words), "{}", fails.stderr);
+    }
+}
+
+#[test]
+fn an_assertion_that_is_wrong_is_found_before_the_workload_runs() {
+    for (wrong, words) in [
+        (
+            "groups[0].mist_live > 1",
+            "column 10: groups[0] has no mist_live",
+        ),
+        ("groups[0].most_live >", "column"),
+        ("groups[0].most_live", "neither true nor false"),
+    ] {
+        let finished = run()
+            .args(["-q", "--assert", wrong, "--", "echo", "it ran"])
+            .finish();
+        assert_eq!(finished.status.code(), Some(125), "{}", finished.stderr);
+        assert!(finished.stderr.contains(words), "{}", finished.stderr);
+        assert_eq!(finished.stdout, "", "the workload ran");
+    }
+    // A figure that only the run can show to be missing.
+    let finished = run()
+        .args(["-q", "--assert", "tasks[99].tid > 0", "--", "true"])
+        .finish();
+    assert_eq!(finished.status.code(), Some(125), "{}", finished.stderr);
+}
+
+#[test]
+fn a_saved_trace_can_be_held_to_assertions() {
+    let saving = run();
+    let trace = saving.file("trace");
+    let saved = saving
+        .args(["-q", "--save"])
+        .args([&trace])
+        .args(["--", "true"])
+        .finish();
+    assert!(saved.status.success(), "{}", saved.stderr);
+    for (expression, status) in [
+        ("size(tasks) == 1", 0),
+        ("size(tasks) == 2", 3),
+        ("tusks", 125),
+    ] {
+        let finished = Forktrace::new("report")
+            .args(["--assert", expression])
+            .args([&trace])
+            .finish();
+        assert_eq!(finished.status.code(), Some(status), "{}", finished.stderr);
+    }
+}
+
+#[test]
+fn marks_reach_the_report() {
+    let script = r#"
+        for i in 1 2 3; do
+            sh -c "echo '{\"name\": \"count\", \"value\": $i, \"t\": 99$i}' >&$FORKTRACE_MARKS_FD" &
+        done
+        wait
+        echo nonsense >&$FORKTRACE_MARKS_FD
+    "#;
+    let finished = run().shell(script).finish();
+    let json: Value =
+        serde_json::from_slice(&fs::read(finished.file("report.json")).expect("a report"))
+            .expect("JSON");
+    assert_eq!(json["audit"]["complete"], true, "{}", json["audit"]);
+    let marks = json["marks"].as_array().expect("marks");
+    let mut values: Vec<_> = marks.iter().map(|mark| mark["value"].as_u64()).collect();
+    values.sort_unstable();
+    assert_eq!(values, [Some(1), Some(2), Some(3)]);
+    assert!(marks.iter().all(|mark| mark["name"] == "count"));
+    let weaknesses = json["audit"]["weaknesses"].as_array().expect("weaknesses");
+    assert!(
+        weaknesses
+            .iter()
+            .any(|w| w["kind"] == "marks_refused" && w["count"] == 1),
+        "{weaknesses:?}"
+    );
+}
+
+#[test]
+fn the_descriptor_for_marks_is_the_workloads_alone() {
+    // What forktrace has open besides is not for the workload.
+    let finished = run()
+        .shell("ls -l /proc/self/fd | grep -c memfd; test -n \"$FORKTRACE_MARKS_FD\"")
+        .complete();
+    assert_eq!(finished.stdout, "1\n");
+}
+
+/// A claim about a shell script.
+fn claim(script: &str, extra: &str) -> String {
+    format!(
+        r#"id = "mine"
+statement = "A script says yes."
+method = "Ask it."
+runs = {{ quick = 1, full = 1 }}
+limit_s = 5
+holds = "size(tasks) > 0"
+{extra}
+[arms.script]
+command = ["sh", "-c", '''{script}''']
+[measures]
+answer = "mark('answer')"
+[control]
+when = "script.answer.n == 1"
+because = "it answered"
+[supported]
+when = "script.answer.value == 1"
+because = "the answer was {{script.answer}}"
+[refuted]
+when = "script.answer.value == 0"
+because = "the answer was {{script.answer}}"
+"#
+    )
+}
+
+/// Runs claim files, all in one go.
+fn claims(files: &[&str]) -> (Finished, Vec<Value>) {
+    let mut running = Forktrace::new("claims").args(["run", "--quick", "--format", "json"]);
+    let mut paths = Vec::new();
+    for (i, text) in files.iter().enumerate() {
+        let path = running.file(&format!("claim-{i}.toml"));
+        fs::write(&path, text).expect("a file");
+        paths.push(path);
+    }
+    running = running.args(paths);
+    let finished = running.finish();
+    let json: Value = serde_json::from_str(&finished.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", finished.stdout, finished.stderr));
+    let claims = json["claims"].as_array().expect("claims").clone();
+    (finished, claims)
+}
+
+const YES: &str = r#"echo '{"name": "answer", "value": 1}' >&$FORKTRACE_MARKS_FD"#;
+
+#[test]
+fn a_claim_of_ones_own_is_settled() {
+    let no = YES.replace("\"value\": 1", "\"value\": 0");
+    let maybe = YES.replace("\"value\": 1", "\"value\": 0.5");
+    let impossible =
+        "[[needs]]\nthat = 'machine.cpus > 100000'\nelse = 'there are {machine.cpus} CPUs'\n";
+    let (finished, claims) = claims(&[
+        &claim(YES, ""),
+        &claim(&no, ""),
+        &claim(&maybe, ""),
+        &claim(YES, impossible),
+    ]);
+    let verdicts: Vec<_> = claims
+        .iter()
+        .filter_map(|claim| claim["verdict"].as_str())
+        .collect();
+    assert_eq!(
+        verdicts,
+        ["supported", "refuted", "inconclusive", "not_testable"]
+    );
+    assert_eq!(finished.status.code(), Some(1), "one is inconclusive");
+    assert_eq!(claims[0]["reason"], "The answer was 1.");
+    assert_eq!(claims[0]["control"]["holds"], true);
+    assert_eq!(claims[0]["audit"]["complete"], true);
+}
+
+#[test]
+fn what_goes_wrong_with_a_workload_is_placed_and_harms_no_other_claim() {
+    let absent = claim("", "").replace("\"sh\"", "\"/nonexistent/program\"");
+    let files = [
+        absent,
+        claim("echo oh no >&2; exit 3", ""),
+        claim("kill -SEGV $$", ""),
+        // It leaves a child behind that must be killed too.
+        claim("sleep 1000 & sleep 1001", "").replace("limit_s = 5", "limit_s = 0.5"),
+        claim("true", ""),
+        claim(YES, "").replace("size(tasks) > 0", "size(tasks) > 7"),
+        claim(YES, "nonsense = 1"),
+        claim(YES, ""),
+    ];
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let (finished, claims) = claims(&files);
+    assert_eq!(finished.status.code(), Some(125), "{}", finished.stderr);
+    for (i, (line, words)) in [
+        (9, "/nonexistent/program"),
+        (9, "exit status 3; it said: oh no"),
+        (9, "SIGSEGV ended it"),
+        (9, "did not end within 0.5 s"),
+        (11, "none of the marks is named \"answer\""),
+        (6, "size(tasks) = 1"),
+        (7, "nonsense"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let error = &claims[i]["error"];
+        let message = error["message"].as_str().unwrap_or("");
+        assert!(message.contains(words), "{words}: {}", claims[i]);
+        assert_eq!(error["line"], *line, "{message}");
+        assert!(
+            error["file"]
+                .as_str()
+                .is_some_and(|file| file.ends_with(&format!("claim-{i}.toml")))
+        );
+        assert_eq!(claims[i]["verdict"], "inconclusive");
+    }
+    assert_eq!(claims[7]["verdict"], "supported");
+    // The hanging workload is gone, with what it started.
+    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        assert!(!line.starts_with(b"sleep\x001000\0") && !line.starts_with(b"sleep\x001001\0"));
+    }
+}
+
+#[test]
+fn kept_traces_carry_the_verdict() {
+    let settling = Forktrace::new("claims");
+    let folder = settling.file("traces");
+    let file = settling.file("mine.toml");
+    fs::write(&file, claim(YES, "")).expect("a file");
+    let settled = settling
+        .args(["run", "--quick", "--save"])
+        .args([&folder, &file])
+        .finish();
+    assert!(
+        settled.status.success(),
+        "{}{}",
+        settled.stdout,
+        settled.stderr
+    );
+    assert!(
+        settled.stdout.contains("mine: SUPPORTED"),
+        "{}",
+        settled.stdout
+    );
+    let report = Forktrace::new("report")
+        .args(["--assert", "mark('answer') == 1"])
+        .args([folder.join("mine.script.1.ft")])
+        .finish();
+    assert_eq!(report.status.code(), Some(0), "{}", report.stderr);
+}
+
+#[test]
+fn a_claim_that_is_not_there_is_an_error() {
+    for arguments in [
+        ["run", "no-such-claim"],
+        ["show", "no-such-claim"],
+        ["run", "./absent.toml"],
+    ] {
+        let finished = Forktrace::new("claims").args(arguments).finish();
+        assert_eq!(finished.status.code(), Some(125), "{}", finished.stderr);
+    }
+    let listed = Forktrace::new("claims").args(["list"]).finish();
+    assert!(
+        listed.stdout.contains("select-blocks-siblings"),
+        "{}",
+        listed.stdout
+    );
+}

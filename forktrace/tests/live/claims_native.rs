@@ -1,0 +1,209 @@
+//! The claims about the kernel: a workload altered so that the truth flips flips the
+//! verdict.
+//!
+//! Each test takes the built-in file, checks the verdict that it should have on any
+//! Linux, alters a command, and checks that the verdict follows. A busy machine may make
+//! a claim inconclusive, so that is tried again; a wrong verdict never is.
+
+use std::{fs, path::Path, process::Command};
+
+use serde_json::Value;
+
+use crate::support::forktrace;
+
+/// A built-in claim's file.
+fn file_of(id: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("claims/{id}.toml"));
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The file with parts replaced, each of which must be there.
+fn altered(id: &str, changes: &[(&str, &str)]) -> String {
+    changes.iter().fold(file_of(id), |text, (from, to)| {
+        assert!(text.contains(from), "{from} is not in {id}.toml");
+        text.replace(from, to)
+    })
+}
+
+const TRIES: u32 = 4;
+
+/// Checks the verdict on a claim file.
+#[track_caller]
+fn check(id: &str, text: &str, verdict: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(format!("{id}.toml"));
+    fs::write(&path, text).expect("the claim is written");
+    for _ in 0..TRIES {
+        let output = Command::new(forktrace())
+            .args(["claims", "run", "--quick", "--format", "json"])
+            .arg(&path)
+            .env_remove("SUDO_UID")
+            .output()
+            .expect("forktrace runs");
+        let report: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+        let claim = &report["claims"][0];
+        assert!(claim["error"].is_null(), "{id}: {claim}");
+        if claim["verdict"] == verdict {
+            return;
+        }
+        assert_eq!(claim["verdict"], "inconclusive", "{id}: {claim}");
+    }
+    panic!("{id} should be {verdict}, but was inconclusive {TRIES} times");
+}
+
+/// Checks that a claim has one verdict as it is and another one when altered.
+#[track_caller]
+fn flips(id: &str, verdict: &str, changes: &[(&str, &str)], flipped: &str) {
+    check(id, &altered(id, changes), flipped);
+    check(id, &file_of(id), verdict);
+}
+
+/// The words of a command that runs a workload.
+const RUN: &str = r#"["{forktrace}", "workload", "#;
+
+/// A command of the shell that changes the value of an option first.
+fn with_value_changed(from: &str, to: &str) -> String {
+    let script = format!(
+        "for a; do shift; [ \\\"$a\\\" = {from} ] && a={to}; set -- \\\"$@\\\" \\\"$a\\\"; done; exec \\\"$@\\\""
+    );
+    format!(r#"["sh", "-c", "{script}", "sh", "{{forktrace}}", "workload", "#)
+}
+
+const MILLIS_END: &str = r#""--millis", "{millis}"]"#;
+
+#[test]
+fn a_thread_in_select_that_holds_a_lock_blocks_its_siblings() {
+    let held = r#""--millis", "{millis}", "--holding-lock"]"#;
+    flips(
+        "select-blocks-siblings",
+        "refuted",
+        &[(MILLIS_END, held)],
+        "supported",
+    );
+}
+
+#[test]
+fn a_thread_in_any_call_that_holds_a_lock_blocks_its_siblings() {
+    let held = r#""--millis", "{millis}", "--holding-lock"]"#;
+    flips(
+        "any-syscall-blocks-siblings",
+        "refuted",
+        &[(MILLIS_END, held)],
+        "supported",
+    );
+}
+
+#[test]
+fn a_stop_among_the_other_operations_is_seen() {
+    let with_stop = [(
+        r#"["getpid", "vfork","#,
+        r#"["getpid", "sigstop", "vfork","#,
+    )];
+    flips(
+        "only-group-ops-stop-all",
+        "supported",
+        &with_stop,
+        "refuted",
+    );
+}
+
+#[test]
+fn stops_that_take_the_same_time_for_many_threads_are_seen() {
+    let changed = with_value_changed("256", "8");
+    let same = [
+        (RUN, &*changed),
+        (
+            "params.threads",
+            "(params.threads == 256 ? 8 : params.threads)",
+        ),
+    ];
+    flips("no-magic-lock", "supported", &same, "refuted");
+}
+
+#[test]
+fn tasks_that_share_a_lock_unsaid_block_each_other() {
+    let changed = with_value_changed("nothing", "lock");
+    flips(
+        "contention-only",
+        "supported",
+        &[(RUN, &changed)],
+        "refuted",
+    );
+}
+
+#[test]
+fn waitsets_that_share_after_all_are_seen() {
+    flips(
+        "shared-waitset",
+        "supported",
+        &[(r#", "--disjoint""#, "")],
+        "refuted",
+    );
+}
+
+#[test]
+fn processes_with_own_sockets_have_no_trouble() {
+    let disjoint = [(r#""{events}"]"#, r#""{events}", "--disjoint"]"#)];
+    flips("waitset-processes", "supported", &disjoint, "refuted");
+}
+
+#[test]
+fn an_epoll_that_wakes_one_only_would_be_free_of_the_trouble() {
+    let changed = with_value_changed("epoll", "epoll-exclusive");
+    flips(
+        "other-designs-free",
+        "refuted",
+        &[(RUN, &changed)],
+        "supported",
+    );
+}
+
+#[test]
+fn copies_under_a_lock_are_not_parallel() {
+    let locked = r#""--millis", "{millis}", "--one-lock"]"#;
+    flips(
+        "kernel-copy-parallel",
+        "supported",
+        &[(MILLIS_END, locked)],
+        "refuted",
+    );
+}
+
+#[test]
+fn threads_in_place_of_processes_cost_no_more_memory() {
+    flips(
+        "thread-memory",
+        "supported",
+        &[(r#", "--processes""#, "")],
+        "refuted",
+    );
+}
+
+#[test]
+fn a_child_that_is_a_thread_shares_its_memory() {
+    let thread = [(
+        r#""memory-visibility"]"#,
+        r#""memory-visibility", "--child-is-thread"]"#,
+    )];
+    flips("memory-shared", "supported", &thread, "refuted");
+}
+
+#[test]
+fn a_counter_with_a_lock_loses_nothing() {
+    let locked = [
+        (r#""{increments}"]"#, r#""{increments}", "--locked"]"#),
+        (
+            r#""{increments}", "--processes"]"#,
+            r#""{increments}", "--processes", "--locked"]"#,
+        ),
+    ];
+    flips("shared-counter", "supported", &locked, "refuted");
+}
+
+/// Whether threads and processes differ is up to the kernel: no workload can flip it.
+#[test]
+fn threads_and_processes_differ_little_and_synchronise_alike() {
+    check("clone-is-clone", &file_of("clone-is-clone"), "supported");
+    check("sync-cheaper", &file_of("sync-cheaper"), "refuted");
+}
