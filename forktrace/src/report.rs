@@ -6,7 +6,11 @@
 //!
 //! `None` (JSON `null`) always means "not known" or "not measured", never 0.
 
+mod why;
+
 use serde::Serialize;
+
+pub use self::why::*;
 
 /// Version of the JSON report; a reader that knows this number can read it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -173,6 +177,8 @@ pub struct Task {
     pub longest_runnable_ns: u64,
     /// Blocks by what the task waited in, most time first.
     pub waits: Vec<Wait>,
+    /// Who ended its blocks, most blocked time first.
+    pub wakers: Vec<Waker>,
     /// Context switches.
     pub switches: Switches,
     /// CPU time that the kernel charged, for comparison: it counts from the
@@ -184,7 +190,7 @@ pub struct Task {
 }
 
 /// Blocks of one task for one reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Wait {
     /// Family: `select`, `poll`, `epoll`, `futex`, `read`, …, `page fault`, `stop`.
     pub reason: String,
@@ -201,6 +207,14 @@ pub struct Wait {
     pub longest_ns: u64,
     /// Of the blocks, those cut off by the end of the recording.
     pub cut_off: u64,
+    /// Of the blocks, those that a timer ended after about the time that the call
+    /// had at most.
+    pub timeouts: u64,
+    /// What it waited for, most time first, as far as that is known; only the
+    /// first few.
+    pub objects: Vec<ObjectWait>,
+    /// How many more there are.
+    pub other_objects: u64,
 }
 
 /// Context switches of a task.

@@ -4,12 +4,16 @@
 //! `report`, and a line in [`analyse`].
 
 mod audit;
+mod blocks;
 mod families;
+mod objects;
 mod polls;
 mod profile;
+mod tally;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod wakers;
 
 use std::collections::BTreeMap;
 
@@ -22,13 +26,18 @@ use crate::{
     trace_file::TraceInfo,
 };
 
+use self::wakers::Wakers;
 pub use families::family;
 pub use profile::{Profile, sweep};
 
 /// Makes a report of a trace.
 pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
     let arch = info.header.arch;
-    let tasks: Vec<_> = model.tasks.iter().map(|t| tasks::task(t, arch)).collect();
+    let wakers = Wakers::new(model, &info.header);
+    let tasks = model.tasks.iter();
+    let tasks: Vec<_> = tasks
+        .map(|t| tasks::task(t, arch, model, &wakers))
+        .collect();
     Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),

@@ -1,10 +1,15 @@
 //! One task's figures.
 
-use super::families::{NO_SYSCALL, wait_reason};
+use super::{
+    families::{NO_SYSCALL, wait_reason},
+    objects,
+    tally::Tally,
+    wakers::{Sum, Wakers, timed_out},
+};
 use crate::{
     kernel::layout::Arch,
-    model::{self, Off, State, state_of},
-    report::{Fate, Switches, Task, Wait},
+    model::{self, Model, Off, State, Target, state_of},
+    report::{Fate, ObjectWait, Switches, Task, Wait},
     trace::Why,
 };
 
@@ -24,7 +29,10 @@ struct WaitKey {
     interruptible: bool,
 }
 
-pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
+/// Objects of a wait that are listed.
+const OBJECTS: usize = 5;
+
+pub(super) fn task(task: &model::Task, arch: Arch, model: &Model, wakers: &Wakers<'_>) -> Task {
     let lifetime_ns = task.lifetime_ns();
     let mut placed = [0; 5];
     for segment in task.segments() {
@@ -39,7 +47,7 @@ pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
     };
     let (sums, unknown_ns) = with_gaps(task, placed, gaps_ns);
     let known = sums.blocked_ns + sums.runnable_ns + sums.stopped_ns + unknown_ns;
-    let (blocks, mut waits, longest) = waits(task, arch);
+    let (blocks, mut waits, longest) = waits(task, arch, model);
     let waited: u64 = waits.iter().map(|w| w.ns).sum();
     if sums.blocked_ns > waited {
         waits.push(Wait {
@@ -48,9 +56,7 @@ pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
             // Not known; so it is not said to be uninterruptible.
             interruptible: true,
             ns: sums.blocked_ns - waited,
-            count: 0,
-            longest_ns: 0,
-            cut_off: 0,
+            ..Wait::default()
         });
     }
     waits.sort_by_key(|w| std::cmp::Reverse(w.ns));
@@ -77,6 +83,7 @@ pub(super) fn task(task: &model::Task, arch: Arch) -> Task {
         longest_block_ns: longest.blocked_ns,
         longest_runnable_ns: longest.runnable_ns,
         waits,
+        wakers: wakers.of_task(task),
         switches: Switches {
             traced: task.record.as_ref().map_or(0, |r| r.switches),
             kernel: task.record.as_ref().and_then(|r| r.kernel_switches),
@@ -144,11 +151,11 @@ fn with_gaps(task: &model::Task, placed: Sums, gaps_ns: u64) -> (Sums, u64) {
 
 fn add(sums: &mut Sums, why: Why, waited_ns: u64, runnable_ns: u64) {
     match state_of(why) {
-        State::Blocked => sums.blocked_ns += waited_ns,
-        State::Stopped => sums.stopped_ns += waited_ns,
-        _ => sums.runnable_ns += waited_ns,
+        State::Blocked => sums.blocked_ns = sums.blocked_ns.saturating_add(waited_ns),
+        State::Stopped => sums.stopped_ns = sums.stopped_ns.saturating_add(waited_ns),
+        _ => sums.runnable_ns = sums.runnable_ns.saturating_add(waited_ns),
     }
-    sums.runnable_ns += runnable_ns;
+    sums.runnable_ns = sums.runnable_ns.saturating_add(runnable_ns);
 }
 
 /// Adds the stretch that is open at the end of the trace.
@@ -162,41 +169,44 @@ fn add_open(task: &model::Task, sums: &mut Sums) {
 
 /// Number of blocks, the waits by reason, and the longest block and wait for a
 /// CPU.
-fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
+fn waits(task: &model::Task, arch: Arch, model: &Model) -> (u64, Vec<Wait>, Sums) {
     // A task waits for a handful of reasons: a list is quicker than a map.
     let mut waits: Vec<(WaitKey, Wait)> = Vec::new();
     let mut blocks = 0;
     let mut longest = Sums::default();
-    let mut add_block = |syscall: i16, compat: bool, why: Why, ns: u64, cut_off: bool| {
+    // By index in `waits` and target.
+    let mut objects: Tally<(u32, u32), Sum> = Tally::default();
+    let mut add_block = |block: Block| {
         let key = WaitKey {
             syscall: if task.kernel_worker {
                 NO_SYSCALL
             } else {
-                syscall
+                block.syscall
             },
-            compat,
-            interruptible: why == Why::Interruptible,
+            compat: block.compat,
+            interruptible: block.why == Why::Interruptible,
         };
         let index = waits.iter().position(|(seen, _)| *seen == key);
         let index = index.unwrap_or_else(|| {
-            let (reason, syscall) = wait_reason(arch, key.syscall, compat, task.kernel_worker);
+            let (reason, syscall) = wait_reason(arch, key.syscall, key.compat, task.kernel_worker);
             let wait = Wait {
                 reason,
                 syscall,
                 interruptible: key.interruptible,
-                ns: 0,
-                count: 0,
-                longest_ns: 0,
-                cut_off: 0,
+                ..Wait::default()
             };
             waits.push((key, wait));
             waits.len() - 1
         });
         let wait = &mut waits[index].1;
-        wait.ns += ns;
+        wait.ns = wait.ns.saturating_add(block.ns);
         wait.count += 1;
-        wait.longest_ns = wait.longest_ns.max(ns);
-        wait.cut_off += u64::from(cut_off);
+        wait.longest_ns = wait.longest_ns.max(block.ns);
+        wait.cut_off += u64::from(block.cut_off);
+        wait.timeouts += u64::from(block.timed_out);
+        if block.target != 0 {
+            objects.of((index as u32, block.target)).add(block.ns);
+        }
     };
     for off in &task.stretches {
         longest.runnable_ns = longest.runnable_ns.max(off.in_ns - off.wake_ns);
@@ -205,13 +215,15 @@ fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
                 let ns = off.wake_ns - off.out_ns;
                 longest.blocked_ns = longest.blocked_ns.max(ns);
                 blocks += 1;
-                add_block(
-                    off.syscall,
-                    off.flags & Off::COMPAT != 0,
-                    off.why,
+                add_block(Block {
+                    syscall: off.syscall,
+                    compat: off.flags & Off::COMPAT != 0,
+                    why: off.why,
                     ns,
-                    false,
-                );
+                    cut_off: false,
+                    timed_out: timed_out(off),
+                    target: off.target,
+                });
             }
             State::Runnable => {
                 longest.runnable_ns = longest.runnable_ns.max(off.in_ns - off.out_ns);
@@ -226,8 +238,57 @@ fn waits(task: &model::Task, arch: Arch) -> (u64, Vec<Wait>, Sums) {
         let ns = wake_ns.saturating_sub(open.out_ns);
         longest.blocked_ns = longest.blocked_ns.max(ns);
         blocks += 1;
-        add_block(open.syscall, open.compat, open.why, ns, true);
+        add_block(Block {
+            syscall: open.syscall,
+            compat: open.compat,
+            why: open.why,
+            ns,
+            cut_off: true,
+            timed_out: false,
+            target: task.open_target,
+        });
     }
-    let waits = waits.into_iter().map(|(_, wait)| wait).collect();
+    let mut waits: Vec<Wait> = waits.into_iter().map(|(_, wait)| wait).collect();
+    name_objects(model, &mut waits, objects.into_rows());
     (blocks, waits, longest)
+}
+
+/// Gives each wait the objects that took the most time. A sleep has none but time.
+fn name_objects(model: &Model, waits: &mut [Wait], mut rows: Vec<((u32, u32), Sum)>) {
+    rows.retain(|((_, target), _)| {
+        let target = model.targets.get(*target as usize);
+        target.is_some_and(|t| !matches!(t, Target::Unknown | Target::Sleep))
+    });
+    rows.sort_by_key(|(_, sum)| std::cmp::Reverse((sum.ns, sum.count)));
+    for ((wait, target), sum) in rows {
+        let wait = &mut waits[wait as usize];
+        if wait.objects.len() == OBJECTS {
+            wait.other_objects += 1;
+        } else if let Some(object) = objects::describe(model, target) {
+            // Several targets are one object when it is waited for by several
+            // descriptors.
+            match wait.objects.iter_mut().find(|o| o.object.id == object.id) {
+                Some(same) => {
+                    same.ns = same.ns.saturating_add(sum.ns);
+                    same.count += sum.count;
+                }
+                None => wait.objects.push(ObjectWait {
+                    object,
+                    ns: sum.ns,
+                    count: sum.count,
+                }),
+            }
+        }
+    }
+}
+
+/// One block.
+struct Block {
+    syscall: i16,
+    compat: bool,
+    why: Why,
+    ns: u64,
+    cut_off: bool,
+    timed_out: bool,
+    target: u32,
 }

@@ -16,7 +16,7 @@ fn wait(reason: &str, syscall: &str, ns: u64, count: u64, longest_ns: u64) -> Wa
         ns,
         count,
         longest_ns,
-        cut_off: 0,
+        ..Wait::default()
     }
 }
 
@@ -42,6 +42,7 @@ fn task(serial: u32, pid: u32, tid: u32, name: &str, start: u64, time: Time) -> 
         longest_block_ns: 0,
         longest_runnable_ns: runnable_ns.min(4 * MS),
         waits: Vec::new(),
+        wakers: Vec::new(),
         switches: Switches {
             traced: switches,
             kernel: Some(switches),

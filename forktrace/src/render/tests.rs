@@ -151,7 +151,7 @@ fn nothing_of_a_traced_program_acts_on_the_terminal() {
                 ns: u64::MAX,
                 count: 1,
                 longest_ns: 1,
-                cut_off: 0,
+                ..Wait::default()
             });
         }
         for poll in report.polls.iter_mut().flatten() {
