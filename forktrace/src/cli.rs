@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{capture::PollProbes, render::Format, workload::Workload};
+use crate::{analysis::Options, capture::PollProbes, render::Format, workload::Workload};
 
 /// Were the threads and processes of a workload blocked at the same time, and on what?
 ///
@@ -75,9 +75,21 @@ pub struct OutputArgs {
     /// Show all tasks and more detail.
     #[arg(short, long)]
     pub verbose: bool,
+    /// List the N longest episodes in which all tasks of a group were blocked.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub episodes: usize,
     /// When to use colour.
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
+}
+
+impl OutputArgs {
+    /// What they ask of the analysis.
+    pub fn analysis(&self) -> Options {
+        Options {
+            episodes: self.episodes,
+        }
+    }
 }
 
 /// Arguments of `run`.

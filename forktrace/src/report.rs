@@ -25,6 +25,12 @@ pub struct Report {
     /// The whole tree first, then each process that had two tasks or more or
     /// blocked at all, in the order of creation.
     pub groups: Vec<Group>,
+    /// The longest episodes in which all tasks of a group were blocked: the tree's,
+    /// then those of all processes. A workload of one process has the tree's only.
+    pub episodes: Vec<Episode>,
+    /// All such episodes by what they are put down to: the tree's, then each
+    /// process's, each worst first. A workload of one process has the tree's only.
+    pub causes: Vec<Cause>,
     /// All tasks, in the order of creation.
     pub tasks: Vec<Task>,
     /// The select/poll family; `None` when it was not watched.
@@ -112,6 +118,8 @@ pub struct Group {
     pub most_live: u32,
     /// All of two or more live tasks were blocked.
     pub all_blocked: Episodes,
+    /// The same by what can be said of it, most time first.
+    pub verdicts: Vec<VerdictSum>,
     /// No task ran and at least one wanted to.
     pub starved: Episodes,
     /// By number of blocked tasks, ascending; sums to `lifetime_ns`.
@@ -179,6 +187,8 @@ pub struct Task {
     pub waits: Vec<Wait>,
     /// Who ended its blocks, most blocked time first.
     pub wakers: Vec<Waker>,
+    /// Its longest blocks, longest first; only the first few.
+    pub longest_blocks: Vec<LongBlock>,
     /// Context switches.
     pub switches: Switches,
     /// CPU time that the kernel charged, for comparison: it counts from the

@@ -5,7 +5,10 @@
 
 mod audit;
 mod blocks;
+mod chains;
+mod episodes;
 mod families;
+mod groups;
 mod objects;
 mod polls;
 mod profile;
@@ -14,34 +17,64 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod wakers;
-
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod why_tests;
 
 use crate::{
     capture::PollWay,
     kernel::layout::Arch,
-    model::{Model, Task},
-    report::{Group, GroupKind, Report, SCHEMA_VERSION, Workload},
+    model::Model,
+    report::{self, Report, SCHEMA_VERSION, Workload},
     trace::Finish,
     trace_file::TraceInfo,
 };
 
-use self::wakers::Wakers;
+use self::{blocks::Blocks, wakers::Wakers};
 pub use families::family;
 pub use profile::{Profile, sweep};
 
+/// Of so many tasks just the longest block is listed.
+const MANY_TASKS: usize = 100;
+
+/// What is asked of a report.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Episodes to list of the tree, and of all processes.
+    pub episodes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { episodes: 10 }
+    }
+}
+
 /// Makes a report of a trace.
 pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
+    analyse_with(info, model, &Options::default())
+}
+
+/// The same, with options.
+pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Report {
     let arch = info.header.arch;
     let wakers = Wakers::new(model, &info.header);
-    let tasks = model.tasks.iter();
+    let targets = objects::representatives(model);
+    let blocks = Blocks::new(model, &wakers, arch);
+    let long_blocks = if model.tasks.len() > MANY_TASKS { 1 } else { 3 };
+    let tasks = model.tasks.iter().enumerate();
     let tasks: Vec<_> = tasks
-        .map(|t| tasks::task(t, arch, model, &wakers))
+        .map(|(at, t)| report::Task {
+            longest_blocks: chains::longest_blocks(&blocks, at as u32, long_blocks),
+            ..tasks::task(t, arch, model, &wakers, &targets)
+        })
         .collect();
+    let found = groups::groups(&blocks, &targets, options.episodes);
     Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
-        groups: groups(model),
+        groups: found.groups,
+        episodes: found.episodes,
+        causes: found.causes,
         polls: match info.header.polls {
             PollWay::None { .. } => None,
             _ => Some(polls::polls(model)),
@@ -69,57 +102,5 @@ fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {
             Arch::Aarch64 => "aarch64",
         }
         .to_owned(),
-    }
-}
-
-fn groups(model: &Model) -> Vec<Group> {
-    let all: Vec<&Task> = model.tasks.iter().collect();
-    let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
-    for task in &all {
-        processes.entry(task.process).or_default().push(task);
-    }
-    let mut groups = Vec::with_capacity(processes.len() + 1);
-    let Some(first) = all.first() else {
-        return groups;
-    };
-    // The same tasks give the same profile: one process is swept once.
-    let tree = group(GroupKind::Tree, 0, first, &all);
-    if processes.len() == 1 {
-        let process = Group {
-            kind: GroupKind::Process,
-            id: first.process,
-            ..tree.clone()
-        };
-        groups.push(tree);
-        groups.push(process);
-        return groups;
-    }
-    groups.push(tree);
-    for (process, tasks) in &processes {
-        // Serials grow with time, but a task that is not followed has one of ours.
-        let leader = tasks
-            .iter()
-            .find(|t| t.serial == *process)
-            .unwrap_or(&tasks[0]);
-        groups.push(group(GroupKind::Process, *process, leader, tasks));
-    }
-    groups
-}
-
-fn group(kind: GroupKind, id: u32, leader: &Task, tasks: &[&Task]) -> Group {
-    let profile = sweep(tasks.iter().map(|task| task.segments()));
-    Group {
-        kind,
-        id,
-        pid: leader.pid,
-        name: leader.name.clone(),
-        tasks: tasks.iter().map(|task| task.serial).collect(),
-        lifetime_ns: profile.lifetime_ns,
-        most_live: profile.most_live,
-        all_blocked: profile.all_blocked,
-        starved: profile.starved,
-        blocked_at_once: profile.blocked_at_once,
-        running_at_once: profile.running_at_once,
-        unknown_ns: profile.unknown_ns,
     }
 }

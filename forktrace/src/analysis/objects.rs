@@ -1,5 +1,7 @@
 //! Names for what tasks waited for. What is not known is said, not guessed.
 
+use std::{collections::HashMap, fmt};
+
 use crate::{
     model::{File, FutexKey, Model, Target, Waitset},
     report::Object,
@@ -33,7 +35,7 @@ pub(super) fn describe(model: &Model, target: u32) -> Option<Object> {
         Target::File { fd, file } => {
             let file = model.files.get(*file as usize)?;
             let (kind, name) = file_name(file, *fd);
-            object(&kind, file_id(file), name)
+            object(&kind, identity(file).to_string(), name)
         }
         Target::Fds(set) => {
             let name = set_name(model.waitsets.get(*set as usize)?);
@@ -61,13 +63,76 @@ pub(super) fn describe(model: &Model, target: u32) -> Option<Object> {
     }
 }
 
-fn file_id(file: &File) -> String {
-    match identity(file) {
-        Identity::Inode(inode, device) => {
-            format!("inode {inode} on {}:{}", device >> 20, device & 0xf_ffff)
+/// What two targets have in common that are the same thing to wait for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    File(Identity),
+    Futex(FutexKey),
+    Set(u32),
+    Child(i64),
+}
+
+/// The key of a target.
+fn key(model: &Model, target: &Target) -> Option<Key> {
+    Some(match target {
+        // A descriptor's number, an address or “any child” is another thing in each
+        // process.
+        Target::Unknown | Target::Fd(_) | Target::Sleep | Target::PageFault(_) => return None,
+        Target::Child(pid) => Key::Child((*pid).filter(|pid| *pid > 0)?),
+        Target::File { file, .. } => Key::File(identity(model.files.get(*file as usize)?)),
+        Target::Futex(futex) => Key::Futex(*futex),
+        Target::Fds(set) => Key::Set(*set),
+    })
+}
+
+/// All that can be shared by those who wait for this target: several things, for a
+/// set of descriptors.
+pub(super) fn shareable(model: &Model, target: u32) -> Vec<(Key, Object)> {
+    let Some(key) = model
+        .targets
+        .get(target as usize)
+        .and_then(|t| key(model, t))
+    else {
+        return Vec::new();
+    };
+    match key {
+        Key::Set(set) => {
+            let Some(set) = model.waitsets.get(set as usize) else {
+                return Vec::new();
+            };
+            let shared = set.fds.iter().filter_map(|waited| {
+                let (inode, device) = waited.identity?;
+                let kind = waited.kind.as_ref().filter(|kind| has_own_inode(kind))?;
+                let (kind, name) = kind_name(kind, inode, waited.fd.fd);
+                let identity = Identity::Inode(inode, device);
+                let object = Object {
+                    kind: kind.to_owned(),
+                    id: identity.to_string(),
+                    name,
+                };
+                Some((Key::File(identity), object))
+            });
+            shared.collect()
         }
-        Identity::Open(address) => format!("open file {address:#x}"),
+        key => {
+            let object = describe(model, target);
+            object.map(|object| (key, object)).into_iter().collect()
+        }
     }
+}
+
+/// For each target one that stands for all that are the same thing; 0 where two
+/// who wait for it need not wait for the same thing.
+pub(super) fn representatives(model: &Model) -> Vec<u32> {
+    let mut first: HashMap<Key, u32> = HashMap::new();
+    let targets = model.targets.iter().enumerate();
+    let targets = targets.map(|(at, target)| match key(model, target) {
+        // One task's own.
+        Some(Key::Set(_)) => at as u32,
+        Some(key) => *first.entry(key).or_insert(at as u32),
+        None => 0,
+    });
+    targets.collect()
 }
 
 /// When two open files are the same thing to wait for.
@@ -77,6 +142,18 @@ pub(super) enum Identity {
     Inode(u64, u32),
     /// Eventfds, epoll instances and their like share one inode.
     Open(u64),
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inode(inode, device) => {
+                let (major, minor) = (device >> 20, device & 0xf_ffff);
+                write!(f, "inode {inode} on {major}:{minor}")
+            }
+            Self::Open(address) => write!(f, "open file {address:#x}"),
+        }
+    }
 }
 
 /// When an open file is the same as another.

@@ -62,7 +62,7 @@ struct Collector {
 
 impl Collector {
     fn add(&mut self, start_ns: u64, end_ns: u64) {
-        self.total_ns += end_ns - start_ns;
+        self.total_ns = self.total_ns.saturating_add(end_ns - start_ns);
         match &mut self.open {
             Some((_, end)) if *end == start_ns => *end = end_ns,
             _ => {
@@ -126,8 +126,32 @@ struct Change {
     task: usize,
 }
 
+/// Is told what a sweep comes by, in the order of time.
+pub(super) trait Watcher {
+    /// All of two or more live tasks are blocked from `start_ns` to `end_ns`, when
+    /// the state of `next` changes. Two such intervals can follow each other
+    /// without a gap. Comes before the changes at `end_ns`.
+    fn all_blocked(&mut self, start_ns: u64, end_ns: u64, next: usize);
+    /// The state of a task changes to that of the segment; `None`: its life ends.
+    fn change(&mut self, task: usize, segment: Option<&Segment>);
+}
+
+/// Is told nothing.
+impl Watcher for () {
+    fn all_blocked(&mut self, _: u64, _: u64, _: usize) {}
+    fn change(&mut self, _: usize, _: Option<&Segment>) {}
+}
+
 /// Sweeps over tasks, each given by its segments in order, without gaps.
 pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Profile {
+    sweep_with(tasks, &mut ())
+}
+
+/// The same, with a watcher, which knows tasks by their position.
+pub(super) fn sweep_with(
+    tasks: impl Iterator<Item = impl Iterator<Item = Segment>>,
+    watcher: &mut impl Watcher,
+) -> Profile {
     let mut tasks: Vec<_> = tasks.map(|segments| segments.peekable()).collect();
     let mut current: Vec<Option<State>> = vec![None; tasks.len()];
     let mut heap: BinaryHeap<Reverse<Change>> = tasks
@@ -166,6 +190,7 @@ pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Prof
                     all_blocked_upper += ns;
                     if unknown == 0 {
                         all_blocked.add(now_ns, at_ns);
+                        watcher.all_blocked(now_ns, at_ns, task);
                     }
                 }
                 let runnable = counts.of(State::Runnable);
@@ -182,7 +207,9 @@ pub fn sweep(tasks: impl Iterator<Item = impl Iterator<Item = Segment>>) -> Prof
         if let Some(before) = current[task].take() {
             *counts.slot(before) -= 1;
         }
-        match tasks[task].next() {
+        let next = tasks[task].next();
+        watcher.change(task, next.as_ref());
+        match next {
             Some(segment) => {
                 current[task] = Some(segment.state);
                 *counts.slot(segment.state) += 1;

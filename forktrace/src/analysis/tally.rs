@@ -59,6 +59,11 @@ impl<K: Copy + Eq + Hash, V: Default> Tally<K, V> {
     }
 }
 
+/// A sum. Of a forged trace it can be more than there is room for.
+pub(super) fn total(parts: impl Iterator<Item = u64>) -> u64 {
+    parts.fold(0, u64::saturating_add)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

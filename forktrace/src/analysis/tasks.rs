@@ -1,14 +1,15 @@
 //! One task's figures.
 
 use super::{
+    blocks::Block,
     families::{NO_SYSCALL, wait_reason},
     objects,
-    tally::Tally,
-    wakers::{Sum, Wakers, timed_out},
+    tally::{Tally, total},
+    wakers::{Sum, Wakers},
 };
 use crate::{
     kernel::layout::Arch,
-    model::{self, Model, Off, State, Target, state_of},
+    model::{self, Model, State, Target, state_of},
     report::{Fate, ObjectWait, Switches, Task, Wait},
     trace::Why,
 };
@@ -32,7 +33,13 @@ struct WaitKey {
 /// Objects of a wait that are listed.
 const OBJECTS: usize = 5;
 
-pub(super) fn task(task: &model::Task, arch: Arch, model: &Model, wakers: &Wakers<'_>) -> Task {
+pub(super) fn task(
+    task: &model::Task,
+    arch: Arch,
+    model: &Model,
+    wakers: &Wakers<'_>,
+    targets: &[u32],
+) -> Task {
     let lifetime_ns = task.lifetime_ns();
     let mut placed = [0; 5];
     for segment in task.segments() {
@@ -46,9 +53,17 @@ pub(super) fn task(task: &model::Task, arch: Arch, model: &Model, wakers: &Waker
         stopped_ns: of(State::Stopped),
     };
     let (sums, unknown_ns) = with_gaps(task, placed, gaps_ns);
-    let known = sums.blocked_ns + sums.runnable_ns + sums.stopped_ns + unknown_ns;
-    let (blocks, mut waits, longest) = waits(task, arch, model);
-    let waited: u64 = waits.iter().map(|w| w.ns).sum();
+    let known = total(
+        [
+            sums.blocked_ns,
+            sums.runnable_ns,
+            sums.stopped_ns,
+            unknown_ns,
+        ]
+        .into_iter(),
+    );
+    let (blocks, mut waits, longest) = waits(task, arch, model, targets);
+    let waited = total(waits.iter().map(|w| w.ns));
     if sums.blocked_ns > waited {
         waits.push(Wait {
             reason: "unknown".to_owned(),
@@ -78,12 +93,13 @@ pub(super) fn task(task: &model::Task, arch: Arch, model: &Model, wakers: &Waker
         blocked_ns: sums.blocked_ns,
         stopped_ns: sums.stopped_ns,
         unknown_ns,
-        unplaced_ns: gaps_ns - unknown_ns,
+        unplaced_ns: gaps_ns.saturating_sub(unknown_ns),
         blocks,
         longest_block_ns: longest.blocked_ns,
         longest_runnable_ns: longest.runnable_ns,
         waits,
         wakers: wakers.of_task(task),
+        longest_blocks: Vec::new(),
         switches: Switches {
             traced: task.record.as_ref().map_or(0, |r| r.switches),
             kernel: task.record.as_ref().and_then(|r| r.kernel_switches),
@@ -128,9 +144,15 @@ fn with_gaps(task: &model::Task, placed: Sums, gaps_ns: u64) -> (Sums, u64) {
             });
             if let (Some(before), Some(sent)) = (before, sent) {
                 let gap_ns = off.out_ns.saturating_sub(cursor);
-                sums.blocked_ns += sent.blocked_ns.saturating_sub(before.blocked_ns);
-                sums.runnable_ns += sent.runnable_ns.saturating_sub(before.runnable_ns);
-                sums.stopped_ns += sent.stopped_ns.saturating_sub(before.stopped_ns);
+                sums.blocked_ns = sums
+                    .blocked_ns
+                    .saturating_add(sent.blocked_ns.saturating_sub(before.blocked_ns));
+                sums.runnable_ns = sums
+                    .runnable_ns
+                    .saturating_add(sent.runnable_ns.saturating_sub(before.runnable_ns));
+                sums.stopped_ns = sums
+                    .stopped_ns
+                    .saturating_add(sent.stopped_ns.saturating_sub(before.stopped_ns));
                 unknown_ns = unknown_ns.saturating_sub(gap_ns);
             }
             before = sent;
@@ -169,14 +191,17 @@ fn add_open(task: &model::Task, sums: &mut Sums) {
 
 /// Number of blocks, the waits by reason, and the longest block and wait for a
 /// CPU.
-fn waits(task: &model::Task, arch: Arch, model: &Model) -> (u64, Vec<Wait>, Sums) {
+fn waits(task: &model::Task, arch: Arch, model: &Model, targets: &[u32]) -> (u64, Vec<Wait>, Sums) {
     // A task waits for a handful of reasons: a list is quicker than a map.
     let mut waits: Vec<(WaitKey, Wait)> = Vec::new();
     let mut blocks = 0;
     let mut longest = Sums::default();
     // By index in `waits` and target.
     let mut objects: Tally<(u32, u32), Sum> = Tally::default();
-    let mut add_block = |block: Block| {
+    let mut add_block = |block: &Block, end_ns: u64, cut_off: bool| {
+        let ns = end_ns - block.start_ns;
+        longest.blocked_ns = longest.blocked_ns.max(ns);
+        blocks += 1;
         let key = WaitKey {
             syscall: if task.kernel_worker {
                 NO_SYSCALL
@@ -199,55 +224,34 @@ fn waits(task: &model::Task, arch: Arch, model: &Model) -> (u64, Vec<Wait>, Sums
             waits.len() - 1
         });
         let wait = &mut waits[index].1;
-        wait.ns = wait.ns.saturating_add(block.ns);
+        wait.ns = wait.ns.saturating_add(ns);
         wait.count += 1;
-        wait.longest_ns = wait.longest_ns.max(block.ns);
-        wait.cut_off += u64::from(block.cut_off);
-        wait.timeouts += u64::from(block.timed_out);
+        wait.longest_ns = wait.longest_ns.max(ns);
+        wait.cut_off += u64::from(cut_off);
+        wait.timeouts += u64::from(block.timed_out());
         if block.target != 0 {
-            objects.of((index as u32, block.target)).add(block.ns);
+            let target = match targets.get(block.target as usize) {
+                None | Some(0) => block.target,
+                Some(target) => *target,
+            };
+            objects.of((index as u32, target)).add(ns);
         }
     };
+    let mut longest_runnable_ns = 0;
     for off in &task.stretches {
-        longest.runnable_ns = longest.runnable_ns.max(off.in_ns - off.wake_ns);
-        match off.state() {
-            State::Blocked => {
-                let ns = off.wake_ns - off.out_ns;
-                longest.blocked_ns = longest.blocked_ns.max(ns);
-                blocks += 1;
-                add_block(Block {
-                    syscall: off.syscall,
-                    compat: off.flags & Off::COMPAT != 0,
-                    why: off.why,
-                    ns,
-                    cut_off: false,
-                    timed_out: timed_out(off),
-                    target: off.target,
-                });
+        longest_runnable_ns = longest_runnable_ns.max(off.in_ns - off.wake_ns);
+        match Block::of(off) {
+            Some(block) => add_block(&block, off.wake_ns, false),
+            None if off.state() == State::Runnable => {
+                longest_runnable_ns = longest_runnable_ns.max(off.in_ns - off.out_ns);
             }
-            State::Runnable => {
-                longest.runnable_ns = longest.runnable_ns.max(off.in_ns - off.out_ns);
-            }
-            _ => {}
+            None => {}
         }
     }
-    if let Some(open) = task.open
-        && state_of(open.why) == State::Blocked
-    {
-        let wake_ns = open.wake_ns.unwrap_or(task.end_ns).min(task.end_ns);
-        let ns = wake_ns.saturating_sub(open.out_ns);
-        longest.blocked_ns = longest.blocked_ns.max(ns);
-        blocks += 1;
-        add_block(Block {
-            syscall: open.syscall,
-            compat: open.compat,
-            why: open.why,
-            ns,
-            cut_off: true,
-            timed_out: false,
-            target: task.open_target,
-        });
+    if let Some(block) = Block::open(task) {
+        add_block(&block, block.end_ns(task), true);
     }
+    longest.runnable_ns = longest_runnable_ns;
     let mut waits: Vec<Wait> = waits.into_iter().map(|(_, wait)| wait).collect();
     name_objects(model, &mut waits, objects.into_rows());
     (blocks, waits, longest)
@@ -265,30 +269,11 @@ fn name_objects(model: &Model, waits: &mut [Wait], mut rows: Vec<((u32, u32), Su
         if wait.objects.len() == OBJECTS {
             wait.other_objects += 1;
         } else if let Some(object) = objects::describe(model, target) {
-            // Several targets are one object when it is waited for by several
-            // descriptors.
-            match wait.objects.iter_mut().find(|o| o.object.id == object.id) {
-                Some(same) => {
-                    same.ns = same.ns.saturating_add(sum.ns);
-                    same.count += sum.count;
-                }
-                None => wait.objects.push(ObjectWait {
-                    object,
-                    ns: sum.ns,
-                    count: sum.count,
-                }),
-            }
+            wait.objects.push(ObjectWait {
+                object,
+                ns: sum.ns,
+                count: sum.count,
+            });
         }
     }
-}
-
-/// One block.
-struct Block {
-    syscall: i16,
-    compat: bool,
-    why: Why,
-    ns: u64,
-    cut_off: bool,
-    timed_out: bool,
-    target: u32,
 }

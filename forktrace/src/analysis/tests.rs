@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     model::{Builder, Segment, State, state_of},
-    report::{AtOnce, Episodes, Fate, Weakness},
+    report::{AtOnce, Episodes, Fate, Group, GroupKind, Weakness},
     trace::{
         Born, Event, Header, OpenStretch, PollUse, Stretch, TaskRecord, Timeout, Totals, Untracked,
         Waker, Why,

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::tally::Tally;
+use super::{blocks::Block, tally::Tally};
 use crate::{
-    model::{Model, Off, State, Task},
+    model::{Model, State, Task},
     report::{self, InterruptKind, WakerKind, WokenBy},
     trace::{Header, Interrupt, Waker},
 };
@@ -119,9 +119,11 @@ impl<'a> Wakers<'a> {
             sum.add(off.wake_ns - off.out_ns);
             *at_ns = off.wake_ns;
         }
-        if let Some((waker, out_ns, wake_ns)) = super::blocks::open_block_that_ended(task) {
-            let (sum, at_ns) = sums.of((waker, 0));
-            sum.add(wake_ns - out_ns);
+        if let Some(block) = Block::open(task)
+            && let Some(wake_ns) = block.wake_ns
+        {
+            let (sum, at_ns) = sums.of((block.waker, 0));
+            sum.add(wake_ns - block.start_ns);
             *at_ns = wake_ns;
         }
         let rows = sums.into_rows().into_iter();
@@ -235,22 +237,6 @@ impl Serials {
         };
         Some(at as usize)
     }
-}
-
-/// Did a timer end this block after about the time that its call had? A call that
-/// blocks more than once has less left each time, so not every timeout is seen.
-pub(super) fn timed_out(off: &Off) -> bool {
-    let crate::trace::Timeout::Us(us) = off.timeout() else {
-        return false;
-    };
-    let timer = matches!(
-        off.waker,
-        Waker::Interrupt(Interrupt::Timer | Interrupt::Soft(1 | 8))
-    );
-    let limit_ns = u64::from(us) * 1000;
-    // The time counts from the call, which is a little before the block.
-    let slack_ns = 50_000 + limit_ns / 100;
-    timer && (off.wake_ns - off.out_ns).saturating_add(slack_ns) >= limit_ns
 }
 
 #[cfg(test)]

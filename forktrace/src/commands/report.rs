@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Outcome, output::Output};
 use crate::{
-    analysis::analyse,
+    analysis::{Options, analyse_with},
     cli::ReportArgs,
     model::Builder,
     report::Report,
@@ -21,7 +21,8 @@ use crate::{
 pub fn report(args: &ReportArgs) -> Result<Outcome> {
     let mut output = Output::open(&args.output, false, None)?;
     let data = read_file(&args.trace)?;
-    let report = make(&data, None).with_context(|| format!("{}", args.trace.display()))?;
+    let report = make(&data, None, &args.output.analysis())
+        .with_context(|| format!("{}", args.trace.display()))?;
     output.write(&report)?;
     Ok(Outcome::Exit(0))
 }
@@ -32,7 +33,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
 
 /// Makes a report of a trace. `end` replaces the file's own, for a recording
 /// whose end could not be written to the file.
-pub(super) fn make(data: &[u8], end: Option<Finish>) -> Result<Report> {
+pub(super) fn make(data: &[u8], end: Option<Finish>, options: &Options) -> Result<Report> {
     let mut builder: Option<Builder> = None;
     let header = |header: &Header| Builder::new(header.start_ns, header.arch);
     let mut info = trace_file::read(data, |from, event| {
@@ -45,5 +46,5 @@ pub(super) fn make(data: &[u8], end: Option<Finish>) -> Result<Report> {
     let model = builder
         .unwrap_or_else(|| header(&info.header))
         .build(end_ns);
-    Ok(analyse(&info, &model))
+    Ok(analyse_with(&info, &model, options))
 }

@@ -57,6 +57,7 @@ mod tests {
                 "const" => rule == value,
                 "enum" => rule.as_array().unwrap().contains(value),
                 "minimum" => value.as_i64().is_none_or(|n| n >= rule.as_i64().unwrap()),
+                "required" | "properties" if value.is_null() => true,
                 "required" => rule.as_array().unwrap().iter().all(|name| {
                     let present = value.get(name.as_str().unwrap()).is_some();
                     if !present {

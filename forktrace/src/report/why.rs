@@ -91,3 +91,180 @@ pub struct Waker {
     /// How long they were in all.
     pub ns: u64,
 }
+
+/// A task, named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TaskName {
+    /// Its serial.
+    pub serial: u32,
+    /// Its tid.
+    pub tid: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// A wakeup.
+    Woken,
+    /// A timer, after about the time that the call had.
+    TimedOut,
+    /// A signal or the end of its process: what it waited for had not come.
+    CutShort,
+    /// Nothing before the trace ended.
+    NotEnded,
+}
+
+/// One task's block, as a link of a chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Link {
+    /// Who was blocked.
+    #[serde(flatten)]
+    pub task: TaskName,
+    /// In what: see [`super::Wait::reason`].
+    pub reason: String,
+    /// In which syscall.
+    pub syscall: Option<String>,
+    /// For what, if that is known.
+    pub object: Option<Object>,
+    /// How long its call waits at most, if it has a limit that is known.
+    pub timeout_ns: Option<u64>,
+    /// When it blocked.
+    pub start_ns: u64,
+    /// When it was woken; `None`: not before the trace ended.
+    pub end_ns: Option<u64>,
+    /// What ended it.
+    pub ended: Ended,
+    /// Who woke it.
+    pub woken_by: WokenBy,
+}
+
+/// What can be said of an episode in which all tasks of a group were blocked.
+///
+/// Tasks that nobody woke before the end of the trace or of their process have no
+/// part in it: nothing is known of what they waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// One of the group held up others: after its own wait it woke them, directly
+    /// or in turn.
+    Caused,
+    /// None held up another, and all that waited neither for input nor for a time
+    /// waited for the same thing, or were woken by the same task outside the group.
+    CommonCause,
+    /// None held up another, and their waits have nothing in common.
+    Coincidence,
+    /// None held up another, and all waited for input from outside the group or for
+    /// a time.
+    Idle,
+    /// The record does not tell.
+    Unknown,
+}
+
+/// Something that several blocked tasks waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shared {
+    /// What.
+    #[serde(flatten)]
+    pub object: Object,
+    /// Serials of the tasks.
+    pub tasks: Vec<u32>,
+}
+
+/// The wakeup that ended an episode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Terminator {
+    /// Who was woken.
+    #[serde(flatten)]
+    pub task: TaskName,
+    /// By whom.
+    pub woken_by: WokenBy,
+}
+
+/// The last task to block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Trigger {
+    /// Who.
+    #[serde(flatten)]
+    pub task: TaskName,
+    /// When. Before the episode's start when that came by the end of another task.
+    pub at_ns: u64,
+}
+
+/// A maximal interval in which all of two or more live tasks of a group were
+/// blocked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Episode {
+    /// [`super::Group::id`].
+    pub group: u32,
+    /// When it began.
+    pub start_ns: u64,
+    /// When it ended.
+    pub end_ns: u64,
+    /// What can be said of it.
+    pub verdict: Verdict,
+    /// Tasks that lived, all of them blocked.
+    pub tasks: u32,
+    /// The last of them to block.
+    pub trigger: Option<Trigger>,
+    /// The first of them to be woken; `None`: the trace ended first.
+    pub terminator: Option<Terminator>,
+    /// From a blocked task to its waker, to that one's waker, up to the root: the
+    /// longest that leads to the root.
+    pub chain: Vec<Link>,
+    /// So many links of the chain are of the group. The last of them is the root,
+    /// those after it are other tasks of the workload.
+    pub chain_in_group: u32,
+    /// The chain goes on.
+    pub chain_cut: bool,
+    /// Tasks whose chains lead to the root.
+    pub held: u32,
+    /// Tasks that nobody woke before the end of the trace or of their process.
+    pub not_woken: u32,
+    /// What two or more of them waited for.
+    pub shared: Vec<Shared>,
+    /// What each of them was in; only the first few.
+    pub blocked: Vec<Link>,
+}
+
+/// All episodes of a group with one verdict and one root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    /// [`super::Group::id`].
+    pub group: u32,
+    /// What is said of the episodes.
+    pub verdict: Verdict,
+    /// The last link of their chains, that of the longest of them; `None`: all
+    /// others together.
+    pub root: Option<Link>,
+    /// How long they were in all.
+    pub ns: u64,
+    /// How many.
+    pub episodes: u64,
+    /// The longest.
+    pub longest_ns: u64,
+}
+
+/// All episodes of a group with one verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct VerdictSum {
+    /// Which.
+    pub verdict: Verdict,
+    /// How long they were in all.
+    pub ns: u64,
+    /// How many.
+    pub episodes: u64,
+    /// The longest.
+    pub longest_ns: u64,
+}
+
+/// One of the longest blocks of a task, with the chain of wakers that ended it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LongBlock {
+    /// The block itself, then its waker's longest block inside it, and so on.
+    pub chain: Vec<Link>,
+    /// The chain goes on.
+    pub chain_cut: bool,
+}

@@ -12,6 +12,7 @@ mod polls;
 mod profile;
 mod tasks;
 mod waits;
+mod why;
 mod workload;
 
 use std::collections::BTreeSet;
@@ -28,6 +29,7 @@ pub(super) fn render(report: &Report, style: &Style) -> String {
     if view.tree.is_some() {
         sections.push(headline::answer(&view));
         sections.push(profile::section(&view));
+        sections.push(why::section(&view));
         sections.push(tasks::table(&view));
         if style.verbose {
             sections.push(tasks::accounts(&view));
