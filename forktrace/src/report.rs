@@ -31,6 +31,10 @@ pub struct Report {
     /// All such episodes by what they are put down to: the tree's, then each
     /// process's, each worst first. A workload of one process has the tree's only.
     pub causes: Vec<Cause>,
+    /// What the kernel stopped, longest first; only the first few.
+    pub stops: Vec<Stop>,
+    /// How many more there are.
+    pub other_stops: u64,
     /// All tasks, in the order of creation.
     pub tasks: Vec<Task>,
     /// The select/poll family; `None` when it was not watched.

@@ -12,6 +12,7 @@ mod groups;
 mod objects;
 mod polls;
 mod profile;
+mod stops;
 mod tally;
 mod tasks;
 #[cfg(test)]
@@ -68,6 +69,7 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
             ..tasks::task(t, arch, model, &wakers, &targets)
         })
         .collect();
+    let (stops, other_stops) = stops::stops(&blocks);
     let found = groups::groups(&blocks, &targets, options.episodes);
     Report {
         schema_version: SCHEMA_VERSION,
@@ -75,6 +77,8 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
         groups: found.groups,
         episodes: found.episodes,
         causes: found.causes,
+        stops,
+        other_stops,
         polls: match info.header.polls {
             PollWay::None { .. } => None,
             _ => Some(polls::polls(model)),

@@ -138,6 +138,8 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         groups,
         episodes: Vec::new(),
         causes: Vec::new(),
+        stops: Vec::new(),
+        other_stops: 0,
         tasks,
         polls: Some(Vec::new()),
         poll_probes: "counted at the syscalls' own functions (fentry)".to_owned(),
@@ -591,7 +593,7 @@ pub(super) fn crowd() -> Report {
 }
 
 /// All of them.
-pub(super) fn all() -> [Report; 7] {
+pub(super) fn all() -> [Report; 8] {
     [
         sleeper(),
         selector(),
@@ -600,5 +602,6 @@ pub(super) fn all() -> [Report; 7] {
         starved(),
         lossy(),
         crowd(),
+        super::samples_why::standstill(),
     ]
 }

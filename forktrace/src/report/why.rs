@@ -268,3 +268,44 @@ pub struct LongBlock {
     /// The chain goes on.
     pub chain_cut: bool,
 }
+
+/// How the kernel stopped tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopKind {
+    /// By a stop signal.
+    Signal,
+    /// By a tracer (a debugger).
+    Tracer,
+    /// By the freezer of a cgroup, or for suspend.
+    Freezer,
+    /// For the core dump of its process.
+    CoreDump,
+    /// Until a child made by `vfork` (or `posix_spawn`) executed its program.
+    Vfork,
+    /// Until the other threads of its process had ended, to execute a program.
+    Exec,
+}
+
+/// Tasks of one process that the kernel stopped, together or overlapping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stop {
+    /// How.
+    pub kind: StopKind,
+    /// Serial of the process's first task.
+    pub process: u32,
+    /// Its pid.
+    pub pid: u32,
+    /// Name of the first of them to be stopped.
+    pub name: String,
+    /// When the first was stopped.
+    pub start_ns: u64,
+    /// When the last went on.
+    pub end_ns: u64,
+    /// Their serials.
+    pub tasks: Vec<u32>,
+    /// The sum of how long each was stopped.
+    pub task_ns: u64,
+    /// Who sent the signal, or the child; `None`: not known.
+    pub by: Option<WokenBy>,
+}

@@ -10,6 +10,7 @@ mod headline;
 mod layout;
 mod polls;
 mod profile;
+mod stops;
 mod tasks;
 mod waits;
 mod why;
@@ -30,6 +31,7 @@ pub(super) fn render(report: &Report, style: &Style) -> String {
         sections.push(headline::answer(&view));
         sections.push(profile::section(&view));
         sections.push(why::section(&view));
+        sections.push(stops::section(&view));
         sections.push(tasks::table(&view));
         if style.verbose {
             sections.push(tasks::accounts(&view));

@@ -167,7 +167,12 @@ fn why(cause: &Cause) -> String {
     match (&cause.root, cause.verdict) {
         (None, _) => format!("{verdict}, other"),
         (Some(root), Verdict::Caused) => {
-            format!("behind {}: {}{}", who(&root.task), wait(root), ended(root))
+            format!(
+                "behind {} by {}{}",
+                wait(root),
+                who(&root.task),
+                ended(root)
+            )
         }
         (Some(root), _) => format!(
             "{verdict}, until {} came out of {}{}",
@@ -220,7 +225,7 @@ fn episode(view: &View<'_>, episode: &Episode) -> String {
     let mut notes = Vec::new();
     if episode.verdict == Verdict::Caused && others > 1 {
         notes.push(format!(
-            "{} of the {} others waited for {}, directly or in turn.",
+            "{} of the {} others were woken by {} after that, directly or in turn.",
             count(episode.held.into()),
             count(others.into()),
             match episode.chain.get(root_at(episode)) {
