@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    analysis::Options,
     capture::PollProbes,
     render::{Format, claims::ClaimsFormat},
     workload::Workload,
@@ -86,9 +87,21 @@ pub struct OutputArgs {
     /// Show all tasks and more detail.
     #[arg(short, long)]
     pub verbose: bool,
+    /// List the N longest episodes in which all tasks of a group were blocked.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub episodes: usize,
     /// When to use colour.
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
+}
+
+impl OutputArgs {
+    /// What they ask of the analysis.
+    pub fn analysis(&self) -> Options {
+        Options {
+            episodes: self.episodes,
+        }
+    }
 }
 
 /// Arguments of `run`.

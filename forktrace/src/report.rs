@@ -6,8 +6,12 @@
 //!
 //! `None` (JSON `null`) always means "not known" or "not measured", never 0.
 
+mod why;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+pub use self::why::*;
 
 /// Version of the JSON report; a reader that knows this number can read it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -22,6 +26,16 @@ pub struct Report {
     /// The whole tree first, then each process that had two tasks or more or
     /// blocked at all, in the order of creation.
     pub groups: Vec<Group>,
+    /// The longest episodes in which all tasks of a group were blocked: the tree's,
+    /// then those of all processes. A workload of one process has the tree's only.
+    pub episodes: Vec<Episode>,
+    /// All such episodes by what they are put down to: the tree's, then each
+    /// process's, each worst first. A workload of one process has the tree's only.
+    pub causes: Vec<Cause>,
+    /// What the kernel stopped, longest first; only the first few.
+    pub stops: Vec<Stop>,
+    /// How many more there are.
+    pub other_stops: u64,
     /// All tasks, in the order of creation.
     pub tasks: Vec<Task>,
     /// The select/poll family; `None` when it was not watched.
@@ -138,6 +152,8 @@ pub struct Group {
     pub most_live: u32,
     /// All of two or more live tasks were blocked.
     pub all_blocked: Episodes,
+    /// The same by what can be said of it, most time first.
+    pub verdicts: Vec<VerdictSum>,
     /// No task ran and at least one wanted to.
     pub starved: Episodes,
     /// By number of blocked tasks, ascending; sums to `lifetime_ns`.
@@ -150,14 +166,14 @@ pub struct Group {
     pub unknown_ns: u64,
     /// When tasks were stopped, traced or frozen: each time from the first one's stop
     /// until none was, but no more than the first 1000 times.
-    pub stops: Vec<Stop>,
+    pub stops: Vec<GroupStop>,
     /// What its tasks did during the spans that the workload marked, by name.
     pub spans: Vec<Span>,
 }
 
 /// A time during which tasks of a group were stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Stop {
+pub struct GroupStop {
     /// When the first one was.
     pub start_ns: u64,
     /// When none was any more.
@@ -250,6 +266,10 @@ pub struct Task {
     pub longest_runnable_ns: u64,
     /// Blocks by what the task waited in, most time first.
     pub waits: Vec<Wait>,
+    /// Who ended its blocks, most blocked time first.
+    pub wakers: Vec<Waker>,
+    /// Its longest blocks, longest first; only the first few.
+    pub longest_blocks: Vec<LongBlock>,
     /// Context switches.
     pub switches: Switches,
     /// CPU time that the kernel charged, for comparison: it counts from the
@@ -261,7 +281,7 @@ pub struct Task {
 }
 
 /// Blocks of one task for one reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Wait {
     /// Family: `select`, `poll`, `epoll`, `futex`, `read`, …, `page fault`, `stop`.
     pub reason: String,
@@ -285,6 +305,14 @@ pub struct Wait {
     pub others_blocked_ns: u64,
     /// Another task of its process that ran during the longest of the blocks.
     pub witness: Option<Witness>,
+    /// Of the blocks, those that a timer ended after about the time that the call
+    /// had at most.
+    pub timeouts: u64,
+    /// What it waited for, most time first, as far as that is known; only the
+    /// first few.
+    pub objects: Vec<ObjectWait>,
+    /// How many more there are.
+    pub other_objects: u64,
 }
 
 /// A task that ran while another one was blocked.
@@ -512,7 +540,7 @@ pub struct Peer {
 }
 
 /// Kinds of interrupts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InterruptKind {
     /// A timer ran out.

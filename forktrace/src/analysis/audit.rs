@@ -1,5 +1,6 @@
 //! Can the report be trusted? The kernel's own counters say.
 
+use super::tally::total;
 use crate::{
     marks::{LONGEST_LINE, MOST, VARIABLE},
     model::{Fate, Model, Off, State},
@@ -24,13 +25,17 @@ pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
         complete: weaknesses.iter().all(|w| NOTES.contains(&w.kind.as_str())),
         lost_records: lost_records(info),
         tasks_not_followed: tasks.iter().filter(|t| !t.followed).count() as u64,
-        switches_traced: checked().map(|t| t.switches.traced).sum(),
-        switches_kernel: checked().filter_map(|t| t.switches.kernel).sum(),
-        unknown_ns: tasks.iter().map(|t| t.unknown_ns + t.unplaced_ns).sum(),
+        switches_traced: total(checked().map(|t| t.switches.traced)),
+        switches_kernel: total(checked().filter_map(|t| t.switches.kernel)),
+        unknown_ns: total(
+            tasks
+                .iter()
+                .map(|t| t.unknown_ns.saturating_add(t.unplaced_ns)),
+        ),
         tracer_cpu_ns: info.finish.as_ref().map(|f| f.tracer_cpu_ns),
         early_wakeups: stretches_with(model, Off::EARLY_WAKE),
-        running_ns: checked().map(|t| t.running_ns).sum(),
-        kernel_cpu_ns: checked().filter_map(|t| t.kernel_cpu_ns).sum(),
+        running_ns: total(checked().map(|t| t.running_ns)),
+        kernel_cpu_ns: total(checked().filter_map(|t| t.kernel_cpu_ns)),
         look_ups: info.finish.as_ref().map(|f| LookUps {
             done: f.look_ups.done,
             gone: f.look_ups.gone,
@@ -45,7 +50,7 @@ pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
 fn stretches_with(model: &Model, flag: u8) -> u64 {
     let has = |off: &&Off| off.flags & flag != 0;
     let of = |t: &crate::model::Task| t.stretches.iter().filter(has).count() as u64;
-    model.tasks.iter().map(of).sum()
+    total(model.tasks.iter().map(of))
 }
 
 /// `1 task`, `2 tasks`.
@@ -55,7 +60,7 @@ fn counted(count: u64, what: &str) -> String {
 }
 
 fn lost_records(info: &TraceInfo) -> u64 {
-    let in_file: u64 = info.damage.iter().filter_map(|d| d.records_lost).sum();
+    let in_file = total(info.damage.iter().filter_map(|d| d.records_lost));
     info.finish.as_ref().map_or(0, |f| {
         f.lost_ring_full + f.lost_no_ring + f.lost_other + f.unwritten + f.undecodable
     }) + in_file
@@ -213,7 +218,7 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
         ),
     );
     let missed = |t: &crate::model::Task| t.record.as_ref().map_or(0, |r| u64::from(r.missed));
-    let missed = model.tasks.iter().map(missed).sum();
+    let missed = total(model.tasks.iter().map(missed));
     add(
         "switches_missed",
         missed,
@@ -351,11 +356,11 @@ fn sums_differ(task: &crate::model::Task) -> bool {
     for off in &task.stretches {
         let away_ns = off.wake_ns - off.out_ns;
         match off.state() {
-            State::Blocked => sums.blocked_ns += away_ns,
-            State::Stopped => sums.stopped_ns += away_ns,
-            _ => sums.runnable_ns += away_ns,
+            State::Blocked => sums.blocked_ns = sums.blocked_ns.saturating_add(away_ns),
+            State::Stopped => sums.stopped_ns = sums.stopped_ns.saturating_add(away_ns),
+            _ => sums.runnable_ns = sums.runnable_ns.saturating_add(away_ns),
         }
-        sums.runnable_ns += off.in_ns - off.wake_ns;
+        sums.runnable_ns = sums.runnable_ns.saturating_add(off.in_ns - off.wake_ns);
     }
     whole && record.missed == 0 && sums != record.totals
 }
@@ -363,7 +368,7 @@ fn sums_differ(task: &crate::model::Task) -> bool {
 /// Switch-ins that are computed, and the time in which they can lie: from the
 /// wakeup to the next time that the task left.
 fn inferred(model: &Model) -> (u64, u64) {
-    let (mut count, mut uncertain_ns) = (0, 0);
+    let (mut count, mut uncertain_ns) = (0, 0u64);
     for task in &model.tasks {
         for (i, off) in task.stretches.iter().enumerate() {
             if off.flags & Off::INFERRED != 0 {
@@ -372,7 +377,7 @@ fn inferred(model: &Model) -> (u64, u64) {
                     .or(task.open.map(|open| open.out_ns))
                     .unwrap_or(task.end_ns);
                 count += 1;
-                uncertain_ns += next.saturating_sub(off.wake_ns);
+                uncertain_ns = uncertain_ns.saturating_add(next.saturating_sub(off.wake_ns));
             }
         }
     }

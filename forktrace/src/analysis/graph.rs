@@ -176,10 +176,7 @@ fn kind(interrupt: Interrupt, devices: &[(u32, String)]) -> InterruptKind {
             .iter()
             .find(|(known, _)| *known == number)
             .map_or(InterruptKind::Other, |(_, name)| interrupts::kind(name)),
-        // include/linux/interrupt.h
-        Interrupt::Soft(1 | 8) => InterruptKind::Timer,
-        Interrupt::Soft(2 | 3) => InterruptKind::Network,
-        Interrupt::Soft(4 | 5) => InterruptKind::Block,
-        Interrupt::Soft(_) | Interrupt::Other => InterruptKind::Other,
+        Interrupt::Soft(vector) => interrupts::kind_of_vector(vector),
+        Interrupt::Other => InterruptKind::Other,
     }
 }

@@ -4,10 +4,15 @@
 //! `report`, and a line in [`analyse`].
 
 mod audit;
+mod blocks;
+mod chains;
 mod deadlocks;
+mod episodes;
 mod families;
 mod graph;
+mod groups;
 mod marks;
+mod objects;
 mod others;
 #[cfg(test)]
 mod others_tests;
@@ -16,10 +21,15 @@ mod polls;
 mod profile;
 mod spans;
 mod stacks;
+mod stops;
+mod tally;
 mod tasks;
 #[cfg(test)]
 mod tests;
 mod waiting;
+mod wakers;
+#[cfg(test)]
+mod why_tests;
 
 use std::collections::BTreeMap;
 
@@ -27,33 +37,71 @@ use crate::{
     capture::PollWay,
     kernel::layout::Arch,
     model::{Model, Task},
-    report::{Group, GroupKind, Report, SCHEMA_VERSION, Throttled, Workload},
+    report::{self, Report, SCHEMA_VERSION, Throttled, Workload},
     trace::Finish,
     trace_file::TraceInfo,
 };
 
+use self::{blocks::Blocks, wakers::Wakers};
 pub use deadlocks::named_deadlock;
 pub use families::family;
-use waiting::Waiting;
 
 pub use profile::Profile;
-use profile::sweep;
+
+/// Of so many tasks just the longest block is listed.
+const MANY_TASKS: usize = 100;
+
+/// What is asked of a report.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Episodes to list of the tree, and of all processes.
+    pub episodes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { episodes: 10 }
+    }
+}
 
 /// Makes a report of a trace.
 pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
+    analyse_with(info, model, &Options::default())
+}
+
+/// The same, with options.
+pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Report {
     let arch = info.header.arch;
+    let wakers = Wakers::new(model, &info.header);
+    let targets = objects::representatives(model);
+    let blocks = Blocks::new(model, &wakers, arch);
+    let long_blocks = if model.tasks.len() > MANY_TASKS { 1 } else { 3 };
     let processes = processes(model);
-    let tasks: Vec<_> = model
-        .tasks
-        .iter()
-        .map(|t| tasks::task(t, &processes[&t.process], arch))
+    let context = tasks::Context {
+        arch,
+        model,
+        wakers: &wakers,
+        targets: &targets,
+    };
+    let tasks = model.tasks.iter().enumerate();
+    let tasks: Vec<_> = tasks
+        .map(|(at, t)| report::Task {
+            longest_blocks: chains::longest_blocks(&blocks, at as u32, long_blocks),
+            ..tasks::task(t, &processes[&t.process], &context)
+        })
         .collect();
     let waits_for = graph::waits_for(model, &info.header.interrupts);
     let (pair_tests, pairs) = pairs::pairs(model, &waits_for);
+    let (stops, other_stops) = stops::stops(&blocks);
+    let found = groups::groups(&blocks, &targets, options.episodes);
     Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
-        groups: groups(model, arch),
+        groups: found.groups,
+        episodes: found.episodes,
+        causes: found.causes,
+        stops,
+        other_stops,
         polls: match info.header.polls {
             PollWay::None { .. } => None,
             _ => Some(polls::polls(model)),
@@ -120,75 +168,4 @@ fn processes(model: &Model) -> BTreeMap<u32, tasks::Process<'_>> {
             (serial, tasks::Process { tasks, together })
         })
         .collect()
-}
-
-fn groups(model: &Model, arch: Arch) -> Vec<Group> {
-    let all: Vec<&Task> = model.tasks.iter().collect();
-    let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
-    for task in &all {
-        processes.entry(task.process).or_default().push(task);
-    }
-    let mut groups = Vec::with_capacity(processes.len() + 1);
-    let Some(first) = all.first() else {
-        return groups;
-    };
-    // The same tasks give the same profile: one process is swept once.
-    let spans = spans::spans(model);
-    let tree = group(GroupKind::Tree, 0, first, &all, &spans, arch);
-    if processes.len() == 1 {
-        let process = Group {
-            kind: GroupKind::Process,
-            id: first.process,
-            ..tree.clone()
-        };
-        groups.push(tree);
-        groups.push(process);
-        return groups;
-    }
-    groups.push(tree);
-    for (process, tasks) in &processes {
-        // Serials grow with time, but a task that is not followed has one of ours.
-        let leader = tasks
-            .iter()
-            .find(|t| t.serial == *process)
-            .unwrap_or(&tasks[0]);
-        groups.push(group(
-            GroupKind::Process,
-            *process,
-            leader,
-            tasks,
-            &spans,
-            arch,
-        ));
-    }
-    groups
-}
-
-fn group(
-    kind: GroupKind,
-    id: u32,
-    leader: &Task,
-    tasks: &[&Task],
-    spans: &spans::Spans<'_>,
-    arch: Arch,
-) -> Group {
-    let mut waiting = Waiting::new(arch, tasks.iter().map(|task| task.kernel_worker).collect());
-    let profile = sweep(tasks.iter().map(|task| task.segments()), &mut waiting);
-    Group {
-        kind,
-        id,
-        pid: leader.pid,
-        name: leader.name.clone(),
-        tasks: tasks.iter().map(|task| task.serial).collect(),
-        lifetime_ns: profile.lifetime_ns,
-        most_live: profile.most_live,
-        all_blocked: profile.all_blocked,
-        starved: profile.starved,
-        blocked_at_once: profile.blocked_at_once,
-        running_at_once: profile.running_at_once,
-        waiting_at_once: waiting.finish(),
-        unknown_ns: profile.unknown_ns,
-        stops: profile.stops,
-        spans: spans::of_group(spans, tasks),
-    }
 }

@@ -11,7 +11,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use super::waiting::Waiting;
 use crate::{
     model::{Segment, State},
-    report::{AtOnce, Episodes, Stop},
+    report::{AtOnce, Episodes, GroupStop},
 };
 
 /// The result of a sweep. See [`crate::report::Group`].
@@ -32,14 +32,14 @@ pub struct Profile {
     /// Time during which the state of a live task is unknown.
     pub unknown_ns: u64,
     /// When tasks were stopped.
-    pub stops: Vec<Stop>,
+    pub stops: Vec<GroupStop>,
 }
 
 /// Collects times during which tasks were stopped.
 #[derive(Default)]
 struct Stops {
-    listed: Vec<Stop>,
-    open: Option<Stop>,
+    listed: Vec<GroupStop>,
+    open: Option<GroupStop>,
 }
 
 impl Stops {
@@ -50,7 +50,7 @@ impl Stops {
     fn at(&mut self, now_ns: u64, tasks: u32, of: u32) {
         match &mut self.open {
             None if tasks > 0 => {
-                self.open = Some(Stop {
+                self.open = Some(GroupStop {
                     start_ns: now_ns,
                     end_ns: now_ns,
                     tasks,
@@ -60,7 +60,7 @@ impl Stops {
             }
             Some(_) if tasks == 0 => self.close(now_ns),
             Some(open) if tasks > open.tasks => {
-                *open = Stop {
+                *open = GroupStop {
                     tasks,
                     of,
                     spread_ns: now_ns - open.start_ns,
@@ -75,7 +75,7 @@ impl Stops {
         if let Some(open) = self.open.take()
             && self.listed.len() < Self::MOST
         {
-            self.listed.push(Stop {
+            self.listed.push(GroupStop {
                 end_ns: now_ns,
                 ..open
             });
@@ -113,7 +113,7 @@ struct Collector {
 
 impl Collector {
     fn add(&mut self, start_ns: u64, end_ns: u64) {
-        self.total_ns += end_ns - start_ns;
+        self.total_ns = self.total_ns.saturating_add(end_ns - start_ns);
         match &mut self.open {
             Some((_, end)) if *end == start_ns => *end = end_ns,
             _ => {
@@ -177,11 +177,29 @@ struct Change {
     task: usize,
 }
 
+/// Is told what a sweep comes by, in the order of time.
+pub(super) trait Watcher {
+    /// All of two or more live tasks are blocked from `start_ns` to `end_ns`, when
+    /// the state of `next` changes. Two such intervals can follow each other
+    /// without a gap. Comes before the changes at `end_ns`.
+    fn all_blocked(&mut self, start_ns: u64, end_ns: u64, next: usize);
+    /// The state of a task changes to that of the segment; `None`: its life ends.
+    fn change(&mut self, task: usize, segment: Option<&Segment>);
+}
+
+/// Is told nothing.
+impl Watcher for () {
+    fn all_blocked(&mut self, _: u64, _: u64, _: usize) {}
+    fn change(&mut self, _: usize, _: Option<&Segment>) {}
+}
+
 /// Sweeps over tasks, each given by its segments in order, without gaps.
-/// On the way it shows `waiting` who is blocked when.
+/// On the way it shows `waiting` who is blocked when, and tells the watcher, which
+/// knows tasks by their position.
 pub(super) fn sweep(
     tasks: impl Iterator<Item = impl Iterator<Item = Segment>>,
     waiting: &mut Waiting,
+    watcher: &mut impl Watcher,
 ) -> Profile {
     let mut tasks: Vec<_> = tasks.map(|segments| segments.peekable()).collect();
     let mut current: Vec<Option<Segment>> = vec![None; tasks.len()];
@@ -224,6 +242,7 @@ pub(super) fn sweep(
                     all_blocked_upper += ns;
                     if unknown == 0 {
                         all_blocked.add(now_ns, at_ns);
+                        watcher.all_blocked(now_ns, at_ns, task);
                     }
                 }
                 let runnable = counts.of(State::Runnable);
@@ -241,7 +260,9 @@ pub(super) fn sweep(
             *counts.slot(before.state) -= 1;
             waiting.leave(task, &before);
         }
-        match tasks[task].next() {
+        let next = tasks[task].next();
+        watcher.change(task, next.as_ref());
+        match next {
             Some(segment) => {
                 current[task] = Some(segment);
                 waiting.enter(task, &segment);

@@ -1,13 +1,17 @@
 //! One task's figures.
 
 use super::{
+    blocks::Block,
     families::{NO_SYSCALL, wait_reason},
-    others::{Together, witness},
+    objects,
+    others::{Intervals, Together, witness},
+    tally::{Tally, total},
+    wakers::{Sum, Wakers},
 };
 use crate::{
     kernel::layout::Arch,
-    model::{self, Off, State, state_of},
-    report::{Fate, Switches, Task, Wait, Witness},
+    model::{self, Model, State, Target, state_of},
+    report::{Fate, ObjectWait, Switches, Task, Wait, Witness},
     trace::Why,
 };
 
@@ -51,7 +55,19 @@ fn shares(clone_flags: u64) -> Vec<String> {
     .collect()
 }
 
-pub(super) fn task(task: &model::Task, process: &Process<'_>, arch: Arch) -> Task {
+/// Objects of a wait that are listed.
+const OBJECTS: usize = 5;
+
+/// What is the same for all tasks.
+pub(super) struct Context<'a> {
+    pub(super) arch: Arch,
+    pub(super) model: &'a Model,
+    pub(super) wakers: &'a Wakers<'a>,
+    /// What stands for each target: see [`objects::representatives`].
+    pub(super) targets: &'a [u32],
+}
+
+pub(super) fn task(task: &model::Task, process: &Process<'_>, context: &Context<'_>) -> Task {
     let lifetime_ns = task.lifetime_ns();
     let mut placed = [0; 5];
     for segment in task.segments() {
@@ -65,9 +81,17 @@ pub(super) fn task(task: &model::Task, process: &Process<'_>, arch: Arch) -> Tas
         stopped_ns: of(State::Stopped),
     };
     let (sums, unknown_ns) = with_gaps(task, placed, gaps_ns);
-    let known = sums.blocked_ns + sums.runnable_ns + sums.stopped_ns + unknown_ns;
-    let (blocks, mut waits, longest) = waits(task, process, arch);
-    let waited: u64 = waits.iter().map(|w| w.ns).sum();
+    let known = total(
+        [
+            sums.blocked_ns,
+            sums.runnable_ns,
+            sums.stopped_ns,
+            unknown_ns,
+        ]
+        .into_iter(),
+    );
+    let (blocks, mut waits, longest) = waits(task, process, context);
+    let waited = total(waits.iter().map(|w| w.ns));
     if sums.blocked_ns > waited {
         waits.push(Wait {
             reason: "unknown".to_owned(),
@@ -75,12 +99,7 @@ pub(super) fn task(task: &model::Task, process: &Process<'_>, arch: Arch) -> Tas
             // Not known; so it is not said to be uninterruptible.
             interruptible: true,
             ns: sums.blocked_ns - waited,
-            count: 0,
-            longest_ns: 0,
-            cut_off: 0,
-            others_ran_ns: 0,
-            others_blocked_ns: 0,
-            witness: None,
+            ..Wait::default()
         });
     }
     waits.sort_by_key(|w| std::cmp::Reverse(w.ns));
@@ -104,11 +123,13 @@ pub(super) fn task(task: &model::Task, process: &Process<'_>, arch: Arch) -> Tas
         blocked_ns: sums.blocked_ns,
         stopped_ns: sums.stopped_ns,
         unknown_ns,
-        unplaced_ns: gaps_ns - unknown_ns,
+        unplaced_ns: gaps_ns.saturating_sub(unknown_ns),
         blocks,
         longest_block_ns: longest.blocked_ns,
         longest_runnable_ns: longest.runnable_ns,
         waits,
+        wakers: context.wakers.of_task(task),
+        longest_blocks: Vec::new(),
         switches: Switches {
             traced: task.record.as_ref().map_or(0, |r| r.switches),
             kernel: task.record.as_ref().and_then(|r| r.kernel_switches),
@@ -160,9 +181,15 @@ fn with_gaps(task: &model::Task, placed: Sums, gaps_ns: u64) -> (Sums, u64) {
             });
             if let (Some(before), Some(sent)) = (before, sent) {
                 let gap_ns = off.out_ns.saturating_sub(cursor);
-                sums.blocked_ns += sent.blocked_ns.saturating_sub(before.blocked_ns);
-                sums.runnable_ns += sent.runnable_ns.saturating_sub(before.runnable_ns);
-                sums.stopped_ns += sent.stopped_ns.saturating_sub(before.stopped_ns);
+                sums.blocked_ns = sums
+                    .blocked_ns
+                    .saturating_add(sent.blocked_ns.saturating_sub(before.blocked_ns));
+                sums.runnable_ns = sums
+                    .runnable_ns
+                    .saturating_add(sent.runnable_ns.saturating_sub(before.runnable_ns));
+                sums.stopped_ns = sums
+                    .stopped_ns
+                    .saturating_add(sent.stopped_ns.saturating_sub(before.stopped_ns));
                 unknown_ns = unknown_ns.saturating_sub(gap_ns);
             }
             before = sent;
@@ -183,11 +210,11 @@ fn with_gaps(task: &model::Task, placed: Sums, gaps_ns: u64) -> (Sums, u64) {
 
 fn add(sums: &mut Sums, why: Why, waited_ns: u64, runnable_ns: u64) {
     match state_of(why) {
-        State::Blocked => sums.blocked_ns += waited_ns,
-        State::Stopped => sums.stopped_ns += waited_ns,
-        _ => sums.runnable_ns += waited_ns,
+        State::Blocked => sums.blocked_ns = sums.blocked_ns.saturating_add(waited_ns),
+        State::Stopped => sums.stopped_ns = sums.stopped_ns.saturating_add(waited_ns),
+        _ => sums.runnable_ns = sums.runnable_ns.saturating_add(waited_ns),
     }
-    sums.runnable_ns += runnable_ns;
+    sums.runnable_ns = sums.runnable_ns.saturating_add(runnable_ns);
 }
 
 /// Adds the stretch that is open at the end of the trace.
@@ -201,87 +228,82 @@ fn add_open(task: &model::Task, sums: &mut Sums) {
 
 /// Number of blocks, the waits by reason, and the longest block and wait for a
 /// CPU.
-fn waits(task: &model::Task, process: &Process<'_>, arch: Arch) -> (u64, Vec<Wait>, Sums) {
+fn waits(
+    task: &model::Task,
+    process: &Process<'_>,
+    context: &Context<'_>,
+) -> (u64, Vec<Wait>, Sums) {
+    let together = &process.together;
     // A task waits for a handful of reasons: a list is quicker than a map. With
     // each is where its longest block began.
     let mut waits: Vec<(WaitKey, Wait, u64)> = Vec::new();
     let mut blocks = 0;
     let mut longest = Sums::default();
-    let together = &process.together;
-    let mut add_block = |syscall: i16, compat: bool, why: Why, (start_ns, ns), cut_off: bool| {
+    // By index in `waits` and target.
+    let mut objects: Tally<(u32, u32), Sum> = Tally::default();
+    let mut add_block = |block: &Block, end_ns: u64, cut_off: bool| {
+        let ns = end_ns - block.start_ns;
+        longest.blocked_ns = longest.blocked_ns.max(ns);
+        blocks += 1;
         let key = WaitKey {
             syscall: if task.kernel_worker {
                 NO_SYSCALL
             } else {
-                syscall
+                block.syscall
             },
-            compat,
-            interruptible: why == Why::Interruptible,
+            compat: block.compat,
+            interruptible: block.why == Why::Interruptible,
         };
         let index = waits.iter().position(|(seen, ..)| *seen == key);
         let index = index.unwrap_or_else(|| {
-            let (reason, syscall) = wait_reason(arch, key.syscall, compat, task.kernel_worker);
+            let (reason, syscall) =
+                wait_reason(context.arch, key.syscall, key.compat, task.kernel_worker);
             let wait = Wait {
                 reason,
                 syscall,
                 interruptible: key.interruptible,
-                ns: 0,
-                count: 0,
-                longest_ns: 0,
-                cut_off: 0,
-                others_ran_ns: 0,
-                others_blocked_ns: 0,
-                witness: None,
+                ..Wait::default()
             };
-            waits.push((key, wait, start_ns));
+            waits.push((key, wait, block.start_ns));
             waits.len() - 1
         });
         let (_, wait, longest_start_ns) = &mut waits[index];
         if ns > wait.longest_ns {
-            *longest_start_ns = start_ns;
+            *longest_start_ns = block.start_ns;
         }
-        wait.others_ran_ns += together
-            .any_ran
-            .within(start_ns, start_ns.saturating_add(ns));
-        wait.others_blocked_ns += together
-            .all_blocked
-            .within(start_ns, start_ns.saturating_add(ns));
-        wait.ns += ns;
+        let within = |intervals: &Intervals| intervals.within(block.start_ns, end_ns);
+        wait.others_ran_ns = wait.others_ran_ns.saturating_add(within(&together.any_ran));
+        let others_blocked_ns = within(&together.all_blocked);
+        wait.others_blocked_ns = wait.others_blocked_ns.saturating_add(others_blocked_ns);
+        wait.ns = wait.ns.saturating_add(ns);
         wait.count += 1;
         wait.longest_ns = wait.longest_ns.max(ns);
         wait.cut_off += u64::from(cut_off);
+        wait.timeouts += u64::from(block.timed_out());
+        if block.target != 0 {
+            let target = match context.targets.get(block.target as usize) {
+                None | Some(0) => block.target,
+                Some(target) => *target,
+            };
+            objects.of((index as u32, target)).add(ns);
+        }
     };
+    let mut longest_runnable_ns = 0;
     for off in &task.stretches {
-        longest.runnable_ns = longest.runnable_ns.max(off.in_ns - off.wake_ns);
-        match off.state() {
-            State::Blocked => {
-                let ns = off.wake_ns - off.out_ns;
-                longest.blocked_ns = longest.blocked_ns.max(ns);
-                blocks += 1;
-                add_block(
-                    off.syscall,
-                    off.flags & Off::COMPAT != 0,
-                    off.why,
-                    (off.out_ns, ns),
-                    false,
-                );
+        longest_runnable_ns = longest_runnable_ns.max(off.in_ns - off.wake_ns);
+        match Block::of(off) {
+            Some(block) => add_block(&block, off.wake_ns, false),
+            None if off.state() == State::Runnable => {
+                longest_runnable_ns = longest_runnable_ns.max(off.in_ns - off.out_ns);
             }
-            State::Runnable => {
-                longest.runnable_ns = longest.runnable_ns.max(off.in_ns - off.out_ns);
-            }
-            _ => {}
+            None => {}
         }
     }
-    if let Some(open) = task.open
-        && state_of(open.why) == State::Blocked
-    {
-        let wake_ns = open.wake_ns.unwrap_or(task.end_ns).min(task.end_ns);
-        let ns = wake_ns.saturating_sub(open.out_ns);
-        longest.blocked_ns = longest.blocked_ns.max(ns);
-        blocks += 1;
-        add_block(open.syscall, open.compat, open.why, (open.out_ns, ns), true);
+    if let Some(block) = Block::open(task) {
+        add_block(&block, block.end_ns(task), true);
     }
-    let waits = waits
+    longest.runnable_ns = longest_runnable_ns;
+    let mut waits: Vec<Wait> = waits
         .into_iter()
         .map(|(_, mut wait, start_ns)| {
             if wait.others_ran_ns > 0 {
@@ -299,5 +321,27 @@ fn waits(task: &model::Task, process: &Process<'_>, arch: Arch) -> (u64, Vec<Wai
             wait
         })
         .collect();
+    name_objects(context.model, &mut waits, objects.into_rows());
     (blocks, waits, longest)
+}
+
+/// Gives each wait the objects that took the most time. A sleep has none but time.
+fn name_objects(model: &Model, waits: &mut [Wait], mut rows: Vec<((u32, u32), Sum)>) {
+    rows.retain(|((_, target), _)| {
+        let target = model.targets.get(*target as usize);
+        target.is_some_and(|t| !matches!(t, Target::Unknown | Target::Sleep))
+    });
+    rows.sort_by_key(|(_, sum)| std::cmp::Reverse((sum.ns, sum.count)));
+    for ((wait, target), sum) in rows {
+        let wait = &mut waits[wait as usize];
+        if wait.objects.len() == OBJECTS {
+            wait.other_objects += 1;
+        } else if let Some(object) = objects::describe(model, target) {
+            wait.objects.push(ObjectWait {
+                object,
+                ns: sum.ns,
+                count: sum.count,
+            });
+        }
+    }
 }

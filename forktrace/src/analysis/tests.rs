@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{profile::sweep, waiting::Waiting, *};
 use crate::{
     model::{Builder, InSyscall, Segment, State, state_of},
-    report::{AtOnce, Episodes, Fate, Stop, WaitingAtOnce, Weakness},
+    report::{AtOnce, Episodes, Fate, Group, GroupKind, GroupStop, WaitingAtOnce, Weakness},
     trace::{
         Born, Event, Header, OpenStretch, PollUse, Stretch, TaskRecord, Timeout, Totals, Untracked,
         Waker, Why,
@@ -58,7 +58,7 @@ fn segment(start_ns: u64, end_ns: u64, state: State, syscall: &str) -> Segment {
 /// The profile and the reasons of tasks.
 fn swept(tasks: Vec<Vec<Segment>>) -> (Profile, Vec<WaitingAtOnce>) {
     let mut waiting = Waiting::new(Arch::X86_64, vec![false; tasks.len()]);
-    let profile = sweep(tasks.into_iter().map(Vec::into_iter), &mut waiting);
+    let profile = sweep(tasks.into_iter().map(Vec::into_iter), &mut waiting, &mut ());
     (profile, waiting.finish())
 }
 
@@ -103,7 +103,7 @@ fn episodes(holds: &[bool], upper: &[bool]) -> Episodes {
 }
 
 /// Each time that some were stopped, out of how many were stopped and lived.
-fn stops(counts: &[(u32, u32)]) -> Vec<Stop> {
+fn stops(counts: &[(u32, u32)]) -> Vec<GroupStop> {
     let mut found = Vec::new();
     let mut at = 0;
     for part in counts.split_inclusive(|(stopped, _)| *stopped == 0) {
@@ -113,7 +113,7 @@ fn stops(counts: &[(u32, u32)]) -> Vec<Stop> {
             .collect();
         let most = here.iter().map(|(stopped, _)| *stopped).max().unwrap_or(0);
         if let Some(first) = here.iter().position(|(stopped, _)| *stopped == most) {
-            found.push(Stop {
+            found.push(GroupStop {
                 start_ns: at,
                 end_ns: at + here.len() as u64,
                 tasks: most,

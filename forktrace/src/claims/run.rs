@@ -26,7 +26,7 @@ use super::{
     kill,
     machine::Machine,
 };
-use crate::{commands::make_report, expression::Figures, report::Report};
+use crate::{analysis::Options, commands::make_report, expression::Figures, report::Report};
 
 /// How thorough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -310,7 +310,7 @@ impl Runner {
             )
         })?;
         let data = fs::read(trace).unwrap_or_default();
-        let report = (!data.is_empty()).then(|| make_report(&data, None));
+        let report = (!data.is_empty()).then(|| make_report(&data, None, &Options::default()));
         match report {
             Some(Ok(report)) if ended(&report) => {
                 let failed = report.workload.exit_code != Some(0);

@@ -10,7 +10,7 @@ use super::{
     output::Output,
 };
 use crate::{
-    analysis::analyse,
+    analysis::{Options, analyse_with},
     cli::ReportArgs,
     model::Builder,
     report::Report,
@@ -27,7 +27,8 @@ pub fn report(args: &ReportArgs) -> Result<Outcome> {
     let assertions = Assertions::compile(&args.assertions)?;
     let mut output = Output::open(&args.output, false, None)?;
     let data = read_file(&args.trace)?;
-    let report = make(&data, None).with_context(|| format!("{}", args.trace.display()))?;
+    let report = make(&data, None, &args.output.analysis())
+        .with_context(|| format!("{}", args.trace.display()))?;
     output.write(&report)?;
     Ok(Outcome::Exit(if assertions.hold(&report)? {
         0
@@ -42,7 +43,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
 
 /// Makes a report of a trace. `end` replaces the file's own, for a recording
 /// whose end could not be written to the file.
-pub(crate) fn make(data: &[u8], end: Option<Finish>) -> Result<Report> {
+pub(crate) fn make(data: &[u8], end: Option<Finish>, options: &Options) -> Result<Report> {
     let mut builder: Option<Builder> = None;
     let header = |header: &Header| Builder::new(header.start_ns, header.arch);
     let mut info = trace_file::read(data, |from, event| {
@@ -55,5 +56,5 @@ pub(crate) fn make(data: &[u8], end: Option<Finish>) -> Result<Report> {
     let model = builder
         .unwrap_or_else(|| header(&info.header))
         .build(end_ns);
-    Ok(analyse(&info, &model))
+    Ok(analyse_with(&info, &model, options))
 }

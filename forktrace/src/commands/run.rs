@@ -70,7 +70,7 @@ pub fn run(args: &RunArgs) -> Result<Outcome> {
         let mut data = Vec::new();
         file.read_to_end(&mut data)
             .context("the trace file can't be read back")?;
-        let report = report::make(&data, Some(finish.clone()))
+        let report = report::make(&data, Some(finish.clone()), &args.output.analysis())
             .context("the trace that was just recorded")?;
         if wants_report {
             output.write(&report)?;

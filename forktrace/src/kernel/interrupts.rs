@@ -27,10 +27,14 @@ fn line(line: &str) -> Option<(u32, String)> {
 
 /// What kind of device an interrupt is of, by the name that its driver gave it.
 pub fn kind(name: &str) -> InterruptKind {
-    const NETWORK: [&str; 9] = [
-        "eth", "enp", "eno", "ens", "wlan", "wlp", "mlx", "iwlwifi", "ena-",
+    const NETWORK: [&str; 15] = [
+        "eth", "enp", "eno", "ens", "wlan", "wlp", "mlx", "iwlwifi", "ena-", "bnx", "ixgbe", "igb",
+        "i40e", "gve", "vif",
     ];
-    const BLOCK: [&str; 6] = ["nvme", "ahci", "ata_", "mmc", "megasas", "mpt"];
+    const BLOCK: [&str; 12] = [
+        "nvme", "ahci", "ata_", "mmc", "megasas", "mpt", "hpsa", "qla2", "lpfc", "pvscsi",
+        "smartpqi", "blkif",
+    ];
     let begins = |names: &[&str]| names.iter().any(|known| name.starts_with(known));
     // The queues of a virtio device are named after what they carry.
     let virtio = name.strip_prefix("virtio").and_then(|n| n.split_once('-'));
@@ -41,6 +45,17 @@ pub fn kind(name: &str) -> InterruptKind {
         InterruptKind::Block
     } else {
         InterruptKind::Other
+    }
+}
+
+/// What a soft interrupt is for, by its vector (include/linux/interrupt.h: HI, TIMER,
+/// NET_TX, NET_RX, BLOCK, IRQ_POLL, TASKLET, SCHED, HRTIMER, RCU).
+pub fn kind_of_vector(vector: u8) -> InterruptKind {
+    match vector {
+        1 | 8 => InterruptKind::Timer,
+        2 | 3 => InterruptKind::Network,
+        4 | 5 => InterruptKind::Block,
+        _ => InterruptKind::Other,
     }
 }
 

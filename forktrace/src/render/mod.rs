@@ -14,6 +14,8 @@ mod text;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
+mod samples_why;
+#[cfg(test)]
 mod tests;
 
 pub use self::{

@@ -16,10 +16,7 @@ fn wait(reason: &str, syscall: &str, ns: u64, count: u64, longest_ns: u64) -> Wa
         ns,
         count,
         longest_ns,
-        cut_off: 0,
-        others_ran_ns: 0,
-        others_blocked_ns: 0,
-        witness: None,
+        ..Wait::default()
     }
 }
 
@@ -47,6 +44,8 @@ fn task(serial: u32, pid: u32, tid: u32, name: &str, start: u64, time: Time) -> 
         longest_block_ns: 0,
         longest_runnable_ns: runnable_ns.min(4 * MS),
         waits: Vec::new(),
+        wakers: Vec::new(),
+        longest_blocks: Vec::new(),
         switches: Switches {
             traced: switches,
             kernel: Some(switches),
@@ -104,6 +103,7 @@ fn group(
         lifetime_ns: blocked.iter().sum(),
         most_live,
         all_blocked,
+        verdicts: Vec::new(),
         starved,
         blocked_at_once: at_once(blocked),
         running_at_once: at_once(running),
@@ -142,6 +142,10 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
             arch: "x86_64".to_owned(),
         },
         groups,
+        episodes: Vec::new(),
+        causes: Vec::new(),
+        stops: Vec::new(),
+        other_stops: 0,
         tasks,
         polls: Some(Vec::new()),
         poll_probes: "counted at the syscalls' own functions (fentry)".to_owned(),
@@ -621,7 +625,7 @@ pub(super) fn crowd() -> Report {
 }
 
 /// All of them.
-pub(super) fn all() -> [Report; 7] {
+pub(super) fn all() -> [Report; 8] {
     [
         sleeper(),
         selector(),
@@ -630,5 +634,6 @@ pub(super) fn all() -> [Report; 7] {
         starved(),
         lossy(),
         crowd(),
+        super::samples_why::standstill(),
     ]
 }

@@ -4,7 +4,7 @@
 
 use std::{env, fs, path::PathBuf};
 
-use super::{Format, Style, render, samples, text::figures::width};
+use super::{Format, Style, render, samples, samples_why, text::figures::width};
 use crate::report::{Group, Report, Wait};
 
 const PLAIN: Style = Style {
@@ -16,7 +16,7 @@ const VERBOSE: Style = Style {
     ..PLAIN
 };
 
-fn all() -> [(&'static str, Report, Style); 9] {
+fn all() -> [(&'static str, Report, Style); 10] {
     [
         ("sleeper", samples::sleeper(), PLAIN),
         ("selector", samples::selector(), PLAIN),
@@ -27,6 +27,7 @@ fn all() -> [(&'static str, Report, Style); 9] {
         ("lossy", samples::lossy(), PLAIN),
         ("lossy_verbose", samples::lossy(), VERBOSE),
         ("crowd", samples::crowd(), PLAIN),
+        ("standstill", samples_why::standstill(), PLAIN),
     ]
 }
 
@@ -151,10 +152,7 @@ fn nothing_of_a_traced_program_acts_on_the_terminal() {
                 ns: u64::MAX,
                 count: 1,
                 longest_ns: 1,
-                cut_off: 0,
-                others_ran_ns: 0,
-                others_blocked_ns: 0,
-                witness: None,
+                ..Wait::default()
             });
         }
         for mark in &mut report.marks {
@@ -164,6 +162,19 @@ fn nothing_of_a_traced_program_acts_on_the_terminal() {
         }
         for poll in report.polls.iter_mut().flatten() {
             poll.syscall = evil.to_owned();
+        }
+        let links = report.causes.iter_mut().filter_map(|c| c.root.as_mut());
+        for link in links.chain(report.episodes.iter_mut().flat_map(|e| &mut e.chain)) {
+            link.task.name = evil.to_owned();
+            if let Some(object) = &mut link.object {
+                object.name = evil.to_owned();
+            }
+            if let Some(name) = &mut link.woken_by.name {
+                *name = evil.to_owned();
+            }
+        }
+        for stop in &mut report.stops {
+            stop.name = evil.to_owned();
         }
         for weakness in &mut report.audit.weaknesses {
             weakness.text = evil.to_owned();

@@ -13,10 +13,12 @@ mod marks;
 mod pairs;
 mod polls;
 mod profile;
+mod stops;
 mod tasks;
 mod throttled;
 mod waits;
 mod waits_for;
+mod why;
 mod workload;
 
 pub(super) use self::{
@@ -41,6 +43,8 @@ pub(super) fn render(report: &Report, style: &Style) -> String {
         sections.push(headline::answer(&view));
         sections.push(profile::section(&view));
         sections.push(throttled::section(&view));
+        sections.push(why::section(&view));
+        sections.push(stops::section(&view));
         sections.push(tasks::table(&view));
         if style.verbose {
             sections.push(tasks::accounts(&view));

@@ -1,0 +1,283 @@
+//! A task's blocks, one by one: what each was in, and what ended it.
+
+use std::collections::HashMap;
+
+use super::{
+    families::{NO_SYSCALL, family},
+    wakers::Wakers,
+};
+use crate::{
+    kernel::layout::Arch,
+    model::{Fate, Model, Off, State, Task, state_of},
+    trace::{Interrupt, Timeout, Waker, Why},
+};
+
+/// The kernel sends a signal and wakes for it in one go; so much later it was
+/// something else.
+const SIGNAL_WAKES_WITHIN_NS: u64 = 1_000_000;
+
+/// One block, finished or open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    pub(super) start_ns: u64,
+    /// When it was woken; `None`: not before the trace or its life ended.
+    pub(super) wake_ns: Option<u64>,
+    pub(super) why: Why,
+    pub(super) syscall: i16,
+    pub(super) compat: bool,
+    pub(super) target: u32,
+    pub(super) timeout: Timeout,
+    /// [`Waker::None`] where none is known.
+    pub(super) waker: Waker,
+}
+
+impl Block {
+    /// `None` if it is no block.
+    #[inline]
+    pub(super) fn of(off: &Off) -> Option<Self> {
+        (off.state() == State::Blocked).then_some(Self {
+            start_ns: off.out_ns,
+            wake_ns: Some(off.wake_ns),
+            why: off.why,
+            syscall: off.syscall,
+            compat: off.flags & Off::COMPAT != 0,
+            target: off.target,
+            timeout: off.timeout(),
+            waker: if off.flags & Off::NO_WAKE != 0 {
+                Waker::None
+            } else {
+                off.waker
+            },
+        })
+    }
+
+    /// The one that was open when the recording ended.
+    pub(super) fn open(task: &Task) -> Option<Self> {
+        let open = task.open.filter(|o| state_of(o.why) == State::Blocked)?;
+        let wake_ns = open.wake_ns.filter(|wake| *wake <= task.end_ns);
+        Some(Self {
+            start_ns: open.out_ns.min(task.end_ns),
+            wake_ns: wake_ns.map(|wake| wake.max(open.out_ns)),
+            why: open.why,
+            syscall: open.syscall,
+            compat: open.compat,
+            target: task.open_target,
+            timeout: open.timeout,
+            waker: open.waker,
+        })
+    }
+
+    /// The block that a task is in just before this time.
+    pub(super) fn before(task: &Task, at_ns: u64) -> Option<Self> {
+        let offs = &task.stretches;
+        let next = offs.partition_point(|off| off.out_ns < at_ns);
+        let last = next.checked_sub(1).map(|at| &offs[at]);
+        match last.filter(|off| off.wake_ns >= at_ns) {
+            Some(off) => Self::of(off),
+            None => Self::open(task).filter(|b| b.start_ns < at_ns && b.end_ns(task) >= at_ns),
+        }
+    }
+
+    /// When it ended for us.
+    pub(super) fn end_ns(&self, task: &Task) -> u64 {
+        self.wake_ns.unwrap_or(task.end_ns).max(self.start_ns)
+    }
+
+    /// Did a timer end it after about the time that its call had? A call that
+    /// blocks more than once has less left each time, so not every timeout is
+    /// seen.
+    #[inline]
+    pub(super) fn timed_out(&self) -> bool {
+        let (Timeout::Us(us), Some(wake_ns)) = (self.timeout, self.wake_ns) else {
+            return false;
+        };
+        let timer = matches!(
+            self.waker,
+            Waker::Interrupt(Interrupt::Timer | Interrupt::Soft(1 | 8))
+        );
+        let limit_ns = u64::from(us) * 1000;
+        // The time counts from the call, which is a little before the block.
+        let slack_ns = 50_000 + limit_ns / 100;
+        timer && (wake_ns - self.start_ns).saturating_add(slack_ns) >= limit_ns
+    }
+}
+
+/// One that ends its process wakes all its threads in one go.
+const EXIT_WAKES_WITHIN_NS: u64 = 200_000;
+
+/// What a task waits for in a block, as far as syscall and state tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// For something to come in.
+    Input,
+    /// For time to pass.
+    Time,
+    /// For another task, for a device, or for something else.
+    Busy,
+}
+
+/// What ended a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The wakeup of this task (index in the model) that what it waited for had
+    /// come.
+    Task(u32),
+    /// A task outside the workload.
+    Outside,
+    /// An interrupt.
+    Interrupt,
+    /// A signal, or the end of its process: what it waited for did not come.
+    CutShort,
+    /// Nobody woke it.
+    Nobody,
+    /// The record does not tell.
+    Unknown,
+}
+
+/// Tells what blocks were.
+pub(super) struct Blocks<'a> {
+    pub(super) model: &'a Model,
+    pub(super) wakers: &'a Wakers<'a>,
+    pub(super) arch: Arch,
+    classes: Vec<Class>,
+    /// When each task's process blocked and was woken for the last time, but for
+    /// blocks in its exit; `None`: not all of it has ended, or it is not wholly
+    /// known.
+    last_block: Vec<Option<(u64, u64)>>,
+    /// Signals that stop, continue or end, by process.
+    signals: HashMap<u32, Vec<(u64, Waker)>>,
+}
+
+impl<'a> Blocks<'a> {
+    pub(super) fn new(model: &'a Model, wakers: &'a Wakers<'a>, arch: Arch) -> Self {
+        let exits = ["exit", "exit_group"].map(|name| arch.syscall_number(name));
+        let last_block = |task: &Task| {
+            let ended = task.fate == Fate::Ended && task.open.is_none() && task.followed;
+            let real = |off: &&Off| {
+                let exits = exits.contains(&Some(off.syscall.into()));
+                off.state() == State::Blocked && !exits
+            };
+            let last = task.stretches.iter().rfind(real);
+            ended.then(|| last.map_or((0, 0), |off| (off.out_ns, off.wake_ns)))
+        };
+        let mut of_process: HashMap<u32, Option<(u64, u64)>> = HashMap::new();
+        for task in &model.tasks {
+            let last = of_process.entry(task.process).or_insert(Some((0, 0)));
+            let both = last.zip(last_block(task));
+            *last = both.map(|(a, b)| (a.0.max(b.0), a.1.max(b.1)));
+        }
+        let last_block = model.tasks.iter().map(|task| of_process[&task.process]);
+        let last_block = last_block.collect();
+        let mut signals: HashMap<u32, Vec<(u64, Waker)>> = HashMap::new();
+        for signal in &model.signals {
+            if let Some(at) = wakers.index(signal.serial) {
+                let process = model.tasks[at].process;
+                let sent = signals.entry(process).or_default();
+                sent.push((signal.at_ns, signal.sender));
+            }
+        }
+        Self {
+            model,
+            wakers,
+            arch,
+            classes: (0..512).map(|number| class_of(arch, number)).collect(),
+            last_block,
+            signals,
+        }
+    }
+
+    /// What a task waits for in this block.
+    #[inline]
+    pub(super) fn class(&self, block: &Block) -> Class {
+        if block.why != Why::Interruptible || block.compat {
+            return Class::Busy;
+        }
+        let number = usize::try_from(block.syscall).unwrap_or(usize::MAX);
+        let class = *self.classes.get(number).unwrap_or(&Class::Busy);
+        if class == Class::Busy && block.timed_out() {
+            return Class::Time;
+        }
+        class
+    }
+
+    /// What ended this block of a task.
+    #[inline]
+    pub(super) fn end(&self, task: usize, block: &Block) -> End {
+        let Some(wake_ns) = block.wake_ns else {
+            return End::Nobody;
+        };
+        match block.waker {
+            Waker::None | Waker::Unknown => End::Unknown,
+            Waker::Interrupt(_) => End::Interrupt,
+            Waker::Outsider { .. } if self.signalled(task, block, wake_ns) => End::CutShort,
+            Waker::Outsider { .. } => End::Outside,
+            Waker::Task { serial, .. } => match self.wakers.index(serial) {
+                // A task can't wake itself from a sleep.
+                Some(waker) if waker != task => {
+                    let exited = self.exited(task, waker, wake_ns);
+                    if exited || self.signalled(task, block, wake_ns) {
+                        End::CutShort
+                    } else {
+                        End::Task(waker as u32)
+                    }
+                }
+                _ => End::Unknown,
+            },
+        }
+    }
+
+    /// Was it woken to end, by a task that ended its process? Then all others are
+    /// woken at that time, and none blocks again. The first task is left out: when another wakes it and
+    /// the process ends, it has mostly been waiting for that other's end.
+    #[inline]
+    fn exited(&self, task: usize, waker: usize, wake_ns: u64) -> bool {
+        let tasks = &self.model.tasks;
+        let last = self.last_block.get(task).copied().flatten();
+        last.is_some_and(|(block, wake)| {
+            block < wake_ns && wake <= wake_ns.saturating_add(EXIT_WAKES_WITHIN_NS)
+        }) && tasks[task].process == tasks[waker].process
+            && tasks[task].serial != tasks[task].process
+    }
+
+    #[inline]
+    fn signalled(&self, task: usize, block: &Block, wake_ns: u64) -> bool {
+        if self.signals.is_empty() {
+            return false;
+        }
+        let Some(sent) = self.signals.get(&self.model.tasks[task].process) else {
+            return false;
+        };
+        let until = sent.partition_point(|(at_ns, _)| *at_ns <= wake_ns);
+        let recent = sent[..until].iter().rev();
+        let from_ns = block
+            .start_ns
+            .max(wake_ns.saturating_sub(SIGNAL_WAKES_WITHIN_NS));
+        recent
+            .take_while(|(at_ns, _)| *at_ns >= from_ns)
+            .any(|(_, sender)| same_task(*sender, block.waker))
+    }
+}
+
+fn same_task(a: Waker, b: Waker) -> bool {
+    match (a, b) {
+        (Waker::Task { serial: a, .. }, Waker::Task { serial: b, .. })
+        | (Waker::Outsider { tid: a, .. }, Waker::Outsider { tid: b, .. }) => a == b,
+        _ => false,
+    }
+}
+
+/// What an interruptible wait in a syscall is for.
+fn class_of(arch: Arch, number: i16) -> Class {
+    if number == NO_SYSCALL {
+        return Class::Busy;
+    }
+    match arch.syscall_name(number.into()).map(family) {
+        // A read from a disk is not interruptible.
+        Some(
+            "select" | "poll" | "epoll" | "read" | "accept" | "connect" | "recv" | "signal wait"
+            | "message queue",
+        ) => Class::Input,
+        Some("sleep") => Class::Time,
+        _ => Class::Busy,
+    }
+}

@@ -1,0 +1,303 @@
+//! Who woke whom, link by link: of the episodes that are listed and of each task's
+//! longest blocks.
+
+use std::collections::HashMap;
+
+use super::{
+    blocks::{Block, Blocks, End},
+    episodes::{DEPTH, Found, Members, Part, creator, part},
+    families::{NO_SYSCALL, wait_reason},
+    objects,
+};
+use crate::{
+    model::{State, Target},
+    report::{
+        Ended, Episode, Link, LongBlock, Shared, TaskName, Terminator, Trigger, Verdict, WakerKind,
+        WokenBy,
+    },
+    trace::Timeout,
+};
+
+/// Links of a chain beyond a group, and of a long block's.
+const LINKS: usize = 16;
+/// Blocks of a waker that are looked at for the longest of them.
+const LOOK_BACK: usize = 256;
+/// Tasks of an episode that are listed.
+const BLOCKED: usize = 32;
+/// Objects of an episode that are listed.
+const SHARED: usize = 8;
+
+/// A task (index in the model) and its block.
+type Step = (u32, Block);
+
+pub(super) fn name(blocks: &Blocks<'_>, task: u32) -> TaskName {
+    let task = &blocks.model.tasks[task as usize];
+    TaskName {
+        serial: task.serial,
+        tid: task.tid,
+        name: task.name.clone(),
+    }
+}
+
+/// A block as a link.
+pub(super) fn link(blocks: &Blocks<'_>, (at, block): Step) -> Link {
+    let task = &blocks.model.tasks[at as usize];
+    let syscall = if task.kernel_worker {
+        NO_SYSCALL
+    } else {
+        block.syscall
+    };
+    let (reason, syscall) = wait_reason(blocks.arch, syscall, block.compat, task.kernel_worker);
+    let end = blocks.end(at as usize, &block);
+    let is_sleep = matches!(
+        blocks.model.targets.get(block.target as usize),
+        Some(Target::Sleep)
+    );
+    Link {
+        task: name(blocks, at),
+        reason,
+        syscall,
+        object: match is_sleep {
+            true => None,
+            false => objects::describe(blocks.model, block.target),
+        },
+        timeout_ns: match block.timeout {
+            Timeout::Us(us) if us < Timeout::LONGEST_US => Some(u64::from(us) * 1000),
+            _ => None,
+        },
+        start_ns: block.start_ns,
+        end_ns: block.wake_ns,
+        ended: match end {
+            End::Nobody => Ended::NotEnded,
+            End::CutShort => Ended::CutShort,
+            _ if block.timed_out() => Ended::TimedOut,
+            _ => Ended::Woken,
+        },
+        woken_by: match (end, block.wake_ns) {
+            (End::Nobody, _) | (_, None) => WokenBy {
+                kind: WakerKind::Nobody,
+                ..WokenBy::default()
+            },
+            (_, Some(wake_ns)) => blocks.wakers.describe(block.waker, wake_ns),
+        },
+    }
+}
+
+/// The block of the waker that explains best why it came no earlier: the longest
+/// of its last ones that ended after `from_ns`.
+fn waker_block(blocks: &Blocks<'_>, (at, block): Step, from_ns: u64) -> Option<Step> {
+    let End::Task(waker) = blocks.end(at as usize, &block) else {
+        return None;
+    };
+    let wake_ns = block.wake_ns?;
+    let offs = &blocks.model.tasks[waker as usize].stretches;
+    let until = offs.partition_point(|off| off.wake_ns <= wake_ns);
+    let inside = |off: &&crate::model::Off| off.wake_ns > from_ns;
+    let recent = offs[..until]
+        .iter()
+        .rev()
+        .take(LOOK_BACK)
+        .take_while(inside);
+    let longest = recent
+        .filter(|off| off.state() == State::Blocked && off.wake_ns > off.out_ns)
+        .max_by_key(|off| off.wake_ns - off.out_ns.max(from_ns))?;
+    Some((waker, Block::of(longest)?))
+}
+
+/// Follows a chain from its last link, inside a window that begins at `from_ns`.
+/// Says whether it goes on.
+fn follow(blocks: &Blocks<'_>, chain: &mut Vec<Step>, from_ns: u64) -> bool {
+    let Some(mut step) = chain.last().copied() else {
+        return false;
+    };
+    for _ in 0..LINKS {
+        let Some(next) = waker_block(blocks, step, from_ns) else {
+            return false;
+        };
+        chain.push(next);
+        step = next;
+    }
+    waker_block(blocks, step, from_ns).is_some()
+}
+
+/// The longest blocks of a task, each with its chain.
+pub(super) fn longest_blocks(blocks: &Blocks<'_>, at: u32, keep: usize) -> Vec<LongBlock> {
+    let task = &blocks.model.tasks[at as usize];
+    let mut longest: Vec<(u64, Block)> = Vec::with_capacity(keep + 1);
+    let mut least = 0;
+    let finished = task.stretches.iter().filter_map(Block::of);
+    for block in finished.chain(Block::open(task)) {
+        let ns = block.end_ns(task) - block.start_ns;
+        if ns <= least {
+            continue;
+        }
+        let place = longest.partition_point(|(other, _)| *other >= ns);
+        longest.insert(place, (ns, block));
+        longest.truncate(keep);
+        if longest.len() == keep {
+            least = longest.last().map_or(0, |(ns, _)| *ns);
+        }
+    }
+    let chains = longest.into_iter().map(|(_, block)| {
+        let mut chain = vec![(at, block)];
+        let chain_cut = follow(blocks, &mut chain, block.start_ns);
+        LongBlock {
+            chain: chain.into_iter().map(|step| link(blocks, step)).collect(),
+            chain_cut,
+        }
+    });
+    chains.collect()
+}
+
+/// All that is known of one episode.
+pub(super) struct Inquiry<'a> {
+    blocks: &'a Blocks<'a>,
+    members: &'a Members<'a>,
+    found: Found,
+    /// By position; `None`: it did not live.
+    parts: Vec<Option<(Block, Part)>>,
+}
+
+impl<'a> Inquiry<'a> {
+    pub(super) fn new(blocks: &'a Blocks<'a>, members: &'a Members<'a>, found: Found) -> Self {
+        let parts = members.tasks.iter().map(|at| {
+            let task = &blocks.model.tasks[*at as usize];
+            let lives = task.start_ns < found.end_ns && task.end_ns >= found.end_ns;
+            let block = Block::before(task, found.end_ns).filter(|_| lives)?;
+            Some((block, part(blocks, members, *at, &block)))
+        });
+        Self {
+            blocks,
+            members,
+            found,
+            parts: parts.collect(),
+        }
+    }
+
+    fn step(&self, position: u32) -> Option<Step> {
+        let (block, _) = (*self.parts.get(position as usize)?)?;
+        Some((self.members.tasks[position as usize], block))
+    }
+
+    /// From a member to the end of its chain inside the group; `None`: there is no
+    /// end.
+    fn path(&self, from: u32) -> Option<Vec<u32>> {
+        let mut path = Vec::new();
+        let mut at = from;
+        for _ in 0..DEPTH {
+            match self.parts[at as usize] {
+                Some((_, part)) => {
+                    path.push(at);
+                    match part {
+                        Part::Edge(to) => at = to,
+                        _ => return Some(path),
+                    }
+                }
+                None => at = creator(self.blocks.model, self.members, at)?,
+            }
+        }
+        None
+    }
+
+    fn live(&self) -> impl Iterator<Item = u32> {
+        let parts = self.parts.iter().enumerate();
+        parts.filter_map(|(at, part)| part.is_some().then_some(at as u32))
+    }
+
+    /// The root as a link.
+    pub(super) fn root(&self) -> Option<Link> {
+        Some(link(self.blocks, self.step(self.found.root)?))
+    }
+
+    /// The episode as it is reported.
+    pub(super) fn episode(&self, verdict: Verdict) -> Episode {
+        let Found {
+            start_ns,
+            end_ns,
+            next,
+            root,
+        } = self.found;
+        let (mut held, mut path) = (0, Vec::new());
+        for from in self.live() {
+            match self.path(from) {
+                Some(other) if other.last() == Some(&root) => {
+                    held += u32::from(from != root);
+                    if other.len() > path.len() {
+                        path = other;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut chain: Vec<Step> = path.into_iter().filter_map(|at| self.step(at)).collect();
+        let chain_in_group = chain.len() as u32;
+        let chain_cut = follow(self.blocks, &mut chain, start_ns);
+        let of = |part: Part| self.parts.iter().flatten().filter(move |(_, p)| *p == part);
+        Episode {
+            group: self.members.group,
+            start_ns,
+            end_ns,
+            verdict,
+            tasks: self.live().count() as u32,
+            trigger: self.trigger(),
+            terminator: self.terminator(next),
+            chain: self.links(chain),
+            chain_in_group,
+            chain_cut,
+            held,
+            not_woken: of(Part::NotWoken).count() as u32,
+            shared: self.shared(),
+            blocked: {
+                let steps = self.live().filter_map(|at| self.step(at));
+                self.links(steps.take(BLOCKED))
+            },
+        }
+    }
+
+    fn links(&self, steps: impl IntoIterator<Item = Step>) -> Vec<Link> {
+        steps.into_iter().map(|s| link(self.blocks, s)).collect()
+    }
+
+    fn trigger(&self) -> Option<Trigger> {
+        let steps = self.live().filter_map(|at| self.step(at));
+        let (task, block) = steps.max_by_key(|(_, block)| block.start_ns)?;
+        Some(Trigger {
+            task: name(self.blocks, task),
+            at_ns: block.start_ns,
+        })
+    }
+
+    fn terminator(&self, next: u32) -> Option<Terminator> {
+        let (task, block) = self.step(next)?;
+        let wake_ns = block.wake_ns.filter(|wake| *wake <= self.found.end_ns)?;
+        Some(Terminator {
+            task: name(self.blocks, task),
+            woken_by: self.blocks.wakers.describe(block.waker, wake_ns),
+        })
+    }
+
+    fn shared(&self) -> Vec<Shared> {
+        let mut by_key: HashMap<objects::Key, usize> = HashMap::new();
+        let mut shared: Vec<Shared> = Vec::new();
+        for (task, block) in self.live().filter_map(|at| self.step(at)) {
+            let serial = self.blocks.model.tasks[task as usize].serial;
+            for (key, object) in objects::shareable(self.blocks.model, block.target) {
+                let at = *by_key.entry(key).or_insert_with(|| {
+                    shared.push(Shared {
+                        object,
+                        tasks: Vec::new(),
+                    });
+                    shared.len() - 1
+                });
+                let tasks = &mut shared[at].tasks;
+                if tasks.last() != Some(&serial) {
+                    tasks.push(serial);
+                }
+            }
+        }
+        shared.retain(|s| s.tasks.len() > 1);
+        shared.sort_by_key(|s| std::cmp::Reverse(s.tasks.len()));
+        shared.truncate(SHARED);
+        shared
+    }
+}

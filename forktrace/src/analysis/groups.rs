@@ -1,0 +1,199 @@
+//! The groups: the tree, and each process.
+
+use std::collections::BTreeMap;
+
+use super::{
+    blocks::Blocks,
+    chains::Inquiry,
+    episodes::{CauseKey, CauseSum, Findings, Members, Watch},
+    profile::sweep,
+    spans,
+    waiting::Waiting,
+};
+use crate::{
+    model::Task,
+    report::{Cause, Episode, Group, GroupKind, VerdictSum},
+};
+
+/// Causes of a group that are listed by themselves.
+const CAUSES: usize = 50;
+
+/// What is known of groups.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) groups: Vec<Group>,
+    /// The tree's, then those of all processes; each longest first.
+    pub(super) episodes: Vec<Episode>,
+    /// The tree's, then each process's; each worst first.
+    pub(super) causes: Vec<Cause>,
+}
+
+pub(super) fn groups(blocks: &Blocks<'_>, targets: &[u32], episodes: usize) -> Found {
+    let tasks = &blocks.model.tasks;
+    let spans = spans::spans(blocks.model);
+    let mut found = Found::default();
+    if tasks.is_empty() {
+        return found;
+    }
+    let mut processes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    let mut in_process = Vec::with_capacity(tasks.len());
+    for (at, task) in tasks.iter().enumerate() {
+        let members = processes.entry(task.process).or_default();
+        in_process.push(members.len() as u32);
+        members.push(at as u32);
+    }
+    let all: Vec<u32> = (0..tasks.len() as u32).collect();
+    let tree = Members {
+        group: 0,
+        tasks: all.clone(),
+        positions: &all,
+    };
+    let mut add = |kind, members: &Members<'_>, leader: &Task| {
+        group(
+            kind,
+            members,
+            leader,
+            (blocks, targets, &spans, episodes),
+            &mut found,
+        )
+    };
+    let whole = add(GroupKind::Tree, &tree, &tasks[0]);
+    let mut groups = vec![whole];
+    if processes.len() == 1 {
+        // The same tasks give the same figures: they are swept once.
+        groups.push(Group {
+            kind: GroupKind::Process,
+            id: tasks[0].process,
+            ..groups[0].clone()
+        });
+        found.groups = groups;
+        return found;
+    }
+    let of_tree = found.episodes.len();
+    for (process, members) in processes {
+        // Serials grow with time, but a task that is not followed has one of ours.
+        let leader = members.iter().map(|at| &tasks[*at as usize]);
+        let leader = leader
+            .clone()
+            .find(|t| t.serial == process)
+            .or(leader.clone().next());
+        let Some(leader) = leader else { continue };
+        let members = Members {
+            group: process,
+            tasks: members,
+            positions: &in_process,
+        };
+        let context = (blocks, targets, &spans, episodes);
+        groups.push(group(
+            GroupKind::Process,
+            &members,
+            leader,
+            context,
+            &mut found,
+        ));
+    }
+    found.episodes[of_tree..].sort_by_key(|e| std::cmp::Reverse(e.end_ns - e.start_ns));
+    found.episodes.truncate(of_tree + episodes);
+    found.groups = groups;
+    found
+}
+
+fn group(
+    kind: GroupKind,
+    members: &Members<'_>,
+    leader: &Task,
+    (blocks, targets, spans, episodes): (&Blocks<'_>, &[u32], &spans::Spans<'_>, usize),
+    found: &mut Found,
+) -> Group {
+    let tasks = || {
+        members
+            .tasks
+            .iter()
+            .map(|at| &blocks.model.tasks[*at as usize])
+    };
+    let segments = tasks().map(Task::segments);
+    let mut findings = Findings::default();
+    let mut waiting = Waiting::new(
+        blocks.arch,
+        tasks().map(|task| task.kernel_worker).collect(),
+    );
+    let profile = if members.tasks.len() > 1 {
+        let mut watch = Watch::new(blocks, members, targets, episodes);
+        let profile = sweep(segments, &mut waiting, &mut watch);
+        findings = watch.finish();
+        profile
+    } else {
+        sweep(segments, &mut waiting, &mut ())
+    };
+    let inquire = |found| Inquiry::new(blocks, members, found);
+    let listed = findings.longest.iter();
+    found
+        .episodes
+        .extend(listed.map(|(verdict, found)| inquire(*found).episode(*verdict)));
+    found
+        .causes
+        .extend(causes(members, findings.causes.into_rows(), |found| {
+            inquire(found).root()
+        }));
+    let verdicts = findings.verdicts.into_rows().into_iter();
+    let verdicts = verdicts.map(|(verdict, total)| VerdictSum {
+        verdict,
+        ns: total.ns,
+        episodes: total.episodes,
+        longest_ns: total.longest_ns,
+    });
+    let mut verdicts: Vec<VerdictSum> = verdicts.collect();
+    verdicts.sort_by_key(|v| std::cmp::Reverse(v.ns));
+    Group {
+        kind,
+        id: members.group,
+        pid: leader.pid,
+        name: leader.name.clone(),
+        tasks: tasks().map(|task| task.serial).collect(),
+        lifetime_ns: profile.lifetime_ns,
+        most_live: profile.most_live,
+        all_blocked: profile.all_blocked,
+        verdicts,
+        starved: profile.starved,
+        blocked_at_once: profile.blocked_at_once,
+        running_at_once: profile.running_at_once,
+        waiting_at_once: waiting.finish(),
+        unknown_ns: profile.unknown_ns,
+        stops: profile.stops,
+        spans: spans::of_group(spans, &tasks().collect::<Vec<_>>()),
+    }
+}
+
+/// The causes, worst first, and all beyond the first few in one.
+fn causes(
+    members: &Members<'_>,
+    mut rows: Vec<(CauseKey, CauseSum)>,
+    root: impl Fn(super::episodes::Found) -> Option<crate::report::Link>,
+) -> Vec<Cause> {
+    rows.sort_by_key(|(_, sum)| std::cmp::Reverse((sum.total.ns, sum.total.episodes)));
+    let mut causes: Vec<Cause> = Vec::new();
+    for (at, (key, sum)) in rows.into_iter().enumerate() {
+        let total = sum.total;
+        let same = |cause: &&mut Cause| cause.verdict == key.verdict && cause.root.is_none();
+        if at >= CAUSES
+            && let Some(rest) = causes.iter_mut().find(same)
+        {
+            rest.ns = rest.ns.saturating_add(total.ns);
+            rest.episodes += total.episodes;
+            rest.longest_ns = rest.longest_ns.max(total.longest_ns);
+            continue;
+        }
+        causes.push(Cause {
+            group: members.group,
+            verdict: key.verdict,
+            root: match at < CAUSES {
+                true => root(sum.longest),
+                false => None,
+            },
+            ns: total.ns,
+            episodes: total.episodes,
+            longest_ns: total.longest_ns,
+        });
+    }
+    causes
+}

@@ -1,0 +1,307 @@
+//! Names for what tasks waited for. What is not known is said, not guessed.
+
+use std::{collections::HashMap, fmt};
+
+use crate::{
+    model::{File, FutexKey, Model, Target, Waitset},
+    report::Object,
+    trace::FileKind,
+};
+
+/// Descriptors of a set that are named.
+const NAMED_FDS: usize = 3;
+
+/// include/uapi/linux/stat.h
+const S_IFMT: u16 = 0o170_000;
+const S_IFIFO: u16 = 0o010_000;
+const S_IFCHR: u16 = 0o020_000;
+const S_IFDIR: u16 = 0o040_000;
+const S_IFBLK: u16 = 0o060_000;
+const S_IFREG: u16 = 0o100_000;
+const S_IFSOCK: u16 = 0o140_000;
+
+/// What a target is; `None`: not known.
+pub(super) fn describe(model: &Model, target: u32) -> Option<Object> {
+    let object = |kind: &str, id: String, name: String| {
+        Some(Object {
+            kind: kind.to_owned(),
+            id,
+            name,
+        })
+    };
+    match model.targets.get(target as usize)? {
+        Target::Unknown => None,
+        Target::Fd(fd) => object("fd", format!("fd {fd}"), format!("fd {fd}")),
+        Target::File { fd, file } => {
+            let file = model.files.get(*file as usize)?;
+            let (kind, name) = file_name(file, *fd);
+            object(&kind, identity(file).to_string(), name)
+        }
+        Target::Fds(set) => {
+            let name = set_name(model.waitsets.get(*set as usize)?);
+            object("fds", format!("fds {set}"), name)
+        }
+        Target::Futex(key) => {
+            let (id, name) = futex(*key);
+            object("futex", id, name)
+        }
+        Target::Child(pid) => {
+            let name = match pid {
+                Some(pid @ 1..) => format!("child {pid}"),
+                Some(-1) => "any child".to_owned(),
+                Some(0) => "a child of its own process group".to_owned(),
+                Some(pid) => format!("a child of process group {}", pid.unsigned_abs()),
+                None => "a child".to_owned(),
+            };
+            object("child", name.clone(), name)
+        }
+        Target::Sleep => object("sleep", "sleep".to_owned(), "sleep".to_owned()),
+        Target::PageFault(address) => {
+            let name = format!("page {:#x}", address & !0xfff);
+            object("page", name.clone(), name)
+        }
+    }
+}
+
+/// What two targets have in common that are the same thing to wait for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    File(Identity),
+    Futex(FutexKey),
+    Set(u32),
+    Child(i64),
+}
+
+/// The key of a target.
+fn key(model: &Model, target: &Target) -> Option<Key> {
+    Some(match target {
+        // A descriptor's number, an address or “any child” is another thing in each
+        // process.
+        Target::Unknown | Target::Fd(_) | Target::Sleep | Target::PageFault(_) => return None,
+        Target::Child(pid) => Key::Child((*pid).filter(|pid| *pid > 0)?),
+        Target::File { file, .. } => Key::File(identity(model.files.get(*file as usize)?)),
+        Target::Futex(futex) => Key::Futex(*futex),
+        Target::Fds(set) => Key::Set(*set),
+    })
+}
+
+/// All that can be shared by those who wait for this target: several things, for a
+/// set of descriptors.
+pub(super) fn shareable(model: &Model, target: u32) -> Vec<(Key, Object)> {
+    let Some(key) = model
+        .targets
+        .get(target as usize)
+        .and_then(|t| key(model, t))
+    else {
+        return Vec::new();
+    };
+    match key {
+        Key::Set(set) => {
+            let Some(set) = model.waitsets.get(set as usize) else {
+                return Vec::new();
+            };
+            let shared = set.fds.iter().filter_map(|waited| {
+                let (inode, device) = waited.identity?;
+                let kind = waited.kind.as_ref().filter(|kind| has_own_inode(kind))?;
+                let (kind, name) = kind_name(kind, inode, waited.fd.fd);
+                let identity = Identity::Inode(inode, device);
+                let object = Object {
+                    kind: kind.to_owned(),
+                    id: identity.to_string(),
+                    name,
+                };
+                Some((Key::File(identity), object))
+            });
+            shared.collect()
+        }
+        key => {
+            let object = describe(model, target);
+            object.map(|object| (key, object)).into_iter().collect()
+        }
+    }
+}
+
+/// For each target one that stands for all that are the same thing; 0 where two
+/// who wait for it need not wait for the same thing.
+pub(super) fn representatives(model: &Model) -> Vec<u32> {
+    let mut first: HashMap<Key, u32> = HashMap::new();
+    let targets = model.targets.iter().enumerate();
+    let targets = targets.map(|(at, target)| match key(model, target) {
+        // One task's own.
+        Some(Key::Set(_)) => at as u32,
+        Some(key) => *first.entry(key).or_insert(at as u32),
+        None => 0,
+    });
+    targets.collect()
+}
+
+/// When two open files are the same thing to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Identity {
+    /// The two ends of a pipe, or a file opened twice.
+    Inode(u64, u32),
+    /// Eventfds, epoll instances and their like share one inode.
+    Open(u64),
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inode(inode, device) => {
+                let (major, minor) = (device >> 20, device & 0xf_ffff);
+                write!(f, "inode {inode} on {major}:{minor}")
+            }
+            Self::Open(address) => write!(f, "open file {address:#x}"),
+        }
+    }
+}
+
+/// When an open file is the same as another.
+pub(super) fn identity(file: &File) -> Identity {
+    let by_inode = match &file.kind {
+        Some(kind) => has_own_inode(kind),
+        // Some kernels show the inode that all nameless files share as regular.
+        None => matches!(file.mode & S_IFMT, S_IFIFO | S_IFSOCK | S_IFDIR | S_IFBLK),
+    };
+    if by_inode {
+        Identity::Inode(file.inode, file.device)
+    } else {
+        Identity::Open(file.file)
+    }
+}
+
+/// Is what this is told by its inode?
+pub(super) fn has_own_inode(kind: &FileKind) -> bool {
+    matches!(
+        kind,
+        FileKind::File(_)
+            | FileKind::Directory(_)
+            | FileKind::Pipe
+            | FileKind::Fifo(_)
+            | FileKind::UnixSocket { .. }
+            | FileKind::InetSocket { .. }
+            | FileKind::OtherSocket(_)
+            | FileKind::Terminal(_)
+    )
+}
+
+/// Kind and name of a file that is waited for by this descriptor.
+fn file_name(file: &File, fd: i32) -> (String, String) {
+    if let Some(kind) = &file.kind {
+        let (kind, mut name) = kind_name(kind, file.inode, fd);
+        if let Some(interest) = file.interests.last() {
+            let more = if interest.cut_off { "+" } else { "" };
+            let watched = interest.fds.len();
+            let fds = if watched == 1 { "fd" } else { "fds" };
+            name = format!("{name} of {watched}{more} {fds}");
+        }
+        return (kind.to_owned(), name);
+    }
+    let inode = file.inode;
+    let (kind, name) = match file.mode & S_IFMT {
+        S_IFIFO => ("pipe", format!("pipe {inode}")),
+        S_IFSOCK => ("socket", format!("socket {inode}")),
+        S_IFDIR => ("directory", format!("directory, inode {inode} (fd {fd})")),
+        S_IFCHR | S_IFBLK => ("device", format!("device, inode {inode} (fd {fd})")),
+        S_IFREG => ("file", format!("file, inode {inode} (fd {fd})")),
+        _ => ("fd", format!("fd {fd}")),
+    };
+    (kind.to_owned(), name)
+}
+
+fn kind_name(kind: &FileKind, inode: u64, fd: i32) -> (&str, String) {
+    let by_fd = |name: &'static str| (name, format!("{name} (fd {fd})"));
+    match kind {
+        FileKind::File(path) => ("file", path.clone()),
+        FileKind::Directory(path) => ("directory", path.clone()),
+        FileKind::Pipe => ("pipe", format!("pipe {inode}")),
+        FileKind::Fifo(path) => ("fifo", path.clone()),
+        FileKind::UnixSocket { path, peer, .. } => {
+            let name = match (path, peer) {
+                (Some(path), _) => format!("unix socket {path}"),
+                (None, Some(peer)) => format!("unix socket {inode} ↔ {peer}"),
+                (None, None) => format!("unix socket {inode}"),
+            };
+            ("unix socket", name)
+        }
+        FileKind::InetSocket {
+            protocol,
+            local,
+            remote,
+            listening,
+        } => {
+            let name = match (listening, remote.is_empty()) {
+                (true, _) => format!("{protocol} {local}, listening"),
+                (false, true) => format!("{protocol} {local}"),
+                (false, false) => format!("{protocol} {local} ↔ {remote}"),
+            };
+            (protocol, name)
+        }
+        FileKind::OtherSocket(what) => ("socket", format!("socket {inode} ({what})")),
+        FileKind::EventFd => by_fd("eventfd"),
+        FileKind::TimerFd => by_fd("timerfd"),
+        FileKind::SignalFd => by_fd("signalfd"),
+        FileKind::PidFd(Some(pid)) => ("pidfd", format!("end of process {pid}")),
+        FileKind::PidFd(None) => by_fd("pidfd"),
+        FileKind::Notify => by_fd("inotify"),
+        FileKind::Epoll => by_fd("epoll"),
+        FileKind::IoUring => by_fd("io_uring"),
+        FileKind::Terminal(path) => ("terminal", path.clone()),
+        FileKind::Device(path) => ("device", path.clone()),
+        FileKind::Other(what) => ("other", format!("{what} (fd {fd})")),
+    }
+}
+
+/// `3 fds: pipe 17, tcp …, fd 9`.
+fn set_name(set: &Waitset) -> String {
+    let count = set.fds.len();
+    let more = if set.cut_off { " or more" } else { "" };
+    let noun = if count == 1 && !set.cut_off {
+        "fd"
+    } else {
+        "fds"
+    };
+    if count == 0 {
+        return format!("{count}{more} {noun}");
+    }
+    let named = set.fds.iter().take(NAMED_FDS).map(|waited| {
+        let inode = waited.identity.map_or(0, |(inode, _)| inode);
+        match &waited.kind {
+            Some(kind) => kind_name(kind, inode, waited.fd.fd).1,
+            None => format!("fd {}", waited.fd.fd),
+        }
+    });
+    let mut names: Vec<String> = named.collect();
+    if count == 1 && !set.cut_off {
+        return names.remove(0);
+    }
+    if count > NAMED_FDS || set.cut_off {
+        names.push("…".to_owned());
+    }
+    format!("{count}{more} {noun}: {}", names.join(", "))
+}
+
+fn futex(key: FutexKey) -> (String, String) {
+    match key {
+        FutexKey::Private { process, address } => (
+            format!("futex {address:#x} of process {process}"),
+            format!("futex {address:#x} (private)"),
+        ),
+        FutexKey::Shared {
+            device,
+            inode,
+            offset,
+        } => (
+            format!(
+                "futex {offset:#x} in inode {inode} on {}:{}",
+                device >> 20,
+                device & 0xf_ffff
+            ),
+            format!("futex {offset:#x} in shared memory (inode {inode})"),
+        ),
+        FutexKey::Unresolved { process, address } => (
+            format!("futex {address:#x} of process {process}, perhaps shared"),
+            format!("futex {address:#x}"),
+        ),
+    }
+}

@@ -1,0 +1,193 @@
+//! Stops that the kernel puts on tasks: by signals, tracers, freezers, core dumps;
+//! a parent's until its vfork child has its own program, and a thread's that waits
+//! for the others of its process to end before it executes another program.
+
+use std::collections::HashMap;
+
+use super::{blocks::Blocks, chains, tally::total};
+use crate::{
+    model::{Off, State, state_of},
+    report::{Stop, StopKind, WakerKind, WokenBy},
+    trace::Why,
+};
+
+/// Stops that are listed.
+const STOPS: usize = 100;
+/// A stop comes so soon after its signal.
+const SIGNAL_STOPS_WITHIN_NS: u64 = 10_000_000;
+/// include/uapi/linux/sched.h
+const CLONE_VFORK: u64 = 0x4000;
+/// SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
+const STOP_SIGNALS: [u8; 4] = [19, 20, 21, 22];
+
+/// One task's part in a stop.
+struct Part {
+    process: u32,
+    kind: StopKind,
+    start_ns: u64,
+    end_ns: u64,
+    task: u32,
+}
+
+/// The stops, longest first, and how many more there are.
+pub(super) fn stops(blocks: &Blocks<'_>) -> (Vec<Stop>, u64) {
+    let mut parts = parts(blocks);
+    parts.sort_by_key(|p| (p.process, p.kind, p.start_ns, p.task));
+    let mut stops: Vec<Vec<Part>> = Vec::new();
+    let mut end_ns = 0;
+    for part in parts {
+        let goes_on = stops
+            .last()
+            .and_then(|stop| stop.first())
+            .is_some_and(|first| {
+                (first.process, first.kind) == (part.process, part.kind) && part.start_ns <= end_ns
+            });
+        end_ns = match goes_on {
+            true => part.end_ns.max(end_ns),
+            false => part.end_ns,
+        };
+        match stops.last_mut().filter(|_| goes_on) {
+            Some(stop) => stop.push(part),
+            None => stops.push(vec![part]),
+        }
+    }
+    let length = |stop: &Vec<Part>| {
+        let start = stop.iter().map(|p| p.start_ns).min().unwrap_or(0);
+        let end = stop.iter().map(|p| p.end_ns).max().unwrap_or(0);
+        end - start
+    };
+    stops.sort_by_key(|stop| std::cmp::Reverse(length(stop)));
+    let others = stops.len().saturating_sub(STOPS) as u64;
+    stops.truncate(STOPS);
+    let children = vfork_children(blocks);
+    let stops = stops.iter().filter_map(|s| stop(blocks, &children, s));
+    (stops.collect(), others)
+}
+
+fn parts(blocks: &Blocks<'_>) -> Vec<Part> {
+    let number = |name| blocks.arch.syscall_number(name).map(|n| n as i16);
+    let forks = ["vfork", "clone", "clone3"].map(number);
+    let execs = ["execve", "execveat"].map(number);
+    let model = blocks.model;
+    let children = vfork_children(blocks);
+    let mut threads: HashMap<u32, u32> = HashMap::new();
+    for task in &model.tasks {
+        *threads.entry(task.process).or_default() += 1;
+    }
+    let mut parts = Vec::new();
+    for (at, task) in model.tasks.iter().enumerate() {
+        let mut add = |kind, start_ns: u64, end_ns: u64| {
+            parts.push(Part {
+                process: task.process,
+                kind,
+                start_ns: start_ns.min(end_ns),
+                end_ns,
+                task: at as u32,
+            });
+        };
+        let kind = |why, syscall: i16, compat: bool, start_ns| match why {
+            Why::Stopped => Some(StopKind::Signal),
+            Why::Traced => Some(StopKind::Tracer),
+            Why::Frozen => Some(StopKind::Freezer),
+            Why::CoreDump => Some(StopKind::CoreDump),
+            Why::Killable | Why::Uninterruptible if !compat => {
+                if forks.contains(&Some(syscall)) {
+                    child_of(&children, task.serial, start_ns).map(|_| StopKind::Vfork)
+                } else {
+                    let others = threads.get(&task.process).is_some_and(|n| *n > 1);
+                    let waits = why == Why::Killable && others && execs.contains(&Some(syscall));
+                    waits.then_some(StopKind::Exec)
+                }
+            }
+            _ => None,
+        };
+        for off in &task.stretches {
+            let compat = off.flags & Off::COMPAT != 0;
+            if off.wake_ns > off.out_ns
+                && let Some(kind) = kind(off.why, off.syscall, compat, off.out_ns)
+            {
+                add(kind, off.out_ns, off.wake_ns);
+            }
+        }
+        if let Some(open) = task.open
+            && state_of(open.why) != State::Runnable
+            && let Some(kind) = kind(open.why, open.syscall, open.compat, open.out_ns)
+        {
+            add(kind, open.out_ns, open.wake_ns.unwrap_or(task.end_ns));
+        }
+    }
+    parts
+}
+
+/// By creator: children that it waits for, by when they were created.
+type Children = HashMap<u32, Vec<(u64, u32)>>;
+
+fn vfork_children(blocks: &Blocks<'_>) -> Children {
+    let mut children = Children::new();
+    for (at, task) in blocks.model.tasks.iter().enumerate() {
+        let born = task.record.as_ref().map(|r| &r.born);
+        if let Some(born) = born.filter(|b| b.clone_flags & CLONE_VFORK != 0) {
+            let of = children.entry(born.parent).or_default();
+            of.push((task.start_ns, at as u32));
+        }
+    }
+    children
+}
+
+/// The last child that a task created before this time.
+fn child_of(children: &Children, parent: u32, at_ns: u64) -> Option<u32> {
+    let of = children.get(&parent)?;
+    let until = of.partition_point(|(start_ns, _)| *start_ns <= at_ns);
+    Some(of[until.checked_sub(1)?].1)
+}
+
+fn stop(blocks: &Blocks<'_>, children: &Children, parts: &[Part]) -> Option<Stop> {
+    let first = parts.first()?;
+    let tasks = &blocks.model.tasks;
+    let task = &tasks[first.task as usize];
+    let mut serials: Vec<u32> = parts
+        .iter()
+        .map(|p| tasks[p.task as usize].serial)
+        .collect();
+    serials.sort_unstable();
+    serials.dedup();
+    let by = match first.kind {
+        StopKind::Signal => signal(blocks, first.process, first.start_ns),
+        StopKind::Vfork => child_of(children, task.serial, first.start_ns).map(|child| {
+            let child = chains::name(blocks, child);
+            WokenBy {
+                kind: WakerKind::Task,
+                serial: Some(child.serial),
+                tid: Some(child.tid),
+                name: Some(child.name),
+                ..WokenBy::default()
+            }
+        }),
+        _ => None,
+    };
+    Some(Stop {
+        kind: first.kind,
+        process: first.process,
+        pid: task.pid,
+        name: task.name.clone(),
+        start_ns: first.start_ns,
+        end_ns: parts.iter().map(|p| p.end_ns).max()?,
+        tasks: serials,
+        task_ns: total(parts.iter().map(|p| p.end_ns - p.start_ns)),
+        by,
+    })
+}
+
+/// Who sent the signal that stopped a process at this time.
+fn signal(blocks: &Blocks<'_>, process: u32, at_ns: u64) -> Option<WokenBy> {
+    let signals = &blocks.model.signals;
+    let until = signals.partition_point(|s| s.at_ns <= at_ns);
+    let from_ns = at_ns.saturating_sub(SIGNAL_STOPS_WITHIN_NS);
+    let recent = signals[..until].iter().rev();
+    let sent = recent.take_while(|s| s.at_ns >= from_ns).find(|s| {
+        let to = blocks.wakers.index(s.serial);
+        STOP_SIGNALS.contains(&s.signal)
+            && to.is_some_and(|to| blocks.model.tasks[to].process == process)
+    })?;
+    Some(blocks.wakers.describe(sent.sender, sent.at_ns))
+}

@@ -1,0 +1,572 @@
+//! Verdicts on time lines that are known, and on random ones against a search that
+//! looks at each nanosecond and each task by itself.
+//!
+//! A line draws a task's life, a character a nanosecond: `r` running, `w` runnable,
+//! `b` blocked; `$` it ended, `>` it lives. Each block says what it was in and who
+//! woke it.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::{
+    blocks::{Block, Blocks},
+    chains::Inquiry,
+    episodes::{Members, Part, Watch, part},
+    objects,
+    profile::sweep,
+    waiting::Waiting,
+    wakers::Wakers,
+    *,
+};
+use crate::{
+    model::{Fate, FutexKey, Off, State, Target, Task},
+    report::{Episode, Link, Verdict, WakerKind},
+    trace::{Header, Interrupt, Timeout, Waker, Why},
+};
+
+const READ: i16 = 0;
+const POLL: i16 = 7;
+const SLEEP: i16 = 35;
+const FSYNC: i16 = 74;
+const FUTEX: i16 = 202;
+
+const TIMER: Waker = Waker::Interrupt(Interrupt::Timer);
+const DISK: Waker = Waker::Interrupt(Interrupt::Soft(4));
+const NETWORK: Waker = Waker::Interrupt(Interrupt::Soft(3));
+/// Shared by all.
+const FILE: u32 = 1;
+const LOCK: u32 = 2;
+
+fn by(serial: u32) -> Waker {
+    Waker::Task {
+        serial,
+        softirq: false,
+    }
+}
+
+/// Syscall, target, waker.
+type In = (i16, u32, Waker);
+
+fn task(serial: u32, process: u32, line: &str, blocks: &[In]) -> Task {
+    let text = line.trim_start();
+    let start_ns = (line.len() - text.len()) as u64;
+    let mut offs: Vec<Off> = Vec::new();
+    let mut blocks = blocks.iter();
+    let mut before = 'w';
+    let off = |why, at, (syscall, target, waker): In, seq| Off {
+        out_ns: at,
+        wake_ns: at,
+        in_ns: at,
+        seq,
+        syscall,
+        why,
+        flags: 0,
+        waker,
+        target,
+        timeout_us: Timeout::None.to_us(),
+    };
+    let none = (-1, 0, Waker::None);
+    offs.push(off(Why::New, start_ns, none, 0));
+    let mut now = start_ns;
+    let mut open = None;
+    for char in text.chars() {
+        let seq = offs.len() as u32;
+        match char {
+            'b' if before != 'b' => {
+                let what = *blocks.next().unwrap_or(&none);
+                let why = match what.0 {
+                    FSYNC => Why::Uninterruptible,
+                    _ => Why::Interruptible,
+                };
+                offs.push(off(why, now, what, seq));
+            }
+            'w' if before == 'r' => offs.push(off(Why::Preempted, now, none, seq)),
+            '>' if before == 'b' => open = offs.pop(),
+            _ => {}
+        }
+        if let Some(last) = offs.last_mut() {
+            match char {
+                'b' => (last.wake_ns, last.in_ns) = (now + 1, now + 1),
+                'w' => last.in_ns = now + 1,
+                _ => {}
+            }
+        }
+        before = char;
+        now += u64::from(!matches!(char, '$' | '>'));
+    }
+    let open_target = open.map_or(0, |o| o.target);
+    let open = open.map(|o| crate::trace::OpenStretch {
+        out_ns: o.out_ns,
+        wake_ns: None,
+        why: o.why,
+        compat: false,
+        syscall: o.syscall,
+        arg0: 0,
+        arg1: 0,
+        waker: Waker::None,
+        object: 0,
+        timeout: Timeout::None,
+    });
+    Task {
+        serial,
+        process,
+        tid: 100 + serial,
+        pid: 100 + process,
+        ppid: 1,
+        name: format!("t{serial}"),
+        kernel_worker: false,
+        clone_flags: 0,
+        start_ns,
+        end_ns: now,
+        fate: match before {
+            '$' => Fate::Ended,
+            _ => Fate::Alive,
+        },
+        followed: true,
+        stretches_expected: Some(offs.len() as u32),
+        stretches: offs,
+        open,
+        open_target,
+        sums: Vec::new(),
+        record: None,
+        polls: Vec::new(),
+    }
+}
+
+fn model(tasks: Vec<Task>) -> Model {
+    let futex = |address| {
+        Target::Futex(FutexKey::Private {
+            process: 1,
+            address,
+        })
+    };
+    Model {
+        end_ns: tasks.iter().map(|t| t.end_ns).max().unwrap_or(0),
+        tasks,
+        targets: vec![Target::Unknown, futex(1), futex(2)],
+        ..Model::default()
+    }
+}
+
+fn header() -> Header {
+    Header {
+        forktrace: "0".to_owned(),
+        argv: vec!["workload".to_owned()],
+        kernel: "6.18".to_owned(),
+        arch: Arch::X86_64,
+        cpus: 2,
+        start_ns: 0,
+        start_unix_ns: 0,
+        polls: PollWay::Fentry,
+        ring_bytes: 4096,
+        max_tasks: 10,
+        plain: false,
+        interrupts: Vec::new(),
+    }
+}
+
+/// The report on these tasks.
+fn report_on(tasks: Vec<Task>) -> Report {
+    let info = TraceInfo {
+        header: header(),
+        finish: None,
+        damage: Vec::new(),
+        last_ns: 0,
+    };
+    analyse(&info, &model(tasks))
+}
+
+/// The tree's only episode.
+#[track_caller]
+fn only(tasks: Vec<Task>) -> Episode {
+    let report = report_on(tasks);
+    let of_tree: Vec<_> = report.episodes.iter().filter(|e| e.group == 0).collect();
+    let [episode] = of_tree[..] else {
+        panic!("{of_tree:#?}")
+    };
+    let cause = report.causes.iter().find(|c| c.group == 0).unwrap();
+    assert_eq!(cause.verdict, episode.verdict);
+    assert_eq!(cause.ns, episode.end_ns - episode.start_ns);
+    episode.clone()
+}
+
+fn serials(chain: &[Link]) -> Vec<u32> {
+    chain.iter().map(|link| link.task.serial).collect()
+}
+
+#[test]
+fn a_lock_held_across_a_sleep() {
+    // 1 sleeps with the lock; then 2 gets it, then 3.
+    let e = only(vec![
+        task(1, 1, "rrbbbbrr$", &[(SLEEP, 0, TIMER)]),
+        task(2, 1, "rbbbbbbrrr$", &[(FUTEX, LOCK, by(1))]),
+        task(
+            3,
+            1,
+            "rbbbbbbbbrbr$",
+            &[(FUTEX, LOCK, by(2)), (SLEEP, 0, TIMER)],
+        ),
+    ]);
+    assert_eq!(e.verdict, Verdict::Caused);
+    assert_eq!((e.start_ns, e.end_ns, e.held), (2, 6, 2));
+    assert_eq!(serials(&e.chain), [3, 2, 1]);
+    assert_eq!(e.chain[2].reason, "sleep");
+    assert_eq!(e.trigger.unwrap().task.serial, 1);
+    let first = e.terminator.unwrap();
+    assert_eq!(first.task.serial, 1);
+    assert_eq!(first.woken_by.kind, WakerKind::Interrupt);
+    assert_eq!(e.shared.len(), 1);
+    assert_eq!(e.shared[0].tasks, [2, 3]);
+}
+
+#[test]
+fn a_pipeline_waits_for_its_first() {
+    let e = only(vec![
+        task(
+            1,
+            1,
+            "rbbbbrr$",
+            &[(
+                READ,
+                0,
+                Waker::Outsider {
+                    tid: 9,
+                    softirq: false,
+                },
+            )],
+        ),
+        task(2, 2, "rbbbbbrr$", &[(READ, 0, by(1))]),
+        task(3, 3, "rbbbbbbrr$", &[(READ, 0, by(2))]),
+    ]);
+    assert_eq!(e.verdict, Verdict::Caused);
+    assert_eq!(serials(&e.chain), [3, 2, 1]);
+    assert!(e.chain[2].woken_by.outside);
+}
+
+#[test]
+fn silent_sockets_are_idle_also_when_nothing_comes() {
+    let e = only(vec![
+        task(1, 1, "rbbbbr$", &[(POLL, 0, NETWORK)]),
+        task(2, 1, "rbbbbbb>", &[(POLL, 0, Waker::None)]),
+        task(3, 1, "rbbbbbrr$", &[(SLEEP, 0, TIMER)]),
+    ]);
+    assert_eq!(e.verdict, Verdict::Idle);
+    assert_eq!(serials(&e.chain), [1]);
+}
+
+#[test]
+fn sleepers_are_a_coincidence() {
+    let e = only(vec![
+        task(1, 1, "rbbbbrrr$", &[(SLEEP, 0, TIMER)]),
+        task(2, 1, "rrbbbbr$", &[(SLEEP, 0, TIMER)]),
+    ]);
+    assert_eq!(e.verdict, Verdict::Coincidence);
+}
+
+#[test]
+fn one_file_for_two_is_a_common_cause_and_two_are_not() {
+    let two = |other| {
+        only(vec![
+            task(1, 1, "rbbbbrrr$", &[(FSYNC, FILE, DISK)]),
+            task(2, 1, "rrbbbbr$", &[(FSYNC, other, DISK)]),
+        ])
+    };
+    assert_eq!(two(FILE).verdict, Verdict::CommonCause);
+    assert_eq!(two(LOCK).verdict, Verdict::Coincidence);
+    assert_eq!(two(0).verdict, Verdict::Coincidence);
+}
+
+#[test]
+fn what_is_not_known_is_said_to_be() {
+    let with = |waker| {
+        only(vec![
+            task(1, 1, "rbbbbrrr$", &[(POLL, 0, NETWORK)]),
+            task(2, 1, "rrbbbbbr$", &[(POLL, 0, waker)]),
+        ])
+    };
+    assert_eq!(with(NETWORK).verdict, Verdict::Idle);
+    assert_eq!(with(Waker::Unknown).verdict, Verdict::Unknown);
+    assert_eq!(with(Waker::None).verdict, Verdict::Unknown);
+    // The root's own end is not known, so neither is the root.
+    let e = only(vec![
+        task(1, 1, "rbbbbrr$", &[(FUTEX, LOCK, Waker::Unknown)]),
+        task(
+            2,
+            1,
+            "rrbbbbbrbr$",
+            &[(FUTEX, LOCK, by(1)), (SLEEP, 0, TIMER)],
+        ),
+    ]);
+    assert_eq!(e.verdict, Verdict::Unknown);
+}
+
+#[test]
+fn nobody_waits_for_the_one_that_ends_the_process() {
+    // 1 polls, then ends the process, which wakes 2.
+    let e = only(vec![
+        task(1, 1, "rbbbbrr$", &[(POLL, 0, NETWORK)]),
+        task(2, 1, "rbbbbbr$", &[(FUTEX, LOCK, by(1))]),
+    ]);
+    assert_eq!((e.verdict, e.not_woken), (Verdict::Idle, 1));
+    // Here 2 goes on to block, so it did not end.
+    let report = report_on(vec![
+        task(1, 1, "rbbbbrrrrrrr$", &[(POLL, 0, NETWORK)]),
+        task(
+            2,
+            1,
+            "rbbbbbrbbbrr$",
+            &[(FUTEX, LOCK, by(1)), (SLEEP, 0, TIMER)],
+        ),
+    ]);
+    assert_eq!(report.episodes[0].verdict, Verdict::Caused);
+}
+
+#[test]
+fn a_thread_that_is_waited_for_to_end_is_the_cause() {
+    let e = only(vec![
+        task(1, 1, "rbbbbbbr$", &[(FUTEX, 0, by(2))]),
+        task(2, 1, "rrbbbr$", &[(SLEEP, 0, TIMER)]),
+    ]);
+    assert_eq!(e.verdict, Verdict::Caused);
+    assert_eq!(serials(&e.chain), [1, 2]);
+}
+
+#[test]
+fn a_process_waits_for_another_which_was_blocked_itself() {
+    // Both threads of process 1 wait for process 3, which reads from the disk.
+    let report = report_on(vec![
+        task(1, 1, "rbbbbbrr$", &[(READ, 0, by(3))]),
+        task(2, 1, "rbbbbbbr$", &[(POLL, 0, NETWORK)]),
+        task(3, 3, "rrbbrrr$", &[(FSYNC, FILE, DISK)]),
+    ]);
+    let e = report.episodes.iter().find(|e| e.group == 1).unwrap();
+    assert_eq!(e.verdict, Verdict::Idle, "it waits for input from outside");
+    assert_eq!(serials(&e.chain), [1, 3]);
+    assert_eq!(e.chain_in_group, 1);
+}
+
+#[test]
+fn the_longest_block_is_followed_to_its_root() {
+    let report = report_on(vec![
+        task(
+            1,
+            1,
+            "rbrbbbbbbbr$",
+            &[(SLEEP, 0, TIMER), (FUTEX, LOCK, by(2))],
+        ),
+        task(
+            2,
+            1,
+            "rrrrbbbrbrr$",
+            &[(FSYNC, FILE, DISK), (SLEEP, 0, TIMER)],
+        ),
+    ]);
+    let longest = &report.tasks[0].longest_blocks[0];
+    assert_eq!(serials(&longest.chain), [1, 2]);
+    assert_eq!(longest.chain[1].reason, "fsync");
+}
+
+// --- Against a search ---
+
+fn any_line() -> impl Strategy<Value = String> {
+    let part = prop_oneof![
+        4 => (1usize..7).prop_map(|n| "b".repeat(n)),
+        1 => (1usize..3).prop_map(|n| "w".repeat(n)),
+        2 => (1usize..3).prop_map(|n| "r".repeat(n)),
+    ];
+    let end = prop::sample::select(vec!["$", ">"]);
+    (0usize..6, prop::collection::vec(part, 1..8), end).prop_map(|(born, parts, end)| {
+        // A task ends while it runs.
+        let last = if end == "$" { "r" } else { "" };
+        format!("{}r{}{last}{end}", " ".repeat(born), parts.join("r"))
+    })
+}
+
+fn any_in() -> impl Strategy<Value = In> {
+    let waker = prop_oneof![
+        4 => (1u32..7).prop_map(by),
+        2 => Just(TIMER),
+        2 => Just(DISK),
+        1 => Just(Waker::Outsider { tid: 9, softirq: false }),
+        1 => Just(Waker::Unknown),
+    ];
+    let syscall = prop::sample::select(vec![READ, POLL, SLEEP, FSYNC, FUTEX]);
+    (syscall, 0u32..3, waker)
+}
+
+fn any_tasks() -> impl Strategy<Value = Vec<Task>> {
+    let one = (any_line(), prop::collection::vec(any_in(), 8), 1u32..3);
+    prop::collection::vec(one, 2..7).prop_map(|tasks| {
+        let tasks = tasks.into_iter().enumerate();
+        tasks
+            .map(|(at, (line, ins, process))| task(at as u32 + 1, process, &line, &ins))
+            .collect()
+    })
+}
+
+/// What a task does in this nanosecond.
+fn state_at(task: &Task, at: u64) -> Option<State> {
+    let mut segments = task.segments();
+    segments
+        .find(|s| s.start_ns <= at && at < s.end_ns)
+        .map(|s| s.state)
+}
+
+/// The verdicts that may be given, from all blocks of the last nanosecond of an
+/// episode: where several tasks have the most waiters, either's root will do.
+fn search(
+    parts: &BTreeMap<u32, Part>,
+    next: u32,
+    end_ns: u64,
+    m: &Members<'_>,
+    b: &Blocks<'_>,
+) -> Vec<Verdict> {
+    let edges: Vec<u32> = parts
+        .values()
+        .filter_map(|p| match p {
+            Part::Edge(to) => Some(*to),
+            _ => None,
+        })
+        .collect();
+    let root = |from: u32| {
+        let mut at = from;
+        for _ in 0..100 {
+            match parts.get(&at) {
+                Some(Part::Edge(to)) => at = *to,
+                Some(Part::Unknown) | None => return Verdict::Unknown,
+                Some(_) => return Verdict::Caused,
+            }
+        }
+        Verdict::Unknown
+    };
+    let into = |to: u32| edges.iter().filter(|e| **e == to).count();
+    if let Some(most) = edges.iter().map(|to| into(*to)).max() {
+        if into(next) == most {
+            return vec![root(next)];
+        }
+        let tops = edges.iter().filter(|to| into(**to) == most);
+        return tops.map(|to| root(*to)).collect();
+    }
+    let count = |of: &[Part]| parts.values().filter(|p| of.contains(p)).count();
+    let busy = count(&[Part::Busy, Part::Abroad]);
+    let blocks = parts
+        .iter()
+        .filter(|(_, p)| [Part::Busy, Part::Abroad].contains(*p));
+    let blocks: Vec<Block> = blocks
+        .filter_map(|(at, _)| {
+            let task = m.tasks[*at as usize] as usize;
+            Block::before(&b.model.tasks[task], end_ns)
+        })
+        .collect();
+    let target = blocks.first().map_or(0, |b| b.target);
+    let one_target = target != 0 && blocks.iter().all(|b| b.target == target);
+    let process = |block: &Block| match block.waker {
+        Waker::Task { serial, .. } => {
+            let waker = b.model.tasks.iter().find(|t| t.serial == serial);
+            waker.map(|t| t.process)
+        }
+        _ => None,
+    };
+    let waker = blocks.first().and_then(process);
+    let one_waker = waker.is_some() && blocks.iter().all(|b| process(b) == waker);
+    let verdict = if count(&[Part::Unknown]) > 0 {
+        Verdict::Unknown
+    } else if busy == 0 && count(&[Part::Input]) > 0 {
+        Verdict::Idle
+    } else if busy == 0 && count(&[Part::Time]) > 1 {
+        Verdict::Coincidence
+    } else if busy == 0 {
+        Verdict::Unknown
+    } else if busy > 1 && (one_target || one_waker) {
+        Verdict::CommonCause
+    } else if count(&[Part::Abroad]) > 1 {
+        Verdict::Unknown
+    } else {
+        Verdict::Coincidence
+    };
+    vec![verdict]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn episodes_agree_with_a_search(tasks in any_tasks(), process in 0u32..3) {
+        let model = model(tasks);
+        let header = header();
+        let wakers = Wakers::new(&model, &header);
+        let blocks = Blocks::new(&model, &wakers, Arch::X86_64);
+        let targets = objects::representatives(&model);
+        let mut positions = Vec::new();
+        let mut members: Vec<u32> = Vec::new();
+        for (at, task) in model.tasks.iter().enumerate() {
+            let is = process == 0 || task.process == process;
+            positions.push(if is { members.len() as u32 } else { u32::MAX });
+            if is {
+                members.push(at as u32);
+            }
+        }
+        let members = Members { group: process, tasks: members, positions: &positions };
+        let mut watch = Watch::new(&blocks, &members, &targets, usize::MAX);
+        let of = |at: &u32| &model.tasks[*at as usize];
+        let mut waiting = Waiting::new(Arch::X86_64, vec![false; members.tasks.len()]);
+        let segments = members.tasks.iter().map(|at| of(at).segments());
+        let profile = sweep(segments, &mut waiting, &mut watch);
+        let findings = watch.finish();
+        let total: u64 = findings.verdicts.clone().into_rows().iter().map(|(_, t)| t.ns).sum();
+        let count: u64 = findings.causes.into_rows().iter().map(|(_, s)| s.total.episodes).sum();
+        prop_assert_eq!(total, profile.all_blocked.lower_ns);
+        prop_assert_eq!(count, profile.all_blocked.episodes);
+        prop_assert_eq!(findings.longest.len() as u64, profile.all_blocked.episodes);
+        for (verdict, found) in findings.longest {
+            for ns in found.start_ns..found.end_ns {
+                let live: Vec<State> =
+                    members.tasks.iter().filter_map(|at| state_at(of(at), ns)).collect();
+                prop_assert!(live.len() > 1 && live.iter().all(|s| *s == State::Blocked));
+            }
+            let mut parts = BTreeMap::new();
+            let mut ends = Vec::new();
+            for (position, at) in members.tasks.iter().enumerate() {
+                if state_at(of(at), found.end_ns - 1).is_none() {
+                    continue;
+                }
+                let block = Block::before(of(at), found.end_ns).unwrap();
+                parts.insert(position as u32, part(&blocks, &members, *at, &block));
+                if block.end_ns(of(at)) == found.end_ns {
+                    ends.push(position as u32);
+                }
+            }
+            prop_assert!(ends.contains(&found.next) || !parts.contains_key(&found.next));
+            let verdicts = search(&parts, found.next, found.end_ns, &members, &blocks);
+            prop_assert!(verdicts.contains(&verdict), "{:?}: {:?} {:?}", verdict, verdicts, parts);
+            let episode = Inquiry::new(&blocks, &members, found).episode(verdict);
+            prop_assert_eq!(episode.tasks as usize, parts.len());
+            let in_group = episode.chain_in_group as usize;
+            if verdict == Verdict::Caused {
+                prop_assert!(in_group > 1 && episode.held > 0);
+                let root = &model.tasks[members.tasks[found.root as usize] as usize];
+                prop_assert_eq!(episode.chain[in_group - 1].task.serial, root.serial);
+            }
+        }
+    }
+
+    #[test]
+    fn forged_times_do_no_harm(
+        tasks in any_tasks(),
+        times in prop::collection::vec(any::<u64>(), 24),
+    ) {
+        let mut tasks = tasks;
+        let mut times = times.into_iter();
+        for task in &mut tasks {
+            for off in &mut task.stretches {
+                let Some(time) = times.next() else { break };
+                off.out_ns = time;
+                off.wake_ns = time.saturating_add(time % 7);
+                off.in_ns = u64::MAX;
+            }
+            task.end_ns = u64::MAX;
+        }
+        report_on(tasks);
+    }
+}

@@ -1,0 +1,299 @@
+//! Why tasks were blocked: what they waited for, who woke them, what came of it.
+
+use serde::Serialize;
+
+use super::InterruptKind;
+
+/// What a task waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Object {
+    /// `file`, `directory`, `pipe`, `fifo`, `unix socket`, `tcp`, `socket`, `eventfd`,
+    /// `timerfd`, `epoll`, `terminal`, `device`, `fds`, `fd`, `futex`, `child`, `page`,
+    /// `sleep`, …
+    pub kind: String,
+    /// The same for all who waited for the same thing, and for nothing else.
+    pub id: String,
+    /// For people: a path, `tcp 127.0.0.1:6379 ↔ 127.0.0.1:50412`, `pipe 1368548`, …
+    pub name: String,
+}
+
+/// Blocks of one task for one reason on one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ObjectWait {
+    /// What it waited for.
+    #[serde(flatten)]
+    pub object: Object,
+    /// Total time.
+    pub ns: u64,
+    /// Number of blocks.
+    pub count: u64,
+}
+
+/// What kind of thing ended a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WakerKind {
+    /// A task.
+    Task,
+    /// A task, through a soft interrupt that its own sending ran (loopback).
+    TaskSoftirq,
+    /// An interrupt. The task that it interrupted has nothing to do with it.
+    Interrupt,
+    /// The record does not tell.
+    #[default]
+    Unknown,
+    /// Nobody: it was still asleep when the trace ended.
+    Nobody,
+}
+
+/// Who ended a block. A waker proves order: it says who went before, not who held
+/// what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WokenBy {
+    /// What it was.
+    pub kind: WakerKind,
+    /// The task, if it is one of the workload.
+    pub serial: Option<u32>,
+    /// Its tid, if it is a task.
+    pub tid: Option<u32>,
+    /// Its name, if it is a task whose name is known.
+    pub name: Option<String>,
+    /// It is a task, and not one of the workload.
+    pub outside: bool,
+    /// It is a kernel thread.
+    pub kernel_thread: bool,
+    /// If it is an interrupt: what it was for.
+    pub interrupt: Option<InterruptKind>,
+    /// If it is a device's interrupt: its name, as `/proc/interrupts` has it.
+    pub device: Option<String>,
+}
+
+/// Blocks of one task that one waker ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Waker {
+    /// Who.
+    #[serde(flatten)]
+    pub by: WokenBy,
+    /// Blocks that it ended, those of length 0 included.
+    pub count: u64,
+    /// How long they were in all.
+    pub ns: u64,
+}
+
+/// A task, named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TaskName {
+    /// Its serial.
+    pub serial: u32,
+    /// Its tid.
+    pub tid: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// A wakeup.
+    Woken,
+    /// A timer, after about the time that the call had.
+    TimedOut,
+    /// A signal or the end of its process: what it waited for had not come.
+    CutShort,
+    /// Nothing before the trace ended.
+    NotEnded,
+}
+
+/// One task's block, as a link of a chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Link {
+    /// Who was blocked.
+    #[serde(flatten)]
+    pub task: TaskName,
+    /// In what: see [`super::Wait::reason`].
+    pub reason: String,
+    /// In which syscall.
+    pub syscall: Option<String>,
+    /// For what, if that is known.
+    pub object: Option<Object>,
+    /// How long its call waits at most, if it has a limit that is known.
+    pub timeout_ns: Option<u64>,
+    /// When it blocked.
+    pub start_ns: u64,
+    /// When it was woken; `None`: not before the trace ended.
+    pub end_ns: Option<u64>,
+    /// What ended it.
+    pub ended: Ended,
+    /// Who woke it.
+    pub woken_by: WokenBy,
+}
+
+/// What can be said of an episode in which all tasks of a group were blocked.
+///
+/// Tasks that nobody woke before the end of the trace or of their process have no
+/// part in it: nothing is known of what they waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// One of the group held up others: after its own wait it woke them, directly
+    /// or in turn.
+    Caused,
+    /// None held up another, and all that waited neither for input nor for a time
+    /// waited for the same thing, or were woken by the same task outside the group.
+    CommonCause,
+    /// None held up another, and their waits have nothing in common.
+    Coincidence,
+    /// None held up another, and all waited for input from outside the group or for
+    /// a time.
+    Idle,
+    /// The record does not tell.
+    Unknown,
+}
+
+/// Something that several blocked tasks waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shared {
+    /// What.
+    #[serde(flatten)]
+    pub object: Object,
+    /// Serials of the tasks.
+    pub tasks: Vec<u32>,
+}
+
+/// The wakeup that ended an episode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Terminator {
+    /// Who was woken.
+    #[serde(flatten)]
+    pub task: TaskName,
+    /// By whom.
+    pub woken_by: WokenBy,
+}
+
+/// The last task to block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Trigger {
+    /// Who.
+    #[serde(flatten)]
+    pub task: TaskName,
+    /// When. Before the episode's start when that came by the end of another task.
+    pub at_ns: u64,
+}
+
+/// A maximal interval in which all of two or more live tasks of a group were
+/// blocked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Episode {
+    /// [`super::Group::id`].
+    pub group: u32,
+    /// When it began.
+    pub start_ns: u64,
+    /// When it ended.
+    pub end_ns: u64,
+    /// What can be said of it.
+    pub verdict: Verdict,
+    /// Tasks that lived, all of them blocked.
+    pub tasks: u32,
+    /// The last of them to block.
+    pub trigger: Option<Trigger>,
+    /// The first of them to be woken; `None`: the trace ended first.
+    pub terminator: Option<Terminator>,
+    /// From a blocked task to its waker, to that one's waker, up to the root: the
+    /// longest that leads to the root.
+    pub chain: Vec<Link>,
+    /// So many links of the chain are of the group. The last of them is the root,
+    /// those after it are other tasks of the workload.
+    pub chain_in_group: u32,
+    /// The chain goes on.
+    pub chain_cut: bool,
+    /// Tasks whose chains lead to the root.
+    pub held: u32,
+    /// Tasks that nobody woke before the end of the trace or of their process.
+    pub not_woken: u32,
+    /// What two or more of them waited for.
+    pub shared: Vec<Shared>,
+    /// What each of them was in; only the first few.
+    pub blocked: Vec<Link>,
+}
+
+/// All episodes of a group with one verdict and one root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    /// [`super::Group::id`].
+    pub group: u32,
+    /// What is said of the episodes.
+    pub verdict: Verdict,
+    /// The last link of their chains, that of the longest of them; `None`: all
+    /// others together.
+    pub root: Option<Link>,
+    /// How long they were in all.
+    pub ns: u64,
+    /// How many.
+    pub episodes: u64,
+    /// The longest.
+    pub longest_ns: u64,
+}
+
+/// All episodes of a group with one verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct VerdictSum {
+    /// Which.
+    pub verdict: Verdict,
+    /// How long they were in all.
+    pub ns: u64,
+    /// How many.
+    pub episodes: u64,
+    /// The longest.
+    pub longest_ns: u64,
+}
+
+/// One of the longest blocks of a task, with the chain of wakers that ended it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LongBlock {
+    /// The block itself, then its waker's longest block inside it, and so on.
+    pub chain: Vec<Link>,
+    /// The chain goes on.
+    pub chain_cut: bool,
+}
+
+/// How the kernel stopped tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopKind {
+    /// By a stop signal.
+    Signal,
+    /// By a tracer (a debugger).
+    Tracer,
+    /// By the freezer of a cgroup, or for suspend.
+    Freezer,
+    /// For the core dump of its process.
+    CoreDump,
+    /// Until a child made by `vfork` (or `posix_spawn`) executed its program.
+    Vfork,
+    /// Until the other threads of its process had ended, to execute a program.
+    Exec,
+}
+
+/// Tasks of one process that the kernel stopped, together or overlapping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stop {
+    /// How.
+    pub kind: StopKind,
+    /// Serial of the process's first task.
+    pub process: u32,
+    /// Its pid.
+    pub pid: u32,
+    /// Name of the first of them to be stopped.
+    pub name: String,
+    /// When the first was stopped.
+    pub start_ns: u64,
+    /// When the last went on.
+    pub end_ns: u64,
+    /// Their serials.
+    pub tasks: Vec<u32>,
+    /// The sum of how long each was stopped.
+    pub task_ns: u64,
+    /// Who sent the signal, or the child; `None`: not known.
+    pub by: Option<WokenBy>,
+}
