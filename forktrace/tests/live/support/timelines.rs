@@ -10,20 +10,25 @@ use forktrace::{
 };
 use serde_json::Value;
 
-use super::{Finished, n, run};
+use super::{Finished, all_announced, n, run};
 
-/// Traces one `forktrace workload` to a complete report and a trace.
+/// Traces one `forktrace workload` to a complete report and a trace: one in which the
+/// kernel announced each switch and wakeup, if it does so in one of a few runs.
 #[track_caller]
 pub(crate) fn timelines(workload: &str) -> (Finished, Timelines) {
-    let run = run();
-    let file = run.file("trace.ft");
-    let traced = run
-        .args(["--save"])
-        .args([&file])
-        .workload(workload)
-        .complete();
-    let timelines = Timelines::read(&file);
-    (traced, timelines)
+    const TRIES: u32 = 5;
+    let mut tries = 0;
+    loop {
+        let run = run();
+        let file = run.file("trace.ft");
+        let run = run.args(["--save"]).args([&file]);
+        let traced = run.workload(workload).complete();
+        tries += 1;
+        if tries == TRIES || all_announced(traced.report()) {
+            let timelines = Timelines::read(&file);
+            return (traced, timelines);
+        }
+    }
 }
 
 pub(crate) struct Timelines {
@@ -68,10 +73,10 @@ impl Timelines {
             .filter(move |off| self.syscall(off) == syscall)
     }
 
-    /// Its blocks and stops.
+    /// Its blocks and stops whose end the kernel announced.
     pub(crate) fn blocks(&self, tid: u32) -> impl Iterator<Item = &Off> {
         let all = self.task(tid).stretches.iter();
-        all.filter(|off| off.state() != State::Runnable)
+        all.filter(|off| off.state() != State::Runnable && off.flags & Off::NO_WAKE == 0)
     }
 
     /// The only block in this syscall within a part of a truth line, from its
@@ -118,7 +123,6 @@ impl Timelines {
         tasks
             .flat_map(|task| self.blocks(task.tid).map(move |off| (task.tid, off)))
             .filter(|(_, off)| matches!(off.waker, Waker::Unknown | Waker::None))
-            .filter(|(_, off)| off.flags & Off::NO_WAKE == 0)
             .map(|(tid, off)| (tid, self.syscall(off), off))
             .collect()
     }
