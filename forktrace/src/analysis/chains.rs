@@ -125,19 +125,22 @@ pub(super) fn longest_blocks(blocks: &Blocks<'_>, at: u32, keep: usize) -> Vec<L
     let task = &blocks.model.tasks[at as usize];
     let mut longest: Vec<(u64, Block)> = Vec::with_capacity(keep + 1);
     let mut least = 0;
-    let finished = task.stretches.iter().filter_map(Block::of);
-    for block in finished.chain(Block::open(task)) {
-        let ns = block.end_ns(task) - block.start_ns;
-        if ns <= least {
-            continue;
-        }
+    let mut consider = |ns: u64, block: Option<Block>| {
+        let Some(block) = block.filter(|_| ns > least) else {
+            return;
+        };
         let place = longest.partition_point(|(other, _)| *other >= ns);
         longest.insert(place, (ns, block));
         longest.truncate(keep);
         if longest.len() == keep {
             least = longest.last().map_or(0, |(ns, _)| *ns);
         }
+    };
+    for off in &task.stretches {
+        consider(off.wake_ns - off.out_ns, Block::of(off));
     }
+    let open = Block::open(task);
+    consider(open.map_or(0, |b| b.end_ns(task) - b.start_ns), open);
     let chains = longest.into_iter().map(|(_, block)| {
         let mut chain = vec![(at, block)];
         let chain_cut = follow(blocks, &mut chain, block.start_ns);
