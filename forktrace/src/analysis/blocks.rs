@@ -246,16 +246,18 @@ impl<'a> Blocks<'a> {
     /// From when on a task's blocks hold up the one that it will wake from this
     /// block: from its last wait for input on; from the beginning where its end is
     /// waited for.
-    pub(super) fn held_from_ns(&self, block: &Block, waker: usize) -> u64 {
+    ///
+    /// `near`: a stretch of the waker not long before.
+    pub(super) fn held_from_ns(&self, block: &Block, waker: usize, near: usize) -> u64 {
         let Some(wake_ns) = block.wake_ns else {
             return u64::MAX;
         };
         let offs = &self.model.tasks[waker].stretches;
-        let until = offs.partition_point(|off| off.out_ns < wake_ns);
         let ends = self.ends_after[waker].is_some_and(|last| last < wake_ns);
         if ends || self.child_waits.contains(&Some(block.syscall)) {
             return 0;
         }
+        let until = first_from(offs, near, wake_ns);
         let last = offs[..until].iter().rev().filter_map(Block::of);
         let mut from_ns = 0;
         for (at, block) in last.enumerate() {
@@ -297,6 +299,20 @@ impl<'a> Blocks<'a> {
             .take_while(|(at_ns, _)| *at_ns >= from_ns)
             .any(|(_, sender)| same_task(*sender, block.waker))
     }
+}
+
+/// The first stretch that begins at this time or later, looked for from `near` on
+/// in growing steps.
+fn first_from(offs: &[Off], near: usize, at_ns: u64) -> usize {
+    let before = |at: usize| offs.get(at).is_some_and(|off| off.out_ns < at_ns);
+    let mut from = if before(near) { near } else { 0 };
+    let mut step = 1;
+    while before(from + step) {
+        from += step;
+        step *= 2;
+    }
+    let until = (from + step).min(offs.len());
+    from + offs[from..until].partition_point(|off| off.out_ns < at_ns)
 }
 
 fn same_task(a: Waker, b: Waker) -> bool {

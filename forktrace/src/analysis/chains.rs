@@ -167,7 +167,7 @@ impl<'a> Inquiry<'a> {
             let task = &blocks.model.tasks[*at as usize];
             let lives = task.start_ns < found.end_ns && task.end_ns >= found.end_ns;
             let block = Block::before(task, found.end_ns).filter(|_| lives)?;
-            Some((block, part(blocks, members, *at, &block)))
+            Some((block, part(blocks, members, *at, &block, |_| 0)))
         });
         let mut parts: Vec<Option<(Block, Part)>> = parts.collect();
         let starts = parts.iter().map(|p| p.map(|(block, _)| block.start_ns));

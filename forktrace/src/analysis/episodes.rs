@@ -99,8 +99,15 @@ impl Part {
     }
 }
 
-/// The part of a block of a member.
-pub(super) fn part(blocks: &Blocks<'_>, members: &Members<'_>, task: u32, block: &Block) -> Part {
+/// The part of a block of a member. `near` gives a stretch of another member not
+/// long before.
+pub(super) fn part(
+    blocks: &Blocks<'_>,
+    members: &Members<'_>,
+    task: u32,
+    block: &Block,
+    near: impl Fn(u32) -> usize,
+) -> Part {
     let class = blocks.class(block);
     let without_end = match class {
         Class::Input => Part::Input,
@@ -115,7 +122,7 @@ pub(super) fn part(blocks: &Blocks<'_>, members: &Members<'_>, task: u32, block:
         End::Task(waker) => match (members.position(waker), class) {
             (Some(to), class) => Part::Edge {
                 to,
-                from_ns: blocks.held_from_ns(block, waker as usize),
+                from_ns: blocks.held_from_ns(block, waker as usize, near(to)),
                 input: class == Class::Input,
             },
             (None, Class::Input) => Part::Input,
@@ -318,7 +325,8 @@ impl<'a> Watch<'a> {
             return;
         };
         let task = self.members.tasks[position as usize];
-        let part = part(self.blocks, self.members, task, &it);
+        let near = |member: u32| self.now[member as usize].stretch as usize;
+        let part = part(self.blocks, self.members, task, &it, near);
         let now = &mut self.now[position as usize];
         (now.part, now.block, now.start_ns) = (Some(part), block, it.start_ns);
         let counted = match part {

@@ -573,7 +573,7 @@ proptest! {
                     continue;
                 }
                 let block = Block::before(of(at), found.end_ns).unwrap();
-                parts.insert(position as u32, part(&blocks, &members, *at, &block));
+                parts.insert(position as u32, part(&blocks, &members, *at, &block, |_| 0));
                 if block.end_ns(of(at)) == found.end_ns {
                     ends.push(position as u32);
                 }
