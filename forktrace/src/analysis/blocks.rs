@@ -102,6 +102,9 @@ impl Block {
     }
 }
 
+/// Blocks of a waker among which its last wait for input is looked for.
+const LOOK_BACK: usize = 64;
+
 /// One that ends its process wakes all its threads in one go.
 const EXIT_WAKES_WITHIN_NS: u64 = 200_000;
 
@@ -144,6 +147,10 @@ pub(super) struct Blocks<'a> {
     /// blocks in its exit; `None`: not all of it has ended, or it is not wholly
     /// known.
     last_block: Vec<Option<(u64, u64)>>,
+    /// When each task blocked for the last time; `None`: it did not end.
+    ends_after: Vec<Option<u64>>,
+    /// Calls that wait for the end of a child.
+    child_waits: [Option<i16>; 2],
     /// Signals that stop, continue or end, by process.
     signals: HashMap<u32, Vec<(u64, Waker)>>,
 }
@@ -168,6 +175,13 @@ impl<'a> Blocks<'a> {
         }
         let last_block = model.tasks.iter().map(|task| of_process[&task.process]);
         let last_block = last_block.collect();
+        let ends_after = model.tasks.iter().map(|task| {
+            let ended = task.fate == Fate::Ended && task.open.is_none();
+            let last = |off: &&Off| off.state() == State::Blocked;
+            let last = task.stretches.iter().rfind(last);
+            ended.then(|| last.map_or(0, |off| off.out_ns))
+        });
+        let ends_after = ends_after.collect();
         let mut signals: HashMap<u32, Vec<(u64, Waker)>> = HashMap::new();
         for signal in &model.signals {
             if let Some(at) = wakers.index(signal.serial) {
@@ -182,6 +196,9 @@ impl<'a> Blocks<'a> {
             arch,
             classes: (0..512).map(|number| class_of(arch, number)).collect(),
             last_block,
+            ends_after,
+            child_waits: ["wait4", "waitid"]
+                .map(|name| arch.syscall_number(name).map(|number| number as i16)),
             signals,
         }
     }
@@ -226,6 +243,32 @@ impl<'a> Blocks<'a> {
         }
     }
 
+    /// From when on a task's blocks hold up the one that it will wake from this
+    /// block: from its last wait for input on; from the beginning where its end is
+    /// waited for.
+    ///
+    /// `near`: a stretch of the waker not long before.
+    pub(super) fn held_from_ns(&self, block: &Block, waker: usize, near: usize) -> u64 {
+        let Some(wake_ns) = block.wake_ns else {
+            return u64::MAX;
+        };
+        let offs = &self.model.tasks[waker].stretches;
+        let ends = self.ends_after[waker].is_some_and(|last| last < wake_ns);
+        if ends || self.child_waits.contains(&Some(block.syscall)) {
+            return 0;
+        }
+        let until = first_from(offs, near, wake_ns);
+        let last = offs[..until].iter().rev().filter_map(Block::of);
+        let mut from_ns = 0;
+        for (at, block) in last.enumerate() {
+            from_ns = block.start_ns;
+            if at == LOOK_BACK || self.class(&block) == Class::Input {
+                return from_ns;
+            }
+        }
+        from_ns
+    }
+
     /// Was it woken to end, by a task that ended its process? Then all others are
     /// woken at that time, and none blocks again. The first task is left out: when another wakes it and
     /// the process ends, it has mostly been waiting for that other's end.
@@ -256,6 +299,20 @@ impl<'a> Blocks<'a> {
             .take_while(|(at_ns, _)| *at_ns >= from_ns)
             .any(|(_, sender)| same_task(*sender, block.waker))
     }
+}
+
+/// The first stretch that begins at this time or later, looked for from `near` on
+/// in growing steps.
+fn first_from(offs: &[Off], near: usize, at_ns: u64) -> usize {
+    let before = |at: usize| offs.get(at).is_some_and(|off| off.out_ns < at_ns);
+    let mut from = if before(near) { near } else { 0 };
+    let mut step = 1;
+    while before(from + step) {
+        from += step;
+        step *= 2;
+    }
+    let until = (from + step).min(offs.len());
+    from + offs[from..until].partition_point(|off| off.out_ns < at_ns)
 }
 
 fn same_task(a: Waker, b: Waker) -> bool {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{
     blocks::{Block, Blocks, End},
-    episodes::{DEPTH, Found, Members, Part, creator, part},
+    episodes::{DEPTH, Found, Members, Part, part},
     families::{NO_SYSCALL, wait_reason},
     objects,
 };
@@ -167,13 +167,21 @@ impl<'a> Inquiry<'a> {
             let task = &blocks.model.tasks[*at as usize];
             let lives = task.start_ns < found.end_ns && task.end_ns >= found.end_ns;
             let block = Block::before(task, found.end_ns).filter(|_| lives)?;
-            Some((block, part(blocks, members, *at, &block)))
+            Some((block, part(blocks, members, *at, &block, |_| 0)))
         });
+        let mut parts: Vec<Option<(Block, Part)>> = parts.collect();
+        let starts = parts.iter().map(|p| p.map(|(block, _)| block.start_ns));
+        let starts: Vec<Option<u64>> = starts.collect();
+        for (_, part) in parts.iter_mut().flatten() {
+            if let Part::Edge { to, .. } = *part {
+                *part = part.during(starts[to as usize]);
+            }
+        }
         Self {
             blocks,
             members,
             found,
-            parts: parts.collect(),
+            parts,
         }
     }
 
@@ -188,15 +196,11 @@ impl<'a> Inquiry<'a> {
         let mut path = Vec::new();
         let mut at = from;
         for _ in 0..DEPTH {
-            match self.parts[at as usize] {
-                Some((_, part)) => {
-                    path.push(at);
-                    match part {
-                        Part::Edge(to) => at = to,
-                        _ => return Some(path),
-                    }
-                }
-                None => at = creator(self.blocks.model, self.members, at)?,
+            let (_, part) = self.parts[at as usize]?;
+            path.push(at);
+            match part {
+                Part::Edge { to, .. } => at = to,
+                _ => return Some(path),
             }
         }
         None

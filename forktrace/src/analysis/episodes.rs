@@ -8,6 +8,11 @@
 //! another task of the group, which is blocked as well (an edge), or something
 //! else. So the edges of an episode are there at once, though most of its blocks
 //! end long after it.
+//!
+//! A waker that waits for input again and again, and wakes another after the
+//! hundredth time, held that one up the last time only. So an edge counts from the
+//! waker's last wait for input on; where a task waits for the other's end, it
+//! counts all the time.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -18,7 +23,7 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    model::{Model, Segment, State, Task},
+    model::{Segment, State, Task},
     report::Verdict,
     trace::Waker,
 };
@@ -51,8 +56,17 @@ impl Members<'_> {
 /// A block's part in the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// A member (its position) woke it.
-    Edge(u32),
+    /// A member woke it.
+    Edge {
+        /// Its position.
+        to: u32,
+        /// It counts in blocks of that member which began at this time or later.
+        from_ns: u64,
+        /// It waited for input.
+        input: bool,
+    },
+    /// A member woke it, after it had waited for other input first.
+    Later,
     /// It waited for input from outside the group.
     Input,
     /// It waited for a time.
@@ -68,8 +82,32 @@ pub(super) enum Part {
     Unknown,
 }
 
-/// The part of a block of a member.
-pub(super) fn part(blocks: &Blocks<'_>, members: &Members<'_>, task: u32, block: &Block) -> Part {
+impl Part {
+    /// Its part while the member that it may lead to is in a block that began at
+    /// this time.
+    #[inline]
+    pub(super) fn during(self, start_ns: Option<u64>) -> Self {
+        match self {
+            Self::Edge { from_ns, input, .. } if start_ns.is_none_or(|start| start < from_ns) => {
+                match input {
+                    true => Self::Input,
+                    false => Self::Later,
+                }
+            }
+            part => part,
+        }
+    }
+}
+
+/// The part of a block of a member. `near` gives a stretch of another member not
+/// long before.
+pub(super) fn part(
+    blocks: &Blocks<'_>,
+    members: &Members<'_>,
+    task: u32,
+    block: &Block,
+    near: impl Fn(u32) -> usize,
+) -> Part {
     let class = blocks.class(block);
     let without_end = match class {
         Class::Input => Part::Input,
@@ -82,7 +120,11 @@ pub(super) fn part(blocks: &Blocks<'_>, members: &Members<'_>, task: u32, block:
         // A task that wakes a sleeper cuts its sleep short.
         _ if class == Class::Time => Part::Time,
         End::Task(waker) => match (members.position(waker), class) {
-            (Some(position), _) => Part::Edge(position),
+            (Some(to), class) => Part::Edge {
+                to,
+                from_ns: blocks.held_from_ns(block, waker as usize, near(to)),
+                input: class == Class::Input,
+            },
             (None, Class::Input) => Part::Input,
             (None, _) => Part::Abroad,
         },
@@ -158,8 +200,12 @@ pub(super) struct Findings {
 struct Now {
     /// Index of its next stretch.
     stretch: u32,
-    /// `None`: it is not blocked.
+    /// `None`: it is not blocked. An edge counts as the part says that it has.
     part: Option<Part>,
+    /// Its part in an episode now.
+    counted: Option<Part>,
+    /// When its block began.
+    start_ns: u64,
     /// Its block: an index of a stretch, or [`NONE`] for the open one.
     block: u32,
     /// Where it is in `Counts::busy`.
@@ -182,6 +228,8 @@ pub(super) struct Watch<'a> {
     /// Members by how many edges lead to them, from 1.
     by_edges: Vec<Vec<u32>>,
     most_edges: usize,
+    /// By member: edges to it that don't count yet, by when they will.
+    pending: Vec<BinaryHeap<Reverse<(u64, u32, u64)>>>,
     open: Option<(CauseKey, Found)>,
     findings: Findings,
     longest: BinaryHeap<Reverse<(u64, Reverse<u64>, usize)>>,
@@ -209,6 +257,8 @@ impl<'a> Watch<'a> {
         let now = Now {
             stretch: 0,
             part: None,
+            counted: None,
+            start_ns: 0,
             block: NONE,
             busy_at: 0,
             edges: 0,
@@ -224,6 +274,7 @@ impl<'a> Watch<'a> {
             busy: Vec::new(),
             by_edges: vec![Vec::new()],
             most_edges: 0,
+            pending: vec![BinaryHeap::new(); members.tasks.len()],
             open: None,
             findings: Findings::default(),
             longest: BinaryHeap::new(),
@@ -274,11 +325,44 @@ impl<'a> Watch<'a> {
             return;
         };
         let task = self.members.tasks[position as usize];
-        let part = part(self.blocks, self.members, task, &it);
+        let near = |member: u32| self.now[member as usize].stretch as usize;
+        let part = part(self.blocks, self.members, task, &it, near);
         let now = &mut self.now[position as usize];
-        (now.part, now.block) = (Some(part), block);
+        (now.part, now.block, now.start_ns) = (Some(part), block, it.start_ns);
+        let counted = match part {
+            Part::Edge { to, from_ns, .. } => {
+                let waker = &self.now[to as usize];
+                let counted = part.during(waker.part.map(|_| waker.start_ns));
+                if !matches!(counted, Part::Edge { .. }) {
+                    let entry = (from_ns, position, it.start_ns);
+                    self.pending[to as usize].push(Reverse(entry));
+                }
+                counted
+            }
+            part => part,
+        };
+        self.count(position, counted);
+        // Edges to it that count from now on.
+        while let Some(Reverse((from_ns, from, start_ns))) =
+            self.pending[position as usize].peek().copied()
+            && from_ns <= it.start_ns
+        {
+            self.pending[position as usize].pop();
+            let now = self.now[from as usize];
+            if let Some(part @ Part::Edge { to, .. }) = now.part
+                && (to, now.start_ns) == (position, start_ns)
+            {
+                self.discount(from);
+                self.count(from, part);
+            }
+        }
+    }
+
+    fn count(&mut self, position: u32, part: Part) {
+        let now = &mut self.now[position as usize];
+        now.counted = Some(part);
         match part {
-            Part::Edge(to) => {
+            Part::Edge { to, .. } => {
                 self.counts.edges += 1;
                 self.add_edge(to);
             }
@@ -289,15 +373,20 @@ impl<'a> Watch<'a> {
                 self.busy.push(position);
                 self.counts.abroad += u32::from(part == Part::Abroad);
             }
-            Part::NotWoken => {}
+            Part::Later | Part::NotWoken => {}
             Part::Unknown => self.counts.unknown += 1,
         }
     }
 
     fn end(&mut self, position: u32) {
+        self.now[position as usize].part = None;
+        self.discount(position);
+    }
+
+    fn discount(&mut self, position: u32) {
         let now = &mut self.now[position as usize];
-        match now.part.take() {
-            Some(Part::Edge(to)) => {
+        match now.counted.take() {
+            Some(Part::Edge { to, .. }) => {
                 self.counts.edges -= 1;
                 self.remove_edge(to);
             }
@@ -311,7 +400,7 @@ impl<'a> Watch<'a> {
                     self.now[*moved as usize].busy_at = at;
                 }
             }
-            Some(Part::NotWoken) | None => {}
+            Some(Part::Later | Part::NotWoken) | None => {}
             Some(Part::Unknown) => self.counts.unknown -= 1,
         }
     }
@@ -371,7 +460,7 @@ impl<'a> Watch<'a> {
             };
             let root = from.and_then(|from| self.root(from));
             return match root {
-                Some(root) if self.now[root as usize].part != Some(Part::Unknown) => {
+                Some(root) if self.now[root as usize].counted != Some(Part::Unknown) => {
                     (Verdict::Caused, root)
                 }
                 Some(root) => (Verdict::Unknown, root),
@@ -411,11 +500,9 @@ impl<'a> Watch<'a> {
     fn root(&self, from: u32) -> Option<u32> {
         let mut at = from;
         for _ in 0..DEPTH {
-            match self.now[at as usize].part {
-                Some(Part::Edge(to)) => at = to,
-                Some(_) => return Some(at),
-                // It was created later, and not by itself.
-                None => at = creator(self.blocks.model, self.members, at)?,
+            match self.now[at as usize].counted? {
+                Part::Edge { to, .. } => at = to,
+                _ => return Some(at),
             }
         }
         None
@@ -515,15 +602,4 @@ impl Watcher for Watch<'_> {
             self.begin(task as u32, segment);
         }
     }
-}
-
-/// The position of the task that created a member.
-pub(super) fn creator(model: &Model, members: &Members<'_>, position: u32) -> Option<u32> {
-    let task = &model.tasks[*members.tasks.get(position as usize)? as usize];
-    let parent = task.record.as_ref()?.born.parent;
-    let is_parent = |at: &u32| model.tasks[*at as usize].serial == parent;
-    // Created before; it is asked for rarely.
-    let before = members.tasks[..position as usize].iter();
-    let at = before.rev().position(is_parent)?;
-    Some(position - 1 - at as u32)
 }

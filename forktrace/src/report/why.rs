@@ -132,7 +132,9 @@ pub struct Link {
 /// What can be said of an episode in which all tasks of a group were blocked.
 ///
 /// Tasks that nobody woke before the end of the trace or of their process have no
-/// part in it: nothing is known of what they waited for.
+/// part in it: nothing is known of what they waited for. Nor has a task whose waker
+/// waited for input again before it woke it: what that one waited for before did
+/// not hold it up, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {

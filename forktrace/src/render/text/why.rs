@@ -111,7 +111,7 @@ fn sentence(group: &Group, all: &str, noun: &str, worst: &Cause) -> String {
                 format!("{} {behind}", part(worst.ns))
             } else {
                 format!(
-                    "{} behind one of their own; most of that, {}, {behind}",
+                    "{} behind one of their own; the largest part of that, {}, {behind}",
                     part(of_verdict),
                     duration(worst.ns)
                 )
@@ -225,9 +225,12 @@ fn episode(view: &View<'_>, episode: &Episode) -> String {
     let mut notes = Vec::new();
     if episode.verdict == Verdict::Caused && others > 1 {
         notes.push(format!(
-            "{} of the {} others were woken by {} after that, directly or in turn.",
-            count(episode.held.into()),
+            "Of the {} others {} woken by {} after that, directly or in turn.",
             count(others.into()),
+            match episode.held {
+                1 => "1 was".to_owned(),
+                held => format!("{} were", count(held.into())),
+            },
             match episode.chain.get(root_at(episode)) {
                 Some(root) => who(&root.task),
                 None => "it".to_owned(),
