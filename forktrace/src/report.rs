@@ -621,6 +621,20 @@ pub struct Weakness {
     pub text: String,
 }
 
+impl Weakness {
+    /// Is it said, but leaves the report complete? Nothing is lost then, and no state
+    /// but those named is uncertain.
+    pub fn is_note(&self) -> bool {
+        const NOTES: [&str; 4] = [
+            "cut_short",
+            "switch_in_inferred",
+            "marks_refused",
+            "names_missing",
+        ];
+        NOTES.contains(&self.kind.as_str())
+    }
+}
+
 /// Attempts to find out, while the tasks lived, what they waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct LookUps {
@@ -656,6 +670,9 @@ pub struct Audit {
     pub tracer_cpu_ns: Option<u64>,
     /// Blocks that found an early wakeup and have length 0.
     pub early_wakeups: u64,
+    /// Blocks whose wakeup was not announced, in all: how much of this they waited
+    /// for a CPU is not known.
+    pub unwoken_ns: u64,
     /// Our running time, over the tasks that ended.
     pub running_ns: u64,
     /// The kernel's CPU time of the same tasks.

@@ -9,20 +9,11 @@ use crate::{
     trace_file::TraceInfo,
 };
 
-/// What is said in the audit but leaves the report complete: nothing is lost and
-/// no state but those named is uncertain.
-const NOTES: [&str; 4] = [
-    "cut_short",
-    "switch_in_inferred",
-    "marks_refused",
-    "names_missing",
-];
-
 pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
     let checked = || tasks.iter().filter(|task| task.switches.kernel.is_some());
     let weaknesses = weaknesses(info, model, tasks);
     Audit {
-        complete: weaknesses.iter().all(|w| NOTES.contains(&w.kind.as_str())),
+        complete: weaknesses.iter().all(Weakness::is_note),
         lost_records: lost_records(info),
         tasks_not_followed: tasks.iter().filter(|t| !t.followed).count() as u64,
         switches_traced: total(checked().map(|t| t.switches.traced)),
@@ -34,6 +25,7 @@ pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
         ),
         tracer_cpu_ns: info.finish.as_ref().map(|f| f.tracer_cpu_ns),
         early_wakeups: stretches_with(model, Off::EARLY_WAKE),
+        unwoken_ns: total(model.tasks.iter().map(unwoken_ns)),
         running_ns: total(checked().map(|t| t.running_ns)),
         kernel_cpu_ns: total(checked().filter_map(|t| t.kernel_cpu_ns)),
         look_ups: info.finish.as_ref().map(|f| LookUps {
@@ -51,6 +43,15 @@ fn stretches_with(model: &Model, flag: u8) -> u64 {
     let has = |off: &&Off| off.flags & flag != 0;
     let of = |t: &crate::model::Task| t.stretches.iter().filter(has).count() as u64;
     total(model.tasks.iter().map(of))
+}
+
+/// Time in blocks that ended without a wakeup that was seen.
+fn unwoken_ns(task: &crate::model::Task) -> u64 {
+    let unwoken = task
+        .stretches
+        .iter()
+        .filter(|off| off.flags & Off::NO_WAKE != 0);
+    total(unwoken.map(|off| off.in_ns - off.out_ns))
 }
 
 /// `1 task`, `2 tasks`.

@@ -156,6 +156,7 @@ impl Compiler<'_> {
         Ok(Claim {
             id: id.clone(),
             statement: one_line(&raw.statement),
+            tolerates: self.tolerates(&raw)?,
             method: one_line(&raw.method),
             needs,
             arms,
@@ -172,6 +173,19 @@ impl Compiler<'_> {
             denied_by: raw.denied_by,
             origin,
         })
+    }
+
+    fn tolerates(&self, raw: &Raw) -> Result<f64> {
+        /// More would be no rounding error.
+        const MOST: f64 = 0.05;
+        let Some(at) = &raw.tolerates else {
+            return Ok(0.0);
+        };
+        let share = *at.get_ref();
+        if !(0.0..=MOST).contains(&share) {
+            return Err(self.error(at, format!("tolerates = {share}: use 0 to {MOST}")));
+        }
+        Ok(share)
     }
 
     fn arm(&self, raw: &Raw, name: &str, arm: &Spanned<RawArm>) -> Result<Arm> {

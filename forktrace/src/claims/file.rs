@@ -26,6 +26,9 @@ pub struct Claim {
     pub needs: Vec<Need>,
     /// What is run.
     pub arms: Vec<Arm>,
+    /// A trace may leave it open for so much of the run's time, as a share of it,
+    /// whether a task was still blocked or already waited for a CPU.
+    pub tolerates: f64,
     /// Figures over all arms, in the order of the file.
     pub figures: Vec<(String, Placed)>,
     /// The predicate that shows that the experiment can tell.
@@ -194,6 +197,8 @@ pub(super) struct Raw {
     pub(super) runs: Option<Spanned<RawRuns>>,
     #[serde(default)]
     pub(super) limit_s: Option<f64>,
+    #[serde(default)]
+    pub(super) tolerates: Option<Spanned<f64>>,
     #[serde(default)]
     pub(super) holds: Option<Spanned<String>>,
     #[serde(default)]

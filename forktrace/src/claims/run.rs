@@ -26,7 +26,12 @@ use super::{
     kill,
     machine::Machine,
 };
-use crate::{analysis::Options, commands::make_report, expression::Figures, report::Report};
+use crate::{
+    analysis::Options,
+    commands::make_report,
+    expression::Figures,
+    report::{Report, Weakness},
+};
 
 /// How thorough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -62,6 +67,8 @@ pub struct Measured {
 pub struct RunAudit {
     /// Nothing was lost.
     pub complete: bool,
+    /// It is complete, or as much of it is uncertain as the claim tolerates.
+    pub carries: bool,
     /// Records lost.
     pub lost_records: u64,
     /// Context switches seen.
@@ -72,6 +79,19 @@ pub struct RunAudit {
     pub weaknesses: Vec<String>,
     /// Runs before it whose traces were incomplete, and which don't count.
     pub repeated: u32,
+}
+
+/// Is a trace complete, or uncertain in nothing but when some tasks were woken, and
+/// that for no more than this share of the run's time?
+fn carries(report: &Report, tolerates: f64) -> bool {
+    let audit = &report.audit;
+    let unwoken = |weakness: &Weakness| weakness.kind == "wakeup_missing";
+    let serious = audit
+        .weaknesses
+        .iter()
+        .filter(|weakness| !weakness.is_note());
+    let bound_ns = tolerates * report.workload.duration_ns as f64;
+    audit.complete || serious.clone().all(unwoken) && audit.unwoken_ns as f64 <= bound_ns
 }
 
 /// How far it is.
@@ -233,7 +253,8 @@ impl Runner {
             }
             let report = report?;
             let audit = &report.audit;
-            let spoilt = arm.evidence == Evidence::Trace && !audit.complete;
+            let carries = carries(&report, claim.tolerates);
+            let spoilt = arm.evidence == Evidence::Trace && !carries;
             if spoilt && repeated < REPEATS {
                 repeated += 1;
                 continue;
@@ -244,6 +265,7 @@ impl Runner {
                 measures: evaluate(claim, arm, job, &report)?,
                 audit: RunAudit {
                     complete: audit.complete,
+                    carries,
                     lost_records: audit.lost_records,
                     switches_traced: audit.switches_traced,
                     switches_kernel: audit.switches_kernel,

@@ -193,6 +193,7 @@ fn run(arm: usize, blocked_ns: Value, complete: bool) -> Measured {
             .collect(),
         audit: RunAudit {
             complete,
+            carries: complete,
             weaknesses: vec!["something is lost".to_owned()],
             ..RunAudit::default()
         },

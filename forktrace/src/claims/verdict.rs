@@ -83,7 +83,8 @@ pub struct Control {
 /// The audits of all runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Audit {
-    /// Every trace that a figure comes from is complete.
+    /// Every trace that a figure comes from is complete, or as much of it is
+    /// uncertain as the claim tolerates.
     pub complete: bool,
     /// Runs.
     pub runs: usize,
@@ -332,6 +333,7 @@ fn audit(claim: &Claim, measured: &[Measured]) -> Audit {
         let arm = &claim.arms[run.arm];
         let RunAudit {
             complete,
+            carries,
             lost_records,
             switches_traced,
             switches_kernel,
@@ -343,7 +345,7 @@ fn audit(claim: &Claim, measured: &[Measured]) -> Audit {
         sum.lost_records += lost_records;
         sum.switches_traced += switches_traced;
         sum.switches_kernel += switches_kernel;
-        if arm.evidence == Evidence::Trace && !complete {
+        if arm.evidence == Evidence::Trace && !carries {
             sum.complete = false;
             for weakness in weaknesses {
                 let weakness = format!("arms.{}: {weakness}", arm.name);

@@ -125,6 +125,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         unknown_ns: 0,
         tracer_cpu_ns: Some(12_300_000),
         early_wakeups: 0,
+        unwoken_ns: 0,
         running_ns: ended().map(|task| task.running_ns).sum(),
         kernel_cpu_ns: ended().filter_map(|task| task.kernel_cpu_ns).sum(),
         look_ups: None,
