@@ -304,7 +304,8 @@ pub struct TaskState {
     pub arg0: u64,
     /// Second syscall argument, low half.
     pub arg1: u32,
-    /// Syscall at the last switch-out that blocked.
+    /// Syscall at the last switch-out that blocked; at its end the one that it ended
+    /// in.
     pub syscall: i16,
     /// CPU that it left.
     pub cpu_out: u16,

@@ -309,6 +309,7 @@ pub fn task(s: &wire::TaskState) -> Result<TaskRecord, Undecodable> {
         kernel_switches: ended.then_some(s.kernel_switches),
         kernel_cpu_ns: ended.then_some(s.kernel_cpu_ns),
         exit_code: ended.then_some(s.exit_code),
+        ended_in: ended.then_some(s.syscall),
         open,
     })
 }

@@ -282,6 +282,9 @@ pub struct TaskRecord {
     pub kernel_cpu_ns: Option<u64>,
     /// Exit code as `wait` returns it; `None` while it lives.
     pub exit_code: Option<u32>,
+    /// The syscall that it ended in: `exit` or `exit_group`, or that in which it was
+    /// killed (-1: in none); `None` while it lives.
+    pub ended_in: Option<i16>,
     /// The stretch that it is in; `None` while it runs or when it has ended.
     pub open: Option<OpenStretch>,
 }

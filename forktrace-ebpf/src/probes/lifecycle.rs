@@ -254,6 +254,10 @@ pub fn end(task: Task, traced: Traced, now: u64) {
     state.kernel_cpu_ns = task.cpu_time();
     state.exit_code = task.exit_code();
     state.comm = task.comm();
+    if state.flags & flag::KERNEL_WORKER == 0 {
+        // Its own `exit`, or the call that it was killed in.
+        state.syscall = task.regs().syscall() as i16;
+    }
     // From here on a task at the same address is another task.
     state.task = 0;
     let _ = BY_TASK.remove(task.address());

@@ -105,9 +105,6 @@ impl Block {
 /// Blocks of a waker among which its last wait for input is looked for.
 const LOOK_BACK: usize = 64;
 
-/// One that ends its process wakes all its threads in one go.
-const EXIT_WAKES_WITHIN_NS: u64 = 200_000;
-
 /// What a task waits for in a block, as far as syscall and state tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
@@ -143,10 +140,8 @@ pub(super) struct Blocks<'a> {
     pub(super) wakers: &'a Wakers<'a>,
     pub(super) arch: Arch,
     classes: Vec<Class>,
-    /// When each task's process blocked and was woken for the last time, but for
-    /// blocks in its exit; `None`: not all of it has ended, or it is not wholly
-    /// known.
-    last_block: Vec<Option<(u64, u64)>>,
+    /// When the block began that each task was killed in, if it was.
+    killed_in: Vec<Option<u64>>,
     /// When each task blocked for the last time; `None`: it did not end.
     ends_after: Vec<Option<u64>>,
     /// Calls that wait for the end of a child.
@@ -158,23 +153,18 @@ pub(super) struct Blocks<'a> {
 impl<'a> Blocks<'a> {
     pub(super) fn new(model: &'a Model, wakers: &'a Wakers<'a>, arch: Arch) -> Self {
         let exits = ["exit", "exit_group"].map(|name| arch.syscall_number(name));
-        let last_block = |task: &Task| {
-            let ended = task.fate == Fate::Ended && task.open.is_none() && task.followed;
-            let real = |off: &&Off| {
-                let exits = exits.contains(&Some(off.syscall.into()));
-                off.state() == State::Blocked && !exits
-            };
-            let last = task.stretches.iter().rfind(real);
-            ended.then(|| last.map_or((0, 0), |off| (off.out_ns, off.wake_ns)))
-        };
-        let mut of_process: HashMap<u32, Option<(u64, u64)>> = HashMap::new();
-        for task in &model.tasks {
-            let last = of_process.entry(task.process).or_insert(Some((0, 0)));
-            let both = last.zip(last_block(task));
-            *last = both.map(|(a, b)| (a.0.max(b.0), a.1.max(b.1)));
-        }
-        let last_block = model.tasks.iter().map(|task| of_process[&task.process]);
-        let last_block = last_block.collect();
+        // A task that is killed in a wait ends in the call that it waited in. What it
+        // waits for on its way out, no signal can end.
+        let killed_in = model.tasks.iter().map(|task| {
+            let ended_in = task.record.as_ref()?.ended_in?;
+            if exits.contains(&Some(ended_in.into())) {
+                return None;
+            }
+            let last = |off: &&Off| off.why == Why::Interruptible;
+            let last = task.stretches.iter().rfind(last)?;
+            (last.syscall == ended_in).then_some(last.out_ns)
+        });
+        let killed_in = killed_in.collect();
         let ends_after = model.tasks.iter().map(|task| {
             let ended = task.fate == Fate::Ended && task.open.is_none();
             let last = |off: &&Off| off.state() == State::Blocked;
@@ -195,7 +185,7 @@ impl<'a> Blocks<'a> {
             wakers,
             arch,
             classes: (0..512).map(|number| class_of(arch, number)).collect(),
-            last_block,
+            killed_in,
             ends_after,
             child_waits: ["wait4", "waitid"]
                 .map(|name| arch.syscall_number(name).map(|number| number as i16)),
@@ -231,8 +221,7 @@ impl<'a> Blocks<'a> {
             Waker::Task { serial, .. } => match self.wakers.index(serial) {
                 // A task can't wake itself from a sleep.
                 Some(waker) if waker != task => {
-                    let exited = self.exited(task, waker, wake_ns);
-                    if exited || self.signalled(task, block, wake_ns) {
+                    if self.killed(task, waker, block) || self.signalled(task, block, wake_ns) {
                         End::CutShort
                     } else {
                         End::Task(waker as u32)
@@ -269,17 +258,11 @@ impl<'a> Blocks<'a> {
         from_ns
     }
 
-    /// Was it woken to end, by a task that ended its process? Then all others are
-    /// woken at that time, and none blocks again. The first task is left out: when another wakes it and
-    /// the process ends, it has mostly been waiting for that other's end.
+    /// Was it woken to end, by a task that ended its process?
     #[inline]
-    fn exited(&self, task: usize, waker: usize, wake_ns: u64) -> bool {
+    fn killed(&self, task: usize, waker: usize, block: &Block) -> bool {
         let tasks = &self.model.tasks;
-        let last = self.last_block.get(task).copied().flatten();
-        last.is_some_and(|(block, wake)| {
-            block < wake_ns && wake <= wake_ns.saturating_add(EXIT_WAKES_WITHIN_NS)
-        }) && tasks[task].process == tasks[waker].process
-            && tasks[task].serial != tasks[task].process
+        self.killed_in[task] == Some(block.start_ns) && tasks[task].process == tasks[waker].process
     }
 
     #[inline]

@@ -609,6 +609,7 @@ fn live_one(serial: u32, life: &Life, end_ns: u64) -> Lived {
         kernel_switches: ended.then_some(switches),
         kernel_cpu_ns: ended.then_some(0),
         exit_code: ended.then_some(0),
+        ended_in: None,
         open,
     };
     Lived {
@@ -1016,6 +1017,7 @@ fn record(born: Born, end_ns: Option<u64>) -> TaskRecord {
         kernel_switches: end_ns.map(|_| 1),
         kernel_cpu_ns: end_ns.map(|_| 1),
         exit_code: end_ns.map(|_| 0),
+        ended_in: None,
         open: None,
     }
 }

@@ -43,7 +43,7 @@ pub enum Mode {
     Full,
 }
 
-/// A run whose trace is incomplete is repeated so often: the machine can be at
+/// A run whose trace is incomplete, or that has no value to measure, is repeated so often: the machine can be at
 /// fault, and what was measured does not matter for it.
 const REPEATS: u32 = 3;
 
@@ -77,7 +77,8 @@ pub struct RunAudit {
     pub switches_kernel: u64,
     /// What makes it weaker, in sentences.
     pub weaknesses: Vec<String>,
-    /// Runs before it whose traces were incomplete, and which don't count.
+    /// Runs before it whose traces were incomplete or without a value, and which
+    /// don't count.
     pub repeated: u32,
 }
 
@@ -259,10 +260,16 @@ impl Runner {
                 repeated += 1;
                 continue;
             }
+            let measures = evaluate(claim, arm, job, &report)?;
+            // Such as a share of a time that the run did not come to have.
+            if measures.values().any(Value::is_null) && repeated < REPEATS {
+                repeated += 1;
+                continue;
+            }
             return Ok(Measured {
                 arm: job.arm,
                 params: job.params.clone(),
-                measures: evaluate(claim, arm, job, &report)?,
+                measures,
                 audit: RunAudit {
                     complete: audit.complete,
                     carries,

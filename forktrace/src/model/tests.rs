@@ -58,6 +58,7 @@ fn record(born: Born, end_ns: Option<u64>) -> TaskRecord {
         kernel_switches: end_ns.map(|_| 0),
         kernel_cpu_ns: end_ns.map(|_| 0),
         exit_code: end_ns.map(|_| 0),
+        ended_in: None,
         open: None,
     }
 }

@@ -235,6 +235,7 @@ fn any_task() -> impl Strategy<Value = TaskRecord> {
             kernel_switches: kernel.0,
             kernel_cpu_ns: kernel.1,
             exit_code: kernel.2,
+            ended_in: None,
             open,
         },
     )

@@ -197,6 +197,10 @@ fn a_counter_with_a_lock_loses_nothing() {
             r#""{increments}", "--processes"]"#,
             r#""{increments}", "--processes", "--locked"]"#,
         ),
+        (
+            r#""{python_increments}"]"#,
+            r#""{python_increments}", "--lock"]"#,
+        ),
     ];
     flips("shared-counter", "supported", &locked, "refuted");
 }
