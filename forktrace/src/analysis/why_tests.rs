@@ -22,7 +22,7 @@ use super::{
 use crate::{
     model::{Fate, FutexKey, Off, State, Target, Task},
     report::{Episode, Link, Verdict, WakerKind},
-    trace::{Header, Interrupt, Timeout, Waker, Why},
+    trace::{Born, Header, Interrupt, TaskRecord, Timeout, Totals, Waker, Why},
 };
 
 const READ: i16 = 0;
@@ -132,6 +132,47 @@ fn task(serial: u32, process: u32, line: &str, blocks: &[In]) -> Task {
         record: None,
         polls: Vec::new(),
     }
+}
+
+/// The task was killed in its last block.
+fn killed(mut task: Task) -> Task {
+    let born = Born {
+        serial: task.serial,
+        parent: 0,
+        process: task.process,
+        tid: task.tid,
+        tgid: task.pid,
+        ppid: task.ppid,
+        clone_flags: 0,
+        kernel_worker: false,
+        at_ns: task.start_ns,
+        comm: task.name.clone(),
+    };
+    let mut totals = Totals {
+        serial: task.serial,
+        seq: task.stretches.len() as u32,
+        ..Totals::default()
+    };
+    for off in &task.stretches {
+        match off.state() {
+            State::Blocked => totals.blocked_ns += off.wake_ns - off.out_ns,
+            _ => totals.runnable_ns += off.in_ns - off.out_ns,
+        }
+    }
+    let switches = task.stretches.len() as u64;
+    task.record = Some(TaskRecord {
+        born,
+        end_ns: Some(task.end_ns),
+        totals,
+        missed: 0,
+        switches,
+        kernel_switches: Some(switches),
+        kernel_cpu_ns: None,
+        exit_code: Some(9),
+        ended_in: task.stretches.last().map(|off| off.syscall),
+        open: None,
+    });
+    task
 }
 
 fn model(tasks: Vec<Task>) -> Model {
@@ -304,11 +345,13 @@ fn what_is_not_known_is_said_to_be() {
 #[test]
 fn nobody_waits_for_the_one_that_ends_the_process() {
     // 1 polls, then ends the process, which wakes 2.
-    let e = only(vec![
-        task(1, 1, "rbbbbrr$", &[(POLL, 0, NETWORK)]),
-        task(2, 1, "rbbbbbr$", &[(FUTEX, LOCK, by(1))]),
-    ]);
+    let poller = || task(1, 1, "rbbbbrr$", &[(POLL, 0, NETWORK)]);
+    let waiter = || task(2, 1, "rbbbbbr$", &[(FUTEX, LOCK, by(1))]);
+    let e = only(vec![poller(), killed(waiter())]);
     assert_eq!((e.verdict, e.not_woken), (Verdict::Idle, 1));
+    // Here 2 ends by itself as soon as it is woken.
+    let e = only(vec![poller(), waiter()]);
+    assert_eq!((e.verdict, e.not_woken), (Verdict::Caused, 0));
     // Here 2 goes on to block, so it did not end.
     let report = report_on(vec![
         task(1, 1, "rbbbbrrrrrrr$", &[(POLL, 0, NETWORK)]),
