@@ -64,18 +64,45 @@ impl Intervals {
             .sum()
     }
 
-    /// How much of them lies before a time.
-    fn before(&self, at_ns: u64) -> u64 {
-        let index = self.parts.partition_point(|(start, _, _)| *start < at_ns);
-        match index.checked_sub(1).and_then(|i| self.parts.get(i)) {
+    /// How many of them begin before a time: looked for from `near` on, where it
+    /// mostly is.
+    fn begun(&self, near: usize, at_ns: u64) -> usize {
+        let begins = |(start, _, _): &(u64, u64, u64)| *start < at_ns;
+        let mut low = match self.parts.get(near.wrapping_sub(1)) {
+            Some(part) if begins(part) => near,
+            _ => 0,
+        };
+        let (mut high, mut step) = (low, 1);
+        while self.parts.get(high).is_some_and(begins) {
+            low = high + 1;
+            high += step;
+            step *= 2;
+        }
+        let high = high.min(self.parts.len());
+        low + self.parts[low..high].partition_point(begins)
+    }
+
+    /// How much of them lies before a time, and how many begin before it.
+    fn before(&self, near: usize, at_ns: u64) -> (u64, usize) {
+        let index = self.begun(near, at_ns);
+        let before = match index.checked_sub(1).and_then(|i| self.parts.get(i)) {
             Some((start, end, before)) => before + (at_ns.min(*end) - start),
             None => 0,
-        }
+        };
+        (before, index)
     }
 
     /// How much of them lies in an interval.
     pub(super) fn within(&self, start_ns: u64, end_ns: u64) -> u64 {
-        self.before(end_ns.max(start_ns)) - self.before(start_ns)
+        self.within_near(&mut 0, start_ns, end_ns)
+    }
+
+    /// The same, quickly for one interval after the other: `near` is where the last
+    /// one was.
+    pub(super) fn within_near(&self, near: &mut usize, start_ns: u64, end_ns: u64) -> u64 {
+        let (first, index) = self.before(*near, start_ns);
+        *near = index;
+        self.before(index, end_ns.max(start_ns)).0 - first
     }
 }
 

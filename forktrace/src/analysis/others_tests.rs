@@ -47,6 +47,7 @@ proptest! {
     #[test]
     fn others_are_as_an_oracle_sees_them(
         lives in prop::collection::vec(life(), 0..5), from in 0u64..80, length in 0u64..80,
+        near in 0usize..12,
     ) {
         let found = together(lives.iter().map(|life| life.iter().copied()));
         let count = |holds: &dyn Fn(&[State]) -> bool| {
@@ -58,6 +59,9 @@ proptest! {
         });
         prop_assert_eq!(found.any_ran.within(from, from + length), ran);
         prop_assert_eq!(found.all_blocked.within(from, from + length), stood);
+        // Wherever the search begins.
+        let any_ran = found.any_ran.within_near(&mut near.clone(), from, from + length);
+        prop_assert_eq!(any_ran, ran);
     }
 
     #[test]

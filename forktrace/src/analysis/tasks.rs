@@ -241,6 +241,7 @@ fn waits(
     let mut longest = Sums::default();
     // By index in `waits` and target.
     let mut objects: Tally<(u32, u32), Sum> = Tally::default();
+    let mut near = (0, 0);
     let mut add_block = |block: &Block, end_ns: u64, cut_off: bool| {
         let ns = end_ns - block.start_ns;
         longest.blocked_ns = longest.blocked_ns.max(ns);
@@ -271,9 +272,12 @@ fn waits(
         if ns > wait.longest_ns {
             *longest_start_ns = block.start_ns;
         }
-        let within = |intervals: &Intervals| intervals.within(block.start_ns, end_ns);
-        wait.others_ran_ns = wait.others_ran_ns.saturating_add(within(&together.any_ran));
-        let others_blocked_ns = within(&together.all_blocked);
+        let within = |intervals: &Intervals, near: &mut usize| {
+            intervals.within_near(near, block.start_ns, end_ns)
+        };
+        let others_ran_ns = within(&together.any_ran, &mut near.0);
+        wait.others_ran_ns = wait.others_ran_ns.saturating_add(others_ran_ns);
+        let others_blocked_ns = within(&together.all_blocked, &mut near.1);
         wait.others_blocked_ns = wait.others_blocked_ns.saturating_add(others_blocked_ns);
         wait.ns = wait.ns.saturating_add(ns);
         wait.count += 1;
