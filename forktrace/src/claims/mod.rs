@@ -1,6 +1,6 @@
 //! Settles claims about blocking by experiment.
 //!
-//! A claim is one TOML file ([`file`]): what is claimed, the commands to run
+//! A claim is one TOML file ([`file`](mod@file)): what is claimed, the commands to run
 //! (its *arms*), what to measure in each run's report, and the predicates that
 //! decide. [`run`] runs the arms, [`figures`] sums up what they measured,
 //! [`verdict`] decides. `docs/writing-claims.md` is the format's description.

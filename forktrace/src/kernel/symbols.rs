@@ -43,7 +43,7 @@ fn each(mut symbol: impl FnMut(u64, &str)) {
     }
 }
 
-/// Where the code of [`own_code`] is on x86: nothing where it is not known.
+/// Where the code of [`own_code`](mod@own_code) is on x86: nothing where it is not known.
 pub fn own_code() -> [[u64; 2]; own_code::COUNT] {
     let mut names = [""; own_code::COUNT];
     names[own_code::PAGE_FAULT] = "asm_exc_page_fault";
