@@ -280,6 +280,14 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             info.finish.as_ref().map_or(String::new(), why_nameless)
         ),
     );
+    add(
+        "plain",
+        u64::from(info.header.plain),
+        None,
+        "recorded with --plain: who woke whom, and what was waited for beyond the syscall, was left \
+         out"
+            .to_owned(),
+    );
     found
 }
 

@@ -94,7 +94,7 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
     let (pair_tests, pairs) = pairs::pairs(model, &waits_for);
     let (stops, other_stops) = stops::stops(&blocks);
     let found = groups::groups(&blocks, &targets, options.episodes);
-    Report {
+    let report = Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
         groups: found.groups,
@@ -116,7 +116,27 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
         deadlocks: deadlocks::deadlocks(model),
         audit: audit::audit(info, model, &tasks),
         tasks,
+    };
+    if info.header.plain {
+        without_wakers(report)
+    } else {
+        report
     }
+}
+
+/// Wakers were left out on purpose: what they would tell is absent, not unknown.
+fn without_wakers(mut report: Report) -> Report {
+    report.episodes.clear();
+    report.causes.clear();
+    report.waits_for.clear();
+    for group in &mut report.groups {
+        group.verdicts.clear();
+    }
+    for task in &mut report.tasks {
+        task.wakers.clear();
+        task.longest_blocks.clear();
+    }
+    report
 }
 
 fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {

@@ -343,6 +343,28 @@ fn what_is_not_known_is_said_to_be() {
 }
 
 #[test]
+fn what_was_left_out_is_absent_and_said() {
+    let tasks = || {
+        vec![
+            task(1, 1, "rbbbbrr$", &[(SLEEP, 0, TIMER)]),
+            task(2, 1, "rbbbbbr$", &[(FUTEX, LOCK, by(1))]),
+        ]
+    };
+    let info = |plain| TraceInfo {
+        header: Header { plain, ..header() },
+        finish: None,
+        damage: Vec::new(),
+        last_ns: 10,
+    };
+    let full = analyse(&info(false), &model(tasks()));
+    assert!(!full.causes.is_empty() && !full.waits_for.is_empty());
+    let plain = analyse(&info(true), &model(tasks()));
+    assert!(plain.causes.is_empty() && plain.episodes.is_empty() && plain.waits_for.is_empty());
+    assert_eq!(plain.groups[0].all_blocked, full.groups[0].all_blocked);
+    assert!(plain.audit.weaknesses.iter().any(|w| w.kind == "plain"));
+}
+
+#[test]
 fn nobody_waits_for_the_one_that_ends_the_process() {
     // 1 polls, then ends the process, which wakes 2.
     let poller = || task(1, 1, "rbbbbrr$", &[(POLL, 0, NETWORK)]);
