@@ -6,10 +6,15 @@ use serde_json::Value;
 
 use super::{forktrace, skip};
 
+/// Claims that compare rates or costs: other work on the machine spreads these, and
+/// then they may lie between both verdicts.
+const BY_RATE: [&str; 3] = ["pool-amortises", "processes-for-io", "thread-per-fd"];
+
 /// Settles a built-in claim with changes, each an arm, what to replace after its heading
 /// for the first time, and by what; the verdict must be as expected.
 ///
-/// On a busy machine a control can miss its mark: then there must be no verdict.
+/// On a busy machine a control can miss its mark, and rates can lie between both
+/// verdicts: then there must be no verdict.
 #[track_caller]
 pub(crate) fn check_altered(
     test: &str,
@@ -44,7 +49,11 @@ pub(crate) fn check_altered(
     if verdict == "not_testable" {
         return skip(test, settled["reason"].as_str().unwrap_or_default());
     }
-    if settled["control"]["holds"] == true && settled["audit"]["complete"] == true {
+    let sound = settled["control"]["holds"] == true && settled["audit"]["complete"] == true;
+    if sound && BY_RATE.contains(&claim) && verdict == "inconclusive" {
+        let reason = settled["reason"].as_str().unwrap_or_default();
+        skip(test, &format!("the machine is too busy: {reason}"));
+    } else if sound {
         assert_eq!(verdict, expected, "{settled:#}");
     } else {
         assert_eq!(verdict, "inconclusive", "{settled:#}");
