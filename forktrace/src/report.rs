@@ -625,7 +625,8 @@ impl Weakness {
     /// Is it said, but leaves the report complete? Nothing is lost then, and no state
     /// but those named is uncertain.
     pub fn is_note(&self) -> bool {
-        const NOTES: [&str; 5] = [
+        const NOTES: [&str; 6] = [
+            "stacks_lost",
             "plain",
             "cut_short",
             "switch_in_inferred",

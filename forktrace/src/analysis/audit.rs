@@ -118,9 +118,20 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             f.lost_other,
             None,
             format!(
-                "{} of execs and of tasks that are not followed found no room: names may be old \
+                "{} of execs, of wakers, of what is waited for and of tasks that are not followed \
+                 found no room: names may be old or not known \
                  and tasks missing; --ring-size makes the rings larger",
                 counted(f.lost_other, "record")
+            ),
+        );
+        let stacks = f.lost_stacks.unwrap_or(0);
+        add(
+            "stacks_lost",
+            stacks,
+            None,
+            format!(
+                "{} found no room: the blocks are there, where they were is not",
+                counted(stacks, "stack")
             ),
         );
         let first = tasks.iter().find(|t| !t.followed).map(|t| t.start_ns);

@@ -1393,6 +1393,18 @@ fn other_losses_are_counted() {
 }
 
 #[test]
+fn lost_stacks_are_said_and_leave_the_times_complete() {
+    let report = report_with(|f| f.lost_stacks = Some(4), good_task());
+    let [weakness] = &report.audit.weaknesses[..] else {
+        panic!("{:?}", report.audit.weaknesses)
+    };
+    assert_eq!((weakness.kind.as_str(), weakness.count), ("stacks_lost", 4));
+    assert!(report.audit.complete && report.stacks.is_some());
+    let none = report_with(|f| f.lost_stacks = Some(0), good_task());
+    assert!(none.audit.weaknesses.is_empty());
+}
+
+#[test]
 fn tasks_that_are_not_followed_are_counted_from_the_first_on() {
     let mut events = good_task();
     events.extend([
