@@ -27,7 +27,8 @@ use super::truth::Truth;
 /// Truth:
 ///   child_pid, threads
 ///   stops     [{stop_ns, stopped_ns, cont_ns}]: when SIGSTOP was about to be sent, when
-///             the kernel had reported the stop, when SIGCONT was about to be sent
+///             the kernel had reported the stop (a moment before the last thread leaves
+///             its CPU), when SIGCONT was about to be sent
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct GroupStop {

@@ -19,15 +19,15 @@ use super::cpu::step;
 use super::seconds;
 use super::sys::{
     PLAIN_POLL, Shared, a_child_ended, cpu_ns, default_action, fork_child, nap, now_ns, plain_poll,
-    reap, tid,
+    reap, tid, voluntary_switches,
 };
-use super::task::{Announcement, join, spawn};
+use super::task::{Announcement, asleep_since, join, spawn};
 use super::truth::Truth;
 
 /// A child with two threads is stopped by SIGSTOP for a while, and then goes on
 ///
-/// The stop comes 100 ms after both threads have begun. In `poll` and `nanosleep`
-/// each makes one call of --wait-seconds; a call that the stop interrupts goes on as
+/// The stop comes 100 ms after both threads have begun, in `poll` and `nanosleep` after
+/// both are asleep: each makes one call of --wait-seconds; a call that the stop interrupts goes on as
 /// restart_syscall (ppoll, where there is no poll, as itself) and still ends at its
 /// first timeout. In `compute` and `mixed` (5 ms of each in turn) they go on until
 /// 200 ms after the stop.
@@ -36,9 +36,10 @@ use super::truth::Truth;
 ///   child_pid   the stopped process
 ///   during      what it did
 ///   stop_ns     when SIGSTOP was about to be sent
-///   stopped_ns  when the kernel had reported the child as stopped
-///   cont_ns     when SIGCONT was about to be sent: the child was stopped all the
-///               time from stopped_ns to cont_ns
+///   stopped_ns  when the kernel had reported the child as stopped: from here to
+///               cont_ns each thread was stopped, or on its way out (the kernel reports
+///               it a moment before the last one leaves its CPU)
+///   cont_ns     when SIGCONT was about to be sent
 ///   threads     [{tid, syscall, begin_ns, end_ns, returned, naps, cpu_ns,
 ///               longest_gap_ns}]: syscall is what it blocks in (null: none);
 ///               returned is the poll's result; naps are the calls it made;
@@ -78,8 +79,9 @@ const TURN: Duration = Duration::from_millis(5);
 impl Stop {
     pub(super) fn run(&self) -> Result<()> {
         let truth = Truth::begin("stop");
-        let shared = Shared::new(2)?;
-        let [begun, finish_at]: &[AtomicU64; 2] = shared.words().try_into()?;
+        let shared = Shared::new(6)?;
+        let (common, own) = shared.words().split_at(2);
+        let [begun, finish_at]: &[AtomicU64; 2] = common.try_into()?;
         // Nobody will tell the child to finish when its parent is gone.
         let last_resort = LEAD + self.seconds + Duration::from_secs(60);
         finish_at.store(now_ns() + last_resort.as_nanos() as u64, SeqCst);
@@ -89,8 +91,8 @@ impl Stop {
         let child = fork_child(|| {
             let results = results_in.take().context("the pipe is gone")?;
             let threads = thread::scope(|scope| -> Result<_> {
-                let other = spawn(scope, "second", || self.act(begun, finish_at))?;
-                Ok([self.act(begun, finish_at)?, join(other)?])
+                let other = spawn(scope, "second", || self.act(begun, finish_at, &own[2..]))?;
+                Ok([self.act(begun, finish_at, &own[..2])?, join(other)?])
             })?;
             File::from(results)
                 .write_all(&serde_json::to_vec(&threads)?)
@@ -103,6 +105,15 @@ impl Stop {
             nap(Duration::from_millis(1))?;
         }
         nap(LEAD)?;
+        if matches!(self.during, During::Poll | During::Nanosleep) {
+            for thread in own.chunks(2) {
+                let (tid, before) = (thread[0].load(SeqCst), thread[1].load(SeqCst));
+                while !asleep_since(tid as i32, before)? {
+                    ensure!(!a_child_ended()?, "the child ended before it slept");
+                    nap(Duration::from_millis(1))?;
+                }
+            }
+        }
         let stop_ns = now_ns();
         kill(child, Signal::SIGSTOP).context("cannot stop the child")?;
         match waitpid(child, Some(WaitPidFlag::WUNTRACED)).context("cannot wait")? {
@@ -132,9 +143,12 @@ impl Stop {
         }))
     }
 
-    /// What each of the child's threads does.
-    fn act(&self, begun: &AtomicU64, finish_at: &AtomicU64) -> Result<Value> {
+    /// What each of the child's threads does. Into `own` go its tid and how often it had
+    /// blocked before.
+    fn act(&self, begun: &AtomicU64, finish_at: &AtomicU64, own: &[AtomicU64]) -> Result<Value> {
         let (silent, _writer) = pipe().context("cannot make a pipe")?;
+        own[0].store(tid() as u64, SeqCst);
+        own[1].store(voluntary_switches()?, SeqCst);
         begun.fetch_add(1, SeqCst);
         let begin_ns = now_ns();
         let mut syscall = None;

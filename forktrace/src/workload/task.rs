@@ -162,7 +162,9 @@ impl Announcement {
     }
 }
 
-fn asleep_since(tid: i32, switches_before: u64) -> Result<bool> {
+/// Whether a task sleeps, and has left its CPU to do so since its count of voluntary
+/// switches was this.
+pub(super) fn asleep_since(tid: i32, switches_before: u64) -> Result<bool> {
     let path = format!("/proc/{tid}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let field = |name: &str| {

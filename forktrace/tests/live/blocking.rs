@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::support::{
-    Finished, Group, Report, all_announced, assert_within, check_complete, check_figures, have, id,
-    list, n, run, skip, span, trace, trace_until,
+    Finished, Group, Report, assert_within, check_complete, check_figures, have, id, list, n, run,
+    skip, span, too_busy, trace, trace_until, unspoilt,
 };
 
 fn never_all_blocked(group: &Group) {
@@ -14,78 +14,82 @@ fn never_all_blocked(group: &Group) {
 
 #[test]
 fn one_in_select_does_not_stop_the_others() {
-    let as_meant = |traced: &Finished| n(&traced.truth()["main_switches"]) == 0;
-    let traced = trace_until("select-and-compute --seconds 0.7", as_meant);
-    let (truth, report) = (traced.truth(), traced.report());
+    unspoilt(|| {
+        let as_meant = |traced: &Finished| n(&traced.truth()["main_switches"]) == 0;
+        let traced = trace_until("select-and-compute --seconds 0.7", as_meant);
+        let (truth, report) = (traced.truth(), traced.report());
 
-    let process = report.process(id(&truth["pid"]));
-    assert_eq!(process.tasks.len(), 4);
-    assert_eq!(process.most_live, 4);
-    never_all_blocked(process);
-    never_all_blocked(report.tree());
+        let process = report.process(id(&truth["pid"]));
+        assert_eq!(process.tasks.len(), 4);
+        assert_eq!(process.most_live, 4);
+        never_all_blocked(process);
+        never_all_blocked(report.tree());
 
-    let select = &truth["select"];
-    let selector = report.task(id(&select["tid"]));
-    assert_eq!(selector.name, "selector");
-    let wait = selector.waited("select", "pselect6");
-    assert_eq!((wait.count, wait.cut_off), (1, 0));
-    let at_least = selector.least_wait(span(select), wait.ns);
-    assert_within("blocked in select", wait.ns, at_least, span(select));
+        let select = &truth["select"];
+        let selector = report.task(id(&select["tid"]));
+        assert_eq!(selector.name, "selector");
+        let wait = selector.waited("select", "pselect6");
+        assert_eq!((wait.count, wait.cut_off), (1, 0));
+        let at_least = selector.least_wait(span(select), wait.ns);
+        assert_within("blocked in select", wait.ns, at_least, span(select));
 
-    for thread in list(&truth["computing"]) {
-        let task = report.task(id(&thread["tid"]));
-        let (wall_ns, cpu_ns) = (span(thread), n(&thread["cpu_ns"]));
-        // The kernel charges some time before the switch that we see.
-        assert!(task.running_ns >= cpu_ns - cpu_ns / 20, "{thread} {task:?}");
-        if n(&thread["switches"]) == 0 {
-            let outside_ns = task.lifetime_ns() - wall_ns;
-            assert!(
-                task.blocked_ns <= outside_ns,
-                "it never blocked: {thread} {task:?}"
-            );
-            assert!(task.awake_ns() >= wall_ns, "{thread} {task:?}");
+        for thread in list(&truth["computing"]) {
+            let task = report.task(id(&thread["tid"]));
+            let (wall_ns, cpu_ns) = (span(thread), n(&thread["cpu_ns"]));
+            // The kernel charges some time before the switch that we see.
+            assert!(task.running_ns >= cpu_ns - cpu_ns / 20, "{thread} {task:?}");
+            if n(&thread["switches"]) == 0 {
+                let outside_ns = task.lifetime_ns() - wall_ns;
+                assert!(
+                    task.blocked_ns <= outside_ns,
+                    "it never blocked: {thread} {task:?}"
+                );
+                assert!(task.awake_ns() >= wall_ns, "{thread} {task:?}");
+            }
         }
-    }
-    // While the select lasted the others had both CPUs.
-    let computing: u64 = list(&truth["computing"])
-        .iter()
-        .map(|t| n(&t["cpu_ns"]))
-        .sum();
-    let others = report.tasks.iter().filter(|task| task.tid != selector.tid);
-    let ran: u64 = others.map(|task| task.running_ns).sum();
-    assert!(ran >= computing - computing / 20, "{ran} of {computing}");
+        // While the select lasted the others had both CPUs.
+        let computing: u64 = list(&truth["computing"])
+            .iter()
+            .map(|t| n(&t["cpu_ns"]))
+            .sum();
+        let others = report.tasks.iter().filter(|task| task.tid != selector.tid);
+        let ran: u64 = others.map(|task| task.running_ns).sum();
+        assert!(ran >= computing - computing / 20, "{ran} of {computing}");
+    });
 }
 
 #[test]
 fn sleepers_are_all_blocked_from_the_last_begin_to_the_first_end() {
-    let as_meant = |traced: &Finished| n(&traced.truth()["main_switches"]) == 1;
-    let traced = trace_until("sleepers --threads 8 --seconds 0.5", as_meant);
-    let (truth, report) = (traced.truth(), traced.report());
-    let pid = id(&truth["pid"]);
+    unspoilt(|| {
+        let as_meant = |traced: &Finished| n(&traced.truth()["main_switches"]) == 1;
+        let traced = trace_until("sleepers --threads 8 --seconds 0.5", as_meant);
+        let (truth, report) = (traced.truth(), traced.report());
+        let pid = id(&truth["pid"]);
 
-    check_common_sleep(report, pid, &truth["all_blocked"]);
-    let process = report.process(pid);
-    assert_eq!((process.tasks.len(), process.most_live), (8, 8));
-    assert_eq!(process.all_blocked.episodes, 1);
-    assert_eq!(
-        report.tree().all_blocked.longest_ns,
-        process.all_blocked.longest_ns
-    );
+        check_common_sleep(report, pid, &truth["all_blocked"]);
+        let process = report.process(pid);
+        assert_eq!((process.tasks.len(), process.most_live), (8, 8));
+        assert_eq!(process.all_blocked.episodes, 1);
+        assert_eq!(
+            report.tree().all_blocked.longest_ns,
+            process.all_blocked.longest_ns
+        );
 
-    for thread in list(&truth["threads"]) {
-        let task = report.task(id(&thread["tid"]));
-        let syscall = thread["syscall"].as_str().expect("a name");
-        let reason = match syscall {
-            "clock_nanosleep" => "sleep",
-            "poll" | "ppoll" => "poll",
-            "futex" => "futex",
-            "rt_sigtimedwait" => "signal wait",
-            other => panic!("no reason known for {other}"),
-        };
-        let wait = task.waited(reason, syscall);
-        let at_least = task.least_wait(span(thread), wait.longest_ns);
-        assert_within(syscall, wait.longest_ns, at_least, span(thread));
-    }
+        for thread in list(&truth["threads"]) {
+            let task = report.task(id(&thread["tid"]));
+            let syscall = thread["syscall"].as_str().expect("a name");
+            let reason = match syscall {
+                "clock_nanosleep" => "sleep",
+                "poll" | "ppoll" => "poll",
+                "futex" => "futex",
+                "rt_sigtimedwait" => "signal wait",
+                other => panic!("no reason known for {other}"),
+            };
+            let wait = task.waited(reason, syscall);
+            let at_least = task.least_wait(span(thread), wait.longest_ns);
+            assert_within(syscall, wait.longest_ns, at_least, span(thread));
+        }
+    });
 }
 
 /// All of a process's tasks slept together for at most `truth["ns"]`: it was less only
@@ -93,10 +97,9 @@ fn sleepers_are_all_blocked_from_the_last_begin_to_the_first_end() {
 fn check_common_sleep(report: &Report, pid: u32, truth: &Value) {
     let all_blocked = report.process(pid).all_blocked;
     let at_least = n(&truth["ns"]).saturating_sub(report.awake_ns(pid));
-    assert!(
-        at_least > 0,
-        "the test proves nothing on a machine so busy: {truth}"
-    );
+    if at_least == 0 {
+        too_busy(format!("hardly ever all slept: {truth}"));
+    }
     assert_within(
         "all blocked",
         all_blocked.lower_ns,
@@ -113,20 +116,22 @@ fn check_common_sleep(report: &Report, pid: u32, truth: &Value) {
 
 #[test]
 fn a_pair_that_takes_turns_is_never_all_blocked() {
-    for options in [
-        "--pin",
-        "--pin --processes",
-        "--processes",
-        "--pairs 2",
-        "--pairs 2 --pin",
-        "--pairs 2 --pin --processes",
-    ] {
-        check_ping_pong(&format!("ping-pong --rounds 5000 {options}"));
-    }
+    unspoilt(|| {
+        for options in [
+            "--pin",
+            "--pin --processes",
+            "--processes",
+            "--pairs 2",
+            "--pairs 2 --pin",
+            "--pairs 2 --pin --processes",
+        ] {
+            check_ping_pong(&format!("ping-pong --rounds 5000 {options}"));
+        }
+    });
 }
 
 fn check_ping_pong(workload: &str) {
-    let traced = trace_until(workload, |traced| all_announced(traced.report()));
+    let traced = trace(workload);
     let (truth, report) = (traced.truth(), traced.report());
     let pairs = list(&truth["pairs"]);
     assert_eq!(report.tasks.len(), 2 * pairs.len(), "{workload}");
@@ -162,10 +167,12 @@ fn check_ping_pong(workload: &str) {
         .filter(|wait| wait.reason != "read")
         .map(|wait| wait.ns)
         .sum();
+    // A block whose wakeup the kernel did not announce is too long in the report.
+    let at_most = elsewhere + report.audit.unwoken_ns;
     let all_blocked = report.tree().all_blocked.upper_ns;
     assert!(
-        all_blocked <= elsewhere,
-        "{workload}: {all_blocked} of {elsewhere}"
+        all_blocked <= at_most,
+        "{workload}: {all_blocked} of {at_most}"
     );
 }
 
@@ -174,109 +181,121 @@ const STARTUP_READS: u64 = 20;
 
 #[test]
 fn a_wakeup_that_comes_before_the_sleeper_has_left_its_cpu_is_kept() {
-    const TEST: &str = "a_wakeup_that_comes_before_the_sleeper_has_left_its_cpu_is_kept";
-    const CPUS: usize = 2;
-    if !have("taskset") || std::thread::available_parallelism().is_ok_and(|n| n.get() < CPUS) {
-        return skip(TEST, "there is no taskset or no second CPU");
-    }
-    // A byte goes round between two programs on two CPUs, each of which goes to sleep
-    // while the other one is about to wake it.
-    let script = "mkfifo a b; exec 3<>a 4<>b
+    unspoilt(|| {
+        const TEST: &str = "a_wakeup_that_comes_before_the_sleeper_has_left_its_cpu_is_kept";
+        const CPUS: usize = 2;
+        if !have("taskset") || std::thread::available_parallelism().is_ok_and(|n| n.get() < CPUS) {
+            return skip(TEST, "there is no taskset or no second CPU");
+        }
+        // A byte goes round between two programs on two CPUs, each of which goes to sleep
+        // while the other one is about to wake it.
+        let script = "mkfifo a b; exec 3<>a 4<>b
         taskset -c 0 cat <a >b & first=$!
         taskset -c 1 cat <b >a & second=$!
         echo >&3; $FORKTRACE workload nap --millis 500; kill $first $second";
-    for _ in 0..5 {
-        let mut run = run();
-        let folder = run.folder().to_owned();
-        run.command().current_dir(folder);
-        let traced = run.shell(script).finish();
-        check_figures(traced.report());
-        let audit = &traced.report().audit;
-        let missing = audit.weaknesses.iter().find(|w| w.kind == "wakeup_missing");
-        let missing = missing.map_or(0, |weakness| weakness.count);
-        if audit.early_wakeups + missing > 4 {
-            // Some kernels do not announce some, early or not.
-            assert!(missing <= audit.early_wakeups / 2, "{audit:?}");
-            return;
+        for _ in 0..5 {
+            let mut run = run();
+            let folder = run.folder().to_owned();
+            run.command().current_dir(folder);
+            let traced = run.shell(script).finish();
+            check_figures(traced.report());
+            let audit = &traced.report().audit;
+            let missing = audit.weaknesses.iter().find(|w| w.kind == "wakeup_missing");
+            let missing = missing.map_or(0, |weakness| weakness.count);
+            if audit.early_wakeups + missing > 16 {
+                // Some kernels do not announce some, early or not: a few.
+                let at_most = audit.early_wakeups / 2 + 8;
+                assert!(missing <= at_most, "{audit:?}");
+                return;
+            }
         }
-    }
-    skip(TEST, "no wakeup came early");
+        skip(TEST, "no wakeup came early");
+    });
 }
 
 #[test]
 fn many_sleepers_are_all_blocked_in_each_process_and_in_the_tree() {
-    let traced = trace("many-sleepers --processes 40 --threads 5 --millis 1000");
-    let (truth, report) = (traced.truth(), traced.report());
-    assert_eq!(report.tasks.len() as u64, n(&truth["tasks"]));
-    assert_eq!(report.groups.len(), 1 + 1 + 40);
+    unspoilt(|| {
+        let traced = trace("many-sleepers --processes 40 --threads 5 --millis 1000");
+        let (truth, report) = (traced.truth(), traced.report());
+        assert_eq!(report.tasks.len() as u64, n(&truth["tasks"]));
+        assert_eq!(report.groups.len(), 1 + 1 + 40);
 
-    for process in list(&truth["processes"]) {
-        let pid = id(&process["pid"]);
-        let threads = list(&process["threads"]);
-        let group = report.process(pid);
-        assert_eq!((group.tasks.len(), group.most_live), (5, 5));
-        for thread in threads {
-            let task = report.task(id(&thread["tid"]));
-            let nap = task.waited("sleep", "clock_nanosleep");
-            assert_eq!(nap.count, 1);
-            let at_least = task.least_wait(span(thread), nap.ns);
-            assert_within("nap", nap.ns, at_least, span(thread));
+        for process in list(&truth["processes"]) {
+            let pid = id(&process["pid"]);
+            let threads = list(&process["threads"]);
+            let group = report.process(pid);
+            assert_eq!((group.tasks.len(), group.most_live), (5, 5));
+            for thread in threads {
+                let task = report.task(id(&thread["tid"]));
+                let nap = task.waited("sleep", "clock_nanosleep");
+                assert_eq!(nap.count, 1);
+                let at_least = task.least_wait(span(thread), nap.ns);
+                assert_within("nap", nap.ns, at_least, span(thread));
+            }
+            let begin = threads
+                .iter()
+                .map(|t| n(&t["begin_ns"]))
+                .max()
+                .expect("threads");
+            let end = threads
+                .iter()
+                .map(|t| n(&t["end_ns"]))
+                .min()
+                .expect("threads");
+            let together = end.saturating_sub(begin);
+            let at_least = together.saturating_sub(report.awake_ns(pid));
+            if at_least == 0 {
+                too_busy(format!("process {pid} hardly ever slept: {process}"));
+            }
+            let longest = group.all_blocked.longest_ns;
+            assert!(
+                longest >= at_least,
+                "process {pid}: {longest} of {at_least}"
+            );
         }
-        let begin = threads
-            .iter()
-            .map(|t| n(&t["begin_ns"]))
-            .max()
-            .expect("threads");
-        let end = threads
-            .iter()
-            .map(|t| n(&t["end_ns"]))
-            .min()
-            .expect("threads");
-        let at_least = (end - begin).saturating_sub(report.awake_ns(pid));
-        assert!(at_least > 0, "the test proves nothing on a machine so busy");
-        let longest = group.all_blocked.longest_ns;
-        assert!(
-            longest >= at_least,
-            "process {pid}: {longest} of {at_least}"
-        );
-    }
 
-    let tree = report.tree();
-    assert_eq!(tree.most_live as usize, report.tasks.len());
-    let awake: u64 = report.tasks.iter().map(|task| task.awake_ns()).sum();
-    let at_least = n(&truth["all_asleep"]["ns"]).saturating_sub(awake);
-    assert!(tree.all_blocked.lower_ns >= at_least, "{tree:?}");
-    let first = report.task(id(&truth["pid"]));
-    assert!(tree.all_blocked.upper_ns <= first.blocked_ns, "{tree:?}");
+        let tree = report.tree();
+        assert_eq!(tree.most_live as usize, report.tasks.len());
+        let awake: u64 = report.tasks.iter().map(|task| task.awake_ns()).sum();
+        let at_least = n(&truth["all_asleep"]["ns"]).saturating_sub(awake);
+        assert!(tree.all_blocked.lower_ns >= at_least, "{tree:?}");
+        let first = report.task(id(&truth["pid"]));
+        assert!(tree.all_blocked.upper_ns <= first.blocked_ns, "{tree:?}");
+    });
 }
 
 #[test]
 fn two_recordings_at_the_same_time_are_both_complete() {
-    let first = run().workload("sleepers --seconds 0.5").start();
-    let second = run().workload("ping-pong --pin --rounds 20000").complete();
-    let first = first.finish();
-    check_complete(first.report());
-    let truth = first.truth();
-    assert_eq!(first.report().tasks.len(), 4);
-    assert_eq!(second.report().tasks.len(), 2);
-    let tid = |truth: &Value| id(&truth["pid"]);
-    assert!(
-        second.report().tasks_with(tid(&truth)).is_empty(),
-        "a task of the other recording"
-    );
-    let switches = second.report().task(tid(&second.truth())).switches.traced;
-    assert!(switches >= 20_000, "{switches}");
+    unspoilt(|| {
+        let first = run().workload("sleepers --seconds 0.5").start();
+        let second = run().workload("ping-pong --pin --rounds 20000").complete();
+        let first = first.finish();
+        check_complete(first.report());
+        let truth = first.truth();
+        assert_eq!(first.report().tasks.len(), 4);
+        assert_eq!(second.report().tasks.len(), 2);
+        let tid = |truth: &Value| id(&truth["pid"]);
+        assert!(
+            second.report().tasks_with(tid(&truth)).is_empty(),
+            "a task of the other recording"
+        );
+        let switches = second.report().task(tid(&second.truth())).switches.traced;
+        assert!(switches >= 20_000, "{switches}");
+    });
 }
 
 #[test]
 fn forktrace_can_be_traced_itself() {
-    let traced = run()
+    unspoilt(|| {
+        let traced = run()
         .shell("$FORKTRACE run --format json -o /dev/null -- $FORKTRACE workload sleepers --seconds 0.2")
         .finish();
-    let truth = traced.truth();
-    for thread in list(&truth["threads"]) {
-        let task = traced.report().task(id(&thread["tid"]));
-        assert!(task.blocked_ns > 0, "{task:?}");
-    }
-    check_figures(traced.report());
+        let truth = traced.truth();
+        for thread in list(&truth["threads"]) {
+            let task = traced.report().task(id(&thread["tid"]));
+            assert!(task.blocked_ns > 0, "{task:?}");
+        }
+        check_figures(traced.report());
+    });
 }

@@ -14,7 +14,7 @@ use forktrace::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Timelines, forktrace, have, run, skip};
+use crate::support::{Timelines, forktrace, have, run, skip, unspoilt};
 
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/case-studies")
@@ -63,132 +63,140 @@ fn named<'a>(lines: &'a Timelines, prefix: &str) -> Vec<&'a Task> {
 
 #[test]
 fn redis_syncs_alone_and_its_clients_wake_it() {
-    for program in ["redis-server", "redis-benchmark", "redis-cli"] {
-        if !have(program) {
-            let reason = format!("there is no {program}");
-            return skip("redis_syncs_alone_and_its_clients_wake_it", &reason);
+    unspoilt(|| {
+        for program in ["redis-server", "redis-benchmark", "redis-cli"] {
+            if !have(program) {
+                let reason = format!("there is no {program}");
+                return skip("redis_syncs_alone_and_its_clients_wake_it", &reason);
+            }
         }
-    }
-    let (_folder, lines) = run_script("redis.sh", "redis.ft");
-    let main = &lines.model.tasks[0];
-    let mut by_benchmark = 0;
-    for block in lines.blocks_in(main.tid, Some("epoll_wait")) {
-        assert_eq!(lines.waker_tid(block), None, "{block:?}");
-        let name = name_of_outsider(&lines, block);
-        by_benchmark += u32::from(name.as_deref() == Some("redis-benchmark"));
-    }
-    assert!(by_benchmark > 0, "redis-benchmark never woke it");
-    // Where the disk takes time.
-    for block in lines.blocks_in(main.tid, Some("fdatasync")) {
-        assert_eq!(lines.waker_tid(block), None, "{block:?}");
-    }
-    check_all_known(&lines);
+        let (_folder, lines) = run_script("redis.sh", "redis.ft");
+        let main = &lines.model.tasks[0];
+        let mut by_benchmark = 0;
+        for block in lines.blocks_in(main.tid, Some("epoll_wait")) {
+            assert_eq!(lines.waker_tid(block), None, "{block:?}");
+            let name = name_of_outsider(&lines, block);
+            by_benchmark += u32::from(name.as_deref() == Some("redis-benchmark"));
+        }
+        assert!(by_benchmark > 0, "redis-benchmark never woke it");
+        // Where the disk takes time.
+        for block in lines.blocks_in(main.tid, Some("fdatasync")) {
+            assert_eq!(lines.waker_tid(block), None, "{block:?}");
+        }
+        check_all_known(&lines);
+    });
 }
 
 #[test]
 fn postgres_backends_that_wait_for_a_row_are_woken_by_each_other() {
-    const TEST: &str = "postgres_backends_that_wait_for_a_row_are_woken_by_each_other";
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
-    let pgbench = |version: &fs::DirEntry| version.path().join("bin/pgbench").is_file();
-    if !versions.flatten().any(|version| pgbench(&version)) {
-        return skip(TEST, "there is no PostgreSQL");
-    }
-    let (folder, lines) = run_script("postgres.sh", "postgres.ft");
-    let samples = fs::read_to_string(folder.path().join("samples.txt")).expect("samples");
-    assert!(
-        samples.contains("Lock:"),
-        "nobody waited for a row: {samples}"
-    );
-    let (mut by_backend, mut by_pgbench) = (0, 0);
-    for task in &lines.model.tasks {
-        for block in lines.blocks_in(task.tid, Some("epoll_wait")) {
-            by_backend += u32::from(lines.waker_tid(block).is_some_and(|tid| tid != task.tid));
-            let name = name_of_outsider(&lines, block);
-            by_pgbench += u32::from(name.as_deref() == Some("pgbench"));
+    unspoilt(|| {
+        const TEST: &str = "postgres_backends_that_wait_for_a_row_are_woken_by_each_other";
+        let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+        let pgbench = |version: &fs::DirEntry| version.path().join("bin/pgbench").is_file();
+        if !versions.flatten().any(|version| pgbench(&version)) {
+            return skip(TEST, "there is no PostgreSQL");
         }
-    }
-    assert!(
-        by_backend > 0 && by_pgbench > 0,
-        "{by_backend} {by_pgbench}"
-    );
-    check_all_known(&lines);
+        let (folder, lines) = run_script("postgres.sh", "postgres.ft");
+        let samples = fs::read_to_string(folder.path().join("samples.txt")).expect("samples");
+        assert!(
+            samples.contains("Lock:"),
+            "nobody waited for a row: {samples}"
+        );
+        let (mut by_backend, mut by_pgbench) = (0, 0);
+        for task in &lines.model.tasks {
+            for block in lines.blocks_in(task.tid, Some("epoll_wait")) {
+                by_backend += u32::from(lines.waker_tid(block).is_some_and(|tid| tid != task.tid));
+                let name = name_of_outsider(&lines, block);
+                by_pgbench += u32::from(name.as_deref() == Some("pgbench"));
+            }
+        }
+        assert!(
+            by_backend > 0 && by_pgbench > 0,
+            "{by_backend} {by_pgbench}"
+        );
+        check_all_known(&lines);
+    });
 }
 
 #[test]
 fn workers_of_a_jvm_hand_their_monitor_on() {
-    for program in ["java", "javac", "jps", "jstack"] {
-        if !have(program) {
-            let reason = format!("there is no {program}");
-            return skip("workers_of_a_jvm_hand_their_monitor_on", &reason);
+    unspoilt(|| {
+        for program in ["java", "javac", "jps", "jstack"] {
+            if !have(program) {
+                let reason = format!("there is no {program}");
+                return skip("workers_of_a_jvm_hand_their_monitor_on", &reason);
+            }
         }
-    }
-    let (folder, lines) = run_script("jvm.sh", "jvm.ft");
-    let stacks: Vec<String> = (1..=3)
-        .map(|i| fs::read_to_string(folder.path().join(format!("jstack.{i}.txt"))))
-        .collect::<Result<_, _>>()
-        .expect("three jstacks");
-    assert!(
-        stacks
-            .iter()
-            .any(|it| it.contains("waiting for monitor entry")),
-        "nobody waited: {stacks:?}"
-    );
-    let workers = named(&lines, "worker-");
-    assert_eq!(workers.len(), 4);
-    let (mut handed_on, mut slept) = (0, 0);
-    for worker in &workers {
-        for block in lines.blocks_in(worker.tid, Some("futex")) {
-            slept += u32::from(matches!(block.waker, Waker::Interrupt(_)));
-            let waker = lines.waker_tid(block);
-            let by_worker = workers.iter().any(|it| Some(it.tid) == waker);
-            handed_on += u32::from(by_worker);
+        let (folder, lines) = run_script("jvm.sh", "jvm.ft");
+        let stacks: Vec<String> = (1..=3)
+            .map(|i| fs::read_to_string(folder.path().join(format!("jstack.{i}.txt"))))
+            .collect::<Result<_, _>>()
+            .expect("three jstacks");
+        assert!(
+            stacks
+                .iter()
+                .any(|it| it.contains("waiting for monitor entry")),
+            "nobody waited: {stacks:?}"
+        );
+        let workers = named(&lines, "worker-");
+        assert_eq!(workers.len(), 4);
+        let (mut handed_on, mut slept) = (0, 0);
+        for worker in &workers {
+            for block in lines.blocks_in(worker.tid, Some("futex")) {
+                slept += u32::from(matches!(block.waker, Waker::Interrupt(_)));
+                let waker = lines.waker_tid(block);
+                let by_worker = workers.iter().any(|it| Some(it.tid) == waker);
+                handed_on += u32::from(by_worker);
+            }
         }
-    }
-    assert!(handed_on > 10 && slept > 10, "{handed_on} {slept}");
-    check_all_known(&lines);
+        assert!(handed_on > 10 && slept > 10, "{handed_on} {slept}");
+        check_all_known(&lines);
+    });
 }
 
 #[test]
 fn threads_of_a_python_pool_wait_for_each_other_as_long_as_they_say() {
-    if !have("python3") {
-        return skip(
-            "threads_of_a_python_pool_wait_for_each_other_as_long_as_they_say",
-            "there is no python3",
-        );
-    }
-    let mut forktrace = run();
-    let file = forktrace.file("trace.ft");
-    let own = forktrace.folder().to_owned();
-    forktrace.command().current_dir(own);
-    let traced = forktrace
-        .json()
-        .args(["--save"])
-        .args([&file])
-        .args(["--", "python3"])
-        .args([scripts().join("pool.py")])
-        .complete();
-    let lines = Timelines::read(&file);
-    let Value::Object(threads) = traced.truth() else {
-        panic!("{}", traced.stdout);
-    };
-    assert_eq!(threads.len(), 4);
-    let mut by_pool = 0;
-    for (tid, said) in &threads {
-        let ns = |key: &str| (said[key].as_f64().expect("a number") * 1e6) as u64;
-        let task = traced.report().task(tid.parse().expect("a tid"));
-        let of = |reason: &str| -> u64 {
-            let waits = task.waits.iter().filter(|wait| wait.reason == reason);
-            waits.map(|wait| wait.ns).sum()
-        };
-        let (futex, fsync) = (of("futex"), of("fsync"));
-        assert!(fsync <= ns("fsync_ms"), "{said} {task:?}");
-        let at_least = task.least_wait(ns("lock_ms"), futex);
-        assert!(futex >= at_least, "{said} {task:?}");
-        for block in lines.blocks_in(task.tid, Some("futex")) {
-            let waker = lines.waker_tid(block).map(|tid| tid.to_string());
-            by_pool += u32::from(waker.is_some_and(|tid| threads.contains_key(&tid)));
+    unspoilt(|| {
+        if !have("python3") {
+            return skip(
+                "threads_of_a_python_pool_wait_for_each_other_as_long_as_they_say",
+                "there is no python3",
+            );
         }
-    }
-    assert!(by_pool > 0, "nobody waited for another");
-    check_all_known(&lines);
+        let mut forktrace = run();
+        let file = forktrace.file("trace.ft");
+        let own = forktrace.folder().to_owned();
+        forktrace.command().current_dir(own);
+        let traced = forktrace
+            .json()
+            .args(["--save"])
+            .args([&file])
+            .args(["--", "python3"])
+            .args([scripts().join("pool.py")])
+            .complete();
+        let lines = Timelines::read(&file);
+        let Value::Object(threads) = traced.truth() else {
+            panic!("{}", traced.stdout);
+        };
+        assert_eq!(threads.len(), 4);
+        let mut by_pool = 0;
+        for (tid, said) in &threads {
+            let ns = |key: &str| (said[key].as_f64().expect("a number") * 1e6) as u64;
+            let task = traced.report().task(tid.parse().expect("a tid"));
+            let of = |reason: &str| -> u64 {
+                let waits = task.waits.iter().filter(|wait| wait.reason == reason);
+                waits.map(|wait| wait.ns).sum()
+            };
+            let (futex, fsync) = (of("futex"), of("fsync"));
+            assert!(fsync <= ns("fsync_ms"), "{said} {task:?}");
+            let at_least = task.least_wait(ns("lock_ms"), futex);
+            assert!(futex >= at_least, "{said} {task:?}");
+            for block in lines.blocks_in(task.tid, Some("futex")) {
+                let waker = lines.waker_tid(block).map(|tid| tid.to_string());
+                by_pool += u32::from(waker.is_some_and(|tid| threads.contains_key(&tid)));
+            }
+        }
+        assert!(by_pool > 0, "nobody waited for another");
+        check_all_known(&lines);
+    });
 }

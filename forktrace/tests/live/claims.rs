@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Finished, Forktrace, run};
+use crate::support::{Finished, Forktrace, run, unspoilt};
 
 #[test]
 fn an_assertion_decides_the_exit_status() {
@@ -75,30 +75,32 @@ fn a_saved_trace_can_be_held_to_assertions() {
 
 #[test]
 fn marks_reach_the_report() {
-    let script = r#"
+    unspoilt(|| {
+        let script = r#"
         for i in 1 2 3; do
             sh -c "echo '{\"name\": \"count\", \"value\": $i, \"t\": 99$i}' >&$FORKTRACE_MARKS_FD" &
         done
         wait
         echo nonsense >&$FORKTRACE_MARKS_FD
     "#;
-    let finished = run().shell(script).finish();
-    let json: Value =
-        serde_json::from_slice(&fs::read(finished.file("report.json")).expect("a report"))
-            .expect("JSON");
-    assert_eq!(json["audit"]["complete"], true, "{}", json["audit"]);
-    let marks = json["marks"].as_array().expect("marks");
-    let mut values: Vec<_> = marks.iter().map(|mark| mark["value"].as_u64()).collect();
-    values.sort_unstable();
-    assert_eq!(values, [Some(1), Some(2), Some(3)]);
-    assert!(marks.iter().all(|mark| mark["name"] == "count"));
-    let weaknesses = json["audit"]["weaknesses"].as_array().expect("weaknesses");
-    assert!(
-        weaknesses
-            .iter()
-            .any(|w| w["kind"] == "marks_refused" && w["count"] == 1),
-        "{weaknesses:?}"
-    );
+        let finished = run().shell(script).finish();
+        let json: Value =
+            serde_json::from_slice(&fs::read(finished.file("report.json")).expect("a report"))
+                .expect("JSON");
+        assert_eq!(json["audit"]["complete"], true, "{}", json["audit"]);
+        let marks = json["marks"].as_array().expect("marks");
+        let mut values: Vec<_> = marks.iter().map(|mark| mark["value"].as_u64()).collect();
+        values.sort_unstable();
+        assert_eq!(values, [Some(1), Some(2), Some(3)]);
+        assert!(marks.iter().all(|mark| mark["name"] == "count"));
+        let weaknesses = json["audit"]["weaknesses"].as_array().expect("weaknesses");
+        assert!(
+            weaknesses
+                .iter()
+                .any(|w| w["kind"] == "marks_refused" && w["count"] == 1),
+            "{weaknesses:?}"
+        );
+    });
 }
 
 #[test]
@@ -158,104 +160,110 @@ const YES: &str = r#"echo '{"name": "answer", "value": 1}' >&$FORKTRACE_MARKS_FD
 
 #[test]
 fn a_claim_of_ones_own_is_settled() {
-    let no = YES.replace("\"value\": 1", "\"value\": 0");
-    let maybe = YES.replace("\"value\": 1", "\"value\": 0.5");
-    let impossible =
-        "[[needs]]\nthat = 'machine.cpus > 100000'\nelse = 'there are {machine.cpus} CPUs'\n";
-    let (finished, claims) = claims(&[
-        &claim(YES, ""),
-        &claim(&no, ""),
-        &claim(&maybe, ""),
-        &claim(YES, impossible),
-    ]);
-    let verdicts: Vec<_> = claims
-        .iter()
-        .filter_map(|claim| claim["verdict"].as_str())
-        .collect();
-    assert_eq!(
-        verdicts,
-        ["supported", "refuted", "inconclusive", "not_testable"]
-    );
-    assert_eq!(finished.status.code(), Some(1), "one is inconclusive");
-    assert_eq!(claims[0]["reason"], "The answer was 1.");
-    assert_eq!(claims[0]["control"]["holds"], true);
-    assert_eq!(claims[0]["audit"]["complete"], true);
+    unspoilt(|| {
+        let no = YES.replace("\"value\": 1", "\"value\": 0");
+        let maybe = YES.replace("\"value\": 1", "\"value\": 0.5");
+        let impossible =
+            "[[needs]]\nthat = 'machine.cpus > 100000'\nelse = 'there are {machine.cpus} CPUs'\n";
+        let (finished, claims) = claims(&[
+            &claim(YES, ""),
+            &claim(&no, ""),
+            &claim(&maybe, ""),
+            &claim(YES, impossible),
+        ]);
+        let verdicts: Vec<_> = claims
+            .iter()
+            .filter_map(|claim| claim["verdict"].as_str())
+            .collect();
+        assert_eq!(
+            verdicts,
+            ["supported", "refuted", "inconclusive", "not_testable"]
+        );
+        assert_eq!(finished.status.code(), Some(1), "one is inconclusive");
+        assert_eq!(claims[0]["reason"], "The answer was 1.");
+        assert_eq!(claims[0]["control"]["holds"], true);
+        assert_eq!(claims[0]["audit"]["complete"], true);
+    });
 }
 
 #[test]
 fn what_goes_wrong_with_a_workload_is_placed_and_harms_no_other_claim() {
-    let absent = claim("", "").replace("\"sh\"", "\"/nonexistent/program\"");
-    let files = [
-        absent,
-        claim("echo oh no >&2; exit 3", ""),
-        claim("kill -SEGV $$", ""),
-        // It leaves a child behind that must be killed too.
-        claim("sleep 1000 & sleep 1001", "").replace("limit_s = 5", "limit_s = 0.5"),
-        claim("true", ""),
-        claim(YES, "").replace("size(tasks) > 0", "size(tasks) > 7"),
-        claim(YES, "nonsense = 1"),
-        claim(YES, ""),
-    ];
-    let files: Vec<&str> = files.iter().map(String::as_str).collect();
-    let (finished, claims) = claims(&files);
-    assert_eq!(finished.status.code(), Some(125), "{}", finished.stderr);
-    for (i, (line, words)) in [
-        (9, "/nonexistent/program"),
-        (9, "exit status 3; it said: oh no"),
-        (9, "SIGSEGV ended it"),
-        (9, "did not end within 0.5 s"),
-        (11, "none of the marks is named \"answer\""),
-        (6, "size(tasks) = 1"),
-        (7, "nonsense"),
-    ]
-    .iter()
-    .enumerate()
-    {
-        let error = &claims[i]["error"];
-        let message = error["message"].as_str().unwrap_or("");
-        assert!(message.contains(words), "{words}: {}", claims[i]);
-        assert_eq!(error["line"], *line, "{message}");
-        assert!(
-            error["file"]
-                .as_str()
-                .is_some_and(|file| file.ends_with(&format!("claim-{i}.toml")))
-        );
-        assert_eq!(claims[i]["verdict"], "inconclusive");
-    }
-    assert_eq!(claims[7]["verdict"], "supported");
-    // The hanging workload is gone, with what it started.
-    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        assert!(!line.starts_with(b"sleep\x001000\0") && !line.starts_with(b"sleep\x001001\0"));
-    }
+    unspoilt(|| {
+        let absent = claim("", "").replace("\"sh\"", "\"/nonexistent/program\"");
+        let files = [
+            absent,
+            claim("echo oh no >&2; exit 3", ""),
+            claim("kill -SEGV $$", ""),
+            // It leaves a child behind that must be killed too.
+            claim("sleep 1000 & sleep 1001", "").replace("limit_s = 5", "limit_s = 0.5"),
+            claim("true", ""),
+            claim(YES, "").replace("size(tasks) > 0", "size(tasks) > 7"),
+            claim(YES, "nonsense = 1"),
+            claim(YES, ""),
+        ];
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        let (finished, claims) = claims(&files);
+        assert_eq!(finished.status.code(), Some(125), "{}", finished.stderr);
+        for (i, (line, words)) in [
+            (9, "/nonexistent/program"),
+            (9, "exit status 3; it said: oh no"),
+            (9, "SIGSEGV ended it"),
+            (9, "did not end within 0.5 s"),
+            (11, "none of the marks is named \"answer\""),
+            (6, "size(tasks) = 1"),
+            (7, "nonsense"),
+        ]
+        .iter()
+        .enumerate()
+        {
+            let error = &claims[i]["error"];
+            let message = error["message"].as_str().unwrap_or("");
+            assert!(message.contains(words), "{words}: {}", claims[i]);
+            assert_eq!(error["line"], *line, "{message}");
+            assert!(
+                error["file"]
+                    .as_str()
+                    .is_some_and(|file| file.ends_with(&format!("claim-{i}.toml")))
+            );
+            assert_eq!(claims[i]["verdict"], "inconclusive");
+        }
+        assert_eq!(claims[7]["verdict"], "supported");
+        // The hanging workload is gone, with what it started.
+        for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            assert!(!line.starts_with(b"sleep\x001000\0") && !line.starts_with(b"sleep\x001001\0"));
+        }
+    });
 }
 
 #[test]
 fn kept_traces_carry_the_verdict() {
-    let settling = Forktrace::new("claims");
-    let folder = settling.file("traces");
-    let file = settling.file("mine.toml");
-    fs::write(&file, claim(YES, "")).expect("a file");
-    let settled = settling
-        .args(["run", "--quick", "--save"])
-        .args([&folder, &file])
-        .finish();
-    assert!(
-        settled.status.success(),
-        "{}{}",
-        settled.stdout,
-        settled.stderr
-    );
-    assert!(
-        settled.stdout.contains("mine: SUPPORTED"),
-        "{}",
-        settled.stdout
-    );
-    let report = Forktrace::new("report")
-        .args(["--assert", "mark('answer') == 1"])
-        .args([folder.join("mine.script.1.ft")])
-        .finish();
-    assert_eq!(report.status.code(), Some(0), "{}", report.stderr);
+    unspoilt(|| {
+        let settling = Forktrace::new("claims");
+        let folder = settling.file("traces");
+        let file = settling.file("mine.toml");
+        fs::write(&file, claim(YES, "")).expect("a file");
+        let settled = settling
+            .args(["run", "--quick", "--save"])
+            .args([&folder, &file])
+            .finish();
+        assert!(
+            settled.status.success(),
+            "{}{}",
+            settled.stdout,
+            settled.stderr
+        );
+        assert!(
+            settled.stdout.contains("mine: SUPPORTED"),
+            "{}",
+            settled.stdout
+        );
+        let report = Forktrace::new("report")
+            .args(["--assert", "mark('answer') == 1"])
+            .args([folder.join("mine.script.1.ft")])
+            .finish();
+        assert_eq!(report.status.code(), Some(0), "{}", report.stderr);
+    });
 }
 
 #[test]

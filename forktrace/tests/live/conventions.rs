@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use crate::support::{Finished, Forktrace, Report, check_complete, forktrace, run};
+use crate::support::{Finished, Forktrace, Report, check_complete, forktrace, run, unspoilt};
 
 #[track_caller]
 fn check_fails(finished: &Finished, status: i32, words: &[&str]) {
@@ -42,23 +42,25 @@ fn the_workload_has_the_streams_to_itself() {
 
 #[test]
 fn the_report_goes_to_stderr_unless_told_otherwise() {
-    let finished = run().args(["--", "sh", "-c", "echo out"]).finish();
-    assert_eq!(finished.stdout, "out\n");
-    assert!(
-        finished.stderr.contains("Audit: complete"),
-        "{}",
-        finished.stderr
-    );
-    assert!(
-        !finished.stderr.contains('\x1b'),
-        "colour without a terminal"
-    );
+    unspoilt(|| {
+        let finished = run().args(["--", "sh", "-c", "echo out"]).finish();
+        assert_eq!(finished.stdout, "out\n");
+        assert!(
+            finished.stderr.contains("Audit: complete"),
+            "{}",
+            finished.stderr
+        );
+        assert!(
+            !finished.stderr.contains('\x1b'),
+            "colour without a terminal"
+        );
 
-    let finished = run()
-        .args(["-q", "--", "sh", "-c", "echo out; exit 3"])
-        .finish();
-    assert_eq!((&*finished.stdout, &*finished.stderr), ("out\n", ""));
-    assert_eq!(finished.status.code(), Some(3));
+        let finished = run()
+            .args(["-q", "--", "sh", "-c", "echo out; exit 3"])
+            .finish();
+        assert_eq!((&*finished.stdout, &*finished.stderr), ("out\n", ""));
+        assert_eq!(finished.status.code(), Some(3));
+    });
 }
 
 #[test]

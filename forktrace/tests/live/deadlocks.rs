@@ -7,7 +7,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::support::{Deadlock, Finished, run, trace};
+use crate::support::{Deadlock, Finished, run, trace, unspoilt};
 
 /// Traces a workload that can't end, until forktrace has said so. Gives the truth
 /// line too.
@@ -53,94 +53,108 @@ fn the_deadlock(finished: &Finished) -> &Deadlock {
 
 #[test]
 fn a_mutex_locked_twice_is_found_during_the_run() {
-    let (finished, truth) = until_found("self");
-    let deadlock = the_deadlock(&finished);
-    assert_eq!((deadlock.kind.as_str(), deadlock.tasks.len()), ("cycle", 1));
-    let task = &deadlock.tasks[0];
-    assert_eq!(u64::from(task.tid), truth["main"]);
-    assert_eq!(task.owner, Some(task.serial));
-    assert!(task.waits_for.starts_with("mutex 0x"), "{task:?}");
-    assert!(
-        finished.stderr.contains("held by itself"),
-        "{}",
-        finished.stderr
-    );
+    unspoilt(|| {
+        let (finished, truth) = until_found("self");
+        let deadlock = the_deadlock(&finished);
+        assert_eq!((deadlock.kind.as_str(), deadlock.tasks.len()), ("cycle", 1));
+        let task = &deadlock.tasks[0];
+        assert_eq!(u64::from(task.tid), truth["main"]);
+        assert_eq!(task.owner, Some(task.serial));
+        assert!(task.waits_for.starts_with("mutex 0x"), "{task:?}");
+        assert!(
+            finished.stderr.contains("held by itself"),
+            "{}",
+            finished.stderr
+        );
+    });
 }
 
 #[test]
 fn two_locks_in_opposite_order_are_found_during_the_run() {
-    let (finished, truth) = until_found("abba");
-    let deadlock = the_deadlock(&finished);
-    assert_eq!(deadlock.kind, "cycle");
-    let [a, b] = &deadlock.tasks[..] else {
-        panic!("{deadlock:?}")
-    };
-    assert_eq!(vec![a.tid, b.tid], numbers(&truth, "threads"));
-    assert_eq!((a.owner, b.owner), (Some(b.serial), Some(a.serial)));
-    assert_eq!((a.name.as_str(), b.name.as_str()), ("lock-0", "lock-1"));
-    let said = format!("tid {} (lock-0) waits for mutex", a.tid);
-    assert!(finished.stderr.contains(&said), "{}", finished.stderr);
-    // It was over half a second old when it was found, and was found before the end.
-    assert!(a.since_ns < deadlock.at_ns && deadlock.at_ns < finished.report().task(a.tid).end_ns);
+    unspoilt(|| {
+        let (finished, truth) = until_found("abba");
+        let deadlock = the_deadlock(&finished);
+        assert_eq!(deadlock.kind, "cycle");
+        let [a, b] = &deadlock.tasks[..] else {
+            panic!("{deadlock:?}")
+        };
+        assert_eq!(vec![a.tid, b.tid], numbers(&truth, "threads"));
+        assert_eq!((a.owner, b.owner), (Some(b.serial), Some(a.serial)));
+        assert_eq!((a.name.as_str(), b.name.as_str()), ("lock-0", "lock-1"));
+        let said = format!("tid {} (lock-0) waits for mutex", a.tid);
+        assert!(finished.stderr.contains(&said), "{}", finished.stderr);
+        // It was over half a second old when it was found, and was found before the end.
+        assert!(
+            a.since_ns < deadlock.at_ns && deadlock.at_ns < finished.report().task(a.tid).end_ns
+        );
+    });
 }
 
 #[test]
 fn of_a_ring_of_three_a_bystander_is_no_part() {
-    let (finished, truth) = until_found("ring");
-    let tids: Vec<u32> = the_deadlock(&finished)
-        .tasks
-        .iter()
-        .map(|t| t.tid)
-        .collect();
-    assert_eq!(tids, numbers(&truth, "threads"));
+    unspoilt(|| {
+        let (finished, truth) = until_found("ring");
+        let tids: Vec<u32> = the_deadlock(&finished)
+            .tasks
+            .iter()
+            .map(|t| t.tid)
+            .collect();
+        assert_eq!(tids, numbers(&truth, "threads"));
+    });
 }
 
 #[test]
 fn a_pool_that_nobody_is_left_to_wake_is_found_during_the_run() {
-    let (finished, truth) = until_found("hang");
-    let deadlock = the_deadlock(&finished);
-    assert_eq!(deadlock.kind, "all_asleep");
-    let mut tids: Vec<u32> = deadlock.tasks.iter().map(|t| t.tid).collect();
-    tids.sort_unstable();
-    let mut expected = numbers(&truth, "threads");
-    expected.extend(truth["main"].as_u64().map(|tid| tid as u32));
-    expected.sort_unstable();
-    assert_eq!(tids, expected);
-    assert!(deadlock.tasks.iter().all(|task| task.owner.is_none()));
+    unspoilt(|| {
+        let (finished, truth) = until_found("hang");
+        let deadlock = the_deadlock(&finished);
+        assert_eq!(deadlock.kind, "all_asleep");
+        let mut tids: Vec<u32> = deadlock.tasks.iter().map(|t| t.tid).collect();
+        tids.sort_unstable();
+        let mut expected = numbers(&truth, "threads");
+        expected.extend(truth["main"].as_u64().map(|tid| tid as u32));
+        expected.sort_unstable();
+        assert_eq!(tids, expected);
+        assert!(deadlock.tasks.iter().all(|task| task.owner.is_none()));
+    });
 }
 
 /// All these sleep for seconds, some of them all at once, and go on.
 #[test]
 fn whoever_can_go_on_is_in_no_deadlock() {
-    for workload in [
-        "deadlock --kind held --give-up 3",
-        "deadlock --kind idle --give-up 4",
-        "sleepers --seconds 3",
-        "sleepers --threads 3 --seconds 3",
-        "ping-pong --seconds 3",
-        "many-sleepers --millis 2500",
-    ] {
-        let finished = trace(workload);
-        let deadlocks = &finished.report().deadlocks;
-        assert!(deadlocks.is_empty(), "{workload}: {deadlocks:?}");
-        assert!(
-            !finished.stderr.contains("forktrace:"),
-            "{workload}: {}",
-            finished.stderr
-        );
-    }
+    unspoilt(|| {
+        for workload in [
+            "deadlock --kind held --give-up 3",
+            "deadlock --kind idle --give-up 4",
+            "sleepers --seconds 3",
+            "sleepers --threads 3 --seconds 3",
+            "ping-pong --seconds 3",
+            "many-sleepers --millis 2500",
+        ] {
+            let finished = trace(workload);
+            let deadlocks = &finished.report().deadlocks;
+            assert!(deadlocks.is_empty(), "{workload}: {deadlocks:?}");
+            assert!(
+                !finished.stderr.contains("forktrace:"),
+                "{workload}: {}",
+                finished.stderr
+            );
+        }
+    });
 }
 
 /// A shell that waits for a child, which reads what never comes: somebody outside
 /// could still write it.
 #[test]
 fn whoever_waits_for_the_world_is_in_no_deadlock() {
-    for script in [
-        "d=$(mktemp -d); mkfifo $d/f; timeout 3 cat <> $d/f; rm -r $d",
-        "(sleep 3) | cat",
-    ] {
-        let finished = run().shell(script).finish();
-        let deadlocks = &finished.report().deadlocks;
-        assert!(deadlocks.is_empty(), "{script}: {deadlocks:?}");
-    }
+    unspoilt(|| {
+        for script in [
+            "d=$(mktemp -d); mkfifo $d/f; timeout 3 cat <> $d/f; rm -r $d",
+            "(sleep 3) | cat",
+        ] {
+            let finished = run().shell(script).finish();
+            let deadlocks = &finished.report().deadlocks;
+            assert!(deadlocks.is_empty(), "{script}: {deadlocks:?}");
+        }
+    });
 }

@@ -9,7 +9,7 @@ use forktrace::{
 };
 use serde_json::Value;
 
-use crate::support::{Finished, have, list, n, run, skip};
+use crate::support::{Finished, have, list, n, run, skip, unspoilt};
 
 /// What the workload says of itself, and the model of its trace.
 struct Traced {
@@ -129,16 +129,18 @@ fn inet(protocol: &str, local: &str, remote: &str, listening: bool) -> FileKind 
 
 #[test]
 fn what_is_waited_for_is_named_and_told_apart() {
-    if !have("python3") {
-        skip("what_is_waited_for_is_named_and_told_apart", "no python3");
-        return;
-    }
-    let traced = trace();
-    pipes(&traced);
-    sockets(&traced);
-    others(&traced);
-    sets(&traced);
-    futexes(&traced);
+    unspoilt(|| {
+        if !have("python3") {
+            skip("what_is_waited_for_is_named_and_told_apart", "no python3");
+            return;
+        }
+        let traced = trace();
+        pipes(&traced);
+        sockets(&traced);
+        others(&traced);
+        sets(&traced);
+        futexes(&traced);
+    });
 }
 
 fn pipes(traced: &Traced) {

@@ -1,6 +1,6 @@
 //! Calls of select, poll and epoll are counted.
 
-use crate::support::{Finished, check_complete, id, n, run, skip};
+use crate::support::{Finished, check_complete, id, n, run, skip, unspoilt};
 
 const WORKLOAD: &str = "polls --calls 60";
 
@@ -72,36 +72,46 @@ fn check_way(way: &str, test: &str) {
 
 #[test]
 fn polls_are_counted_by_default() {
-    check_way("auto", "default");
+    unspoilt(|| {
+        check_way("auto", "default");
+    });
 }
 
 #[test]
 fn polls_are_counted_by_tracepoints() {
-    check_way("tracepoint", "tracepoints");
+    unspoilt(|| {
+        check_way("tracepoint", "tracepoints");
+    });
 }
 
 #[test]
 fn polls_are_counted_by_raw_tracepoints() {
-    check_way("raw", "raw_tracepoints");
+    unspoilt(|| {
+        check_way("raw", "raw_tracepoints");
+    });
 }
 
 #[test]
 fn polls_are_counted_by_fentry() {
-    check_way("fentry", "fentry");
+    unspoilt(|| {
+        check_way("fentry", "fentry");
+    });
 }
 
 #[test]
 fn polls_that_are_not_watched_are_absent_and_not_zero() {
-    let traced = run()
-        .args(["--polls", "off"])
-        .workload("polls --calls 3")
-        .complete();
-    assert!(traced.report().polls.is_none());
-    assert!(
-        traced.report().poll_probes.contains("--polls off"),
-        "{}",
-        traced.report().poll_probes
-    );
-    let caller = traced.report().task(id(&traced.truth()["tid"]));
-    caller.waited("epoll", "epoll_pwait");
+    unspoilt(|| {
+        let traced = run()
+            .args(["--polls", "off"])
+            .workload("polls --calls 3")
+            .complete();
+        assert!(traced.report().polls.is_none());
+        assert!(
+            traced.report().poll_probes.contains("--polls off"),
+            "{}",
+            traced.report().poll_probes
+        );
+        let caller = traced.report().task(id(&traced.truth()["tid"]));
+        caller.waited("epoll", "epoll_pwait");
+    });
 }

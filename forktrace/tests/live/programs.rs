@@ -7,104 +7,109 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{assert_within, have, id, list, n, run, skip, span};
+use crate::support::{assert_within, have, id, list, n, run, skip, span, unspoilt};
 
 #[test]
 fn forty_processes_of_perf_bench() {
-    if !have("perf") {
-        return skip("forty_processes_of_perf_bench", "there is no perf");
-    }
-    let traced = run()
-        .json()
-        .args([
-            "--",
-            "perf",
-            "bench",
-            "sched",
-            "messaging",
-            "-g",
-            "1",
-            "-l",
-            "100",
-        ])
-        .complete();
-    let report = traced.report();
-    assert!(traced.stdout.contains("40 processes"), "{}", traced.stdout);
-    let perf = report.task(report.tree().pid);
-    let children: Vec<_> = report
-        .tasks
-        .iter()
-        .filter(|task| task.ppid == perf.pid)
-        .collect();
-    assert_eq!(children.len(), 40, "{:?}", report.ids());
-    // Each receiver reads 100 messages of each of 20 senders.
-    assert!(report.audit.switches_traced > 100, "{:?}", report.audit);
+    unspoilt(|| {
+        if !have("perf") {
+            return skip("forty_processes_of_perf_bench", "there is no perf");
+        }
+        let traced = run()
+            .json()
+            .args([
+                "--",
+                "perf",
+                "bench",
+                "sched",
+                "messaging",
+                "-g",
+                "1",
+                "-l",
+                "100",
+            ])
+            .complete();
+        let report = traced.report();
+        assert!(traced.stdout.contains("40 processes"), "{}", traced.stdout);
+        let perf = report.task(report.tree().pid);
+        let children: Vec<_> = report
+            .tasks
+            .iter()
+            .filter(|task| task.ppid == perf.pid)
+            .collect();
+        assert_eq!(children.len(), 40, "{:?}", report.ids());
+        // Each receiver reads 100 messages of each of 20 senders.
+        assert!(report.audit.switches_traced > 100, "{:?}", report.audit);
+    });
 }
 
 #[test]
 fn redis_serves_twenty_clients() {
-    const TEST: &str = "redis_serves_twenty_clients";
-    for program in ["redis-server", "redis-benchmark", "redis-cli"] {
-        if !have(program) {
-            return skip(TEST, &format!("there is no {program}"));
+    unspoilt(|| {
+        const TEST: &str = "redis_serves_twenty_clients";
+        for program in ["redis-server", "redis-benchmark", "redis-cli"] {
+            if !have(program) {
+                return skip(TEST, &format!("there is no {program}"));
+            }
         }
-    }
-    // Free now, and nobody hands it out at once again.
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = free.local_addr().expect("an address").port().to_string();
-    drop(free);
-    let mut server = run();
-    let folder = server.folder().to_owned();
-    server.command().current_dir(folder);
-    let server = server
-        .json()
-        .args(["--", "redis-server", "--port", &port, "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "no"])
-        .start();
-    let cli = |command: &str| {
-        let output = Command::new("redis-cli")
-            .args(["-p", &port, command])
-            .output();
-        String::from_utf8_lossy(&output.expect("redis-cli runs").stdout).into_owned()
-    };
-    while cli("PING").trim() != "PONG" {
-        sleep(Duration::from_millis(10));
-    }
-    let benchmark = Command::new("redis-benchmark")
-        .args([
-            "-p", &port, "-q", "-n", "20000", "-c", "20", "-t", "set,get",
-        ])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .expect("redis-benchmark runs");
-    assert!(benchmark.success());
-    cli("SHUTDOWN");
+        // Free now, and nobody hands it out at once again.
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = free.local_addr().expect("an address").port().to_string();
+        drop(free);
+        let mut server = run();
+        let folder = server.folder().to_owned();
+        server.command().current_dir(folder);
+        let server = server
+            .json()
+            .args(["--", "redis-server", "--port", &port, "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no"])
+            .start();
+        let cli = |command: &str| {
+            let output = Command::new("redis-cli")
+                .args(["-p", &port, command])
+                .output();
+            String::from_utf8_lossy(&output.expect("redis-cli runs").stdout).into_owned()
+        };
+        while cli("PING").trim() != "PONG" {
+            sleep(Duration::from_millis(10));
+        }
+        let benchmark = Command::new("redis-benchmark")
+            .args([
+                "-p", &port, "-q", "-n", "20000", "-c", "20", "-t", "set,get",
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .expect("redis-benchmark runs");
+        assert!(benchmark.success());
+        cli("SHUTDOWN");
 
-    let traced = server.finish();
-    let report = traced.report();
-    crate::support::check_complete(report);
-    let main = report.task(report.tree().pid);
-    assert!(
-        main.waits.iter().any(|wait| wait.reason == "epoll"),
-        "{main:?}"
-    );
-    if let Some(polls) = &report.polls {
-        let epoll = polls
-            .iter()
-            .filter(|p| p.tid == main.tid && p.syscall.starts_with("epoll"));
-        let calls: u64 = epoll.map(|poll| poll.calls).sum();
-        // 40000 requests of 20 clients, each with one under way.
-        assert!(calls >= 40_000 / 20, "{polls:?}");
-    }
+        let traced = server.finish();
+        let report = traced.report();
+        crate::support::check_complete(report);
+        let main = report.task(report.tree().pid);
+        assert!(
+            main.waits.iter().any(|wait| wait.reason == "epoll"),
+            "{main:?}"
+        );
+        if let Some(polls) = &report.polls {
+            let epoll = polls
+                .iter()
+                .filter(|p| p.tid == main.tid && p.syscall.starts_with("epoll"));
+            let calls: u64 = epoll.map(|poll| poll.calls).sum();
+            // 40000 requests of 20 clients, each with one under way.
+            assert!(calls >= 40_000 / 20, "{polls:?}");
+        }
+    });
 }
 
 #[test]
 fn threads_of_python() {
-    if !have("python3") {
-        return skip("threads_of_python", "there is no python3");
-    }
-    let script = r#"
+    unspoilt(|| {
+        if !have("python3") {
+            return skip("threads_of_python", "there is no python3");
+        }
+        let script = r#"
 import json, os, select, threading, time
 def timed(act):
     begin = time.monotonic_ns()
@@ -123,55 +128,60 @@ for it in threads: it.start()
 for it in threads: it.join()
 print(json.dumps(truth))
 "#;
-    let traced = run()
-        .json()
-        .args(["--", "python3", "-c", script])
-        .complete();
-    let (truth, report) = (traced.truth(), traced.report());
-    assert_eq!(report.of_process(id(&truth["pid"])).len(), 3);
-    for (name, reason) in [("select", "select"), ("sleep", "sleep")] {
-        let call = &truth[name];
-        let task = report.task(id(&call["tid"]));
-        let longest = task
-            .waits
-            .iter()
-            .filter(|w| w.reason == reason)
-            .map(|w| w.longest_ns)
-            .max()
-            .expect("it waited");
-        // Between the two there is also the wait for the interpreter's lock.
-        let at_least = task.least_wait(span(call), longest);
-        assert_within(name, longest, at_least, span(call));
-    }
+        let traced = run()
+            .json()
+            .args(["--", "python3", "-c", script])
+            .complete();
+        let (truth, report) = (traced.truth(), traced.report());
+        assert_eq!(report.of_process(id(&truth["pid"])).len(), 3);
+        for (name, reason) in [("select", "select"), ("sleep", "sleep")] {
+            let call = &truth[name];
+            let task = report.task(id(&call["tid"]));
+            let longest = task
+                .waits
+                .iter()
+                .filter(|w| w.reason == reason)
+                .map(|w| w.longest_ns)
+                .max()
+                .expect("it waited");
+            // Between the two there is also the wait for the interpreter's lock.
+            let at_least = task.least_wait(span(call), longest);
+            assert_within(name, longest, at_least, span(call));
+        }
+    });
 }
 
 #[test]
 fn a_traced_workload_can_trace_with_strace() {
-    const TEST: &str = "a_traced_workload_can_trace_with_strace";
-    if !have("strace") {
-        return skip(TEST, "there is no strace");
-    }
-    let traced = run()
-        .shell("exec strace -f -o /dev/null $FORKTRACE workload sleepers --seconds 0.2")
-        .complete();
-    let (truth, report) = (traced.truth(), traced.report());
-    for thread in list(&truth["threads"]) {
-        let task = report.task(id(&thread["tid"]));
-        assert!(task.stopped_ns > 0, "it stopped at each syscall: {task:?}");
-        let at_most = n(&thread["end_ns"]) - n(&thread["begin_ns"]);
-        assert!(task.longest_block_ns <= at_most, "{thread} {task:?}");
-    }
+    unspoilt(|| {
+        const TEST: &str = "a_traced_workload_can_trace_with_strace";
+        if !have("strace") {
+            return skip(TEST, "there is no strace");
+        }
+        let traced = run()
+            .shell("exec strace -f -o /dev/null $FORKTRACE workload sleepers --seconds 0.2")
+            .complete();
+        let (truth, report) = (traced.truth(), traced.report());
+        for thread in list(&truth["threads"]) {
+            let task = report.task(id(&thread["tid"]));
+            assert!(task.stopped_ns > 0, "it stopped at each syscall: {task:?}");
+            let at_most = n(&thread["end_ns"]) - n(&thread["begin_ns"]);
+            assert!(task.longest_block_ns <= at_most, "{thread} {task:?}");
+        }
+    });
 }
 
 #[test]
 fn a_shell_pipeline_is_complete() {
-    let traced = run()
-        .shell("(echo b; echo a) | sort | cat; true")
-        .complete();
-    assert_eq!(traced.stdout, "a\nb\n");
-    assert!(
-        traced.report().tasks.len() >= 3,
-        "{:?}",
-        traced.report().ids()
-    );
+    unspoilt(|| {
+        let traced = run()
+            .shell("(echo b; echo a) | sort | cat; true")
+            .complete();
+        assert_eq!(traced.stdout, "a\nb\n");
+        assert!(
+            traced.report().tasks.len() >= 3,
+            "{:?}",
+            traced.report().ids()
+        );
+    });
 }

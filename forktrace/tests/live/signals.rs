@@ -7,7 +7,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::support::{Forktrace, Report, Running, check_complete, check_figures, run};
+use crate::support::{Forktrace, Report, Running, check_complete, check_figures, unspoilt};
 
 fn send(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).expect("a pid");
@@ -26,6 +26,26 @@ fn lives(pid: u32) -> bool {
     status.is_ok_and(|status| !status.contains("State:\tZ"))
 }
 
+/// A run that starts with no signal ignored: a shell ignores SIGINT and SIGQUIT for what
+/// it starts in the background, `nohup` SIGHUP, and who is ignored at the start stays so.
+fn run() -> Forktrace {
+    let status = fs::read_to_string("/proc/self/status").expect("a status");
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:\t"));
+    let ignored = u64::from_str_radix(ignored.expect("SigIgn"), 16).expect("a mask");
+    let ours = [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGTERM,
+    ];
+    if ours.iter().all(|&it| ignored & (1 << (it as u32 - 1)) == 0) {
+        return crate::support::run();
+    }
+    Forktrace::under("env", &["--default-signal"], "run")
+}
+
 /// A workload that prints its pid and then, whenever it gets the signal, "got it".
 fn with_handler(signal: &str) -> (Running, u32) {
     let script = format!(
@@ -38,120 +58,128 @@ fn with_handler(signal: &str) -> (Running, u32) {
 
 #[test]
 fn a_signal_to_forktrace_alone_is_passed_on() {
-    for signal in [
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGHUP,
-        Signal::SIGQUIT,
-    ] {
-        let mut running = run()
-            .shell("ulimit -c 0; echo ready; exec $FORKTRACE workload nap --millis 100000")
-            .start();
-        running.line(1);
-        send(running.pid(), signal);
-        let finished = running.finish();
-        assert_eq!(
-            finished.status.signal(),
-            Some(signal as i32),
-            "{}",
-            finished.status
-        );
-        check_complete(finished.report());
-        assert_eq!(finished.report().workload.signal, Some(signal as i32));
-    }
+    unspoilt(|| {
+        for signal in [
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+        ] {
+            let mut running = run()
+                .shell("ulimit -c 0; echo ready; exec $FORKTRACE workload nap --millis 100000")
+                .start();
+            running.line(1);
+            send(running.pid(), signal);
+            let finished = running.finish();
+            assert_eq!(
+                finished.status.signal(),
+                Some(signal as i32),
+                "{}",
+                finished.status
+            );
+            check_complete(finished.report());
+            assert_eq!(finished.report().workload.signal, Some(signal as i32));
+        }
+    });
 }
 
 #[test]
 fn a_second_signal_detaches_and_still_reports() {
-    for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGINT, "INT")] {
-        let (mut running, pid) = with_handler(name);
-        send(running.pid(), signal);
-        assert_eq!(running.line(2), "got it");
-        send(running.pid(), signal);
-        let finished = running.finish();
-        assert!(lives(pid), "the workload lives on");
-        kill_and_forget(pid);
-        assert_eq!(
-            finished.stdout.matches("got it").count(),
-            1,
-            "the second is not passed on"
-        );
-        assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
-        let report = finished.report();
-        check_figures(report);
-        assert!(report.weakness("cut_short").count >= 1);
-        assert_eq!(
-            (report.workload.exit_code, report.workload.signal),
-            (None, None)
-        );
-        assert_eq!(report.task(pid).fate, "alive");
-    }
+    unspoilt(|| {
+        for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGINT, "INT")] {
+            let (mut running, pid) = with_handler(name);
+            send(running.pid(), signal);
+            assert_eq!(running.line(2), "got it");
+            send(running.pid(), signal);
+            let finished = running.finish();
+            assert!(lives(pid), "the workload lives on");
+            kill_and_forget(pid);
+            assert_eq!(
+                finished.stdout.matches("got it").count(),
+                1,
+                "the second is not passed on"
+            );
+            assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+            let report = finished.report();
+            check_figures(report);
+            assert!(report.weakness("cut_short").count >= 1);
+            assert_eq!(
+                (report.workload.exit_code, report.workload.signal),
+                (None, None)
+            );
+            assert_eq!(report.task(pid).fate, "alive");
+        }
+    });
 }
 
 #[test]
 fn a_stop_of_the_workload_is_not_its_end() {
-    let mut running = run()
-        .shell("echo $$; exec $FORKTRACE workload nap --millis 300")
-        .start();
-    let pid = running.line(1).parse().expect("a pid");
-    send(pid, Signal::SIGSTOP);
-    sleep(Duration::from_millis(50));
-    send(pid, Signal::SIGCONT);
-    let finished = running.finish();
-    check_complete(finished.report());
-    assert!(finished.report().task(pid).stopped_ns > 0);
-    assert!(finished.status.success());
+    unspoilt(|| {
+        let mut running = run()
+            .shell("echo $$; exec $FORKTRACE workload nap --millis 300")
+            .start();
+        let pid = running.line(1).parse().expect("a pid");
+        send(pid, Signal::SIGSTOP);
+        sleep(Duration::from_millis(50));
+        send(pid, Signal::SIGCONT);
+        let finished = running.finish();
+        check_complete(finished.report());
+        assert!(finished.report().task(pid).stopped_ns > 0);
+        assert!(finished.status.success());
+    });
 }
 
 #[test]
 fn a_killed_forktrace_leaves_the_workload_alone_and_a_trace_that_can_be_read() {
-    let run = run();
-    let trace = run.file("trace");
-    let mut running = run
-        .args(["--save"])
-        .args([&trace])
-        .shell("echo $$; exec $FORKTRACE workload ping-pong --pin --seconds 100")
-        .start();
-    let pid = running.line(1).parse().expect("a pid");
-    // Until two blocks of events or more have come to the file.
-    while fs::metadata(&trace).map_or(0, |data| data.len()) < 150_000 {
-        sleep(Duration::from_millis(10));
-    }
-    send(running.pid(), Signal::SIGKILL);
-    // Its folder goes with what is finished.
-    let finished = running.finish();
-    assert_eq!(finished.status.signal(), Some(9));
-    assert!(lives(pid), "the workload lives on");
-    kill_and_forget(pid);
+    unspoilt(|| {
+        let run = run();
+        let trace = run.file("trace");
+        let mut running = run
+            .args(["--save"])
+            .args([&trace])
+            .shell("echo $$; exec $FORKTRACE workload ping-pong --pin --seconds 100")
+            .start();
+        let pid = running.line(1).parse().expect("a pid");
+        // Until two blocks of events or more have come to the file.
+        while fs::metadata(&trace).map_or(0, |data| data.len()) < 150_000 {
+            sleep(Duration::from_millis(10));
+        }
+        send(running.pid(), Signal::SIGKILL);
+        // Its folder goes with what is finished.
+        let finished = running.finish();
+        assert_eq!(finished.status.signal(), Some(9));
+        assert!(lives(pid), "the workload lives on");
+        kill_and_forget(pid);
 
-    let read = Forktrace::new("report").json().args([&trace]).finish();
-    assert!(read.status.success(), "{}", read.stderr);
-    let report: &Report = read.report();
-    check_figures(report);
-    assert_eq!(report.weakness("end_missing").count, 1);
-    assert!(!report.audit.complete);
-    assert_eq!(
-        (report.workload.exit_code, report.workload.signal),
-        (None, None)
-    );
-    assert_eq!(report.tasks.len(), 2, "{:?}", report.ids());
-    let player = report.task(pid);
-    assert_eq!(player.fate, "unknown");
-    assert!(player.waited("read", "read").count > 1000, "{player:?}");
-    let elsewhere = |wait: &&crate::support::Wait| wait.reason != "read";
-    let waits = report.tasks.iter().flat_map(|task| &task.waits);
-    let elsewhere: u64 = waits.filter(elsewhere).map(|wait| wait.ns).sum();
-    // As in a whole trace of a ping-pong, but for a wakeup that was not announced.
-    if !report
-        .audit
-        .weaknesses
-        .iter()
-        .any(|w| w.kind == "wakeup_missing")
-    {
-        assert!(
-            report.tree().all_blocked.lower_ns <= elsewhere,
-            "{:?}",
-            report.tree()
+        let read = Forktrace::new("report").json().args([&trace]).finish();
+        assert!(read.status.success(), "{}", read.stderr);
+        let report: &Report = read.report();
+        check_figures(report);
+        assert_eq!(report.weakness("end_missing").count, 1);
+        assert!(!report.audit.complete);
+        assert_eq!(
+            (report.workload.exit_code, report.workload.signal),
+            (None, None)
         );
-    }
+        assert_eq!(report.tasks.len(), 2, "{:?}", report.ids());
+        let player = report.task(pid);
+        assert_eq!(player.fate, "unknown");
+        assert!(player.waited("read", "read").count > 1000, "{player:?}");
+        let elsewhere = |wait: &&crate::support::Wait| wait.reason != "read";
+        let waits = report.tasks.iter().flat_map(|task| &task.waits);
+        let elsewhere: u64 = waits.filter(elsewhere).map(|wait| wait.ns).sum();
+        // As in a whole trace of a ping-pong, but for a wakeup that was not announced.
+        if !report
+            .audit
+            .weaknesses
+            .iter()
+            .any(|w| w.kind == "wakeup_missing")
+        {
+            assert!(
+                report.tree().all_blocked.lower_ns <= elsewhere,
+                "{:?}",
+                report.tree()
+            );
+        }
+    });
 }

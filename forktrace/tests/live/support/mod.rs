@@ -4,6 +4,7 @@ mod claims;
 mod figures;
 mod report;
 mod run;
+mod spoilt;
 mod timelines;
 
 pub(crate) use self::{
@@ -11,6 +12,7 @@ pub(crate) use self::{
     figures::{all_announced, check_complete, check_figures},
     report::{Deadlock, Group, Poll, Report, Task, Wait, WaitsFor},
     run::{Finished, Forktrace, Running, forktrace, run, trace, trace_until},
+    spoilt::{too_busy, unspoilt},
     timelines::{Timelines, timelines},
 };
 

@@ -183,6 +183,7 @@ pub(crate) struct Audit {
     pub(crate) switches_kernel: u64,
     pub(crate) unknown_ns: u64,
     pub(crate) early_wakeups: u64,
+    pub(crate) unwoken_ns: u64,
     pub(crate) weaknesses: Vec<Weakness>,
 }
 

@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Report, check_complete};
+use super::{Report, check_complete, spoilt};
 
 /// Nothing takes so long, even emulated: forktrace hangs.
 const GIVE_UP: Duration = Duration::from_secs(300);
@@ -220,11 +220,15 @@ impl Running {
         let read = |name| fs::read(self.folder.path().join(name)).unwrap_or_default();
         let text = |name| String::from_utf8_lossy(&read(name)).into_owned();
         let json = self.wants_json.then(|| read("report.json"));
+        let (stdout, stderr) = (text("stdout"), text("stderr"));
+        for output in [&stdout, &stderr, &text("report.json")] {
+            spoilt::note(output);
+        }
         Finished {
             pid: self.child.id(),
             status,
-            stdout: text("stdout"),
-            stderr: text("stderr"),
+            stdout,
+            stderr,
             report: json
                 .as_deref()
                 .and_then(|json| serde_json::from_slice(json).ok()),

@@ -10,7 +10,7 @@ use forktrace::{
 };
 use serde_json::Value;
 
-use super::{Finished, all_announced, n, run};
+use super::{Finished, all_announced, n, run, spoilt};
 
 /// Traces one `forktrace workload` to a complete report and a trace: one in which the
 /// kernel announced each switch and wakeup, if it does so in one of a few runs.
@@ -48,8 +48,13 @@ impl Timelines {
         })
         .expect("it is a trace");
         let end_ns = info.finish.as_ref().map_or(info.last_ns, |f| f.end_ns);
+        let model = builder.expect("it has events").build(end_ns);
+        let mut all = model.tasks.iter().flat_map(|task| &task.stretches);
+        if all.any(|off| off.flags & (Off::NO_WAKE | Off::INFERRED) != 0) {
+            spoilt::note_unannounced();
+        }
         Self {
-            model: builder.expect("it has events").build(end_ns),
+            model,
             start_ns: info.header.start_ns,
             arch: info.header.arch,
         }

@@ -1,0 +1,70 @@
+//! Recordings that the machine spoilt are made again.
+
+use std::{
+    cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
+
+use super::skip;
+
+thread_local! {
+    /// What spoilt a recording of the test that runs on this thread.
+    static SPOILT: RefCell<Option<Spoilt>> = const { RefCell::new(None) };
+}
+
+enum Spoilt {
+    /// A switch or a wakeup was not announced: the report says so, and is no exact one.
+    Unannounced,
+    /// Others had the CPUs, so that the test has nothing to compare.
+    Busy(String),
+}
+
+/// Words of the audit about what the kernel did not announce.
+const UNANNOUNCED: [&str; 3] = [
+    "not announced by the kernel",
+    "without a wakeup that was seen",
+    "that the kernel did not announce",
+];
+
+/// Takes note if this report says that the kernel did not announce all.
+pub(super) fn note(report: &str) {
+    if UNANNOUNCED.iter().any(|words| report.contains(words)) {
+        note_unannounced();
+    }
+}
+
+pub(super) fn note_unannounced() {
+    SPOILT.with_borrow_mut(|spoilt| *spoilt = Some(Spoilt::Unannounced));
+}
+
+/// Ends this try of a test: on a machine so busy it proves nothing.
+#[track_caller]
+pub(crate) fn too_busy(why: String) -> ! {
+    SPOILT.with_borrow_mut(|spoilt| *spoilt = Some(Spoilt::Busy(why.clone())));
+    panic!("the machine is too busy: {why}");
+}
+
+/// Runs a test. One that fails when the kernel did not announce a switch or a wakeup of
+/// a recording runs again: there is no exact answer then. One that always fails fails,
+/// and one that always finds the machine too busy is skipped.
+///
+/// A test that compares a report with the truth runs in this.
+#[track_caller]
+#[expect(clippy::print_stdout, reason = "a test's output is shown if it fails")]
+pub(crate) fn unspoilt(test: impl Fn()) {
+    const TRIES: u32 = 10;
+    for tries_left in (0..TRIES).rev() {
+        SPOILT.take();
+        let Err(panic) = catch_unwind(AssertUnwindSafe(&test)) else {
+            return;
+        };
+        match SPOILT.take() {
+            Some(Spoilt::Busy(why)) if tries_left == 0 => {
+                let name = std::thread::current().name().map(str::to_owned);
+                return skip(&name.unwrap_or_default(), &format!("too busy: {why}"));
+            }
+            Some(_) if tries_left > 0 => println!("AGAIN: the machine spoilt it, see above"),
+            _ => resume_unwind(panic),
+        }
+    }
+}
