@@ -10,8 +10,10 @@ javac -d "$folder" "$own/Contended.java"
     java -cp "$folder" Contended 8000 &
 jvm=
 until [ -n "$jvm" ]; do
+    kill -0 $!
     sleep 0.2
-    jvm=$(jps | awk '$2 == "Contended" { print $1 }')
+    jvm=$(jps | awk '$2 == "Contended" { print $1 }' | xargs -rn1 ps -o ppid=,pid= -p |
+        awk -v forktrace=$! '$1 == forktrace { print $2 }')
 done
 for i in 1 2 3; do
     sleep 0.3

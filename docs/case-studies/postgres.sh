@@ -1,18 +1,18 @@
 #!/bin/sh
 # Six clients that update two rows, over and over. To be run as root: the server refuses to.
-# postgres.sh FOLDER [FORKTRACE]: leaves the report, the trace and the samples in FOLDER.
+# postgres.sh FOLDER [FORKTRACE [PORT]]: leaves the report, the trace and the samples in FOLDER.
 set -eu
 own=$(dirname "$(realpath "$0")")
 mkdir -p "$1"
 folder=$(realpath "$1")
 bin=$(ls -d /usr/lib/postgresql/*/bin | tail -1)
-port=7432
+port=${3:-7432}
 chown postgres "$folder"
 cd "$folder"
 su postgres -c "$bin/initdb -D $folder/db -A trust" >initdb.log
 "${2:-forktrace}" run -u postgres --save postgres.ft -o report.txt -- \
     "$bin/postgres" -D "$folder/db" -p $port -k "$folder" -h '' >server.log 2>&1 &
-until su postgres -c "$bin/pg_isready -q -h $folder -p $port"; do sleep 0.1; done
+until su postgres -c "$bin/pg_isready -q -h $folder -p $port"; do kill -0 $!; sleep 0.1; done
 sql="$bin/psql -q -h $folder -p $port -U postgres"
 $sql -c "create table counter (id int primary key, n bigint); insert into counter values (1, 0), (2, 0)"
 cat >sample.sql <<'SQL'

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::support::{Finished, Task, id, list, n, run, span, trace, trace_until, unspoilt};
+use crate::support::{
+    Finished, Task, id, list, n, run, span, too_busy, trace, trace_until, unspoilt,
+};
 
 /// The task of this name in a process.
 #[track_caller]
@@ -52,7 +54,9 @@ fn a_waiter_is_blocked_in_each_call_and_its_siblings_get_on() {
                 .sum();
             assert!(ns > 0 && ns <= span(call), "{name}: {ns} of {}", span(call));
             assert!(n(&call["switches"]) >= 1, "{call}");
-            assert!(n(&call["computed"]) > 0, "{call}");
+            if n(&call["computed"]) == 0 {
+                too_busy(format!("no CPU for its sibling: {call}"));
+            }
         }
         // One sibling only computes.
         let compute = named(&traced, "compute");

@@ -119,7 +119,7 @@ fn claim(script: &str, extra: &str) -> String {
 statement = "A script says yes."
 method = "Ask it."
 runs = {{ quick = 1, full = 1 }}
-limit_s = 5
+limit_s = 120
 holds = "size(tasks) > 0"
 {extra}
 [arms.script]
@@ -189,13 +189,17 @@ fn a_claim_of_ones_own_is_settled() {
 #[test]
 fn what_goes_wrong_with_a_workload_is_placed_and_harms_no_other_claim() {
     unspoilt(|| {
+        // No other test's.
+        let own = std::process::id();
+        let (first, second) = (format!("1{own:08}.1"), format!("1{own:08}.2"));
         let absent = claim("", "").replace("\"sh\"", "\"/nonexistent/program\"");
         let files = [
             absent,
             claim("echo oh no >&2; exit 3", ""),
             claim("kill -SEGV $$", ""),
             // It leaves a child behind that must be killed too.
-            claim("sleep 1000 & sleep 1001", "").replace("limit_s = 5", "limit_s = 0.5"),
+            claim(&format!("sleep {first} & sleep {second}"), "")
+                .replace("limit_s = 120", "limit_s = 0.5"),
             claim("true", ""),
             claim(YES, "").replace("size(tasks) > 0", "size(tasks) > 7"),
             claim(YES, "nonsense = 1"),
@@ -230,8 +234,9 @@ fn what_goes_wrong_with_a_workload_is_placed_and_harms_no_other_claim() {
         assert_eq!(claims[7]["verdict"], "supported");
         // The hanging workload is gone, with what it started.
         for entry in fs::read_dir("/proc").expect("/proc").flatten() {
-            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            assert!(!line.starts_with(b"sleep\x001000\0") && !line.starts_with(b"sleep\x001001\0"));
+            let line = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+            let hangs = |seconds: &str| line == format!("sleep\0{seconds}\0");
+            assert!(!hangs(&first) && !hangs(&second));
         }
     });
 }

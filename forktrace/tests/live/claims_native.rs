@@ -2,61 +2,23 @@
 //! verdict.
 //!
 //! Each test takes the built-in file, checks the verdict that it should have on any
-//! Linux, alters a command, and checks that the verdict follows. A busy machine may make
-//! a claim inconclusive, so that is tried again; a wrong verdict never is.
+//! Linux, alters a command, and checks that the verdict follows.
 
-use std::{fs, path::Path, process::Command};
-
-use serde_json::Value;
-
-use crate::support::forktrace;
-
-/// A built-in claim's file.
-fn file_of(id: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("claims/{id}.toml"));
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
+use crate::support::{built_in, check_verdict};
 
 /// The file with parts replaced, each of which must be there.
 fn altered(id: &str, changes: &[(&str, &str)]) -> String {
-    changes.iter().fold(file_of(id), |text, (from, to)| {
+    changes.iter().fold(built_in(id), |text, (from, to)| {
         assert!(text.contains(from), "{from} is not in {id}.toml");
         text.replace(from, to)
     })
 }
 
-const TRIES: u32 = 4;
-
-/// Checks the verdict on a claim file.
-#[track_caller]
-fn check(id: &str, text: &str, verdict: &str) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join(format!("{id}.toml"));
-    fs::write(&path, text).expect("the claim is written");
-    for _ in 0..TRIES {
-        let output = Command::new(forktrace())
-            .args(["claims", "run", "--quick", "--format", "json"])
-            .arg(&path)
-            .env_remove("SUDO_UID")
-            .output()
-            .expect("forktrace runs");
-        let report: Value = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
-        let claim = &report["claims"][0];
-        assert!(claim["error"].is_null(), "{id}: {claim}");
-        if claim["verdict"] == verdict {
-            return;
-        }
-        assert_eq!(claim["verdict"], "inconclusive", "{id}: {claim}");
-    }
-    panic!("{id} should be {verdict}, but was inconclusive {TRIES} times");
-}
-
 /// Checks that a claim has one verdict as it is and another one when altered.
 #[track_caller]
 fn flips(id: &str, verdict: &str, changes: &[(&str, &str)], flipped: &str) {
-    check(id, &altered(id, changes), flipped);
-    check(id, &file_of(id), verdict);
+    check_verdict(id, &altered(id, changes), flipped);
+    check_verdict(id, &built_in(id), verdict);
 }
 
 /// The words of a command that runs a workload.
@@ -208,6 +170,6 @@ fn a_counter_with_a_lock_loses_nothing() {
 /// Whether threads and processes differ is up to the kernel: no workload can flip it.
 #[test]
 fn threads_and_processes_differ_little_and_synchronise_alike() {
-    check("clone-is-clone", &file_of("clone-is-clone"), "supported");
-    check("sync-cheaper", &file_of("sync-cheaper"), "refuted");
+    check_verdict("clone-is-clone", &built_in("clone-is-clone"), "supported");
+    check_verdict("sync-cheaper", &built_in("sync-cheaper"), "refuted");
 }

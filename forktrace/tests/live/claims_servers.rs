@@ -6,7 +6,6 @@ use crate::support::check_altered;
 #[test]
 fn a_pool_that_sleeps_while_it_leads_refutes_that_it_is_only_blocked_when_idle() {
     check_altered(
-        "a_pool_that_sleeps_while_it_leads_refutes_that_it_is_only_blocked_when_idle",
         "all-blocked-only-idle",
         &[(
             "pool",
@@ -20,7 +19,6 @@ fn a_pool_that_sleeps_while_it_leads_refutes_that_it_is_only_blocked_when_idle()
 #[test]
 fn a_pool_that_forgets_a_socket_refutes_that_it_is_only_blocked_when_idle() {
     check_altered(
-        "a_pool_that_forgets_a_socket_refutes_that_it_is_only_blocked_when_idle",
         "all-blocked-only-idle",
         &[(
             "pool",
@@ -34,7 +32,6 @@ fn a_pool_that_forgets_a_socket_refutes_that_it_is_only_blocked_when_idle() {
 #[test]
 fn a_pool_that_sleeps_while_it_leads_refutes_that_enough_work_keeps_it_awake() {
     check_altered(
-        "a_pool_that_sleeps_while_it_leads_refutes_that_enough_work_keeps_it_awake",
         "enough-work",
         &[(
             "saturated",
@@ -49,7 +46,6 @@ fn a_pool_that_sleeps_while_it_leads_refutes_that_enough_work_keeps_it_awake() {
 fn a_pool_whose_workers_end_after_a_job_refutes_that_pools_amortise() {
     for arm in ["thread_pool", "process_pool"] {
         check_altered(
-            "a_pool_whose_workers_end_after_a_job_refutes_that_pools_amortise",
             "pool-amortises",
             &[(
                 arm,
@@ -64,7 +60,6 @@ fn a_pool_whose_workers_end_after_a_job_refutes_that_pools_amortise() {
 #[test]
 fn a_process_with_much_memory_supports_that_creation_is_expensive() {
     check_altered(
-        "a_process_with_much_memory_supports_that_creation_is_expensive",
         "process-creation-expensive",
         &[("job_10_ms", "\"{heap_mib}\"", "\"1024\"")],
         "supported",
@@ -74,7 +69,6 @@ fn a_process_with_much_memory_supports_that_creation_is_expensive() {
 #[test]
 fn one_cpu_refutes_that_a_thread_for_each_connection_is_better() {
     check_altered(
-        "one_cpu_refutes_that_a_thread_for_each_connection_is_better",
         "thread-per-fd",
         &[(
             "load",

@@ -95,6 +95,12 @@ facts["private"] = ctypes.addressof(word)
 child("private_1", lambda: futex_wait(ctypes.addressof(word)))
 child("private_2", lambda: futex_wait(ctypes.addressof(word)))
 
+def asleep(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rpartition(") ")[2][0] == "S"
+
+while not all(map(asleep, children.values())):
+    time.sleep(0.01)
 time.sleep(1)
 for pid in children.values():
     os.kill(pid, signal.SIGKILL)

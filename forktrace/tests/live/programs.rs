@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{assert_within, have, id, list, n, run, skip, span, unspoilt};
+use crate::support::{again, assert_within, have, id, list, n, run, skip, span, unspoilt};
 
 #[test]
 fn forty_processes_of_perf_bench() {
@@ -59,7 +59,7 @@ fn redis_serves_twenty_clients() {
         let mut server = run();
         let folder = server.folder().to_owned();
         server.command().current_dir(folder);
-        let server = server
+        let mut server = server
             .json()
             .args(["--", "redis-server", "--port", &port, "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no"])
@@ -71,6 +71,9 @@ fn redis_serves_twenty_clients() {
             String::from_utf8_lossy(&output.expect("redis-cli runs").stdout).into_owned()
         };
         while cli("PING").trim() != "PONG" {
+            if server.has_ended() {
+                again(format!("another took the port: {}", server.finish().stderr));
+            }
             sleep(Duration::from_millis(10));
         }
         let benchmark = Command::new("redis-benchmark")

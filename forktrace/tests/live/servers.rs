@@ -36,12 +36,15 @@ fn server(traced: &Finished) -> (&Report, u32, Vec<&Task>) {
     (report, pid, tasks)
 }
 
+/// What the system may make any task wait for.
+const ANY: [&str; 4] = ["memory", "close", "exec", "exit"];
+
 /// What a task waited in, but for what the system does to any task.
 fn reasons(task: &Task) -> Vec<&str> {
     let mut reasons: Vec<&str> = task
         .waits
         .iter()
-        .filter(|wait| wait.syscall.is_some())
+        .filter(|wait| wait.syscall.is_some() && !ANY.contains(&&*wait.reason))
         .map(|wait| &*wait.reason)
         .collect();
     reasons.sort_unstable();

@@ -22,8 +22,11 @@ pub(crate) fn kill_and_forget(pid: u32) {
 
 /// Is there such a process, and not only its remains?
 fn lives(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"));
-    status.is_ok_and(|status| !status.contains("State:\tZ"))
+    status(pid).is_some_and(|status| !status.contains("State:\tZ"))
+}
+
+fn status(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/status")).ok()
 }
 
 /// A run that starts with no signal ignored: a shell ignores SIGINT and SIGQUIT for what
@@ -120,6 +123,11 @@ fn a_stop_of_the_workload_is_not_its_end() {
             .start();
         let pid = running.line(1).parse().expect("a pid");
         send(pid, Signal::SIGSTOP);
+        // A stop that is continued before it has begun is none.
+        while !status(pid).is_some_and(|status| status.contains("State:\tT")) {
+            assert!(!running.has_ended(), "it ended before it stopped");
+            sleep(Duration::from_millis(1));
+        }
         sleep(Duration::from_millis(50));
         send(pid, Signal::SIGCONT);
         let finished = running.finish();

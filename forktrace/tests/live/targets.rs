@@ -63,7 +63,7 @@ fn silent_sockets_are_each_threads_own_waitset_and_a_timer_ends_the_wait() {
 #[test]
 fn a_timeout_is_what_the_call_was_given() {
     unspoilt(|| {
-        let (traced, lines) = timelines("timeouts --millis 20");
+        let (traced, lines) = timelines("timeouts --millis 100");
         let truth = traced.truth();
         let tid = id(&truth["pid"]);
         let calls = list(&truth["calls"]);

@@ -22,7 +22,9 @@ fn each_wait_is_named_by_its_syscall_and_as_long_as_it_was() {
                 continue;
             }
             let found = task.waited(reason, syscall);
-            let at_least = n(&wait["release_ns"]) - n(&wait["asleep_ns"]);
+            let asleep = n(&wait["release_ns"]) - n(&wait["asleep_ns"]);
+            // Counted as asleep, it still has to leave its CPU.
+            let at_least = asleep.saturating_sub(task.awake_ns());
             assert_within(what, found.longest_ns, at_least, span(wait));
         }
         let child = report.task(id(&truth["child_pid"]));
@@ -60,7 +62,8 @@ fn a_fault_that_waits_is_a_block_and_a_minor_fault_is_not() {
             .inspect(|wait| assert_eq!(wait.syscall, None))
             .map(|w| w.longest_ns)
             .max();
-        let at_least = n(&fault["resolve_ns"]) - n(&fault["asleep_ns"]);
+        let asleep = n(&fault["resolve_ns"]) - n(&fault["asleep_ns"]);
+        let at_least = asleep.saturating_sub(task.awake_ns());
         assert_within(
             "page fault",
             longest.unwrap_or(0),

@@ -6,7 +6,7 @@ use forktrace::{
 };
 use serde_json::Value;
 
-use crate::support::{Timelines, id, list, n, run, timelines, unspoilt};
+use crate::support::{Timelines, again, id, list, n, run, timelines, unspoilt};
 
 /// Timers run out in an interrupt, or in the soft one for timers (1, and 8 for those
 /// of high resolution).
@@ -172,7 +172,9 @@ fn over_loopback_client_and_server_wake_each_other_and_no_interrupt_does() {
                 }
             }
             let all = lines.blocks_in(tid, Some("recvfrom")).count();
-            assert!(own * 10 >= all * 9 && own > 0, "{own} of {all}");
+            if own * 10 < all * 9 || own == 0 {
+                again(format!("{own} of {all} were not left to a kernel thread"));
+            }
         }
         let accept = lines.blocks_in(server, Some("accept4")).next();
         if let Some(accept) = accept {

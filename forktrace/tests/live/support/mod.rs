@@ -8,11 +8,11 @@ mod spoilt;
 mod timelines;
 
 pub(crate) use self::{
-    claims::check_altered,
+    claims::{built_in, check_altered, check_verdict},
     figures::{all_announced, check_complete, check_figures},
     report::{Deadlock, Group, Poll, Report, Task, Wait, WaitsFor},
     run::{Finished, Forktrace, Running, forktrace, run, trace, trace_until},
-    spoilt::{too_busy, unspoilt},
+    spoilt::{again, too_busy, unspoilt},
     timelines::{Timelines, timelines},
 };
 

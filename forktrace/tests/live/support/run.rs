@@ -201,6 +201,11 @@ impl Running {
         }
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let ended = self.child.try_wait().expect("forktrace can be waited for");
+        ended.is_some()
+    }
+
     #[track_caller]
     pub(crate) fn finish(mut self) -> Finished {
         let begun = Instant::now();

@@ -13,28 +13,38 @@ thread_local! {
 }
 
 enum Spoilt {
-    /// A switch or a wakeup was not announced: the report says so, and is no exact one.
-    Unannounced,
+    /// The report itself says that it is not exact.
+    Inexact,
     /// Others had the CPUs, so that the test has nothing to compare.
     Busy(String),
 }
 
-/// Words of the audit about what the kernel did not announce.
-const UNANNOUNCED: [&str; 3] = [
+/// Words of the audit about what the kernel did not announce, what came too fast for a
+/// forktrace without a CPU, and what was gone before that could look.
+const INEXACT: [&str; 5] = [
     "not announced by the kernel",
     "without a wakeup that was seen",
     "that the kernel did not announce",
+    "found no room in a ring",
+    "no name was found",
 ];
 
-/// Takes note if this report says that the kernel did not announce all.
+/// Takes note if this report says that it is not exact.
 pub(super) fn note(report: &str) {
-    if UNANNOUNCED.iter().any(|words| report.contains(words)) {
-        note_unannounced();
+    if INEXACT.iter().any(|words| report.contains(words)) {
+        note_inexact();
     }
 }
 
-pub(super) fn note_unannounced() {
-    SPOILT.with_borrow_mut(|spoilt| *spoilt = Some(Spoilt::Unannounced));
+pub(super) fn note_inexact() {
+    SPOILT.with_borrow_mut(|spoilt| *spoilt = Some(Spoilt::Inexact));
+}
+
+/// Ends this try of a test: what it needs happens on any machine, but not each time.
+#[track_caller]
+pub(crate) fn again(why: String) -> ! {
+    note_inexact();
+    panic!("this time it proves nothing: {why}");
 }
 
 /// Ends this try of a test: on a machine so busy it proves nothing.
@@ -44,9 +54,9 @@ pub(crate) fn too_busy(why: String) -> ! {
     panic!("the machine is too busy: {why}");
 }
 
-/// Runs a test. One that fails when the kernel did not announce a switch or a wakeup of
-/// a recording runs again: there is no exact answer then. One that always fails fails,
-/// and one that always finds the machine too busy is skipped.
+/// Runs a test. One that fails when a report says that it is not exact (the kernel did
+/// not announce a switch or a wakeup) runs again. One that always fails fails, and one
+/// that always finds the machine too busy is skipped.
 ///
 /// A test that compares a report with the truth runs in this.
 #[track_caller]

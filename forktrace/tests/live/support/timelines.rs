@@ -51,7 +51,7 @@ impl Timelines {
         let model = builder.expect("it has events").build(end_ns);
         let mut all = model.tasks.iter().flat_map(|task| &task.stretches);
         if all.any(|off| off.flags & (Off::NO_WAKE | Off::INFERRED) != 0) {
-            spoilt::note_unannounced();
+            spoilt::note_inexact();
         }
         Self {
             model,
