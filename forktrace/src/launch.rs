@@ -135,7 +135,8 @@ impl std::fmt::Display for LaunchError {
 }
 
 /// Starts a command with our own streams, with the signals as we found them, and
-/// with a descriptor for its marks.
+/// with a descriptor for its marks. The new process calls `first` before all else; it
+/// may only make system calls.
 ///
 /// # Errors
 /// When it can't be executed.
@@ -144,6 +145,7 @@ pub fn spawn(
     account: Option<&Account>,
     signals: SigSet,
     marks: File,
+    mut first: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
 ) -> Result<Child, LaunchError> {
     let (program, args) = argv
         .split_first()
@@ -160,6 +162,7 @@ pub fn spawn(
     }
     let ids = account.map(|a| (a.uid, a.gid, a.groups.clone()));
     let before_exec = move || {
+        first()?;
         if let Some((uid, gid, groups)) = &ids {
             setgroups(groups)?;
             setgid(*gid)?;
@@ -175,7 +178,8 @@ pub fn spawn(
         reason = "the standard library has no other way to set groups"
     )]
     // SAFETY: between fork and exec the closure only makes system calls; it
-    // neither allocates nor takes a lock.
+    // takes no lock, and allocates only to say why it failed, in a process that
+    // was forked from one with one thread.
     unsafe {
         command.pre_exec(before_exec);
     }

@@ -116,11 +116,9 @@ pub fn record(plan: &Plan, file: File, mut notify: impl FnMut(Notice)) -> Result
     let cpu_before = own_cpu_ns()?;
     let names = Resolver::new(header.arch, header.start_ns);
 
-    tracer.arm()?;
+    let disarm = tracer.arm()?;
     let account = plan.account.as_ref();
-    let child = launch::spawn(&plan.argv, account, signals.inherited, marks_writer);
-    tracer.disarm()?;
-    let child = child?;
+    let child = launch::spawn(&plan.argv, account, signals.inherited, marks_writer, disarm)?;
 
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(&signals.fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;

@@ -5,6 +5,7 @@
 mod polls;
 
 use std::{
+    io,
     os::fd::{AsFd, BorrowedFd},
     os::unix::fs::MetadataExt as _,
 };
@@ -17,7 +18,10 @@ use crate::kernel::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
-    maps::{Array, Map, MapData, RingBuf, Stack, StackTraceMap, of_maps::ArrayOfMaps},
+    maps::{
+        Array, IterableMap as _, Map, MapData, MapError, RingBuf, Stack, StackTraceMap,
+        of_maps::ArrayOfMaps,
+    },
     programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLinkId},
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
@@ -96,7 +100,7 @@ pub struct Tracer {
     links: Vec<(&'static str, BtfTracePointLinkId)>,
     rings: Vec<(u16, RingBuf<MapData>)>,
     outer: ArrayOfMaps<MapData, RingBuf<MapData>>,
-    control: Array<MapData, ControlBytes>,
+    control: ControlMap,
     cpus: Array<MapData, CpuBytes>,
     tasks: Array<MapData, StateBytes>,
     poll_states: Array<MapData, PollBytes>,
@@ -199,46 +203,39 @@ impl Tracer {
 
     /// From now on a child of the calling thread is the root of a workload.
     ///
+    /// What is returned ends that, and is for that child to call before it does
+    /// anything else. The launcher's tid lies beside the programs' counters and can
+    /// only be written together with them. They stand still while the workload
+    /// consists of one task, and that task is here.
+    ///
     /// # Errors
     /// When the map can't be written.
-    pub fn arm(&mut self) -> Result<()> {
+    pub fn arm(&mut self) -> Result<impl FnMut() -> io::Result<()> + Send + Sync + use<>> {
         let namespace = std::fs::metadata("/proc/self/ns/pid")
             .context("/proc/self/ns/pid can't be read; is /proc mounted?")?;
         let device = namespace.dev();
-        self.set_launcher(Control {
+        let control = Control {
             launcher: nix::unistd::gettid().as_raw() as u64,
             namespace_device: nix::sys::stat::major(device) << 20 | nix::sys::stat::minor(device),
             namespace_inode: namespace.ino(),
             ..Control::zeroed()
-        })
-    }
+        };
+        write_control(&mut self.control, control).context("the control map can't be written")?;
 
-    /// The calling thread's children are no roots any more.
-    ///
-    /// # Errors
-    /// When the map can't be written.
-    pub fn disarm(&mut self) -> Result<()> {
-        let control = self.control()?;
-        self.set_launcher(Control {
-            launcher: 0,
-            ..control
+        let fd = self.control.map().fd().as_fd().try_clone_to_owned()?;
+        let mut of_child = Array::try_from(Map::Array(MapData::from_fd(fd)?))?;
+        Ok(move || {
+            let control = read_control(&of_child).map_err(io::Error::other)?;
+            let disarmed = Control {
+                launcher: 0,
+                ..control
+            };
+            write_control(&mut of_child, disarmed).map_err(io::Error::other)
         })
-    }
-
-    /// Writes the settings. Only around the launch: the programs' counters next
-    /// to them could be overwritten later.
-    fn set_launcher(&mut self, control: Control) -> Result<()> {
-        self.control
-            .set(0, bytemuck::cast::<Control, ControlBytes>(control), 0)
-            .context("the control map can't be written")
     }
 
     fn control(&self) -> Result<Control> {
-        let bytes = self
-            .control
-            .get(&0, 0)
-            .context("the control map can't be read")?;
-        Ok(bytemuck::pod_read_unaligned(&bytes))
+        read_control(&self.control).context("the control map can't be read")
     }
 
     /// How the select/poll family is watched.
@@ -420,6 +417,16 @@ impl Tracer {
             .context("the poll table can't be read")?;
         Ok(Some(bytemuck::pod_read_unaligned(&bytes)))
     }
+}
+
+type ControlMap = Array<MapData, ControlBytes>;
+
+fn read_control(map: &ControlMap) -> Result<Control, MapError> {
+    Ok(bytemuck::cast(map.get(&0, 0)?))
+}
+
+fn write_control(map: &mut ControlMap, control: Control) -> Result<(), MapError> {
+    map.set(0, bytemuck::cast::<Control, ControlBytes>(control), 0)
 }
 
 fn add_losses(sum: &mut Losses, cpu: &CpuStats) {
