@@ -315,8 +315,9 @@ pub struct TaskState {
     pub flags: u8,
     /// Who woke it last: see [`waker`].
     pub waker_class: u8,
-    /// Always 0.
-    pub zero: u8,
+    /// 1: it blocked in a pipe, a socket, a futex or for a child. Tasks, timers, devices
+    /// and soft interrupts end that, and no interrupt that does not say what it is.
+    pub common_wait: u8,
     /// See [`waker`].
     pub waker: u32,
     /// `sched_switch` events with this task as the one that leaves. A `u64`
@@ -341,8 +342,9 @@ pub struct TaskState {
     pub timeout_us: u32,
     /// Address of its last page fault in user mode.
     pub fault: u64,
-    /// Always 0.
-    pub zero2: u64,
+    /// Where its registers are saved at its entry into the kernel: the upper end of
+    /// its kernel stack.
+    pub stack_top: u64,
 
     /// Serial of its process's first task.
     pub process: u32,
@@ -576,12 +578,19 @@ pub struct CpuStats {
     /// The task that sent to itself or another through a soft interrupt that this
     /// CPU has not finished: address of its `task_struct`; 0: none.
     pub sender: u64,
-    /// For finding out where the stack is.
-    pub frame: u64,
+    /// For making an address a number.
+    pub address: u64,
     /// Stacks that found no room in the stack map.
     pub lost_stacks: u64,
+    /// Slot of the task that runs here, if it is traced and its switch-in was seen;
+    /// 0: not known. With [`plain`](crate::layout::Layout::plain), always 0.
+    pub running: u64,
+    /// The lower end of that task's kernel stack.
+    pub stack_low: u64,
+    /// The upper end.
+    pub stack_top: u64,
     /// Always 0.
-    pub zero2: [u64; 4],
+    pub zero2: u64,
 }
 
 /// [`CpuStats::hard`] in a timer's interrupt.

@@ -50,14 +50,16 @@ pub struct Layout {
     pub has_compat_status: u32,
     /// `pt_regs` field that holds the syscall number (`orig_ax`, `syscallno`).
     pub regs_syscall: u32,
-    /// `pt_regs` fields that hold the syscall's first five arguments.
-    pub regs_args: [u32; 5],
+    /// `pt_regs` fields that hold the syscall's six arguments.
+    pub regs_args: [u32; 6],
     /// `task_struct.stack`: the lowest address of its kernel stack.
     pub task_stack: u32,
     /// `task_struct.files`.
     pub task_files: u32,
     /// `files_struct.fdt`.
     pub files_fdt: u32,
+    /// `files_struct.fd_array`: the table of a process that never had many files.
+    pub files_fd_array: u32,
     /// `fdtable.max_fds`.
     pub fdt_max_fds: u32,
     /// `fdtable.fd`.
@@ -135,7 +137,7 @@ pub mod wait {
     pub const NANOSLEEP: u8 = 9;
     /// `clock_nanosleep(clock, flags, timespec)`.
     pub const CLOCK_NANOSLEEP: u8 = 10;
-    /// `futex_wait(address, value, mask, flags, timespec)`: always absolute.
+    /// `futex_wait(address, value, mask, flags, timespec, clock)`: always absolute.
     pub const FUTEX_WAIT: u8 = 11;
     /// `wait4(pid)`, `waitid(type, id)`: known from the arguments alone.
     pub const CHILD: u8 = 12;
@@ -143,6 +145,22 @@ pub mod wait {
     pub const TIMESPEC_3: u8 = 13;
     /// `rt_sigtimedwait(set, info, timespec)`.
     pub const TIMESPEC_2: u8 = 14;
+    /// `futex_waitv(waiters, n, flags, timespec, clock)`: always absolute.
+    pub const FUTEX_WAITV: u8 = 15;
+}
+
+/// The list of `futex_waitv` as a stretch has it: the first futex's address in `arg0`
+/// (0: it could not be read) and this in `arg1`.
+pub mod waitv {
+    /// The first futex's flags, and the length of the list.
+    pub const fn arg1(flags: u32, futexes: u32) -> u32 {
+        flags & 0xffff | futexes << 16
+    }
+
+    /// The length of the list.
+    pub const fn futexes(arg1: u32) -> u32 {
+        arg1 >> 16
+    }
 }
 
 /// Syscall numbers from here on wait for nothing that we look up. A power of two.

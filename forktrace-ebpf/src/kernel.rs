@@ -6,6 +6,8 @@
 //! [`LAYOUT`] is constant, is what makes these functions safe to call with any
 //! pointer that the verifier accepts.
 
+use core::arch::asm;
+
 use aya_ebpf::helpers::{
     bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs,
 };
@@ -33,10 +35,11 @@ pub(crate) static LAYOUT: Layout = Layout {
     task_compat_status: 0,
     has_compat_status: 0,
     regs_syscall: 0,
-    regs_args: [0; 5],
+    regs_args: [0; 6],
     task_stack: 0,
     task_files: 0,
     files_fdt: 0,
+    files_fd_array: 0,
     fdt_max_fds: 0,
     fdt_fd: 0,
     file_inode: 0,
@@ -251,16 +254,12 @@ impl Task {
             return None;
         }
         let list: u64 = unsafe { *table.add(layout!(fdt_fd) as usize).cast() };
-        let file: u64 = read_kernel(list + u64::from(fd) * 8)?;
-        let inode = read_kernel(file + u64::from(layout!(file_inode)))?;
-        let number = read_kernel(inode + u64::from(layout!(inode_number)))?;
-        let operations = read_kernel(file + u64::from(layout!(file_operations)))?;
-        Some(File {
-            address: file,
-            inode,
-            number,
-            operations,
-        })
+        // SAFETY: as above.
+        let small = unsafe { files.add(layout!(files_fd_array) as usize) };
+        if fd < SMALL_TABLE && list == small as u64 {
+            return File::known(small_table(small, fd));
+        }
+        File::read(read_kernel(list + u64::from(fd) * 8)?)
     }
 
     /// Its name.
@@ -346,6 +345,13 @@ impl Task {
     }
 }
 
+/// The number of the syscall in registers that were saved at this address; -1
+/// outside a syscall.
+#[inline(always)]
+pub fn syscall_at(registers: u64) -> Option<i32> {
+    read_kernel(registers + u64::from(layout!(regs_syscall)))
+}
+
 /// Reads kernel memory at an address of which the verifier knows nothing.
 #[inline(always)]
 fn read_kernel<T>(address: u64) -> Option<T> {
@@ -366,7 +372,74 @@ pub struct File {
     pub operations: u64,
 }
 
+/// `NR_OPEN_DEFAULT` (include/linux/fdtable.h) of a 64-bit kernel: the size of the
+/// table of descriptors that a process begins with.
+const SMALL_TABLE: u32 = 64;
+
+/// An entry of the small table, as the verifier knows it: a `struct file *` that
+/// can be followed without a call. It wants offsets that are constants, so there is
+/// a load for each; in assembly, or the compiler makes one of all.
+#[inline(always)]
+fn small_table(table: *const u8, fd: u32) -> *const u8 {
+    macro_rules! load {
+        ($($i:literal)*) => {
+            match fd {
+                $($i => {
+                    let file: *const u8;
+                    // SAFETY: a load within the table.
+                    unsafe {
+                        asm!(
+                            "{file} = *(u64 *)({table} + {at})",
+                            file = out(reg) file,
+                            table = in(reg) table,
+                            at = const 8 * $i,
+                        );
+                    }
+                    file
+                })*
+                _ => core::ptr::null(),
+            }
+        };
+    }
+    load!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
+        32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61
+        62 63)
+}
+
 impl File {
+    /// A file that the verifier knows to be one.
+    #[inline(always)]
+    fn known(file: *const u8) -> Option<Self> {
+        if file.is_null() {
+            return None;
+        }
+        // SAFETY: see the module's text.
+        unsafe {
+            let inode: *const u8 = *file.add(layout!(file_inode) as usize).cast();
+            if inode.is_null() {
+                return None;
+            }
+            Some(Self {
+                address: file as u64,
+                inode: inode as u64,
+                number: *inode.add(layout!(inode_number) as usize).cast(),
+                operations: *file.add(layout!(file_operations) as usize).cast(),
+            })
+        }
+    }
+
+    /// A file of which there is only the address.
+    #[inline(never)]
+    fn read(file: u64) -> Option<Self> {
+        let inode = read_kernel(file + u64::from(layout!(file_inode)))?;
+        Some(Self {
+            address: file,
+            inode,
+            number: read_kernel(inode + u64::from(layout!(inode_number)))?,
+            operations: read_kernel(file + u64::from(layout!(file_operations)))?,
+        })
+    }
+
     /// Type and permissions.
     #[inline(always)]
     pub fn mode(&self) -> u16 {
@@ -431,6 +504,12 @@ impl Regs {
     #[inline(always)]
     pub fn arg4(self) -> u64 {
         self.arg(layout!(regs_args[4]))
+    }
+
+    /// The sixth argument of the syscall.
+    #[inline(always)]
+    pub fn arg5(self) -> u64 {
+        self.arg(layout!(regs_args[5]))
     }
 
     /// Where they are: the upper end of the task's kernel stack.

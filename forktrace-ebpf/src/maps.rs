@@ -31,7 +31,9 @@ pub struct KnownObject {
     /// Inode number.
     pub number: u64,
     /// Its number for us; 0: the entry is free.
-    pub id: u64,
+    pub id: u32,
+    /// What waits for it have in [`TaskState::common_wait`].
+    pub common_wait: u32,
 }
 
 /// Tid → slot in [`TASKS`]: 0 for a task that is not traced. A hint: see `filter`.

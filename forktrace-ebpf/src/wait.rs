@@ -7,12 +7,12 @@ use forktrace_common::{
         Object, TaskState, WAITSET_BYTES, WAITSET_POLLFDS, WAITSET_SET_BYTES, Waitset, kind,
         timeout,
     },
-    layout::wait,
+    layout::{wait, waitv},
 };
 
 use crate::{
     emit,
-    filter::{add, control, cpu},
+    filter::{add, control, cpu, number, stats},
     kernel::{self, File, Regs, Task, layout},
     maps::{KnownObject, OBJECTS, POLLS, SCRATCH, SCRATCH_WORDS},
 };
@@ -28,6 +28,10 @@ const FUTEX_CMD_MASK: u64 = 0x7f;
 const FUTEX_CLOCK_REALTIME: u64 = 256;
 const CLOCK_MONOTONIC: u64 = 1;
 const TIMER_ABSTIME: u64 = 1;
+// include/uapi/linux/stat.h
+const S_IFMT: u16 = 0o170_000;
+const S_IFIFO: u16 = 0o010_000;
+const S_IFSOCK: u16 = 0o140_000;
 /// Words of each set of a `select` that are looked at.
 const SET_WORDS: u32 = (WAITSET_SET_BYTES / 8) as u32;
 
@@ -37,9 +41,15 @@ pub fn look(task: Task, regs: Regs, state: &mut TaskState, slot: u32, now: u64) 
     state.object = 0;
     state.timeout_us = timeout::NONE;
     match kernel::wait_kind(state.syscall) {
-        wait::NONE | wait::CHILD => {}
-        wait::FD => state.object = object(task, state),
+        wait::NONE => {}
+        wait::CHILD => state.common_wait = 1,
+        wait::FD => {
+            let (object, common_wait) = object(task, state);
+            state.object = object;
+            state.common_wait = common_wait;
+        }
         wait::FUTEX => {
+            state.common_wait = 1;
             let op = u64::from(state.arg1);
             let (at, realtime) = (regs.arg3(), op & FUTEX_CLOCK_REALTIME != 0);
             state.timeout_us = match op & FUTEX_CMD_MASK {
@@ -65,13 +75,21 @@ fn other(task: Task, state: &mut TaskState, slot: u32, now: u64) {
     let regs = task.regs();
     let kind = kernel::wait_kind(state.syscall);
     match kind {
-        wait::EPOLL_MS | wait::EPOLL_TIMESPEC => state.object = object(task, state),
+        wait::EPOLL_MS | wait::EPOLL_TIMESPEC => state.object = object(task, state).0,
         wait::POLL | wait::PPOLL => state.object = pollfds(regs, state, slot),
         wait::SELECT | wait::PSELECT6 => state.object = sets(regs, state, slot),
+        // Like the second argument of futex.
+        wait::FUTEX_WAIT => state.arg1 = regs.arg3() as u32,
+        wait::FUTEX_WAITV => first_futex(state),
         _ => {}
     }
     // Where the timeout is, and in what form.
-    let monotonic = kind != wait::CLOCK_NANOSLEEP || state.arg0 == CLOCK_MONOTONIC;
+    let monotonic = match kind {
+        wait::CLOCK_NANOSLEEP => state.arg0 == CLOCK_MONOTONIC,
+        wait::FUTEX_WAIT => regs.arg5() as u32 as u64 == CLOCK_MONOTONIC,
+        wait::FUTEX_WAITV => regs.arg4() as u32 as u64 == CLOCK_MONOTONIC,
+        _ => true,
+    };
     let (at, is_absolute) = match kind {
         wait::EPOLL_MS => {
             state.timeout_us = milliseconds(regs.arg3());
@@ -87,6 +105,7 @@ fn other(task: Task, state: &mut TaskState, slot: u32, now: u64) {
         wait::NANOSLEEP => (state.arg0, false),
         wait::CLOCK_NANOSLEEP => (regs.arg2(), u64::from(state.arg1) & TIMER_ABSTIME != 0),
         wait::FUTEX_WAIT => (regs.arg4(), true),
+        wait::FUTEX_WAITV => (regs.arg3(), true),
         _ => return,
     };
     if at == 0 {
@@ -99,6 +118,21 @@ fn other(task: Task, state: &mut TaskState, slot: u32, now: u64) {
     } else {
         timeout::UNKNOWN
     };
+}
+
+/// In place of the arguments, the first futex of a list: its address, its flags and
+/// the list's length (see [`waitv`]).
+#[inline(always)]
+fn first_futex(state: &mut TaskState) {
+    // `struct futex_waitv` (include/uapi/linux/futex.h): value, address, flags.
+    // SAFETY: the helper checks the address.
+    let first = unsafe { bpf_probe_read_user(state.arg0 as *const [u64; 3]) };
+    let Ok([_, address, flags]) = first else {
+        state.arg0 = 0;
+        return;
+    };
+    state.arg0 = address;
+    state.arg1 = waitv::arg1(flags as u32, state.arg1);
 }
 
 /// A timeout in milliseconds, where less than 0 is none.
@@ -163,38 +197,44 @@ fn new_id() -> u32 {
     }
 }
 
-/// The number of the file that the descriptor in the first argument is.
+/// The number of the file that the descriptor in the first argument is, and
+/// [`TaskState::common_wait`].
 #[inline(always)]
-fn object(task: Task, state: &TaskState) -> u32 {
+fn object(task: Task, state: &TaskState) -> (u32, u8) {
     let fd = state.arg0 as u32;
     let Some(file) = task.file(fd) else {
-        return 0;
+        return (0, 0);
+    };
+    let cpu = cpu();
+    let Some(stats) = stats(cpu) else {
+        return (0, 0);
     };
     let mask = layout!(object_mask);
-    let first = cpu() * (mask + 1);
+    let first = cpu * (mask + 1);
     // Fibonacci hashing.
-    let hash = (file.address ^ file.number << 24).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    let hash =
+        (number(stats, file.address) ^ file.number << 24).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
     let index = hash as u32 & mask;
     // Each file has two places, so that two can't drive each other out for ever.
     let (Some(place), Some(other)) = (
         OBJECTS.get_ptr_mut(first + index),
         OBJECTS.get_ptr_mut(first + (index ^ 1)),
     ) else {
-        return 0;
+        return (0, 0);
     };
     // SAFETY: the pointers are into the map, to this CPU's part and two places; a
     // switch does not meet another on its CPU.
     let (place, other) = unsafe { (&mut *place, &mut *other) };
     if place.is(file) {
-        return place.id as u32;
+        return place.number_and_kind();
     }
     if other.is(file) {
-        return other.id as u32;
+        return other.number_and_kind();
     }
-    let id = new_id();
-    if !send_object(file, id, state.serial, fd) {
+    let (id, mode) = (new_id(), file.mode());
+    if !send_object(file, mode, id, state.serial, fd) {
         emit::count_lost_other();
-        return 0;
+        return (0, 0);
     }
     *other = *place;
     *place = KnownObject {
@@ -202,12 +242,18 @@ fn object(task: Task, state: &TaskState) -> u32 {
         operations: file.operations,
         inode: file.inode,
         number: file.number,
-        id: u64::from(id),
+        id,
+        common_wait: u32::from(matches!(mode & S_IFMT, S_IFIFO | S_IFSOCK)),
     };
-    id
+    place.number_and_kind()
 }
 
 impl KnownObject {
+    #[inline(always)]
+    fn number_and_kind(&self) -> (u32, u8) {
+        (self.id, self.common_wait as u8)
+    }
+
     #[inline(always)]
     fn is(&self, file: File) -> bool {
         self.file == file.address
@@ -218,8 +264,8 @@ impl KnownObject {
 }
 
 #[inline(never)]
-fn send_object(file: File, id: u32, serial: u32, fd: u32) -> bool {
-    let (mode, device) = (file.mode(), file.device());
+fn send_object(file: File, mode: u16, id: u32, serial: u32, fd: u32) -> bool {
+    let device = file.device();
     let at_ns = kernel::now();
     emit::rare(|record: *mut Object| {
         let object = Object {

@@ -8,12 +8,17 @@
 //! or that handles a signal before it goes on in user mode, is in none either; there
 //! the stack itself decides, which is slow and rare.
 //!
+//! That costs two calls of the kernel's helpers, and a call is dearer than all else
+//! here. So `sched_switch` notes which traced task comes to a CPU and where its stack is:
+//! being on that stack says as much as asking who is current, and for a common wait
+//! ([`TaskState::common_wait`]) it says all.
+//!
 //! All callers run with interrupts off, so the words can't change meanwhile.
 
 use aya_ebpf::helpers::generated::bpf_get_stack;
 use core::ffi::c_void;
 use forktrace_common::{
-    event::{HARD_TIMER, Outsider, kind, waker},
+    event::{CpuStats, HARD_TIMER, Outsider, TaskState, kind, waker},
     layout::own_code,
     limits::NO_SLOT,
 };
@@ -22,7 +27,7 @@ use crate::{
     emit,
     filter::{self, cpu},
     kernel::{self, Task, layout},
-    maps::{OUTSIDERS, OUTSIDERS_SIZE, SCRATCH},
+    maps::{OUTSIDERS, OUTSIDERS_SIZE, SCRATCH, TASKS},
 };
 
 /// `NET_RX_SOFTIRQ` (include/linux/interrupt.h), as [`CpuStats::soft`] has it.
@@ -33,9 +38,10 @@ const SOFT_NET_RX: u32 = 3 + 1;
 /// Frames of the stack that are looked at.
 const FRAMES: usize = 48;
 
-/// The class and the number of whoever runs here now ([`waker`]).
+/// The class and the number of whoever runs here now and wakes a task ([`waker`]).
+/// `common_wait` is that task's ([`TaskState::common_wait`]).
 #[inline(always)]
-pub fn current(ctx: *mut c_void) -> (u8, u32) {
+pub fn current(ctx: *mut c_void, common_wait: bool) -> (u8, u32) {
     let Some(stats) = filter::stats(cpu()) else {
         return (waker::UNKNOWN, 0);
     };
@@ -43,6 +49,13 @@ pub fn current(ctx: *mut c_void) -> (u8, u32) {
         0 => {}
         HARD_TIMER => return (waker::TIMER, 0),
         number => return (waker::HARD_INTERRUPT, number - 1),
+    }
+    // A tracepoint's arguments are on the stack of whoever runs into it.
+    let here = filter::number(stats, ctx as u64);
+    if stats.soft == 0 {
+        if let Some(serial) = known_to_run_here(stats, here, common_wait) {
+            return (waker::TASK, serial);
+        }
     }
     let task = Task::current();
     if stats.soft != 0 {
@@ -54,10 +67,9 @@ pub fn current(ctx: *mut c_void) -> (u8, u32) {
         }
         return (waker::SOFT_INTERRUPT, stats.soft - 1);
     }
-    let tid = task.tid();
-    let regs = task.regs();
+    let (tid, regs) = (task.tid(), task.regs());
     // The idle task never wakes by itself.
-    if tid == 0 || !on_stack_of(task, regs.address(), &mut stats.frame) {
+    if tid == 0 || !(task.stack() <= here && here < regs.address()) {
         return (waker::OTHER_INTERRUPT, 0);
     }
     if regs.syscall() < 0 && !task.is_kernel_thread() && !task.is_exiting() && !in_own_code(ctx, 0)
@@ -67,27 +79,43 @@ pub fn current(ctx: *mut c_void) -> (u8, u32) {
     identify(task)
 }
 
-/// Are we on the kernel stack of the task?
+/// The task that was seen to come to this CPU, when it is on its own stack and works for
+/// itself: its serial. Most wakeups in a workload are such, and asking for the
+/// current task and its registers takes two calls, each dearer than all this.
+///
+/// Whatever switch the kernel did not announce: only the task itself is on its stack.
 #[inline(always)]
-fn on_stack_of(task: Task, top: u64, frame: &mut u64) -> bool {
-    note_frame(frame);
-    // What went into the map as an address comes out as a number like any other.
-    // SAFETY: a valid reference; volatile, so that the compiler does not see
-    // through.
-    let here = unsafe { (frame as *const u64).read_volatile() };
-    task.stack() <= here && here < top
+fn known_to_run_here(stats: &CpuStats, here: u64, common_wait: bool) -> Option<u32> {
+    if stats.running == u64::from(NO_SLOT) || here < stats.stack_low || here >= stats.stack_top {
+        return None;
+    }
+    // SAFETY: the pointer is into the map, and the task is running.
+    let state = unsafe { &*TASKS.get_ptr(stats.running as u32)? };
+    // The slot may be another's by now, had its end not been announced.
+    if state.stack_top != stats.stack_top {
+        return None;
+    }
+    // An interrupt from user mode is on the task's stack too. One that is in none of this
+    // CPU's words can't have ended a common wait.
+    (common_wait || kernel::syscall_at(stats.stack_top)? >= 0).then_some(state.serial)
 }
 
-/// Notes where the stack is. A function of its own and small: the kernel gives
-/// functions that need more than 64 bytes a stack elsewhere
-/// (`BPF_PRIV_STACK_MIN_SIZE`).
-#[inline(never)]
-fn note_frame(frame: &mut u64) -> u64 {
-    let local = 0u8;
-    // SAFETY: a valid reference. The verifier lets an address of the stack go
-    // into a map.
-    unsafe { (frame as *mut u64).write_volatile(&raw const local as u64) };
-    0
+/// A task leaves this CPU; who comes is told by [`runs_here`], if it is traced.
+#[inline(always)]
+pub fn nobody_runs_here() {
+    if let Some(stats) = filter::stats(cpu()) {
+        stats.running = u64::from(NO_SLOT);
+    }
+}
+
+/// A traced task comes to this CPU.
+#[inline(always)]
+pub fn runs_here(task: Task, slot: u32, state: &TaskState) {
+    if let Some(stats) = filter::stats(cpu()) {
+        stats.running = u64::from(slot);
+        stats.stack_low = task.stack();
+        stats.stack_top = state.stack_top;
+    }
 }
 
 /// Is the task, which is in no syscall, in a page fault?

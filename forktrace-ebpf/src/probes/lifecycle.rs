@@ -85,6 +85,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
             ppid,
             clone_flags,
             timeout_us: timeout::NONE,
+            stack_top: child.regs().address(),
             born_ns: now,
             ..TaskState::default()
         };
@@ -219,7 +220,7 @@ pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     };
     // SAFETY: the pointer is into the map.
     let serial = unsafe { (*traced.state).serial };
-    let (sender_class, sender) = waker::current(ctx.as_ptr());
+    let (sender_class, sender) = waker::current(ctx.as_ptr(), false);
     let group = u8::from(ctx.arg::<u64>(3) & 1 != 0);
     let at_ns = kernel::now();
     let sent = emit::rare(|record: *mut Signal| {

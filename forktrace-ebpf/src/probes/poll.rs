@@ -9,10 +9,11 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::bpf_probe_read_user,
+    helpers::generated,
     macros::{btf_tracepoint, fentry, fexit, tracepoint},
     programs::{BtfTracePointContext, FEntryContext, FExitContext, TracePointContext},
 };
+use core::{arch::asm, ffi::c_void};
 use forktrace_common::{
     event::{PollState, TaskState, flag},
     layout::poll::{POLL, PPOLL, PSELECT6, SELECT},
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// Words of an fd set that are read: 1024 fds, which is all that glibc allows.
-const SET_WORDS: u64 = 16;
+const SET_WORDS: usize = 16;
 
 /// Where the arguments of a call are.
 trait Args {
@@ -120,30 +121,61 @@ fn enter(position: usize, args: &impl Args) {
 /// in any of them.
 #[inline(always)]
 fn set_size(args: &impl Args) -> Option<u32> {
-    let n = args.get(0) as u32 as u64;
-    if n > SET_WORDS * 64 {
+    let n = args.get(0) as u32;
+    if n as usize > SET_WORDS * 64 {
         return None;
     }
-    let sets = [args.get(1), args.get(2), args.get(3)];
-    let mut count = 0;
-    for word in 0..SET_WORDS {
-        let first = word * 64;
-        if first >= n {
-            break;
-        }
-        let mut bits = 0;
-        for set in sets {
-            if set != 0 {
-                // SAFETY: the helper checks the address.
-                bits |= unsafe { bpf_probe_read_user((set + word * 8) as *const u64) }.ok()?;
-            }
-        }
-        if n - first < 64 {
-            bits &= (1 << (n - first)) - 1;
-        }
-        count += bits.count_ones();
+    let count = bits_below(n, args.get(1), args.get(2), args.get(3));
+    (count >= 0).then_some(count as u32)
+}
+
+/// The number of bits below `n` that are set in any of three sets at these
+/// addresses, of which 0 is none; -1 when one can't be read.
+///
+/// The sets are on the stack, because a task can take another's place on the CPU
+/// here. Each is read at once and all words are counted, used or not: a loop that
+/// reads words or stops early takes the verifier a hundred times as long.
+#[inline(never)]
+fn bits_below(n: u32, first: u64, second: u64, third: u64) -> i32 {
+    let mut bits = [0u64; SET_WORDS];
+    let mut used = u64::from(n.div_ceil(64)) * 8;
+    // SAFETY: two instructions that change this variable. In assembly, or the compiler
+    // tests another register than the one that the verifier wants to see tested.
+    unsafe {
+        asm!("if {used} <= {most} goto +1", "{used} = {most}", used = inout(reg) used,
+            most = const SET_WORDS * 8);
     }
-    Some(count)
+    for from in [first, second, third] {
+        // Nothing is read from nowhere, which never fails.
+        let used = if from == 0 { 0 } else { used };
+        let mut set = [0u64; SET_WORDS];
+        // SAFETY: the helper checks the address; the room is as large as the most
+        // that can be asked for.
+        let failed = unsafe {
+            generated::bpf_probe_read_user(
+                set.as_mut_ptr().cast(),
+                used as u32,
+                from as *const c_void,
+            )
+        };
+        if failed != 0 {
+            return -1;
+        }
+        for (word, more) in bits.iter_mut().zip(set) {
+            *word |= more;
+        }
+    }
+    let mut count = 0;
+    for (i, word) in bits.into_iter().enumerate() {
+        let last = n & 63 != 0 && i as u32 == n / 64;
+        let word = if last {
+            word & ((1 << (n & 63)) - 1)
+        } else {
+            word
+        };
+        count += word.count_ones() as i32;
+    }
+    count
 }
 
 /// A call of the family, or a restart of one, returns.
@@ -214,10 +246,8 @@ pub fn poll_enter(ctx: TracePointContext) -> u32 {
 #[tracepoint]
 pub fn select_enter(ctx: TracePointContext) -> u32 {
     let record = Record::of(&ctx);
-    match record.position() {
-        Some(SELECT) => enter(SELECT, &record),
-        Some(PSELECT6) => enter(PSELECT6, &record),
-        _ => {}
+    if let Some(position @ (SELECT | PSELECT6)) = record.position() {
+        enter(position, &record);
     }
     0
 }

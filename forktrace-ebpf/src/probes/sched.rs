@@ -36,6 +36,9 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let now = kernel::now();
+    if layout!(plain) == 0 {
+        waker::nobody_runs_here();
+    }
 
     if prev_hint != NO_SLOT {
         let prev_state: u64 = ctx.arg(3);
@@ -66,7 +69,11 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     if next_hint != NO_SLOT {
         if let Some(traced) = filter::resolve(next, next_tid, next_hint) {
             // SAFETY: as above.
-            switch_in(unsafe { &mut *traced.state }, now, 0);
+            let state = unsafe { &mut *traced.state };
+            if layout!(plain) == 0 {
+                waker::runs_here(next, traced.slot, state);
+            }
+            switch_in(state, now, 0);
         }
     }
     0
@@ -84,6 +91,8 @@ fn switch_out(
     // SAFETY: the pointer is into the map, and a task is switched by one CPU at a
     // time.
     let state = unsafe { &mut *traced.state };
+    // Before the time: a waker that sees that must not see the wait before this.
+    state.common_wait = 0;
     // The fast clock may step back by a little when time is adjusted.
     state.out_ns = now.max(state.in_ns);
     state.cpu_out = cpu() as u16;
@@ -246,15 +255,15 @@ fn woken(ctx: &BtfTracePointContext, task: Task) -> i32 {
         return 0;
     }
     if let Some(traced) = filter::resolve(task, tid, hint) {
-        let (by, number) = if layout!(plain) == 0 {
-            waker::current(ctx.as_ptr())
-        } else {
-            (class::NONE, 0)
-        };
         // SAFETY: the pointer is into the map. Waker and switcher write
         // different fields; the switch-in that clears these comes after the
         // wakeup by the kernel's own locks.
         let state = unsafe { &mut *traced.state };
+        let (by, number) = if layout!(plain) == 0 {
+            waker::current(ctx.as_ptr(), state.out_ns != 0 && state.common_wait != 0)
+        } else {
+            (class::NONE, 0)
+        };
         state.waker_class = by;
         state.waker = number;
         stacks::of_waker(ctx, state);

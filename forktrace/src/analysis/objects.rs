@@ -45,6 +45,14 @@ pub(super) fn describe(model: &Model, target: u32) -> Option<Object> {
             let (id, name) = futex(*key);
             object("futex", id, name)
         }
+        Target::AnyFutex { first, count } => {
+            let (id, name) = futex(*first);
+            object(
+                "futex",
+                format!("any of {count}, the first {id}"),
+                format!("any of {count} futexes, the first {name}"),
+            )
+        }
         Target::Child(pid) => {
             let name = match pid {
                 Some(pid @ 1..) => format!("child {pid}"),
@@ -80,7 +88,8 @@ fn key(model: &Model, target: &Target) -> Option<Key> {
         Target::Unknown | Target::Fd(_) | Target::Sleep | Target::PageFault(_) => return None,
         Target::Child(pid) => Key::Child((*pid).filter(|pid| *pid > 0)?),
         Target::File { file, .. } => Key::File(identity(model.files.get(*file as usize)?)),
-        Target::Futex(futex) => Key::Futex(*futex),
+        // Of several, the first one only is known.
+        Target::Futex(futex) | Target::AnyFutex { first: futex, .. } => Key::Futex(*futex),
         Target::Fds(set) => Key::Set(*set),
     })
 }

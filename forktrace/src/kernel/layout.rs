@@ -131,7 +131,7 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
     let (compat_status, args, syscall) = match arch {
         Arch::X86_64 => (
             task("thread_info.status"),
-            ["di", "si", "dx", "r10", "r8"].map(|r| offset("pt_regs", r)),
+            ["di", "si", "dx", "r10", "r8", "r9"].map(|r| offset("pt_regs", r)),
             offset("pt_regs", "orig_ax"),
         ),
         // x0 is overwritten by the result: the kernel keeps the argument apart.
@@ -140,12 +140,22 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
             let reg = |n: u32| regs.map(|at| at + 8 * n);
             (
                 None,
-                [offset("pt_regs", "orig_x0"), reg(1), reg(2), reg(3), reg(4)],
+                [
+                    offset("pt_regs", "orig_x0"),
+                    reg(1),
+                    reg(2),
+                    reg(3),
+                    reg(4),
+                    reg(5),
+                ],
                 offset("pt_regs", "syscallno"),
             )
         }
     };
-    let fdt = offset("files_struct", "fdt");
+    let (fdt, fd_array) = (
+        offset("files_struct", "fdt"),
+        offset("files_struct", "fd_array"),
+    );
     let (max_fds, fd) = (offset("fdtable", "max_fds"), offset("fdtable", "fd"));
     let (file_inode, file_operations) = (offset("file", "f_inode"), offset("file", "f_op"));
     let mut inode = |path: &str| offset("inode", path);
@@ -172,7 +182,7 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
                 )
             })
         };
-        let mut regs_args = [0; 5];
+        let mut regs_args = [0; 6];
         for (to, from) in regs_args.iter_mut().zip(args) {
             *to = need(from, "pt_regs argument")?;
         }
@@ -200,6 +210,7 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
             task_pi_lock: need(pi_lock, "task_struct.pi_lock")?,
             task_files: need(files, "task_struct.files")?,
             files_fdt: need(fdt, "files_struct.fdt")?,
+            files_fd_array: need(fd_array, "files_struct.fd_array")?,
             fdt_max_fds: need(max_fds, "fdtable.max_fds")?,
             fdt_fd: need(fd, "fdtable.fd")?,
             file_inode: need(file_inode, "file.f_inode")?,
@@ -221,7 +232,7 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
 
 /// What each syscall waits for: see [`wait`].
 pub fn waits(arch: Arch) -> Waits {
-    const NAMES: [(u8, &[&str]); 14] = [
+    const NAMES: [(u8, &[&str]); 15] = [
         (
             wait::FD,
             &[
@@ -276,6 +287,7 @@ pub fn waits(arch: Arch) -> Waits {
         (wait::NANOSLEEP, &["nanosleep"]),
         (wait::CLOCK_NANOSLEEP, &["clock_nanosleep"]),
         (wait::FUTEX_WAIT, &["futex_wait"]),
+        (wait::FUTEX_WAITV, &["futex_waitv"]),
         (wait::CHILD, &["wait4", "waitid"]),
         (wait::TIMESPEC_3, &["semtimedop"]),
         (wait::TIMESPEC_2, &["rt_sigtimedwait"]),

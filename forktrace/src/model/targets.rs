@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use forktrace_common::layout::wait;
+use forktrace_common::layout::{wait, waitv};
 
 use crate::trace::{FileKind, Interest, Named, Object, SharedFutex, WaitFd};
 
@@ -26,6 +26,13 @@ pub enum Target {
     Fds(u32),
     /// A futex.
     Futex(FutexKey),
+    /// Any of several futexes, as `futex_waitv` has it.
+    AnyFutex {
+        /// The first one.
+        first: FutexKey,
+        /// How many there are.
+        count: u32,
+    },
     /// A child: the first argument of `wait4`, or both of `waitid`, as
     /// `waitpid(2)` has it: a pid, -1 for any, 0 or less for a group. `None`: given
     /// in another way.
@@ -115,6 +122,8 @@ pub(super) enum Raw {
     Futex {
         address: u64,
         private: bool,
+        /// How many are waited for, of which this is the first.
+        count: u32,
     },
     Child(Option<i64>),
     Sleep,
@@ -125,7 +134,7 @@ impl Raw {
     /// From what a stretch holds. `wait` is the syscall's kind, `None` outside a
     /// syscall.
     pub(super) fn new(wait: Option<u8>, arg0: u64, arg1: u32, object: u32) -> Self {
-        /// include/uapi/linux/futex.h
+        /// include/uapi/linux/futex.h, where it is also `FUTEX2_PRIVATE`.
         const FUTEX_PRIVATE_FLAG: u32 = 128;
         let Some(wait) = wait else {
             return match arg0 {
@@ -142,13 +151,16 @@ impl Raw {
                 0 => Self::Unknown,
                 id => Self::Fds(id),
             },
-            wait::FUTEX => Self::Futex {
+            wait::FUTEX | wait::FUTEX_WAIT => Self::Futex {
                 address: arg0,
                 private: arg1 & FUTEX_PRIVATE_FLAG != 0,
+                count: 1,
             },
-            wait::FUTEX_WAIT => Self::Futex {
+            wait::FUTEX_WAITV if arg0 == 0 => Self::Unknown,
+            wait::FUTEX_WAITV => Self::Futex {
                 address: arg0,
-                private: false,
+                private: arg1 & FUTEX_PRIVATE_FLAG != 0,
+                count: waitv::futexes(arg1),
             },
             wait::NANOSLEEP | wait::CLOCK_NANOSLEEP => Self::Sleep,
             wait::CHILD => Self::Child(Some(i64::from(arg0 as i32))),
@@ -245,12 +257,22 @@ impl Targets {
                 Some(set) => Target::Fds(set),
                 None => return 0,
             },
-            Raw::Futex { address, private } => Target::Futex(if private {
-                FutexKey::Private { process, address }
-            } else {
-                let unresolved = FutexKey::Unresolved { process, address };
-                *self.futexes.get(&(process, address)).unwrap_or(&unresolved)
-            }),
+            Raw::Futex {
+                address,
+                private,
+                count,
+            } => {
+                let first = if private {
+                    FutexKey::Private { process, address }
+                } else {
+                    let unresolved = FutexKey::Unresolved { process, address };
+                    *self.futexes.get(&(process, address)).unwrap_or(&unresolved)
+                };
+                match count {
+                    1 => Target::Futex(first),
+                    count => Target::AnyFutex { first, count },
+                }
+            }
             Raw::Child(pid) => Target::Child(pid),
             Raw::Sleep => Target::Sleep,
             Raw::PageFault(address) => Target::PageFault(address),
@@ -410,6 +432,7 @@ mod tests {
             let raw = Raw::Futex {
                 address,
                 private: false,
+                count: 1,
             };
             let index = targets.index(raw, process);
             targets.targets[index as usize].clone()

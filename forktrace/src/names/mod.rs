@@ -60,12 +60,7 @@ enum Job {
     Object(Object),
     Waitset(Waitset),
     Interest(u64),
-    Futex {
-        serial: u32,
-        address: u64,
-        /// That it is private would have been in an argument that is not recorded.
-        private_unknown: bool,
-    },
+    Futex { serial: u32, address: u64 },
     Cgroup(u32),
 }
 
@@ -184,26 +179,23 @@ impl Resolver {
     }
 
     fn note_futex(&mut self, serial: u32, syscall: i16, address: u64, op: u32, why: Why) {
-        /// include/uapi/linux/futex.h
+        /// include/uapi/linux/futex.h, where it is also `FUTEX2_PRIVATE`.
         const FUTEX_PRIVATE_FLAG: u32 = 128;
         let number = usize::try_from(syscall).ok();
-        let private_unknown = match number.and_then(|n| self.waits.get(n)) {
-            Some(&wait::FUTEX) if op & FUTEX_PRIVATE_FLAG == 0 => false,
-            Some(&wait::FUTEX_WAIT) => true,
-            _ => return,
-        };
-        if matches!(why, Why::New | Why::Preempted) {
+        let wait = number.and_then(|n| self.waits.get(n));
+        if !matches!(
+            wait,
+            Some(&(wait::FUTEX | wait::FUTEX_WAIT | wait::FUTEX_WAITV))
+        ) || op & FUTEX_PRIVATE_FLAG != 0
+            || matches!(why, Why::New | Why::Preempted)
+        {
             return;
         }
         if self.known_futexes.len() >= MOST_KNOWN {
             self.known_futexes.clear();
         }
         if self.known_futexes.insert((serial, address)) {
-            self.add(Job::Futex {
-                serial,
-                address,
-                private_unknown,
-            });
+            self.add(Job::Futex { serial, address });
         }
     }
 

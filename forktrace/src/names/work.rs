@@ -28,11 +28,7 @@ impl Resolver {
             Job::Object(object) => self.object(&object, folders, sink),
             Job::Waitset(waitset) => self.waitset(&waitset, folders, sink),
             Job::Interest(file) => self.interest(file, now_ns, folders, sink),
-            Job::Futex {
-                serial,
-                address,
-                private_unknown,
-            } => self.futex(serial, address, private_unknown, folders, sink),
+            Job::Futex { serial, address } => self.futex(serial, address, folders, sink),
             Job::Cgroup(serial) => {
                 if let Some(folder) = folder(folders, &self.tasks, serial)
                     && let Ok(cgroup) = folder.read("cgroup")
@@ -250,7 +246,6 @@ impl Resolver {
         &mut self,
         serial: u32,
         address: u64,
-        private_unknown: bool,
         folders: &mut Folders,
         sink: &mut impl FnMut(Event),
     ) {
@@ -265,8 +260,6 @@ impl Resolver {
             .memories
             .place(task.process, folder, address, self.round);
         let place = match place {
-            // Perhaps it is private all the same.
-            Some(Place::Shared { .. }) if private_unknown => return,
             Some(place) => place,
             None => {
                 self.counts.changed += 1;

@@ -146,6 +146,8 @@ fn what_is_waited_for_is_named_and_told_apart() {
 fn pipes(traced: &Traced) {
     let (one, two) = (traced.file("pipe_a_1"), traced.file("pipe_a_2"));
     assert_eq!(one, two, "one pipe, shared across fork");
+    let high = traced.file("pipe_a_3");
+    assert_eq!(one, high, "the same by a number that a small table has not");
     let other = traced.file("pipe_b");
     assert_ne!((one.file, one.inode), (other.file, other.inode));
     assert_eq!(one.inode, traced.number("pipe_a"));
@@ -243,6 +245,10 @@ fn futexes(traced: &Traced) {
         other => panic!("{other:?}"),
     }
     assert_eq!(traced.futex("shared_2"), shared);
+    assert_eq!(traced.futex("shared_one_of_one"), shared);
+    if traced.number("new_futex_wait") == 1 {
+        assert_eq!(traced.futex("shared_new"), shared);
+    }
     assert_ne!(traced.futex("shared_other"), shared);
     let (one, two) = (traced.futex("private_1"), traced.futex("private_2"));
     assert_ne!(one, two, "private memory, at the same address");
@@ -251,5 +257,12 @@ fn futexes(traced: &Traced) {
             panic!("{key:?}");
         };
         assert_eq!(address, traced.number("private"));
+    }
+    match traced.target("private_any_of_three") {
+        Target::AnyFutex {
+            first: FutexKey::Private { address, .. },
+            count: 3,
+        } => assert_eq!(*address, traced.number("private")),
+        other => panic!("{other:?}"),
     }
 }
