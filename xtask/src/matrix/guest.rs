@@ -18,6 +18,11 @@ const CPUS: &str = "2";
 /// How long a guest may say nothing. A test that takes this long has been killed.
 const LONGEST_SILENCE: Duration = Duration::from_secs(1200);
 
+/// Software, since most machines that run this are virtual and can't nest. In one
+/// thread: with a thread for each CPU, qemu before 8.1 goes on executing code that
+/// another CPU has just patched. Attaching programs patches the kernel all the time,
+/// and guests died of it ("Oops: int3").
+const ACCELERATOR: &str = "tcg,thread=single";
 /// What makes emulation slow and matters to no test: a fifth level of page tables,
 /// what guards against other users of the CPU, and a clock that is read from a
 /// device because the emulated CPU's own looks bad beside it.
@@ -46,8 +51,7 @@ impl Guest<'_> {
         let start = Instant::now();
         let mut qemu = Command::new(self.qemu)
             .args(["-machine", "q35", "-cpu", CPU])
-            // Most machines that run this are virtual and can't nest.
-            .args(["-accel", "tcg,thread=multi"])
+            .args(["-accel", ACCELERATOR])
             .args(["-smp", CPUS, "-m", MEMORY_MB])
             .args(["-nodefaults", "-no-user-config", "-no-reboot"])
             .args(["-display", "none", "-monitor", "none"])

@@ -9,6 +9,7 @@ mount -t devtmpfs dev /dev 2>/dev/null
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cg /sys/fs/cgroup 2>/dev/null
+chmod 1777 /tmp
 ip link set lo up
 # Kernels before 5.11 charge BPF maps to the locked memory.
 ulimit -l unlimited
