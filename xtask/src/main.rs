@@ -54,9 +54,12 @@ enum Command {
         /// Kernel series such as 6.12, or `newest`
         #[arg(default_values = matrix::DEFAULT_KERNELS)]
         kernels: Vec<String>,
+        /// Run only the live tests with FILTER in their name; may be given again
+        #[arg(long, value_name = "FILTER")]
+        tests: Vec<String>,
         /// Run DIR/test.sh in the guest instead of the live tests; the folder
         /// is /t there and holds static binaries only
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", conflicts_with = "tests")]
         payload: Option<PathBuf>,
     },
     /// Measure what tracing costs, beside other tracers and the goals
@@ -88,7 +91,11 @@ fn main() -> ExitCode {
         Command::Ebpf { check: true } => ebpf::check().map(|()| true),
         Command::Test { args } => test::run(&args),
         Command::Ci => Ok(ci::run()),
-        Command::Matrix { kernels, payload } => matrix::run(&kernels, payload.as_deref()),
+        Command::Matrix {
+            kernels,
+            tests,
+            payload,
+        } => matrix::run(&kernels, &tests, payload.as_deref()),
         Command::Bench(options) => bench::run(&options),
         Command::RunMeasured { command } => bench::run_measured(&command).map(|()| true),
         Command::RunTestBinary { binary, args } => test::run_binary(&binary, &args),

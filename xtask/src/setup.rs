@@ -19,11 +19,11 @@ const EBPF_PACKAGES: [&str; 5] = [
 ];
 
 /// A C compiler links Rust; the others are what live tests and benchmarks
-/// trace, compare with, or boot (`cargo xtask matrix`). A test skips itself
-/// and says so where its tool is absent. A JVM and PostgreSQL wait in ways of their
-/// own: monitors that are timed futexes, semaphores in memory that processes share,
-/// locks that are granted by a signal.
-const TOOL_PACKAGES: [&str; 12] = [
+/// trace, compare with, or boot (`cargo xtask matrix`). A test fails where its
+/// tool is absent, unless `FORKTRACE_TESTS_LACK` names it. A JVM and PostgreSQL
+/// wait in ways of their own: monitors that are timed futexes, semaphores in memory
+/// that processes share, locks that are granted by a signal.
+const TOOL_PACKAGES: [&str; 14] = [
     "gcc",
     "libc6-dev",
     "python3",
@@ -34,6 +34,8 @@ const TOOL_PACKAGES: [&str; 12] = [
     "redis-tools",
     "default-jdk-headless",
     "postgresql",
+    "util-linux",
+    "mount",
     "qemu-system-x86",
     "busybox-static",
 ];

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::{
-    Finished, Group, Report, assert_within, check_complete, check_figures, have, id, list, n, run,
+    Finished, Group, Report, assert_within, check_complete, check_figures, id, lacks, list, n, run,
     skip, span, too_busy, trace, trace_until, unspoilt,
 };
 
@@ -184,8 +184,11 @@ fn a_wakeup_that_comes_before_the_sleeper_has_left_its_cpu_is_kept() {
     unspoilt(|| {
         const TEST: &str = "a_wakeup_that_comes_before_the_sleeper_has_left_its_cpu_is_kept";
         const CPUS: usize = 2;
-        if !have("taskset") || std::thread::available_parallelism().is_ok_and(|n| n.get() < CPUS) {
-            return skip(TEST, "there is no taskset or no second CPU");
+        if lacks(TEST, &["taskset"]) {
+            return;
+        }
+        if std::thread::available_parallelism().is_ok_and(|n| n.get() < CPUS) {
+            return skip(TEST, "there is no second CPU");
         }
         // A byte goes round between two programs on two CPUs, each of which goes to sleep
         // while the other one is about to wake it.

@@ -15,7 +15,7 @@ use forktrace::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Timelines, again, forktrace, have, run, skip, unspoilt};
+use crate::support::{Timelines, again, forktrace, lacks, run, unspoilt};
 
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/case-studies")
@@ -74,11 +74,9 @@ fn named<'a>(lines: &'a Timelines, prefix: &str) -> Vec<&'a Task> {
 #[test]
 fn redis_syncs_alone_and_its_clients_wake_it() {
     unspoilt(|| {
-        for program in ["redis-server", "redis-benchmark", "redis-cli"] {
-            if !have(program) {
-                let reason = format!("there is no {program}");
-                return skip("redis_syncs_alone_and_its_clients_wake_it", &reason);
-            }
+        const TEST: &str = "redis_syncs_alone_and_its_clients_wake_it";
+        if lacks(TEST, &["redis-server", "redis-benchmark", "redis-cli"]) {
+            return;
         }
         let (_folder, lines) = run_script("redis.sh", "redis.ft");
         let main = &lines.model.tasks[0];
@@ -101,10 +99,8 @@ fn redis_syncs_alone_and_its_clients_wake_it() {
 fn postgres_backends_that_wait_for_a_row_are_woken_by_each_other() {
     unspoilt(|| {
         const TEST: &str = "postgres_backends_that_wait_for_a_row_are_woken_by_each_other";
-        let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
-        let pgbench = |version: &fs::DirEntry| version.path().join("bin/pgbench").is_file();
-        if !versions.flatten().any(|version| pgbench(&version)) {
-            return skip(TEST, "there is no PostgreSQL");
+        if lacks(TEST, &["initdb", "pgbench"]) {
+            return;
         }
         let (folder, lines) = run_script("postgres.sh", "postgres.ft");
         let samples = fs::read_to_string(folder.path().join("samples.txt")).expect("samples");
@@ -131,11 +127,9 @@ fn postgres_backends_that_wait_for_a_row_are_woken_by_each_other() {
 #[test]
 fn workers_of_a_jvm_hand_their_monitor_on() {
     unspoilt(|| {
-        for program in ["java", "javac", "jps", "jstack"] {
-            if !have(program) {
-                let reason = format!("there is no {program}");
-                return skip("workers_of_a_jvm_hand_their_monitor_on", &reason);
-            }
+        const TEST: &str = "workers_of_a_jvm_hand_their_monitor_on";
+        if lacks(TEST, &["java", "javac", "jps", "jstack"]) {
+            return;
         }
         let (folder, lines) = run_script("jvm.sh", "jvm.ft");
         let stacks: Vec<String> = (1..=3)
@@ -167,11 +161,9 @@ fn workers_of_a_jvm_hand_their_monitor_on() {
 #[test]
 fn threads_of_a_python_pool_wait_for_each_other_as_long_as_they_say() {
     unspoilt(|| {
-        if !have("python3") {
-            return skip(
-                "threads_of_a_python_pool_wait_for_each_other_as_long_as_they_say",
-                "there is no python3",
-            );
+        const TEST: &str = "threads_of_a_python_pool_wait_for_each_other_as_long_as_they_say";
+        if lacks(TEST, &["python3"]) {
+            return;
         }
         let mut forktrace = run();
         let file = forktrace.file("trace.ft");

@@ -3,12 +3,12 @@
 //!
 //! Each test runs a built-in claim's file with one thing changed in an arm.
 
-use crate::support::{check_altered, have, skip};
+use crate::support::{check_altered, lacks};
 
 #[track_caller]
 fn check_flips(test: &str, claim: &str, changes: &[(&str, &str, &str)], expected: &str) {
-    if !have("python3") {
-        return skip(test, "there is no python3");
+    if lacks(test, &["python3"]) {
+        return;
     }
     check_altered(claim, changes, expected);
 }

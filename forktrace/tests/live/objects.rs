@@ -9,7 +9,7 @@ use forktrace::{
 };
 use serde_json::Value;
 
-use crate::support::{Finished, have, list, n, run, skip, unspoilt};
+use crate::support::{Finished, lacks, list, n, run, unspoilt};
 
 /// What the workload says of itself, and the model of its trace.
 struct Traced {
@@ -130,8 +130,7 @@ fn inet(protocol: &str, local: &str, remote: &str, listening: bool) -> FileKind 
 #[test]
 fn what_is_waited_for_is_named_and_told_apart() {
     unspoilt(|| {
-        if !have("python3") {
-            skip("what_is_waited_for_is_named_and_told_apart", "no python3");
+        if lacks("what_is_waited_for_is_named_and_told_apart", &["python3"]) {
             return;
         }
         let traced = trace();

@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{again, assert_within, have, id, list, n, run, skip, span, unspoilt};
+use crate::support::{again, assert_within, id, lacks, list, n, run, span, unspoilt};
 
 #[test]
 fn forty_processes_of_perf_bench() {
     unspoilt(|| {
-        if !have("perf") {
-            return skip("forty_processes_of_perf_bench", "there is no perf");
+        if lacks("forty_processes_of_perf_bench", &["perf"]) {
+            return;
         }
         let traced = run()
             .json()
@@ -47,10 +47,8 @@ fn forty_processes_of_perf_bench() {
 fn redis_serves_twenty_clients() {
     unspoilt(|| {
         const TEST: &str = "redis_serves_twenty_clients";
-        for program in ["redis-server", "redis-benchmark", "redis-cli"] {
-            if !have(program) {
-                return skip(TEST, &format!("there is no {program}"));
-            }
+        if lacks(TEST, &["redis-server", "redis-benchmark", "redis-cli"]) {
+            return;
         }
         // Free now, and nobody hands it out at once again.
         let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -109,8 +107,8 @@ fn redis_serves_twenty_clients() {
 #[test]
 fn threads_of_python() {
     unspoilt(|| {
-        if !have("python3") {
-            return skip("threads_of_python", "there is no python3");
+        if lacks("threads_of_python", &["python3"]) {
+            return;
         }
         let script = r#"
 import json, os, select, threading, time
@@ -158,8 +156,8 @@ print(json.dumps(truth))
 fn a_traced_workload_can_trace_with_strace() {
     unspoilt(|| {
         const TEST: &str = "a_traced_workload_can_trace_with_strace";
-        if !have("strace") {
-            return skip(TEST, "there is no strace");
+        if lacks(TEST, &["strace"]) {
+            return;
         }
         let traced = run()
             .shell("exec strace -f -o /dev/null $FORKTRACE workload sleepers --seconds 0.2")

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use crate::support::{
-    Finished, Forktrace, Report, check_complete, check_figures, have, run, skip, unspoilt,
+    Finished, Forktrace, Report, check_complete, check_figures, lacks, run, unspoilt,
 };
 
 /// A trace and what came of the run that saved it.
@@ -187,8 +187,8 @@ fn what_is_no_trace_is_refused() {
 fn a_full_disk_ends_neither_the_workload_nor_the_report() {
     unspoilt(|| {
         const TEST: &str = "a_full_disk_ends_neither_the_workload_nor_the_report";
-        if !have("unshare") || !have("mount") {
-            return skip(TEST, "there is no unshare or mount");
+        if lacks(TEST, &["unshare", "mount"]) {
+            return;
         }
         let folder = tempfile::tempdir().expect("a temporary folder");
         let folder = folder.path().to_str().expect("a path");

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::support::{
-    assert_within, check_figures, forktrace, id, list, n, run, skip, span, trace, unspoilt,
+    assert_within, check_figures, forktrace, id, lacks, list, n, run, span, trace, unspoilt,
 };
 
 /// The name that the kernel gives a process that runs our program.
@@ -217,8 +217,8 @@ fn until_exit_leaves_a_daemon_alone_and_says_so() {
 fn a_workload_in_a_pid_namespace_of_its_own_is_found() {
     unspoilt(|| {
         const TEST: &str = "a_workload_in_a_pid_namespace_of_its_own_is_found";
-        if !crate::support::have("unshare") {
-            return skip(TEST, "there is no unshare");
+        if lacks(TEST, &["unshare"]) {
+            return;
         }
         let unshare = &["--pid", "--fork", "--mount-proc"];
         let traced = crate::support::Forktrace::under("unshare", unshare, "run")

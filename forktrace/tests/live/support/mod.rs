@@ -27,10 +27,43 @@ pub(crate) fn skip(test: &str, reason: &str) {
     println!("SKIP {test}: {reason}");
 }
 
+/// What is needed to compare rates: an emulated CPU has none that mean anything.
+pub(crate) const REAL_CPU: &str = "a real CPU";
+
+/// Does this machine lack something that the test needs? Then it has been skipped.
+///
+/// `cargo xtask setup` installs every program that the tests trace, so one that is not
+/// there is a failure, unless `FORKTRACE_TESTS_LACK` names it, between commas, as what
+/// the machine can't have. The guests of `cargo xtask matrix` have it set.
+#[track_caller]
+pub(crate) fn lacks(test: &str, needed: &[&str]) -> bool {
+    const VARIABLE: &str = "FORKTRACE_TESTS_LACK";
+    let lacking = std::env::var(VARIABLE).unwrap_or_default();
+    for thing in needed {
+        let excused = lacking.split(',').any(|it| it == *thing);
+        if *thing != REAL_CPU && !excused && !have(thing) {
+            panic!("there is no {thing}: run `cargo xtask setup`, or set {VARIABLE}={thing}");
+        }
+        if excused {
+            skip(
+                test,
+                &format!("needs {thing}, which this machine can't have"),
+            );
+            return true;
+        }
+    }
+    false
+}
+
 /// Is there such a program?
-pub(crate) fn have(program: &str) -> bool {
+fn have(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    // Debian keeps those of PostgreSQL elsewhere, by version.
+    let versions = std::fs::read_dir("/usr/lib/postgresql");
+    let versions = versions.into_iter().flatten().flatten();
+    std::env::split_paths(&path)
+        .chain(versions.map(|version| version.path().join("bin")))
+        .any(|folder| folder.join(program).is_file())
 }
 
 /// A number of a truth line.
