@@ -33,5 +33,6 @@ mod targets;
 mod throttling;
 mod trace_files;
 mod tree;
+mod verdicts;
 mod waits;
 mod wakers;
