@@ -9,7 +9,7 @@ mod timelines;
 pub(crate) use self::{
     claims::check_altered,
     figures::{all_announced, check_complete, check_figures},
-    report::{Deadlock, Episode, Group, Link, Poll, Report, Task, Wait, WaitsFor},
+    report::{Deadlock, Episode, Group, KernelStop, Link, Poll, Report, Task, Wait, WaitsFor},
     run::{Finished, Forktrace, Running, forktrace, run, trace, trace_until},
     timelines::{Timelines, timelines, timelines_of},
 };

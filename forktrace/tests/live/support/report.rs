@@ -15,6 +15,8 @@ pub(crate) struct Report {
     pub(crate) waits_for: Vec<WaitsFor>,
     pub(crate) episodes: Vec<Episode>,
     pub(crate) causes: Vec<Cause>,
+    #[serde(rename = "stops")]
+    pub(crate) kernel_stops: Vec<KernelStop>,
     pub(crate) deadlocks: Vec<Deadlock>,
     pub(crate) audit: Audit,
 }
@@ -164,6 +166,7 @@ pub(crate) struct Waker {
 #[derive(Debug, Deserialize)]
 pub(crate) struct WokenBy {
     pub(crate) kind: String,
+    pub(crate) serial: Option<u32>,
     pub(crate) tid: Option<u32>,
     pub(crate) interrupt: Option<String>,
 }
@@ -216,6 +219,14 @@ pub(crate) struct Cause {
     pub(crate) verdict: String,
     pub(crate) root: Option<Link>,
     pub(crate) ns: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct KernelStop {
+    pub(crate) kind: String,
+    pub(crate) pid: u32,
+    pub(crate) tasks: Vec<u32>,
+    pub(crate) by: Option<WokenBy>,
 }
 
 #[derive(Debug, Deserialize)]
