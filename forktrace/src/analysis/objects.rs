@@ -286,6 +286,7 @@ fn set_name(set: &Waitset) -> String {
         let inode = waited.identity.map_or(0, |(inode, _)| inode);
         match &waited.kind {
             Some(kind) => kind_name(kind, inode, waited.fd.fd).1,
+            None if waited.reopened => format!("fd {} (several files)", waited.fd.fd),
             None => format!("fd {}", waited.fd.fd),
         }
     });

@@ -150,9 +150,7 @@ impl Builder {
             Event::Waitset(w) => {
                 self.known.waitsets.insert(w.id, w);
             }
-            Event::Named(n) => {
-                self.known.names.insert((n.id, n.fd), n);
-            }
+            Event::Named(n) => self.known.name(n),
             Event::Interest(mut i) => {
                 i.at_ns = self.since_start(i.at_ns);
                 self.known.interests.entry(i.id).or_default().push(i);

@@ -23,6 +23,7 @@ mod ends;
 mod graph;
 mod kernel_stops;
 mod loss;
+mod loss_of_causes;
 mod objects;
 mod polls;
 mod programs;

@@ -102,6 +102,7 @@ pub(crate) struct Wait {
     pub(crate) count: u64,
     pub(crate) longest_ns: u64,
     pub(crate) cut_off: u64,
+    pub(crate) objects: Vec<Object>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -168,6 +169,8 @@ pub(crate) struct WokenBy {
     pub(crate) kind: String,
     pub(crate) serial: Option<u32>,
     pub(crate) tid: Option<u32>,
+    pub(crate) name: Option<String>,
+    pub(crate) outside: bool,
     pub(crate) interrupt: Option<String>,
 }
 
