@@ -507,7 +507,7 @@ pub struct PairTests {
 }
 
 /// Who ends a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerKind {
     /// A task of the workload.

@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{
-    families::{NO_SYSCALL, family},
-    wakers::Wakers,
-};
+use super::{families::family, wakers::Wakers};
 use crate::{
     kernel::layout::Arch,
     model::{Fate, Model, Off, State, Task, state_of},
@@ -134,6 +131,14 @@ pub(super) enum End {
     Unknown,
 }
 
+/// From when on a waker's blocks hold up the one that it wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeldFrom {
+    pub(super) ns: u64,
+    /// It is known of those before that they did not.
+    pub(super) known_before: bool,
+}
+
 /// Tells what blocks were.
 pub(super) struct Blocks<'a> {
     pub(super) model: &'a Model,
@@ -237,25 +242,44 @@ impl<'a> Blocks<'a> {
     /// waited for.
     ///
     /// `near`: a stretch of the waker not long before.
-    pub(super) fn held_from_ns(&self, block: &Block, waker: usize, near: usize) -> u64 {
-        let Some(wake_ns) = block.wake_ns else {
-            return u64::MAX;
+    pub(super) fn held_from(&self, block: &Block, waker: usize, near: usize) -> HeldFrom {
+        let mut held = HeldFrom {
+            ns: u64::MAX,
+            known_before: true,
         };
-        let offs = &self.model.tasks[waker].stretches;
-        let ends = self.ends_after[waker].is_some_and(|last| last < wake_ns);
+        let Some(wake_ns) = block.wake_ns else {
+            return held;
+        };
+        // Who waits for input is told of the end of another too, by a signal.
+        let ends = self.ends_after[waker].is_some_and(|last| last < wake_ns)
+            && self.class(block) != Class::Input;
         if ends || self.child_waits.contains(&Some(block.syscall)) {
-            return 0;
+            held.ns = 0;
+            return held;
         }
-        let until = first_from(offs, near, wake_ns);
-        let last = offs[..until].iter().rev().filter_map(Block::of);
-        let mut from_ns = 0;
-        for (at, block) in last.enumerate() {
-            from_ns = block.start_ns;
-            if at == LOOK_BACK || self.class(&block) == Class::Input {
-                return from_ns;
+        let task = &self.model.tasks[waker];
+        let until = first_from(&task.stretches, near, wake_ns);
+        let after = task.stretches.get(until).map(|off| off.seq);
+        let mut next = after.or(task.stretches_expected);
+        let mut blocks = 0;
+        for off in task.stretches[..until].iter().rev() {
+            if next != Some(off.seq.wrapping_add(1)) {
+                // What is lost there can be a wait for input.
+                held.known_before = false;
+                return held;
             }
+            next = Some(off.seq);
+            let Some(block) = Block::of(off) else {
+                continue;
+            };
+            held.ns = block.start_ns;
+            if blocks == LOOK_BACK || self.class(&block) == Class::Input {
+                return held;
+            }
+            blocks += 1;
         }
-        from_ns
+        held.known_before = next == Some(0);
+        held
     }
 
     /// Was it woken to end, by a task that ended its process?
@@ -308,9 +332,6 @@ fn same_task(a: Waker, b: Waker) -> bool {
 
 /// What an interruptible wait in a syscall is for.
 fn class_of(arch: Arch, number: i16) -> Class {
-    if number == NO_SYSCALL {
-        return Class::Busy;
-    }
     match arch.syscall_name(number.into()).map(family) {
         // A read from a disk is not interruptible.
         Some(

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 
 use super::{
     blocks::{Block, Blocks, End},
-    episodes::{DEPTH, Found, Members, Part, part},
+    episodes::Found,
     families::{NO_SYSCALL, wait_reason},
     objects,
+    parts::{Members, Part, part},
+    standing::DEPTH,
 };
 use crate::{
     model::{State, Target},
@@ -252,6 +254,7 @@ impl<'a> Inquiry<'a> {
             chain_in_group,
             chain_cut,
             held,
+            idle: self.idle(),
             not_woken: of(Part::NotWoken).count() as u32,
             shared: self.shared(),
             blocked: {
@@ -259,6 +262,18 @@ impl<'a> Inquiry<'a> {
                 self.links(steps.take(BLOCKED))
             },
         }
+    }
+
+    /// How many had nothing to do.
+    fn idle(&self) -> u32 {
+        let idle = |part: &Part| {
+            matches!(
+                part,
+                Part::Input | Part::Time | Part::Later | Part::NotWoken
+            )
+        };
+        let parts = self.parts.iter().flatten();
+        parts.filter(|(_, part)| idle(part)).count() as u32
     }
 
     fn links(&self, steps: impl IntoIterator<Item = Step>) -> Vec<Link> {
@@ -288,7 +303,9 @@ impl<'a> Inquiry<'a> {
         let mut shared: Vec<Shared> = Vec::new();
         for (task, block) in self.live().filter_map(|at| self.step(at)) {
             let serial = self.blocks.model.tasks[task as usize].serial;
-            for (key, object) in objects::shareable(self.blocks.model, block.target) {
+            for (key, object) in
+                objects::shareable(self.blocks.model, block.target, self.found.end_ns)
+            {
                 let at = *by_key.entry(key).or_insert_with(|| {
                     shared.push(Shared {
                         object,

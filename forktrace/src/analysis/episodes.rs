@@ -3,23 +3,17 @@
 //!
 //! There can be a million of them in a group of a thousand tasks, so nothing here
 //! looks at each task for each episode. Figures are kept up to date as blocks
-//! begin and end, and the verdict on an episode is read off them. In an episode
-//! each task is in one block, and that block tells who will end it: either
-//! another task of the group, which is blocked as well (an edge), or something
-//! else. So the edges of an episode are there at once, though most of its blocks
-//! end long after it.
-//!
-//! A waker that waits for input again and again, and wakes another after the
-//! hundredth time, held that one up the last time only. So an edge counts from the
-//! waker's last wait for input on; where a task waits for the other's end, it
-//! counts all the time.
+//! begin and end ([`super::standing`]), and the verdict on an episode is read off
+//! them.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{
-    blocks::{Block, Blocks, Class, End},
+    blocks::{Block, Blocks},
     families::NO_SYSCALL,
+    parts::{Members, Part, part},
     profile::Watcher,
+    standing::Standing,
     tally::Tally,
 };
 use crate::{
@@ -28,112 +22,7 @@ use crate::{
     trace::Waker,
 };
 
-/// No chain is followed further.
-pub(super) const DEPTH: usize = 64;
-
 const NONE: u32 = u32::MAX;
-
-/// A group's tasks.
-pub(super) struct Members<'a> {
-    /// [`crate::report::Group::id`].
-    pub(super) group: u32,
-    /// Indices in the model, ascending.
-    pub(super) tasks: Vec<u32>,
-    /// The position in `tasks` of a task of the model, if it is one of its own
-    /// group.
-    pub(super) positions: &'a [u32],
-}
-
-impl Members<'_> {
-    /// The position of a task of the model.
-    #[inline]
-    pub(super) fn position(&self, task: u32) -> Option<u32> {
-        let position = *self.positions.get(task as usize)?;
-        (self.tasks.get(position as usize) == Some(&task)).then_some(position)
-    }
-}
-
-/// A block's part in the verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    /// A member woke it.
-    Edge {
-        /// Its position.
-        to: u32,
-        /// It counts in blocks of that member which began at this time or later.
-        from_ns: u64,
-        /// It waited for input.
-        input: bool,
-    },
-    /// A member woke it, after it had waited for other input first.
-    Later,
-    /// It waited for input from outside the group.
-    Input,
-    /// It waited for a time.
-    Time,
-    /// It waited for something else, which came from outside the group.
-    Busy,
-    /// The same, and a task of another process of the workload brought it: what
-    /// that one waited for is not looked at.
-    Abroad,
-    /// What it waited for did not come.
-    NotWoken,
-    /// The record does not tell who woke it.
-    Unknown,
-}
-
-impl Part {
-    /// Its part while the member that it may lead to is in a block that began at
-    /// this time.
-    #[inline]
-    pub(super) fn during(self, start_ns: Option<u64>) -> Self {
-        match self {
-            Self::Edge { from_ns, input, .. } if start_ns.is_none_or(|start| start < from_ns) => {
-                match input {
-                    true => Self::Input,
-                    false => Self::Later,
-                }
-            }
-            part => part,
-        }
-    }
-}
-
-/// The part of a block of a member. `near` gives a stretch of another member not
-/// long before.
-pub(super) fn part(
-    blocks: &Blocks<'_>,
-    members: &Members<'_>,
-    task: u32,
-    block: &Block,
-    near: impl Fn(u32) -> usize,
-) -> Part {
-    let class = blocks.class(block);
-    let without_end = match class {
-        Class::Input => Part::Input,
-        Class::Time => Part::Time,
-        Class::Busy => Part::NotWoken,
-    };
-    match blocks.end(task as usize, block) {
-        End::Unknown => Part::Unknown,
-        End::CutShort | End::Nobody => without_end,
-        // A task that wakes a sleeper cuts its sleep short.
-        _ if class == Class::Time => Part::Time,
-        End::Task(waker) => match (members.position(waker), class) {
-            (Some(to), class) => Part::Edge {
-                to,
-                from_ns: blocks.held_from_ns(block, waker as usize, near(to)),
-                input: class == Class::Input,
-            },
-            (None, Class::Input) => Part::Input,
-            (None, _) => Part::Abroad,
-        },
-        End::Outside | End::Interrupt => match class {
-            Class::Input => Part::Input,
-            _ => Part::Busy,
-        },
-    }
-}
 
 /// A sum over episodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,9 +44,12 @@ impl Total {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct CauseKey {
     pub(super) verdict: Verdict,
+    /// The root was the only one with anything to do.
+    pub(super) alone: bool,
     root: u32,
     syscall: i16,
     target: u32,
+    /// [`Waker::None`]: the kernel, in whatever way.
     waker: Waker,
 }
 
@@ -202,17 +94,10 @@ struct Now {
     stretch: u32,
     /// `None`: it is not blocked. An edge counts as the part says that it has.
     part: Option<Part>,
-    /// Its part in an episode now.
-    counted: Option<Part>,
     /// When its block began.
     start_ns: u64,
     /// Its block: an index of a stretch, or [`NONE`] for the open one.
     block: u32,
-    /// Where it is in `Counts::busy`.
-    busy_at: u32,
-    /// How many edges lead to it, and its place among those with as many.
-    edges: u32,
-    edges_at: u32,
 }
 
 /// Watches a sweep over a group.
@@ -223,27 +108,13 @@ pub(super) struct Watch<'a> {
     targets: &'a [u32],
     keep: usize,
     now: Vec<Now>,
-    counts: Counts,
-    busy: Vec<u32>,
-    /// Members by how many edges lead to them, from 1.
-    by_edges: Vec<Vec<u32>>,
-    most_edges: usize,
+    standing: Standing,
     /// By member: edges to it that don't count yet, by when they will.
     pending: Vec<BinaryHeap<Reverse<(u64, u32, u64)>>>,
     open: Option<(CauseKey, Found)>,
     findings: Findings,
     longest: BinaryHeap<Reverse<(u64, Reverse<u64>, usize)>>,
     kept: Vec<(Verdict, Found)>,
-}
-
-/// Blocked members by part.
-#[derive(Default)]
-struct Counts {
-    edges: u32,
-    input: u32,
-    time: u32,
-    abroad: u32,
-    unknown: u32,
 }
 
 impl<'a> Watch<'a> {
@@ -257,12 +128,8 @@ impl<'a> Watch<'a> {
         let now = Now {
             stretch: 0,
             part: None,
-            counted: None,
             start_ns: 0,
             block: NONE,
-            busy_at: 0,
-            edges: 0,
-            edges_at: 0,
         };
         Self {
             blocks,
@@ -270,10 +137,7 @@ impl<'a> Watch<'a> {
             targets,
             keep,
             now: vec![now; members.tasks.len()],
-            counts: Counts::default(),
-            busy: Vec::new(),
-            by_edges: vec![Vec::new()],
-            most_edges: 0,
+            standing: Standing::new(members.tasks.len()),
             pending: vec![BinaryHeap::new(); members.tasks.len()],
             open: None,
             findings: Findings::default(),
@@ -330,18 +194,18 @@ impl<'a> Watch<'a> {
         let now = &mut self.now[position as usize];
         (now.part, now.block, now.start_ns) = (Some(part), block, it.start_ns);
         let counted = match part {
-            Part::Edge { to, from_ns, .. } => {
+            Part::Edge { to, from, .. } => {
                 let waker = &self.now[to as usize];
                 let counted = part.during(waker.part.map(|_| waker.start_ns));
                 if !matches!(counted, Part::Edge { .. }) {
-                    let entry = (from_ns, position, it.start_ns);
+                    let entry = (from.ns, position, it.start_ns);
                     self.pending[to as usize].push(Reverse(entry));
                 }
                 counted
             }
             part => part,
         };
-        self.count(position, counted);
+        self.standing.enter(position, counted);
         // Edges to it that count from now on.
         while let Some(Reverse((from_ns, from, start_ns))) =
             self.pending[position as usize].peek().copied()
@@ -352,160 +216,72 @@ impl<'a> Watch<'a> {
             if let Some(part @ Part::Edge { to, .. }) = now.part
                 && (to, now.start_ns) == (position, start_ns)
             {
-                self.discount(from);
-                self.count(from, part);
+                self.standing.leave(from);
+                self.standing.enter(from, part);
             }
-        }
-    }
-
-    fn count(&mut self, position: u32, part: Part) {
-        let now = &mut self.now[position as usize];
-        now.counted = Some(part);
-        match part {
-            Part::Edge { to, .. } => {
-                self.counts.edges += 1;
-                self.add_edge(to);
-            }
-            Part::Input => self.counts.input += 1,
-            Part::Time => self.counts.time += 1,
-            Part::Busy | Part::Abroad => {
-                now.busy_at = self.busy.len() as u32;
-                self.busy.push(position);
-                self.counts.abroad += u32::from(part == Part::Abroad);
-            }
-            Part::Later | Part::NotWoken => {}
-            Part::Unknown => self.counts.unknown += 1,
         }
     }
 
     fn end(&mut self, position: u32) {
         self.now[position as usize].part = None;
-        self.discount(position);
-    }
-
-    fn discount(&mut self, position: u32) {
-        let now = &mut self.now[position as usize];
-        match now.counted.take() {
-            Some(Part::Edge { to, .. }) => {
-                self.counts.edges -= 1;
-                self.remove_edge(to);
-            }
-            Some(Part::Input) => self.counts.input -= 1,
-            Some(Part::Time) => self.counts.time -= 1,
-            Some(part @ (Part::Busy | Part::Abroad)) => {
-                let at = now.busy_at;
-                self.counts.abroad -= u32::from(part == Part::Abroad);
-                self.busy.swap_remove(at as usize);
-                if let Some(moved) = self.busy.get(at as usize) {
-                    self.now[*moved as usize].busy_at = at;
-                }
-            }
-            Some(Part::Later | Part::NotWoken) | None => {}
-            Some(Part::Unknown) => self.counts.unknown -= 1,
-        }
-    }
-
-    fn add_edge(&mut self, to: u32) {
-        self.take_from_its_bucket(to);
-        self.now[to as usize].edges += 1;
-        self.put_into_its_bucket(to);
-        self.most_edges = self.most_edges.max(self.now[to as usize].edges as usize);
-    }
-
-    fn remove_edge(&mut self, to: u32) {
-        self.take_from_its_bucket(to);
-        self.now[to as usize].edges -= 1;
-        self.put_into_its_bucket(to);
-        // It went down by one, so the bucket below is not empty.
-        if self.by_edges[self.most_edges].is_empty() && self.most_edges > 0 {
-            self.most_edges -= 1;
-        }
-    }
-
-    fn take_from_its_bucket(&mut self, position: u32) {
-        let Now {
-            edges, edges_at, ..
-        } = self.now[position as usize];
-        if edges > 0 {
-            let bucket = &mut self.by_edges[edges as usize];
-            bucket.swap_remove(edges_at as usize);
-            if let Some(moved) = bucket.get(edges_at as usize) {
-                self.now[*moved as usize].edges_at = edges_at;
-            }
-        }
-    }
-
-    fn put_into_its_bucket(&mut self, position: u32) {
-        let now = &mut self.now[position as usize];
-        if now.edges > 0 {
-            let edges = now.edges as usize;
-            if self.by_edges.len() <= edges {
-                self.by_edges.resize(edges + 1, Vec::new());
-            }
-            now.edges_at = self.by_edges[edges].len() as u32;
-            self.by_edges[edges].push(position);
-        }
+        self.standing.leave(position);
     }
 
     /// The verdict on an episode that ends when the state of `next` changes, and
     /// its root.
     fn verdict(&self, next: u32) -> (Verdict, u32) {
-        let counts = &self.counts;
+        let counts = self.standing.counts();
         if counts.edges > 0 {
-            let most = self.most_edges as u32;
-            let from = if self.now[next as usize].edges == most {
-                Some(next)
-            } else {
-                self.by_edges[self.most_edges].last().copied()
-            };
-            let root = from.and_then(|from| self.root(from));
+            let from = self.standing.most_waited_for(next);
+            let root = from.and_then(|from| self.standing.root(from));
             return match root {
-                Some(root) if self.now[root as usize].counted != Some(Part::Unknown) => {
+                Some(root) if self.standing.part(root) != Some(Part::Unknown) => {
                     (Verdict::Caused, root)
                 }
                 Some(root) => (Verdict::Unknown, root),
                 None => (Verdict::Unknown, next),
             };
         }
-        let verdict = if counts.unknown > 0 {
-            Verdict::Unknown
-        } else {
-            match self.busy.len() {
-                0 if counts.input > 0 => Verdict::Idle,
-                0 if counts.time > 1 => Verdict::Coincidence,
-                0 => Verdict::Unknown,
-                1 => Verdict::Coincidence,
-                _ if self.busy_have_one_cause() => Verdict::CommonCause,
-                _ if counts.abroad > 1 => Verdict::Unknown,
-                _ => Verdict::Coincidence,
-            }
-        };
-        (verdict, next)
+        if counts.unknown > 0 {
+            return (Verdict::Unknown, next);
+        }
+        match *self.standing.busy() {
+            [] if counts.input > 0 => (Verdict::Idle, next),
+            [] if counts.time > 1 => (Verdict::Coincidence, next),
+            // The others wait for work of their own group.
+            [] if counts.time == 1 => (Verdict::Idle, next),
+            [] => (Verdict::Unknown, next),
+            // The others have nothing to do.
+            [alone] => (Verdict::CommonCause, alone),
+            _ if self.busy_have_one_cause() => (Verdict::CommonCause, next),
+            _ if counts.abroad > 1 => (Verdict::Unknown, next),
+            _ => (Verdict::Coincidence, next),
+        }
     }
 
     /// What an episode with this verdict and root is put down to.
     fn key(&self, verdict: Verdict, root: u32) -> CauseKey {
         let block = self.block(root);
-        let target = block.map_or(0, |b| *self.targets.get(b.target as usize).unwrap_or(&0));
+        let waker = block.map_or(Waker::None, |b| b.waker);
+        // The same sync can be ended by a disk's interrupt or by a kernel thread.
+        let by_kernel = self.standing.part(root) == Some(Part::Busy)
+            && match waker {
+                Waker::Interrupt(_) => true,
+                Waker::Outsider { tid, .. } => {
+                    let at_ns = block.and_then(|b| b.wake_ns).unwrap_or(0);
+                    let outsider = self.blocks.model.outsider(tid, at_ns);
+                    outsider.is_some_and(|o| o.kernel_thread)
+                }
+                _ => false,
+            };
         CauseKey {
             verdict,
+            alone: verdict == Verdict::CommonCause && self.standing.busy() == [root],
             root,
             syscall: block.map_or(NO_SYSCALL, |b| b.syscall),
-            target,
-            waker: block.map_or(Waker::None, |b| b.waker),
+            target: block.map_or(0, |b| *self.targets.get(b.target as usize).unwrap_or(&0)),
+            waker: if by_kernel { Waker::None } else { waker },
         }
-    }
-
-    /// The end of the chain that begins here.
-    fn root(&self, from: u32) -> Option<u32> {
-        let mut at = from;
-        for _ in 0..DEPTH {
-            match self.now[at as usize].counted? {
-                Part::Edge { to, .. } => at = to,
-                _ => return Some(at),
-            }
-        }
-        None
     }
 
     /// Do those that wait neither for input nor for a time all wait for the same
@@ -517,7 +293,7 @@ impl<'a> Watch<'a> {
             let waker = block.and_then(|b| self.waker_process(&b));
             (target, waker)
         };
-        let mut busy = self.busy.iter().map(of);
+        let mut busy = self.standing.busy().iter().map(of);
         let Some((target, waker)) = busy.next() else {
             return false;
         };

@@ -1,6 +1,6 @@
 //! Names for what a task waits in: each syscall belongs to a family.
 
-use crate::kernel::layout::Arch;
+use crate::{kernel::layout::Arch, model::PAGE_FAULT};
 
 pub(super) const NO_SYSCALL: i16 = -1;
 
@@ -157,8 +157,10 @@ pub(super) fn wait_reason(
     if kernel_worker {
         return ("kernel".to_owned(), None);
     }
-    if syscall == NO_SYSCALL {
-        return ("page fault".to_owned(), None);
+    match syscall {
+        PAGE_FAULT => return ("page fault".to_owned(), None),
+        NO_SYSCALL => return ("outside syscalls".to_owned(), None),
+        _ => {}
     }
     if compat {
         let name = format!("32-bit syscall {syscall}");

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::{
     blocks::Blocks,
     chains::Inquiry,
-    episodes::{CauseKey, CauseSum, Findings, Members, Watch},
+    episodes::{CauseKey, CauseSum, Findings, Watch},
+    parts::Members,
     profile::sweep,
     spans,
     waiting::Waiting,
@@ -186,6 +187,7 @@ fn causes(
         causes.push(Cause {
             group: members.group,
             verdict: key.verdict,
+            alone: key.alone && at < CAUSES,
             root: match at < CAUSES {
                 true => root(sum.longest),
                 false => None,

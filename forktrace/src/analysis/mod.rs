@@ -17,10 +17,12 @@ mod others;
 #[cfg(test)]
 mod others_tests;
 mod pairs;
+mod parts;
 mod polls;
 mod profile;
 mod spans;
 mod stacks;
+mod standing;
 mod stops;
 mod tally;
 mod tasks;
@@ -90,7 +92,7 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
             ..tasks::task(t, &processes[&t.process], &context)
         })
         .collect();
-    let waits_for = graph::waits_for(model, &info.header.interrupts);
+    let waits_for = graph::waits_for(model, &tasks);
     let (pair_tests, pairs) = pairs::pairs(model, &waits_for);
     let (stops, other_stops) = stops::stops(&blocks);
     let found = groups::groups(&blocks, &targets, options.episodes);

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt};
 use crate::{
     model::{File, FutexKey, Model, Target, Waitset},
     report::Object,
-    trace::FileKind,
+    trace::{FileKind, Interest},
 };
 
 /// Descriptors of a set that are named.
@@ -94,40 +94,58 @@ fn key(model: &Model, target: &Target) -> Option<Key> {
     })
 }
 
-/// All that can be shared by those who wait for this target: several things, for a
-/// set of descriptors.
-pub(super) fn shareable(model: &Model, target: u32) -> Vec<(Key, Object)> {
-    let Some(key) = model
-        .targets
-        .get(target as usize)
-        .and_then(|t| key(model, t))
-    else {
+/// All that can be shared by those who wait for this target at this time: several
+/// things, for a set of descriptors; for an epoll instance itself and what it watches.
+pub(super) fn shareable(model: &Model, target: u32, at_ns: u64) -> Vec<(Key, Object)> {
+    let Some(waited_for) = model.targets.get(target as usize) else {
         return Vec::new();
     };
-    match key {
-        Key::Set(set) => {
-            let Some(set) = model.waitsets.get(set as usize) else {
-                return Vec::new();
-            };
-            let shared = set.fds.iter().filter_map(|waited| {
+    let one_of_several = |fd: i32, inode: u64, device: u32, kind: &FileKind| {
+        if !has_own_inode(kind) {
+            return None;
+        }
+        let (kind, name) = kind_name(kind, inode, fd);
+        let identity = Identity::Inode(inode, device);
+        let object = Object {
+            kind: kind.to_owned(),
+            id: identity.to_string(),
+            name,
+        };
+        Some((Key::File(identity), object))
+    };
+    let several: Vec<_> = match waited_for {
+        Target::Fds(set) => {
+            let set = model.waitsets.get(*set as usize);
+            let fds = set.iter().flat_map(|set| &set.fds);
+            fds.filter_map(|waited| {
                 let (inode, device) = waited.identity?;
-                let kind = waited.kind.as_ref().filter(|kind| has_own_inode(kind))?;
-                let (kind, name) = kind_name(kind, inode, waited.fd.fd);
-                let identity = Identity::Inode(inode, device);
-                let object = Object {
-                    kind: kind.to_owned(),
-                    id: identity.to_string(),
-                    name,
-                };
-                Some((Key::File(identity), object))
-            });
-            shared.collect()
+                one_of_several(waited.fd.fd, inode, device, waited.kind.as_ref()?)
+            })
+            .collect()
         }
-        key => {
-            let object = describe(model, target);
-            object.map(|object| (key, object)).into_iter().collect()
+        Target::File { file, .. } => {
+            let interests = model.files.get(*file as usize).map(|f| &f.interests[..]);
+            let watched = watched_at(interests.unwrap_or_default(), at_ns);
+            let watched = watched.iter().flat_map(|interest| &interest.fds);
+            watched
+                .filter_map(|w| one_of_several(w.fd.fd, w.inode, w.device, w.kind.as_ref()?))
+                .collect()
         }
-    }
+        _ => Vec::new(),
+    };
+    let itself = match key(model, waited_for) {
+        // A set is nothing but its descriptors.
+        None | Some(Key::Set(_)) => None,
+        Some(key) => describe(model, target).map(|object| (key, object)),
+    };
+    itself.into_iter().chain(several).collect()
+}
+
+/// What an epoll instance watched at this time: the last reading before it, or the
+/// first one after it.
+fn watched_at(interests: &[Interest], at_ns: u64) -> Option<&Interest> {
+    let until = interests.partition_point(|interest| interest.at_ns <= at_ns);
+    interests.get(until.saturating_sub(1))
 }
 
 /// For each target one that stands for all that are the same thing; 0 where two
@@ -277,6 +295,7 @@ fn set_name(set: &Waitset) -> String {
         let inode = waited.identity.map_or(0, |(inode, _)| inode);
         match &waited.kind {
             Some(kind) => kind_name(kind, inode, waited.fd.fd).1,
+            None if waited.reopened => format!("fd {} (several files)", waited.fd.fd),
             None => format!("fd {}", waited.fd.fd),
         }
     });

@@ -8,7 +8,7 @@ use super::{blocks::Blocks, chains, tally::total};
 use crate::{
     model::{Off, State, state_of},
     report::{Stop, StopKind, WakerKind, WokenBy},
-    trace::Why,
+    trace::{Waker, Why},
 };
 
 /// Stops that are listed.
@@ -27,6 +27,8 @@ struct Part {
     start_ns: u64,
     end_ns: u64,
     task: u32,
+    /// Who let it go on.
+    waker: Waker,
 }
 
 /// The stops, longest first, and how many more there are.
@@ -70,22 +72,28 @@ fn parts(blocks: &Blocks<'_>) -> Vec<Part> {
     let execs = ["execve", "execveat"].map(number);
     let model = blocks.model;
     let children = vfork_children(blocks);
-    let mut threads: HashMap<u32, u32> = HashMap::new();
-    for task in &model.tasks {
-        *threads.entry(task.process).or_default() += 1;
-    }
     let mut parts = Vec::new();
     for (at, task) in model.tasks.iter().enumerate() {
-        let mut add = |kind, start_ns: u64, end_ns: u64| {
+        let mut add = |kind, start_ns: u64, end_ns: u64, waker| {
             parts.push(Part {
                 process: task.process,
                 kind,
                 start_ns: start_ns.min(end_ns),
                 end_ns,
                 task: at as u32,
+                waker,
             });
         };
-        let kind = |why, syscall: i16, compat: bool, start_ns| match why {
+        // Reading the program can look the same. But who waits for the others is woken
+        // by one of them.
+        let by_sibling = |waker| match waker {
+            Waker::Task { serial, .. } if serial != task.serial => {
+                let waker = blocks.wakers.index(serial).map(|at| &model.tasks[at]);
+                waker.is_some_and(|waker| waker.process == task.process)
+            }
+            _ => false,
+        };
+        let kind = |why, syscall: i16, compat: bool, start_ns, waker| match why {
             Why::Stopped => Some(StopKind::Signal),
             Why::Traced => Some(StopKind::Tracer),
             Why::Frozen => Some(StopKind::Freezer),
@@ -94,9 +102,8 @@ fn parts(blocks: &Blocks<'_>) -> Vec<Part> {
                 if forks.contains(&Some(syscall)) {
                     child_of(&children, task.serial, start_ns).map(|_| StopKind::Vfork)
                 } else {
-                    let others = threads.get(&task.process).is_some_and(|n| *n > 1);
-                    let waits = why == Why::Killable && others && execs.contains(&Some(syscall));
-                    waits.then_some(StopKind::Exec)
+                    let waits = why == Why::Killable && execs.contains(&Some(syscall));
+                    (waits && by_sibling(waker)).then_some(StopKind::Exec)
                 }
             }
             _ => None,
@@ -104,16 +111,21 @@ fn parts(blocks: &Blocks<'_>) -> Vec<Part> {
         for off in &task.stretches {
             let compat = off.flags & Off::COMPAT != 0;
             if off.wake_ns > off.out_ns
-                && let Some(kind) = kind(off.why, off.syscall, compat, off.out_ns)
+                && let Some(kind) = kind(off.why, off.syscall, compat, off.out_ns, off.waker)
             {
-                add(kind, off.out_ns, off.wake_ns);
+                add(kind, off.out_ns, off.wake_ns, off.waker);
             }
         }
         if let Some(open) = task.open
             && state_of(open.why) != State::Runnable
-            && let Some(kind) = kind(open.why, open.syscall, open.compat, open.out_ns)
+            && let Some(kind) = kind(open.why, open.syscall, open.compat, open.out_ns, open.waker)
         {
-            add(kind, open.out_ns, open.wake_ns.unwrap_or(task.end_ns));
+            add(
+                kind,
+                open.out_ns,
+                open.wake_ns.unwrap_or(task.end_ns),
+                open.waker,
+            );
         }
     }
     parts
@@ -163,7 +175,14 @@ fn stop(blocks: &Blocks<'_>, children: &Children, parts: &[Part]) -> Option<Stop
                 ..WokenBy::default()
             }
         }),
-        _ => None,
+        // The tracer itself, who thawed it, the task that dumped core, the last thread
+        // to end.
+        StopKind::Tracer | StopKind::Freezer | StopKind::CoreDump | StopKind::Exec => {
+            let by_task =
+                |part: &&Part| matches!(part.waker, Waker::Task { .. } | Waker::Outsider { .. });
+            let last = parts.iter().filter(by_task).max_by_key(|part| part.end_ns);
+            last.map(|part| blocks.wakers.describe(part.waker, part.end_ns))
+        }
     };
     Some(Stop {
         kind: first.kind,

@@ -1141,14 +1141,31 @@ fn waits_are_counted_by_syscall_most_time_first() {
 #[test]
 fn waits_without_a_syscall_that_we_know() {
     let cases = [
-        (-1, false, false, "page fault", None),
-        (2000, false, false, "unknown syscall", Some("syscall 2000")),
-        (3, true, false, "unknown syscall", Some("32-bit syscall 3")),
-        (3, false, true, "kernel", None),
+        (-1, 0x7000, false, false, "page fault", None),
+        // On its way back to user mode.
+        (-1, 0, false, false, "outside syscalls", None),
+        (
+            2000,
+            1,
+            false,
+            false,
+            "unknown syscall",
+            Some("syscall 2000"),
+        ),
+        (
+            3,
+            1,
+            true,
+            false,
+            "unknown syscall",
+            Some("32-bit syscall 3"),
+        ),
+        (3, 1, false, true, "kernel", None),
     ];
-    for (syscall, compat, kernel_worker, reason, name) in cases {
+    for (syscall, arg0, compat, kernel_worker, reason, name) in cases {
         let mut events = task_of([Stretch {
             compat,
+            arg0,
             ..stretch(1, 0, Why::Interruptible, [0; 3], syscall)
         }]);
         if let Some(Event::Task(record)) = events.last_mut() {

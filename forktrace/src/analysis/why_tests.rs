@@ -12,8 +12,9 @@ use proptest::prelude::*;
 use super::{
     blocks::{Block, Blocks},
     chains::Inquiry,
-    episodes::{Members, Part, Watch, part},
+    episodes::Watch,
     objects,
+    parts::{Members, Part, part},
     profile::sweep,
     waiting::Waiting,
     wakers::Wakers,
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     model::{Fate, FutexKey, Off, State, Target, Task},
-    report::{Episode, Link, Verdict, WakerKind},
+    report::{Episode, Link, StopKind, Verdict, WakerKind},
     trace::{Born, Header, Interrupt, TaskRecord, Timeout, Totals, Waker, Why},
 };
 
@@ -30,6 +31,8 @@ const POLL: i16 = 7;
 const SLEEP: i16 = 35;
 const FSYNC: i16 = 74;
 const FUTEX: i16 = 202;
+const EXEC: i16 = 59;
+const WAIT: i16 = 61;
 
 const TIMER: Waker = Waker::Interrupt(Interrupt::Timer);
 const DISK: Waker = Waker::Interrupt(Interrupt::Soft(4));
@@ -319,6 +322,224 @@ fn one_file_for_two_is_a_common_cause_and_two_are_not() {
 }
 
 #[test]
+fn one_that_waits_for_a_disk_while_the_rest_are_idle_is_the_one_cause() {
+    // The helper 2 gets work later, after 1 waited for input again; 3 never gets any.
+    let server = |syncs: In| {
+        let ins = [syncs, (POLL, 0, NETWORK), (SLEEP, 0, TIMER)];
+        let report = report_on(vec![
+            task(1, 1, "rrbbbrbbbrrbr$", &ins),
+            task(2, 1, "rbbbbbbbbbrr$", &[(FUTEX, LOCK, by(1))]),
+            task(3, 1, "rbbbbbbbbbbbbbb>", &[(FUTEX, 0, Waker::None)]),
+        ]);
+        let of_tree = report.episodes.iter().filter(|e| e.group == 0);
+        let mut found: Vec<Episode> = of_tree.cloned().collect();
+        found.sort_by_key(|e| e.start_ns);
+        (found.remove(0), report.causes)
+    };
+    let (e, causes) = server((FSYNC, FILE, DISK));
+    assert_eq!((e.start_ns, e.end_ns), (2, 5));
+    assert_eq!(e.verdict, Verdict::CommonCause);
+    assert_eq!((e.tasks, e.idle, e.held, e.not_woken), (3, 2, 0, 1));
+    assert_eq!(serials(&e.chain), [1]);
+    let alone = causes.iter().find(|c| c.group == 0 && c.alone).unwrap();
+    let root = alone.root.as_ref().unwrap();
+    assert_eq!((root.task.serial, root.reason.as_str()), (1, "fsync"));
+    assert_eq!((alone.ns, alone.episodes), (3, 1));
+    // A nap for input: all are idle.
+    let (e, causes) = server((SLEEP, 0, TIMER));
+    assert_eq!((e.verdict, e.idle), (Verdict::Idle, 3));
+    assert!(causes.iter().all(|c| !c.alone));
+}
+
+#[test]
+fn the_same_sync_is_one_cause_whichever_way_the_kernel_ends_it() {
+    let kernel_thread = Waker::Outsider {
+        tid: 9,
+        softirq: false,
+    };
+    let tasks = vec![
+        task(
+            1,
+            1,
+            "rrbbrbbbrr$",
+            &[(FSYNC, FILE, DISK), (FSYNC, FILE, kernel_thread)],
+        ),
+        task(2, 1, "rbbbbbbbbbb>", &[(FUTEX, 0, Waker::None)]),
+    ];
+    let info = TraceInfo {
+        header: header(),
+        finish: None,
+        damage: Vec::new(),
+        last_ns: 0,
+    };
+    let causes = |is_kernel_thread| {
+        let mut model = model(tasks.clone());
+        model.outsiders.push(crate::trace::Outsider {
+            tid: 9,
+            tgid: 9,
+            kernel_thread: is_kernel_thread,
+            at_ns: 0,
+            comm: "kworker/0:1".to_owned(),
+        });
+        let of_tree = |causes: Vec<report::Cause>| {
+            let causes = causes.into_iter().filter(|c| c.group == 0);
+            causes.map(|c| (c.ns, c.episodes)).collect::<Vec<_>>()
+        };
+        of_tree(analyse(&info, &model).causes)
+    };
+    assert_eq!(causes(true), [(5, 2)]);
+    assert_eq!(causes(false), [(3, 1), (2, 1)]);
+}
+
+#[test]
+fn who_waits_for_input_is_not_behind_the_whole_life_of_one_whose_end_woke_it() {
+    // A server polls; the end of 2, which had its own client, sends it a signal.
+    let verdict = |syscall| {
+        let report = report_on(vec![
+            task(1, 1, "rbbbbbbbrr$", &[(syscall, 0, by(2))]),
+            task(
+                2,
+                2,
+                "rrbbrbbrr$",
+                &[(POLL, 0, NETWORK), (POLL, 0, NETWORK)],
+            ),
+        ]);
+        let of_tree = report.episodes.iter().filter(|e| e.group == 0);
+        let mut found: Vec<_> = of_tree.map(|e| (e.start_ns, e.verdict)).collect();
+        found.sort_by_key(|(start_ns, _)| *start_ns);
+        found
+            .into_iter()
+            .map(|(_, verdict)| verdict)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(verdict(POLL), [Verdict::Idle, Verdict::Caused]);
+    // Who waits for its child waits for all that it does.
+    assert_eq!(verdict(WAIT), [Verdict::Caused, Verdict::Caused]);
+}
+
+#[test]
+fn what_two_epoll_instances_watch_is_shared_and_so_is_what_one_reads() {
+    use crate::{
+        model::File,
+        trace::{FileKind, Interest, WaitFd, Watched},
+    };
+    let watched = |inode, kind| Watched {
+        fd: WaitFd { fd: 5, events: 1 },
+        inode,
+        device: 13,
+        kind: Some(kind),
+    };
+    let interest = |at_ns, fds| Interest {
+        id: 1,
+        at_ns,
+        fds,
+        cut_off: false,
+    };
+    let file = |file, kind: FileKind, interests| File {
+        file,
+        inode: if kind == FileKind::Pipe { 71 } else { 18 },
+        device: 13,
+        mode: 0,
+        kind: Some(kind),
+        interests,
+    };
+    let pipe = || watched(71, FileKind::Pipe);
+    let other = || watched(72, FileKind::Pipe);
+    let event = || watched(18, FileKind::EventFd);
+    let tasks = |second, third| {
+        vec![
+            task(1, 1, "rbbbbrrr$", &[(POLL, 1, NETWORK)]),
+            task(2, 1, "rbbbbrrr$", &[(POLL, second, NETWORK)]),
+            task(3, 1, "rbbbbrrr$", &[(READ, third, NETWORK)]),
+        ]
+    };
+    let shared = |tasks: Vec<Task>| {
+        let mut model = model(tasks);
+        model.files = vec![
+            file(1, FileKind::Epoll, vec![interest(2, vec![pipe(), event()])]),
+            // It watched another pipe when they waited.
+            file(
+                2,
+                FileKind::Epoll,
+                vec![
+                    interest(2, vec![pipe(), event()]),
+                    interest(9, vec![other()]),
+                ],
+            ),
+            file(3, FileKind::Pipe, Vec::new()),
+            file(
+                4,
+                FileKind::Epoll,
+                vec![interest(2, vec![other()]), interest(9, vec![pipe()])],
+            ),
+        ];
+        let targets = (0..4).map(|file| Target::File { fd: 4, file });
+        model.targets = [Target::Unknown].into_iter().chain(targets).collect();
+        let info = TraceInfo {
+            header: header(),
+            finish: None,
+            damage: Vec::new(),
+            last_ns: 0,
+        };
+        let report = analyse(&info, &model);
+        let episode = report.episodes.into_iter().find(|e| e.group == 0).unwrap();
+        let of = episode.shared.into_iter();
+        of.map(|s| (s.object.name, s.tasks)).collect::<Vec<_>>()
+    };
+    let pipe_of = |tasks: &[u32]| vec![("pipe 71".to_owned(), tasks.to_vec())];
+    assert_eq!(shared(tasks(2, 0)), pipe_of(&[1, 2]));
+    assert_eq!(shared(tasks(2, 3)), pipe_of(&[1, 2, 3]));
+    assert_eq!(shared(tasks(4, 3)), pipe_of(&[1, 3]));
+}
+
+/// Where a record is lost, the waker may have waited for input.
+#[test]
+fn a_loss_between_makes_the_cause_unknown() {
+    let tasks = |lost: Option<usize>| {
+        let mut waker = task(1, 1, "rrbbbrbrbrrbr$", &[(SLEEP, 0, TIMER); 4]);
+        if let Some(lost) = lost {
+            waker.stretches.remove(lost);
+        }
+        vec![waker, task(2, 1, "rbbbbbbbbbrr$", &[(FUTEX, LOCK, by(1))])]
+    };
+    let verdicts = |lost| {
+        let mut found = report_on(tasks(lost)).episodes;
+        found.retain(|e| e.group == 0);
+        found.sort_by_key(|e| e.start_ns);
+        found
+            .iter()
+            .map(|e| (e.start_ns, e.verdict))
+            .collect::<Vec<_>>()
+    };
+    let (caused, unknown) = (Verdict::Caused, Verdict::Unknown);
+    assert_eq!(verdicts(None), [(2, caused), (6, caused), (8, caused)]);
+    assert_eq!(verdicts(Some(2)), [(2, unknown), (8, caused)]);
+    assert_eq!(verdicts(Some(3)), [(2, unknown), (6, unknown)]);
+}
+
+#[test]
+fn who_waits_in_exec_for_others_to_end_is_stopped_and_who_reads_the_program_is_not() {
+    let stops = |waker| {
+        let mut tasks = vec![
+            task(1, 1, "rrbbbrr$", &[(EXEC, 0, waker)]),
+            task(2, 1, "rbbbr$", &[(FUTEX, 0, DISK)]),
+        ];
+        tasks[0].stretches[1].why = Why::Killable;
+        report_on(tasks).stops
+    };
+    assert_eq!(stops(DISK), []);
+    let stops = stops(by(2));
+    let [stop] = &stops[..] else {
+        panic!("{stops:?}");
+    };
+    assert_eq!(
+        (stop.kind, stop.tasks.as_slice()),
+        (StopKind::Exec, [1].as_slice())
+    );
+    assert_eq!(stop.by.as_ref().unwrap().serial, Some(2));
+}
+
+#[test]
 fn what_is_not_known_is_said_to_be() {
     let with = |waker| {
         only(vec![
@@ -587,9 +808,11 @@ fn search(
         Verdict::Idle
     } else if busy == 0 && count(&[Part::Time]) > 1 {
         Verdict::Coincidence
+    } else if busy == 0 && count(&[Part::Time]) == 1 {
+        Verdict::Idle
     } else if busy == 0 {
         Verdict::Unknown
-    } else if busy > 1 && (one_target || one_waker) {
+    } else if busy == 1 || one_target || one_waker {
         Verdict::CommonCause
     } else if count(&[Part::Abroad]) > 1 {
         Verdict::Unknown
@@ -674,6 +897,9 @@ proptest! {
             prop_assert!(verdicts.contains(&verdict), "{:?}: {:?} {:?}", verdict, verdicts, parts);
             let episode = Inquiry::new(&blocks, &members, found).episode(verdict);
             prop_assert_eq!(episode.tasks as usize, parts.len());
+            let idle = [Part::Input, Part::Time, Part::Later, Part::NotWoken];
+            let idle = parts.values().filter(|part| idle.contains(part)).count();
+            prop_assert_eq!(episode.idle as usize, idle);
             let in_group = episode.chain_in_group as usize;
             if verdict == Verdict::Caused {
                 prop_assert!(in_group > 1 && episode.held > 0);

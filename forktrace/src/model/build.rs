@@ -150,9 +150,7 @@ impl Builder {
             Event::Waitset(w) => {
                 self.known.waitsets.insert(w.id, w);
             }
-            Event::Named(n) => {
-                self.known.names.insert((n.id, n.fd), n);
-            }
+            Event::Named(n) => self.known.name(n),
             Event::Interest(mut i) => {
                 i.at_ns = self.since_start(i.at_ns);
                 self.known.interests.entry(i.id).or_default().push(i);
@@ -212,7 +210,7 @@ impl Builder {
             wake_ns,
             in_ns: self.since_start(s.in_ns).max(wake_ns),
             seq: s.seq,
-            syscall: s.syscall,
+            syscall: in_page_fault(s.syscall, s.arg0),
             why: s.why,
             flags: if s.early_wake { Off::EARLY_WAKE } else { 0 }
                 | if s.no_wake { Off::NO_WAKE } else { 0 }
@@ -326,6 +324,7 @@ impl Builder {
         let mut open_target = 0;
         if let Some(open) = &mut open {
             open_target = targets.index(self.open_raw(open), process);
+            open.syscall = in_page_fault(open.syscall, open.arg0);
             open.out_ns = self.since_start(open.out_ns);
             open.wake_ns = open.wake_ns.map(|ns| self.since_start(ns));
             if Some(open.syscall) == self.restart_syscall
@@ -454,6 +453,15 @@ impl Builder {
             }
         }
         lives
+    }
+}
+
+/// The kernel programs look for the page fault that a task outside of syscalls is in:
+/// it can also sleep on its way back to user mode.
+fn in_page_fault(syscall: i16, arg0: u64) -> i16 {
+    match (syscall, arg0) {
+        (-1, 1..) => super::PAGE_FAULT,
+        _ => syscall,
     }
 }
 

@@ -51,11 +51,14 @@ pub struct Segment {
 /// The syscall that a task was in when it left the CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InSyscall {
-    /// Its number; -1: none.
+    /// Its number; -1: none, or [`PAGE_FAULT`].
     pub number: i16,
     /// The number is of the 32-bit table.
     pub compat: bool,
 }
+
+/// In place of a syscall's number: the task was in a page fault.
+pub const PAGE_FAULT: i16 = -2;
 
 /// A stretch off the CPU, as kept in memory: there are millions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +71,8 @@ pub struct Off {
     pub in_ns: u64,
     /// Number among the task's stretches.
     pub seq: u32,
-    /// The syscall that it was in; -1: none. `restart_syscall` is already
-    /// replaced by the syscall that is restarted.
+    /// The syscall that it was in; -1: none, or [`PAGE_FAULT`]. `restart_syscall` is
+    /// already replaced by the syscall that is restarted.
     pub syscall: i16,
     /// Why it left.
     pub why: Why,

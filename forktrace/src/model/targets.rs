@@ -1,7 +1,10 @@
 //! What tasks waited for: objects with an identity, so that two tasks that wait
 //! for the same thing are seen to.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    mem::discriminant,
+};
 
 use forktrace_common::layout::{wait, waitv};
 
@@ -98,6 +101,8 @@ pub struct Waited {
     pub identity: Option<(u64, u32)>,
     /// What it is, if that was found out.
     pub kind: Option<FileKind>,
+    /// It was another file later: which it was in which wait is not known.
+    pub reopened: bool,
 }
 
 /// Descriptors that a call of select or poll waits for.
@@ -185,9 +190,28 @@ pub(super) struct Known {
     pub(super) objects: HashMap<u32, Object>,
     pub(super) waitsets: HashMap<u32, crate::trace::Waitset>,
     pub(super) names: HashMap<(u32, i32), Named>,
+    /// Descriptors of sets that were several files, one after the other.
+    pub(super) reopened: HashSet<(u32, i32)>,
     pub(super) interests: HashMap<u32, Vec<Interest>>,
     /// By process and address.
     pub(super) futexes: Vec<SharedFutex>,
+}
+
+impl Known {
+    /// Takes notice of a name.
+    pub(super) fn name(&mut self, named: Named) {
+        let key = (named.id, named.fd);
+        let before = self.names.get(&key);
+        let another = |before: &Named| {
+            let same = (before.inode, before.device) == (named.inode, named.device);
+            // Eventfds and the like have one inode.
+            !same || discriminant(&before.kind) != discriminant(&named.kind)
+        };
+        if before.is_some_and(another) {
+            self.reopened.insert(key);
+        }
+        self.names.insert(key, named);
+    }
 }
 
 /// Makes targets of raw ones, each once.
@@ -321,9 +345,11 @@ impl Targets {
         }
         let set = self.known.waitsets.get(&id)?;
         let fds = set.fds.iter().map(|fd| {
-            let named = self.known.names.get(&(id, fd.fd));
+            let reopened = self.known.reopened.contains(&(id, fd.fd));
+            let named = self.known.names.get(&(id, fd.fd)).filter(|_| !reopened);
             Waited {
                 fd: *fd,
+                reopened,
                 identity: named.map(|n| (n.inode, n.device)),
                 kind: named.map(|n| n.kind.clone()),
             }
@@ -401,6 +427,56 @@ mod tests {
         let (_, files, _) = targets.finish();
         let times: Vec<u64> = files[0].interests.iter().map(|i| i.at_ns).collect();
         assert_eq!((files.len(), times), (1, vec![10, 20, 30]));
+    }
+
+    #[test]
+    fn a_number_of_a_set_that_was_two_files_is_neither() {
+        let named = |fd, inode, kind| Named {
+            id: 1,
+            fd,
+            inode,
+            device: 13,
+            kind,
+        };
+        let socket = |peer| FileKind::UnixSocket {
+            path: None,
+            peer,
+            listening: false,
+        };
+        let mut known = Known::default();
+        let wait = |fd| WaitFd { fd, events: 1 };
+        let waitset = crate::trace::Waitset {
+            id: 1,
+            serial: 1,
+            at_ns: 0,
+            fds: vec![wait(3), wait(4), wait(5)],
+            cut_off: false,
+        };
+        known.waitsets.insert(1, waitset);
+        for name in [
+            named(3, 70, FileKind::Pipe),
+            named(4, 80, socket(None)),
+            named(5, 18, FileKind::EventFd),
+            named(3, 71, FileKind::Pipe),
+            // It was connected.
+            named(4, 80, socket(Some(81))),
+            named(5, 18, FileKind::TimerFd),
+        ] {
+            known.name(name);
+        }
+        let mut targets = Targets::new(known, |serial| serial);
+        targets.index(Raw::Fds(1), 1);
+        let (_, _, sets) = targets.finish();
+        let fds = sets[0].fds.iter();
+        let found: Vec<_> = fds
+            .map(|w| (w.reopened, w.identity, w.kind.clone()))
+            .collect();
+        let expected = [
+            (true, None, None),
+            (false, Some((80, 13)), Some(socket(Some(81)))),
+            (true, None, None),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

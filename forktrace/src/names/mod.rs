@@ -47,7 +47,9 @@ const MOST_SAVED_NS: u64 = 40_000_000;
 const MOST_WAITING: usize = 1 << 14;
 /// Futexes and files that are remembered.
 const MOST_KNOWN: usize = 1 << 16;
-/// An interest list is read again when it is older than this, ns, and waited on.
+/// An interest list is read again when it is older than this, ns, and waited on. So is
+/// a set of descriptors: a number can be another file's by then, and the kernel
+/// programs send a set once.
 const INTEREST_AGE_NS: u64 = 1_000_000_000;
 /// And when so many times the time has passed that reading it took: the kernel
 /// locks it meanwhile.
@@ -59,6 +61,8 @@ const CGROUP_AGE_NS: u64 = 1_000_000_000;
 enum Job {
     Object(Object),
     Waitset(Waitset),
+    /// One that was looked up before, by its number.
+    WaitsetAgain(u32),
     Interest(u64),
     Futex { serial: u32, address: u64 },
     Cgroup(u32),
@@ -74,6 +78,15 @@ struct Epoll {
     last: Option<Interest>,
     read_ns: u64,
     cost_ns: u64,
+    /// It was waited on since.
+    waited: bool,
+}
+
+/// Descriptors that a call of select or poll waits for, as they were last.
+struct Set {
+    waitset: Waitset,
+    files: HashMap<i32, (Identity, FileKind)>,
+    looked_ns: u64,
     /// It was waited on since.
     waited: bool,
 }
@@ -97,6 +110,8 @@ pub struct Resolver {
     epolls: HashMap<u64, Epoll>,
     /// Of each object, the open file description if it is an epoll instance.
     epoll_of: HashMap<u32, u64>,
+    /// By number.
+    sets: HashMap<u32, Set>,
     known_futexes: HashSet<(u32, u64)>,
     counts: LookUps,
     /// CPU time that may be used, ns; less than 0 after a long look-up.
@@ -121,6 +136,7 @@ impl Resolver {
             nameless: Vec::new(),
             epolls: HashMap::new(),
             epoll_of: HashMap::new(),
+            sets: HashMap::new(),
             known_futexes: HashSet::new(),
             counts: LookUps::default(),
             allowance_ns: MOST_SAVED_NS as i64,
@@ -173,6 +189,12 @@ impl Resolver {
         {
             epoll.waited = true;
         }
+        if s.object != 0
+            && !self.sets.is_empty()
+            && let Some(set) = self.sets.get_mut(&s.object)
+        {
+            set.waited = true;
+        }
         if !s.compat {
             self.note_futex(s.serial, s.syscall, s.arg0, s.arg1, s.why);
         }
@@ -224,6 +246,7 @@ impl Resolver {
         let begun_ns = thread_cpu_ns();
         self.sockets.next_round();
         self.add_old_interests(now_ns);
+        self.add_old_sets(now_ns);
         let mut used_ns = 0;
         let mut folders = HashMap::new();
         while (used_ns as i64) < self.allowance_ns

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use nix::sys::stat::SFlag;
 
 use super::{
-    Epoll, Folders, INTEREST_AGE_NS, INTEREST_COSTS, Job, MOST_WAITING, Resolver, epoll,
+    Epoll, Folders, INTEREST_AGE_NS, INTEREST_COSTS, Job, MOST_KNOWN, MOST_WAITING, Resolver, Set,
+    epoll,
     fds::{self, Identity, Nameless},
     folder,
     futex::Place,
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     kernel::symbols,
-    trace::{Event, FileKind, Interest, Named, Object, SharedFutex, Waitset, Watched},
+    trace::{Event, FileKind, Interest, Named, Object, SharedFutex, Watched},
 };
 
 impl Resolver {
@@ -26,7 +27,20 @@ impl Resolver {
     ) {
         match job {
             Job::Object(object) => self.object(&object, folders, sink),
-            Job::Waitset(waitset) => self.waitset(&waitset, folders, sink),
+            Job::Waitset(waitset) => {
+                let set = Set {
+                    waitset,
+                    files: HashMap::new(),
+                    looked_ns: 0,
+                    waited: false,
+                };
+                self.set(set, now_ns, folders, sink);
+            }
+            Job::WaitsetAgain(id) => {
+                if let Some(set) = self.sets.remove(&id) {
+                    self.set(set, now_ns, folders, sink);
+                }
+            }
             Job::Interest(file) => self.interest(file, now_ns, folders, sink),
             Job::Futex { serial, address } => self.futex(serial, address, folders, sink),
             Job::Cgroup(serial) => {
@@ -138,23 +152,60 @@ impl Resolver {
         }
     }
 
-    fn waitset(&mut self, waitset: &Waitset, folders: &mut Folders, sink: &mut impl FnMut(Event)) {
-        self.counts.done += waitset.fds.len() as u64;
-        let Some(folder) = folder(folders, &self.tasks, waitset.serial) else {
-            self.counts.gone += waitset.fds.len() as u64;
+    /// Names what is new in a set, and keeps it for another look.
+    fn set(
+        &mut self,
+        mut set: Set,
+        now_ns: u64,
+        folders: &mut Folders,
+        sink: &mut impl FnMut(Event),
+    ) {
+        let first = set.looked_ns == 0;
+        let fds = set.waitset.fds.len() as u64;
+        let Some(folder) = folder(folders, &self.tasks, set.waitset.serial) else {
+            if first {
+                self.counts.done += fds;
+                self.counts.gone += fds;
+            }
             return;
         };
-        for wait in &waitset.fds {
+        self.counts.done += if first { fds } else { 0 };
+        for wait in &set.waitset.fds {
             match fds::look_up(folder, wait.fd, None, &mut self.sockets) {
-                Ok((identity, kind)) => sink(Event::Named(Named {
-                    id: waitset.id,
-                    fd: wait.fd,
-                    inode: identity.inode,
-                    device: identity.device,
-                    kind,
-                })),
+                // What was closed at first is another file now, and not what it was.
+                Ok(found) => {
+                    let before = set.files.get(&wait.fd);
+                    if first || before.is_some_and(|before| *before != found) {
+                        let (identity, kind) = found.clone();
+                        sink(Event::Named(Named {
+                            id: set.waitset.id,
+                            fd: wait.fd,
+                            inode: identity.inode,
+                            device: identity.device,
+                            kind,
+                        }));
+                        set.files.insert(wait.fd, found);
+                    }
+                }
+                // It had a name.
+                Err(_) if !first => {}
                 Err(Nameless::Gone) => self.counts.gone += 1,
                 Err(Nameless::Changed) => self.counts.changed += 1,
+            }
+        }
+        (set.looked_ns, set.waited) = (now_ns, false);
+        if self.sets.len() >= MOST_KNOWN {
+            self.sets.clear();
+        }
+        self.sets.insert(set.waitset.id, set);
+    }
+
+    /// The sets that have grown old and are waited on.
+    pub(super) fn add_old_sets(&mut self, now_ns: u64) {
+        for (id, set) in &mut self.sets {
+            if set.waited && now_ns.saturating_sub(set.looked_ns) > INTEREST_AGE_NS {
+                set.waited = false;
+                self.jobs.push_back(Job::WaitsetAgain(*id));
             }
         }
     }

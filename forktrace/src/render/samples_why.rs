@@ -97,6 +97,7 @@ pub(super) fn standstill() -> Report {
         Cause {
             group: 0,
             verdict: Verdict::Caused,
+            alone: false,
             root: Some(fsync()),
             ns: 3_000 * MS,
             episodes: 9,
@@ -105,6 +106,7 @@ pub(super) fn standstill() -> Report {
         Cause {
             group: 0,
             verdict: Verdict::Idle,
+            alone: false,
             root: Some(sleep.clone()),
             ns: 900 * MS,
             episodes: 2,
@@ -113,6 +115,7 @@ pub(super) fn standstill() -> Report {
         Cause {
             group: 0,
             verdict: Verdict::Idle,
+            alone: false,
             root: None,
             ns: total - 3_900 * MS,
             episodes: 1,
@@ -137,6 +140,7 @@ pub(super) fn standstill() -> Report {
         chain_in_group: 3,
         chain_cut: false,
         held: 2,
+        idle: 1,
         not_woken: 1,
         shared: vec![Shared {
             object: lock(),

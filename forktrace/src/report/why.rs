@@ -132,22 +132,23 @@ pub struct Link {
 /// What can be said of an episode in which all tasks of a group were blocked.
 ///
 /// Tasks that nobody woke before the end of the trace or of their process have no
-/// part in it: nothing is known of what they waited for. Nor has a task whose waker
+/// part in it: what they waited for nobody had for them. Nor has a task whose waker
 /// waited for input again before it woke it: what that one waited for before did
-/// not hold it up, as far as is known.
+/// not hold it up, as far as is known. Both are idle, as are those who wait for input
+/// from outside the group or for a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// One of the group held up others: after its own wait it woke them, directly
     /// or in turn.
     Caused,
-    /// None held up another, and all that waited neither for input nor for a time
-    /// waited for the same thing, or were woken by the same task outside the group.
+    /// None held up another, and all but the idle waited for the same thing, or were
+    /// woken by the same process outside the group. It can be a single one: then the
+    /// group stood still behind its wait, and all others had nothing to do.
     CommonCause,
     /// None held up another, and their waits have nothing in common.
     Coincidence,
-    /// None held up another, and all waited for input from outside the group or for
-    /// a time.
+    /// None held up another, and all were idle.
     Idle,
     /// The record does not tell.
     Unknown,
@@ -211,7 +212,10 @@ pub struct Episode {
     pub chain_cut: bool,
     /// Tasks whose chains lead to the root.
     pub held: u32,
-    /// Tasks that nobody woke before the end of the trace or of their process.
+    /// Tasks that had nothing to do: they waited for input from outside the group, for
+    /// a time, or for something from within the group that nobody had for them.
+    pub idle: u32,
+    /// Of these: nobody woke them before the end of the trace or of their process.
     pub not_woken: u32,
     /// What two or more of them waited for.
     pub shared: Vec<Shared>,
@@ -226,6 +230,8 @@ pub struct Cause {
     pub group: u32,
     /// What is said of the episodes.
     pub verdict: Verdict,
+    /// In each of them the root's task was the only one that was not idle.
+    pub alone: bool,
     /// The last link of their chains, that of the longest of them; `None`: all
     /// others together.
     pub root: Option<Link>,
@@ -296,6 +302,7 @@ pub struct Stop {
     pub tasks: Vec<u32>,
     /// The sum of how long each was stopped.
     pub task_ns: u64,
-    /// Who sent the signal, or the child; `None`: not known.
+    /// Who did it: who sent the signal, the tracer, who thawed it, the task that dumped
+    /// core, the child, the last of the other threads to end; `None`: not known.
     pub by: Option<WokenBy>,
 }

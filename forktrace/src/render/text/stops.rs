@@ -43,14 +43,18 @@ fn line(stop: &Stop) -> String {
     let how = match (stop.kind, who) {
         (StopKind::Signal, Some(who)) => format!("stopped by a signal from {who}"),
         (StopKind::Signal, None) => "stopped by a signal".to_owned(),
-        (StopKind::Tracer, _) => "held by a tracer".to_owned(),
-        (StopKind::Freezer, _) => "frozen".to_owned(),
-        (StopKind::CoreDump, _) => "held for its core dump".to_owned(),
+        (StopKind::Tracer, Some(who)) => format!("held by its tracer, {who}"),
+        (StopKind::Tracer, None) => "held by a tracer".to_owned(),
+        (StopKind::Freezer, Some(who)) => format!("frozen, and thawed by {who}"),
+        (StopKind::Freezer, None) => "frozen".to_owned(),
+        (StopKind::CoreDump, Some(who)) => format!("held while {who} dumped core"),
+        (StopKind::CoreDump, None) => "held for its core dump".to_owned(),
         (StopKind::Vfork, Some(who)) => format!("held until its vfork child, {who}, went its way"),
         (StopKind::Vfork, None) => "held until its vfork child went its way".to_owned(),
-        (StopKind::Exec, _) => {
-            "held in exec until the other threads of its process had ended".to_owned()
-        }
+        (StopKind::Exec, who) => format!(
+            "held in exec until the other threads of its process had ended{}",
+            who.map_or_else(String::new, |who| format!(", the last of them {who}"))
+        ),
     };
     format!(
         "pid {} ({}), {}: {how}, for {} from {} on.",

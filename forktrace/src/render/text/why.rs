@@ -117,6 +117,12 @@ fn sentence(group: &Group, all: &str, noun: &str, worst: &Cause) -> String {
                 )
             }
         }
+        (Verdict::CommonCause, Some(root)) if worst.alone => format!(
+            "{} behind {} by {}, the only one with anything to do",
+            part(worst.ns),
+            wait(root),
+            who(&root.task)
+        ),
         (Verdict::CommonCause, Some(root)) => {
             format!("{} for one cause: {}", part(worst.ns), wait(root))
         }
@@ -169,17 +175,44 @@ fn why(cause: &Cause) -> String {
         (Some(root), Verdict::Caused) => {
             format!(
                 "behind {} by {}{}",
-                wait(root),
+                short(root),
                 who(&root.task),
                 ended(root)
             )
         }
+        (Some(root), _) if cause.alone => format!(
+            "behind {} by {}, all others idle",
+            short(root),
+            who(&root.task)
+        ),
+        // Who ended it comes first: that is where such causes differ.
+        (Some(root), _) if root.ended == Ended::Woken => format!(
+            "{verdict}, until {} woke {} in {}",
+            match (&root.woken_by.name, root.woken_by.tid) {
+                (Some(name), Some(tid)) => format!("tid {tid} ({})", clean(name)),
+                _ => by(&root.woken_by),
+            },
+            who(&root.task),
+            short(root)
+        ),
         (Some(root), _) => format!(
             "{verdict}, until {} came out of {}{}",
             who(&root.task),
-            wait(root),
+            short(root),
             ended(root)
         ),
+    }
+}
+
+/// [`wait`] for a cell: `fsync(journal)`.
+fn short(link: &Link) -> String {
+    let object = link.object.as_ref();
+    match object.and_then(|object| object.name.rsplit_once('/')) {
+        Some((folders, name)) if folders.is_empty() || folders.starts_with('/') => {
+            let call = link.syscall.as_ref().unwrap_or(&link.reason);
+            format!("{}({})", clean(call), clean(name))
+        }
+        _ => wait(link),
     }
 }
 
@@ -200,6 +233,7 @@ fn episode(view: &View<'_>, episode: &Episode) -> String {
         duration(episode.start_ns),
         match episode.verdict {
             Verdict::Caused => "one was behind another",
+            Verdict::CommonCause if alone(episode) => "one waited, the others were idle",
             Verdict::CommonCause => "one cause for all",
             Verdict::Coincidence => "a coincidence",
             Verdict::Idle => "idle",
@@ -237,7 +271,12 @@ fn episode(view: &View<'_>, episode: &Episode) -> String {
             }
         ));
     }
-    if episode.not_woken > 0 {
+    if alone(episode) {
+        notes.push(match episode.idle {
+            1 => "The other one had nothing to do.".to_owned(),
+            idle => format!("The {} others had nothing to do.", count(idle.into())),
+        });
+    } else if episode.not_woken > 0 {
         notes.push(format!(
             "{} not woken before the end of the trace or of their process.",
             match episode.not_woken {
@@ -257,6 +296,12 @@ fn episode(view: &View<'_>, episode: &Episode) -> String {
         out.push_str(&wrapped("    ", &notes.join(" ")));
     }
     out
+}
+
+/// All but the root were idle.
+fn alone(episode: &Episode) -> bool {
+    let others = episode.tasks.saturating_sub(1);
+    episode.verdict == Verdict::CommonCause && others > 0 && episode.idle == others
 }
 
 /// Where in the chain the last one of the group's own tasks is.
@@ -316,7 +361,11 @@ fn on(reason: &str, place: &str, object: &Object) -> String {
 }
 
 fn ended(link: &Link) -> String {
+    let by_kernel =
+        link.woken_by.kernel_thread || link.woken_by.interrupt == Some(InterruptKind::Block);
     match link.ended {
+        // It goes without saying, and either can end the same wait.
+        Ended::Woken if by_kernel => String::new(),
         Ended::NotEnded => ", not woken before the end".to_owned(),
         Ended::TimedOut if link.reason == "sleep" => String::new(),
         Ended::TimedOut => ", timed out".to_owned(),

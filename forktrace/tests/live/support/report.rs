@@ -13,6 +13,10 @@ pub(crate) struct Report {
     pub(crate) throttled: Vec<Throttled>,
     pub(crate) pairs: Vec<Pair>,
     pub(crate) waits_for: Vec<WaitsFor>,
+    pub(crate) episodes: Vec<Episode>,
+    pub(crate) causes: Vec<Cause>,
+    #[serde(rename = "stops")]
+    pub(crate) kernel_stops: Vec<KernelStop>,
     pub(crate) deadlocks: Vec<Deadlock>,
     pub(crate) audit: Audit,
 }
@@ -84,6 +88,8 @@ pub(crate) struct Task {
     pub(crate) blocks: u64,
     pub(crate) longest_block_ns: u64,
     pub(crate) waits: Vec<Wait>,
+    pub(crate) wakers: Vec<Waker>,
+    pub(crate) longest_blocks: Vec<LongBlock>,
     pub(crate) switches: Switches,
     pub(crate) followed: bool,
 }
@@ -96,6 +102,7 @@ pub(crate) struct Wait {
     pub(crate) count: u64,
     pub(crate) longest_ns: u64,
     pub(crate) cut_off: u64,
+    pub(crate) objects: Vec<Object>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -148,6 +155,81 @@ pub(crate) struct Peer {
     pub(crate) kind: String,
     pub(crate) serial: Option<u32>,
     pub(crate) interrupt: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Waker {
+    #[serde(flatten)]
+    pub(crate) by: WokenBy,
+    pub(crate) count: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct WokenBy {
+    pub(crate) kind: String,
+    pub(crate) serial: Option<u32>,
+    pub(crate) tid: Option<u32>,
+    pub(crate) name: Option<String>,
+    pub(crate) outside: bool,
+    pub(crate) interrupt: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct LongBlock {
+    pub(crate) chain: Vec<Link>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Link {
+    pub(crate) tid: u32,
+    pub(crate) reason: String,
+    pub(crate) object: Option<Object>,
+    pub(crate) ended: String,
+    pub(crate) woken_by: WokenBy,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Object {
+    pub(crate) kind: String,
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Shared {
+    #[serde(flatten)]
+    pub(crate) object: Object,
+    pub(crate) tasks: Vec<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Episode {
+    pub(crate) group: u32,
+    pub(crate) start_ns: u64,
+    pub(crate) end_ns: u64,
+    pub(crate) verdict: String,
+    pub(crate) tasks: u32,
+    pub(crate) chain: Vec<Link>,
+    pub(crate) chain_in_group: u32,
+    pub(crate) held: u32,
+    pub(crate) not_woken: u32,
+    pub(crate) shared: Vec<Shared>,
+    pub(crate) blocked: Vec<Link>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Cause {
+    pub(crate) group: u32,
+    pub(crate) verdict: String,
+    pub(crate) root: Option<Link>,
+    pub(crate) ns: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct KernelStop {
+    pub(crate) kind: String,
+    pub(crate) pid: u32,
+    pub(crate) tasks: Vec<u32>,
+    pub(crate) by: Option<WokenBy>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -10,19 +10,24 @@ use forktrace::{
 };
 use serde_json::Value;
 
-use super::{Finished, all_announced, n, run, spoilt};
+use super::{Finished, Forktrace, all_announced, n, run, spoilt};
 
 /// Traces one `forktrace workload` to a complete report and a trace: one in which the
 /// kernel announced each switch and wakeup, if it does so in one of a few runs.
 #[track_caller]
 pub(crate) fn timelines(workload: &str) -> (Finished, Timelines) {
+    timelines_of(|run| run.workload(workload))
+}
+
+/// The same for what `with` makes of a run.
+#[track_caller]
+pub(crate) fn timelines_of(with: impl Fn(Forktrace) -> Forktrace) -> (Finished, Timelines) {
     const TRIES: u32 = 5;
     let mut tries = 0;
     loop {
         let run = run();
         let file = run.file("trace.ft");
-        let run = run.args(["--save"]).args([&file]);
-        let traced = run.workload(workload).complete();
+        let traced = with(run.args(["--save"]).args([&file])).complete();
         tries += 1;
         if tries == TRIES || all_announced(traced.report()) {
             let timelines = Timelines::read(&file);

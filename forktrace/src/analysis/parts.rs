@@ -1,0 +1,116 @@
+//! What a member's block says of who holds up whom.
+//!
+//! In an episode each task is in one block, and that block tells who will end it:
+//! either another task of the group, which is blocked as well (an edge), or something
+//! else. So the edges of an episode are there at once, though most of its blocks end
+//! long after it.
+//!
+//! A waker that waits for input again and again, and wakes another after the
+//! hundredth time, held that one up the last time only. So an edge counts from the
+//! waker's last wait for input on; where a task waits for the other's end, it counts
+//! all the time.
+
+use super::blocks::{Block, Blocks, Class, End, HeldFrom};
+
+/// A group's tasks.
+pub(super) struct Members<'a> {
+    /// [`crate::report::Group::id`].
+    pub(super) group: u32,
+    /// Indices in the model, ascending.
+    pub(super) tasks: Vec<u32>,
+    /// The position in `tasks` of a task of the model, if it is one of its own
+    /// group.
+    pub(super) positions: &'a [u32],
+}
+
+impl Members<'_> {
+    /// The position of a task of the model.
+    #[inline]
+    pub(super) fn position(&self, task: u32) -> Option<u32> {
+        let position = *self.positions.get(task as usize)?;
+        (self.tasks.get(position as usize) == Some(&task)).then_some(position)
+    }
+}
+
+/// A block's part in the verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// A member woke it.
+    Edge {
+        /// Its position.
+        to: u32,
+        /// It counts in blocks of that member which began at this time or later.
+        from: HeldFrom,
+        /// It waited for input.
+        input: bool,
+    },
+    /// A member woke it, after it had waited for other input first.
+    Later,
+    /// It waited for input from outside the group.
+    Input,
+    /// It waited for a time.
+    Time,
+    /// It waited for something else, which came from outside the group.
+    Busy,
+    /// The same, and a task of another process of the workload brought it: what
+    /// that one waited for is not looked at.
+    Abroad,
+    /// What it waited for did not come.
+    NotWoken,
+    /// The record does not tell who woke it.
+    Unknown,
+}
+
+impl Part {
+    /// Its part while the member that it may lead to is in a block that began at
+    /// this time.
+    #[inline]
+    pub(super) fn during(self, start_ns: Option<u64>) -> Self {
+        match self {
+            Self::Edge { from, input, .. } if start_ns.is_none_or(|start| start < from.ns) => {
+                match (from.known_before, input) {
+                    (false, _) => Self::Unknown,
+                    (true, true) => Self::Input,
+                    (true, false) => Self::Later,
+                }
+            }
+            part => part,
+        }
+    }
+}
+
+/// The part of a block of a member. `near` gives a stretch of another member not
+/// long before.
+pub(super) fn part(
+    blocks: &Blocks<'_>,
+    members: &Members<'_>,
+    task: u32,
+    block: &Block,
+    near: impl Fn(u32) -> usize,
+) -> Part {
+    let class = blocks.class(block);
+    let without_end = match class {
+        Class::Input => Part::Input,
+        Class::Time => Part::Time,
+        Class::Busy => Part::NotWoken,
+    };
+    match blocks.end(task as usize, block) {
+        End::Unknown => Part::Unknown,
+        End::CutShort | End::Nobody => without_end,
+        // A task that wakes a sleeper cuts its sleep short.
+        _ if class == Class::Time => Part::Time,
+        End::Task(waker) => match (members.position(waker), class) {
+            (Some(to), class) => Part::Edge {
+                to,
+                from: blocks.held_from(block, waker as usize, near(to)),
+                input: class == Class::Input,
+            },
+            (None, Class::Input) => Part::Input,
+            (None, _) => Part::Abroad,
+        },
+        End::Outside | End::Interrupt => match class {
+            Class::Input => Part::Input,
+            _ => Part::Busy,
+        },
+    }
+}
