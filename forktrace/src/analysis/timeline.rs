@@ -33,7 +33,7 @@ pub fn timeline(
         start_ns: moment.start_ns.max(begin_ns),
         end_ns: moment.end_ns.min(model.end_ns),
     };
-    if moment.start_ns >= moment.end_ns {
+    if moment.ns() == 0 {
         return None;
     }
     let around_ns = (moment.ns() as f64 * (context - 1.0).max(0.0) / 2.0) as u64;
@@ -51,6 +51,7 @@ pub fn timeline(
     Some(Timeline {
         window,
         moment,
+        moment_slices: [moment.start_ns, moment.end_ns - 1].map(|ns| slice_of(ns, window)),
         rows: tasks
             .iter()
             .take(ROWS)

@@ -91,6 +91,8 @@ fn a_window_is_as_wide_as_asked_and_as_the_trace_goes() {
         (600, 672),
         "no slice is shorter than a nanosecond"
     );
+    let seen = draw(&[&life], (300, 400), 3.0).expect("a picture");
+    assert_eq!(seen.moment_slices, [24, 47], "the middle third");
     // What is outside the trace is no moment.
     assert_eq!(draw(&[&life], (800, 900), 2.0), None);
     assert_eq!(draw(&[&life], (300, 300), 2.0), None);

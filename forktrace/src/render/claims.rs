@@ -2,6 +2,7 @@
 
 mod json;
 mod markdown;
+mod picture;
 mod progress;
 mod text;
 

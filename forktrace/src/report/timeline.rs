@@ -71,6 +71,8 @@ pub struct Timeline {
     pub window: Interval,
     /// The moment that it is about, within the window.
     pub moment: Interval,
+    /// The first slice that it has a part in, and the last one.
+    pub moment_slices: [u64; 2],
     /// A row a task.
     pub rows: Vec<TimelineRow>,
     /// So many tasks find no room.

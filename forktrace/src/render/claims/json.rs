@@ -1,12 +1,13 @@
 //! Claims for programs.
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     claims::{
         Claim,
         file::{Evidence, Placed, Rule},
+        picture::{Of, Plan},
     },
     render::json::escaped,
 };
@@ -23,6 +24,27 @@ pub(super) fn list(claims: &[Claim]) -> String {
         .map(|claim| json!({ "id": claim.id, "statement": claim.statement }))
         .collect();
     pretty(&json!({ "claims": claims }))
+}
+
+fn picture(plan: &Plan) -> Value {
+    let source = |placed: &Placed| placed.expression.source().trim().to_owned();
+    let shows = plan.shows.to_string();
+    match &plan.of {
+        Of::Moment(of) => json!({
+            "shows": shows,
+            "arm": of.arm,
+            "params": of.params,
+            "moment": source(&of.moment),
+            "tasks": source(&of.tasks),
+            "context": of.context,
+        }),
+        Of::Bars(bars) => {
+            let bars = bars
+                .iter()
+                .map(|(label, bar)| (label.clone(), source(bar).into()));
+            json!({ "shows": shows, "bars": bars.collect::<Map<String, Value>>() })
+        }
+    }
 }
 
 pub(super) fn show(claim: &Claim) -> String {
@@ -48,6 +70,7 @@ pub(super) fn show(claim: &Claim) -> String {
                 "params": { "quick": params(0), "full": params(1) },
                 "runs": { "quick": arm.runs[0], "full": arm.runs[1] },
                 "limit_s": arm.limit_s,
+                "optional": arm.optional,
                 "evidence": match arm.evidence { Evidence::Trace => "trace", Evidence::Marks => "marks" },
                 "holds": arm.holds.iter().map(source).collect::<Vec<_>>(),
                 "measures": named(&arm.measures),
@@ -67,5 +90,6 @@ pub(super) fn show(claim: &Claim) -> String {
         "supported": rule(&claim.supported),
         "refuted": rule(&claim.refuted),
         "not_testable": claim.not_testable.as_ref().map(rule),
+        "picture": claim.picture.as_ref().map(picture),
     }))
 }
