@@ -18,7 +18,7 @@ pub enum ClaimsFormat {
     /// For people, at most 100 columns wide.
     #[default]
     Text,
-    /// For programs.
+    /// For programs: `docs/claims.schema.json` describes what `run` gives.
     Json,
     /// For a page or a mail.
     Markdown,

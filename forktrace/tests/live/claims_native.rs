@@ -5,17 +5,7 @@
 //! Linux, alters a command, and checks that the verdict follows. A busy machine may make
 //! a claim inconclusive, so that is tried again; a wrong verdict never is.
 
-use std::{fs, path::Path, process::Command};
-
-use serde_json::Value;
-
-use crate::support::forktrace;
-
-/// A built-in claim's file.
-fn file_of(id: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("claims/{id}.toml"));
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
+use crate::support::{check_verdict, file_of};
 
 /// The file with parts replaced, each of which must be there.
 fn altered(id: &str, changes: &[(&str, &str)]) -> String {
@@ -25,38 +15,11 @@ fn altered(id: &str, changes: &[(&str, &str)]) -> String {
     })
 }
 
-const TRIES: u32 = 4;
-
-/// Checks the verdict on a claim file.
-#[track_caller]
-fn check(id: &str, text: &str, verdict: &str) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join(format!("{id}.toml"));
-    fs::write(&path, text).expect("the claim is written");
-    for _ in 0..TRIES {
-        let output = Command::new(forktrace())
-            .args(["claims", "run", "--quick", "--format", "json"])
-            .arg(&path)
-            .env_remove("SUDO_UID")
-            .output()
-            .expect("forktrace runs");
-        let report: Value = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
-        let claim = &report["claims"][0];
-        assert!(claim["error"].is_null(), "{id}: {claim}");
-        if claim["verdict"] == verdict {
-            return;
-        }
-        assert_eq!(claim["verdict"], "inconclusive", "{id}: {claim}");
-    }
-    panic!("{id} should be {verdict}, but was inconclusive {TRIES} times");
-}
-
 /// Checks that a claim has one verdict as it is and another one when altered.
 #[track_caller]
 fn flips(id: &str, verdict: &str, changes: &[(&str, &str)], flipped: &str) {
-    check(id, &altered(id, changes), flipped);
-    check(id, &file_of(id), verdict);
+    check_verdict(id, id, &altered(id, changes), flipped);
+    check_verdict(id, id, &file_of(id), verdict);
 }
 
 /// The words of a command that runs a workload.
@@ -205,9 +168,31 @@ fn a_counter_with_a_lock_loses_nothing() {
     flips("shared-counter", "supported", &locked, "refuted");
 }
 
-/// Whether threads and processes differ is up to the kernel: no workload can flip it.
+/// The ends of native commands that measure processes too.
+const BY_TURNS: &str =
+    r#""--how", "contended", "--rounds", "{rounds}", "--operations", "{operations}"]"#;
+const ALONE: &str = r#""--how", "alone", "--rounds", "{rounds}", "--operations", "{operations}"]"#;
+
+/// As on a kernel to which processes cost much more than threads.
+fn three_times_dearer(end: &str) -> String {
+    end.replace(']', r#", "--process-repeats", "3"]"#)
+}
+
 #[test]
-fn threads_and_processes_differ_little_and_synchronise_alike() {
-    check("clone-is-clone", &file_of("clone-is-clone"), "supported");
-    check("sync-cheaper", &file_of("sync-cheaper"), "refuted");
+fn processes_whose_hand_overs_are_dear_would_differ_from_threads() {
+    flips(
+        "clone-is-clone",
+        "supported",
+        &[(BY_TURNS, &three_times_dearer(BY_TURNS))],
+        "refuted",
+    );
+}
+
+#[test]
+fn processes_that_synchronise_dearly_are_seen() {
+    let dearer = [
+        (BY_TURNS, &*three_times_dearer(BY_TURNS)),
+        (ALONE, &three_times_dearer(ALONE)),
+    ];
+    flips("sync-cheaper", "refuted", &dearer, "supported");
 }

@@ -7,7 +7,7 @@ mod run;
 mod timelines;
 
 pub(crate) use self::{
-    claims::check_altered,
+    claims::{check_altered, check_verdict, file_of},
     figures::{all_announced, check_complete, check_figures},
     report::{Deadlock, Group, Poll, Report, Task, Wait, WaitsFor},
     run::{Finished, Forktrace, Running, forktrace, run, trace, trace_until},
