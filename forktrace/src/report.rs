@@ -6,11 +6,13 @@
 //!
 //! `None` (JSON `null`) always means "not known" or "not measured", never 0.
 
+mod timeline;
 mod why;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub use self::timeline::*;
 pub use self::why::*;
 
 /// Version of the JSON report; a reader that knows this number can read it.
@@ -324,6 +326,8 @@ pub struct Witness {
     pub tid: u32,
     /// Its name.
     pub name: String,
+    /// The CPU that it ran on; `None`: not known.
+    pub cpu: Option<u32>,
     /// From when it ran.
     pub start_ns: u64,
     /// Until when it ran, within the block.

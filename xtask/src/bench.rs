@@ -24,7 +24,7 @@ use nix::mount::umount;
 use tempfile::TempDir;
 
 use self::page::Section;
-use crate::util::{cargo, is_root, run as run_command, target_dir};
+use crate::util::{around, cargo, is_root, run as run_command, target_dir};
 
 pub(crate) use own::run_measured;
 
@@ -274,7 +274,7 @@ impl Document {
         let (before, after) = if path.exists() {
             let text = fs::read_to_string(&path)
                 .with_context(|| format!("could not read {}", path.display()))?;
-            split(&text)
+            around(&text, BEGIN, END)
                 .with_context(|| format!("{} has no place for the result", path.display()))?
         } else {
             ("# Performance\n\n".to_owned(), "\n".to_owned())
@@ -291,17 +291,6 @@ impl Document {
         fs::write(&self.path, format!("{before}{BEGIN}\n{text}{END}{after}"))
             .with_context(|| format!("could not write {}", self.path.display()))
     }
-}
-
-/// What is before and after the result in a document.
-fn split(text: &str) -> Result<(String, String)> {
-    let (before, rest) = text
-        .split_once(BEGIN)
-        .with_context(|| format!("it lacks the line {BEGIN}"))?;
-    let (_, after) = rest
-        .split_once(END)
-        .with_context(|| format!("it lacks the line {END} after {BEGIN}"))?;
-    Ok((before.to_owned(), after.to_owned()))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 
 mod bench;
 mod ci;
+mod claims;
 mod cpio;
 mod ebpf;
 mod matrix;
@@ -64,6 +65,8 @@ enum Command {
     },
     /// Measure what tracing costs, beside other tracers and the goals
     Bench(bench::Options),
+    /// Settle all claims, as root, and write the verdicts into docs/claims.md
+    Claims(claims::Options),
     /// How `bench` starts what it takes the time and memory of (see bench/own.rs)
     #[command(hide = true)]
     RunMeasured {
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
             tests,
             payload,
         } => matrix::run(&kernels, &tests, payload.as_deref()),
+        Command::Claims(options) => claims::run(&options).map(|()| true),
         Command::Bench(options) => bench::run(&options),
         Command::RunMeasured { command } => bench::run_measured(&command).map(|()| true),
         Command::RunTestBinary { binary, args } => test::run_binary(&binary, &args),

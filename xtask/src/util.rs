@@ -88,3 +88,14 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout)
         .with_context(|| format!("`{}` printed text that is not UTF-8", show(command)))
 }
+
+/// What is before and after a part of a document, between two lines.
+pub(crate) fn around(text: &str, begin: &str, end: &str) -> Result<(String, String)> {
+    let (before, rest) = text
+        .split_once(begin)
+        .with_context(|| format!("it lacks the line {begin}"))?;
+    let (_, after) = rest
+        .split_once(end)
+        .with_context(|| format!("it lacks the line {end} after {begin}"))?;
+    Ok((before.to_owned(), after.to_owned()))
+}

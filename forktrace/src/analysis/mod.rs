@@ -28,6 +28,9 @@ mod tally;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod timeline;
+#[cfg(test)]
+mod timeline_tests;
 mod waiting;
 mod wakers;
 #[cfg(test)]
@@ -49,6 +52,7 @@ pub use deadlocks::named_deadlock;
 pub use families::family;
 
 pub use profile::Profile;
+pub use timeline::timeline;
 
 /// Of so many tasks just the longest block is listed.
 const MANY_TASKS: usize = 100;

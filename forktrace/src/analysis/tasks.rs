@@ -11,7 +11,7 @@ use super::{
 use crate::{
     kernel::layout::Arch,
     model::{self, Model, State, Target, state_of},
-    report::{Fate, ObjectWait, Switches, Task, Wait, Witness},
+    report::{Fate, ObjectWait, Switches, Task, Wait},
     trace::Why,
 };
 
@@ -312,15 +312,7 @@ fn waits(
         .map(|(_, mut wait, start_ns)| {
             if wait.others_ran_ns > 0 {
                 let end_ns = start_ns.saturating_add(wait.longest_ns);
-                wait.witness = witness(&process.tasks, task.serial, start_ns, end_ns).map(
-                    |(other, start_ns, end_ns)| Witness {
-                        serial: other.serial,
-                        tid: other.tid,
-                        name: other.name.clone(),
-                        start_ns,
-                        end_ns,
-                    },
-                );
+                wait.witness = witness(&process.tasks, task.serial, start_ns, end_ns);
             }
             wait
         })

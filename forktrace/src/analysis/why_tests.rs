@@ -49,9 +49,9 @@ fn by(serial: u32) -> Waker {
 }
 
 /// Syscall, target, waker.
-type In = (i16, u32, Waker);
+pub(super) type In = (i16, u32, Waker);
 
-fn task(serial: u32, process: u32, line: &str, blocks: &[In]) -> Task {
+pub(super) fn task(serial: u32, process: u32, line: &str, blocks: &[In]) -> Task {
     let text = line.trim_start();
     let start_ns = (line.len() - text.len()) as u64;
     let mut offs: Vec<Off> = Vec::new();
@@ -128,6 +128,8 @@ fn task(serial: u32, process: u32, line: &str, blocks: &[In]) -> Task {
         },
         followed: true,
         stretches_expected: Some(offs.len() as u32),
+        // To and fro between two CPUs.
+        cpus: offs.iter().map(|off| (off.seq % 2) as u16).collect(),
         stretches: offs,
         open,
         open_target,
@@ -178,7 +180,7 @@ fn killed(mut task: Task) -> Task {
     task
 }
 
-fn model(tasks: Vec<Task>) -> Model {
+pub(super) fn model(tasks: Vec<Task>) -> Model {
     let futex = |address| {
         Target::Futex(FutexKey::Private {
             process: 1,

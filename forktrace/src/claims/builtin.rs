@@ -77,6 +77,7 @@ mod tests {
         for (claim, (name, _)) in claims.iter().zip(CLAIMS) {
             assert_eq!(format!("{}.toml", claim.id), *name);
             assert!(!claim.said_by.is_empty(), "{name}: who says so?");
+            assert!(claim.picture.is_some(), "{name}: what does it look like?");
         }
         assert!(claims.is_sorted_by(|a, b| a.id < b.id), "keep them sorted");
     }

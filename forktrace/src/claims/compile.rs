@@ -1,14 +1,14 @@
 //! Checks a claim file as a whole and compiles its expressions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Spanned;
 
 use super::{
     figures,
     file::{
-        Arm, Claim, ClaimError, Need, Origin, Param, Placed, Raw, RawArm, RawRule, RawRuns, Rule,
-        line_of,
+        Arm, Claim, ClaimError, Evidence, Need, Origin, Param, Placed, Raw, RawArm, RawRule,
+        RawRuns, Rule, line_of,
     },
     machine,
     template::Template,
@@ -32,15 +32,16 @@ pub(super) fn compile(raw: Raw, text: &str, origin: Origin) -> Result<Claim> {
     .claim(raw, origin)
 }
 
-struct Compiler<'a> {
+/// A claim file under way.
+pub(super) struct Compiler<'a> {
     text: &'a str,
     file: String,
 }
 
-type Result<T> = std::result::Result<T, ClaimError>;
+pub(super) type Result<T> = std::result::Result<T, ClaimError>;
 
 impl Compiler<'_> {
-    fn error<T>(&self, at: &Spanned<T>, message: impl Into<String>) -> ClaimError {
+    pub(super) fn error<T>(&self, at: &Spanned<T>, message: impl Into<String>) -> ClaimError {
         ClaimError {
             file: self.file.clone(),
             line: line_of(self.text, at.span().start),
@@ -66,7 +67,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn placed(&self, at: &Spanned<String>, what: &str, shape: &Shape) -> Result<Placed> {
+    pub(super) fn placed(&self, at: &Spanned<String>, what: &str, shape: &Shape) -> Result<Placed> {
         let expression = Expression::compile(at.get_ref(), shape)
             .map_err(|invalid| self.invalid(at, what, invalid))?;
         Ok(Placed {
@@ -86,7 +87,12 @@ impl Compiler<'_> {
         Ok(placed)
     }
 
-    fn template(&self, at: &Spanned<String>, what: &str, shape: &Shape) -> Result<Template> {
+    pub(super) fn template(
+        &self,
+        at: &Spanned<String>,
+        what: &str,
+        shape: &Shape,
+    ) -> Result<Template> {
         Template::compile(at.get_ref(), shape).map_err(|invalid| self.invalid(at, what, invalid))
     }
 
@@ -153,7 +159,12 @@ impl Compiler<'_> {
             compiled.push((name.clone(), placed));
         }
         let scope = Shape::object(scope);
+        let picture = raw.picture.as_ref();
+        let picture = picture
+            .map(|picture| self.picture(picture, &arms, &scope))
+            .transpose()?;
         Ok(Claim {
+            picture,
             id: id.clone(),
             statement: one_line(&raw.statement),
             tolerates: self.tolerates(&raw)?,
@@ -195,7 +206,7 @@ impl Compiler<'_> {
             return Err(self.error(&given.command, format!("arms.{name}: the command is empty")));
         }
         let mut params = [Vec::new(), Vec::new()];
-        let mut fields = BTreeMap::new();
+        let mut fields: BTreeSet<String> = BTreeSet::new();
         let mut placeholders: Vec<&str> = command.iter().flat_map(|word| names_in(word)).collect();
         placeholders.sort_unstable();
         placeholders.dedup();
@@ -227,10 +238,10 @@ impl Compiler<'_> {
                     values,
                 });
             }
-            fields.insert(placeholder.to_owned(), Shape::Any);
+            fields.insert(placeholder.to_owned());
         }
         for (unused, value) in &given.params {
-            if !fields.contains_key(unused) {
+            if !fields.contains(unused) {
                 return Err(self.error(
                     value,
                     format!("arms.{name}: the command does not use {{{unused}}}"),
@@ -238,15 +249,13 @@ impl Compiler<'_> {
             }
         }
 
-        let mut shape = match given.evidence {
-            super::file::Evidence::Trace => Shape::of_report(),
-            super::file::Evidence::Marks => figures::marks_only(Shape::of_report()),
-        };
-        if let Shape::Object { fields: report, .. } = &shape {
-            let mut report = (**report).clone();
-            report.insert("params".to_owned(), Shape::object(fields));
-            shape = Shape::object(report);
+        if given.optional && !command.iter().any(|w| names_in(w).any(|n| n == "python")) {
+            return Err(self.error(
+                arm,
+                format!("arms.{name}: optional, but it needs nothing that could be missing"),
+            ));
         }
+        let shape = shape(given.evidence, fields.into_iter());
         let mut holds = Vec::new();
         for at in [&raw.holds, &given.holds].into_iter().flatten() {
             holds.push(self.predicate(at, "holds", &shape)?);
@@ -295,6 +304,7 @@ impl Compiler<'_> {
             evidence: given.evidence,
             as_root: given.as_root,
             may_fail: given.may_fail,
+            optional: given.optional,
         })
     }
 
@@ -332,7 +342,21 @@ impl Compiler<'_> {
     }
 }
 
-fn scalar(value: &toml::Value) -> Option<serde_json::Value> {
+/// The variables of expressions over a run of an arm.
+pub(super) fn run_shape(arm: &Arm) -> Shape {
+    shape(arm.evidence, arm.params[0].iter().map(|p| p.name.clone()))
+}
+
+fn shape(evidence: Evidence, params: impl Iterator<Item = String>) -> Shape {
+    let report = match evidence {
+        Evidence::Trace => Shape::of_report(),
+        Evidence::Marks => figures::marks_only(Shape::of_report()),
+    };
+    let params = Shape::object(params.map(|name| (name, Shape::Any)));
+    report.with("params", params)
+}
+
+pub(super) fn scalar(value: &toml::Value) -> Option<serde_json::Value> {
     match value {
         toml::Value::String(s) => Some(s.as_str().into()),
         toml::Value::Integer(i) => Some((*i).into()),
@@ -343,7 +367,7 @@ fn scalar(value: &toml::Value) -> Option<serde_json::Value> {
 }
 
 /// A table's entries in the order of the file.
-fn in_order<T>(table: &BTreeMap<String, Spanned<T>>) -> Vec<(&String, &Spanned<T>)> {
+pub(super) fn in_order<T>(table: &BTreeMap<String, Spanned<T>>) -> Vec<(&String, &Spanned<T>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(_, value)| value.span().start);
     entries

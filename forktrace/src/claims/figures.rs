@@ -182,7 +182,7 @@ fn arm_value(arm: &Arm, points: &[Point]) -> Value {
         })
         .collect();
     let mut fields = match points.as_slice() {
-        [Value::Object(only)] => only.clone(),
+        [Value::Object(only)] if !arm.optional => only.clone(),
         _ => Map::new(),
     };
     fields.insert("points".to_owned(), Value::Array(points));
@@ -203,7 +203,8 @@ pub(super) fn arm_shape(arm: &Arm) -> Shape {
         .collect();
     let points = Shape::list(Shape::object(fields.clone()));
     let mut all = vec![("points".to_owned(), points)];
-    if !several(0) && !several(1) {
+    // An arm that may be left out has no points then.
+    if !several(0) && !several(1) && !arm.optional {
         all.extend(fields);
     }
     Shape::object(all)

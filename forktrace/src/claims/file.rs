@@ -6,7 +6,11 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{compile, template::Template};
+use super::{
+    compile,
+    picture::{Plan, RawPicture},
+    template::Template,
+};
 use crate::expression::{Expression, Failure};
 
 /// A claim, ready to be run.
@@ -39,6 +43,8 @@ pub struct Claim {
     pub refuted: Rule,
     /// When the runs show that this machine can't decide it.
     pub not_testable: Option<Rule>,
+    /// What its picture shows.
+    pub picture: Option<Plan>,
     /// Where it comes from.
     pub origin: Origin,
 }
@@ -130,6 +136,8 @@ pub struct Arm {
     pub as_root: bool,
     /// An exit status other than 0 is no failure.
     pub may_fail: bool,
+    /// Where it can't be run, the claim is decided without it.
+    pub optional: bool,
 }
 
 /// A placeholder's values; several make a run for each.
@@ -215,6 +223,8 @@ pub(super) struct Raw {
     pub(super) refuted: RawRule,
     #[serde(default)]
     pub(super) not_testable: Option<RawRule>,
+    #[serde(default)]
+    pub(super) picture: Option<RawPicture>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -259,4 +269,6 @@ pub(super) struct RawArm {
     pub(super) as_root: bool,
     #[serde(default)]
     pub(super) may_fail: bool,
+    #[serde(default)]
+    pub(super) optional: bool,
 }

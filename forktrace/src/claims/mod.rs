@@ -11,6 +11,7 @@ pub mod figures;
 pub mod file;
 pub mod kill;
 pub mod machine;
+pub mod picture;
 pub mod run;
 mod template;
 #[cfg(test)]

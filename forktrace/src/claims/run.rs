@@ -25,11 +25,13 @@ use super::{
     file::{Arm, Claim, ClaimError, Evidence},
     kill,
     machine::Machine,
+    picture::Picture,
 };
 use crate::{
-    analysis::Options,
-    commands::make_report,
+    analysis::analyse,
+    commands::read_trace,
     expression::Figures,
+    model::Model,
     report::{Report, Weakness},
 };
 
@@ -45,7 +47,7 @@ pub enum Mode {
 
 /// A run whose trace is incomplete, or that has no value to measure, is repeated so often: the machine can be at
 /// fault, and what was measured does not matter for it.
-const REPEATS: u32 = 3;
+const REPEATS: usize = 3;
 
 /// A run that is over.
 #[derive(Clone, Debug)]
@@ -60,6 +62,8 @@ pub struct Measured {
     pub audit: RunAudit,
     /// The trace, if it is kept.
     pub trace: Option<PathBuf>,
+    /// The claim's picture, if it is of this run.
+    pub picture: Option<Picture>,
 }
 
 /// What the trace of a run is worth.
@@ -77,9 +81,9 @@ pub struct RunAudit {
     pub switches_kernel: u64,
     /// What makes it weaker, in sentences.
     pub weaknesses: Vec<String>,
-    /// Runs before it whose traces were incomplete or without a value, and which
-    /// don't count.
-    pub repeated: u32,
+    /// Why runs before it don't count: their traces were incomplete, or had no value to
+    /// measure.
+    pub repeated: Vec<String>,
 }
 
 /// Is a trace complete, or uncertain in nothing but when some tasks were woken, and
@@ -172,13 +176,10 @@ impl Runner {
 
     /// Whether a claim's commands need something that is not there.
     pub fn missing(&self, claim: &Claim) -> Option<String> {
-        let mut names = claim
-            .arms
-            .iter()
-            .flat_map(|arm| &arm.command)
-            .flat_map(|w| names_in(w));
-        (self.machine.python.is_none() && names.any(|name| name == "python"))
-            .then(|| "there is no python3 in PATH".to_owned())
+        let mut needed = claim.arms.iter().filter(|arm| !arm.optional);
+        needed
+            .find_map(|arm| arm.missing(&self.machine))
+            .map(str::to_owned)
     }
 
     /// All runs in their order: each repetition goes through all arms, so that
@@ -194,7 +195,8 @@ impl Runner {
         let mut jobs = Vec::new();
         for repetition in 0..most {
             for (index, arm) in claim.arms.iter().enumerate() {
-                if repetition >= arm.runs[mode] {
+                let left_out = arm.optional && arm.missing(&self.machine).is_some();
+                if left_out || repetition >= arm.runs[mode] {
                     continue;
                 }
                 for params in combinations(arm, mode) {
@@ -237,10 +239,10 @@ impl Runner {
     /// One run, repeated while its trace is incomplete.
     fn measure(&self, claim: &Claim, job: &Job) -> Result<Measured, ClaimError> {
         let arm = &claim.arms[job.arm];
-        let mut repeated = 0;
+        let mut repeated = Vec::new();
         loop {
             let trace = self.trace_path(claim, arm, job);
-            let report = self
+            let traced = self
                 .trace(claim, arm, job, &trace)
                 .map_err(|error| ClaimError {
                     file: claim.origin.name.clone(),
@@ -252,20 +254,30 @@ impl Runner {
                 // It is in our temporary folder, and that goes at the end.
                 let _ = fs::remove_file(&trace);
             }
-            let report = report?;
+            let (report, model) = traced?;
             let audit = &report.audit;
             let carries = carries(&report, claim.tolerates);
             let spoilt = arm.evidence == Evidence::Trace && !carries;
-            if spoilt && repeated < REPEATS {
-                repeated += 1;
+            if spoilt && repeated.len() < REPEATS {
+                let serious = audit.weaknesses.iter().find(|weakness| !weakness.is_note());
+                let why = serious.map_or("its trace was incomplete", |weakness| &weakness.text);
+                repeated.push(why.to_owned());
                 continue;
             }
-            let measures = evaluate(claim, arm, job, &report)?;
+            let variables = variables(arm, job, &report);
+            let measures = evaluate(claim, arm, job, &variables)?;
             // Such as a share of a time that the run did not come to have.
-            if measures.values().any(Value::is_null) && repeated < REPEATS {
-                repeated += 1;
+            let without = measures.iter().find(|(_, value)| value.is_null());
+            if let Some((name, _)) = without
+                && repeated.len() < REPEATS
+            {
+                repeated.push(format!("it had no value for {name}"));
                 continue;
             }
+            let plan = claim.picture.as_ref().filter(|_| job.repetition == 0);
+            let picture = plan
+                .filter(|plan| plan.is_of(arm, &job.params))
+                .and_then(|plan| plan.of_run(self.run_name(arm, job), &variables, &model));
             return Ok(Measured {
                 arm: job.arm,
                 params: job.params.clone(),
@@ -280,32 +292,46 @@ impl Runner {
                     repeated,
                 },
                 trace: kept.then_some(trace),
+                picture,
             });
         }
     }
 
     fn trace_path(&self, claim: &Claim, arm: &Arm, job: &Job) -> PathBuf {
         let mut name = format!("{}.{}", claim.id, arm.name);
-        for (param, value) in &job.params {
-            // A parameter with one value needs no mention.
-            let axes = &arm.params[self.mode as usize];
-            if axes
-                .iter()
-                .any(|axis| axis.name == *param && axis.values.len() > 1)
-            {
-                let plain: String = word(value)
-                    .chars()
-                    .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-                    .collect();
-                name.push_str(&format!(".{param}={plain}"));
-            }
+        for (param, value) in self.varied(arm, job) {
+            let plain: String = word(value)
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+                .collect();
+            name.push_str(&format!(".{param}={plain}"));
         }
         let folder = self.save.as_deref().unwrap_or(self.folder.path());
         folder.join(format!("{name}.{}.ft", job.repetition + 1))
     }
 
+    /// A run, for people.
+    fn run_name(&self, arm: &Arm, job: &Job) -> String {
+        let mut name = format!("run {} of the arm {}", job.repetition + 1, arm.name);
+        for (param, value) in self.varied(arm, job) {
+            name.push_str(&format!(", {param} {}", word(value)));
+        }
+        name
+    }
+
+    /// A run's parameters that tell it from others: one with a single value needs no
+    /// mention.
+    fn varied<'a>(&self, arm: &Arm, job: &'a Job) -> Vec<(&'a String, &'a Value)> {
+        let axes = &arm.params[self.mode as usize];
+        let several = |name: &String| axes.iter().any(|a| a.name == *name && a.values.len() > 1);
+        job.params
+            .iter()
+            .filter(|(name, _)| several(name))
+            .collect()
+    }
+
     /// Traces one run and reports on it.
-    fn trace(&self, claim: &Claim, arm: &Arm, job: &Job, trace: &Path) -> Result<Report> {
+    fn trace(&self, claim: &Claim, arm: &Arm, job: &Job, trace: &Path) -> Result<(Report, Model)> {
         let argv = self.argv(claim, arm, job);
         let words = self.folder.path().join("stderr");
         let stderr = File::create(&words).context("no file for the workload's words")?;
@@ -339,14 +365,15 @@ impl Runner {
             )
         })?;
         let data = fs::read(trace).unwrap_or_default();
-        let report = (!data.is_empty()).then(|| make_report(&data, None, &Options::default()));
-        match report {
-            Some(Ok(report)) if ended(&report) => {
+        let traced = (!data.is_empty()).then(|| read_trace(&data, None));
+        let traced = traced.and_then(Result::ok);
+        match traced.map(|(info, model)| (analyse(&info, &model), model)) {
+            Some((report, model)) if ended(&report) => {
                 let failed = report.workload.exit_code != Some(0);
                 if failed && !arm.may_fail {
                     return Err(anyhow!("the workload failed: {}{}", how(&report), said()));
                 }
-                Ok(report)
+                Ok((report, model))
             }
             _ => Err(anyhow!("{}{}", not_run(status), said())),
         }
@@ -384,6 +411,13 @@ impl Runner {
 }
 
 impl Arm {
+    /// What its command needs and the machine does not have.
+    pub(super) fn missing(&self, machine: &Machine) -> Option<&'static str> {
+        let mut names = self.command.iter().flat_map(|word| names_in(word));
+        (machine.python.is_none() && names.any(|name| name == "python"))
+            .then_some("there is no python3 in PATH")
+    }
+
     /// Whether one of its expressions names this part of the report.
     fn names(&self, variable: &str) -> bool {
         let measures = self.measures.iter().map(|(_, placed)| placed);
@@ -419,13 +453,8 @@ fn word(value: &Value) -> String {
     }
 }
 
-/// What a run shows and measures.
-fn evaluate(
-    claim: &Claim,
-    arm: &Arm,
-    job: &Job,
-    report: &Report,
-) -> Result<Map<String, Value>, ClaimError> {
+/// The variables of expressions over a run.
+fn variables(arm: &Arm, job: &Job, report: &Report) -> Map<String, Value> {
     let mut variables = match serde_json::to_value(report) {
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),
@@ -434,7 +463,17 @@ fn evaluate(
         variables.retain(|name, _| MARKS_ONLY.contains(&name.as_str()));
     }
     variables.insert("params".to_owned(), Value::Object(job.params.clone()));
-    let figures = Figures::new(&variables);
+    variables
+}
+
+/// What a run shows and measures.
+fn evaluate(
+    claim: &Claim,
+    arm: &Arm,
+    job: &Job,
+    variables: &Map<String, Value>,
+) -> Result<Map<String, Value>, ClaimError> {
+    let figures = Figures::new(variables);
     let which = format!("arms.{}, run {}", arm.name, job.repetition + 1);
     for placed in &arm.holds {
         let holds = placed

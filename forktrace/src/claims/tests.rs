@@ -8,6 +8,7 @@ use super::{
     run::{Measured, RunAudit},
     verdict::{Settled, Verdict, decide},
 };
+use crate::model::Model;
 
 const GOOD: &str = r#"id = "a-claim"
 statement = "Something is so."
@@ -198,6 +199,7 @@ fn run(arm: usize, blocked_ns: Value, complete: bool) -> Measured {
             ..RunAudit::default()
         },
         trace: None,
+        picture: None,
     }
 }
 
@@ -303,4 +305,169 @@ fn the_interval_of_a_figure_covers_its_value_and_is_the_same_each_time() {
     let (low, high) = (figure["low"].as_f64(), figure["high"].as_f64());
     assert!(Some(120.0) <= low && low < Some(130.0), "{figure}");
     assert!(Some(130.0) < high && high <= Some(140.0), "{figure}");
+}
+
+/// A picture for the claim.
+fn with_picture(picture: &str) -> String {
+    good() + "\n[picture]\n" + picture
+}
+
+const MOMENT: &str = r#"arm = "first"
+moment = 'task("waiter").waits[0].witness'
+tasks = "tasks"
+shows = "{moment.name} runs on CPU {moment.cpu}"
+"#;
+
+#[test]
+fn mistakes_in_pictures_are_placed() {
+    let bars = "shows = \"them\"\n[picture.bars]\n\"it\" = \"first.blocked_ns\"\n";
+    for text in [MOMENT, bars] {
+        if let Err(error) = parse(&with_picture(text)) {
+            panic!("{error}");
+        }
+    }
+    for (text, from, to, line, words) in [
+        (MOMENT, "\"first\"", "\"frist\"", 38, "no arm frist"),
+        (MOMENT, "\"first\"", "\"other\"", 38, "evidence is marks"),
+        (MOMENT, "waits[0].witness", "waits[0]", 39, "no start_ns"),
+        (MOMENT, "\"tasks\"", "\"groups\"", 40, "no list of tasks"),
+        (MOMENT, "moment.cpu", "moment.cqu", 41, "has no cqu"),
+        (
+            MOMENT,
+            "shows",
+            "params = { count = 1 }\nshows",
+            41,
+            "not run with this",
+        ),
+        (MOMENT, "shows", "context = 0.5\nshows", 41, "use 1 to 20"),
+        (
+            MOMENT,
+            "arm = \"first\"\n",
+            "",
+            40,
+            "arm, moment and tasks, or else bars",
+        ),
+        (
+            bars,
+            "first.blocked_ns",
+            "first.blokked_ns",
+            40,
+            "it has blocked_ns",
+        ),
+    ] {
+        let text = with_picture(&text.replacen(from, to, 1));
+        let error = parse(&text).expect_err(to);
+        assert!(error.message.contains(words), "{to}: {error}");
+        assert_eq!(error.line, line, "{to}: {error}");
+    }
+}
+
+#[test]
+fn a_picture_of_figures_has_their_spread() {
+    let text = with_picture(
+        "shows = \"twice, {twice_ns}\"\n[picture.bars]\nfirst = \"first.blocked_ns\"\n\
+         twice = \"twice_ns\"\nabsent = \"other.points[7].blocked_ns\"\n",
+    );
+    let claim = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let runs = [
+        run(0, json!(60), true),
+        run(0, json!(70), true),
+        run(1, json!(9), true),
+    ];
+    let picture = decide(&claim, &runs, &machine())
+        .picture
+        .expect("a picture");
+    let bars: Vec<_> = picture
+        .bars
+        .iter()
+        .map(|bar| (&*bar.label, bar.low, bar.value, bar.high, &*bar.text))
+        .collect();
+    assert_eq!(
+        bars[0],
+        ("first", 60.0, 65.0, 70.0, "65 ns (60 ns to 70 ns)")
+    );
+    assert_eq!((bars[1].0, bars[1].2, bars.len()), ("twice", 130.0, 2));
+    assert!(
+        picture.shows.starts_with("Twice, 130 ns"),
+        "{}",
+        picture.shows
+    );
+}
+
+#[test]
+fn a_run_without_the_moment_has_no_picture() {
+    let claim = parse(&with_picture(MOMENT)).unwrap_or_else(|error| panic!("{error}"));
+    let plan = claim.picture.expect("a plan");
+    assert!(plan.is_of(&claim.arms[0], &Map::new()));
+    assert!(!plan.is_of(&claim.arms[1], &Map::new()));
+    let witness = |witness: Value| {
+        let report =
+            json!({"tasks": [{"name": "waiter", "serial": 1, "waits": [{"witness": witness}]}]});
+        let variables = report.as_object().expect("variables").clone();
+        let picture = plan.of_run("run 1".to_owned(), &variables, &Model::default());
+        picture.and_then(|picture| picture.missing)
+    };
+    let missing = witness(Value::Null);
+    assert_eq!(missing.as_deref(), Some("run 1 shows no such moment"));
+    let missing = witness(json!({"name": "x", "cpu": 0, "start_ns": 5, "end_ns": 9}));
+    assert_eq!(
+        missing.as_deref(),
+        Some("run 1 shows none of these tasks then")
+    );
+}
+
+/// The second arm may be left out.
+fn optional() -> String {
+    good()
+        .replace(
+            "evidence = \"marks\"\n",
+            "evidence = \"marks\"\noptional = true\n",
+        )
+        .replace(
+            "{other.points[0].blocked_ns}",
+            "{other.points.map(p, p.blocked_ns)}",
+        )
+}
+
+#[test]
+fn a_claim_is_decided_without_an_optional_arm() {
+    let claim = parse(&optional()).unwrap_or_else(|error| panic!("{error}"));
+    // This machine has no Python.
+    let settled = decide(&claim, &[run(0, json!(60), true)], &machine());
+    assert_eq!(settled.verdict, Verdict::Supported, "{}", settled.reason);
+    assert_eq!(
+        settled.reason,
+        "Twice is 120 ns. The arm other was left out: there is no python3 in PATH."
+    );
+    assert_eq!(settled.left_out.len(), 1);
+    let control = settled.control.expect("a control").text;
+    assert_eq!(control, "Others were blocked for not measured.");
+}
+
+#[test]
+fn only_what_can_be_missing_is_optional() {
+    // Its measures are reached by its points: there may be none.
+    let without_points = optional().replace(
+        "other.points.all(p, p.blocked_ns.low > 5)",
+        "other.count == 1",
+    );
+    let error = parse(&without_points).expect_err("no points");
+    assert!(error.message.contains("other has no count"), "{error}");
+    let native = good().replace("\"sleepers\"]\n", "\"sleepers\"]\noptional = true\n");
+    let error = parse(&native).expect_err("nothing to miss");
+    assert!(
+        error.message.contains("nothing that could be missing"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_audit_says_why_runs_were_repeated() {
+    let mut repeated = run(0, json!(60), true);
+    repeated.audit.repeated = vec!["a wakeup was lost".to_owned(); 2];
+    let audit = settled(&[repeated, run(1, json!(9), true)])
+        .audit
+        .expect("an audit");
+    assert_eq!(audit.runs_repeated, 2);
+    assert_eq!(audit.repeated_because, ["arms.first: a wakeup was lost"]);
 }

@@ -13,6 +13,7 @@ use super::{
     figures::{Arms, arms_of, variables},
     file::{Claim, ClaimError, Evidence, Rule},
     machine::Machine,
+    picture::Picture,
     run::{Measured, Progress, RunAudit, Runner},
 };
 use crate::expression::Figures;
@@ -67,6 +68,11 @@ pub struct Settled {
     pub figures: Map<String, Value>,
     /// What each arm measured.
     pub arms: Vec<ArmSummary>,
+    /// Arms that can't be run here, and without which it is decided.
+    pub left_out: Vec<LeftOut>,
+    /// The moment that decides it, or the figures that are compared; `None`: nothing was
+    /// run, or the file asks for none.
+    pub picture: Option<Picture>,
     /// Why it could not be run; `None`: it could.
     pub error: Option<Problem>,
 }
@@ -92,6 +98,8 @@ pub struct Audit {
     pub runs_complete: usize,
     /// Runs that were done again because their traces were incomplete.
     pub runs_repeated: u64,
+    /// Why.
+    pub repeated_because: Vec<String>,
     /// Records lost.
     pub lost_records: u64,
     /// Context switches seen.
@@ -114,6 +122,15 @@ pub struct ArmSummary {
     pub points: Value,
     /// The kept traces.
     pub traces: Vec<String>,
+}
+
+/// An arm that can't be run here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// Its name.
+    pub arm: String,
+    /// Why.
+    pub because: String,
 }
 
 /// An error and where.
@@ -152,6 +169,8 @@ impl Settled {
             audit: None,
             figures: Map::new(),
             arms: Vec::new(),
+            left_out: Vec::new(),
+            picture: None,
             error: Some(error.into()),
         }
     }
@@ -182,6 +201,8 @@ fn blank(claim: &Claim, verdict: Verdict, reason: String) -> Settled {
         audit: None,
         figures: Map::new(),
         arms: Vec::new(),
+        left_out: Vec::new(),
+        picture: None,
         error: None,
     }
 }
@@ -222,6 +243,7 @@ fn not_testable(claim: &Claim, runner: &Runner) -> Option<Result<Settled, ClaimE
 pub fn decide(claim: &Claim, measured: &[Measured], machine: &Machine) -> Settled {
     let arms = arms_of(claim, measured);
     let mut settled = blank(claim, Verdict::Inconclusive, String::new());
+    settled.left_out = left_out(claim, machine);
     let audit = audit(claim, measured);
     let variables = match variables(claim, &arms, machine) {
         Ok(variables) => variables,
@@ -238,12 +260,21 @@ pub fn decide(claim: &Claim, measured: &[Measured], machine: &Machine) -> Settle
         settled.figures.insert(name.clone(), value);
     }
     let figures = Figures::new(&variables);
+    settled.picture = claim.picture.as_ref().and_then(|plan| {
+        let of_a_run = measured.iter().find_map(|run| run.picture.clone());
+        of_a_run.or_else(|| plan.of_figures(&figures))
+    });
     let outcome = outcome(claim, &figures, &audit, &mut settled.control);
     settled.audit = Some(audit);
     match outcome {
         Ok((verdict, reason)) => {
             settled.verdict = verdict;
             settled.reason = reason;
+            for LeftOut { arm, because } in &settled.left_out {
+                settled
+                    .reason
+                    .push_str(&format!(" The arm {arm} was left out: {because}."));
+            }
         }
         Err(error) => {
             settled.reason = format!("The experiment failed: {}", error.message);
@@ -323,6 +354,19 @@ fn outcome(
     }
 }
 
+/// The arms that it is decided without.
+fn left_out(claim: &Claim, machine: &Machine) -> Vec<LeftOut> {
+    let optional = claim.arms.iter().filter(|arm| arm.optional);
+    optional
+        .filter_map(|arm| {
+            Some(LeftOut {
+                arm: arm.name.clone(),
+                because: arm.missing(machine)?.to_owned(),
+            })
+        })
+        .collect()
+}
+
 fn audit(claim: &Claim, measured: &[Measured]) -> Audit {
     let mut sum = Audit {
         complete: true,
@@ -341,7 +385,13 @@ fn audit(claim: &Claim, measured: &[Measured]) -> Audit {
             repeated,
         } = &run.audit;
         sum.runs_complete += usize::from(*complete);
-        sum.runs_repeated += u64::from(*repeated);
+        sum.runs_repeated += repeated.len() as u64;
+        for why in repeated {
+            let why = format!("arms.{}: {why}", arm.name);
+            if !sum.repeated_because.contains(&why) {
+                sum.repeated_because.push(why);
+            }
+        }
         sum.lost_records += lost_records;
         sum.switches_traced += switches_traced;
         sum.switches_kernel += switches_kernel;
@@ -385,7 +435,7 @@ fn summaries(
 }
 
 /// A text as a sentence: a capital at its start, a full stop at its end.
-fn sentence(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let mut sentence: String = chars
         .next()

@@ -18,7 +18,7 @@ use nix::sys::{
 
 use crate::cli::Cli;
 
-pub(crate) use self::report::make as make_report;
+pub(crate) use self::report::read as read_trace;
 pub use self::{claims::claims, doctor::doctor, report::report, run::run};
 
 /// How the program ends.

@@ -12,10 +12,10 @@ use super::{
 use crate::{
     analysis::{Options, analyse_with},
     cli::ReportArgs,
-    model::Builder,
+    model::{Builder, Model},
     report::Report,
     trace::{Finish, Header},
-    trace_file,
+    trace_file::{self, TraceInfo},
 };
 
 /// Reports on a saved trace.
@@ -44,6 +44,12 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
 /// Makes a report of a trace. `end` replaces the file's own, for a recording
 /// whose end could not be written to the file.
 pub(crate) fn make(data: &[u8], end: Option<Finish>, options: &Options) -> Result<Report> {
+    let (info, model) = read(data, end)?;
+    Ok(analyse_with(&info, &model, options))
+}
+
+/// Reads a trace. `end` as above.
+pub(crate) fn read(data: &[u8], end: Option<Finish>) -> Result<(TraceInfo, Model)> {
     let mut builder: Option<Builder> = None;
     let header = |header: &Header| Builder::new(header.start_ns, header.arch);
     let mut info = trace_file::read(data, |from, event| {
@@ -56,5 +62,5 @@ pub(crate) fn make(data: &[u8], end: Option<Finish>, options: &Options) -> Resul
     let model = builder
         .unwrap_or_else(|| header(&info.header))
         .build(end_ns);
-    Ok(analyse_with(&info, &model, options))
+    Ok((info, model))
 }

@@ -38,6 +38,21 @@ impl Shape {
         }
     }
 
+    /// The same with one more figure.
+    pub(crate) fn with(self, name: &str, shape: Shape) -> Self {
+        match self {
+            Self::Object { fields, open } => {
+                let mut fields = (*fields).clone();
+                fields.insert(name.to_owned(), shape);
+                Self::Object {
+                    fields: Arc::new(fields),
+                    open,
+                }
+            }
+            other => other,
+        }
+    }
+
     /// A list.
     pub fn list(of: Shape) -> Self {
         Self::List(Arc::new(of))
@@ -88,7 +103,7 @@ impl Shape {
     }
 
     /// The shape of a property: `Err` with all names when there is none such.
-    pub(super) fn field(&self, name: &str) -> Result<Shape, Vec<&str>> {
+    pub(crate) fn field(&self, name: &str) -> Result<Shape, Vec<&str>> {
         match self {
             Self::Any => Ok(Self::Any),
             Self::Object { fields, open } => match fields.get(name) {

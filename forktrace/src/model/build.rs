@@ -26,6 +26,8 @@ const RECENT: usize = 64;
 struct Collected {
     born: Option<Born>,
     stretches: Vec<Off>,
+    /// See [`Task::cpus`].
+    cpus: Vec<u16>,
     sums: Vec<Totals>,
     record: Option<TaskRecord>,
     execs: Vec<Exec>,
@@ -116,6 +118,7 @@ impl Builder {
                 let task = self.of(s.serial);
                 off.target = task.target(raw);
                 task.stretches.push(off);
+                task.cpus.push(s.cpu_in);
             }
             Event::Totals(t) => self.of(t.serial).sums.push(t),
             Event::Born(b) => {
@@ -272,10 +275,12 @@ impl Builder {
         trace_end_ns: u64,
         targets: &mut Targets,
     ) -> Task {
-        if !c.stretches.is_sorted_by_key(|s| s.seq) {
-            c.stretches.sort_by_key(|s| s.seq);
+        if !c.stretches.is_sorted_by(|a, b| a.seq < b.seq) {
+            let mut both: Vec<(Off, u16)> = c.stretches.into_iter().zip(c.cpus).collect();
+            both.sort_by_key(|(s, _)| s.seq);
+            both.dedup_by_key(|(s, _)| s.seq);
+            (c.stretches, c.cpus) = both.into_iter().unzip();
         }
-        c.stretches.dedup_by_key(|s| s.seq);
         c.sums.sort_by_key(|s| s.seq);
         c.execs.sort_by_key(|e| e.at_ns);
         let (last_before, next_seq) = self.join_restarts(&mut c.stretches);
@@ -349,6 +354,7 @@ impl Builder {
             followed: true,
             stretches_expected: c.record.as_ref().map(|r| r.totals.seq),
             stretches: c.stretches,
+            cpus: c.cpus,
             open,
             open_target,
             sums: c.sums,
@@ -424,6 +430,7 @@ impl Builder {
                 },
                 followed: false,
                 stretches: Vec::new(),
+                cpus: Vec::new(),
                 open: None,
                 open_target: 0,
                 stretches_expected: None,

@@ -157,6 +157,9 @@ pub struct Task {
     pub followed: bool,
     /// Stretches off the CPU, in order; a jump in `seq` is a gap.
     pub stretches: Vec<Off>,
+    /// The CPU that it came back to after each of them. Not in [`Off`], which two
+    /// bytes more would make a sixth larger.
+    pub cpus: Vec<u16>,
     /// The stretch that is open at the end of the trace.
     pub open: Option<OpenStretch>,
     /// What it waits for: index in [`Model::targets`].

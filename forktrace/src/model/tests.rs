@@ -77,7 +77,7 @@ fn stretch(serial: u32, seq: u32, why: Why, times: [u64; 3]) -> Stretch {
         compat: false,
         syscall: -1,
         cpu_out: 0,
-        cpu_in: 0,
+        cpu_in: seq as u16,
         arg0: 0,
         arg1: 0,
         waker: Waker::None,
@@ -253,6 +253,12 @@ fn char_of(state: State) -> char {
 /// Draws a task, after checking that its segments make a whole.
 fn draw(task: &Task) -> String {
     assert!(task.start_ns <= task.end_ns, "{task:?}");
+    // Each stretch of a drawing ends on a CPU of its own.
+    let numbers = task.stretches.iter().map(|s| s.seq);
+    assert!(
+        task.cpus.iter().map(|&cpu| u32::from(cpu)).eq(numbers),
+        "{task:?}"
+    );
     let mut drawing = " ".repeat(task.start_ns as usize);
     let mut cursor = task.start_ns;
     for segment in task.segments() {

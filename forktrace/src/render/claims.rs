@@ -2,6 +2,7 @@
 
 mod json;
 mod markdown;
+mod picture;
 mod progress;
 mod text;
 
@@ -17,7 +18,7 @@ pub enum ClaimsFormat {
     /// For people, at most 100 columns wide.
     #[default]
     Text,
-    /// For programs.
+    /// For programs: `docs/claims.schema.json` describes what `run` gives.
     Json,
     /// For a page or a mail.
     Markdown,

@@ -16,6 +16,8 @@ mod samples;
 #[cfg(test)]
 mod samples_why;
 #[cfg(test)]
+mod schema_check;
+#[cfg(test)]
 mod tests;
 
 pub use self::{

@@ -192,6 +192,9 @@ pub struct SyncCost {
     /// Measure the threads in place of the processes too.
     #[arg(long)]
     threads_only: bool,
+    /// Let processes make each operation so often, as if it cost them so much more.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
+    process_repeats: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -251,6 +254,11 @@ impl SyncCost {
         let words = Shared::new(4)?;
         let [begun, ended, cpu_of_a, cpu_of_b]: &[AtomicU64; 4] = words.words().try_into()?;
         let construct = self.construct(among)?;
+        let made = self.operations
+            * match among {
+                Among::Threads => 1,
+                Among::Processes => self.process_repeats,
+            };
         let work = |task: usize| -> Result<()> {
             pin(cpu)?;
             begun.fetch_add(1, SeqCst);
@@ -259,9 +267,9 @@ impl SyncCost {
             }
             let before = cpu_ns();
             if self.how == How::Contended {
-                (0..self.operations).try_for_each(|_| construct.take_turn(task))?;
+                (0..made).try_for_each(|_| construct.take_turn(task))?;
             } else if task == 0 {
-                (0..self.operations).try_for_each(|_| construct.alone())?;
+                (0..made).try_for_each(|_| construct.alone())?;
             }
             let spent = cpu_ns() - before;
             [cpu_of_a, cpu_of_b][task].store(spent, SeqCst);

@@ -4,7 +4,10 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Finished, Forktrace, run, unspoilt};
+use crate::{
+    schema_check,
+    support::{Finished, Forktrace, run, unspoilt},
+};
 
 #[test]
 fn an_assertion_decides_the_exit_status() {
@@ -152,6 +155,12 @@ fn claims(files: &[&str]) -> (Finished, Vec<Value>) {
     let finished = running.finish();
     let json: Value = serde_json::from_str(&finished.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}{}", finished.stdout, finished.stderr));
+    let schema = include_str!("../../../docs/claims.schema.json");
+    let schema: Value = serde_json::from_str(schema).expect("a schema");
+    assert_eq!(
+        schema_check::check(&schema, &schema, &json, "claims"),
+        Vec::<String>::new()
+    );
     let claims = json["claims"].as_array().expect("claims").clone();
     (finished, claims)
 }
@@ -184,6 +193,51 @@ fn a_claim_of_ones_own_is_settled() {
         assert_eq!(claims[0]["control"]["holds"], true);
         assert_eq!(claims[0]["audit"]["complete"], true);
     });
+}
+
+#[test]
+fn a_claim_shows_the_moment_that_it_is_about() {
+    // A shell that waits for a child: the moment is its longest block.
+    let picture = r#"
+[picture]
+arm = "script"
+moment = "tasks[0].longest_blocks[0].chain.map(l, {'start_ns': l.start_ns, 'end_ns': l.end_ns})[0]"
+context = 1
+tasks = "tasks"
+shows = "{tasks[0].name} waits"
+"#;
+    let script = format!("sleep 0.05; {YES}");
+    let (_, claims) = claims(&[&(claim(&script, "") + picture)]);
+    let picture = &claims[0]["picture"];
+    assert_eq!(picture["shows"], "Sh waits.", "{}", claims[0]);
+    let rows = picture["timeline"]["rows"].as_array().expect("rows");
+    let [shell, sleep] = &rows[..] else {
+        panic!("{rows:?}")
+    };
+    assert_eq!(shell["slices"], "b".repeat(72), "it is blocked throughout");
+    let slept = sleep["slices"].as_str().expect("slices");
+    assert!(slept.contains('b'), "{sleep}");
+}
+
+#[test]
+fn a_claim_about_the_kernel_needs_no_python() {
+    let arguments = ["run", "--quick", "--format", "json", "shared-counter"];
+    let mut running = Forktrace::new("claims").args(arguments);
+    running.command().env("PATH", "/nonexistent");
+    let finished = running.finish();
+    let json: Value = serde_json::from_str(&finished.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", finished.stdout, finished.stderr));
+    let claim = &json["claims"][0];
+    assert!(claim["error"].is_null(), "{claim}");
+    assert_eq!(claim["left_out"][0]["arm"], "python", "{claim}");
+    let reason = claim["reason"].as_str().expect("a reason");
+    assert!(
+        reason.contains("python was left out: there is no python3"),
+        "{reason}"
+    );
+    // On a busy machine two tasks may never meet at the counter.
+    assert_ne!(claim["verdict"], "not_testable", "{claim}");
+    assert_ne!(claim["verdict"], "refuted", "{claim}");
 }
 
 #[test]

@@ -27,6 +27,10 @@ mod loss_of_causes;
 mod objects;
 mod polls;
 mod programs;
+#[cfg(test)]
+#[path = "../../src/render/schema_check.rs"]
+#[expect(dead_code, reason = "the schemas themselves are checked by unit tests")]
+mod schema_check;
 mod servers;
 mod signals;
 mod stops;

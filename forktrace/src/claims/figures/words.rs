@@ -12,6 +12,8 @@ pub(crate) fn in_words(source: &str, value: &Value) -> String {
         Value::Bool(false) => "no".to_owned(),
         Value::String(text) => text.clone(),
         Value::Null => "not known".to_owned(),
+        // What an arm that was left out would have measured.
+        Value::Array(list) if list.is_empty() => "not measured".to_owned(),
         Value::Array(list) => {
             let items: Vec<_> = list.iter().map(|item| in_words(source, item)).collect();
             items.join(", ")
@@ -149,6 +151,12 @@ mod tests {
             ("a.who", json!({"value": "tid 7"}), "tid 7"),
             ("a.held", json!(true), "yes"),
             ("a.held", json!(null), "not known"),
+            (
+                "a.points.map(p, p.x_ns.value)",
+                json!([1, 2000]),
+                "1 ns, 2 µs",
+            ),
+            ("a.points.map(p, p.x_ns.value)", json!([]), "not measured"),
         ] {
             assert_eq!(in_words(source, &value), words, "{source}");
         }

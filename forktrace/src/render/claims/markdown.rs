@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Outcome, text};
+use super::{Outcome, picture, text};
 use crate::{
     claims::{Claim, Mode, Settled},
     render::text::figures::clean,
@@ -66,6 +66,12 @@ fn settled(claim: &Settled) -> String {
             "Error:",
             &format!("{}:{}: {}", error.file, error.line, error.message),
         );
+    }
+    if let Some(shown) = &claim.picture {
+        paragraph("Picture:", &text::picture_words(shown));
+        if shown.missing.is_none() {
+            let _ = writeln!(out, "```text\n{}```\n", picture::lines(shown));
+        }
     }
     out
 }

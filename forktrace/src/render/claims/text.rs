@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::Outcome;
+use super::{Outcome, picture};
 use crate::{
     claims::{
         Claim, Mode, Settled, Verdict,
         figures::in_words,
         file::{Arm, Param, Rule},
+        picture::{Of, Picture},
         verdict::Audit,
     },
     render::{
@@ -67,6 +68,13 @@ pub(super) fn settled(claim: &Settled, style: Style) -> String {
             }
         }
     }
+    if let Some(shown) = claim.picture.as_ref().filter(|_| style.verbose) {
+        line("  Picture:  ", &picture_words(shown));
+        out.push('\n');
+        out.push_str(&picture::lines(shown));
+        out.push('\n');
+    }
+    let mut line = |first: &str, text: &str| out.push_str(&wrapped(first, &clean(text)));
     let traces: usize = claim.arms.iter().map(|arm| arm.traces.len()).sum();
     if let Some(first) = claim.arms.iter().find_map(|arm| arm.traces.first()) {
         line(
@@ -76,6 +84,18 @@ pub(super) fn settled(claim: &Settled, style: Style) -> String {
     }
     out
 }
+
+/// What a picture shows, or why there is none.
+pub(super) fn picture_words(picture: &Picture) -> String {
+    match (&picture.missing, &picture.run) {
+        (Some(why), _) => format!("none: {why}."),
+        (None, Some(run)) => format!("{} This is {run}.", picture.shows),
+        (None, None) => picture.shows.clone(),
+    }
+}
+
+/// Reasons for which runs were repeated that are told.
+const REASONS: usize = 3;
 
 pub(super) fn audit_words(audit: &Audit) -> String {
     let runs = match audit.runs {
@@ -94,10 +114,17 @@ pub(super) fn audit_words(audit: &Audit) -> String {
         count(audit.lost_records)
     );
     if audit.runs_repeated > 0 {
+        let told = audit.repeated_because.len().min(REASONS);
         let _ = write!(
             text,
-            "; {} more had an incomplete trace and were done again",
-            audit.runs_repeated
+            "; {} more don't count and were done again ({}{})",
+            audit.runs_repeated,
+            audit.repeated_because[..told].join("; "),
+            if told < audit.repeated_because.len() {
+                "; …"
+            } else {
+                ""
+            }
         );
     }
     text.push('.');
@@ -208,6 +235,24 @@ pub(super) fn show(claim: &Claim, style: Style) -> String {
     if let Some(not_testable) = &claim.not_testable {
         rule("  Not testable: ", not_testable);
     }
+    match claim.picture.as_ref().map(|plan| &plan.of) {
+        Some(Of::Moment(of)) => line(
+            "  Picture:    ",
+            &format!(
+                "arm {}; moment = {}; tasks = {}",
+                of.arm,
+                of.moment.expression.source().trim(),
+                of.tasks.expression.source().trim()
+            ),
+        ),
+        Some(Of::Bars(bars)) => {
+            for (label, placed) in bars {
+                let bar = placed.expression.source().trim();
+                line("  Picture:    ", &format!("a bar, {label} = {bar}"));
+            }
+        }
+        None => {}
+    }
     line("  File:       ", &claim.origin.name);
     out
 }
@@ -235,6 +280,9 @@ fn arm_words(arm: &Arm) -> String {
             params(&arm.params[0]),
             params(&arm.params[1])
         );
+    }
+    if arm.optional {
+        text.push_str("; left out where there is no python3");
     }
     let _ = write!(text, "; runs: {} or, in full, {}", arm.runs[0], arm.runs[1]);
     text

@@ -191,7 +191,7 @@ pub(super) fn char_width(c: char) -> usize {
 }
 
 /// The text, or its beginning and `…` where it is too long.
-pub(super) fn shortened(text: &str, columns: usize) -> String {
+pub(in crate::render) fn shortened(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }
