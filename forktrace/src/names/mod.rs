@@ -64,7 +64,10 @@ enum Job {
     /// One that was looked up before, by its number.
     WaitsetAgain(u32),
     Interest(u64),
-    Futex { serial: u32, address: u64 },
+    Futex {
+        serial: u32,
+        address: u64,
+    },
     Cgroup(u32),
 }
 

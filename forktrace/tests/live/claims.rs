@@ -11,69 +11,75 @@ use crate::{
 
 #[test]
 fn an_assertion_decides_the_exit_status() {
-    let asserting = |expression: &str| {
-        run()
-            .args(["-q", "--assert", expression, "--", "sh", "-c", "exit 7"])
-            .finish()
-    };
-    let holds = asserting("size(tasks) == 1 && workload.exit_code == 7");
-    assert_eq!((holds.status.code(), &*holds.stderr), (Some(7), ""));
+    unspoilt(|| {
+        let asserting = |expression: &str| {
+            run()
+                .args(["-q", "--assert", expression, "--", "sh", "-c", "exit 7"])
+                .finish()
+        };
+        let holds = asserting("size(tasks) == 1 && workload.exit_code == 7");
+        assert_eq!((holds.status.code(), &*holds.stderr), (Some(7), ""));
 
-    let fails = asserting("groups[0].most_live > 1 * ms");
-    assert_eq!(fails.status.code(), Some(3), "{}", fails.stderr);
-    for words in [
-        "is false: groups[0].most_live > 1 * ms",
-        "groups[0].most_live = 1\n",
-    ] {
-        assert!(fails.stderr.contains(words), "{}", fails.stderr);
-    }
+        let fails = asserting("groups[0].most_live > 1 * ms");
+        assert_eq!(fails.status.code(), Some(3), "{}", fails.stderr);
+        for words in [
+            "is false: groups[0].most_live > 1 * ms",
+            "groups[0].most_live = 1\n",
+        ] {
+            assert!(fails.stderr.contains(words), "{}", fails.stderr);
+        }
+    });
 }
 
 #[test]
 fn an_assertion_that_is_wrong_is_found_before_the_workload_runs() {
-    for (wrong, words) in [
-        (
-            "groups[0].mist_live > 1",
-            "column 10: groups[0] has no mist_live",
-        ),
-        ("groups[0].most_live >", "column"),
-        ("groups[0].most_live", "neither true nor false"),
-    ] {
+    unspoilt(|| {
+        for (wrong, words) in [
+            (
+                "groups[0].mist_live > 1",
+                "column 10: groups[0] has no mist_live",
+            ),
+            ("groups[0].most_live >", "column"),
+            ("groups[0].most_live", "neither true nor false"),
+        ] {
+            let finished = run()
+                .args(["-q", "--assert", wrong, "--", "echo", "it ran"])
+                .finish();
+            assert_eq!(finished.status.code(), Some(125), "{}", finished.stderr);
+            assert!(finished.stderr.contains(words), "{}", finished.stderr);
+            assert_eq!(finished.stdout, "", "the workload ran");
+        }
+        // A figure that only the run can show to be missing.
         let finished = run()
-            .args(["-q", "--assert", wrong, "--", "echo", "it ran"])
+            .args(["-q", "--assert", "tasks[99].tid > 0", "--", "true"])
             .finish();
         assert_eq!(finished.status.code(), Some(125), "{}", finished.stderr);
-        assert!(finished.stderr.contains(words), "{}", finished.stderr);
-        assert_eq!(finished.stdout, "", "the workload ran");
-    }
-    // A figure that only the run can show to be missing.
-    let finished = run()
-        .args(["-q", "--assert", "tasks[99].tid > 0", "--", "true"])
-        .finish();
-    assert_eq!(finished.status.code(), Some(125), "{}", finished.stderr);
+    });
 }
 
 #[test]
 fn a_saved_trace_can_be_held_to_assertions() {
-    let saving = run();
-    let trace = saving.file("trace");
-    let saved = saving
-        .args(["-q", "--save"])
-        .args([&trace])
-        .args(["--", "true"])
-        .finish();
-    assert!(saved.status.success(), "{}", saved.stderr);
-    for (expression, status) in [
-        ("size(tasks) == 1", 0),
-        ("size(tasks) == 2", 3),
-        ("tusks", 125),
-    ] {
-        let finished = Forktrace::new("report")
-            .args(["--assert", expression])
+    unspoilt(|| {
+        let saving = run();
+        let trace = saving.file("trace");
+        let saved = saving
+            .args(["-q", "--save"])
             .args([&trace])
+            .args(["--", "true"])
             .finish();
-        assert_eq!(finished.status.code(), Some(status), "{}", finished.stderr);
-    }
+        assert!(saved.status.success(), "{}", saved.stderr);
+        for (expression, status) in [
+            ("size(tasks) == 1", 0),
+            ("size(tasks) == 2", 3),
+            ("tusks", 125),
+        ] {
+            let finished = Forktrace::new("report")
+                .args(["--assert", expression])
+                .args([&trace])
+                .finish();
+            assert_eq!(finished.status.code(), Some(status), "{}", finished.stderr);
+        }
+    });
 }
 
 #[test]
@@ -108,11 +114,13 @@ fn marks_reach_the_report() {
 
 #[test]
 fn the_descriptor_for_marks_is_the_workloads_alone() {
-    // What forktrace has open besides is not for the workload.
-    let finished = run()
-        .shell("ls -l /proc/self/fd | grep -c memfd; test -n \"$FORKTRACE_MARKS_FD\"")
-        .complete();
-    assert_eq!(finished.stdout, "1\n");
+    unspoilt(|| {
+        // What forktrace has open besides is not for the workload.
+        let finished = run()
+            .shell("ls -l /proc/self/fd | grep -c memfd; test -n \"$FORKTRACE_MARKS_FD\"")
+            .complete();
+        assert_eq!(finished.stdout, "1\n");
+    });
 }
 
 /// A claim about a shell script.
@@ -197,8 +205,9 @@ fn a_claim_of_ones_own_is_settled() {
 
 #[test]
 fn a_claim_shows_the_moment_that_it_is_about() {
-    // A shell that waits for a child: the moment is its longest block.
-    let picture = r#"
+    unspoilt(|| {
+        // A shell that waits for a child: the moment is its longest block.
+        let picture = r#"
 [picture]
 arm = "script"
 moment = "tasks[0].longest_blocks[0].chain.map(l, {'start_ns': l.start_ns, 'end_ns': l.end_ns})[0]"
@@ -206,38 +215,41 @@ context = 1
 tasks = "tasks"
 shows = "{tasks[0].name} waits"
 "#;
-    let script = format!("sleep 0.05; {YES}");
-    let (_, claims) = claims(&[&(claim(&script, "") + picture)]);
-    let picture = &claims[0]["picture"];
-    assert_eq!(picture["shows"], "Sh waits.", "{}", claims[0]);
-    let rows = picture["timeline"]["rows"].as_array().expect("rows");
-    let [shell, sleep] = &rows[..] else {
-        panic!("{rows:?}")
-    };
-    assert_eq!(shell["slices"], "b".repeat(72), "it is blocked throughout");
-    let slept = sleep["slices"].as_str().expect("slices");
-    assert!(slept.contains('b'), "{sleep}");
+        let script = format!("sleep 0.05; {YES}");
+        let (_, claims) = claims(&[&(claim(&script, "") + picture)]);
+        let picture = &claims[0]["picture"];
+        assert_eq!(picture["shows"], "Sh waits.", "{}", claims[0]);
+        let rows = picture["timeline"]["rows"].as_array().expect("rows");
+        let [shell, sleep] = &rows[..] else {
+            panic!("{rows:?}")
+        };
+        assert_eq!(shell["slices"], "b".repeat(72), "it is blocked throughout");
+        let slept = sleep["slices"].as_str().expect("slices");
+        assert!(slept.contains('b'), "{sleep}");
+    });
 }
 
 #[test]
 fn a_claim_about_the_kernel_needs_no_python() {
-    let arguments = ["run", "--quick", "--format", "json", "shared-counter"];
-    let mut running = Forktrace::new("claims").args(arguments);
-    running.command().env("PATH", "/nonexistent");
-    let finished = running.finish();
-    let json: Value = serde_json::from_str(&finished.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}{}", finished.stdout, finished.stderr));
-    let claim = &json["claims"][0];
-    assert!(claim["error"].is_null(), "{claim}");
-    assert_eq!(claim["left_out"][0]["arm"], "python", "{claim}");
-    let reason = claim["reason"].as_str().expect("a reason");
-    assert!(
-        reason.contains("python was left out: there is no python3"),
-        "{reason}"
-    );
-    // On a busy machine two tasks may never meet at the counter.
-    assert_ne!(claim["verdict"], "not_testable", "{claim}");
-    assert_ne!(claim["verdict"], "refuted", "{claim}");
+    unspoilt(|| {
+        let arguments = ["run", "--quick", "--format", "json", "shared-counter"];
+        let mut running = Forktrace::new("claims").args(arguments);
+        running.command().env("PATH", "/nonexistent");
+        let finished = running.finish();
+        let json: Value = serde_json::from_str(&finished.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", finished.stdout, finished.stderr));
+        let claim = &json["claims"][0];
+        assert!(claim["error"].is_null(), "{claim}");
+        assert_eq!(claim["left_out"][0]["arm"], "python", "{claim}");
+        let reason = claim["reason"].as_str().expect("a reason");
+        assert!(
+            reason.contains("python was left out: there is no python3"),
+            "{reason}"
+        );
+        // On a busy machine two tasks may never meet at the counter.
+        assert_ne!(claim["verdict"], "not_testable", "{claim}");
+        assert_ne!(claim["verdict"], "refuted", "{claim}");
+    });
 }
 
 #[test]
@@ -327,18 +339,20 @@ fn kept_traces_carry_the_verdict() {
 
 #[test]
 fn a_claim_that_is_not_there_is_an_error() {
-    for arguments in [
-        ["run", "no-such-claim"],
-        ["show", "no-such-claim"],
-        ["run", "./absent.toml"],
-    ] {
-        let finished = Forktrace::new("claims").args(arguments).finish();
-        assert_eq!(finished.status.code(), Some(125), "{}", finished.stderr);
-    }
-    let listed = Forktrace::new("claims").args(["list"]).finish();
-    assert!(
-        listed.stdout.contains("select-blocks-siblings"),
-        "{}",
-        listed.stdout
-    );
+    unspoilt(|| {
+        for arguments in [
+            ["run", "no-such-claim"],
+            ["show", "no-such-claim"],
+            ["run", "./absent.toml"],
+        ] {
+            let finished = Forktrace::new("claims").args(arguments).finish();
+            assert_eq!(finished.status.code(), Some(125), "{}", finished.stderr);
+        }
+        let listed = Forktrace::new("claims").args(["list"]).finish();
+        assert!(
+            listed.stdout.contains("select-blocks-siblings"),
+            "{}",
+            listed.stdout
+        );
+    });
 }

@@ -1,6 +1,6 @@
 //! Where records are lost a verdict is weaker, and a name is missing; neither is wrong.
 
-use crate::support::{Finished, Report, Task, Timelines, id, list, n, run, skip};
+use crate::support::{Finished, Report, Task, Timelines, id, list, n, run, skip, unspoilt};
 
 /// Runs in which something may be lost of what is looked at.
 const TRIES: u32 = 12;
@@ -31,41 +31,43 @@ fn lacks(task: &Task) -> bool {
 
 #[test]
 fn a_verdict_is_right_or_unknown_where_records_are_lost() {
-    const TEST: &str = "a_verdict_is_right_or_unknown_where_records_are_lost";
-    for _ in 0..TRIES {
-        let (traced, lines) = trace_beside_noise("shared-mutex --threads 12 --millis 60");
-        let truth = traced.truth_of("shared-mutex");
-        let (report, pid) = (traced.report(), id(&truth["pid"]));
-        let (begin, end) = (
-            lines.since(&truth["nap"]["begin_ns"]),
-            lines.since(&truth["nap"]["end_ns"]),
-        );
-        let group = report.process(pid);
-        let tids: Vec<u32> = report.of_process(pid).iter().map(|task| task.tid).collect();
-        let in_nap = report.episodes.iter().filter(|e| {
-            let blocked = &e.blocked;
-            let ours = blocked.iter().all(|link| tids.contains(&link.tid));
-            ours && !blocked.is_empty() && begin <= e.start_ns && e.end_ns <= end
-        });
-        for episode in in_nap {
-            if episode.verdict == "unknown" {
-                continue;
-            }
-            assert_eq!(episode.verdict, "caused", "{episode:#?}");
-            let root = &episode.chain[episode.chain_in_group as usize - 1];
-            assert_eq!(root.tid, id(&truth["holder_tid"]), "{episode:#?}");
-            assert_eq!(root.reason, "sleep", "{episode:#?}");
-        }
-        if report.of_process(pid).into_iter().any(lacks) {
-            assert!(!report.audit.complete, "{:?}", report.audit);
-            assert!(
-                group.all_blocked.upper_ns > group.all_blocked.lower_ns,
-                "{group:?}"
+    unspoilt(|| {
+        const TEST: &str = "a_verdict_is_right_or_unknown_where_records_are_lost";
+        for _ in 0..TRIES {
+            let (traced, lines) = trace_beside_noise("shared-mutex --threads 12 --millis 60");
+            let truth = traced.truth_of("shared-mutex");
+            let (report, pid) = (traced.report(), id(&truth["pid"]));
+            let (begin, end) = (
+                lines.since(&truth["nap"]["begin_ns"]),
+                lines.since(&truth["nap"]["end_ns"]),
             );
-            return;
+            let group = report.process(pid);
+            let tids: Vec<u32> = report.of_process(pid).iter().map(|task| task.tid).collect();
+            let in_nap = report.episodes.iter().filter(|e| {
+                let blocked = &e.blocked;
+                let ours = blocked.iter().all(|link| tids.contains(&link.tid));
+                ours && !blocked.is_empty() && begin <= e.start_ns && e.end_ns <= end
+            });
+            for episode in in_nap {
+                if episode.verdict == "unknown" {
+                    continue;
+                }
+                assert_eq!(episode.verdict, "caused", "{episode:#?}");
+                let root = &episode.chain[episode.chain_in_group as usize - 1];
+                assert_eq!(root.tid, id(&truth["holder_tid"]), "{episode:#?}");
+                assert_eq!(root.reason, "sleep", "{episode:#?}");
+            }
+            if report.of_process(pid).into_iter().any(lacks) {
+                assert!(!report.audit.complete, "{:?}", report.audit);
+                assert!(
+                    group.all_blocked.upper_ns > group.all_blocked.lower_ns,
+                    "{group:?}"
+                );
+                return;
+            }
         }
-    }
-    skip(TEST, "no record of the workload was lost");
+        skip(TEST, "no record of the workload was lost");
+    });
 }
 
 /// Records of names that were lost are counted.
@@ -77,59 +79,67 @@ fn check_counted(report: &Report) {
 
 #[test]
 fn what_was_waited_for_is_named_right_or_not_at_all_where_records_are_lost() {
-    const TEST: &str = "what_was_waited_for_is_named_right_or_not_at_all_where_records_are_lost";
-    for _ in 0..TRIES {
-        let (traced, _) = trace_beside_noise("silent-sockets --threads 16 --seconds 0.2");
-        let truth = traced.truth_of("silent-sockets");
-        let report = traced.report();
-        let mut nameless = 0;
-        for thread in list(&truth["threads"]) {
-            let task = report.task(id(&thread["tid"]));
-            let polls = task.waits.iter().filter(|wait| wait.reason == "poll");
-            for wait in polls {
-                for object in &wait.objects {
-                    assert_eq!(object.kind, "fds", "{wait:?}");
-                    // Named by what they are, or by their numbers.
-                    for (inode, fd) in list(&thread["inodes"]).iter().zip(list(&thread["fds"])) {
-                        let names = [format!("unix socket {}", n(inode)), format!("fd {}", n(fd))];
-                        assert!(
-                            names.iter().any(|name| object.name.contains(name)),
-                            "{names:?} {object:?}"
-                        );
+    unspoilt(|| {
+        const TEST: &str =
+            "what_was_waited_for_is_named_right_or_not_at_all_where_records_are_lost";
+        for _ in 0..TRIES {
+            let (traced, _) = trace_beside_noise("silent-sockets --threads 16 --seconds 0.2");
+            let truth = traced.truth_of("silent-sockets");
+            let report = traced.report();
+            let mut nameless = 0;
+            for thread in list(&truth["threads"]) {
+                let task = report.task(id(&thread["tid"]));
+                let polls = task.waits.iter().filter(|wait| wait.reason == "poll");
+                for wait in polls {
+                    for object in &wait.objects {
+                        assert_eq!(object.kind, "fds", "{wait:?}");
+                        // Named by what they are, or by their numbers.
+                        for (inode, fd) in list(&thread["inodes"]).iter().zip(list(&thread["fds"]))
+                        {
+                            let names =
+                                [format!("unix socket {}", n(inode)), format!("fd {}", n(fd))];
+                            assert!(
+                                names.iter().any(|name| object.name.contains(name)),
+                                "{names:?} {object:?}"
+                            );
+                        }
                     }
+                    nameless += u32::from(wait.objects.is_empty());
                 }
-                nameless += u32::from(wait.objects.is_empty());
+            }
+            if nameless > 0 {
+                check_counted(report);
+                return;
             }
         }
-        if nameless > 0 {
-            check_counted(report);
-            return;
-        }
-    }
-    skip(TEST, "no set of descriptors was lost");
+        skip(TEST, "no set of descriptors was lost");
+    });
 }
 
 #[test]
 fn a_waker_from_outside_is_named_right_or_not_at_all_where_records_are_lost() {
-    const TEST: &str = "a_waker_from_outside_is_named_right_or_not_at_all_where_records_are_lost";
-    for _ in 0..TRIES {
-        let (traced, lines) = trace_beside_noise("fsync-under-lock --rounds 20");
-        let report = traced.report();
-        let mut nameless = 0;
-        for waker in report.tasks.iter().flat_map(|task| &task.wakers) {
-            if !waker.by.outside {
-                continue;
+    unspoilt(|| {
+        const TEST: &str =
+            "a_waker_from_outside_is_named_right_or_not_at_all_where_records_are_lost";
+        for _ in 0..TRIES {
+            let (traced, lines) = trace_beside_noise("fsync-under-lock --rounds 20");
+            let report = traced.report();
+            let mut nameless = 0;
+            for waker in report.tasks.iter().flat_map(|task| &task.wakers) {
+                if !waker.by.outside {
+                    continue;
+                }
+                let known = lines.model.outsiders.iter();
+                let mut names = known.filter(|o| Some(o.tid) == waker.by.tid);
+                match &waker.by.name {
+                    Some(name) => assert!(names.any(|o| o.comm == *name), "{waker:?}"),
+                    None => nameless += 1,
+                }
             }
-            let known = lines.model.outsiders.iter();
-            let mut names = known.filter(|o| Some(o.tid) == waker.by.tid);
-            match &waker.by.name {
-                Some(name) => assert!(names.any(|o| o.comm == *name), "{waker:?}"),
-                None => nameless += 1,
+            if nameless > 0 {
+                return check_counted(report);
             }
         }
-        if nameless > 0 {
-            return check_counted(report);
-        }
-    }
-    skip(TEST, "no record of a waker was lost");
+        skip(TEST, "no record of a waker was lost");
+    });
 }
