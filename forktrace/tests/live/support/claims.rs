@@ -37,8 +37,10 @@ pub(crate) fn check_verdict(test: &str, id: &str, text: &str, expected: &str) {
         let outcome: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
         let settled = &outcome["claims"][0];
-        assert!(settled["error"].is_null(), "{settled:#}");
         reason = settled["reason"].as_str().unwrap_or_default().to_owned();
+        // A workload that finds no CPU for half a minute says nothing either.
+        let too_slow = reason.contains("did not end within");
+        assert!(too_slow || settled["error"].is_null(), "{settled:#}");
         match settled["verdict"].as_str() {
             Some(verdict) if verdict == expected => return,
             Some("not_testable") => return skip(test, &reason),
