@@ -14,7 +14,7 @@ use forktrace::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Timelines, forktrace, have, run, skip};
+use crate::support::{Report, Timelines, forktrace, have, run, skip};
 
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/case-studies")
@@ -40,6 +40,18 @@ fn run_script(name: &str, trace: &str) -> (TempDir, Timelines) {
     assert!(output.status.success(), "{name}: {output:?}");
     let lines = Timelines::read(&folder.path().join(trace));
     (folder, lines)
+}
+
+/// The report on a trace.
+#[track_caller]
+fn report(trace: &Path) -> Report {
+    let output = Command::new(forktrace())
+        .args(["report", "--format", "json", "-o", "-"])
+        .arg(trace)
+        .output()
+        .expect("forktrace starts");
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("a report")
 }
 
 #[track_caller]
@@ -69,7 +81,7 @@ fn redis_syncs_alone_and_its_clients_wake_it() {
             return skip("redis_syncs_alone_and_its_clients_wake_it", &reason);
         }
     }
-    let (_folder, lines) = run_script("redis.sh", "redis.ft");
+    let (folder, lines) = run_script("redis.sh", "redis.ft");
     let main = &lines.model.tasks[0];
     let mut by_benchmark = 0;
     for block in lines.blocks_in(main.tid, Some("epoll_wait")) {
@@ -79,9 +91,24 @@ fn redis_syncs_alone_and_its_clients_wake_it() {
     }
     assert!(by_benchmark > 0, "redis-benchmark never woke it");
     // Where the disk takes time.
+    let mut synced_ns = 0;
     for block in lines.blocks_in(main.tid, Some("fdatasync")) {
         assert_eq!(lines.waker_tid(block), None, "{block:?}");
+        synced_ns += block.wake_ns - block.out_ns;
     }
+    // All threads stood still for that, and it is said so: the helpers have no work.
+    let report = report(&folder.path().join("redis.ft"));
+    let behind = report.causes.iter().filter(|cause| {
+        let root = cause.root.as_ref();
+        let by_main = root.is_some_and(|r| r.tid == main.tid && r.reason == "fsync");
+        cause.group == 0 && by_main && (cause.alone || cause.verdict == "caused")
+    });
+    let behind_ns: u64 = behind.map(|cause| cause.ns).sum();
+    assert!(
+        behind_ns >= synced_ns / 2,
+        "{behind_ns} of {synced_ns} ns: {:#?}",
+        report.causes
+    );
     check_all_known(&lines);
 }
 

@@ -144,10 +144,3 @@ fn a_thread_that_executes_a_program_waits_for_the_others_to_end() {
         assert!(by.pid == stop.pid && !stop.tasks.contains(&by.serial));
     }
 }
-
-#[test]
-fn a_program_that_is_read_from_a_disk_is_no_stop() {
-    let traced = run().workload("sleepers --seconds 0.05").complete();
-    let stops = &traced.report().kernel_stops;
-    assert!(stops.is_empty(), "{stops:#?}");
-}
