@@ -13,12 +13,11 @@ use crate::{
 
 /// Stops that are listed.
 const STOPS: usize = 100;
-/// A stop comes so soon after its signal.
-const SIGNAL_STOPS_WITHIN_NS: u64 = 10_000_000;
 /// include/uapi/linux/sched.h
 const CLONE_VFORK: u64 = 0x4000;
 /// SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU
 const STOP_SIGNALS: [u8; 4] = [19, 20, 21, 22];
+const SIGCONT: u8 = 18;
 
 /// One task's part in a stop.
 struct Part {
@@ -197,16 +196,17 @@ fn stop(blocks: &Blocks<'_>, children: &Children, parts: &[Part]) -> Option<Stop
     })
 }
 
-/// Who sent the signal that stopped a process at this time.
+/// Who sent the signal that stopped a process at this time: the last one, however long
+/// it was before, since a task that has no CPU does not stop. One to go on takes back
+/// those before it.
 fn signal(blocks: &Blocks<'_>, process: u32, at_ns: u64) -> Option<WokenBy> {
     let signals = &blocks.model.signals;
     let until = signals.partition_point(|s| s.at_ns <= at_ns);
-    let from_ns = at_ns.saturating_sub(SIGNAL_STOPS_WITHIN_NS);
-    let recent = signals[..until].iter().rev();
-    let sent = recent.take_while(|s| s.at_ns >= from_ns).find(|s| {
+    let last = signals[..until].iter().rev().find(|s| {
         let to = blocks.wakers.index(s.serial);
-        STOP_SIGNALS.contains(&s.signal)
+        (s.signal == SIGCONT || STOP_SIGNALS.contains(&s.signal))
             && to.is_some_and(|to| blocks.model.tasks[to].process == process)
     })?;
-    Some(blocks.wakers.describe(sent.sender, sent.at_ns))
+    let stops = last.signal != SIGCONT;
+    stops.then(|| blocks.wakers.describe(last.sender, last.at_ns))
 }

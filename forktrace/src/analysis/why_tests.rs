@@ -542,6 +542,39 @@ fn who_waits_in_exec_for_others_to_end_is_stopped_and_who_reads_the_program_is_n
 }
 
 #[test]
+fn a_stop_is_by_the_last_signal_unless_it_was_taken_back() {
+    let by_whom = |sent: &[(u8, u64)]| {
+        let mut stopped = task(1, 1, "rrrrbbbbbrr$", &[(-1, 0, by(9))]);
+        stopped.stretches[1].why = Why::Stopped;
+        let mut model = model(vec![stopped, task(9, 9, "rrrrrrrrrrr$", &[])]);
+        let signals = sent.iter().map(|(signal, at_ns)| crate::trace::Signal {
+            serial: 1,
+            signal: *signal,
+            group: true,
+            sender: Waker::Outsider {
+                tid: *at_ns as u32,
+                softirq: false,
+            },
+            at_ns: *at_ns,
+        });
+        model.signals = signals.collect();
+        let info = TraceInfo {
+            header: header(),
+            finish: None,
+            damage: Vec::new(),
+            last_ns: 0,
+        };
+        let stops = analyse(&info, &model).stops;
+        let by = stops[0].by.as_ref();
+        by.and_then(|by| by.tid)
+    };
+    assert_eq!(by_whom(&[]), None);
+    assert_eq!(by_whom(&[(19, 1), (20, 2), (15, 3), (19, 7)]), Some(2));
+    assert_eq!(by_whom(&[(19, 1), (18, 3)]), None);
+    assert_eq!(by_whom(&[(19, 1), (18, 2), (19, 3)]), Some(3));
+}
+
+#[test]
 fn what_is_not_known_is_said_to_be() {
     let with = |waker| {
         only(vec![

@@ -15,7 +15,7 @@ use forktrace::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Timelines, again, forktrace, lacks, run, unspoilt};
+use crate::support::{Report, Timelines, again, forktrace, lacks, run, unspoilt};
 
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/case-studies")
@@ -52,6 +52,18 @@ fn run_script(name: &str, trace: &str) -> (TempDir, Timelines) {
     (folder, lines)
 }
 
+/// The report on a trace.
+#[track_caller]
+fn report(trace: &Path) -> Report {
+    let output = Command::new(forktrace())
+        .args(["report", "--format", "json", "-o", "-"])
+        .arg(trace)
+        .output()
+        .expect("forktrace starts");
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("a report")
+}
+
 #[track_caller]
 fn check_all_known(lines: &Timelines) {
     let unknown = lines.of_unknown_wakers();
@@ -78,7 +90,7 @@ fn redis_syncs_alone_and_its_clients_wake_it() {
         if lacks(TEST, &["redis-server", "redis-benchmark", "redis-cli"]) {
             return;
         }
-        let (_folder, lines) = run_script("redis.sh", "redis.ft");
+        let (folder, lines) = run_script("redis.sh", "redis.ft");
         let main = &lines.model.tasks[0];
         let mut by_benchmark = 0;
         for block in lines.blocks_in(main.tid, Some("epoll_wait")) {
@@ -88,9 +100,24 @@ fn redis_syncs_alone_and_its_clients_wake_it() {
         }
         assert!(by_benchmark > 0, "redis-benchmark never woke it");
         // Where the disk takes time.
+        let mut synced_ns = 0;
         for block in lines.blocks_in(main.tid, Some("fdatasync")) {
             assert_eq!(lines.waker_tid(block), None, "{block:?}");
+            synced_ns += block.wake_ns - block.out_ns;
         }
+        // All threads stood still for that, and it is said so: the helpers have no work.
+        let report = report(&folder.path().join("redis.ft"));
+        let behind = report.causes.iter().filter(|cause| {
+            let root = cause.root.as_ref();
+            let by_main = root.is_some_and(|r| r.tid == main.tid && r.reason == "fsync");
+            cause.group == 0 && by_main && (cause.alone || cause.verdict == "caused")
+        });
+        let behind_ns: u64 = behind.map(|cause| cause.ns).sum();
+        assert!(
+            behind_ns >= synced_ns / 2,
+            "{behind_ns} of {synced_ns} ns: {:#?}",
+            report.causes
+        );
         check_all_known(&lines);
     });
 }

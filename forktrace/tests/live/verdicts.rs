@@ -6,8 +6,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::{
-    Episode, Finished, Forktrace, Link, Report, Timelines, all_announced, forktrace, id, list, n,
-    skip, span, timelines, timelines_of, unspoilt,
+    Episode, Finished, Forktrace, Link, Report, Timelines, all_announced, forktrace, have, id,
+    list, n, skip, span, timelines, timelines_of, unspoilt,
 };
 
 /// Lists all episodes.
@@ -168,7 +168,13 @@ fn naps_in_rhythms_of_their_own_meet_by_chance() {
             return skip(TEST, "nothing may run before all others here");
         }
         let script = "exec chrt -f 1 $FORKTRACE workload rhythms --threads 3 --seconds 2";
-        let (traced, lines) = timelines_of(|run| run.args(["--episodes", "100000"]).shell(script));
+        // Some kernels announce fewer switches of such tasks: no check of that here.
+        let run = crate::support::run();
+        let file = run.file("trace.ft");
+        let run = run.args(["--episodes", "100000", "--save"]).args([&file]);
+        let traced = run.shell(script).finish();
+        assert!(traced.status.success(), "{}", traced.stderr);
+        let lines = Timelines::read(&file);
         let (report, truth) = (traced.report(), traced.truth());
         let threads = list(&truth["threads"]);
         let begun = threads.iter().max_by_key(|t| n(&t["begin_ns"]));
@@ -336,5 +342,100 @@ fn a_client_and_a_server_wait_for_each_other_over_loopback() {
         assert_eq!(chain[0].woken_by.tid, Some(client), "{chain:#?}");
         let child = chain[0].object.as_ref().expect("it is known");
         assert_eq!(child.name, format!("child {client}"), "{chain:#?}");
+    });
+}
+
+/// Three threads wait for one pipe, two of them by epoll instances of their own.
+const WATCHERS: &str = r#"
+import json, os, select, threading, time
+r, w = os.pipe()
+others = os.pipe() + os.pipe()
+tids, epolls = [], []
+def watch(fds):
+    epoll = select.epoll()
+    epolls.append(epoll)
+    for fd in fds:
+        epoll.register(fd, select.EPOLLIN)
+    tids.append(threading.get_native_id())
+    epoll.poll(20)
+def read():
+    tids.append(threading.get_native_id())
+    os.read(r, 1)
+works = [(watch, ([r, others[0]],)), (watch, ([others[2], r],)), (read, ())]
+threads = [threading.Thread(target=work, args=args) for work, args in works]
+for thread in threads: thread.start()
+time.sleep(0.7)
+os.write(w, b"xyz")
+for thread in threads: thread.join()
+time.sleep(0.5)
+print(json.dumps({"tids": tids, "inode": os.fstat(r).st_ino}))
+"#;
+
+#[test]
+fn what_epoll_instances_watch_is_shared_with_who_reads_it() {
+    unspoilt(|| {
+        const TEST: &str = "what_epoll_instances_watch_is_shared_with_who_reads_it";
+        if !have("python3") {
+            return skip(TEST, "there is no python3");
+        }
+        let python = |run: Forktrace| {
+            let run = run.args(["--episodes", "100000"]).json();
+            run.args(["--", "python3", "-c", WATCHERS])
+        };
+        let (traced, _) = timelines_of(python);
+        let (report, truth) = (traced.report(), traced.truth());
+        let tids = list(&truth["tids"]).iter().map(id);
+        let mut waiting: Vec<u32> = tids.map(|tid| report.task(tid).serial).collect();
+        waiting.sort_unstable();
+        let pipe = format!("pipe {}", n(&truth["inode"]));
+        let shared = report.episodes.iter().flat_map(|e| &e.shared);
+        let mut of_pipe = shared.filter(|shared| shared.object.name == pipe);
+        assert!(
+            of_pipe.any(|shared| shared.tasks == waiting),
+            "{pipe} {waiting:?} {:#?}",
+            report.episodes
+        );
+    });
+}
+
+/// Polls one descriptor number, which is one pipe for a while, then another one.
+const REOPENS: &str = r#"
+import json, os, select, time
+def poll(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        poll = select.poll()
+        poll.register(50, select.POLLIN)
+        poll.register(51, select.POLLIN)
+        poll.poll(20)
+stays = os.pipe()
+os.dup2(stays[0], 51)
+inodes = []
+for seconds in (1.5, 3.5):
+    r, w = os.pipe()
+    os.dup2(r, 50)
+    inodes.append(os.fstat(50).st_ino)
+    poll(seconds)
+print(json.dumps({"inodes": inodes, "stays": os.fstat(51).st_ino}))
+"#;
+
+#[test]
+fn a_number_that_was_two_files_is_named_as_neither() {
+    unspoilt(|| {
+        const TEST: &str = "a_number_that_was_two_files_is_named_as_neither";
+        if !have("python3") {
+            return skip(TEST, "there is no python3");
+        }
+        let run = crate::support::run().json();
+        let traced = run.args(["--", "python3", "-c", REOPENS]).complete();
+        let truth = traced.truth();
+        let waits = traced.report().tasks.iter().flat_map(|task| &task.waits);
+        let objects = waits.flat_map(|wait| &wait.objects);
+        let sets: Vec<&str> = objects
+            .filter(|object| object.kind == "fds")
+            .map(|object| object.name.as_str())
+            .collect();
+        let name = format!("2 fds: fd 50 (several files), pipe {}", n(&truth["stays"]));
+        assert!(sets.contains(&name.as_str()), "{name}: {sets:?} {truth}");
     });
 }

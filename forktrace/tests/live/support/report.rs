@@ -220,6 +220,7 @@ pub(crate) struct Episode {
 pub(crate) struct Cause {
     pub(crate) group: u32,
     pub(crate) verdict: String,
+    pub(crate) alone: bool,
     pub(crate) root: Option<Link>,
     pub(crate) ns: u64,
 }
