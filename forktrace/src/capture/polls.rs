@@ -92,6 +92,9 @@ pub(super) fn attach(
     }
 }
 
+/// The syscall as which a poll goes on after a stop.
+const RESTART: &str = "restart_syscall";
+
 /// fentry and fexit programs on the functions of the family that exist. When
 /// one fails, those before it are taken back.
 fn fentry(ebpf: &mut Ebpf, kernel_types: &btf::Btf, types: &Btf) -> Result<()> {
@@ -99,12 +102,20 @@ fn fentry(ebpf: &mut Ebpf, kernel_types: &btf::Btf, types: &Btf) -> Result<()> {
     let mut entries = Vec::new();
     let mut exits = Vec::new();
     let result = (|| {
-        for name in poll::NAMES.into_iter().chain(["restart_syscall"]) {
-            let function = arch.syscall_function(name);
+        for name in poll::NAMES.into_iter().chain([RESTART]) {
+            let mut function = arch.syscall_function(name);
+            if name == RESTART && !kernel_types.has_function(&function) {
+                // A syscall without arguments is a static function, and what fentry
+                // attaches to in others an alias of it that has no BTF.
+                function = format!("__do_sys_{name}");
+            }
             if !kernel_types.has_function(&function) {
+                if name == RESTART {
+                    bail!("the kernel's BTF has no function that ends a restarted call");
+                }
                 continue;
             }
-            if name != "restart_syscall" {
+            if name != RESTART {
                 let program: &mut FEntry = program(ebpf, &format!("fentry_{name}"))?;
                 program.load(&function, types)?;
                 let link = program
