@@ -1,15 +1,18 @@
 //! Names for the functions of stacks, looked up while the processes live.
 
+mod perf_map;
+
 use std::collections::HashMap;
 
 use blazesym::{
     Pid,
     symbolize::{
-        Input, Symbolized, Symbolizer,
+        Input, Reason, Symbolized, Symbolizer,
         source::{Kernel, Process, Source},
     },
 };
 
+use self::perf_map::PerfMap;
 use crate::{
     trace::{Event, Frames, Stacks, Waker},
     trace_file::TraceWriter,
@@ -18,18 +21,29 @@ use crate::{
 /// The kernel takes no deeper stacks (`PERF_MAX_STACK_DEPTH`).
 const DEEPEST: usize = 127;
 
-/// Functions that a thread begins with. A stack that does not go back to one of
-/// them was cut off.
-const BEGINNINGS: [&str; 8] = [
+/// Functions that a thread begins with, or `main`, below which there is only what calls
+/// it. A stack that does not go back to one of them was cut off.
+const BEGINNINGS: [&str; 12] = [
     "_start",
     "_dl_start_user",
+    "__libc_start_call_main",
+    "__libc_start_main",
+    "main",
     "clone",
     "clone3",
     "__clone",
     "__clone3",
     "start_thread",
+    "thread_start",
     "runtime.goexit",
 ];
+
+/// What the kernel calls on the way to our programs, by how its name begins. How much of
+/// it is on top of a stack depends on who else uses the tracepoint.
+const TRACEPOINT: [&str; 4] = ["__traceiter_", "__bpf_trace_", "bpf_trace_run", "bpf_prog_"];
+
+/// In place of a stack of which no function can be named any more.
+const GONE: &str = "[process gone]";
 
 /// Whose stack it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +65,29 @@ pub struct Namer {
     /// Stacks that wait for their names.
     waiting: Vec<Stacks>,
     /// Functions that were looked up.
-    names: HashMap<(Of, u64), String>,
+    names: HashMap<(Of, u64), Name>,
+    /// By process: stacks with functions that have no name yet.
+    unnamed: HashMap<Of, Unnamed>,
+}
+
+/// What is known of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Name {
+    Is(String),
+    /// It has none, so far.
+    None,
+    /// There is no code: whoever called did not keep a frame pointer, and from here on
+    /// it is not a stack.
+    NoCode,
+}
+
+/// Stacks to be looked at again when the process has told more names.
+struct Unnamed {
+    /// Our numbers, and the addresses.
+    stacks: Vec<(u32, Vec<u64>)>,
+    map: PerfMap,
+    /// The map has changed since they were looked at.
+    again: bool,
 }
 
 impl Default for Namer {
@@ -70,6 +106,7 @@ impl Namer {
             execs: HashMap::new(),
             waiting: Vec::new(),
             names: HashMap::new(),
+            unnamed: HashMap::new(),
         }
     }
 
@@ -113,6 +150,43 @@ impl Namer {
             }
             writer.push(&Event::Stacks(stacks));
         }
+        self.name_again(writer);
+    }
+
+    /// Looks again at stacks without names, where there are new ones to be had.
+    fn name_again<W: std::io::Write>(&mut self, writer: &mut TraceWriter<W>) {
+        for (of, mut unnamed) in std::mem::take(&mut self.unnamed) {
+            let Of::Process(pid, _) = of else { continue };
+            if self.process(pid) != of || !unnamed.map.lives() {
+                continue;
+            }
+            if unnamed.map.read() | std::mem::take(&mut unnamed.again) {
+                unnamed.stacks.retain(|(number, addresses)| {
+                    if !self.name_made(of, addresses, &unnamed.map) {
+                        return true;
+                    }
+                    let (frames, all_named) = self.frames(of, *number, addresses);
+                    writer.push(&Event::Frames(frames));
+                    !all_named
+                });
+            }
+            self.unnamed.insert(of, unnamed);
+        }
+    }
+
+    /// Names functions that the process has made. Gives whether there were any.
+    fn name_made(&mut self, of: Of, addresses: &[u64], map: &PerfMap) -> bool {
+        let mut any = false;
+        for (i, address) in addresses.iter().enumerate() {
+            let known = self.names.get(&(of, *address));
+            if known.is_none_or(|name| *name == Name::None)
+                && let Some(name) = map.name(call(i, *address))
+            {
+                self.names.insert((of, *address), Name::Is(name.to_owned()));
+                any = true;
+            }
+        }
+        any
     }
 
     fn process(&self, pid: u32) -> Of {
@@ -136,51 +210,104 @@ impl Namer {
         }
         let number = self.known.len() as u32;
         self.look_up(of, &addresses);
-        let name = |address: &u64| match self.names.get(&(of, *address)) {
-            Some(name) => name.clone(),
-            None => format!("[{address:#x}]"),
+        let unnamed = match of {
+            Of::Process(pid, _) => {
+                let mut unnamed = self.unnamed.remove(&of).unwrap_or_else(|| Unnamed {
+                    stacks: Vec::new(),
+                    map: PerfMap::of(pid),
+                    again: false,
+                });
+                unnamed.again |= unnamed.map.read();
+                self.name_made(of, &addresses, &unnamed.map);
+                Some(unnamed)
+            }
+            Of::Kernel => None,
         };
-        let frames: Vec<String> = addresses.iter().map(name).collect();
-        let cut_off = of != Of::Kernel && !begins(&frames) || addresses.len() >= DEEPEST;
-        writer.push(&Event::Frames(Frames {
+        let (frames, all_named) = self.frames(of, number, &addresses);
+        writer.push(&Event::Frames(frames));
+        self.known.insert((of, id), number);
+        if let Some(mut unnamed) = unnamed {
+            if !all_named {
+                unnamed.stacks.push((number, addresses));
+            }
+            self.unnamed.insert(of, unnamed);
+        }
+        Some(number)
+    }
+
+    /// The functions of a stack, and whether all have names.
+    fn frames(&self, of: Of, number: u32, addresses: &[u64]) -> (Frames, bool) {
+        let name = |address: &u64| self.names.get(&(of, *address));
+        let is_code = |address: &&u64| name(address) != Some(&Name::NoCode);
+        let code = addresses.iter().take_while(is_code);
+        let mut all_named = true;
+        let mut frames: Vec<String> = code
+            .map(|address| match name(address) {
+                Some(Name::Is(name)) => name.clone(),
+                _ => {
+                    all_named = false;
+                    format!("[{address:#x}]")
+                }
+            })
+            .collect();
+        let whole = frames.len() == addresses.len() && addresses.len() < DEEPEST;
+        let cut_off = match of {
+            Of::Kernel => {
+                let ours = |name: &String| TRACEPOINT.iter().any(|it| name.starts_with(it));
+                let ours = frames.iter().take_while(|name| ours(name)).count();
+                frames.drain(..ours);
+                !whole
+            }
+            Of::Process(..) => !whole || !begins(&frames),
+        };
+        if of != Of::Kernel && addresses.iter().all(|address| name(address).is_none()) {
+            frames = vec![GONE.to_owned()];
+        }
+        let frames = Frames {
             number,
             frames,
             cut_off,
-        }));
-        self.known.insert((of, id), number);
-        Some(number)
+        };
+        (frames, all_named)
     }
 
     /// Looks up the names of the addresses that are new.
     fn look_up(&mut self, of: Of, addresses: &[u64]) {
-        let new: Vec<u64> = addresses
-            .iter()
-            .copied()
-            .filter(|address| !self.names.contains_key(&(of, *address)))
-            .collect();
-        // A return address is that of the instruction after the call.
-        let innermost = addresses.first();
-        let calls: Vec<u64> = new
-            .iter()
-            .map(|address| address - u64::from(innermost != Some(address)))
-            .collect();
+        let is_new = |(_, address): &(usize, &u64)| !self.names.contains_key(&(of, **address));
+        let new = addresses.iter().enumerate().filter(is_new);
+        let (new, calls): (Vec<u64>, Vec<u64>) = new
+            .map(|(i, address)| (*address, call(i, *address)))
+            .unzip();
         let source = match of {
             Of::Kernel => Source::Kernel(Kernel {
                 debug_syms: false,
                 ..Kernel::default()
             }),
-            Of::Process(pid, _) => Source::Process(Process::new(Pid::from(pid))),
+            Of::Process(pid, _) => Source::Process(Process {
+                // We read it ourselves: see there.
+                perf_map: false,
+                ..Process::new(Pid::from(pid))
+            }),
         };
         // When the process is gone there are no names.
         let Ok(found) = self.symbolizer.symbolize(&source, Input::AbsAddr(&calls)) else {
             return;
         };
         for (address, symbol) in new.into_iter().zip(found) {
-            if let Symbolized::Sym(symbol) = symbol {
-                self.names.insert((of, address), symbol.name.into_owned());
-            }
+            let name = match symbol {
+                Symbolized::Sym(symbol) => Name::Is(symbol.name.into_owned()),
+                Symbolized::Unknown(Reason::Unmapped) => Name::NoCode,
+                Symbolized::Unknown(_) => Name::None,
+            };
+            self.names.insert((of, address), name);
         }
     }
+}
+
+/// Where the call was that the `i`th address of a stack, innermost first, is in: a return
+/// address is that of the instruction after it.
+fn call(i: usize, address: u64) -> u64 {
+    address.saturating_sub(u64::from(i > 0))
 }
 
 /// Does a stack, innermost function first, go back to where a thread begins?

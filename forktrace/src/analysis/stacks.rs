@@ -62,16 +62,33 @@ pub(super) fn stacks(info: &TraceInfo, model: &Model) -> Option<Vec<StackUse>> {
         *sum = sum.saturating_add(ns);
         *count += 1;
     }
-    let mut uses: Vec<StackUse> = uses
-        .into_iter()
-        .map(|(key, (ns, count))| stack_use(model, &key, ns, count))
-        .collect();
+    // The same functions, called from different places in them.
+    let mut merged: HashMap<_, StackUse> = HashMap::new();
+    for (key, (ns, count)) in uses {
+        let it = stack_use(model, &key, ns, count);
+        let same = (
+            it.kind,
+            it.name.clone(),
+            it.wakee.clone(),
+            it.frames.clone(),
+            it.cut_off,
+        );
+        merged
+            .entry(same)
+            .and_modify(|sum| {
+                sum.ns = sum.ns.saturating_add(ns);
+                sum.count += count;
+            })
+            .or_insert(it);
+    }
+    let mut uses: Vec<StackUse> = merged.into_values().collect();
     uses.sort_by(|a, b| {
         let order = |u: &StackUse| (u.kind, std::cmp::Reverse(u.ns));
         order(a)
             .cmp(&order(b))
             .then_with(|| a.frames.cmp(&b.frames))
             .then_with(|| a.name.cmp(&b.name))
+            .then_with(|| a.wakee.cmp(&b.wakee))
     });
     Some(uses)
 }

@@ -33,6 +33,7 @@ mod programs;
 mod schema_check;
 mod servers;
 mod signals;
+mod stacks;
 mod stops;
 mod support;
 mod targets;

@@ -56,7 +56,7 @@ pub(crate) fn lacks(test: &str, needed: &[&str]) -> bool {
 }
 
 /// Is there such a program?
-fn have(program: &str) -> bool {
+pub(crate) fn have(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Debian keeps those of PostgreSQL elsewhere, by version.
     let versions = std::fs::read_dir("/usr/lib/postgresql");

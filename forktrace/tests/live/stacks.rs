@@ -1,0 +1,353 @@
+//! Stacks of blocks and of wakers, by name, in programs of several languages.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+use crate::support::{Forktrace, Running, again, forktrace, have, run, skip, too_busy, unspoilt};
+
+/// A line of the folded stacks.
+#[derive(Debug)]
+struct Stack {
+    /// From the outermost on.
+    frames: Vec<String>,
+    us: u64,
+}
+
+impl Stack {
+    fn has(&self, frame: &str) -> bool {
+        self.frames.iter().any(|it| it == frame)
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.has("[cut off]")
+    }
+
+    /// Is it of a block (or a wakeup) of this task?
+    fn is_of(&self, kind: &str, task: &str) -> bool {
+        self.frames[0] == kind && self.frames[1] == task
+    }
+
+    /// The innermost function of the program.
+    fn user(&self) -> impl Iterator<Item = &str> {
+        let frames = self.frames[2..].iter().map(String::as_str);
+        frames.filter(|it| !it.ends_with("_[k]") && !it.starts_with("wakes "))
+    }
+}
+
+/// As flame-graph tools read it: `a;b;c 123`, nothing else.
+#[track_caller]
+fn parse(folded: &str) -> Vec<Stack> {
+    let parse = |line: &str| {
+        let (frames, us) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line:?}"));
+        let frames: Vec<String> = frames.split(';').map(str::to_owned).collect();
+        assert!(frames.len() > 2, "{line:?}");
+        assert!(frames.iter().all(|it| !it.trim().is_empty()), "{line:?}");
+        assert!(["off-cpu", "wakeup"].contains(&&*frames[0]), "{line:?}");
+        let us = us.parse().unwrap_or_else(|e| panic!("{e}: {line:?}"));
+        Stack { frames, us }
+    };
+    folded.lines().map(parse).collect()
+}
+
+fn with_stacks() -> Forktrace {
+    let run = run();
+    let file = run.file("folded");
+    run.args(["--stacks", "--format", "folded", "-o"])
+        .args([file])
+}
+
+#[track_caller]
+fn finish(running: Running) -> Vec<Stack> {
+    let finished = running.finish();
+    assert!(finished.status.success(), "{}", finished.stderr);
+    parse(&fs::read_to_string(finished.file("folded")).expect("folded stacks"))
+}
+
+#[track_caller]
+fn stacks_of(program: &Path, argument: Option<&Path>) -> Vec<Stack> {
+    let run = with_stacks().args(["--"]).args([program]);
+    let stacks = finish(run.args(argument).start());
+    // On a busy machine a program is gone before anybody looked.
+    if stacks.iter().any(|it| it.has("[process gone]")) {
+        too_busy("the program was gone before its functions were named".to_owned());
+    }
+    stacks
+}
+
+/// Compiles `stacks.cpp`; `None` where there is no compiler.
+fn compiled(folder: &Path, options: &[&str]) -> Option<PathBuf> {
+    if !have("g++") {
+        return None;
+    }
+    let (source, program) = (folder.join("stacks.cpp"), folder.join("shop"));
+    fs::write(&source, include_str!("stacks.cpp")).expect("a file");
+    let output = Command::new("g++")
+        .args(options)
+        .args(["-std=c++17", "-pthread", "-o"])
+        .args([&program, &source])
+        .output()
+        .expect("g++ starts");
+    assert!(output.status.success(), "{output:?}");
+    Some(program)
+}
+
+const KEPT: [&str; 2] = ["-O1", "-fno-omit-frame-pointer"];
+
+/// The one stack of the main thread's naps in `rest`.
+#[track_caller]
+fn nap(stacks: &[Stack]) -> &Stack {
+    let is_it = |it: &&Stack| it.is_of("off-cpu", "shop") && it.has("shop::rest(int)");
+    let mut found = stacks.iter().filter(is_it);
+    let nap = found.next().unwrap_or_else(|| panic!("{stacks:#?}"));
+    assert!(found.next().is_none(), "the same in two lines: {stacks:#?}");
+    nap
+}
+
+#[test]
+fn functions_of_cpp_are_named_down_to_main() {
+    unspoilt(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let Some(program) = compiled(folder.path(), &KEPT) else {
+            return skip("functions_of_cpp_are_named_down_to_main", "there is no g++");
+        };
+        let stacks = stacks_of(&program, None);
+        let nap = nap(&stacks);
+        assert!(!nap.is_cut_off() && nap.has("main"), "{nap:?}");
+        assert!(nap.us >= 5 * 30_000, "{nap:?}");
+        // Not what takes the stack.
+        let innermost = nap.frames.last().expect("frames");
+        assert!(innermost.contains("schedule"), "{nap:?}");
+        assert!(nap.has("hrtimer_nanosleep_[k]"), "{nap:?}");
+
+        let entered = |it: &&Stack| it.is_of("off-cpu", "waiter");
+        let entered = stacks.iter().filter(entered);
+        assert!(entered.clone().count() > 0, "{stacks:#?}");
+        for stack in entered.filter(|it| it.has("syscall")) {
+            assert!(stack.has("shop::enter(shop::Door&)"), "{stack:?}");
+        }
+        let woken = stacks.iter().find(|it| it.has("wakes waiter"));
+        let woken = woken.unwrap_or_else(|| panic!("{stacks:#?}"));
+        assert!(woken.is_of("wakeup", "shop"), "{woken:?}");
+        assert!(woken.has("shop::unlock(shop::Door&)"), "{woken:?}");
+        assert!(woken.has("main") && !woken.is_cut_off(), "{woken:?}");
+        assert!(woken.has("try_to_wake_up_[k]"), "{woken:?}");
+    });
+}
+
+#[test]
+fn a_stack_without_frame_pointers_is_cut_off() {
+    unspoilt(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = ["-O2", "-fomit-frame-pointer"];
+        let Some(program) = compiled(folder.path(), &options) else {
+            return skip(
+                "a_stack_without_frame_pointers_is_cut_off",
+                "there is no g++",
+            );
+        };
+        let stacks = stacks_of(&program, None);
+        let naps = stacks.iter().filter(|it| it.is_of("off-cpu", "shop"));
+        let naps = naps.filter(|it| it.has("hrtimer_nanosleep_[k]"));
+        assert!(naps.clone().count() > 0, "{stacks:#?}");
+        for nap in naps {
+            assert!(nap.is_cut_off() && !nap.has("main"), "{nap:?}");
+        }
+    });
+}
+
+#[test]
+fn a_program_that_is_deleted_while_it_runs_keeps_its_names() {
+    unspoilt(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let Some(program) = compiled(folder.path(), &KEPT) else {
+            return skip(
+                "a_program_that_is_deleted_while_it_runs_keeps_its_names",
+                "there is no g++",
+            );
+        };
+        let stacks = stacks_of(&program, Some(&program));
+        assert!(!program.exists(), "it deletes itself");
+        assert!(nap(&stacks).has("main"), "{stacks:#?}");
+    });
+}
+
+#[test]
+fn a_program_in_a_mount_namespace_of_its_own_has_names() {
+    const TEST: &str = "a_program_in_a_mount_namespace_of_its_own_has_names";
+    unspoilt(|| {
+        if !have("unshare") || !have("mount") {
+            return skip(TEST, "there is no unshare or mount");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let Some(program) = compiled(folder.path(), &KEPT) else {
+            return skip(TEST, "there is no g++");
+        };
+        // Only there the program is at this place, and nothing outside is.
+        let inside = tempfile::tempdir().expect("a folder");
+        let script = "mount -t tmpfs none $0 && cp $1 $0/shop && exec $0/shop";
+        let run = with_stacks().args(["--", "unshare", "--mount", "sh", "-c", script]);
+        let stacks = finish(run.args([inside.path(), &program]).start());
+        if stacks.iter().any(|it| it.has("[process gone]")) {
+            too_busy("the program was gone before its functions were named".to_owned());
+        }
+        assert!(nap(&stacks).has("main"), "{stacks:#?}");
+    });
+}
+
+#[test]
+fn code_that_is_made_and_named_later_has_its_name() {
+    const TEST: &str = "code_that_is_made_and_named_later_has_its_name";
+    unspoilt(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = compiled(folder.path(), &KEPT);
+        let Some(program) = program.filter(|_| cfg!(target_arch = "x86_64")) else {
+            return skip(TEST, "there is no g++ for x86-64");
+        };
+        let stacks = stacks_of(&program, Some(Path::new("made")));
+        let made = stacks.iter().filter(|it| it.has("nap_in_made_code()"));
+        let made: Vec<_> = made.filter(|it| it.has("shop::rest(int)")).collect();
+        // The first nap was before the program said what is there.
+        let named = made.iter().all(|it| it.has("made:as it ran"));
+        let [stack] = made[..] else {
+            again(format!("not all looked up while it lived: {made:#?}"));
+        };
+        if !named {
+            again(format!("not looked up again while it lived: {stack:?}"));
+        }
+        assert!(stack.has("main") && !stack.is_cut_off(), "{stack:?}");
+        assert!(stack.us >= 61 * 30_000, "{stack:?}");
+    });
+}
+
+#[test]
+fn functions_of_rust_are_named() {
+    unspoilt(|| {
+        let run = with_stacks().args(["--"]).args([forktrace()]);
+        let run = run.args("workload shared-mutex --threads 3".split(' '));
+        let stacks = finish(run.start());
+        if stacks.iter().any(|it| it.has("[process gone]")) {
+            too_busy("the workload was gone before its functions were named".to_owned());
+        }
+        let named = |it: &Stack| it.user().any(|name| name.starts_with("forktrace::"));
+        for kind in ["off-cpu", "wakeup"] {
+            let of_kind = |it: &&Stack| it.frames[0] == kind && named(it);
+            assert!(stacks.iter().any(|it| of_kind(&it)), "{kind}: {stacks:#?}");
+        }
+    });
+}
+
+/// A Python with support for perf, and whether its own functions have frame pointers.
+fn python() -> Option<(PathBuf, bool)> {
+    let ask = "import sys, sysconfig
+flags = ' '.join(str(sysconfig.get_config_var(it)) for it in ('CFLAGS', 'PY_CORE_CFLAGS'))
+print(sys.executable, '-fno-omit-frame-pointer' in flags)
+assert sys._is_gil_enabled() if hasattr(sys, '_is_gil_enabled') else True
+sys.activate_stack_trampoline('perf')";
+    let names = ["python3", "python3.14", "python3.13", "python3.12"];
+    let found = names.iter().filter_map(|name| {
+        let output = Command::new(name).args(["-c", ask]).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        let (path, kept) = text.trim().split_once(' ')?;
+        output
+            .status
+            .success()
+            .then(|| (path.into(), kept == "True"))
+    });
+    let mut found: Vec<(PathBuf, bool)> = found.collect();
+    found.sort_by_key(|(_, kept)| !kept);
+    found.into_iter().next()
+}
+
+#[test]
+fn functions_of_python_are_named_or_their_stack_is_cut_off() {
+    const TEST: &str = "functions_of_python_are_named_or_their_stack_is_cut_off";
+    unspoilt(|| {
+        let Some((python, kept)) = python() else {
+            return skip(TEST, "there is no Python from 3.12 on");
+        };
+        let script = "import os, threading, time
+def wait_for_input(): os.read(pipe[0], 1)
+def feed():
+    for _ in range(10):
+        time.sleep(0.05)
+        os.write(pipe[1], b'x')
+pipe = os.pipe()
+threading.Thread(target=feed).start()
+for _ in range(10): wait_for_input()";
+        let run = with_stacks().args(["--"]).args([python]);
+        let stacks = finish(run.args(["-X", "perf", "-c", script]).start());
+        let reads = |it: &&Stack| it.frames[0] == "off-cpu" && it.has("anon_pipe_read_[k]");
+        let reads: Vec<_> = stacks.iter().filter(reads).collect();
+        if reads.is_empty() || reads.iter().any(|it| it.has("[process gone]")) {
+            again(format!("nobody waited, or was gone too soon: {stacks:#?}"));
+        }
+        if !kept {
+            // The interpreter's own functions are in between.
+            assert!(reads.iter().all(|it| it.is_cut_off()), "{reads:#?}");
+            return skip(TEST, "this Python was built without frame pointers");
+        }
+        let is_it = |name: &str| name.starts_with("py::wait_for_input:");
+        assert!(reads.iter().any(|it| it.user().any(is_it)), "{reads:#?}");
+    });
+}
+
+#[test]
+fn methods_of_java_are_named_once_the_map_is_written() {
+    const TEST: &str = "methods_of_java_are_named_once_the_map_is_written";
+    unspoilt(|| {
+        for program in ["java", "javac", "jcmd"] {
+            if !have(program) {
+                return skip(TEST, &format!("there is no {program}"));
+            }
+        }
+        let mut run = with_stacks();
+        let folder = run.folder().to_owned();
+        fs::write(folder.join("Stacks.java"), include_str!("Stacks.java")).expect("a file");
+        let compiled = Command::new("javac")
+            .args(["-d", "."])
+            .arg("Stacks.java")
+            .current_dir(&folder)
+            .output();
+        let compiled = compiled.expect("javac starts");
+        assert!(compiled.status.success(), "{compiled:?}");
+
+        let (input, mut output) = std::io::pipe().expect("a pipe");
+        run.command().stdin(Stdio::from(input)).current_dir(&folder);
+        let script = "echo $$; exec java -XX:+PreserveFramePointer -Xcomp -XX:CompileCommand=quiet \
+                      -XX:CompileCommand=compileonly,Stacks::* Stacks";
+        let mut running = run.args(["--", "sh", "-c", script]).start();
+        let pid = running.line(1);
+        let mut feed = |times: u32| {
+            for _ in 0..times {
+                output.write_all(b"x").expect("it reads");
+                sleep(Duration::from_millis(20));
+            }
+        };
+        feed(10);
+        // A virtual machine that is just starting does not answer yet.
+        let mut tries = 0..100;
+        while !Command::new("jcmd")
+            .args([&*pid, "Compiler.perfmap"])
+            .output()
+            .is_ok_and(|it| it.status.success())
+        {
+            assert!(tries.next().is_some(), "jcmd never got an answer");
+            sleep(Duration::from_millis(100));
+        }
+        feed(30);
+        drop(output);
+        let stacks = finish(running);
+        let _ = fs::remove_file(format!("/tmp/perf-{pid}.map"));
+        let is_it = |name: &str| name.contains("Stacks.") && name.contains("passOn");
+        let named = stacks.iter().filter(|it| it.frames[0] == "off-cpu");
+        let named = named.filter(|it| it.has("anon_pipe_read_[k]"));
+        let mut named = named.filter(|it| it.user().any(is_it));
+        assert!(named.next().is_some(), "{stacks:#?}");
+    });
+}
