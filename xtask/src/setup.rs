@@ -23,7 +23,8 @@ const EBPF_PACKAGES: [&str; 5] = [
 /// tool is absent, unless `FORKTRACE_TESTS_LACK` names it. A JVM and PostgreSQL
 /// wait in ways of their own: monitors that are timed futexes, semaphores in memory
 /// that processes share, locks that are granted by a signal.
-const TOOL_PACKAGES: [&str; 14] = [
+const TOOL_PACKAGES: [&str; 15] = [
+    "g++",
     "gcc",
     "libc6-dev",
     "python3",

@@ -83,8 +83,8 @@ fn a_traced_thread_names_its_tracer_and_no_other_is_stopped() {
 fn strace_holds_what_it_traces() {
     unspoilt(|| {
         const TEST: &str = "strace_holds_what_it_traces";
-        if !have("strace") {
-            return skip(TEST, "there is no strace");
+        if lacks(TEST, &["strace"]) {
+            return;
         }
         let traced = run()
             .json()
