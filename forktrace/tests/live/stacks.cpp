@@ -78,4 +78,6 @@ int main(int, char **arguments) {
     shop::rest(5);
     shop::unlock(door);
     waiter.join();
+    // So that it can be looked at.
+    sleep(1);
 }
