@@ -73,7 +73,9 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
             if layout!(plain) == 0 {
                 waker::runs_here(next, traced.slot, state);
             }
-            switch_in(state, now, 0);
+            switch_in(state, now, state.wake_ns, 0);
+            state.wake_ns = 0;
+            state.waker_class = class::NONE;
         }
     }
     0
@@ -151,13 +153,27 @@ fn switch_out(
 #[inline(never)]
 fn infer_switch_in(task: Task, state: &mut TaskState, now: u64) {
     let in_ns = now.saturating_sub(task.cpu_time_of_this_turn());
+    let wake_ns = state.wake_ns;
+    if task.is_being_woken() {
+        // From the sleep that begins now. Perhaps its waker has written already, and
+        // perhaps it is at it: who woke the task before is not known.
+        switch_in(state, in_ns.max(state.out_ns), 0, flag::INFERRED);
+        if wake_ns <= in_ns {
+            filter::clear_if(&mut state.wake_ns, wake_ns);
+        }
+        return;
+    }
     // Not before it was woken, or left.
-    let in_ns = in_ns.max(state.wake_ns).max(state.out_ns);
-    switch_in(state, in_ns, flag::INFERRED);
+    let in_ns = in_ns.max(wake_ns).max(state.out_ns);
+    switch_in(state, in_ns, wake_ns, flag::INFERRED);
+    // A wakeup that has come meanwhile stays.
+    filter::clear_if(&mut state.wake_ns, wake_ns);
 }
 
+/// The task comes to a CPU. `wake_ns`: when it was woken; 0: not known. The caller makes
+/// the state forget that.
 #[inline(always)]
-fn switch_in(state: &mut TaskState, now: u64, inferred: u8) {
+fn switch_in(state: &mut TaskState, now: u64, wake_ns: u64, inferred: u8) {
     let out_ns = state.out_ns;
     if out_ns == 0 {
         // Its switch-out was not announced. A gap in its numbers marks the time
@@ -169,7 +185,8 @@ fn switch_in(state: &mut TaskState, now: u64, inferred: u8) {
     let in_ns = now.max(out_ns);
     let sums_before = emit::totals(state);
     let mut flags = (state.flags & flag::COMPAT) | inferred;
-    let mut wake_ns = state.wake_ns.min(in_ns);
+    let mut wake_ns = wake_ns.min(in_ns);
+    let mut waker_class = state.waker_class;
     let reason = state.why;
     if reason == why::NEW || reason == why::PREEMPTED {
         if wake_ns < out_ns || reason == why::PREEMPTED {
@@ -180,7 +197,7 @@ fn switch_in(state: &mut TaskState, now: u64, inferred: u8) {
         if wake_ns == 0 {
             flags |= flag::NO_WAKE;
             wake_ns = in_ns;
-            state.waker_class = class::NONE;
+            waker_class = class::NONE;
         } else if wake_ns < out_ns {
             flags |= flag::EARLY_WAKE;
             wake_ns = out_ns;
@@ -195,7 +212,7 @@ fn switch_in(state: &mut TaskState, now: u64, inferred: u8) {
     let (serial, seq, arg0, arg1) = (state.serial, state.seq, state.arg0, state.arg1);
     let (cpu_out, syscall) = (state.cpu_out, state.syscall);
     let (object, timeout_us) = (state.object, state.timeout_us);
-    let (waker_class, waker) = (state.waker_class, state.waker);
+    let waker = state.waker;
     emit::stretch(state, sums_before, |record: *mut Stretch| {
         let stretch = Stretch {
             kind: kind::STRETCH,
@@ -220,8 +237,6 @@ fn switch_in(state: &mut TaskState, now: u64, inferred: u8) {
     });
     state.seq += 1;
     state.out_ns = 0;
-    state.wake_ns = 0;
-    state.waker_class = class::NONE;
     state.in_ns = in_ns;
 }
 
