@@ -57,11 +57,20 @@ fn threads_for_forks_refute_that_a_fork_costs_more() {
 }
 
 #[test]
-fn threads_that_share_one_cpu_support_processes_for_io() {
+fn a_server_of_one_thread_supports_processes_for_io() {
+    const THREADS: &str = "m.design == \"thread\"";
+    const ONE_THREAD: &str = "m.design == \"select\"";
     check_flips(
-        "threads_that_share_one_cpu_support_processes_for_io",
+        "a_server_of_one_thread_supports_processes_for_io",
         "processes-for-io",
-        &[("threads", "\"thread\"", "\"thread\", \"--pin-cpu\", \"0\"")],
+        &[
+            ("native", "\"thread,preforked\"", "\"select,preforked\""),
+            ("native", "\"0,100\"", "\"0,400\""),
+            ("native", THREADS, ONE_THREAD),
+            ("native", THREADS, ONE_THREAD),
+            ("native", "m.work_us == 100", "m.work_us == 400"),
+            ("native", "m.work_us == 100", "m.work_us == 400"),
+        ],
         "supported",
     );
 }
