@@ -432,7 +432,7 @@ impl Session {
             cut_short: live + untracked > 0,
             lost_ring_full: losses.ring_full,
             lost_no_ring: losses.no_ring,
-            lost_other: losses.other,
+            lost_other: losses.other + tracer.skipped()?,
             lost_stacks: self.stacks.is_some().then_some(losses.stacks),
             not_followed: losses.table_full,
             undecodable: self.undecodable,

@@ -766,7 +766,7 @@ pub struct Finish {
     pub lost_ring_full: u64,
     /// Records on a CPU without a ring.
     pub lost_no_ring: u64,
-    /// Other records that found no room.
+    /// Other records that found no room, or whose program the kernel left out.
     pub lost_other: u64,
     /// Stacks that found no room; `None`: none were taken.
     pub lost_stacks: Option<u64>,

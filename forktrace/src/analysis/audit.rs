@@ -118,9 +118,10 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             f.lost_other,
             None,
             format!(
-                "{} of execs, of wakers, of what is waited for and of tasks that are not followed \
-                 found no room: names may be old or not known \
-                 and tasks missing; --ring-size makes the rings larger",
+                "{} of creations, execs, wakers, of what is waited for and of tasks that are not \
+                 followed found no room, or the kernel left out the program that makes them: \
+                 names may be old or not known and tasks missing; --ring-size makes the rings \
+                 larger",
                 counted(f.lost_other, "record")
             ),
         );

@@ -6,7 +6,7 @@ mod polls;
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     os::unix::fs::MetadataExt as _,
 };
 
@@ -300,6 +300,32 @@ impl Tracer {
             add_losses(&mut losses, &self.cpu_stats(cpu)?);
         }
         Ok(losses)
+    }
+
+    /// Times that the kernel left out a program that tells of a creation, an exec or a
+    /// signal, of any task: it had just interrupted the same program on that CPU, which
+    /// newer kernels do. Programs at switches and wakeups can't be interrupted so.
+    ///
+    /// # Errors
+    /// When the kernel's count can't be read.
+    pub fn skipped(&self) -> Result<u64> {
+        let mut skipped = 0;
+        for name in ["task_newtask", "sched_process_exec", "signal_generate"] {
+            let program = self
+                .ebpf
+                .program(name)
+                .with_context(|| format!("the eBPF object has no program {name}"))?;
+            let fd = program.fd()?.as_fd().as_raw_fd();
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
+                .context("the kernel's count of skipped programs can't be read")?;
+            let count = info
+                .lines()
+                .find_map(|line| line.strip_prefix("recursion_misses:"))
+                .with_context(|| format!("no count of skipped programs in {info:?}"))?;
+            let count: u64 = count.trim().parse().with_context(|| format!("{count:?}"))?;
+            skipped += count;
+        }
+        Ok(skipped)
     }
 
     fn cpu_stats(&self, cpu: u32) -> Result<CpuStats> {

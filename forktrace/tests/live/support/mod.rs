@@ -27,7 +27,7 @@ pub(crate) fn skip(test: &str, reason: &str) {
     println!("SKIP {test}: {reason}");
 }
 
-/// What is needed to compare rates: an emulated CPU has none that mean anything.
+/// What is needed to compare rates, and for two CPUs to be at work at the same instant.
 pub(crate) const REAL_CPU: &str = "a real CPU";
 
 /// Does this machine lack something that the test needs? Then it has been skipped.
