@@ -315,7 +315,11 @@ impl Tracer {
                 .ebpf
                 .program(name)
                 .with_context(|| format!("the eBPF object has no program {name}"))?;
-            let fd = program.fd()?.as_fd().as_raw_fd();
+            // Not every kernel has all, and plain recordings do without some.
+            let Ok(fd) = program.fd() else {
+                continue;
+            };
+            let fd = fd.as_fd().as_raw_fd();
             let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
                 .context("the kernel's count of skipped programs can't be read")?;
             let count = info

@@ -115,6 +115,25 @@ fn check_common_sleep(report: &Report, pid: u32, truth: &Value) {
 }
 
 #[test]
+fn a_plain_recording_has_all_times_and_no_wakers() {
+    unspoilt(|| {
+        let run = run().args(["--plain"]);
+        let traced = run.workload("ping-pong --rounds 5000 --processes").finish();
+        assert!(traced.status.success(), "{}", traced.stderr);
+        let audit = &traced.report().audit;
+        assert!(audit.complete, "{audit:?}");
+        assert_eq!(audit.weaknesses[0].kind, "plain", "{audit:?}");
+
+        let truth = traced.truth();
+        for tid in ["a_tid", "b_tid"] {
+            let task = traced.report().task(id(&truth["pairs"][0][tid]));
+            assert!(task.waited("read", "read").count >= 1000, "{task:?}");
+            assert!(task.wakers.is_empty(), "{task:?}");
+        }
+    });
+}
+
+#[test]
 fn a_pair_that_takes_turns_is_never_all_blocked() {
     unspoilt(|| {
         for options in [
