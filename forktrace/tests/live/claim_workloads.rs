@@ -184,14 +184,15 @@ fn tasks_that_share_nothing_are_not_blocked() {
             let traced = trace(&format!("contention --millis 200{kind}"));
             let workers = all_named(&traced, "worker-");
             assert_eq!(workers.len(), 4);
+            // Threads can meet at a lock of the C library when they begin and end.
+            let at_most = if kind.is_empty() { 2 } else { 0 };
             for worker in workers {
-                let working: u64 = worker
-                    .waits
-                    .iter()
-                    .filter(|wait| ["futex", "read", "write"].contains(&&*wait.reason))
-                    .map(|wait| wait.ns)
-                    .sum();
-                assert_eq!(working, 0, "{kind}: {worker:?}");
+                let blocks = |reason: &str| -> u64 {
+                    let waits = worker.waits.iter().filter(|wait| wait.reason == reason);
+                    waits.map(|wait| wait.count).sum()
+                };
+                assert!(blocks("futex") <= at_most, "{kind}: {worker:?}");
+                assert_eq!(blocks("read") + blocks("write"), 0, "{kind}: {worker:?}");
             }
             for (share, reason) in [("lock", "futex"), ("pipe", "read")] {
                 let traced = trace(&format!("contention --millis 200 --share {share}{kind}"));
