@@ -234,7 +234,7 @@ pub struct Born {
     pub ppid: u32,
     /// Always 0.
     pub zero2: u32,
-    /// Flags of `clone`.
+    /// Flags of `clone`: those of what is shared, and of `vfork`.
     pub clone_flags: u64,
     /// When it was created.
     pub at_ns: u64,
@@ -359,7 +359,7 @@ pub struct TaskState {
     /// Times that it was switched in without having been switched out. Each leaves
     /// a gap in `seq`, and the sums above are then too small.
     pub missed: u32,
-    /// Flags of `clone`.
+    /// Flags of `clone`: those of what is shared, and of `vfork`.
     pub clone_flags: u64,
     /// When it was created.
     pub born_ns: u64,

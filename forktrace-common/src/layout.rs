@@ -54,6 +54,14 @@ pub struct Layout {
     pub regs_args: [u32; 6],
     /// `task_struct.stack`: the lowest address of its kernel stack.
     pub task_stack: u32,
+    /// `task_struct.mm`.
+    pub task_mm: u32,
+    /// `task_struct.fs`.
+    pub task_fs: u32,
+    /// `task_struct.sighand`.
+    pub task_sighand: u32,
+    /// `task_struct.vfork_done`: not 0 while its creator waits for it in `vfork`.
+    pub task_vfork_done: u32,
     /// `task_struct.files`.
     pub task_files: u32,
     /// `files_struct.fdt`.

@@ -37,6 +37,10 @@ pub(crate) static LAYOUT: Layout = Layout {
     regs_syscall: 0,
     regs_args: [0; 6],
     task_stack: 0,
+    task_mm: 0,
+    task_fs: 0,
+    task_sighand: 0,
+    task_vfork_done: 0,
     task_files: 0,
     files_fdt: 0,
     files_fd_array: 0,
@@ -120,6 +124,22 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 const JOBCTL_TRAP_FREEZE: u64 = 1 << 23;
 /// arch/x86/include/asm/thread_info.h: the task is in a 32-bit syscall.
 const TS_COMPAT: u32 = 0x2;
+
+/// Flags of `clone` (include/uapi/linux/sched.h).
+pub mod clone {
+    /// Shares the memory.
+    pub const VM: u64 = 0x100;
+    /// Shares root and working directory.
+    pub const FS: u64 = 0x200;
+    /// Shares the open files.
+    pub const FILES: u64 = 0x400;
+    /// Shares the signal handlers.
+    pub const SIGHAND: u64 = 0x800;
+    /// Its creator waits until it executes a program or ends.
+    pub const VFORK: u64 = 0x4000;
+    /// Is of the same process.
+    pub const THREAD: u64 = 0x1_0000;
+}
 
 /// Did the task die in this switch? `prev_state` is the tracepoint's.
 #[inline(always)]
@@ -218,6 +238,30 @@ impl Task {
     pub fn is_exiting(self) -> bool {
         let flags: u32 = self.read(layout!(task_flags));
         flags & PF_EXITING != 0
+    }
+
+    /// The flags of the `clone` that made it, as far as [`clone`] has names for them. To
+    /// be asked before it has run: later it may share less.
+    #[inline(always)]
+    pub fn clone_flags(self, creator: Self) -> u64 {
+        let same = |offset: u32| self.read::<u64>(offset) == creator.read::<u64>(offset);
+        let mut flags = 0;
+        for (set, flag) in [
+            (same(layout!(task_mm)), clone::VM),
+            (same(layout!(task_fs)), clone::FS),
+            (same(layout!(task_files)), clone::FILES),
+            (same(layout!(task_sighand)), clone::SIGHAND),
+            (
+                self.read::<u64>(layout!(task_vfork_done)) != 0,
+                clone::VFORK,
+            ),
+            (self.tgid() == creator.tgid(), clone::THREAD),
+        ] {
+            if set {
+                flags |= flag;
+            }
+        }
+        flags
     }
 
     /// When it was created, in the kernel's own unit: with the tid, an identity.

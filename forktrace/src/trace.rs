@@ -212,7 +212,7 @@ pub struct Born {
     pub tgid: u32,
     /// Tgid of its parent process.
     pub ppid: u32,
-    /// Flags of `clone`.
+    /// Flags of `clone`: those of what is shared, and of `vfork`.
     pub clone_flags: u64,
     /// It never runs in user mode (an io_uring worker and the like).
     pub kernel_worker: bool,

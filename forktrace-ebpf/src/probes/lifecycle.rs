@@ -6,19 +6,22 @@ use forktrace_common::{
     limits::{NO_SLOT, UNTRACKED},
 };
 
+use super::sched;
 use crate::{
     emit,
     filter::{self, Traced, add, control, cpu},
-    kernel::{self, Task},
+    kernel::{self, Task, clone},
     maps::{BY_TASK, POLLS, TASKS},
     waker,
 };
 
-const CLONE_THREAD: u64 = 0x0001_0000;
-
-/// A task was created and has not run yet. The current task is its creator.
-#[btf_tracepoint(function = "task_newtask")]
-pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
+/// A new task is woken for the first time; the current task is its creator.
+///
+/// Not `task_newtask`, which comes a moment earlier and has the flags of the clone: since
+/// Linux 7 a program there can be preempted, and then it is left out for what the next
+/// task on that CPU creates. Here the run queue is locked and interrupts are off.
+#[btf_tracepoint(function = "sched_wakeup_new")]
+pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
     let creator = Task::current();
     let creator_tid = creator.tid();
     let hint = filter::hint(creator_tid);
@@ -34,7 +37,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let child = Task::from_arg(ctx.arg(0));
-    let clone_flags: u64 = ctx.arg(1);
+    let clone_flags = child.clone_flags(creator);
     let now = kernel::now();
 
     let tid = child.tid();
@@ -56,7 +59,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
         Some(parent) => unsafe { ((*parent.state).serial, (*parent.state).process) },
         None => (0, 0),
     };
-    let process = if clone_flags & CLONE_THREAD != 0 && parent_process != 0 {
+    let process = if clone_flags & clone::THREAD != 0 && parent_process != 0 {
         parent_process
     } else {
         serial
@@ -113,11 +116,13 @@ pub fn task_newtask(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: the record is in the ring, reserved for us.
         unsafe { *record = born };
     });
+    // SAFETY: as above; the task has not run.
+    let state = unsafe { &mut *state };
     if !sent {
         // Nothing is lost for good: the task's end tells all this again.
-        // SAFETY: as above; the task has not run.
-        unsafe { (*state).flags |= flag::RESYNC };
+        state.flags |= flag::RESYNC;
     }
+    sched::woken(&ctx, state);
     0
 }
 

@@ -253,17 +253,7 @@ pub fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
 /// A sleeping task is about to be woken. Runs with the task's `pi_lock` held.
 #[btf_tracepoint(function = "sched_waking")]
 pub fn sched_waking(ctx: BtfTracePointContext) -> i32 {
-    woken(&ctx, Task::from_arg(ctx.arg(0)))
-}
-
-/// A new task is woken for the first time.
-#[btf_tracepoint(function = "sched_wakeup_new")]
-pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
-    woken(&ctx, Task::from_arg(ctx.arg(0)))
-}
-
-#[inline(always)]
-fn woken(ctx: &BtfTracePointContext, task: Task) -> i32 {
+    let task = Task::from_arg(ctx.arg(0));
     let tid = task.tid();
     let hint = filter::hint(tid);
     if hint == NO_SLOT {
@@ -273,16 +263,21 @@ fn woken(ctx: &BtfTracePointContext, task: Task) -> i32 {
         // SAFETY: the pointer is into the map. Waker and switcher write
         // different fields; the switch-in that clears these comes after the
         // wakeup by the kernel's own locks.
-        let state = unsafe { &mut *traced.state };
-        let (by, number) = if layout!(plain) == 0 {
-            waker::current(ctx.as_ptr(), state.out_ns != 0 && state.common_wait != 0)
-        } else {
-            (class::NONE, 0)
-        };
-        state.waker_class = by;
-        state.waker = number;
-        stacks::of_waker(ctx, state);
-        state.wake_ns = kernel::now();
+        woken(&ctx, unsafe { &mut *traced.state });
     }
     0
+}
+
+/// Keeps who wakes the task, and when.
+#[inline(always)]
+pub fn woken(ctx: &BtfTracePointContext, state: &mut TaskState) {
+    let (by, number) = if layout!(plain) == 0 {
+        waker::current(ctx.as_ptr(), state.out_ns != 0 && state.common_wait != 0)
+    } else {
+        (class::NONE, 0)
+    };
+    state.waker_class = by;
+    state.waker = number;
+    stacks::of_waker(ctx, state);
+    state.wake_ns = kernel::now();
 }

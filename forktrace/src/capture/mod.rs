@@ -303,14 +303,14 @@ impl Tracer {
     }
 
     /// Times that the kernel left out a program that tells of a creation, an exec or a
-    /// signal, of any task: it had just interrupted the same program on that CPU, which
-    /// newer kernels do. Programs at switches and wakeups can't be interrupted so.
+    /// signal, of any task: it had just preempted the same program on that CPU. Newer
+    /// kernels do that where interrupts are on, which is at an exec.
     ///
     /// # Errors
     /// When the kernel's count can't be read.
     pub fn skipped(&self) -> Result<u64> {
         let mut skipped = 0;
-        for name in ["task_newtask", "sched_process_exec", "signal_generate"] {
+        for name in ["sched_wakeup_new", "sched_process_exec", "signal_generate"] {
             let program = self
                 .ebpf
                 .program(name)

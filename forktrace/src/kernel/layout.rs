@@ -7,11 +7,10 @@ use syscalls::{aarch64, x86_64};
 use super::btf::Btf;
 
 /// The tracepoints that we attach to, and the arguments that we use of each.
-pub const TRACEPOINTS: [(&str, usize); 11] = [
+pub const TRACEPOINTS: [(&str, usize); 10] = [
     ("sched_switch", 4),
     ("sched_waking", 1),
     ("sched_wakeup_new", 1),
-    ("task_newtask", 2),
     ("sched_process_exec", 2),
     ("irq_handler_entry", 1),
     ("irq_handler_exit", 1),
@@ -128,6 +127,8 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
     let (real_parent, exit_code) = (task("real_parent"), task("exit_code"));
     let (stack, files, start_time) = (task("stack"), task("files"), task("start_time"));
     let pi_lock = task("pi_lock");
+    let (mm, fs, sighand) = (task("mm"), task("fs"), task("sighand"));
+    let vfork_done = task("vfork_done");
     let (compat_status, args, syscall) = match arch {
         Arch::X86_64 => (
             task("thread_info.status"),
@@ -208,6 +209,10 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
             task_stack: need(stack, "task_struct.stack")?,
             task_start_time: need(start_time, "task_struct.start_time")?,
             task_pi_lock: need(pi_lock, "task_struct.pi_lock")?,
+            task_mm: need(mm, "task_struct.mm")?,
+            task_fs: need(fs, "task_struct.fs")?,
+            task_sighand: need(sighand, "task_struct.sighand")?,
+            task_vfork_done: need(vfork_done, "task_struct.vfork_done")?,
             task_files: need(files, "task_struct.files")?,
             files_fdt: need(fdt, "files_struct.fdt")?,
             files_fd_array: need(fd_array, "files_struct.fd_array")?,

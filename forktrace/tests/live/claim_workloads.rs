@@ -177,6 +177,19 @@ fn each_stop_of_a_group_is_in_the_report() {
     });
 }
 
+/// A task that waited for no other while it worked. Threads can meet at a lock of the C
+/// library when they begin and end.
+#[track_caller]
+fn check_alone(worker: &Task, is_thread: bool) {
+    let blocks = |reason: &str| -> u64 {
+        let waits = worker.waits.iter().filter(|wait| wait.reason == reason);
+        waits.map(|wait| wait.count).sum()
+    };
+    let at_most = if is_thread { 2 } else { 0 };
+    assert!(blocks("futex") <= at_most, "{worker:?}");
+    assert_eq!(blocks("read") + blocks("write"), 0, "{worker:?}");
+}
+
 #[test]
 fn tasks_that_share_nothing_are_not_blocked() {
     unspoilt(|| {
@@ -184,15 +197,8 @@ fn tasks_that_share_nothing_are_not_blocked() {
             let traced = trace(&format!("contention --millis 200{kind}"));
             let workers = all_named(&traced, "worker-");
             assert_eq!(workers.len(), 4);
-            // Threads can meet at a lock of the C library when they begin and end.
-            let at_most = if kind.is_empty() { 2 } else { 0 };
             for worker in workers {
-                let blocks = |reason: &str| -> u64 {
-                    let waits = worker.waits.iter().filter(|wait| wait.reason == reason);
-                    waits.map(|wait| wait.count).sum()
-                };
-                assert!(blocks("futex") <= at_most, "{kind}: {worker:?}");
-                assert_eq!(blocks("read") + blocks("write"), 0, "{kind}: {worker:?}");
+                check_alone(worker, kind.is_empty());
             }
             for (share, reason) in [("lock", "futex"), ("pipe", "read")] {
                 let traced = trace(&format!("contention --millis 200 --share {share}{kind}"));
@@ -256,13 +262,7 @@ fn copiers_are_blocked_by_a_lock_only() {
         for source in ["pipe", "zero"] {
             let traced = trace(&format!("kernel-copy --millis 200 --source {source}"));
             for copier in all_named(&traced, "copier-") {
-                let blocked: u64 = copier
-                    .waits
-                    .iter()
-                    .filter(|wait| ["futex", "read", "write"].contains(&&*wait.reason))
-                    .map(|wait| wait.ns)
-                    .sum();
-                assert_eq!(blocked, 0, "{source}: {copier:?}");
+                check_alone(copier, true);
             }
         }
         let traced = trace("kernel-copy --millis 200 --tasks 4 --one-lock");
