@@ -5,6 +5,11 @@
 //! load of the others. They are the test binaries whose name starts with
 //! `live`. Cargo is told to start every test binary through
 //! `xtask run-test-binary`, which gives those root and one thread.
+//!
+//! They also share the machine with whatever else runs there, and a test that took
+//! something for granted about that fails once in a hundred runs. So one that failed
+//! runs again, [`REPEATS`] times, and has to pass each time. Then it is listed as
+//! unsteady instead of failed: what it printed is there, to be looked into.
 
 use std::{
     env,
@@ -68,13 +73,57 @@ pub(crate) fn run_all(arguments: &[OsString]) -> Result<(Counts, bool)> {
     if counts == Counts::default() {
         bail!("cargo test ran no test: {status}");
     }
-    let passed = status.success() && counts.failed == 0;
-    if !passed && counts.failed == 0 {
+    if status.success() {
+        return Ok((counts, true));
+    }
+    if counts.failed == 0 {
         // For instance a documentation test that does not build.
         eprintln!("error: cargo test failed: {status}");
         counts.failed = 1;
+    } else if counts.all_failures_are_named()
+        && counts.failed <= UNSTEADY
+        && pass_again(&counts.failures)?
+    {
+        counts.failures_were_unsteady();
     }
+    let passed = counts.failed == 0;
     Ok((counts, passed))
+}
+
+/// How often a live test that failed has to pass after that.
+const REPEATS: usize = 2;
+
+/// More failures than this in one run are not worth repeating.
+const UNSTEADY: usize = 3;
+
+/// Characters of what a test says when it panics that are repeated at the end.
+const PANIC_CHARS: usize = 400;
+
+/// Runs these tests again, as live ones, and gives whether all of them are live tests
+/// that pass each time.
+fn pass_again(tests: &[String]) -> Result<bool> {
+    for _ in 0..REPEATS {
+        println!("== once more: {}", tests.join(", "));
+        let output = cargo()?
+            .args(["test", "--workspace", "--test", "live*", "--config"])
+            .arg(runner()?)
+            .args(["--", "--show-output", "--exact"])
+            .args(tests)
+            .stderr(Stdio::inherit())
+            .output()
+            .context("could not start cargo test")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        println!("{text}");
+        let mut counts = Counts::default();
+        for line in text.lines() {
+            counts.add_line(line);
+        }
+        counts.end_of_output();
+        if !output.status.success() || counts.passed != tests.len() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The setting that makes cargo start test binaries through us.
@@ -121,6 +170,16 @@ pub(crate) struct Counts {
     pub(crate) skipped: usize,
     /// What was skipped and why, each as it was printed.
     pub(crate) skips: Vec<String>,
+    /// The names of tests that failed.
+    failures: Vec<String>,
+    /// Tests that failed and passed when they were repeated: they are among the passed.
+    pub(crate) unsteady: Vec<String>,
+    /// Whether a list of the tests that failed is being read.
+    in_failures: bool,
+    /// Tests that panicked, where, and what they said first.
+    panics: Vec<(String, String)>,
+    /// Whether the next line is what a test says that panicked.
+    in_panic: bool,
     /// The tests that libtest calls passed, in the binary being read.
     passed_here: Vec<String>,
     /// The tests that say they skipped themselves, in the binary being read.
@@ -134,6 +193,25 @@ impl Counts {
     /// are passed over.
     pub(crate) fn add_line(&mut self, line: &str) {
         let line = line.trim_end();
+        if self.in_panic
+            && let Some((_, said)) = self.panics.last_mut()
+        {
+            said.extend(line.chars().take(PANIC_CHARS));
+        }
+        self.in_panic = false;
+        if let Some(panic) = line.strip_prefix("thread '")
+            && let Some((test, place)) = panic.split_once("' ")
+            && let Some((_, place)) = place.split_once("panicked at ")
+        {
+            self.panics.push((test.to_owned(), format!("{place} ")));
+            self.in_panic = true;
+        }
+        if self.in_failures
+            && let Some(test) = line.strip_prefix("    ")
+        {
+            return self.failures.push(test.to_owned());
+        }
+        self.in_failures = line == "failures:";
         if let Some(skip) = line.strip_prefix("SKIP ") {
             if let Some((test, _)) = skip.split_once(": ")
                 && !self.skips.iter().any(|seen| seen == line)
@@ -200,6 +278,25 @@ impl Counts {
         self.end_of_output();
     }
 
+    /// Whether the names of all tests that failed are known, which they are not when a
+    /// binary died.
+    fn all_failures_are_named(&self) -> bool {
+        self.failures.len() == self.failed
+    }
+
+    fn failures_were_unsteady(&mut self) {
+        self.unsteady = std::mem::take(&mut self.failures);
+        self.passed += self.failed;
+        self.failed = 0;
+    }
+
+    /// What a test said when it panicked last.
+    fn panic_of(&self, test: &str) -> &str {
+        let panics = self.panics.iter().rev();
+        let mut of_test = panics.filter(|(panicked, _)| panicked == test);
+        of_test.next().map_or("see above", |(_, said)| said)
+    }
+
     /// Just the counts, as the closing line has them.
     pub(crate) fn line(&self) -> String {
         format!(
@@ -209,9 +306,16 @@ impl Counts {
     }
 }
 
-/// What was skipped, a line each, and the closing line.
+/// What was skipped, unsteady or failed, a line each, and the closing line.
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for test in &self.unsteady {
+            let why = self.panic_of(test);
+            writeln!(f, "UNSTEADY {test}: passed {REPEATS} times after {why}")?;
+        }
+        for test in &self.failures {
+            writeln!(f, "FAILED {test}: {}", self.panic_of(test))?;
+        }
         for skip in &self.skips {
             writeln!(f, "{skip}")?;
         }
@@ -282,6 +386,34 @@ mod tests {
         assert_eq!(count(died).line(), "0 passed, 1 failed, 0 skipped");
         let then = "running 0 tests\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured\n";
         assert_eq!(count(&format!("{died}{then}")).failed, 1);
+    }
+
+    #[test]
+    fn failures_have_names() {
+        let mut counts = count(
+            "running 2 tests\ntest a::one ... FAILED\ntest two ... ok\n\nfailures:\n\n\
+             ---- a::one stdout ----\n    indented by the test\n\n\
+             thread 'a::one' (7) panicked at a.rs:1:2:\nno more\n  left: 1\n\nfailures:\n    a::one\n\n\
+             test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\n",
+        );
+        assert_eq!(counts.failures, ["a::one"]);
+        assert!(counts.all_failures_are_named());
+        let all = counts.to_string();
+        assert!(
+            all.starts_with("FAILED a::one: a.rs:1:2: no more\n"),
+            "{all}"
+        );
+        counts.failures_were_unsteady();
+        assert_eq!(
+            counts.to_string(),
+            "UNSTEADY a::one: passed 2 times after a.rs:1:2: no more\n\
+             2 passed, 0 failed, 0 skipped\n"
+        );
+    }
+
+    #[test]
+    fn a_binary_that_dies_names_no_failure() {
+        assert!(!count("running 2 tests\ntest one ... ok\n").all_failures_are_named());
     }
 
     #[test]
