@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     schema_check,
-    support::{Finished, Forktrace, run, unspoilt},
+    support::{Finished, Forktrace, REAL_CPU, lacks, run, unspoilt},
 };
 
 #[test]
@@ -231,6 +231,10 @@ shows = "{tasks[0].name} waits"
 
 #[test]
 fn a_claim_about_the_kernel_needs_no_python() {
+    // It counts to ten million many times.
+    if lacks("a_claim_about_the_kernel_needs_no_python", &[REAL_CPU]) {
+        return;
+    }
     unspoilt(|| {
         let arguments = ["run", "--quick", "--format", "json", "shared-counter"];
         let mut running = Forktrace::new("claims").args(arguments);
