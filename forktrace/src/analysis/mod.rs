@@ -36,7 +36,7 @@ mod wakers;
 #[cfg(test)]
 mod why_tests;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, panic::resume_unwind, thread};
 
 use crate::{
     capture::PollWay,
@@ -89,17 +89,26 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
         wakers: &wakers,
         targets: &targets,
     };
-    let tasks = model.tasks.iter().enumerate();
-    let tasks: Vec<_> = tasks
-        .map(|(at, t)| report::Task {
-            longest_blocks: chains::longest_blocks(&blocks, at as u32, long_blocks),
-            ..tasks::task(t, &processes[&t.process], &context)
-        })
-        .collect();
-    let waits_for = graph::waits_for(model, &tasks);
-    let (pair_tests, pairs) = pairs::pairs(model, &waits_for);
-    let (stops, other_stops) = stops::stops(&blocks);
-    let found = groups::groups(&blocks, &targets, options.episodes);
+    let of_tasks = || {
+        let tasks = model.tasks.iter().enumerate();
+        let tasks: Vec<_> = tasks
+            .map(|(at, t)| report::Task {
+                longest_blocks: chains::longest_blocks(&blocks, at as u32, long_blocks),
+                ..tasks::task(t, &processes[&t.process], &context)
+            })
+            .collect();
+        let waits_for = graph::waits_for(model, &tasks);
+        let pairs = pairs::pairs(model, &waits_for);
+        (tasks, waits_for, pairs, stops::stops(&blocks))
+    };
+    // Each goes over all that was recorded, and neither needs the other.
+    let (found, of_tasks) = thread::scope(|scope| {
+        let groups = scope.spawn(|| groups::groups(&blocks, &targets, options.episodes));
+        let of_tasks = of_tasks();
+        let groups = groups.join().unwrap_or_else(|panic| resume_unwind(panic));
+        (groups, of_tasks)
+    });
+    let (tasks, waits_for, (pair_tests, pairs), (stops, other_stops)) = of_tasks;
     let report = Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
