@@ -13,7 +13,7 @@ use crate::{
         Born, Event, Header, OpenStretch, PollUse, Stretch, TaskRecord, Timeout, Totals, Untracked,
         Waker, Why,
     },
-    trace_file::{Damage, container::DamageKind},
+    trace_file::{Damage, damage::DamageKind},
 };
 
 /// The trace begins here.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
+use crate::trace_file::damage::recognise;
 
 const VERSION: u32 = 3;
 const FILE_ID: u32 = 0x1234_abcd;

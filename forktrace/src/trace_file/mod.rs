@@ -1,11 +1,13 @@
 //! The trace file: written as the recording goes, read by every report.
 //!
-//! `container` keeps blocks of bytes safe, `codec` packs events into blocks, and
-//! this file says which blocks there are: one with the header, many with events,
-//! one with the end. A file without the last was cut off.
+//! `container` keeps blocks of bytes safe, `damage` has words for what became of them,
+//! `codec` packs events into blocks, and this file says which blocks there are: one
+//! with the header, many with events, one with the end. A file without the last was
+//! cut off.
 
 mod codec;
 pub mod container;
+pub mod damage;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +15,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-pub use self::container::{Damage, OpenError};
+pub use self::damage::{Damage, OpenError};
 use self::{
     codec::{Decoder, Encoder},
     container::{BlockInfo, BlockWriter},
