@@ -417,6 +417,10 @@ impl Session {
         let Self {
             mut writer, names, ..
         } = self;
+        let polls_left_out = tracer.polls_left_out()?;
+        if polls_left_out > 0 {
+            writer.push(&Event::PollsLeftOut(polls_left_out));
+        }
         let (look_ups, throttled) = names.finish(end_ns, |event| writer.push(&event));
         self.root.reap()?;
         let losses = tracer.losses_of_all_cpus()?;
@@ -432,7 +436,7 @@ impl Session {
             cut_short: live + untracked > 0,
             lost_ring_full: losses.ring_full,
             lost_no_ring: losses.no_ring,
-            lost_other: losses.other + tracer.skipped()?,
+            lost_other: losses.other + tracer.left_out()?,
             lost_stacks: self.stacks.is_some().then_some(losses.stacks),
             not_followed: losses.table_full,
             undecodable: self.undecodable,

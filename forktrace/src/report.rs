@@ -613,7 +613,7 @@ pub struct DeadlockedTask {
 pub struct Weakness {
     /// What it is, for programs: `ring_full`, `no_ring`, `other_records`,
     /// `table_full`, `end_missing`, `file_damaged`, `write_failed`,
-    /// `switches_differ`, `wakeup_missing`, `cut_short`, `names_missing`.
+    /// `switches_differ`, `wakeup_missing`, `cut_short`, `names_missing`, `polls_left_out`.
     pub kind: String,
     /// How many records, tasks, …
     pub count: u64,

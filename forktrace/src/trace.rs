@@ -690,6 +690,9 @@ pub enum Event {
     MarksRefused(MarksRefused),
     /// Tasks can never go on.
     Deadlock(Deadlock),
+    /// So many entries and returns of calls, of any task, were not seen by the programs
+    /// that count those of the select/poll family: the kernel left them out.
+    PollsLeftOut(u64),
 }
 
 impl Event {
@@ -715,7 +718,8 @@ impl Event {
             | Self::Frames(_)
             // A mark's time is what the workload makes it.
             | Self::Mark(_)
-            | Self::MarksRefused(_) => None,
+            | Self::MarksRefused(_)
+            | Self::PollsLeftOut(_) => None,
         }
     }
 }

@@ -248,6 +248,21 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
         None,
         marks_refused(refused),
     );
+    add(
+        "polls_left_out",
+        model.polls_left_out,
+        None,
+        format!(
+            "{} of calls, of any task of the machine, came while the program that counts calls of \
+             select, poll and epoll was interrupted on that CPU: the table of these calls may be \
+             too small by as many",
+            if model.polls_left_out == 1 {
+                "1 entry or return".to_owned()
+            } else {
+                format!("{} entries and returns", model.polls_left_out)
+            }
+        ),
+    );
     let unwoken = stretches_with(model, Off::NO_WAKE);
     add(
         "wakeup_missing",

@@ -1410,6 +1410,13 @@ fn other_losses_are_counted() {
 }
 
 #[test]
+fn calls_that_were_not_counted_weaken_the_report() {
+    let events = [good_task(), vec![Event::PollsLeftOut(3)]].concat();
+    let report = report_with(|_| (), events);
+    assert_eq!(only_weakness(&report, "polls_left_out").count, 3);
+}
+
+#[test]
 fn lost_stacks_are_said_and_leave_the_times_complete() {
     let report = report_with(|f| f.lost_stacks = Some(4), good_task());
     let [weakness] = &report.audit.weaknesses[..] else {

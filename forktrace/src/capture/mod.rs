@@ -308,28 +308,38 @@ impl Tracer {
     ///
     /// # Errors
     /// When the kernel's count can't be read.
-    pub fn skipped(&self) -> Result<u64> {
-        let mut skipped = 0;
-        for name in ["sched_wakeup_new", "sched_process_exec", "signal_generate"] {
-            let program = self
-                .ebpf
-                .program(name)
-                .with_context(|| format!("the eBPF object has no program {name}"))?;
+    pub fn left_out(&self) -> Result<u64> {
+        let names = ["sched_wakeup_new", "sched_process_exec", "signal_generate"];
+        self.recursion_misses(|name| names.contains(&name))
+    }
+
+    /// The same of the programs that watch the select/poll family: fentry's and fexit's
+    /// can be preempted on any kernel.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn polls_left_out(&self) -> Result<u64> {
+        self.recursion_misses(polls::is_program)
+    }
+
+    fn recursion_misses(&self, of: impl Fn(&str) -> bool) -> Result<u64> {
+        let mut misses = 0;
+        for (_, program) in self.ebpf.programs().filter(|(name, _)| of(name)) {
             // Not every kernel has all, and plain recordings do without some.
             let Ok(fd) = program.fd() else {
                 continue;
             };
             let fd = fd.as_fd().as_raw_fd();
             let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
-                .context("the kernel's count of skipped programs can't be read")?;
+                .context("the kernel's count of programs that it left out can't be read")?;
             let count = info
                 .lines()
                 .find_map(|line| line.strip_prefix("recursion_misses:"))
-                .with_context(|| format!("no count of skipped programs in {info:?}"))?;
+                .with_context(|| format!("no count of programs left out in {info:?}"))?;
             let count: u64 = count.trim().parse().with_context(|| format!("{count:?}"))?;
-            skipped += count;
+            misses += count;
         }
-        Ok(skipped)
+        Ok(misses)
     }
 
     fn cpu_stats(&self, cpu: u32) -> Result<CpuStats> {

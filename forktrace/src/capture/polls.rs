@@ -50,6 +50,13 @@ pub enum PollWay {
     },
 }
 
+/// Is it one of the programs that watch the family?
+pub(super) fn is_program(name: &str) -> bool {
+    ["poll_", "select_enter", "fentry_", "fexit_"]
+        .iter()
+        .any(|start| name.starts_with(start))
+}
+
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     wish: PollProbes,

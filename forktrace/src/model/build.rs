@@ -70,6 +70,7 @@ pub struct Builder {
     stacks: Vec<Stacks>,
     frames: HashMap<u32, Frames>,
     deadlocks: Vec<Deadlock>,
+    polls_left_out: u64,
     tasks: Vec<(u32, Collected)>,
     index: HashMap<u32, usize>,
     /// Where the tasks of the last stretches are, by the low bits of the serial:
@@ -95,6 +96,7 @@ impl Builder {
             stacks: Vec::new(),
             frames: HashMap::new(),
             deadlocks: Vec::new(),
+            polls_left_out: 0,
             tasks: Vec::new(),
             index: HashMap::new(),
             recent: [(0, usize::MAX); RECENT],
@@ -176,6 +178,7 @@ impl Builder {
                 }
                 self.deadlocks.push(d);
             }
+            Event::PollsLeftOut(count) => self.polls_left_out = count,
         }
     }
 
@@ -265,6 +268,7 @@ impl Builder {
             marks: self.marks,
             marks_refused: self.marks_refused,
             deadlocks: self.deadlocks,
+            polls_left_out: self.polls_left_out,
         }
     }
 

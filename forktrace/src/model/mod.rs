@@ -221,6 +221,9 @@ pub struct Model {
     pub frames: HashMap<u32, Frames>,
     /// Deadlocks that were found, by time since the trace began.
     pub deadlocks: Vec<Deadlock>,
+    /// Entries and returns of calls, of any task, that the programs which count calls of
+    /// the select/poll family did not see.
+    pub polls_left_out: u64,
 }
 
 impl Model {

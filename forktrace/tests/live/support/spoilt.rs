@@ -20,12 +20,14 @@ enum Spoilt {
 }
 
 /// Words of the audit about what the kernel did not announce, what came too fast for a
-/// forktrace without a CPU, and what was gone before that could look.
-const INEXACT: [&str; 5] = [
+/// forktrace without a CPU, for its programs when one is interrupted, and what was gone
+/// before that could look.
+const INEXACT: [&str; 6] = [
     "not announced by the kernel",
     "without a wakeup that was seen",
     "that the kernel did not announce",
     "found no room in a ring",
+    "the table of these calls may be too small",
     "no name was found",
 ];
 
