@@ -5,9 +5,12 @@
 mod polls;
 
 use std::{
+    collections::HashMap,
     io,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     os::unix::fs::MetadataExt as _,
+    panic::resume_unwind,
+    thread,
 };
 
 use crate::kernel::{
@@ -119,7 +122,16 @@ impl Tracer {
     /// When the kernel lacks something that we need or refuses a program, and
     /// without the capabilities that it takes.
     pub fn attach(settings: &Settings) -> Result<Self> {
-        let kernel_types = btf::Btf::of_running_kernel()?;
+        // Each takes a part of the time until the workload starts.
+        let (kernel_types, types, own_code, mut loader) = thread::scope(|scope| {
+            let own_code = scope.spawn(symbols::own_code);
+            // It reads the kernel's types too, asked or not.
+            let loader = scope.spawn(EbpfLoader::new);
+            let kernel_types = btf::Btf::of_running_kernel()?;
+            let types = Btf::parse(kernel_types.bytes(), Endianness::default())
+                .context("aya can't read the kernel's BTF")?;
+            anyhow::Ok((kernel_types, types, join(own_code), join(loader)))
+        })?;
         let (_, layout) = resolve(&kernel_types, Arch::of_this_machine()?);
         let cpus =
             aya::util::online_cpus().map_err(|(path, e)| anyhow!("{path} can't be read: {e}"))?;
@@ -131,7 +143,7 @@ impl Tracer {
             None => ring_size(cpus.len()),
         };
         let layout = Layout {
-            own_code: symbols::own_code(),
+            own_code,
             object_mask: OBJECTS_PER_CPU - 1,
             stacks: u32::from(settings.stacks),
             plain: u32::from(settings.plain),
@@ -140,12 +152,10 @@ impl Tracer {
             ..layout?
         };
 
-        let types = Btf::parse(kernel_types.bytes(), Endianness::default())
-            .context("aya can't read the kernel's BTF")?;
         let slots = settings.max_tasks + 1;
         let cpu_slots = cpus.iter().max().map_or(1, |last| last + 1);
         let waits = waits(Arch::of_this_machine()?);
-        let mut ebpf = EbpfLoader::new()
+        let mut ebpf = loader
             .btf(Some(&types))
             .verifier_log_level(VerifierLogLevel::DISABLE)
             .override_global("LAYOUT", bytemuck::bytes_of(&layout), true)
@@ -169,16 +179,31 @@ impl Tracer {
             rings.push((cpu as u16, ring));
         }
         let tracepoints = tracepoints(&kernel_types, settings.plain);
-        for name in &tracepoints {
-            let program: &mut BtfTracePoint = program(&mut ebpf, name)?;
-            program
-                .load(name, &types)
-                .with_context(|| format!("the kernel refuses the program for {name}"))?;
-        }
-        let poll_way = polls::attach(&mut ebpf, settings.polls, &kernel_types, &types, &layout)?;
+        let mut programs: Programs<'_> = ebpf.programs_mut().collect();
+        let mut of_polls = programs
+            .extract_if(|name, _| polls::is_program(name))
+            .collect();
+        programs.retain(|name, _| tracepoints.contains(name));
+        // The kernel's checks of the programs are half of the time that a start takes.
+        let poll_way = thread::scope(|scope| {
+            let loads = programs.iter_mut().map(|(name, program)| {
+                let load = || load(name, program, &types);
+                scope.spawn(load)
+            });
+            let loads: Vec<_> = loads.collect();
+            let poll_way = polls::attach(
+                &mut of_polls,
+                settings.polls,
+                &kernel_types,
+                &types,
+                &layout,
+            );
+            loads.into_iter().try_for_each(join)?;
+            poll_way
+        })?;
         let mut links = Vec::new();
         for name in tracepoints {
-            let program: &mut BtfTracePoint = program(&mut ebpf, name)?;
+            let program: &mut BtfTracePoint = program(&mut programs, name)?;
             let link = program
                 .attach()
                 .with_context(|| format!("the program for {name} can't be attached"))?;
@@ -381,7 +406,8 @@ impl Tracer {
     /// which is how we wait.
     pub fn detach(&mut self) -> Result<()> {
         for (name, link) in self.links.drain(..) {
-            let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
+            let program = self.ebpf.program_mut(name).context("it was there")?;
+            let program: &mut BtfTracePoint = program.try_into()?;
             program.detach(link)?;
         }
         // An update of a map of maps returns when all programs that could see
@@ -518,14 +544,29 @@ fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
         .with_context(|| format!("the eBPF object has no map {name}"))
 }
 
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
+/// Programs of the object, by name.
+type Programs<'a> = HashMap<&'a str, &'a mut Program>;
+
+fn program<'a, P>(programs: &'a mut Programs<'_>, name: &str) -> Result<&'a mut P>
 where
     &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {
-    Ok(ebpf
-        .program_mut(name)
-        .with_context(|| format!("the eBPF object has no program {name}"))?
-        .try_into()?)
+    let program = programs
+        .get_mut(name)
+        .with_context(|| format!("the eBPF object has no program {name}"))?;
+    Ok((&mut **program).try_into()?)
+}
+
+/// Loads the program of a tracepoint, which has its name.
+fn load(tracepoint: &str, program: &mut Program, types: &Btf) -> Result<()> {
+    let program: &mut BtfTracePoint = program.try_into()?;
+    program
+        .load(tracepoint, types)
+        .with_context(|| format!("the kernel refuses the program for {tracepoint}"))
+}
+
+fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Says what is missing when the kernel refuses to load anything.

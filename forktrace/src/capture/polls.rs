@@ -5,7 +5,7 @@ use std::{path::Path, thread};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
-    Btf, Ebpf,
+    Btf,
     programs::{BtfTracePoint, FEntry, FExit, TracePoint},
 };
 use forktrace_common::layout::{Layout, poll};
@@ -14,7 +14,7 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-use super::program;
+use super::{Programs, program};
 use crate::kernel::{btf, layout::Arch};
 
 /// What the user asks for.
@@ -58,7 +58,7 @@ pub(super) fn is_program(name: &str) -> bool {
 }
 
 pub(super) fn attach(
-    ebpf: &mut Ebpf,
+    programs: &mut Programs<'_>,
     wish: PollProbes,
     kernel_types: &btf::Btf,
     types: &Btf,
@@ -69,24 +69,24 @@ pub(super) fn attach(
             why: "switched off with --polls off".to_owned(),
         }),
         PollProbes::Fentry => {
-            fentry(ebpf, kernel_types, types)
+            fentry(programs, kernel_types, types)
                 .context("--polls fentry is not possible on this kernel")?;
             Ok(PollWay::Fentry)
         }
         PollProbes::Tracepoint => {
-            tracepoints(ebpf, layout)
+            tracepoints(programs, layout)
                 .context("--polls tracepoint is not possible on this kernel")?;
             Ok(PollWay::Tracepoint)
         }
         PollProbes::Raw => {
-            raw(ebpf, types).context("--polls raw is not possible on this kernel")?;
+            raw(programs, types).context("--polls raw is not possible on this kernel")?;
             Ok(PollWay::Raw)
         }
         PollProbes::Auto => {
-            let Err(no_fentry) = fentry(ebpf, kernel_types, types) else {
+            let Err(no_fentry) = fentry(programs, kernel_types, types) else {
                 return Ok(PollWay::Fentry);
             };
-            let Err(no_tracepoint) = tracepoints(ebpf, layout) else {
+            let Err(no_tracepoint) = tracepoints(programs, layout) else {
                 return Ok(PollWay::Tracepoint);
             };
             Ok(PollWay::None {
@@ -104,7 +104,7 @@ const RESTART: &str = "restart_syscall";
 
 /// fentry and fexit programs on the functions of the family that exist. When
 /// one fails, those before it are taken back.
-fn fentry(ebpf: &mut Ebpf, kernel_types: &btf::Btf, types: &Btf) -> Result<()> {
+fn fentry(programs: &mut Programs<'_>, kernel_types: &btf::Btf, types: &Btf) -> Result<()> {
     let arch = Arch::of_this_machine()?;
     let mut entries = Vec::new();
     let mut exits = Vec::new();
@@ -123,14 +123,14 @@ fn fentry(ebpf: &mut Ebpf, kernel_types: &btf::Btf, types: &Btf) -> Result<()> {
                 continue;
             }
             if name != RESTART {
-                let program: &mut FEntry = program(ebpf, &format!("fentry_{name}"))?;
+                let program: &mut FEntry = program(programs, &format!("fentry_{name}"))?;
                 program.load(&function, types)?;
                 let link = program
                     .attach()
                     .with_context(|| format!("attach to {function}"))?;
                 entries.push((name, link));
             }
-            let program: &mut FExit = program(ebpf, &format!("fexit_{name}"))?;
+            let program: &mut FExit = program(programs, &format!("fexit_{name}"))?;
             program.load(&function, types)?;
             let link = program
                 .attach()
@@ -144,11 +144,11 @@ fn fentry(ebpf: &mut Ebpf, kernel_types: &btf::Btf, types: &Btf) -> Result<()> {
     })();
     if result.is_err() {
         for (name, link) in entries {
-            let program: &mut FEntry = program(ebpf, &format!("fentry_{name}"))?;
+            let program: &mut FEntry = program(programs, &format!("fentry_{name}"))?;
             program.detach(link)?;
         }
         for (name, link) in exits {
-            let program: &mut FExit = program(ebpf, &format!("fexit_{name}"))?;
+            let program: &mut FExit = program(programs, &format!("fexit_{name}"))?;
             program.detach(link)?;
         }
     }
@@ -157,18 +157,18 @@ fn fentry(ebpf: &mut Ebpf, kernel_types: &btf::Btf, types: &Btf) -> Result<()> {
 
 /// Syscall tracepoints. Their ids are in tracefs; where nobody has mounted it,
 /// a thread mounts it for itself alone, in a mount namespace that ends with it.
-fn tracepoints(ebpf: &mut Ebpf, layout: &Layout) -> Result<()> {
+fn tracepoints(programs: &mut Programs<'_>, layout: &Layout) -> Result<()> {
     let mounted = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
         .iter()
         .any(|path| Path::new(path).join("events").is_dir());
     if mounted {
-        return attach_tracepoints(ebpf, layout);
+        return attach_tracepoints(programs, layout);
     }
     thread::scope(|scope| {
         scope
             .spawn(|| {
                 mount_tracefs().context("tracefs is not mounted and can't be")?;
-                attach_tracepoints(ebpf, layout)
+                attach_tracepoints(programs, layout)
             })
             .join()
             .unwrap_or_else(|_| Err(anyhow!("the thread that attaches them failed")))
@@ -198,14 +198,14 @@ fn mount_tracefs() -> Result<()> {
     .context("mount of tracefs on /sys/kernel/tracing")
 }
 
-fn attach_tracepoints(ebpf: &mut Ebpf, layout: &Layout) -> Result<()> {
+fn attach_tracepoints(programs: &mut Programs<'_>, layout: &Layout) -> Result<()> {
     let names: Vec<&str> = poll::NAMES
         .into_iter()
         .zip(layout.poll_syscalls)
         .filter_map(|(name, number)| (number >= 0).then_some(name))
         .collect();
     for (enter, of_select) in [("poll_enter", false), ("select_enter", true)] {
-        let enter: &mut TracePoint = program(ebpf, enter)?;
+        let enter: &mut TracePoint = program(programs, enter)?;
         enter.load()?;
         for name in names
             .iter()
@@ -217,7 +217,7 @@ fn attach_tracepoints(ebpf: &mut Ebpf, layout: &Layout) -> Result<()> {
                 .with_context(|| format!("attach to {event}"))?;
         }
     }
-    let exit: &mut TracePoint = program(ebpf, "poll_exit")?;
+    let exit: &mut TracePoint = program(programs, "poll_exit")?;
     exit.load()?;
     for name in names.iter().chain(&["restart_syscall"]) {
         let event = format!("sys_exit_{name}");
@@ -228,12 +228,12 @@ fn attach_tracepoints(ebpf: &mut Ebpf, layout: &Layout) -> Result<()> {
 }
 
 /// The raw tracepoints of all syscalls.
-fn raw(ebpf: &mut Ebpf, types: &Btf) -> Result<()> {
+fn raw(programs: &mut Programs<'_>, types: &Btf) -> Result<()> {
     for (name, tracepoint) in [
         ("poll_sys_enter", "sys_enter"),
         ("poll_sys_exit", "sys_exit"),
     ] {
-        let program: &mut BtfTracePoint = program(ebpf, name)?;
+        let program: &mut BtfTracePoint = program(programs, name)?;
         program.load(tracepoint, types)?;
         program
             .attach()

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader},
+    ops::ControlFlow,
 };
 
 use forktrace_common::layout::own_code;
@@ -18,28 +19,29 @@ pub fn addresses(wanted: impl Fn(&str) -> bool) -> Vec<(u64, String)> {
         if wanted(name) {
             found.push((address, name.to_owned()));
         }
+        ControlFlow::Continue(())
     });
     found
 }
 
-/// Calls for each symbol that has an address.
-fn each(mut symbol: impl FnMut(u64, &str)) {
+/// Calls for each symbol that has an address, until told to stop.
+fn each(mut symbol: impl FnMut(u64, &str) -> ControlFlow<()>) {
     let Ok(file) = File::open(PATH) else {
         return;
     };
-    for line in BufReader::with_capacity(1 << 16, file).lines() {
-        let Ok(line) = line else { break };
+    let mut file = BufReader::with_capacity(1 << 16, file);
+    let mut line = String::new();
+    while file.read_line(&mut line).is_ok_and(|length| length > 0) {
         // `ffffffff81000000 T name [module]`
         let mut parts = line.split_ascii_whitespace();
-        let (Some(address), Some(_), Some(name)) = (parts.next(), parts.next(), parts.next())
-        else {
-            continue;
-        };
-        if let Ok(address) = u64::from_str_radix(address, 16)
+        if let (Some(address), Some(_), Some(name)) = (parts.next(), parts.next(), parts.next())
+            && let Ok(address) = u64::from_str_radix(address, 16)
             && address != 0
+            && symbol(address, name).is_break()
         {
-            symbol(address, name);
+            break;
         }
+        line.clear();
     }
 }
 
@@ -69,6 +71,12 @@ fn ranges<const N: usize>(names: [&str; N]) -> [[u64; 2]; N] {
         {
             found[i][0] = address;
             open = Some(i);
+        }
+        // The list is long.
+        if found.iter().all(|range| range[1] != 0) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     });
     found
