@@ -195,8 +195,7 @@ impl<'a> Watch<'a> {
         (now.part, now.block, now.start_ns) = (Some(part), block, it.start_ns);
         let counted = match part {
             Part::Edge { to, from, .. } => {
-                let waker = &self.now[to as usize];
-                let counted = part.during(waker.part.map(|_| waker.start_ns));
+                let counted = part.during(self.counted(to));
                 if !matches!(counted, Part::Edge { .. }) {
                     let entry = (from.ns, position, it.start_ns);
                     self.pending[to as usize].push(Reverse(entry));
@@ -206,19 +205,40 @@ impl<'a> Watch<'a> {
             part => part,
         };
         self.standing.enter(position, counted);
-        // Edges to it that count from now on.
-        while let Some(Reverse((from_ns, from, start_ns))) =
-            self.pending[position as usize].peek().copied()
-            && from_ns <= it.start_ns
-        {
-            self.pending[position as usize].pop();
-            let now = self.now[from as usize];
-            if let Some(part @ Part::Edge { to, .. }) = now.part
-                && (to, now.start_ns) == (position, start_ns)
+        self.count_edges_to(position);
+    }
+
+    /// The block that a member is in: when it began, and the part that counts.
+    fn counted(&self, position: u32) -> Option<(u64, Part)> {
+        let part = self.standing.part(position)?;
+        Some((self.now[position as usize].start_ns, part))
+    }
+
+    /// Edges to a member that count from now on.
+    fn count_edges_to(&mut self, position: u32) {
+        let mut changed = vec![position];
+        while let Some(position) = changed.pop() {
+            let waker = self.counted(position);
+            let mut not_yet = Vec::new();
+            while let Some(Reverse(entry)) = self.pending[position as usize].peek().copied()
+                && waker.is_some_and(|(start_ns, _)| entry.0 <= start_ns)
             {
-                self.standing.leave(from);
-                self.standing.enter(from, part);
+                self.pending[position as usize].pop();
+                let (_, from, start_ns) = entry;
+                let now = self.now[from as usize];
+                if let Some(part @ Part::Edge { to, .. }) = now.part
+                    && (to, now.start_ns) == (position, start_ns)
+                {
+                    if part.during(waker) == part {
+                        self.standing.leave(from);
+                        self.standing.enter(from, part);
+                        changed.push(from);
+                    } else {
+                        not_yet.push(Reverse(entry));
+                    }
+                }
             }
+            self.pending[position as usize].extend(not_yet);
         }
     }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{
-    blocks::{Block, Blocks},
+    blocks::{Block, Blocks, Class},
     chains::Inquiry,
     episodes::Watch,
     objects,
@@ -28,6 +28,7 @@ use crate::{
 
 const READ: i16 = 0;
 const POLL: i16 = 7;
+const ACCEPT: i16 = 43;
 const SLEEP: i16 = 35;
 const FSYNC: i16 = 74;
 const FUTEX: i16 = 202;
@@ -414,9 +415,124 @@ fn who_waits_for_input_is_not_behind_the_whole_life_of_one_whose_end_woke_it() {
             .map(|(_, verdict)| verdict)
             .collect::<Vec<_>>()
     };
-    assert_eq!(verdict(POLL), [Verdict::Idle, Verdict::Caused]);
+    assert_eq!(verdict(POLL), [Verdict::Idle, Verdict::Idle]);
+    // Who reads waits for the other to write.
+    assert_eq!(verdict(READ), [Verdict::Idle, Verdict::Caused]);
     // Who waits for its child waits for all that it does.
     assert_eq!(verdict(WAIT), [Verdict::Caused, Verdict::Caused]);
+}
+
+/// The verdict on each of the tree's episodes, in their order.
+fn verdicts(tasks: Vec<Task>) -> Vec<Verdict> {
+    let mut found = report_on(tasks).episodes;
+    found.retain(|e| e.group == 0);
+    found.sort_by_key(|e| e.start_ns);
+    found.into_iter().map(|e| e.verdict).collect()
+}
+
+#[test]
+fn helpers_that_nobody_owes_anything_are_idle_until_a_message_comes_from_outside() {
+    // 1 is told from outside, then works, and tells the others in the end: 3 in its
+    // turn.
+    let signal = Waker::Outsider {
+        tid: 9,
+        softirq: false,
+    };
+    let tasks = |first: In, then: In, helper, last| {
+        vec![
+            task(1, 1, "rrbbrbbrrbr$", &[first, then, (FSYNC, 0, DISK)]),
+            task(2, 1, "rbbbbbbbrrr$", &[(helper, 0, by(1))]),
+            task(3, 1, "rbbbbbbbbrrr$", &[(last, 0, by(2))]),
+        ]
+    };
+    use Verdict::{Caused, Idle};
+    let of = |first, then, helper, last| verdicts(tasks(first, then, helper, last));
+    let sync = (FSYNC, FILE, DISK);
+    for helper in [POLL, ACCEPT] {
+        // Until it is told, and from then on.
+        let input = of((POLL, 0, signal), sync, helper, POLL);
+        assert_eq!(input, [Idle, Caused], "{helper}");
+        // Nor do they wait for 1 when it is a timer that ends its poll.
+        let timer = of((POLL, 0, TIMER), sync, helper, POLL);
+        assert_eq!(timer, [Idle, Caused], "{helper}");
+    }
+    // What it does on its own account holds them up, before as well.
+    for own in [sync, (SLEEP, 0, TIMER), (FUTEX, LOCK, TIMER)] {
+        assert_eq!(of(own, sync, POLL, POLL), [Caused, Caused], "{own:?}");
+    }
+    // So does it hold up who waits for something of its.
+    for helper in [FUTEX, READ] {
+        let owed = of((POLL, 0, signal), sync, helper, POLL);
+        assert_eq!(owed, [Caused, Caused], "{helper}");
+    }
+    // Also where that one waits in the second place only.
+    let owed = of((POLL, 0, signal), sync, POLL, FUTEX);
+    assert_eq!(owed, [Caused, Caused]);
+}
+
+#[test]
+fn helpers_of_one_that_waits_for_another_are_behind_it() {
+    // 1 is told by 4, which syncs a file first: all others are behind it, though 1
+    // waits for anything that may come.
+    let tasks = |of_4: In| {
+        vec![
+            task(1, 1, "rbbbbbrbrr$", &[(POLL, 0, by(4)), (SLEEP, 0, TIMER)]),
+            task(2, 1, "rbbbbbbbbrr$", &[(POLL, 0, by(1))]),
+            task(4, 1, "rrbbbrrrr$", &[of_4]),
+        ]
+    };
+    let e = only(tasks((FSYNC, FILE, DISK)));
+    assert_eq!((e.verdict, e.held, e.idle), (Verdict::Caused, 2, 0));
+    assert_eq!(serials(&e.chain), [2, 1, 4]);
+    let e = only(tasks((POLL, 0, NETWORK)));
+    assert_eq!((e.verdict, e.held, e.idle), (Verdict::Idle, 0, 3));
+}
+
+#[test]
+fn a_set_of_one_descriptor_is_read_and_one_of_none_is_a_sleep() {
+    use crate::{
+        model::{Waited, Waitset},
+        trace::{FileKind, WaitFd},
+    };
+    let fd = |kind| Waited {
+        fd: WaitFd { fd: 3, events: 1 },
+        identity: Some((71, 13)),
+        kind,
+        reopened: false,
+    };
+    let listening = FileKind::InetSocket {
+        protocol: "tcp".to_owned(),
+        local: "127.0.0.1:1".to_owned(),
+        remote: String::new(),
+        listening: true,
+    };
+    let verdict = |fds: Vec<Waited>, cut_off| {
+        let mut model = model(vec![
+            task(1, 1, "rrbbrr$", &[(POLL, 0, NETWORK)]),
+            task(2, 1, "rbbbbr$", &[(POLL, 1, by(1))]),
+        ]);
+        model.waitsets = vec![Waitset { fds, cut_off }];
+        model.targets = vec![Target::Unknown, Target::Fds(0)];
+        let info = TraceInfo {
+            header: header(),
+            finish: None,
+            damage: Vec::new(),
+            last_ns: 0,
+        };
+        let episode = analyse(&info, &model).episodes.remove(0);
+        (episode.verdict, episode.held)
+    };
+    let pipe = || fd(Some(FileKind::Pipe));
+    assert_eq!(verdict(vec![pipe()], false), (Verdict::Caused, 1));
+    assert_eq!(verdict(vec![fd(None)], false), (Verdict::Caused, 1));
+    assert_eq!(verdict(vec![pipe()], true), (Verdict::Idle, 0));
+    assert_eq!(verdict(vec![pipe(), pipe()], false), (Verdict::Idle, 0));
+    assert_eq!(
+        verdict(vec![fd(Some(listening))], false),
+        (Verdict::Idle, 0)
+    );
+    // A task that wakes a sleeper cuts its sleep short.
+    assert_eq!(verdict(Vec::new(), false), (Verdict::Idle, 0));
 }
 
 #[test]
@@ -780,6 +896,23 @@ fn state_at(task: &Task, at: u64) -> Option<State> {
         .map(|s| s.state)
 }
 
+/// The part that counts of a member that is blocked.
+fn search_part(at: u32, parts: &[Option<Part>], starts: &[Option<u64>], depth: usize) -> Part {
+    let part = parts[at as usize].unwrap();
+    let Part::Edge { to, class, .. } = part else {
+        return part;
+    };
+    // A ring of those that nobody owes anything.
+    if depth > parts.len() && class == Class::Anything {
+        return Part::Input;
+    }
+    let waker = parts[to as usize].map(|other| match class {
+        Class::Anything => search_part(to, parts, starts, depth + 1),
+        _ => other,
+    });
+    part.during(starts[to as usize].zip(waker))
+}
+
 /// The verdicts that may be given, from all blocks of the last nanosecond of an
 /// episode: where several tasks have the most waiters, either's root will do.
 fn search(
@@ -912,20 +1045,25 @@ proptest! {
                     Some(Block::before(of(&members.tasks[at as usize]), found.end_ns)?.start_ns)
                 })
                 .collect();
-            let dead = |part: &Part| match part {
+            let dead = |(at, part): (&u32, &Part)| match part {
                 Part::Edge { to, .. } => {
-                    of(&members.tasks[*to as usize]).end_ns < found.end_ns
+                    let waker = of(&members.tasks[*to as usize]);
+                    let block = Block::before(of(&members.tasks[*at as usize]), found.end_ns);
+                    let wake_ns = block.and_then(|b| b.wake_ns).unwrap();
+                    let asleep = waker.open.is_some_and(|open| open.out_ns < wake_ns);
+                    asleep || waker.end_ns < found.end_ns
                 }
                 _ => false,
             };
-            if parts.values().any(dead) {
-                // The dead wake nobody: there is no right answer.
+            if parts.iter().any(dead) {
+                // The dead wake nobody, nor do those who never woke up again: there is
+                // no right answer.
                 continue;
             }
-            for part in parts.values_mut() {
-                if let Part::Edge { to, .. } = *part {
-                    *part = part.during(starts[to as usize]);
-                }
+            let all = 0..members.tasks.len() as u32;
+            let all: Vec<_> = all.map(|at| parts.get(&at).copied()).collect();
+            for (at, part) in &mut parts {
+                *part = search_part(*at, &all, &starts, 0);
             }
             prop_assert!(ends.contains(&found.next) || !parts.contains_key(&found.next));
             let verdicts = search(&parts, found.next, found.end_ns, &members, &blocks);

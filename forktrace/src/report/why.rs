@@ -135,7 +135,9 @@ pub struct Link {
 /// part in it: what they waited for nobody had for them. Nor has a task whose waker
 /// waited for input again before it woke it: what that one waited for before did
 /// not hold it up, as far as is known. Both are idle, as are those who wait for input
-/// from outside the group or for a time.
+/// from outside the group or for a time. So are, while their waker waits for input
+/// from outside the group, those to whom nobody owes anything: who looks at several
+/// descriptors at once, or accepts connections. From then on they are behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
