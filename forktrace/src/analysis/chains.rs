@@ -215,11 +215,6 @@ impl<'a> Inquiry<'a> {
         parts.filter_map(|(at, part)| part.is_some().then_some(at as u32))
     }
 
-    /// The root as a link.
-    pub(super) fn root(&self) -> Option<Link> {
-        Some(link(self.blocks, self.step(self.found.root)?))
-    }
-
     /// The episode as it is reported.
     pub(super) fn episode(&self, verdict: Verdict) -> Episode {
         let Found {

@@ -17,7 +17,7 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    model::{Segment, State, Task},
+    model::{Segment, State, Target, Task},
     report::Verdict,
     trace::Waker,
 };
@@ -46,8 +46,10 @@ pub(super) struct CauseKey {
     pub(super) verdict: Verdict,
     /// The root was the only one with anything to do.
     pub(super) alone: bool,
-    root: u32,
+    /// Its position.
+    pub(super) root: u32,
     syscall: i16,
+    /// The one that stands for all that are the same; each by itself where none does.
     target: u32,
     /// [`Waker::None`]: the kernel, in whatever way.
     waker: Waker,
@@ -299,8 +301,19 @@ impl<'a> Watch<'a> {
             alone: verdict == Verdict::CommonCause && self.standing.busy() == [root],
             root,
             syscall: block.map_or(NO_SYSCALL, |b| b.syscall),
-            target: block.map_or(0, |b| *self.targets.get(b.target as usize).unwrap_or(&0)),
+            target: block.map_or(0, |b| self.target(b.target)),
             waker: if by_kernel { Waker::None } else { waker },
+        }
+    }
+
+    fn target(&self, target: u32) -> u32 {
+        match self.blocks.model.targets.get(target as usize) {
+            // There are too many of them.
+            None | Some(Target::PageFault(_)) => 0,
+            Some(_) => match self.targets.get(target as usize) {
+                None | Some(0) => target,
+                Some(same) => *same,
+            },
         }
     }
 

@@ -355,7 +355,7 @@ fn one_that_waits_for_a_disk_while_the_rest_are_idle_is_the_one_cause() {
 }
 
 #[test]
-fn the_same_sync_is_one_cause_whichever_way_the_kernel_ends_it() {
+fn the_same_sync_is_one_cause_whoever_ends_it() {
     let kernel_thread = Waker::Outsider {
         tid: 9,
         softirq: false,
@@ -391,7 +391,161 @@ fn the_same_sync_is_one_cause_whichever_way_the_kernel_ends_it() {
         of_tree(analyse(&info, &model).causes)
     };
     assert_eq!(causes(true), [(5, 2)]);
-    assert_eq!(causes(false), [(3, 1), (2, 1)]);
+    assert_eq!(causes(false), [(5, 2)]);
+}
+
+/// The tree's causes.
+fn causes_of(tasks: Vec<Task>) -> Vec<report::Cause> {
+    let mut causes = report_on(tasks).causes;
+    causes.retain(|c| c.group == 0);
+    causes
+}
+
+#[test]
+fn one_file_that_several_sync_in_turn_is_one_cause() {
+    // 1 syncs, then 2, which syncs once more while 1 has nothing to do, then 3 another
+    // file.
+    let tasks = |name: &str| {
+        let mut tasks = vec![
+            task(
+                1,
+                1,
+                "rrbbrrbbbbbbbbbbbr$",
+                &[(FSYNC, FILE, DISK), (FUTEX, 0, Waker::None)],
+            ),
+            task(
+                2,
+                2,
+                "rbbbbbrbbbrbbrrrr>",
+                &[
+                    (FUTEX, LOCK, by(1)),
+                    (FSYNC, FILE, DISK),
+                    (FSYNC, FILE, DISK),
+                ],
+            ),
+            task(
+                3,
+                3,
+                "rbbbbbbbbbbbbbbrb>",
+                &[(FUTEX, LOCK, by(2)), (FSYNC, 0, DISK)],
+            ),
+        ];
+        tasks[0] = killed(tasks[0].clone());
+        tasks[0].name = name.to_owned();
+        tasks[1].name = "t".to_owned();
+        tasks
+    };
+    let causes = causes_of(tasks("t"));
+    let [cause] = &causes[..] else {
+        panic!("{causes:#?}")
+    };
+    assert_eq!((cause.verdict, cause.alone), (Verdict::Caused, false));
+    assert_eq!((cause.ns, cause.episodes, cause.longest_ns), (7, 3, 3));
+    let object = cause.object.as_ref().unwrap();
+    assert_eq!(object.kind, "futex", "the file of this test");
+    assert_eq!(cause.syscall.as_deref(), Some("fsync"));
+    assert_eq!((cause.tasks, cause.name.as_deref()), (2, Some("t")));
+    let by: Vec<_> = cause
+        .by
+        .iter()
+        .map(|t| (t.task.serial, t.ns, t.episodes))
+        .collect();
+    assert_eq!(by, [(2, 5, 2), (1, 2, 1)]);
+    assert_eq!(cause.woken_by.as_ref().unwrap().kind, WakerKind::Interrupt);
+    let other = causes_of(tasks("other"));
+    assert_eq!((other[0].tasks, other[0].name.as_deref()), (2, None));
+}
+
+#[test]
+fn two_files_are_two_causes_and_so_are_two_calls() {
+    let one_after_the_other = |first: In, second: In| {
+        let causes = causes_of(vec![
+            task(1, 1, "rrbbrrbbrr$", &[first, second]),
+            task(2, 1, "rbbbbbbbbbrrr$", &[(FUTEX, 0, by(1))]),
+        ]);
+        causes.iter().map(|c| (c.ns, c.tasks)).collect::<Vec<_>>()
+    };
+    let sync = |file| (FSYNC, file, DISK);
+    assert_eq!(one_after_the_other(sync(FILE), sync(FILE)), [(4, 1)]);
+    assert_eq!(
+        one_after_the_other(sync(FILE), sync(LOCK)),
+        [(2, 1), (2, 1)]
+    );
+    let futex = (FUTEX, FILE, DISK);
+    assert_eq!(one_after_the_other(sync(FILE), futex), [(2, 1), (2, 1)]);
+}
+
+#[test]
+fn syncs_while_all_others_are_idle_are_of_the_same_cause() {
+    // 1 syncs twice: the second time 2 is behind it.
+    let causes = causes_of(vec![
+        task(
+            1,
+            1,
+            "rrbbbrbrbbrrrbr$",
+            &[
+                (FSYNC, FILE, DISK),
+                (POLL, 0, NETWORK),
+                (FSYNC, FILE, DISK),
+                (SLEEP, 0, TIMER),
+            ],
+        ),
+        task(2, 1, "rbbbbbbbbbbrr$", &[(FUTEX, LOCK, by(1))]),
+    ]);
+    let of_sync = causes
+        .iter()
+        .find(|c| c.syscall.as_deref() == Some("fsync"));
+    let sync = of_sync.unwrap();
+    assert_eq!((sync.verdict, sync.alone), (Verdict::Caused, false));
+    assert_eq!((sync.ns, sync.alone_ns, sync.episodes), (5, 3, 2));
+}
+
+#[test]
+fn idle_times_that_differ_in_who_came_are_one_cause() {
+    let came = |tids: [u32; 2], names: [&str; 2]| {
+        let by = |tid| Waker::Outsider { tid, softirq: true };
+        let ins = [(POLL, 0, by(tids[0])), (POLL, 0, by(tids[1]))];
+        let tasks = vec![
+            task(1, 1, "rrbbrbbbrr$", &ins),
+            task(2, 1, "rbbbbbbbbb>", &[(FUTEX, 0, Waker::None)]),
+        ];
+        let mut model = model(tasks);
+        model.outsiders = (tids.iter().zip(names))
+            .map(|(tid, name)| crate::trace::Outsider {
+                tid: *tid,
+                tgid: *tid,
+                kernel_thread: false,
+                at_ns: 0,
+                comm: name.to_owned(),
+            })
+            .collect();
+        let info = TraceInfo {
+            header: header(),
+            finish: None,
+            damage: Vec::new(),
+            last_ns: 0,
+        };
+        let causes = analyse(&info, &model)
+            .causes
+            .into_iter()
+            .filter(|c| c.group == 0);
+        let of = causes.map(|c| {
+            let by = c.woken_by.unwrap();
+            (c.verdict, c.ns, by.tid, by.name.unwrap())
+        });
+        of.collect::<Vec<_>>()
+    };
+    let idle = |ns, tid, name: &str| (Verdict::Idle, ns, tid, name.to_owned());
+    assert_eq!(
+        came([8, 9], ["client", "client"]),
+        [idle(5, None, "client")]
+    );
+    assert_eq!(
+        came([9, 9], ["client", "client"]),
+        [idle(5, Some(9), "client")]
+    );
+    let two = [idle(3, Some(9), "cron"), idle(2, Some(8), "client")];
+    assert_eq!(came([8, 9], ["client", "cron"]), two);
 }
 
 #[test]

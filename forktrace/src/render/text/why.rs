@@ -8,8 +8,8 @@ use super::{
     workload::members,
 };
 use crate::report::{
-    Cause, Ended, Episode, Group, InterruptKind, Link, Object, TaskName, Verdict, WakerKind,
-    WokenBy,
+    Cause, CauseTask, Ended, Episode, Group, InterruptKind, Link, Object, TaskName, Verdict,
+    WakerKind, WokenBy,
 };
 
 /// Rows of causes without `-v`.
@@ -57,8 +57,8 @@ fn group(view: &View<'_>, group: &Group, all: &str, noun: &str) -> String {
     let total = group.all_blocked.lower_ns;
     let head = format!("why all {} were blocked at once", plural(noun)).to_uppercase();
     let mut out = paint(view.style, Ink::Dim, &format!("  {head}\n"));
-    out.push_str(&wrapped("  ", &sentence(group, all, noun, worst)));
-    out.push_str(&table(view, &causes, total));
+    out.push_str(&wrapped("  ", &sentence(group, all, noun, &causes, worst)));
+    out.push_str(&table(view, &causes, noun, total));
     let episodes = view.report.episodes.iter().filter(|e| e.group == group.id);
     let episodes: Vec<&Episode> = episodes.collect();
     let shown = episodes
@@ -88,7 +88,7 @@ fn group(view: &View<'_>, group: &Group, all: &str, noun: &str) -> String {
 }
 
 /// The answer in a sentence.
-fn sentence(group: &Group, all: &str, noun: &str, worst: &Cause) -> String {
+fn sentence(group: &Group, all: &str, noun: &str, causes: &[&Cause], worst: &Cause) -> String {
     let total = group.all_blocked.lower_ns;
     let all = match (group.most_live as usize) < group.tasks.len() {
         true => format!("live {}", plural(noun)),
@@ -103,31 +103,42 @@ fn sentence(group: &Group, all: &str, noun: &str, worst: &Cause) -> String {
             format!("{} of it", duration(ns))
         }
     };
+    let behind = |cause: &&&Cause| is_behind(cause);
+    let all_behind = causes.iter().filter(behind).map(|cause| cause.ns);
+    let all_behind = all_behind.fold(0, u64::saturating_add);
     let why = match (worst.verdict, &worst.root) {
         // Mostly one cause, or many of one kind.
-        (Verdict::Caused, Some(root)) => {
-            let behind = format!("behind {} by {}", wait(root), who(&root.task));
-            if worst.ns >= of_verdict / 2 {
-                format!("{} {behind}", part(worst.ns))
-            } else {
+        (_, Some(_)) if is_behind(worst) => {
+            let why = format!("behind {} by {}", wait(worst), whom(worst, noun));
+            if worst.ns < all_behind / 2 {
                 format!(
-                    "{} behind one of their own; the largest part of that, {}, {behind}",
-                    part(of_verdict),
+                    "{} behind one of their own; the largest part of that, {}, {why}",
+                    part(all_behind),
                     duration(worst.ns)
                 )
+            } else if worst.alone {
+                let time = if worst.tasks == 1 { "" } else { "each time " };
+                let ns = part(worst.ns);
+                format!("{ns} {why}, {time}the only one with anything to do")
+            } else {
+                format!("{} {why}", part(worst.ns))
             }
         }
-        (Verdict::CommonCause, Some(root)) if worst.alone => format!(
-            "{} behind {} by {}, the only one with anything to do",
-            part(worst.ns),
-            wait(root),
-            who(&root.task)
-        ),
-        (Verdict::CommonCause, Some(root)) => {
-            format!("{} for one cause: {}", part(worst.ns), wait(root))
+        (Verdict::CommonCause, Some(_)) => {
+            format!("{} for one cause: {}", part(worst.ns), wait(worst))
         }
         (Verdict::Idle, _) => {
-            format!("{} idle, waiting for input or for a time", part(of_verdict))
+            let idle = format!("{} idle, waiting for input or for a time", part(of_verdict));
+            let next = causes.iter().find(behind).filter(|c| c.root.is_some());
+            match next.filter(|next| next.ns.saturating_mul(SHARE) >= total) {
+                Some(next) => format!(
+                    "{idle}, and {} behind {} by {}",
+                    duration(next.ns),
+                    wait(next),
+                    whom(next, noun)
+                ),
+                None => idle,
+            }
         }
         (Verdict::Coincidence, _) => format!(
             "{} by coincidence: nothing connects what they waited for",
@@ -142,7 +153,7 @@ fn sentence(group: &Group, all: &str, noun: &str, worst: &Cause) -> String {
     )
 }
 
-fn table(view: &View<'_>, causes: &[&Cause], total: u64) -> String {
+fn table(view: &View<'_>, causes: &[&Cause], noun: &str, total: u64) -> String {
     let shown = match view.style.verbose {
         true => causes.len(),
         false => causes.len().min(CAUSES),
@@ -156,7 +167,7 @@ fn table(view: &View<'_>, causes: &[&Cause], total: u64) -> String {
     column("SHARE", &|c| percent(c.ns, total));
     column("EPISODES", &|c| count_cell(c.episodes));
     column("LONGEST", &|c| duration_cell(c.longest_ns));
-    table.text("WHY", 20, rows.iter().map(|c| why(c)).collect());
+    table.prose("WHY", rows.iter().map(|c| why(c, noun)).collect());
     let mut out = table.to_text(view.style);
     if shown < causes.len() {
         out.push_str(&format!(
@@ -168,52 +179,103 @@ fn table(view: &View<'_>, causes: &[&Cause], total: u64) -> String {
 }
 
 /// A cause in a cell.
-fn why(cause: &Cause) -> String {
+fn why(cause: &Cause, noun: &str) -> String {
     let verdict = word(cause.verdict);
-    match (&cause.root, cause.verdict) {
-        (None, _) => format!("{verdict}, other"),
-        (Some(root), Verdict::Caused) => {
-            format!(
-                "behind {} by {}{}",
-                short(root),
-                who(&root.task),
-                ended(root)
-            )
-        }
-        (Some(root), _) if cause.alone => format!(
-            "behind {} by {}, all others idle",
-            short(root),
-            who(&root.task)
+    let Some(root) = &cause.root else {
+        return format!("{verdict}, other");
+    };
+    let what = short(cause);
+    if is_behind(cause) {
+        let idle = match (cause.alone, cause.alone_ns >= cause.ns / 2) {
+            (true, _) => ", all others idle",
+            (false, true) => ", mostly with all others idle",
+            (false, false) => "",
+        };
+        return format!(
+            "behind {what} by {}{}{idle}",
+            whom(cause, noun),
+            ended(cause, root)
+        );
+    }
+    let one = match (&cause.by[..], cause.tasks) {
+        ([worst, ..], 2..) => format!(
+            "one of {}, mostly {},",
+            all_of(cause, noun),
+            most(cause, worst)
         ),
+        _ => whom(cause, noun),
+    };
+    match &cause.woken_by {
         // Who ended it comes first: that is where such causes differ.
-        (Some(root), _) if root.ended == Ended::Woken => format!(
-            "{verdict}, until {} woke {} in {}",
-            match (&root.woken_by.name, root.woken_by.tid) {
-                (Some(name), Some(tid)) => format!("tid {tid} ({})", clean(name)),
-                _ => by(&root.woken_by),
+        Some(waker) if root.ended == Ended::Woken => format!(
+            "{verdict}, until {} woke {one} in {what}",
+            match (&waker.name, waker.tid, waker.kernel_thread) {
+                (Some(name), Some(tid), false) => format!("tid {tid} ({})", clean(name)),
+                (Some(name), None, false) => clean(name),
+                _ => by(waker),
             },
-            who(&root.task),
-            short(root)
         ),
-        (Some(root), _) => format!(
-            "{verdict}, until {} came out of {}{}",
-            who(&root.task),
-            short(root),
-            ended(root)
+        _ => format!(
+            "{verdict}, until {one} came out of {what}{}",
+            ended(cause, root)
         ),
     }
 }
 
+/// Did one hold up others, or was it the only one with anything to do?
+fn is_behind(cause: &Cause) -> bool {
+    cause.verdict == Verdict::Caused || cause.alone
+}
+
+/// The roots' tasks: `tid 7 (a)`, `6 processes (a), most by tid 7`.
+fn whom(cause: &Cause, noun: &str) -> String {
+    match &cause.by[..] {
+        [] => "one that is not known".to_owned(),
+        [only] if cause.tasks == 1 => who(&only.task),
+        [worst, ..] => format!("{}, most by {}", all_of(cause, noun), most(cause, worst)),
+    }
+}
+
+/// `6 processes (a)`.
+fn all_of(cause: &Cause, noun: &str) -> String {
+    let all = format!("{} {}", count(cause.tasks.into()), plural(noun));
+    match &cause.name {
+        Some(name) => format!("{all} ({})", clean(name)),
+        None => all,
+    }
+}
+
+fn most(cause: &Cause, worst: &CauseTask) -> String {
+    match cause.name {
+        Some(_) => format!("tid {}", worst.task.tid),
+        None => who(&worst.task),
+    }
+}
+
 /// [`wait`] for a cell: `fsync(journal)`.
-fn short(link: &Link) -> String {
-    let object = link.object.as_ref();
-    match object.and_then(|object| object.name.rsplit_once('/')) {
-        Some((folders, name)) if folders.is_empty() || folders.starts_with('/') => {
-            let call = link.syscall.as_ref().unwrap_or(&link.reason);
+fn short(cause: &Cause) -> String {
+    let name = cause.object.as_ref().map(|object| object.name.as_str());
+    match (name.and_then(|name| name.rsplit_once('/')), &cause.root) {
+        (Some((folders, name)), Some(root)) if folders.is_empty() || folders.starts_with('/') => {
+            let call = cause.syscall.as_ref().unwrap_or(&root.reason);
             format!("{}({})", clean(call), clean(name))
         }
-        _ => wait(link),
+        _ => wait(cause),
     }
+}
+
+/// What all roots waited in.
+fn wait(cause: &Cause) -> String {
+    let Some(root) = &cause.root else {
+        return "what is not known".to_owned();
+    };
+    let limit = root.timeout_ns.filter(|_| cause.tasks == 1);
+    wait_in(
+        &root.reason,
+        cause.syscall.as_deref(),
+        cause.object.as_ref(),
+        limit,
+    )
 }
 
 fn word(verdict: Verdict) -> &'static str {
@@ -318,7 +380,7 @@ fn chain(view: &View<'_>, episode: &Episode) -> String {
     };
     let mut parts: Vec<String> = links[..shown]
         .iter()
-        .map(|link| format!("{} in {}", who(&link.task), wait(link)))
+        .map(|link| format!("{} in {}", who(&link.task), wait_of(link)))
         .collect();
     if shown < links.len() || episode.chain_cut {
         parts.push("…".to_owned());
@@ -338,15 +400,23 @@ pub(super) fn who(task: &TaskName) -> String {
     format!("tid {} ({})", task.tid, clean(&task.name))
 }
 
+fn wait_of(link: &Link) -> String {
+    let (syscall, object) = (link.syscall.as_deref(), link.object.as_ref());
+    wait_in(&link.reason, syscall, object, link.timeout_ns)
+}
+
 /// `futex 0x7f…`, `fsync /var/lib/x`, `sleep of 50 ms`.
-fn wait(link: &Link) -> String {
-    let reason = place(&link.reason, link.syscall.as_deref().as_slice());
-    match (&link.object, link.timeout_ns) {
-        (Some(object), _) => on(&link.reason, &reason, object),
-        (None, Some(limit)) if link.reason == "sleep" => {
-            format!("sleep of {}", duration(limit))
-        }
-        _ => reason,
+fn wait_in(
+    reason: &str,
+    syscall: Option<&str>,
+    object: Option<&Object>,
+    limit_ns: Option<u64>,
+) -> String {
+    let place = place(reason, syscall.as_slice());
+    match (object, limit_ns) {
+        (Some(object), _) => on(reason, &place, object),
+        (None, Some(limit)) if reason == "sleep" => format!("sleep of {}", duration(limit)),
+        _ => place,
     }
 }
 
@@ -360,17 +430,18 @@ fn on(reason: &str, place: &str, object: &Object) -> String {
     }
 }
 
-fn ended(link: &Link) -> String {
-    let by_kernel =
-        link.woken_by.kernel_thread || link.woken_by.interrupt == Some(InterruptKind::Block);
-    match link.ended {
-        // It goes without saying, and either can end the same wait.
-        Ended::Woken if by_kernel => String::new(),
+fn ended(cause: &Cause, root: &Link) -> String {
+    let waker = cause.woken_by.as_ref();
+    // It goes without saying, and either can end the same wait.
+    let waker = waker.filter(|by| !by.kernel_thread && by.interrupt != Some(InterruptKind::Block));
+    let by = |what| waker.map_or_else(String::new, |waker| format!(", {what} by {}", by(waker)));
+    match root.ended {
         Ended::NotEnded => ", not woken before the end".to_owned(),
-        Ended::TimedOut if link.reason == "sleep" => String::new(),
+        Ended::TimedOut if root.reason == "sleep" => String::new(),
         Ended::TimedOut => ", timed out".to_owned(),
-        Ended::CutShort => format!(", cut short by {}", by(&link.woken_by)),
-        Ended::Woken => format!(", ended by {}", by(&link.woken_by)),
+        Ended::CutShort if waker.is_none() => ", cut short".to_owned(),
+        Ended::CutShort => by("cut short"),
+        Ended::Woken => by("ended"),
     }
 }
 
@@ -381,11 +452,15 @@ pub(super) fn by(by: &WokenBy) -> String {
             Some(name) => clean(name),
             None => "?".to_owned(),
         };
-        let tid = by.tid.map_or_else(|| "?".to_owned(), |tid| tid.to_string());
+        let task = match by.tid {
+            Some(tid) => format!("tid {tid} ({name})"),
+            // Several with this name.
+            None => name.clone(),
+        };
         match (by.kernel_thread, by.outside) {
             (true, _) => format!("kernel thread {name}"),
-            (false, true) => format!("tid {tid} ({name}), outside the workload"),
-            (false, false) => format!("tid {tid} ({name})"),
+            (false, true) => format!("{task}, outside the workload"),
+            (false, false) => task,
         }
     };
     match (by.kind, by.interrupt) {
