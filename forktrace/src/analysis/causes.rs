@@ -30,6 +30,8 @@ enum RootCause {
     /// waited in.
     Behind {
         reason: String,
+        /// Where that is all that is known.
+        syscall: Option<String>,
         what: What,
         ended: Ended,
     },
@@ -157,6 +159,7 @@ fn root_cause(key: &CauseKey, root: Option<&Link>, what: Option<What>) -> RootCa
     if is_behind(key) {
         return RootCause::Behind {
             reason: root.reason.clone(),
+            syscall: root.syscall.clone().filter(|_| what == What::Nothing),
             what,
             ended: root.ended,
         };

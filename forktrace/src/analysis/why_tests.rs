@@ -31,6 +31,7 @@ const POLL: i16 = 7;
 const ACCEPT: i16 = 43;
 const SLEEP: i16 = 35;
 const FSYNC: i16 = 74;
+const FDATASYNC: i16 = 75;
 const FUTEX: i16 = 202;
 const EXEC: i16 = 59;
 const WAIT: i16 = 61;
@@ -470,6 +471,14 @@ fn two_files_are_two_causes_and_so_are_two_calls() {
     assert_eq!(
         one_after_the_other(sync(FILE), sync(LOCK)),
         [(2, 1), (2, 1)]
+    );
+    // Of files that are not known, the call is all that is known.
+    assert_eq!(one_after_the_other(sync(0), sync(0)), [(4, 1)]);
+    let data = (FDATASYNC, 0, DISK);
+    assert_eq!(one_after_the_other(sync(0), data), [(2, 1), (2, 1)]);
+    assert_eq!(
+        one_after_the_other(sync(FILE), (FDATASYNC, FILE, DISK)),
+        [(4, 1)]
     );
     let futex = (FUTEX, FILE, DISK);
     assert_eq!(one_after_the_other(sync(FILE), futex), [(2, 1), (2, 1)]);
