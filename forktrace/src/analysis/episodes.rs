@@ -69,7 +69,7 @@ pub(super) struct Found {
     pub(super) end_ns: u64,
     /// Position of the task whose state changes at the end.
     pub(super) next: u32,
-    /// Position of the root.
+    /// Position of the root; of one of several that nothing connects.
     pub(super) root: u32,
 }
 
@@ -275,10 +275,21 @@ impl<'a> Watch<'a> {
             [] => (Verdict::Unknown, next),
             // The others have nothing to do.
             [alone] => (Verdict::CommonCause, alone),
-            _ if self.busy_have_one_cause() => (Verdict::CommonCause, next),
-            _ if counts.abroad > 1 => (Verdict::Unknown, next),
-            _ => (Verdict::Coincidence, next),
+            _ if self.busy_have_one_cause() => (Verdict::CommonCause, self.first_busy(next)),
+            _ if counts.abroad > 1 => (Verdict::Unknown, self.first_busy(next)),
+            _ => (Verdict::Coincidence, self.first_busy(next)),
         }
+    }
+
+    /// Of those that are not idle the one that ends the episode, or else has waited
+    /// longest.
+    fn first_busy(&self, next: u32) -> u32 {
+        let busy = self.standing.busy();
+        if busy.contains(&next) {
+            return next;
+        }
+        let start_ns = |position: &u32| (self.now[*position as usize].start_ns, *position);
+        busy.iter().copied().min_by_key(start_ns).unwrap_or(next)
     }
 
     /// What an episode with this verdict and root is put down to.

@@ -321,6 +321,15 @@ fn one_file_for_two_is_a_common_cause_and_two_are_not() {
         ])
     };
     assert_eq!(two(FILE).verdict, Verdict::CommonCause);
+    // Who is idle and ends it is no part of it.
+    let causes = causes_of(vec![
+        task(1, 1, "rbbbbbrrr$", &[(FSYNC, FILE, DISK)]),
+        task(2, 1, "rbbbbbrrr$", &[(FSYNC, LOCK, DISK)]),
+        task(3, 1, "rrbbr$", &[(POLL, 0, NETWORK)]),
+    ]);
+    let first = causes[0].root.as_ref().unwrap();
+    assert_eq!(causes[0].verdict, Verdict::Coincidence);
+    assert_eq!((first.task.serial, first.reason.as_str()), (1, "fsync"));
     assert_eq!(two(LOCK).verdict, Verdict::Coincidence);
     assert_eq!(two(0).verdict, Verdict::Coincidence);
 }

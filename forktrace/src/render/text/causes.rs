@@ -136,6 +136,17 @@ fn why(cause: &Cause, noun: &str) -> String {
         ),
         _ => whom(cause, noun),
     };
+    // Several had something to do, and this is one of them.
+    match cause.verdict {
+        Verdict::CommonCause => {
+            let ended = ended(cause, root);
+            return format!("{verdict}: {one} in {what}, and others{ended}");
+        }
+        Verdict::Coincidence => {
+            return format!("{verdict}: {one} in {what}, others in waits of their own");
+        }
+        _ => {}
+    }
     match &cause.woken_by {
         // Who ended it comes first: that is where such causes differ.
         Some(waker) if root.ended == Ended::Woken && waker.kind != WakerKind::Unknown => format!(
