@@ -484,6 +484,22 @@ pub enum FileKind {
     Other(String),
 }
 
+impl FileKind {
+    /// Is it a socket that others connect to?
+    pub fn is_listening(&self) -> bool {
+        matches!(
+            self,
+            Self::UnixSocket {
+                listening: true,
+                ..
+            } | Self::InetSocket {
+                listening: true,
+                ..
+            }
+        )
+    }
+}
+
 /// What an [`Object`] or a descriptor of a [`Waitset`] is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::{families::family, wakers::Wakers};
 use crate::{
     kernel::layout::Arch,
-    model::{Fate, Model, Off, State, Task, state_of},
-    trace::{Interrupt, Timeout, Waker, Why},
+    model::{Fate, Model, Off, State, Target, Task, state_of},
+    trace::{FileKind, Interrupt, Timeout, Waker, Why},
 };
 
 /// The kernel sends a signal and wakes for it in one go; so much later it was
@@ -105,12 +105,23 @@ const LOOK_BACK: usize = 64;
 /// What a task waits for in a block, as far as syscall and state tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// For something to come in.
+    /// For something to come in, from one source.
     Input,
+    /// For whatever comes first, from whomever: among several descriptors, or from the
+    /// next to connect. Nobody owes it anything.
+    Anything,
     /// For time to pass.
     Time,
     /// For another task, for a device, or for something else.
     Busy,
+}
+
+impl Class {
+    /// From one source or from any.
+    #[inline]
+    pub(super) fn is_input(self) -> bool {
+        matches!(self, Self::Input | Self::Anything)
+    }
 }
 
 /// What ended a block.
@@ -205,11 +216,28 @@ impl<'a> Blocks<'a> {
             return Class::Busy;
         }
         let number = usize::try_from(block.syscall).unwrap_or(usize::MAX);
-        let class = *self.classes.get(number).unwrap_or(&Class::Busy);
-        if class == Class::Busy && block.timed_out() {
-            return Class::Time;
+        match *self.classes.get(number).unwrap_or(&Class::Busy) {
+            Class::Busy if block.timed_out() => Class::Time,
+            Class::Anything => self.class_of_set(block.target),
+            class => class,
         }
-        class
+    }
+
+    /// A set of one descriptor is waited for as if it were read, one of none is a
+    /// sleep.
+    fn class_of_set(&self, target: u32) -> Class {
+        let set = match self.model.targets.get(target as usize) {
+            Some(Target::Fds(set)) => self.model.waitsets.get(*set as usize),
+            _ => None,
+        };
+        let Some(set) = set.filter(|set| !set.cut_off) else {
+            return Class::Anything;
+        };
+        match &set.fds[..] {
+            [] => Class::Time,
+            [only] if !only.kind.as_ref().is_some_and(FileKind::is_listening) => Class::Input,
+            _ => Class::Anything,
+        }
     }
 
     /// What ended this block of a task.
@@ -252,7 +280,7 @@ impl<'a> Blocks<'a> {
         };
         // Who waits for input is told of the end of another too, by a signal.
         let ends = self.ends_after[waker].is_some_and(|last| last < wake_ns)
-            && self.class(block) != Class::Input;
+            && !self.class(block).is_input();
         if ends || self.child_waits.contains(&Some(block.syscall)) {
             held.ns = 0;
             return held;
@@ -273,7 +301,7 @@ impl<'a> Blocks<'a> {
                 continue;
             };
             held.ns = block.start_ns;
-            if blocks == LOOK_BACK || self.class(&block) == Class::Input {
+            if blocks == LOOK_BACK || self.class(&block).is_input() {
                 return held;
             }
             blocks += 1;
@@ -334,10 +362,8 @@ fn same_task(a: Waker, b: Waker) -> bool {
 fn class_of(arch: Arch, number: i16) -> Class {
     match arch.syscall_name(number.into()).map(family) {
         // A read from a disk is not interruptible.
-        Some(
-            "select" | "poll" | "epoll" | "read" | "accept" | "connect" | "recv" | "signal wait"
-            | "message queue",
-        ) => Class::Input,
+        Some("read" | "connect" | "recv" | "signal wait" | "message queue") => Class::Input,
+        Some("select" | "poll" | "epoll" | "accept") => Class::Anything,
         Some("sleep") => Class::Time,
         _ => Class::Busy,
     }

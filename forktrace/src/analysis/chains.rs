@@ -8,7 +8,7 @@ use super::{
     episodes::Found,
     families::{NO_SYSCALL, wait_reason},
     objects,
-    parts::{Members, Part, part},
+    parts::{Members, Part, counted, part},
     standing::DEPTH,
 };
 use crate::{
@@ -174,9 +174,11 @@ impl<'a> Inquiry<'a> {
         let mut parts: Vec<Option<(Block, Part)>> = parts.collect();
         let starts = parts.iter().map(|p| p.map(|(block, _)| block.start_ns));
         let starts: Vec<Option<u64>> = starts.collect();
-        for (_, part) in parts.iter_mut().flatten() {
-            if let Part::Edge { to, .. } = *part {
-                *part = part.during(starts[to as usize]);
+        let all: Vec<_> = parts.iter().map(|p| p.map(|(_, part)| part)).collect();
+        let counted = counted(&all, &starts);
+        for (known, counted) in parts.iter_mut().zip(counted) {
+            if let (Some((_, part)), Some(counted)) = (known, counted) {
+                *part = counted;
             }
         }
         Self {
@@ -211,11 +213,6 @@ impl<'a> Inquiry<'a> {
     fn live(&self) -> impl Iterator<Item = u32> {
         let parts = self.parts.iter().enumerate();
         parts.filter_map(|(at, part)| part.is_some().then_some(at as u32))
-    }
-
-    /// The root as a link.
-    pub(super) fn root(&self) -> Option<Link> {
-        Some(link(self.blocks, self.step(self.found.root)?))
     }
 
     /// The episode as it is reported.

@@ -17,7 +17,7 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    model::{Segment, State, Task},
+    model::{Segment, State, Target, Task},
     report::Verdict,
     trace::Waker,
 };
@@ -46,8 +46,10 @@ pub(super) struct CauseKey {
     pub(super) verdict: Verdict,
     /// The root was the only one with anything to do.
     pub(super) alone: bool,
-    root: u32,
+    /// Its position.
+    pub(super) root: u32,
     syscall: i16,
+    /// The one that stands for all that are the same; each by itself where none does.
     target: u32,
     /// [`Waker::None`]: the kernel, in whatever way.
     waker: Waker,
@@ -67,7 +69,7 @@ pub(super) struct Found {
     pub(super) end_ns: u64,
     /// Position of the task whose state changes at the end.
     pub(super) next: u32,
-    /// Position of the root.
+    /// Position of the root; of one of several that nothing connects.
     pub(super) root: u32,
 }
 
@@ -195,8 +197,7 @@ impl<'a> Watch<'a> {
         (now.part, now.block, now.start_ns) = (Some(part), block, it.start_ns);
         let counted = match part {
             Part::Edge { to, from, .. } => {
-                let waker = &self.now[to as usize];
-                let counted = part.during(waker.part.map(|_| waker.start_ns));
+                let counted = part.during(self.counted(to));
                 if !matches!(counted, Part::Edge { .. }) {
                     let entry = (from.ns, position, it.start_ns);
                     self.pending[to as usize].push(Reverse(entry));
@@ -206,19 +207,40 @@ impl<'a> Watch<'a> {
             part => part,
         };
         self.standing.enter(position, counted);
-        // Edges to it that count from now on.
-        while let Some(Reverse((from_ns, from, start_ns))) =
-            self.pending[position as usize].peek().copied()
-            && from_ns <= it.start_ns
-        {
-            self.pending[position as usize].pop();
-            let now = self.now[from as usize];
-            if let Some(part @ Part::Edge { to, .. }) = now.part
-                && (to, now.start_ns) == (position, start_ns)
+        self.count_edges_to(position);
+    }
+
+    /// The block that a member is in: when it began, and the part that counts.
+    fn counted(&self, position: u32) -> Option<(u64, Part)> {
+        let part = self.standing.part(position)?;
+        Some((self.now[position as usize].start_ns, part))
+    }
+
+    /// Edges to a member that count from now on.
+    fn count_edges_to(&mut self, position: u32) {
+        let mut changed = vec![position];
+        while let Some(position) = changed.pop() {
+            let waker = self.counted(position);
+            let mut not_yet = Vec::new();
+            while let Some(Reverse(entry)) = self.pending[position as usize].peek().copied()
+                && waker.is_some_and(|(start_ns, _)| entry.0 <= start_ns)
             {
-                self.standing.leave(from);
-                self.standing.enter(from, part);
+                self.pending[position as usize].pop();
+                let (_, from, start_ns) = entry;
+                let now = self.now[from as usize];
+                if let Some(part @ Part::Edge { to, .. }) = now.part
+                    && (to, now.start_ns) == (position, start_ns)
+                {
+                    if part.during(waker) == part {
+                        self.standing.leave(from);
+                        self.standing.enter(from, part);
+                        changed.push(from);
+                    } else {
+                        not_yet.push(Reverse(entry));
+                    }
+                }
             }
+            self.pending[position as usize].extend(not_yet);
         }
     }
 
@@ -253,10 +275,21 @@ impl<'a> Watch<'a> {
             [] => (Verdict::Unknown, next),
             // The others have nothing to do.
             [alone] => (Verdict::CommonCause, alone),
-            _ if self.busy_have_one_cause() => (Verdict::CommonCause, next),
-            _ if counts.abroad > 1 => (Verdict::Unknown, next),
-            _ => (Verdict::Coincidence, next),
+            _ if self.busy_have_one_cause() => (Verdict::CommonCause, self.first_busy(next)),
+            _ if counts.abroad > 1 => (Verdict::Unknown, self.first_busy(next)),
+            _ => (Verdict::Coincidence, self.first_busy(next)),
         }
+    }
+
+    /// Of those that are not idle the one that ends the episode, or else has waited
+    /// longest.
+    fn first_busy(&self, next: u32) -> u32 {
+        let busy = self.standing.busy();
+        if busy.contains(&next) {
+            return next;
+        }
+        let start_ns = |position: &u32| (self.now[*position as usize].start_ns, *position);
+        busy.iter().copied().min_by_key(start_ns).unwrap_or(next)
     }
 
     /// What an episode with this verdict and root is put down to.
@@ -279,8 +312,19 @@ impl<'a> Watch<'a> {
             alone: verdict == Verdict::CommonCause && self.standing.busy() == [root],
             root,
             syscall: block.map_or(NO_SYSCALL, |b| b.syscall),
-            target: block.map_or(0, |b| *self.targets.get(b.target as usize).unwrap_or(&0)),
+            target: block.map_or(0, |b| self.target(b.target)),
             waker: if by_kernel { Waker::None } else { waker },
+        }
+    }
+
+    fn target(&self, target: u32) -> u32 {
+        match self.blocks.model.targets.get(target as usize) {
+            // There are too many of them.
+            None | Some(Target::PageFault(_)) => 0,
+            Some(_) => match self.targets.get(target as usize) {
+                None | Some(0) => target,
+                Some(same) => *same,
+            },
         }
     }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{
     blocks::Blocks,
+    causes::causes,
     chains::Inquiry,
-    episodes::{CauseKey, CauseSum, Findings, Watch},
+    episodes::{Findings, Watch},
     parts::Members,
     profile::sweep,
     spans,
@@ -15,9 +16,6 @@ use crate::{
     model::Task,
     report::{Cause, Episode, Group, GroupKind, VerdictSum},
 };
-
-/// Causes of a group that are listed by themselves.
-const CAUSES: usize = 50;
 
 /// What is known of groups.
 #[derive(Default)]
@@ -133,9 +131,7 @@ fn group(
         .extend(listed.map(|(verdict, found)| inquire(*found).episode(*verdict)));
     found
         .causes
-        .extend(causes(members, findings.causes.into_rows(), |found| {
-            inquire(found).root()
-        }));
+        .extend(causes(blocks, members, targets, findings.causes));
     let verdicts = findings.verdicts.into_rows().into_iter();
     let verdicts = verdicts.map(|(verdict, total)| VerdictSum {
         verdict,
@@ -163,39 +159,4 @@ fn group(
         stops: profile.stops,
         spans: spans::of_group(spans, &tasks().collect::<Vec<_>>()),
     }
-}
-
-/// The causes, worst first, and all beyond the first few in one.
-fn causes(
-    members: &Members<'_>,
-    mut rows: Vec<(CauseKey, CauseSum)>,
-    root: impl Fn(super::episodes::Found) -> Option<crate::report::Link>,
-) -> Vec<Cause> {
-    rows.sort_by_key(|(_, sum)| std::cmp::Reverse((sum.total.ns, sum.total.episodes)));
-    let mut causes: Vec<Cause> = Vec::new();
-    for (at, (key, sum)) in rows.into_iter().enumerate() {
-        let total = sum.total;
-        let same = |cause: &&mut Cause| cause.verdict == key.verdict && cause.root.is_none();
-        if at >= CAUSES
-            && let Some(rest) = causes.iter_mut().find(same)
-        {
-            rest.ns = rest.ns.saturating_add(total.ns);
-            rest.episodes += total.episodes;
-            rest.longest_ns = rest.longest_ns.max(total.longest_ns);
-            continue;
-        }
-        causes.push(Cause {
-            group: members.group,
-            verdict: key.verdict,
-            alone: key.alone && at < CAUSES,
-            root: match at < CAUSES {
-                true => root(sum.longest),
-                false => None,
-            },
-            ns: total.ns,
-            episodes: total.episodes,
-            longest_ns: total.longest_ns,
-        });
-    }
-    causes
 }

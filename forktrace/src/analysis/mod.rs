@@ -5,6 +5,7 @@
 
 mod audit;
 mod blocks;
+mod causes;
 mod chains;
 mod deadlocks;
 mod episodes;

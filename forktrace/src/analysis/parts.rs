@@ -9,8 +9,16 @@
 //! hundredth time, held that one up the last time only. So an edge counts from the
 //! waker's last wait for input on; where a task waits for the other's end, it counts
 //! all the time.
+//!
+//! Nor does a task hold up another while both wait for input and nobody owes that
+//! other one anything: a server's helper that looks at several descriptors is as idle
+//! as the server itself until a client comes. What the server waits for after that
+//! does hold it up.
 
-use super::blocks::{Block, Blocks, Class, End, HeldFrom};
+use super::{
+    blocks::{Block, Blocks, Class, End, HeldFrom},
+    standing::DEPTH,
+};
 
 /// A group's tasks.
 pub(super) struct Members<'a> {
@@ -41,8 +49,8 @@ pub(super) enum Part {
         to: u32,
         /// It counts in blocks of that member which began at this time or later.
         from: HeldFrom,
-        /// It waited for input.
-        input: bool,
+        /// What it waited for.
+        class: Class,
     },
     /// A member woke it, after it had waited for other input first.
     Later,
@@ -63,20 +71,56 @@ pub(super) enum Part {
 
 impl Part {
     /// Its part while the member that it may lead to is in a block that began at
-    /// this time.
+    /// this time, and has this part in it.
     #[inline]
-    pub(super) fn during(self, start_ns: Option<u64>) -> Self {
-        match self {
-            Self::Edge { from, input, .. } if start_ns.is_none_or(|start| start < from.ns) => {
-                match (from.known_before, input) {
-                    (false, _) => Self::Unknown,
-                    (true, true) => Self::Input,
-                    (true, false) => Self::Later,
+    pub(super) fn during(self, waker: Option<(u64, Self)>) -> Self {
+        let Self::Edge { from, class, .. } = self else {
+            return self;
+        };
+        match waker {
+            Some((start_ns, part)) if start_ns >= from.ns => {
+                match class == Class::Anything && part == Self::Input {
+                    true => Self::Input,
+                    false => self,
                 }
             }
-            part => part,
+            _ => match (from.known_before, class.is_input()) {
+                (false, _) => Self::Unknown,
+                (true, true) => Self::Input,
+                (true, false) => Self::Later,
+            },
         }
     }
+}
+
+/// The parts that count, of members (by position) whose blocks began at these times.
+pub(super) fn counted(parts: &[Option<Part>], starts: &[Option<u64>]) -> Vec<Option<Part>> {
+    // What nobody owes anything waits for input, unless its waker does not.
+    let at_first = |part: Part| match part {
+        Part::Edge {
+            class: Class::Anything,
+            ..
+        } => Part::Input,
+        part => part,
+    };
+    let mut counted: Vec<Option<Part>> = parts.iter().map(|p| p.map(at_first)).collect();
+    // Each round settles one more link of the chains.
+    for _ in 0..DEPTH {
+        let mut changed = false;
+        for (at, part) in parts.iter().enumerate() {
+            let Some(part @ Part::Edge { to, .. }) = *part else {
+                continue;
+            };
+            let waker = starts[to as usize].zip(counted[to as usize]);
+            let now = Some(part.during(waker));
+            changed |= counted[at] != now;
+            counted[at] = now;
+        }
+        if !changed {
+            break;
+        }
+    }
+    counted
 }
 
 /// The part of a block of a member. `near` gives a stretch of another member not
@@ -90,7 +134,7 @@ pub(super) fn part(
 ) -> Part {
     let class = blocks.class(block);
     let without_end = match class {
-        Class::Input => Part::Input,
+        Class::Input | Class::Anything => Part::Input,
         Class::Time => Part::Time,
         Class::Busy => Part::NotWoken,
     };
@@ -103,14 +147,14 @@ pub(super) fn part(
             (Some(to), class) => Part::Edge {
                 to,
                 from: blocks.held_from(block, waker as usize, near(to)),
-                input: class == Class::Input,
+                class,
             },
-            (None, Class::Input) => Part::Input,
+            (None, class) if class.is_input() => Part::Input,
             (None, _) => Part::Abroad,
         },
-        End::Outside | End::Interrupt => match class {
-            Class::Input => Part::Input,
-            _ => Part::Busy,
+        End::Outside | End::Interrupt => match class.is_input() {
+            true => Part::Input,
+            false => Part::Busy,
         },
     }
 }

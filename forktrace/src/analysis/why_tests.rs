@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{
-    blocks::{Block, Blocks},
+    blocks::{Block, Blocks, Class},
     chains::Inquiry,
     episodes::Watch,
     objects,
@@ -28,8 +28,10 @@ use crate::{
 
 const READ: i16 = 0;
 const POLL: i16 = 7;
+const ACCEPT: i16 = 43;
 const SLEEP: i16 = 35;
 const FSYNC: i16 = 74;
+const FDATASYNC: i16 = 75;
 const FUTEX: i16 = 202;
 const EXEC: i16 = 59;
 const WAIT: i16 = 61;
@@ -319,6 +321,15 @@ fn one_file_for_two_is_a_common_cause_and_two_are_not() {
         ])
     };
     assert_eq!(two(FILE).verdict, Verdict::CommonCause);
+    // Who is idle and ends it is no part of it.
+    let causes = causes_of(vec![
+        task(1, 1, "rbbbbbrrr$", &[(FSYNC, FILE, DISK)]),
+        task(2, 1, "rbbbbbrrr$", &[(FSYNC, LOCK, DISK)]),
+        task(3, 1, "rrbbr$", &[(POLL, 0, NETWORK)]),
+    ]);
+    let first = causes[0].root.as_ref().unwrap();
+    assert_eq!(causes[0].verdict, Verdict::Coincidence);
+    assert_eq!((first.task.serial, first.reason.as_str()), (1, "fsync"));
     assert_eq!(two(LOCK).verdict, Verdict::Coincidence);
     assert_eq!(two(0).verdict, Verdict::Coincidence);
 }
@@ -354,7 +365,7 @@ fn one_that_waits_for_a_disk_while_the_rest_are_idle_is_the_one_cause() {
 }
 
 #[test]
-fn the_same_sync_is_one_cause_whichever_way_the_kernel_ends_it() {
+fn the_same_sync_is_one_cause_whoever_ends_it() {
     let kernel_thread = Waker::Outsider {
         tid: 9,
         softirq: false,
@@ -390,7 +401,169 @@ fn the_same_sync_is_one_cause_whichever_way_the_kernel_ends_it() {
         of_tree(analyse(&info, &model).causes)
     };
     assert_eq!(causes(true), [(5, 2)]);
-    assert_eq!(causes(false), [(3, 1), (2, 1)]);
+    assert_eq!(causes(false), [(5, 2)]);
+}
+
+/// The tree's causes.
+fn causes_of(tasks: Vec<Task>) -> Vec<report::Cause> {
+    let mut causes = report_on(tasks).causes;
+    causes.retain(|c| c.group == 0);
+    causes
+}
+
+#[test]
+fn one_file_that_several_sync_in_turn_is_one_cause() {
+    // 1 syncs, then 2, which syncs once more while 1 has nothing to do, then 3 another
+    // file.
+    let tasks = |name: &str| {
+        let mut tasks = vec![
+            task(
+                1,
+                1,
+                "rrbbrrbbbbbbbbbbbr$",
+                &[(FSYNC, FILE, DISK), (FUTEX, 0, Waker::None)],
+            ),
+            task(
+                2,
+                2,
+                "rbbbbbrbbbrbbrrrr>",
+                &[
+                    (FUTEX, LOCK, by(1)),
+                    (FSYNC, FILE, DISK),
+                    (FSYNC, FILE, DISK),
+                ],
+            ),
+            task(
+                3,
+                3,
+                "rbbbbbbbbbbbbbbrb>",
+                &[(FUTEX, LOCK, by(2)), (FSYNC, 0, DISK)],
+            ),
+        ];
+        tasks[0] = killed(tasks[0].clone());
+        tasks[0].name = name.to_owned();
+        tasks[1].name = "t".to_owned();
+        tasks
+    };
+    let causes = causes_of(tasks("t"));
+    let [cause] = &causes[..] else {
+        panic!("{causes:#?}")
+    };
+    assert_eq!((cause.verdict, cause.alone), (Verdict::Caused, false));
+    assert_eq!((cause.ns, cause.episodes, cause.longest_ns), (7, 3, 3));
+    let object = cause.object.as_ref().unwrap();
+    assert_eq!(object.kind, "futex", "the file of this test");
+    assert_eq!(cause.syscall.as_deref(), Some("fsync"));
+    assert_eq!((cause.tasks, cause.name.as_deref()), (2, Some("t")));
+    let by: Vec<_> = cause
+        .by
+        .iter()
+        .map(|t| (t.task.serial, t.ns, t.episodes))
+        .collect();
+    assert_eq!(by, [(2, 5, 2), (1, 2, 1)]);
+    assert_eq!(cause.woken_by.as_ref().unwrap().kind, WakerKind::Interrupt);
+    let other = causes_of(tasks("other"));
+    assert_eq!((other[0].tasks, other[0].name.as_deref()), (2, None));
+}
+
+#[test]
+fn two_files_are_two_causes_and_so_are_two_calls() {
+    let one_after_the_other = |first: In, second: In| {
+        let causes = causes_of(vec![
+            task(1, 1, "rrbbrrbbrr$", &[first, second]),
+            task(2, 1, "rbbbbbbbbbrrr$", &[(FUTEX, 0, by(1))]),
+        ]);
+        causes.iter().map(|c| (c.ns, c.tasks)).collect::<Vec<_>>()
+    };
+    let sync = |file| (FSYNC, file, DISK);
+    assert_eq!(one_after_the_other(sync(FILE), sync(FILE)), [(4, 1)]);
+    assert_eq!(
+        one_after_the_other(sync(FILE), sync(LOCK)),
+        [(2, 1), (2, 1)]
+    );
+    // Of files that are not known, the call is all that is known.
+    assert_eq!(one_after_the_other(sync(0), sync(0)), [(4, 1)]);
+    let data = (FDATASYNC, 0, DISK);
+    assert_eq!(one_after_the_other(sync(0), data), [(2, 1), (2, 1)]);
+    assert_eq!(
+        one_after_the_other(sync(FILE), (FDATASYNC, FILE, DISK)),
+        [(4, 1)]
+    );
+    let futex = (FUTEX, FILE, DISK);
+    assert_eq!(one_after_the_other(sync(FILE), futex), [(2, 1), (2, 1)]);
+}
+
+#[test]
+fn syncs_while_all_others_are_idle_are_of_the_same_cause() {
+    // 1 syncs twice: the second time 2 is behind it.
+    let causes = causes_of(vec![
+        task(
+            1,
+            1,
+            "rrbbbrbrbbrrrbr$",
+            &[
+                (FSYNC, FILE, DISK),
+                (POLL, 0, NETWORK),
+                (FSYNC, FILE, DISK),
+                (SLEEP, 0, TIMER),
+            ],
+        ),
+        task(2, 1, "rbbbbbbbbbbrr$", &[(FUTEX, LOCK, by(1))]),
+    ]);
+    let of_sync = causes
+        .iter()
+        .find(|c| c.syscall.as_deref() == Some("fsync"));
+    let sync = of_sync.unwrap();
+    assert_eq!((sync.verdict, sync.alone), (Verdict::Caused, false));
+    assert_eq!((sync.ns, sync.alone_ns, sync.episodes), (5, 3, 2));
+}
+
+#[test]
+fn idle_times_that_differ_in_who_came_are_one_cause() {
+    let came = |tids: [u32; 2], names: [&str; 2]| {
+        let by = |tid| Waker::Outsider { tid, softirq: true };
+        let ins = [(POLL, 0, by(tids[0])), (POLL, 0, by(tids[1]))];
+        let tasks = vec![
+            task(1, 1, "rrbbrbbbrr$", &ins),
+            task(2, 1, "rbbbbbbbbb>", &[(FUTEX, 0, Waker::None)]),
+        ];
+        let mut model = model(tasks);
+        model.outsiders = (tids.iter().zip(names))
+            .map(|(tid, name)| crate::trace::Outsider {
+                tid: *tid,
+                tgid: *tid,
+                kernel_thread: false,
+                at_ns: 0,
+                comm: name.to_owned(),
+            })
+            .collect();
+        let info = TraceInfo {
+            header: header(),
+            finish: None,
+            damage: Vec::new(),
+            last_ns: 0,
+        };
+        let causes = analyse(&info, &model)
+            .causes
+            .into_iter()
+            .filter(|c| c.group == 0);
+        let of = causes.map(|c| {
+            let by = c.woken_by.unwrap();
+            (c.verdict, c.ns, by.tid, by.name.unwrap())
+        });
+        of.collect::<Vec<_>>()
+    };
+    let idle = |ns, tid, name: &str| (Verdict::Idle, ns, tid, name.to_owned());
+    assert_eq!(
+        came([8, 9], ["client", "client"]),
+        [idle(5, None, "client")]
+    );
+    assert_eq!(
+        came([9, 9], ["client", "client"]),
+        [idle(5, Some(9), "client")]
+    );
+    let two = [idle(3, Some(9), "cron"), idle(2, Some(8), "client")];
+    assert_eq!(came([8, 9], ["client", "cron"]), two);
 }
 
 #[test]
@@ -414,9 +587,124 @@ fn who_waits_for_input_is_not_behind_the_whole_life_of_one_whose_end_woke_it() {
             .map(|(_, verdict)| verdict)
             .collect::<Vec<_>>()
     };
-    assert_eq!(verdict(POLL), [Verdict::Idle, Verdict::Caused]);
+    assert_eq!(verdict(POLL), [Verdict::Idle, Verdict::Idle]);
+    // Who reads waits for the other to write.
+    assert_eq!(verdict(READ), [Verdict::Idle, Verdict::Caused]);
     // Who waits for its child waits for all that it does.
     assert_eq!(verdict(WAIT), [Verdict::Caused, Verdict::Caused]);
+}
+
+/// The verdict on each of the tree's episodes, in their order.
+fn verdicts(tasks: Vec<Task>) -> Vec<Verdict> {
+    let mut found = report_on(tasks).episodes;
+    found.retain(|e| e.group == 0);
+    found.sort_by_key(|e| e.start_ns);
+    found.into_iter().map(|e| e.verdict).collect()
+}
+
+#[test]
+fn helpers_that_nobody_owes_anything_are_idle_until_a_message_comes_from_outside() {
+    // 1 is told from outside, then works, and tells the others in the end: 3 in its
+    // turn.
+    let signal = Waker::Outsider {
+        tid: 9,
+        softirq: false,
+    };
+    let tasks = |first: In, then: In, helper, last| {
+        vec![
+            task(1, 1, "rrbbrbbrrbr$", &[first, then, (FSYNC, 0, DISK)]),
+            task(2, 1, "rbbbbbbbrrr$", &[(helper, 0, by(1))]),
+            task(3, 1, "rbbbbbbbbrrr$", &[(last, 0, by(2))]),
+        ]
+    };
+    use Verdict::{Caused, Idle};
+    let of = |first, then, helper, last| verdicts(tasks(first, then, helper, last));
+    let sync = (FSYNC, FILE, DISK);
+    for helper in [POLL, ACCEPT] {
+        // Until it is told, and from then on.
+        let input = of((POLL, 0, signal), sync, helper, POLL);
+        assert_eq!(input, [Idle, Caused], "{helper}");
+        // Nor do they wait for 1 when it is a timer that ends its poll.
+        let timer = of((POLL, 0, TIMER), sync, helper, POLL);
+        assert_eq!(timer, [Idle, Caused], "{helper}");
+    }
+    // What it does on its own account holds them up, before as well.
+    for own in [sync, (SLEEP, 0, TIMER), (FUTEX, LOCK, TIMER)] {
+        assert_eq!(of(own, sync, POLL, POLL), [Caused, Caused], "{own:?}");
+    }
+    // So does it hold up who waits for something of its.
+    for helper in [FUTEX, READ] {
+        let owed = of((POLL, 0, signal), sync, helper, POLL);
+        assert_eq!(owed, [Caused, Caused], "{helper}");
+    }
+    // Also where that one waits in the second place only.
+    let owed = of((POLL, 0, signal), sync, POLL, FUTEX);
+    assert_eq!(owed, [Caused, Caused]);
+}
+
+#[test]
+fn helpers_of_one_that_waits_for_another_are_behind_it() {
+    // 1 is told by 4, which syncs a file first: all others are behind it, though 1
+    // waits for anything that may come.
+    let tasks = |of_4: In| {
+        vec![
+            task(1, 1, "rbbbbbrbrr$", &[(POLL, 0, by(4)), (SLEEP, 0, TIMER)]),
+            task(2, 1, "rbbbbbbbbrr$", &[(POLL, 0, by(1))]),
+            task(4, 1, "rrbbbrrrr$", &[of_4]),
+        ]
+    };
+    let e = only(tasks((FSYNC, FILE, DISK)));
+    assert_eq!((e.verdict, e.held, e.idle), (Verdict::Caused, 2, 0));
+    assert_eq!(serials(&e.chain), [2, 1, 4]);
+    let e = only(tasks((POLL, 0, NETWORK)));
+    assert_eq!((e.verdict, e.held, e.idle), (Verdict::Idle, 0, 3));
+}
+
+#[test]
+fn a_set_of_one_descriptor_is_read_and_one_of_none_is_a_sleep() {
+    use crate::{
+        model::{Waited, Waitset},
+        trace::{FileKind, WaitFd},
+    };
+    let fd = |kind| Waited {
+        fd: WaitFd { fd: 3, events: 1 },
+        identity: Some((71, 13)),
+        kind,
+        reopened: false,
+    };
+    let listening = FileKind::InetSocket {
+        protocol: "tcp".to_owned(),
+        local: "127.0.0.1:1".to_owned(),
+        remote: String::new(),
+        listening: true,
+    };
+    let verdict = |fds: Vec<Waited>, cut_off| {
+        let mut model = model(vec![
+            task(1, 1, "rrbbrr$", &[(POLL, 0, NETWORK)]),
+            task(2, 1, "rbbbbr$", &[(POLL, 1, by(1))]),
+        ]);
+        model.waitsets = vec![Waitset { fds, cut_off }];
+        model.targets = vec![Target::Unknown, Target::Fds(0)];
+        let info = TraceInfo {
+            header: header(),
+            finish: None,
+            damage: Vec::new(),
+            last_ns: 0,
+        };
+        let episode = analyse(&info, &model).episodes.remove(0);
+        (episode.verdict, episode.held)
+    };
+    let pipe = || fd(Some(FileKind::Pipe));
+    assert_eq!(verdict(vec![pipe()], false), (Verdict::Caused, 1));
+    assert_eq!(verdict(vec![fd(None)], false), (Verdict::Caused, 1));
+    assert_eq!(verdict(vec![pipe()], true), (Verdict::Idle, 0));
+    assert_eq!(verdict(vec![pipe(), pipe()], false), (Verdict::Idle, 0));
+    assert_eq!(
+        verdict(vec![fd(Some(listening))], false),
+        (Verdict::Idle, 0)
+    );
+    // A task that wakes a sleeper cuts its sleep short.
+    assert_eq!(verdict(Vec::new(), false), (Verdict::Idle, 0));
 }
 
 #[test]
@@ -780,6 +1068,23 @@ fn state_at(task: &Task, at: u64) -> Option<State> {
         .map(|s| s.state)
 }
 
+/// The part that counts of a member that is blocked.
+fn search_part(at: u32, parts: &[Option<Part>], starts: &[Option<u64>], depth: usize) -> Part {
+    let part = parts[at as usize].unwrap();
+    let Part::Edge { to, class, .. } = part else {
+        return part;
+    };
+    // A ring of those that nobody owes anything.
+    if depth > parts.len() && class == Class::Anything {
+        return Part::Input;
+    }
+    let waker = parts[to as usize].map(|other| match class {
+        Class::Anything => search_part(to, parts, starts, depth + 1),
+        _ => other,
+    });
+    part.during(starts[to as usize].zip(waker))
+}
+
 /// The verdicts that may be given, from all blocks of the last nanosecond of an
 /// episode: where several tasks have the most waiters, either's root will do.
 fn search(
@@ -912,20 +1217,25 @@ proptest! {
                     Some(Block::before(of(&members.tasks[at as usize]), found.end_ns)?.start_ns)
                 })
                 .collect();
-            let dead = |part: &Part| match part {
+            let dead = |(at, part): (&u32, &Part)| match part {
                 Part::Edge { to, .. } => {
-                    of(&members.tasks[*to as usize]).end_ns < found.end_ns
+                    let waker = of(&members.tasks[*to as usize]);
+                    let block = Block::before(of(&members.tasks[*at as usize]), found.end_ns);
+                    let wake_ns = block.and_then(|b| b.wake_ns).unwrap();
+                    let asleep = waker.open.is_some_and(|open| open.out_ns < wake_ns);
+                    asleep || waker.end_ns < found.end_ns
                 }
                 _ => false,
             };
-            if parts.values().any(dead) {
-                // The dead wake nobody: there is no right answer.
+            if parts.iter().any(dead) {
+                // The dead wake nobody, nor do those who never woke up again: there is
+                // no right answer.
                 continue;
             }
-            for part in parts.values_mut() {
-                if let Part::Edge { to, .. } = *part {
-                    *part = part.during(starts[to as usize]);
-                }
+            let all = 0..members.tasks.len() as u32;
+            let all: Vec<_> = all.map(|at| parts.get(&at).copied()).collect();
+            for (at, part) in &mut parts {
+                *part = search_part(*at, &all, &starts, 0);
             }
             prop_assert!(ends.contains(&found.next) || !parts.contains_key(&found.next));
             let verdicts = search(&parts, found.next, found.end_ns, &members, &blocks);

@@ -62,6 +62,31 @@ fn link(serial: u32, syscall: &str, object: Option<Object>, ms: [u64; 2], by: Wo
     }
 }
 
+/// What is said of one task's wait.
+fn cause(verdict: Verdict, root: Option<Link>, ms: u64, episodes: u64) -> Cause {
+    let by = root.iter().map(|root| CauseTask {
+        task: root.task.clone(),
+        ns: ms * MS,
+        episodes,
+    });
+    Cause {
+        group: 0,
+        verdict,
+        alone: false,
+        alone_ns: 0,
+        object: root.as_ref().and_then(|root| root.object.clone()),
+        syscall: root.as_ref().and_then(|root| root.syscall.clone()),
+        woken_by: root.as_ref().map(|root| root.woken_by.clone()),
+        tasks: u32::from(root.is_some()),
+        name: root.as_ref().map(|root| root.task.name.clone()),
+        by: by.collect(),
+        root,
+        ns: ms * MS,
+        episodes,
+        longest_ns: ms * MS,
+    }
+}
+
 /// Four threads: one writes to the disk under a lock that two others need.
 pub(super) fn standstill() -> Report {
     let mut report = samples::sleepers();
@@ -93,33 +118,27 @@ pub(super) fn standstill() -> Report {
     for group in &mut report.groups {
         group.verdicts = verdicts.clone();
     }
+    let rest = total / MS - 3_900;
+    let both = [2, 4].map(|serial| CauseTask {
+        task: name(serial),
+        ns: 75 * MS * u64::from(serial),
+        episodes: 2,
+    });
     report.causes = vec![
         Cause {
-            group: 0,
-            verdict: Verdict::Caused,
-            alone: false,
-            root: Some(fsync()),
-            ns: 3_000 * MS,
-            episodes: 9,
             longest_ns: 1_200 * MS,
+            ..cause(Verdict::Caused, Some(fsync()), 3_000, 9)
         },
         Cause {
-            group: 0,
-            verdict: Verdict::Idle,
-            alone: false,
-            root: Some(sleep.clone()),
-            ns: 900 * MS,
-            episodes: 2,
             longest_ns: 600 * MS,
+            tasks: 2,
+            name: None,
+            by: both.into_iter().rev().collect(),
+            ..cause(Verdict::Idle, Some(sleep.clone()), 900, 2)
         },
         Cause {
-            group: 0,
-            verdict: Verdict::Idle,
-            alone: false,
-            root: None,
             ns: total - 3_900 * MS,
-            episodes: 1,
-            longest_ns: total - 3_900 * MS,
+            ..cause(Verdict::Idle, None, rest, 1)
         },
     ];
     report.episodes = vec![Episode {

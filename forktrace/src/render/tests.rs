@@ -163,6 +163,20 @@ fn nothing_of_a_traced_program_acts_on_the_terminal() {
         for poll in report.polls.iter_mut().flatten() {
             poll.syscall = evil.to_owned();
         }
+        for cause in &mut report.causes {
+            for name in [&mut cause.name, &mut cause.syscall].into_iter().flatten() {
+                *name = evil.to_owned();
+            }
+            if let Some(object) = &mut cause.object {
+                object.name = evil.to_owned();
+            }
+            for by in &mut cause.by {
+                by.task.name = evil.to_owned();
+            }
+            if let Some(name) = cause.woken_by.as_mut().and_then(|by| by.name.as_mut()) {
+                *name = evil.to_owned();
+            }
+        }
         let links = report.causes.iter_mut().filter_map(|c| c.root.as_mut());
         for link in links.chain(report.episodes.iter_mut().flat_map(|e| &mut e.chain)) {
             link.task.name = evil.to_owned();

@@ -92,7 +92,7 @@ pub struct TaskName {
 }
 
 /// What ended a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
     /// A wakeup.
@@ -135,7 +135,9 @@ pub struct Link {
 /// part in it: what they waited for nobody had for them. Nor has a task whose waker
 /// waited for input again before it woke it: what that one waited for before did
 /// not hold it up, as far as is known. Both are idle, as are those who wait for input
-/// from outside the group or for a time.
+/// from outside the group or for a time. So are, while their waker waits for input
+/// from outside the group, those to whom nobody owes anything: who looks at several
+/// descriptors at once, or accepts connections. From then on they are behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -223,24 +225,56 @@ pub struct Episode {
     pub blocked: Vec<Link>,
 }
 
-/// All episodes of a group with one verdict and one root.
+/// All episodes of a group with one root cause, whichever tasks waited for it.
+///
+/// Where one held up others, or was the only one that was not idle, that is what it
+/// waited in, and for what. Where nobody held up another, it is who ended the first
+/// wait that ended, by kind and name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cause {
     /// [`super::Group::id`].
     pub group: u32,
-    /// What is said of the episodes.
+    /// What is said of the episodes: `Caused` also where in some of them all others
+    /// were idle.
     pub verdict: Verdict,
     /// In each of them the root's task was the only one that was not idle.
     pub alone: bool,
+    /// How long those were in which it was.
+    pub alone_ns: u64,
     /// The last link of their chains, that of the longest of them; `None`: all
     /// others together.
     pub root: Option<Link>,
+    /// What the roots' tasks waited for, where it was the same in all episodes.
+    pub object: Option<Object>,
+    /// In which syscall, where it was the same in all of them.
+    pub syscall: Option<String>,
+    /// Who ended the roots' waits, as far as it was the same in all of them: without
+    /// tid and serial where several with one name did.
+    pub woken_by: Option<WokenBy>,
+    /// How many tasks were a root.
+    pub tasks: u32,
+    /// Their name, if they have the same.
+    pub name: Option<String>,
+    /// The tasks, worst first; only the first few.
+    pub by: Vec<CauseTask>,
     /// How long they were in all.
     pub ns: u64,
     /// How many.
     pub episodes: u64,
     /// The longest.
     pub longest_ns: u64,
+}
+
+/// A task's part in a [`Cause`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CauseTask {
+    /// Who.
+    #[serde(flatten)]
+    pub task: TaskName,
+    /// How long the episodes were of which it was the root.
+    pub ns: u64,
+    /// How many.
+    pub episodes: u64,
 }
 
 /// All episodes of a group with one verdict.

@@ -75,10 +75,11 @@ fn check_caused<'a>(episode: &'a Episode, chain: &[u32], reason: &str) -> &'a Li
 
 /// The causes' time of which this task's wait is the root.
 fn behind_ns(report: &Report, tid: u32, reason: &str) -> u64 {
-    let is_it = |root: &Link| root.tid == tid && root.reason == reason;
+    let is_it = |root: &Link| root.reason == reason;
     let causes = report.causes.iter().filter(|c| c.group == 0);
     let causes = causes.filter(|c| c.verdict == "caused" && c.root.as_ref().is_some_and(is_it));
-    causes.map(|c| c.ns).sum()
+    let tasks = causes.flat_map(|c| &c.by).filter(|by| by.tid == tid);
+    tasks.map(|by| by.ns).sum()
 }
 
 /// The text of a report, without its line breaks.

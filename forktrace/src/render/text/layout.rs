@@ -114,6 +114,8 @@ struct Column {
 #[derive(Default)]
 pub(super) struct Table {
     columns: Vec<Column>,
+    /// The last column, whose cells are broken into lines.
+    prose: Option<(&'static str, Vec<String>)>,
 }
 
 impl Table {
@@ -137,20 +139,40 @@ impl Table {
         });
     }
 
+    /// Adds a column at the end whose cells take as many lines as they need.
+    pub(super) fn prose(&mut self, head: &'static str, cells: Vec<String>) {
+        self.prose = Some((head, cells));
+    }
+
     /// The table, indented by two, with its heads.
     pub(super) fn to_text(&self, style: Style) -> String {
         let widths = self.widths();
         let heads = self.columns.iter().map(|column| column.head);
-        let mut out = paint(style, Ink::Dim, &self.line(&widths, heads));
+        let head = self.prose.as_ref().map(|(head, _)| *head);
+        let mut out = paint(
+            style,
+            Ink::Dim,
+            &Self::with(self.line(&widths, heads), head),
+        );
         let rows = self.columns.first().map_or(0, |column| column.cells.len());
         for row in 0..rows {
             let cells = self
                 .columns
                 .iter()
                 .map(|column| column.cells.get(row).map_or("", String::as_str));
-            out.push_str(&self.line(&widths, cells));
+            let cell = self.prose.as_ref().and_then(|(_, cells)| cells.get(row));
+            let line = self.line(&widths, cells);
+            out.push_str(&Self::with(line, cell.map(String::as_str)));
         }
         out
+    }
+
+    /// A line, and beside it a cell that may need more lines.
+    fn with(line: String, prose: Option<&str>) -> String {
+        match prose {
+            Some(prose) => wrapped(&format!("{}  ", line.trim_end()), prose),
+            None => line,
+        }
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -221,6 +243,16 @@ mod tests {
         table.text("NAME", 4, vec!["z".repeat(120)]);
         let text = table.to_text(Style::default());
         assert_eq!(text, format!("  N  NAME\n  1  {}…\n", "z".repeat(94)));
+    }
+
+    #[test]
+    fn prose_takes_as_many_lines_as_it_needs() {
+        let mut table = Table::default();
+        table.number("N", vec!["1".to_owned(), "23".to_owned()]);
+        table.prose("WHY", vec!["why ".repeat(30), "so".to_owned()]);
+        let why = |times| vec!["why"; times].join(" ");
+        let lines = format!("   N  WHY\n   1  {}\n      {}\n  23  so\n", why(23), why(7));
+        assert_eq!(table.to_text(Style::default()), lines);
     }
 
     #[test]

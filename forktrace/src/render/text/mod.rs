@@ -4,6 +4,7 @@
 //! behind it, and last what they are worth: the audit.
 
 mod audit;
+mod causes;
 mod claim;
 mod deadlocks;
 pub(super) mod figures;

@@ -1,9 +1,10 @@
-//! Why all stood still at the same time: causes, and the longest episodes.
+//! Why all stood still at the same time: the causes, then the longest episodes.
 
 use super::{
     View,
-    figures::{clean, count, count_cell, duration, duration_cell, percent, plural, quantity},
-    layout::{Ink, Table, paint, wrapped},
+    causes::{sentence, table},
+    figures::{clean, count, duration, plural, quantity},
+    layout::{Ink, paint, wrapped},
     waits::place,
     workload::members,
 };
@@ -12,10 +13,8 @@ use crate::report::{
     WokenBy,
 };
 
-/// Rows of causes without `-v`.
-const CAUSES: usize = 8;
 /// Without `-v` an episode is shown when it is at least such a part of all.
-const SHARE: u64 = 20;
+pub(super) const SHARE: u64 = 20;
 /// Links of a chain that are shown without `-v`.
 const LINKS: usize = 8;
 
@@ -57,8 +56,8 @@ fn group(view: &View<'_>, group: &Group, all: &str, noun: &str) -> String {
     let total = group.all_blocked.lower_ns;
     let head = format!("why all {} were blocked at once", plural(noun)).to_uppercase();
     let mut out = paint(view.style, Ink::Dim, &format!("  {head}\n"));
-    out.push_str(&wrapped("  ", &sentence(group, all, noun, worst)));
-    out.push_str(&table(view, &causes, total));
+    out.push_str(&wrapped("  ", &sentence(group, all, noun, &causes, worst)));
+    out.push_str(&table(view, &causes, noun, total));
     let episodes = view.report.episodes.iter().filter(|e| e.group == group.id);
     let episodes: Vec<&Episode> = episodes.collect();
     let shown = episodes
@@ -85,145 +84,6 @@ fn group(view: &View<'_>, group: &Group, all: &str, noun: &str) -> String {
         ));
     }
     out
-}
-
-/// The answer in a sentence.
-fn sentence(group: &Group, all: &str, noun: &str, worst: &Cause) -> String {
-    let total = group.all_blocked.lower_ns;
-    let all = match (group.most_live as usize) < group.tasks.len() {
-        true => format!("live {}", plural(noun)),
-        false => all.to_owned(),
-    };
-    let sum = group.verdicts.iter().find(|v| v.verdict == worst.verdict);
-    let of_verdict = sum.map_or(worst.ns, |v| v.ns);
-    let part = |ns| {
-        if ns == total {
-            "all of it".to_owned()
-        } else {
-            format!("{} of it", duration(ns))
-        }
-    };
-    let why = match (worst.verdict, &worst.root) {
-        // Mostly one cause, or many of one kind.
-        (Verdict::Caused, Some(root)) => {
-            let behind = format!("behind {} by {}", wait(root), who(&root.task));
-            if worst.ns >= of_verdict / 2 {
-                format!("{} {behind}", part(worst.ns))
-            } else {
-                format!(
-                    "{} behind one of their own; the largest part of that, {}, {behind}",
-                    part(of_verdict),
-                    duration(worst.ns)
-                )
-            }
-        }
-        (Verdict::CommonCause, Some(root)) if worst.alone => format!(
-            "{} behind {} by {}, the only one with anything to do",
-            part(worst.ns),
-            wait(root),
-            who(&root.task)
-        ),
-        (Verdict::CommonCause, Some(root)) => {
-            format!("{} for one cause: {}", part(worst.ns), wait(root))
-        }
-        (Verdict::Idle, _) => {
-            format!("{} idle, waiting for input or for a time", part(of_verdict))
-        }
-        (Verdict::Coincidence, _) => format!(
-            "{} by coincidence: nothing connects what they waited for",
-            part(of_verdict)
-        ),
-        _ => format!("{} for a cause that is not known", part(of_verdict)),
-    };
-    format!(
-        "All {all} stood still for {} in {}, {why}.",
-        duration(total),
-        quantity(group.all_blocked.episodes, "episode"),
-    )
-}
-
-fn table(view: &View<'_>, causes: &[&Cause], total: u64) -> String {
-    let shown = match view.style.verbose {
-        true => causes.len(),
-        false => causes.len().min(CAUSES),
-    };
-    let rows = &causes[..shown];
-    let mut table = Table::default();
-    let mut column = |head, figure: &dyn Fn(&Cause) -> String| {
-        table.number(head, rows.iter().map(|c| figure(c)).collect());
-    };
-    column("TIME", &|c| duration_cell(c.ns));
-    column("SHARE", &|c| percent(c.ns, total));
-    column("EPISODES", &|c| count_cell(c.episodes));
-    column("LONGEST", &|c| duration_cell(c.longest_ns));
-    table.text("WHY", 20, rows.iter().map(|c| why(c)).collect());
-    let mut out = table.to_text(view.style);
-    if shown < causes.len() {
-        out.push_str(&format!(
-            "  … and {} more (-v shows all; --format json has them)\n",
-            count((causes.len() - shown) as u64)
-        ));
-    }
-    out
-}
-
-/// A cause in a cell.
-fn why(cause: &Cause) -> String {
-    let verdict = word(cause.verdict);
-    match (&cause.root, cause.verdict) {
-        (None, _) => format!("{verdict}, other"),
-        (Some(root), Verdict::Caused) => {
-            format!(
-                "behind {} by {}{}",
-                short(root),
-                who(&root.task),
-                ended(root)
-            )
-        }
-        (Some(root), _) if cause.alone => format!(
-            "behind {} by {}, all others idle",
-            short(root),
-            who(&root.task)
-        ),
-        // Who ended it comes first: that is where such causes differ.
-        (Some(root), _) if root.ended == Ended::Woken => format!(
-            "{verdict}, until {} woke {} in {}",
-            match (&root.woken_by.name, root.woken_by.tid) {
-                (Some(name), Some(tid)) => format!("tid {tid} ({})", clean(name)),
-                _ => by(&root.woken_by),
-            },
-            who(&root.task),
-            short(root)
-        ),
-        (Some(root), _) => format!(
-            "{verdict}, until {} came out of {}{}",
-            who(&root.task),
-            short(root),
-            ended(root)
-        ),
-    }
-}
-
-/// [`wait`] for a cell: `fsync(journal)`.
-fn short(link: &Link) -> String {
-    let object = link.object.as_ref();
-    match object.and_then(|object| object.name.rsplit_once('/')) {
-        Some((folders, name)) if folders.is_empty() || folders.starts_with('/') => {
-            let call = link.syscall.as_ref().unwrap_or(&link.reason);
-            format!("{}({})", clean(call), clean(name))
-        }
-        _ => wait(link),
-    }
-}
-
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Caused => "one behind another",
-        Verdict::CommonCause => "one cause",
-        Verdict::Coincidence => "coincidence",
-        Verdict::Idle => "idle",
-        Verdict::Unknown => "not known",
-    }
 }
 
 fn episode(view: &View<'_>, episode: &Episode) -> String {
@@ -318,7 +178,7 @@ fn chain(view: &View<'_>, episode: &Episode) -> String {
     };
     let mut parts: Vec<String> = links[..shown]
         .iter()
-        .map(|link| format!("{} in {}", who(&link.task), wait(link)))
+        .map(|link| format!("{} in {}", who(&link.task), wait_of(link)))
         .collect();
     if shown < links.len() || episode.chain_cut {
         parts.push("…".to_owned());
@@ -338,15 +198,23 @@ pub(super) fn who(task: &TaskName) -> String {
     format!("tid {} ({})", task.tid, clean(&task.name))
 }
 
+fn wait_of(link: &Link) -> String {
+    let (syscall, object) = (link.syscall.as_deref(), link.object.as_ref());
+    wait_in(&link.reason, syscall, object, link.timeout_ns)
+}
+
 /// `futex 0x7f…`, `fsync /var/lib/x`, `sleep of 50 ms`.
-fn wait(link: &Link) -> String {
-    let reason = place(&link.reason, link.syscall.as_deref().as_slice());
-    match (&link.object, link.timeout_ns) {
-        (Some(object), _) => on(&link.reason, &reason, object),
-        (None, Some(limit)) if link.reason == "sleep" => {
-            format!("sleep of {}", duration(limit))
-        }
-        _ => reason,
+pub(super) fn wait_in(
+    reason: &str,
+    syscall: Option<&str>,
+    object: Option<&Object>,
+    limit_ns: Option<u64>,
+) -> String {
+    let place = place(reason, syscall.as_slice());
+    match (object, limit_ns) {
+        (Some(object), _) => on(reason, &place, object),
+        (None, Some(limit)) if reason == "sleep" => format!("sleep of {}", duration(limit)),
+        _ => place,
     }
 }
 
@@ -360,20 +228,6 @@ fn on(reason: &str, place: &str, object: &Object) -> String {
     }
 }
 
-fn ended(link: &Link) -> String {
-    let by_kernel =
-        link.woken_by.kernel_thread || link.woken_by.interrupt == Some(InterruptKind::Block);
-    match link.ended {
-        // It goes without saying, and either can end the same wait.
-        Ended::Woken if by_kernel => String::new(),
-        Ended::NotEnded => ", not woken before the end".to_owned(),
-        Ended::TimedOut if link.reason == "sleep" => String::new(),
-        Ended::TimedOut => ", timed out".to_owned(),
-        Ended::CutShort => format!(", cut short by {}", by(&link.woken_by)),
-        Ended::Woken => format!(", ended by {}", by(&link.woken_by)),
-    }
-}
-
 /// Who woke a task.
 pub(super) fn by(by: &WokenBy) -> String {
     let task = || {
@@ -381,11 +235,15 @@ pub(super) fn by(by: &WokenBy) -> String {
             Some(name) => clean(name),
             None => "?".to_owned(),
         };
-        let tid = by.tid.map_or_else(|| "?".to_owned(), |tid| tid.to_string());
+        let task = match by.tid {
+            Some(tid) => format!("tid {tid} ({name})"),
+            // Several with this name.
+            None => name.clone(),
+        };
         match (by.kernel_thread, by.outside) {
             (true, _) => format!("kernel thread {name}"),
-            (false, true) => format!("tid {tid} ({name}), outside the workload"),
-            (false, false) => format!("tid {tid} ({name})"),
+            (false, true) => format!("{task}, outside the workload"),
+            (false, false) => task,
         }
     };
     match (by.kind, by.interrupt) {

@@ -222,6 +222,12 @@ pub(crate) struct Cause {
     pub(crate) verdict: String,
     pub(crate) alone: bool,
     pub(crate) root: Option<Link>,
+    pub(crate) by: Vec<CauseTask>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct CauseTask {
+    pub(crate) tid: u32,
     pub(crate) ns: u64,
 }
 

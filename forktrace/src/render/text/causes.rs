@@ -1,0 +1,249 @@
+//! What the times in which all stood still are put down to: a sentence and a table.
+
+use super::{
+    View,
+    figures::{clean, count, count_cell, duration, duration_cell, percent, plural, quantity},
+    layout::Table,
+    why::{SHARE, by, wait_in, who},
+};
+use crate::report::{Cause, CauseTask, Ended, Group, InterruptKind, Link, Verdict, WakerKind};
+
+/// Rows of causes without `-v`.
+const CAUSES: usize = 8;
+
+/// The answer in a sentence.
+pub(super) fn sentence(
+    group: &Group,
+    all: &str,
+    noun: &str,
+    causes: &[&Cause],
+    worst: &Cause,
+) -> String {
+    let total = group.all_blocked.lower_ns;
+    let all = match (group.most_live as usize) < group.tasks.len() {
+        true => format!("live {}", plural(noun)),
+        false => all.to_owned(),
+    };
+    let sum = group.verdicts.iter().find(|v| v.verdict == worst.verdict);
+    let of_verdict = sum.map_or(worst.ns, |v| v.ns);
+    let part = |ns| {
+        if ns == total {
+            "all of it".to_owned()
+        } else {
+            format!("{} of it", duration(ns))
+        }
+    };
+    let behind = |cause: &&&Cause| is_behind(cause);
+    let all_behind = causes.iter().filter(behind).map(|cause| cause.ns);
+    let all_behind = all_behind.fold(0, u64::saturating_add);
+    let why = match (worst.verdict, &worst.root) {
+        // Mostly one cause, or many of one kind.
+        (_, Some(_)) if is_behind(worst) => {
+            let why = format!("behind {} by {}", wait(worst), whom(worst, noun));
+            if worst.ns < all_behind / 2 {
+                format!(
+                    "{} behind one of their own; the largest part of that, {}, {why}",
+                    part(all_behind),
+                    duration(worst.ns)
+                )
+            } else if worst.alone {
+                let time = if worst.tasks == 1 { "" } else { "each time " };
+                let ns = part(worst.ns);
+                format!("{ns} {why}, {time}the only one with anything to do")
+            } else {
+                format!("{} {why}", part(worst.ns))
+            }
+        }
+        (Verdict::CommonCause, Some(_)) => {
+            format!("{} for one cause: {}", part(worst.ns), wait(worst))
+        }
+        (Verdict::Idle, _) => {
+            let idle = format!("{} idle, waiting for input or for a time", part(of_verdict));
+            let next = causes.iter().find(behind).filter(|c| c.root.is_some());
+            match next.filter(|next| next.ns.saturating_mul(SHARE) >= total) {
+                Some(next) => format!(
+                    "{idle}, and {} behind {} by {}",
+                    duration(next.ns),
+                    wait(next),
+                    whom(next, noun)
+                ),
+                None => idle,
+            }
+        }
+        (Verdict::Coincidence, _) => format!(
+            "{} by coincidence: nothing connects what they waited for",
+            part(of_verdict)
+        ),
+        _ => format!("{} for a cause that is not known", part(of_verdict)),
+    };
+    format!(
+        "All {all} stood still for {} in {}, {why}.",
+        duration(total),
+        quantity(group.all_blocked.episodes, "episode"),
+    )
+}
+
+/// The causes, worst first.
+pub(super) fn table(view: &View<'_>, causes: &[&Cause], noun: &str, total: u64) -> String {
+    let shown = match view.style.verbose {
+        true => causes.len(),
+        false => causes.len().min(CAUSES),
+    };
+    let rows = &causes[..shown];
+    let mut table = Table::default();
+    let mut column = |head, figure: &dyn Fn(&Cause) -> String| {
+        table.number(head, rows.iter().map(|c| figure(c)).collect());
+    };
+    column("TIME", &|c| duration_cell(c.ns));
+    column("SHARE", &|c| percent(c.ns, total));
+    column("EPISODES", &|c| count_cell(c.episodes));
+    column("LONGEST", &|c| duration_cell(c.longest_ns));
+    table.prose("WHY", rows.iter().map(|c| why(c, noun)).collect());
+    let mut out = table.to_text(view.style);
+    if shown < causes.len() {
+        out.push_str(&format!(
+            "  … and {} more (-v shows all; --format json has them)\n",
+            count((causes.len() - shown) as u64)
+        ));
+    }
+    out
+}
+
+/// A cause in a cell.
+fn why(cause: &Cause, noun: &str) -> String {
+    let verdict = word(cause.verdict);
+    let Some(root) = &cause.root else {
+        return format!("{verdict}, other");
+    };
+    let what = short(cause);
+    if is_behind(cause) {
+        let idle = match (cause.alone, cause.alone_ns >= cause.ns / 2) {
+            (true, _) => ", all others idle",
+            (false, true) => ", mostly with all others idle",
+            (false, false) => "",
+        };
+        return format!(
+            "behind {what} by {}{}{idle}",
+            whom(cause, noun),
+            ended(cause, root)
+        );
+    }
+    let one = match (&cause.by[..], cause.tasks) {
+        ([worst, ..], 2..) => format!(
+            "one of {}, mostly {},",
+            all_of(cause, noun),
+            most(cause, worst)
+        ),
+        _ => whom(cause, noun),
+    };
+    // Several had something to do, and this is one of them.
+    match cause.verdict {
+        Verdict::CommonCause => {
+            let ended = ended(cause, root);
+            return format!("{verdict}: {one} in {what}, and others{ended}");
+        }
+        Verdict::Coincidence => {
+            return format!("{verdict}: {one} in {what}, others in waits of their own");
+        }
+        _ => {}
+    }
+    match &cause.woken_by {
+        // Who ended it comes first: that is where such causes differ.
+        Some(waker) if root.ended == Ended::Woken && waker.kind != WakerKind::Unknown => format!(
+            "{verdict}, until {} woke {one} in {what}",
+            match (&waker.name, waker.tid, waker.kernel_thread) {
+                (Some(name), Some(tid), false) => format!("tid {tid} ({})", clean(name)),
+                (Some(name), None, false) => clean(name),
+                _ => by(waker),
+            },
+        ),
+        Some(waker) if waker.kind == WakerKind::Unknown => {
+            format!("{verdict}: who woke {one} in {what} was not seen")
+        }
+        _ => format!(
+            "{verdict}, until {one} came out of {what}{}",
+            ended(cause, root)
+        ),
+    }
+}
+
+/// Did one hold up others, or was it the only one with anything to do?
+fn is_behind(cause: &Cause) -> bool {
+    cause.verdict == Verdict::Caused || cause.alone
+}
+
+/// The roots' tasks: `tid 7 (a)`, `6 processes (a), most by tid 7`.
+fn whom(cause: &Cause, noun: &str) -> String {
+    match &cause.by[..] {
+        [] => "one that is not known".to_owned(),
+        [only] if cause.tasks == 1 => who(&only.task),
+        [worst, ..] => format!("{}, most by {}", all_of(cause, noun), most(cause, worst)),
+    }
+}
+
+/// `6 processes (a)`.
+fn all_of(cause: &Cause, noun: &str) -> String {
+    let all = format!("{} {}", count(cause.tasks.into()), plural(noun));
+    match &cause.name {
+        Some(name) => format!("{all} ({})", clean(name)),
+        None => all,
+    }
+}
+
+fn most(cause: &Cause, worst: &CauseTask) -> String {
+    match cause.name {
+        Some(_) => format!("tid {}", worst.task.tid),
+        None => who(&worst.task),
+    }
+}
+
+/// [`wait`] for a cell: `fsync(journal)`.
+fn short(cause: &Cause) -> String {
+    let name = cause.object.as_ref().map(|object| object.name.as_str());
+    match (name.and_then(|name| name.rsplit_once('/')), &cause.root) {
+        (Some((folders, name)), Some(root)) if folders.is_empty() || folders.starts_with('/') => {
+            let call = cause.syscall.as_ref().unwrap_or(&root.reason);
+            format!("{}({})", clean(call), clean(name))
+        }
+        _ => wait(cause),
+    }
+}
+
+/// What all roots waited in.
+fn wait(cause: &Cause) -> String {
+    let Some(root) = &cause.root else {
+        return "what is not known".to_owned();
+    };
+    let limit = root.timeout_ns.filter(|_| cause.tasks == 1);
+    wait_in(
+        &root.reason,
+        cause.syscall.as_deref(),
+        cause.object.as_ref(),
+        limit,
+    )
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Caused => "one behind another",
+        Verdict::CommonCause => "one cause",
+        Verdict::Coincidence => "coincidence",
+        Verdict::Idle => "idle",
+        Verdict::Unknown => "not known",
+    }
+}
+
+fn ended(cause: &Cause, root: &Link) -> String {
+    let waker = cause.woken_by.as_ref();
+    // It goes without saying, and either can end the same wait.
+    let waker = waker.filter(|by| !by.kernel_thread && by.interrupt != Some(InterruptKind::Block));
+    let by = |what| waker.map_or_else(String::new, |waker| format!(", {what} by {}", by(waker)));
+    match root.ended {
+        Ended::NotEnded => ", not woken before the end".to_owned(),
+        Ended::TimedOut if root.reason == "sleep" => String::new(),
+        Ended::TimedOut => ", timed out".to_owned(),
+        Ended::CutShort if waker.is_none() => ", cut short".to_owned(),
+        Ended::CutShort => by("cut short"),
+        Ended::Woken => by("ended"),
+    }
+}

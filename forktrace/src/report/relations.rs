@@ -1,0 +1,165 @@
+//! How tasks stand to each other: pairs, the wait-for graph, deadlocks.
+
+use serde::Serialize;
+
+use super::InterruptKind;
+
+/// Two tasks, over the time that both lived and both are known.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pair {
+    /// Serial of the task that was created first.
+    pub a: u32,
+    /// Serial of the other.
+    pub b: u32,
+    /// The time looked at: both lived and both are known.
+    pub common_ns: u64,
+    /// Time left out since one of them is unknown.
+    pub unknown_ns: u64,
+    /// Both were blocked.
+    pub overlap_ns: u64,
+    /// How long both would have been blocked by chance: the product of the times
+    /// that each was, divided by `common_ns`.
+    pub expected_ns: u64,
+    /// `overlap_ns / expected_ns`; `None` when one was never blocked.
+    pub lift: Option<f64>,
+    /// What was tested; `None`: nothing could be.
+    pub test: Option<PairTest>,
+    /// Probability of a difference like this, or a larger one, by chance.
+    pub p: Option<f64>,
+    /// The same, adjusted for the number of pairs (Benjamini–Hochberg).
+    pub q: Option<f64>,
+    /// What follows.
+    pub verdict: PairVerdict,
+}
+
+/// What of a pair was compared with chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PairTest {
+    /// How long both were blocked.
+    Overlap,
+    /// Whether their blocks begin at the same moments, since their overlap can't
+    /// tell anything.
+    Onset,
+}
+
+/// What can be said of a pair. None of it says that one is the cause of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PairVerdict {
+    /// Blocked together as chance would have it.
+    Chance,
+    /// Blocked together more than by chance.
+    Together,
+    /// Blocked together less than by chance.
+    Apart,
+    /// One was blocked nearly always or nearly never, so the overlap tells
+    /// nothing; but their blocks begin at the same moments more than by chance.
+    StartTogether,
+    /// The overlap tells nothing, nor do the moments at which blocks begin.
+    Uninformative,
+    /// Too few blocks for a test.
+    TooFew,
+}
+
+/// Which pairs were tested, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PairTests {
+    /// Pairs that there are.
+    pub possible: u64,
+    /// Pairs in the report. Where there are more tasks than `all_up_to_tasks`, it
+    /// is those that wake each other, wait for the same things, and are blocked
+    /// longest.
+    pub tested: u64,
+    /// Up to so many tasks, all pairs are in the report.
+    pub all_up_to_tasks: u32,
+    /// By how many amounts a time line is shifted against the other at most.
+    pub shifts: u32,
+    /// How much of the time was looked at: of a trace with very many stretches,
+    /// evenly spread parts.
+    pub looked_at_ns: u64,
+}
+
+/// Who ends a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerKind {
+    /// A task of the workload.
+    Task,
+    /// A task outside the workload.
+    Outside,
+    /// A kernel thread.
+    KernelThread,
+    /// An interrupt.
+    Interrupt,
+    /// It is not known who.
+    Unknown,
+    /// Nobody: the wait goes on when the task or the recording ends.
+    Nobody,
+}
+
+/// One who ends a wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Peer {
+    /// What it is.
+    pub kind: PeerKind,
+    /// Serial, of a task of the workload.
+    pub serial: Option<u32>,
+    /// Tid, of another task.
+    pub tid: Option<u32>,
+    /// Name, of another task; `None` when it is not known.
+    pub name: Option<String>,
+    /// Kind, of an interrupt.
+    pub interrupt: Option<InterruptKind>,
+}
+
+/// What one task waited until the other one woke it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WaitsFor {
+    /// Serial of the task that waited.
+    pub from: u32,
+    /// Who woke it. That proves an order, not that it held what was waited for.
+    pub to: Peer,
+    /// How long it was blocked, in all.
+    pub ns: u64,
+    /// How often.
+    pub count: u64,
+}
+
+/// What kind of deadlock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeadlockKind {
+    /// Each holds a lock that the one before waits for.
+    Cycle,
+    /// All tasks sleep in waits that only they could end.
+    AllAsleep,
+}
+
+/// Tasks that can never go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Deadlock {
+    /// When it was found.
+    pub at_ns: u64,
+    /// What it is.
+    pub kind: DeadlockKind,
+    /// The tasks; in a cycle each waits for the next one, the last for the first.
+    pub tasks: Vec<DeadlockedTask>,
+}
+
+/// A task in a deadlock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeadlockedTask {
+    /// Its serial.
+    pub serial: u32,
+    /// Its tid.
+    pub tid: u32,
+    /// Its name.
+    pub name: String,
+    /// What it waits for, for people: `mutex 0x7f…`, `futex 0x7f…`, `child`.
+    pub waits_for: String,
+    /// Serial of the task that holds it; `None` when that is not known.
+    pub owner: Option<u32>,
+    /// Since when.
+    pub since_ns: u64,
+}

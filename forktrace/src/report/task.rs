@@ -1,0 +1,141 @@
+//! A task: what it did, and what it waited in.
+
+use serde::Serialize;
+
+use super::{LongBlock, ObjectWait, Waker};
+
+/// How a task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It exited or was killed under trace.
+    Ended,
+    /// It lived when the recording ended.
+    Alive,
+    /// It was gone after another thread of its process executed a program.
+    ReplacedByExec,
+    /// Its end is not in the trace.
+    Unknown,
+}
+
+/// One task. `running + runnable + blocked + stopped + unknown` is exactly
+/// `end - start`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Task {
+    /// The task's identity: a tid can be used twice, a serial is not.
+    pub serial: u32,
+    /// Its last tid.
+    pub tid: u32,
+    /// Its process (tgid).
+    pub pid: u32,
+    /// Its parent process.
+    pub ppid: u32,
+    /// Its last name.
+    pub name: String,
+    /// What it shares with its creator, by the flags of its clone: `memory`,
+    /// `files`, `signal handlers`, `file system`, `thread group`. A thread shares
+    /// all of these, a forked process none.
+    pub shares: Vec<String>,
+    /// When it was created.
+    pub start_ns: u64,
+    /// When it ran for the first time; `None`: it did not, or it is not known.
+    pub first_run_ns: Option<u64>,
+    /// When it was switched out for the last time, or the end of the recording.
+    pub end_ns: u64,
+    /// How it ended.
+    pub fate: Fate,
+    /// On a CPU.
+    pub running_ns: u64,
+    /// Wanted a CPU.
+    pub runnable_ns: u64,
+    /// Asleep.
+    pub blocked_ns: u64,
+    /// Stopped, traced or frozen.
+    pub stopped_ns: u64,
+    /// Not known.
+    pub unknown_ns: u64,
+    /// Time whose sums are known (they are in the figures above), but not when
+    /// in it the task ran or slept: records were lost there.
+    pub unplaced_ns: u64,
+    /// Blocks.
+    pub blocks: u64,
+    /// The longest block.
+    pub longest_block_ns: u64,
+    /// The longest wait for a CPU.
+    pub longest_runnable_ns: u64,
+    /// Blocks by what the task waited in, most time first.
+    pub waits: Vec<Wait>,
+    /// Who ended its blocks, most blocked time first.
+    pub wakers: Vec<Waker>,
+    /// Its longest blocks, longest first; only the first few.
+    pub longest_blocks: Vec<LongBlock>,
+    /// Context switches.
+    pub switches: Switches,
+    /// CPU time that the kernel charged, for comparison: it counts from the
+    /// wakeup of a task onto an idle CPU, so it can be more than `running_ns`.
+    pub kernel_cpu_ns: Option<u64>,
+    /// Whether it is followed; `false`: the task table was full, all its time is
+    /// unknown.
+    pub followed: bool,
+}
+
+/// Blocks of one task for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Wait {
+    /// Family: `select`, `poll`, `epoll`, `futex`, `read`, …, `page fault`, `stop`.
+    pub reason: String,
+    /// The syscall's name, or `syscall 999` for an unknown number; `None` when
+    /// the task was not in a syscall.
+    pub syscall: Option<String>,
+    /// Can a signal end it?
+    pub interruptible: bool,
+    /// Total time.
+    pub ns: u64,
+    /// Number of blocks.
+    pub count: u64,
+    /// The longest.
+    pub longest_ns: u64,
+    /// Of the blocks, those cut off by the end of the recording.
+    pub cut_off: u64,
+    /// Of the time, that in which another task of its process ran.
+    pub others_ran_ns: u64,
+    /// Of the time, that in which its process had other tasks and all were
+    /// blocked.
+    pub others_blocked_ns: u64,
+    /// Another task of its process that ran during the longest of the blocks.
+    pub witness: Option<Witness>,
+    /// Of the blocks, those that a timer ended after about the time that the call
+    /// had at most.
+    pub timeouts: u64,
+    /// What it waited for, most time first, as far as that is known; only the
+    /// first few.
+    pub objects: Vec<ObjectWait>,
+    /// How many more there are.
+    pub other_objects: u64,
+}
+
+/// A task that ran while another one was blocked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Witness {
+    /// Its serial.
+    pub serial: u32,
+    /// Its tid.
+    pub tid: u32,
+    /// Its name.
+    pub name: String,
+    /// The CPU that it ran on; `None`: not known.
+    pub cpu: Option<u32>,
+    /// From when it ran.
+    pub start_ns: u64,
+    /// Until when it ran, within the block.
+    pub end_ns: u64,
+}
+
+/// Context switches of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Switches {
+    /// Seen by our probe.
+    pub traced: u64,
+    /// Counted by the kernel; `None` while the task lives.
+    pub kernel: Option<u64>,
+}
