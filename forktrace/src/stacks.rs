@@ -382,3 +382,65 @@ fn begins(frames: &[String]) -> bool {
     last.into_iter()
         .any(|name| BEGINNINGS.contains(&name.as_str()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{capture::PollWay, kernel::layout::Arch, trace::Header};
+
+    fn header() -> Header {
+        Header {
+            forktrace: String::new(),
+            argv: Vec::new(),
+            kernel: String::new(),
+            arch: Arch::X86_64,
+            cpus: 1,
+            start_ns: 0,
+            start_unix_ns: 0,
+            polls: PollWay::Raw,
+            ring_bytes: 0,
+            max_tasks: 0,
+            plain: false,
+            interrupts: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_name_is_given_to_each_stack_that_waited_for_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("map");
+        std::fs::write(&path, "100 10 made\n").expect("a file");
+        let mut namer = Namer::knowing_nothing();
+        let of = namer.process(std::process::id());
+        let known = [(0x105, Name::None), (0x205, Name::Is("main".to_owned()))];
+        let known = known.map(|(address, name)| ((of, address), name));
+        namer.names.extend(known);
+        let mut told = Told::from(PerfMap::in_file(path));
+        let unnamed = |number| Unnamed {
+            number,
+            addresses: vec![0x105, 0x205],
+            missing: 1,
+        };
+        told.unnamed = vec![unnamed(0), unnamed(1)];
+        namer.processes.insert(of, told);
+
+        let mut writer = TraceWriter::new(Vec::new(), &header()).expect("there is room");
+        namer.name_again(true, &mut writer);
+        assert!(namer.processes[&of].unnamed.is_empty());
+        let (frames, missing) = namer.frames(of, 0, &[0x105, 0x205]);
+        assert_eq!((&*frames.frames.join(" "), missing), ("made main", 0));
+    }
+
+    #[test]
+    fn a_stack_that_begins_where_there_is_no_code_is_of_a_program_that_is_gone() {
+        let mut namer = Namer::knowing_nothing();
+        let of = namer.next_program(7);
+        namer.names.insert((of, 1), Name::NoCode);
+        namer.names.insert((of, 2), Name::Is("main".to_owned()));
+        assert_eq!(namer.frames(of, 0, &[1, 2]).0.frames, [GONE]);
+        assert_eq!(namer.frames(of, 0, &[2, 1]).0.frames, ["main"]);
+        // Another program with the same number knows nothing of these.
+        let next = namer.next_program(7);
+        assert_eq!(namer.frames(next, 0, &[2]).0.frames, [GONE]);
+    }
+}

@@ -66,6 +66,15 @@ impl PerfMap {
         }
     }
 
+    /// Of this process, but in this file.
+    #[cfg(test)]
+    pub(super) fn in_file(file: PathBuf) -> Self {
+        Self {
+            file: Some(file),
+            ..Self::of(std::process::id())
+        }
+    }
+
     /// Of a process that began, or executed a program, at this time of the monotonic
     /// clock, ns.
     pub(super) fn since(pid: u32, at_ns: u64) -> Self {
@@ -204,15 +213,7 @@ mod tests {
     fn of_text(text: &str) -> PerfMap {
         PerfMap {
             functions: Rc::new(functions(text.as_bytes())),
-            ..of_file(PathBuf::new())
-        }
-    }
-
-    /// Of this process, but in this file.
-    fn of_file(file: PathBuf) -> PerfMap {
-        PerfMap {
-            file: Some(file),
-            ..PerfMap::of(std::process::id())
+            ..PerfMap::in_file(PathBuf::new())
         }
     }
 
@@ -279,7 +280,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("map");
         fs::write(&path, "100 10 old\n").expect("a file");
-        let mut map = of_file(path.clone());
+        let mut map = PerfMap::in_file(path.clone());
         map.before = read(map.open().expect("it is ours").0);
         fs::write(&path, "100 10 old\n200 10 new\n").expect("a file");
         assert!(map.read(true));
@@ -312,16 +313,16 @@ mod tests {
         let (path, link) = (folder.path().join("map"), folder.path().join("link"));
         fs::write(&path, "100 10 f\n").expect("a file");
         std::os::unix::fs::symlink(&path, &link).expect("a link");
-        assert!(of_file(path.clone()).read(true));
-        assert!(!of_file(link).read(true));
-        assert!(!of_file(folder.path().to_owned()).read(true));
+        assert!(PerfMap::in_file(path.clone()).read(true));
+        assert!(!PerfMap::in_file(link).read(true));
+        assert!(!PerfMap::in_file(folder.path().to_owned()).read(true));
         let owner = fs::metadata(&path).expect("it is there").uid();
         let users = [(owner, true), (owner + 1, owner == 0)];
         for (user, is_read) in users {
             let mut map = PerfMap {
                 process: PathBuf::new(),
                 users: vec![user],
-                ..of_file(path.clone())
+                ..PerfMap::in_file(path.clone())
             };
             assert_eq!(map.read(true), is_read, "{user}");
         }
