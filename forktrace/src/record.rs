@@ -113,6 +113,8 @@ pub fn record(plan: &Plan, file: File, mut notify: impl FnMut(Notice)) -> Result
     let mut tracer = Tracer::attach(&plan.settings)?;
     let header = header(plan, &tracer)?;
     let writer = TraceWriter::new(file, &header).context("the trace file can't be written")?;
+    // Reads the kernel's names, while nothing is to be missed yet.
+    let stacks = plan.settings.stacks.then(Namer::new);
     let cpu_before = own_cpu_ns()?;
     let names = Resolver::new(header.arch, header.start_ns);
 
@@ -137,7 +139,7 @@ pub fn record(plan: &Plan, file: File, mut notify: impl FnMut(Notice)) -> Result
         tasks: 0,
         undecodable: 0,
         taken: 0,
-        stacks: plan.settings.stacks.then(Namer::new),
+        stacks,
         root: Root::new(child),
         detach: false,
         interrupts: 0,
@@ -162,7 +164,7 @@ pub fn record(plan: &Plan, file: File, mut notify: impl FnMut(Notice)) -> Result
         // The counters before the rings: what they count is then in the rings.
         let (live, untracked) = tracer.live()?;
         session.drain(&mut tracer);
-        session.name_stacks(&tracer);
+        session.name_stacks(&tracer, false);
         session.take_unreported(&mut tracer)?;
         let read = marks.drain(|event| session.write(&event));
         read.context("the workload's marks can't be read")?;
@@ -359,9 +361,9 @@ impl Session {
     }
 
     /// Gives names to the stacks that came, while their processes live.
-    fn name_stacks(&mut self, tracer: &Tracer) {
+    fn name_stacks(&mut self, tracer: &Tracer, at_once: bool) {
         if let Some(namer) = &mut self.stacks {
-            namer.name(|id| tracer.stack(id), &mut self.writer);
+            namer.name(|id| tracer.stack(id), at_once, &mut self.writer);
         }
     }
 
@@ -411,7 +413,7 @@ impl Session {
         tracer.detach()?;
         let end_ns = now_ns()?;
         self.drain(&mut tracer);
-        self.name_stacks(&tracer);
+        self.name_stacks(&tracer, true);
         let (live, untracked) = tracer.live()?;
         tracer.remaining(|entry| self.write_entry(&entry))?;
         let Self {

@@ -14,7 +14,7 @@ use blazesym::{
 
 use self::perf_map::PerfMap;
 use crate::{
-    trace::{Event, Frames, Stacks, Waker},
+    trace::{Born, Event, Frames, Stacks, Waker},
     trace_file::TraceWriter,
 };
 
@@ -49,7 +49,8 @@ const GONE: &str = "[process gone]";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Of {
     Kernel,
-    /// A process, and how often it has executed a program.
+    /// By its number, and which of the programs it is that were executed under that: by
+    /// this process, or by one before that had the number.
     Process(u32, u32),
 }
 
@@ -60,14 +61,14 @@ pub struct Namer {
     known: HashMap<(Of, u32), u32>,
     /// Process of each living task.
     pids: HashMap<u32, u32>,
-    /// How often each process has executed a program.
-    execs: HashMap<u32, u32>,
+    /// How many programs have begun under each number of a process.
+    programs: HashMap<u32, u32>,
     /// Stacks that wait for their names.
     waiting: Vec<Stacks>,
     /// Functions that were looked up.
     names: HashMap<(Of, u64), Name>,
-    /// By process: stacks with functions that have no name yet.
-    unnamed: HashMap<Of, Unnamed>,
+    /// What each process that lives says of itself.
+    processes: HashMap<Of, Told>,
 }
 
 /// What is known of a function.
@@ -81,13 +82,32 @@ enum Name {
     NoCode,
 }
 
-/// Stacks to be looked at again when the process has told more names.
-struct Unnamed {
-    /// Our numbers, and the addresses.
-    stacks: Vec<(u32, Vec<u64>)>,
+/// What a process has told of the code that it made.
+struct Told {
     map: PerfMap,
+    /// Stacks with functions that have no name yet, to be looked at again when there are
+    /// more.
+    unnamed: Vec<Unnamed>,
     /// The map has changed since they were looked at.
     again: bool,
+}
+
+struct Unnamed {
+    /// Our number of the stack.
+    number: u32,
+    addresses: Vec<u64>,
+    /// How many of its functions have no name.
+    missing: usize,
+}
+
+impl From<PerfMap> for Told {
+    fn from(map: PerfMap) -> Self {
+        Self {
+            map,
+            unnamed: Vec::new(),
+            again: false,
+        }
+    }
 }
 
 impl Default for Namer {
@@ -97,16 +117,26 @@ impl Default for Namer {
 }
 
 impl Namer {
-    /// Knows nothing yet.
+    /// Knows the functions of the kernel, which takes a while to read.
     pub fn new() -> Self {
+        let mut namer = Self::knowing_nothing();
+        // Any address will do.
+        namer.look_up(Of::Kernel, &[u64::MAX]);
+        namer
+    }
+
+    fn knowing_nothing() -> Self {
         Self {
-            symbolizer: Symbolizer::builder().enable_code_info(false).build(),
+            symbolizer: Symbolizer::builder()
+                .enable_code_info(false)
+                .enable_inlined_fns(false)
+                .build(),
             known: HashMap::new(),
             pids: HashMap::new(),
-            execs: HashMap::new(),
+            programs: HashMap::new(),
             waiting: Vec::new(),
             names: HashMap::new(),
-            unnamed: HashMap::new(),
+            processes: HashMap::new(),
         }
     }
 
@@ -119,28 +149,40 @@ impl Namer {
             }
             Event::Born(born) => {
                 self.pids.insert(born.serial, born.tgid);
+                if born.tid == born.tgid {
+                    self.forked(born);
+                }
             }
-            Event::Exec(exec) => *self.execs.entry(exec.tid).or_default() += 1,
+            Event::Exec(exec) => {
+                let of = self.next_program(exec.tid);
+                let map = PerfMap::since(exec.tid, exec.at_ns);
+                self.processes.insert(of, map.into());
+            }
             _ => {}
         }
         writer.push(event);
     }
 
+    /// A process begins with the code of its creator.
+    fn forked(&mut self, born: &Born) {
+        let parent = self.pids.get(&born.parent).map(|pid| self.process(*pid));
+        let parent = parent.and_then(|of| self.processes.get_mut(&of));
+        let map = PerfMap::forked(born.tgid, born.at_ns, parent.map(|told| &mut told.map));
+        let of = self.next_program(born.tgid);
+        self.processes.insert(of, map.into());
+    }
+
     /// Writes the stacks that were kept back, after those that they are made of.
-    /// `addresses` gives the stack of a kernel's number.
+    /// `addresses` gives the stack of a kernel's number. What processes have said of
+    /// themselves is read `at_once`, or soon.
     pub fn name<W: std::io::Write>(
         &mut self,
         addresses: impl Fn(u32) -> Vec<u64>,
+        at_once: bool,
         writer: &mut TraceWriter<W>,
     ) {
         for mut stacks in std::mem::take(&mut self.waiting) {
-            let pid = match stacks.waker {
-                Waker::None => self.pids.get(&stacks.serial).copied(),
-                Waker::Task { serial, .. } => self.pids.get(&serial).copied(),
-                Waker::Outsider { tid, .. } => Some(tid),
-                Waker::Interrupt(_) | Waker::Unknown => None,
-            };
-            let process = pid.map(|pid| self.process(pid));
+            let process = self.of(&stacks);
             for (id, of) in [
                 (&mut stacks.kernel, Some(Of::Kernel)),
                 (&mut stacks.user, process),
@@ -150,47 +192,64 @@ impl Namer {
             }
             writer.push(&Event::Stacks(stacks));
         }
-        self.name_again(writer);
+        self.name_again(at_once, writer);
     }
 
     /// Looks again at stacks without names, where there are new ones to be had.
-    fn name_again<W: std::io::Write>(&mut self, writer: &mut TraceWriter<W>) {
-        for (of, mut unnamed) in std::mem::take(&mut self.unnamed) {
+    fn name_again<W: std::io::Write>(&mut self, at_once: bool, writer: &mut TraceWriter<W>) {
+        for (of, mut told) in std::mem::take(&mut self.processes) {
             let Of::Process(pid, _) = of else { continue };
-            if self.process(pid) != of || !unnamed.map.lives() {
-                continue;
-            }
-            if unnamed.map.read() | std::mem::take(&mut unnamed.again) {
-                unnamed.stacks.retain(|(number, addresses)| {
-                    if !self.name_made(of, addresses, &unnamed.map) {
-                        return true;
+            let lives = self.process(pid) == of && told.map.lives();
+            // At the end all is there that it wrote.
+            if told.map.read(at_once || !lives) | std::mem::take(&mut told.again) {
+                told.unnamed.retain_mut(|stack| {
+                    self.name_made(of, &stack.addresses, &told.map);
+                    // Also by names that another stack got.
+                    let (frames, missing) = self.frames(of, stack.number, &stack.addresses);
+                    if missing < stack.missing {
+                        writer.push(&Event::Frames(frames));
+                        stack.missing = missing;
                     }
-                    let (frames, all_named) = self.frames(of, *number, addresses);
-                    writer.push(&Event::Frames(frames));
-                    !all_named
+                    missing > 0
                 });
             }
-            self.unnamed.insert(of, unnamed);
+            if lives {
+                self.processes.insert(of, told);
+            }
         }
     }
 
-    /// Names functions that the process has made. Gives whether there were any.
-    fn name_made(&mut self, of: Of, addresses: &[u64], map: &PerfMap) -> bool {
-        let mut any = false;
+    /// Names functions that the process has made.
+    fn name_made(&mut self, of: Of, addresses: &[u64], map: &PerfMap) {
         for (i, address) in addresses.iter().enumerate() {
             let known = self.names.get(&(of, *address));
             if known.is_none_or(|name| *name == Name::None)
                 && let Some(name) = map.name(call(i, *address))
             {
                 self.names.insert((of, *address), Name::Is(name.to_owned()));
-                any = true;
             }
         }
-        any
+    }
+
+    /// Whose program is on a stack.
+    fn of(&self, stacks: &Stacks) -> Option<Of> {
+        let pid = match stacks.waker {
+            Waker::None => self.pids.get(&stacks.serial).copied(),
+            Waker::Task { serial, .. } => self.pids.get(&serial).copied(),
+            Waker::Outsider { tid, .. } => Some(tid),
+            Waker::Interrupt(_) | Waker::Unknown => None,
+        };
+        pid.map(|pid| self.process(pid))
     }
 
     fn process(&self, pid: u32) -> Of {
-        Of::Process(pid, self.execs.get(&pid).copied().unwrap_or(0))
+        Of::Process(pid, self.programs.get(&pid).copied().unwrap_or(0))
+    }
+
+    /// A program begins under this number.
+    fn next_program(&mut self, pid: u32) -> Of {
+        *self.programs.entry(pid).or_default() += 1;
+        self.process(pid)
     }
 
     /// Our number of a stack; `None` when it is not there.
@@ -210,42 +269,43 @@ impl Namer {
         }
         let number = self.known.len() as u32;
         self.look_up(of, &addresses);
-        let unnamed = match of {
+        let told = match of {
             Of::Process(pid, _) => {
-                let mut unnamed = self.unnamed.remove(&of).unwrap_or_else(|| Unnamed {
-                    stacks: Vec::new(),
-                    map: PerfMap::of(pid),
-                    again: false,
-                });
-                unnamed.again |= unnamed.map.read();
-                self.name_made(of, &addresses, &unnamed.map);
-                Some(unnamed)
+                let told = self.processes.remove(&of);
+                let mut told = told.unwrap_or_else(|| PerfMap::of(pid).into());
+                told.again |= told.map.read(false);
+                self.name_made(of, &addresses, &told.map);
+                Some(told)
             }
             Of::Kernel => None,
         };
-        let (frames, all_named) = self.frames(of, number, &addresses);
+        let (frames, missing) = self.frames(of, number, &addresses);
         writer.push(&Event::Frames(frames));
         self.known.insert((of, id), number);
-        if let Some(mut unnamed) = unnamed {
-            if !all_named {
-                unnamed.stacks.push((number, addresses));
+        if let Some(mut told) = told {
+            if missing > 0 {
+                told.unnamed.push(Unnamed {
+                    number,
+                    addresses,
+                    missing,
+                });
             }
-            self.unnamed.insert(of, unnamed);
+            self.processes.insert(of, told);
         }
         Some(number)
     }
 
-    /// The functions of a stack, and whether all have names.
-    fn frames(&self, of: Of, number: u32, addresses: &[u64]) -> (Frames, bool) {
+    /// The functions of a stack, and how many have no name.
+    fn frames(&self, of: Of, number: u32, addresses: &[u64]) -> (Frames, usize) {
         let name = |address: &u64| self.names.get(&(of, *address));
         let is_code = |address: &&u64| name(address) != Some(&Name::NoCode);
         let code = addresses.iter().take_while(is_code);
-        let mut all_named = true;
+        let mut missing = 0;
         let mut frames: Vec<String> = code
             .map(|address| match name(address) {
                 Some(Name::Is(name)) => name.clone(),
                 _ => {
-                    all_named = false;
+                    missing += 1;
                     format!("[{address:#x}]")
                 }
             })
@@ -260,7 +320,12 @@ impl Namer {
             }
             Of::Process(..) => !whole || !begins(&frames),
         };
-        if of != Of::Kernel && addresses.iter().all(|address| name(address).is_none()) {
+        // Where a task is there is code: if not, it has executed another program since.
+        let is_gone = match addresses.first().and_then(name) {
+            None => addresses.iter().all(|address| name(address).is_none()),
+            Some(name) => *name == Name::NoCode,
+        };
+        if of != Of::Kernel && is_gone {
             frames = vec![GONE.to_owned()];
         }
         let frames = Frames {
@@ -268,7 +333,7 @@ impl Namer {
             frames,
             cut_off,
         };
-        (frames, all_named)
+        (frames, missing)
     }
 
     /// Looks up the names of the addresses that are new.
@@ -316,4 +381,66 @@ fn begins(frames: &[String]) -> bool {
     let last = frames.iter().rev().take(2);
     last.into_iter()
         .any(|name| BEGINNINGS.contains(&name.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{capture::PollWay, kernel::layout::Arch, trace::Header};
+
+    fn header() -> Header {
+        Header {
+            forktrace: String::new(),
+            argv: Vec::new(),
+            kernel: String::new(),
+            arch: Arch::X86_64,
+            cpus: 1,
+            start_ns: 0,
+            start_unix_ns: 0,
+            polls: PollWay::Raw,
+            ring_bytes: 0,
+            max_tasks: 0,
+            plain: false,
+            interrupts: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_name_is_given_to_each_stack_that_waited_for_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("map");
+        std::fs::write(&path, "100 10 made\n").expect("a file");
+        let mut namer = Namer::knowing_nothing();
+        let of = namer.process(std::process::id());
+        let known = [(0x105, Name::None), (0x205, Name::Is("main".to_owned()))];
+        let known = known.map(|(address, name)| ((of, address), name));
+        namer.names.extend(known);
+        let mut told = Told::from(PerfMap::in_file(path));
+        let unnamed = |number| Unnamed {
+            number,
+            addresses: vec![0x105, 0x205],
+            missing: 1,
+        };
+        told.unnamed = vec![unnamed(0), unnamed(1)];
+        namer.processes.insert(of, told);
+
+        let mut writer = TraceWriter::new(Vec::new(), &header()).expect("there is room");
+        namer.name_again(true, &mut writer);
+        assert!(namer.processes[&of].unnamed.is_empty());
+        let (frames, missing) = namer.frames(of, 0, &[0x105, 0x205]);
+        assert_eq!((&*frames.frames.join(" "), missing), ("made main", 0));
+    }
+
+    #[test]
+    fn a_stack_that_begins_where_there_is_no_code_is_of_a_program_that_is_gone() {
+        let mut namer = Namer::knowing_nothing();
+        let of = namer.next_program(7);
+        namer.names.insert((of, 1), Name::NoCode);
+        namer.names.insert((of, 2), Name::Is("main".to_owned()));
+        assert_eq!(namer.frames(of, 0, &[1, 2]).0.frames, [GONE]);
+        assert_eq!(namer.frames(of, 0, &[2, 1]).0.frames, ["main"]);
+        // Another program with the same number knows nothing of these.
+        let next = namer.next_program(7);
+        assert_eq!(namer.frames(next, 0, &[2]).0.frames, [GONE]);
+    }
 }

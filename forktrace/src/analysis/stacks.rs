@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::{
     model::{Model, Off, State, Task},
     report::{StackKind, StackUse},
-    trace::Waker,
+    trace::{Stacks, Waker},
     trace_file::TraceInfo,
 };
 
@@ -15,9 +15,19 @@ struct Key<'a> {
     kind: StackKind,
     name: &'a str,
     wakee: Option<&'a str>,
+    by_interrupt: bool,
     user: Option<u32>,
     kernel: Option<u32>,
 }
+
+/// Where the kernel begins to handle an interrupt, by how the function's name begins: on
+/// x86-64 and on arm64.
+const INTERRUPT: [&str; 4] = [
+    "asm_sysvec_",
+    "asm_common_interrupt",
+    "el0t_64_irq",
+    "el1h_64_irq",
+];
 
 /// `None` when no stacks were taken.
 pub(super) fn stacks(info: &TraceInfo, model: &Model) -> Option<Vec<StackUse>> {
@@ -30,36 +40,24 @@ pub(super) fn stacks(info: &TraceInfo, model: &Model) -> Option<Vec<StackUse>> {
     }
     let tasks: HashMap<u32, &Task> = model.tasks.iter().map(|t| (t.serial, t)).collect();
     let mut uses: HashMap<Key, (u64, u64)> = HashMap::new();
-    for stacks in &model.stacks {
-        let Some(task) = tasks.get(&stacks.serial) else {
-            continue;
-        };
-        let Ok(at) = task.stretches.binary_search_by_key(&stacks.seq, |s| s.seq) else {
-            continue;
-        };
-        let off = &task.stretches[at];
-        if off.state() != State::Blocked {
-            continue;
-        }
-        let ns = off.wake_ns - off.out_ns;
+    for Ended { stacks, task, off } in blocks(model, &tasks) {
         let (kind, name, wakee) = match stacks.waker {
             Waker::None => (StackKind::OffCpu, task.name.as_str(), None),
-            waker if waker == off.waker => {
+            waker => {
                 let name = waker_name(model, &tasks, waker, off);
                 (StackKind::Wakeup, name, Some(task.name.as_str()))
             }
-            // An early wakeup that another one replaced.
-            _ => continue,
         };
         let key = Key {
             kind,
             name,
             wakee,
+            by_interrupt: matches!(stacks.waker, Waker::Interrupt(_)),
             user: stacks.user,
             kernel: stacks.kernel,
         };
         let (sum, count) = uses.entry(key).or_default();
-        *sum = sum.saturating_add(ns);
+        *sum = sum.saturating_add(off.wake_ns - off.out_ns);
         *count += 1;
     }
     // The same functions, called from different places in them.
@@ -93,6 +91,35 @@ pub(super) fn stacks(info: &TraceInfo, model: &Model) -> Option<Vec<StackUse>> {
     Some(uses)
 }
 
+/// A block with the stack that it began with, or the one that ended it.
+struct Ended<'a> {
+    stacks: &'a Stacks,
+    task: &'a Task,
+    off: &'a Off,
+}
+
+/// Each block twice at most: a wakeup is the last one of those that the block's waker made,
+/// for it can have made another while the task was not yet asleep.
+fn blocks<'a>(model: &'a Model, tasks: &HashMap<u32, &'a Task>) -> Vec<Ended<'a>> {
+    let mut found: HashMap<(u32, u32, bool), Ended> = HashMap::new();
+    for stacks in &model.stacks {
+        let Some(task) = tasks.get(&stacks.serial) else {
+            continue;
+        };
+        let Ok(at) = task.stretches.binary_search_by_key(&stacks.seq, |s| s.seq) else {
+            continue;
+        };
+        let off = &task.stretches[at];
+        let is_wakeup = stacks.waker != Waker::None;
+        if off.state() != State::Blocked || is_wakeup && stacks.waker != off.waker {
+            continue;
+        }
+        let key = (stacks.serial, stacks.seq, is_wakeup);
+        found.insert(key, Ended { stacks, task, off });
+    }
+    found.into_values().collect()
+}
+
 fn waker_name<'a>(
     model: &'a Model,
     tasks: &HashMap<u32, &'a Task>,
@@ -116,7 +143,11 @@ fn stack_use(model: &Model, key: &Key, ns: u64, count: u64) -> StackUse {
             .unwrap_or_default()
     };
     let mut frames = names(user);
-    frames.extend(names(kernel).into_iter().map(|name| name + "_[k]"));
+    let mut kernel = names(kernel);
+    if key.by_interrupt {
+        kernel.drain(..interrupted(&kernel));
+    }
+    frames.extend(kernel.into_iter().map(|name| name + "_[k]"));
     StackUse {
         kind: key.kind,
         name: key.name.to_owned(),
@@ -125,5 +156,41 @@ fn stack_use(model: &Model, key: &Key, ns: u64, count: u64) -> StackUse {
         cut_off: user.is_some_and(|f| f.cut_off),
         ns,
         count,
+    }
+}
+
+/// How many functions, outermost first, an interrupt interrupted: these have nothing to do
+/// with what it did.
+fn interrupted(kernel: &[String]) -> usize {
+    let is_entry = |name: &String| INTERRUPT.iter().any(|it| name.starts_with(it));
+    kernel.iter().rposition(is_entry).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::interrupted;
+
+    #[track_caller]
+    fn check(stack: &str, expected: usize) {
+        let stack: Vec<String> = stack.split(' ').map(str::to_owned).collect();
+        assert_eq!(interrupted(&stack), expected);
+    }
+
+    #[test]
+    fn what_an_interrupt_interrupted_is_told_from_what_it_did() {
+        check(
+            "do_syscall_64 vfs_read asm_sysvec_apic_timer_interrupt hrtimer_wakeup",
+            2,
+        );
+        check("asm_common_interrupt handle_softirqs try_to_wake_up", 0);
+        // One in another.
+        check(
+            "asm_common_interrupt handle_softirqs asm_sysvec_apic_timer_interrupt wake",
+            2,
+        );
+        check("el0t_64_sync invoke_syscall el1h_64_irq gic_handle_irq", 2);
+        // An entry of another kind, and nothing known.
+        check("asm_exc_page_fault asm_sysvec_call_function_single wake", 1);
+        check("ret_from_fork kthread wake", 0);
     }
 }

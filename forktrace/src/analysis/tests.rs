@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use super::{profile::sweep, waiting::Waiting, *};
 use crate::{
     model::{Builder, InSyscall, Segment, State, state_of},
-    report::{AtOnce, Episodes, Fate, Group, GroupKind, GroupStop, WaitingAtOnce, Weakness},
+    report::{
+        AtOnce, Episodes, Fate, Group, GroupKind, GroupStop, StackKind, WaitingAtOnce, Weakness,
+    },
     trace::{
         Born, Event, Header, OpenStretch, PollUse, Stretch, TaskRecord, Timeout, Totals, Untracked,
         Waker, Why,
@@ -1426,6 +1428,32 @@ fn lost_stacks_are_said_and_leave_the_times_complete() {
     assert!(report.audit.complete && report.stacks.is_some());
     let none = report_with(|f| f.lost_stacks = Some(0), good_task());
     assert!(none.audit.weaknesses.is_empty());
+}
+
+#[test]
+fn a_block_has_one_wakeup_however_many_its_waker_made() {
+    let waker = Waker::Interrupt(crate::trace::Interrupt::Timer);
+    let block = Stretch {
+        waker,
+        ..stretch(1, 0, Why::Interruptible, [10, 30, 31], 0)
+    };
+    let stacks = |waker| {
+        Event::Stacks(crate::trace::Stacks {
+            serial: 1,
+            seq: 0,
+            waker,
+            kernel: None,
+            user: None,
+        })
+    };
+    let mut events = vec![Event::Born(born(1, 0)), Event::Stretch(block)];
+    let another = Waker::Interrupt(crate::trace::Interrupt::Soft(3));
+    events.extend([Waker::None, waker, another, waker].map(stacks));
+    let report = report_with(|f| f.lost_stacks = Some(0), events);
+    let found = report.stacks.expect("there are some");
+    let found: Vec<_> = found.iter().map(|it| (it.kind, it.ns, it.count)).collect();
+    let expected = [(StackKind::OffCpu, 20, 1), (StackKind::Wakeup, 20, 1)];
+    assert_eq!(found, expected);
 }
 
 #[test]

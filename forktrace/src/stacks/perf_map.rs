@@ -1,24 +1,46 @@
 //! Code that a process makes as it runs: it says itself, in `/tmp/perf-PID.map`, where
 //! which function is. Interpreters and just-in-time compilers write such a file.
+//!
+//! Anybody can write to `/tmp`, and nobody takes these files away: only one of the
+//! process's user (or of root) is read, and of it what came after the program began.
 
 use std::{
-    fs,
-    os::unix::fs::MetadataExt as _,
+    fs::{self, File, Metadata, OpenOptions},
+    io::Read as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    rc::Rc,
     time::{Duration, Instant},
+};
+
+use nix::{
+    sys::time::TimeValLike as _,
+    time::{ClockId, clock_gettime},
 };
 
 /// The file grows with each function: it is not read more often.
 const READ_AGAIN: Duration = Duration::from_millis(200);
+/// No more of it is read: one function has about a hundred.
+const MOST_BYTES: u64 = 64 << 20;
+/// The time of a file can be so much too early, ns: the kernel takes that of its last
+/// tick.
+const TICK_NS: i64 = 20_000_000;
 
 /// What a process has said so far.
 pub(super) struct PerfMap {
     process: PathBuf,
     /// `None`: the process was gone at once.
     file: Option<PathBuf>,
+    /// Whose the file may be.
+    users: Vec<u32>,
+    /// What was in the file before: of an earlier program with this number.
+    before: Vec<u8>,
     /// Size and time of the file when it was read, and when that was.
     seen: Option<((u64, i64, i64), Instant)>,
-    functions: Vec<Function>,
+    functions: Rc<Vec<Function>>,
+    /// Those of the processes that it was forked from, at that time, the last one first:
+    /// their code is still there, and it may be in the middle of it.
+    inherited: Vec<Rc<Vec<Function>>>,
 }
 
 struct Function {
@@ -28,64 +50,148 @@ struct Function {
 }
 
 impl PerfMap {
+    /// Of a process that is there already.
     pub(super) fn of(pid: u32) -> Self {
         let process = PathBuf::from(format!("/proc/{pid}"));
+        let status = fs::read_to_string(process.join("status")).ok();
+        let status = status.as_deref();
         Self {
-            file: file_of(&process),
+            file: status.and_then(|status| file_of(&process, status)),
+            users: status.map_or(Vec::new(), users),
             process,
+            before: Vec::new(),
             seen: None,
-            functions: Vec::new(),
+            functions: Rc::default(),
+            inherited: Vec::new(),
         }
     }
 
-    /// Reads the file if there is more in it than there was. Gives whether it did.
-    pub(super) fn read(&mut self) -> bool {
-        let Some(file) = &self.file else {
+    /// Of this process, but in this file.
+    #[cfg(test)]
+    pub(super) fn in_file(file: PathBuf) -> Self {
+        Self {
+            file: Some(file),
+            ..Self::of(std::process::id())
+        }
+    }
+
+    /// Of a process that began, or executed a program, at this time of the monotonic
+    /// clock, ns.
+    pub(super) fn since(pid: u32, at_ns: u64) -> Self {
+        let mut map = Self::of(pid);
+        let before = map.open().filter(|(_, data)| is_before(data, at_ns));
+        map.before = before.map_or(Vec::new(), |(file, _)| read(file));
+        map
+    }
+
+    /// Of a process that `parent` has just forked.
+    pub(super) fn forked(pid: u32, at_ns: u64, parent: Option<&mut Self>) -> Self {
+        let mut map = Self::since(pid, at_ns);
+        if let Some(parent) = parent {
+            parent.read(true);
+            let said = (!parent.functions.is_empty()).then(|| parent.functions.clone());
+            map.inherited = said.into_iter().chain(parent.inherited.clone()).collect();
+        }
+        map
+    }
+
+    /// Reads the file if there is more in it than there was: not `at_once` if it was
+    /// read just before. Gives whether it did.
+    pub(super) fn read(&mut self, at_once: bool) -> bool {
+        let Some((file, data)) = self.open() else {
             return false;
         };
-        let Some(now) = state(file) else {
-            return false;
-        };
-        let unchanged = |(state, at): &(_, Instant)| *state == now || at.elapsed() < READ_AGAIN;
-        if self.seen.as_ref().is_some_and(unchanged) {
+        let now = (data.len(), data.mtime(), data.mtime_nsec());
+        if let Some((state, at)) = &self.seen
+            && (*state == now || !at_once && self.inherited.is_empty() && at.elapsed() < READ_AGAIN)
+        {
             return false;
         }
-        let Ok(text) = fs::read(file) else {
-            return false;
-        };
         // The state of before it was read: what came meanwhile is read the next time.
         self.seen = Some((now, Instant::now()));
-        let text = String::from_utf8_lossy(&text);
-        self.functions = text.lines().filter_map(function).collect();
+        let text = read(file);
+        let text = text.strip_prefix(&*self.before).unwrap_or(&text);
+        self.functions = Rc::new(functions(text));
         true
     }
 
     /// The function at this address. A place can be used again: the last one counts.
     pub(super) fn name(&self, address: u64) -> Option<&str> {
         let is_it = |f: &&Function| address.checked_sub(f.start).is_some_and(|at| at < f.bytes);
-        let found = self.functions.iter().rev().find(is_it);
+        let mut all = std::iter::once(&self.functions).chain(&self.inherited);
+        let found = all.find_map(|functions| functions.iter().rev().find(is_it));
         found.map(|function| function.name.as_str())
     }
 
-    /// Can there be more?
+    /// Can there be more? Not of one that has ended and that nobody has waited for.
     pub(super) fn lives(&self) -> bool {
-        self.file.is_some() && self.process.exists()
+        self.file.is_some() && self.process.join("root").exists()
+    }
+
+    /// The file, if there is one and it may be believed.
+    fn open(&mut self) -> Option<(File, Metadata)> {
+        let mut options = OpenOptions::new();
+        let options = options.read(true);
+        // A link could lead anywhere, a pipe would not let us go on.
+        let options = options.custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
+        let file = options.open(self.file.as_ref()?).ok()?;
+        let data = file.metadata().ok()?;
+        if data.uid() != 0 && !self.users.contains(&data.uid()) {
+            // It can have become another user's process.
+            let status = fs::read_to_string(self.process.join("status")).ok()?;
+            self.users = users(&status);
+        }
+        let is_theirs = data.uid() == 0 || self.users.contains(&data.uid());
+        (data.is_file() && is_theirs).then_some((file, data))
     }
 }
 
-/// In the file system and by the number that the process itself knows.
-fn file_of(process: &Path) -> Option<PathBuf> {
-    let status = fs::read_to_string(process.join("status")).ok()?;
-    let mut lines = status.lines();
-    let pids = lines.find_map(|line| line.strip_prefix("NSpid:"))?;
-    let own = pids.split_whitespace().last()?;
-    Some(process.join(format!("root/tmp/perf-{own}.map")))
+/// In the file system and by the number that the process itself knows. Where its `/tmp`
+/// is ours, as we see it: there it can be read when the process has ended.
+fn file_of(process: &Path, status: &str) -> Option<PathBuf> {
+    let own = field(status, "NStgid:").last()?;
+    let (theirs, ours) = (process.join("root/tmp"), PathBuf::from("/tmp"));
+    let identity = |path: &Path| fs::metadata(path).ok().map(|data| (data.dev(), data.ino()));
+    let is_ours = identity(&theirs)? == identity(&ours)?;
+    let folder = if is_ours { ours } else { theirs };
+    Some(folder.join(format!("perf-{own}.map")))
 }
 
-fn state(file: &Path) -> Option<(u64, i64, i64)> {
-    let data = fs::metadata(file).ok()?;
-    data.is_file()
-        .then(|| (data.len(), data.mtime(), data.mtime_nsec()))
+/// All that the process is known as: real, effective and so on.
+fn users(status: &str) -> Vec<u32> {
+    let users = field(status, "Uid:");
+    users.filter_map(|user| user.parse().ok()).collect()
+}
+
+fn field<'a>(status: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    let found = status.lines().find_map(|line| line.strip_prefix(name));
+    found.unwrap_or_default().split_whitespace()
+}
+
+/// Was the file last written before this time of the monotonic clock?
+fn is_before(data: &Metadata, at_ns: u64) -> bool {
+    let now = |clock| clock_gettime(clock).map(|time| time.num_nanoseconds());
+    let (Ok(monotonic), Ok(real)) = (now(ClockId::CLOCK_MONOTONIC), now(ClockId::CLOCK_REALTIME))
+    else {
+        return false;
+    };
+    let at = real - (monotonic - at_ns as i64);
+    let written = data.mtime().saturating_mul(1_000_000_000) + data.mtime_nsec();
+    written < at - TICK_NS
+}
+
+fn read(file: File) -> Vec<u8> {
+    let mut text = Vec::new();
+    // What could be read counts.
+    let _ = file.take(MOST_BYTES).read_to_end(&mut text);
+    text
+}
+
+/// The last line can be one that is still being written.
+fn functions(text: &[u8]) -> Vec<Function> {
+    let whole = text.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
+    let text = String::from_utf8_lossy(&text[..whole]);
+    text.lines().filter_map(function).collect()
 }
 
 /// `START SIZE NAME`, the numbers hexadecimal, with `0x` (Java) or without.
@@ -104,24 +210,19 @@ fn function(line: &str) -> Option<Function> {
 mod tests {
     use super::*;
 
-    fn of_lines(lines: &[&str]) -> PerfMap {
+    fn of_text(text: &str) -> PerfMap {
         PerfMap {
-            process: PathBuf::new(),
-            file: None,
-            seen: None,
-            functions: lines.iter().copied().filter_map(function).collect(),
+            functions: Rc::new(functions(text.as_bytes())),
+            ..PerfMap::in_file(PathBuf::new())
         }
     }
 
     #[test]
     fn both_ways_to_write_a_number_are_read_and_nonsense_is_not() {
-        let map = of_lines(&[
-            "7f00 10 py::f:/a b.py",
-            "0x8f00 0x20 void J.f(int, int)",
-            "nonsense",
-            "9f00 zz x",
-            "9f00 10",
-        ]);
+        let map = of_text(
+            "7f00 10 py::f:/a b.py\n0x8f00 0x20 void J.f(int, int)\nnonsense\n\
+             9f00 zz x\n9f00 10\n",
+        );
         assert_eq!(map.functions.len(), 2);
         assert_eq!(map.name(0x7f00), Some("py::f:/a b.py"));
         assert_eq!(map.name(0x7f0f), Some("py::f:/a b.py"));
@@ -131,10 +232,108 @@ mod tests {
     }
 
     #[test]
+    fn names_of_python_are_taken_as_they_are() {
+        let map = of_text(
+            "7f0d50f6f000 b py::<module>:<frozen importlib._bootstrap>\n\
+             7f0d50f6f010 b py::Door.enter.<locals>.<lambda>:/home/a user/shop.py\n\
+             7f0d50f6f020 b py::größe:<string>\n",
+        );
+        let names = [0x7f0d_50f6_f00a, 0x7f0d_50f6_f016, 0x7f0d_50f6_f02a].map(|it| map.name(it));
+        let expected = [
+            "py::<module>:<frozen importlib._bootstrap>",
+            "py::Door.enter.<locals>.<lambda>:/home/a user/shop.py",
+            "py::größe:<string>",
+        ];
+        assert_eq!(names, expected.map(Some));
+    }
+
+    #[test]
+    fn a_line_that_is_still_being_written_does_not_count() {
+        let map = of_text("100 10 whole\n200 10 ha");
+        assert_eq!(map.name(0x100), Some("whole"));
+        assert_eq!(map.name(0x200), None);
+        assert_eq!(of_text("100 10 ha").name(0x100), None);
+    }
+
+    #[test]
     fn a_place_that_is_used_again_is_what_was_last_there() {
-        let map = of_lines(&["100 80 old", "140 10 new", "ffffffffffffff00 fff end"]);
+        let map = of_text("100 80 old\n140 10 new\nffffffffffffff00 fff end\n");
         assert_eq!(map.name(0x144), Some("new"));
         assert_eq!(map.name(0x150), Some("old"));
         assert_eq!(map.name(u64::MAX), Some("end"));
+    }
+
+    #[test]
+    fn code_of_the_parent_has_its_names_but_what_was_made_since_counts_first() {
+        let mut map = of_text("100 10 own\n");
+        map.inherited = ["100 80 parent's\n", "100 f0 its parent's\n"]
+            .map(|text| Rc::new(functions(text.as_bytes())))
+            .to_vec();
+        assert_eq!(map.name(0x100), Some("own"));
+        assert_eq!(map.name(0x170), Some("parent's"));
+        assert_eq!(map.name(0x190), Some("its parent's"));
+        assert_eq!(map.name(0x200), None);
+    }
+
+    #[test]
+    fn what_an_earlier_program_with_this_number_wrote_does_not_count() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("map");
+        fs::write(&path, "100 10 old\n").expect("a file");
+        let mut map = PerfMap::in_file(path.clone());
+        map.before = read(map.open().expect("it is ours").0);
+        fs::write(&path, "100 10 old\n200 10 new\n").expect("a file");
+        assert!(map.read(true));
+        assert_eq!((map.name(0x100), map.name(0x200)), (None, Some("new")));
+        // One that does not append but begins anew.
+        fs::write(&path, "100 10 new too, and longer than the old one\n").expect("a file");
+        assert!(map.read(true));
+        assert_eq!(
+            map.name(0x100),
+            Some("new too, and longer than the old one")
+        );
+    }
+
+    #[test]
+    fn a_file_is_older_than_what_begins_after_it_and_not_than_what_began_before() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("map");
+        fs::write(&path, "").expect("a file");
+        let data = fs::metadata(&path).expect("it is there");
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("a clock");
+        let now_ns = now.num_nanoseconds() as u64;
+        assert!(is_before(&data, now_ns + 1_000_000_000));
+        assert!(!is_before(&data, now_ns));
+        assert!(!is_before(&data, 0));
+    }
+
+    #[test]
+    fn only_a_plain_file_of_the_process_s_user_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, link) = (folder.path().join("map"), folder.path().join("link"));
+        fs::write(&path, "100 10 f\n").expect("a file");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        assert!(PerfMap::in_file(path.clone()).read(true));
+        assert!(!PerfMap::in_file(link).read(true));
+        assert!(!PerfMap::in_file(folder.path().to_owned()).read(true));
+        let owner = fs::metadata(&path).expect("it is there").uid();
+        let users = [(owner, true), (owner + 1, owner == 0)];
+        for (user, is_read) in users {
+            let mut map = PerfMap {
+                process: PathBuf::new(),
+                users: vec![user],
+                ..PerfMap::in_file(path.clone())
+            };
+            assert_eq!(map.read(true), is_read, "{user}");
+        }
+    }
+
+    #[test]
+    fn the_file_has_the_number_of_the_process_not_of_one_of_its_threads() {
+        let status = "Tgid:\t7\nUid:\t0\t5\t0\t5\nNStgid:\t7\t1\nNSpid:\t8\t2\n";
+        let process = PathBuf::from(format!("/proc/{}", std::process::id()));
+        let file = file_of(&process, status);
+        assert_eq!(file.as_deref(), Some(Path::new("/tmp/perf-1.map")));
+        assert_eq!(users(status), [0, 5, 0, 5]);
     }
 }

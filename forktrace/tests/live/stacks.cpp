@@ -1,6 +1,7 @@
 // Blocks and wakes in functions with names that have to be demangled. Given a path, it
-// unlinks that. Given "made", it also blocks in code that it makes as it runs, and says
-// only after the first time where that is.
+// unlinks that. Given "made", "late" or "forked" it also blocks in code that it makes as it
+// runs, and says where that is: after the first time there, at its end, or before a child
+// goes on in it, which itself says nothing.
 #include <atomic>
 #include <climits>
 #include <cstdio>
@@ -10,6 +11,8 @@
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <string>
 #include <thread>
 #include <unistd.h>
 
@@ -44,31 +47,76 @@ APART void rest(int times) {
 }
 }  // namespace shop
 
-APART void nap_in_made_code() {
 #ifdef __x86_64__
-    // push %rbp; mov %rsp,%rbp; call *%rdi; pop %rbp; ret
-    const unsigned char code[] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0xd7, 0x5d, 0xc3};
+// push %rbp; mov %rsp,%rbp; call *%rdi; pop %rbp; ret
+const unsigned char code[] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0xd7, 0x5d, 0xc3};
+
+// Two functions, one behind the other, that call what they are given.
+using Made = void (*)(void (*)());
+APART Made make_code() {
     void *memory = mmap(nullptr, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     memcpy(memory, code, sizeof code);
-    auto made = reinterpret_cast<void (*)(void (*)())>(memory);
-    auto rest = [] { shop::rest(1); };
-    made(rest);
-    char path[64];
-    snprintf(path, sizeof path, "/tmp/perf-%d.map", getpid());
-    FILE *map = fopen(path, "w");
-    fprintf(map, "%lx %zx made:as it ran\n", reinterpret_cast<long>(memory), sizeof code);
-    fclose(map);
-    for (int i = 0; i < 60; i++) made(rest);
-    unlink(path);
-#endif
+    memcpy(static_cast<char *>(memory) + sizeof code, code, sizeof code);
+    return reinterpret_cast<Made>(memory);
 }
 
+// Tells where the first of them is, or the second.
+void say(Made made, size_t which, const char *name) {
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/perf-%d.map", getpid());
+    FILE *map = fopen(path, "a");
+    fprintf(map, "%lx %zx %s\n", reinterpret_cast<long>(made) + which * sizeof code, sizeof code, name);
+    fclose(map);
+}
+
+void nap_in_rest() { shop::rest(1); }
+void nap_alone() { shop::nap(); STAY; }
+
+APART void nap_in_made_code() {
+    Made made = make_code();
+    made(nap_in_rest);
+    made(nap_alone);
+    say(made, 0, "made:as it ran");
+    for (int i = 0; i < 60; i++) made(nap_in_rest);
+}
+
+APART void say_it_late() {
+    Made made = make_code();
+    say(made, 1, "made:something else");
+    for (int i = 0; i < 60; i++) made(nap_in_rest);
+    say(made, 0, "made:as it ran");
+    _exit(0);
+}
+
+void nap_in_child() {
+    pid_t child = fork();
+    if (child == 0) {
+        shop::rest(60);
+        _exit(0);
+    }
+    waitpid(child, nullptr, 0);
+    STAY;
+}
+
+APART void fork_in_made_code() {
+    Made made = make_code();
+    say(made, 0, "made:as it ran");
+    made(nap_in_child);
+}
+#endif
+
 int main(int, char **arguments) {
-    if (arguments[1] && strcmp(arguments[1], "made") == 0) {
-        nap_in_made_code();
-    } else if (arguments[1]) {
-        unlink(arguments[1]);
+    if (arguments[1]) {
+        std::string given = arguments[1];
+#ifdef __x86_64__
+        printf("%d\n", getpid());
+        fflush(stdout);
+        if (given == "made") nap_in_made_code();
+        if (given == "late") say_it_late();
+        if (given == "forked") fork_in_made_code();
+#endif
+        unlink(given.c_str());
     }
     shop::Door door;
     std::thread waiter([&] {

@@ -105,6 +105,9 @@ fn compiled(folder: &Path, options: &[&str]) -> Option<PathBuf> {
     Some(program)
 }
 
+/// What a timer of the kernel calls to wake a task.
+const TIMER: &str = "hrtimer_wakeup_[k]";
+
 const KEPT: [&str; 2] = ["-O1", "-fno-omit-frame-pointer"];
 
 /// The one stack of the main thread's naps in `rest`.
@@ -142,6 +145,14 @@ fn functions_of_cpp_are_named_down_to_main() {
         assert!(woken.is_of("wakeup", "shop"), "{woken:?}");
         assert!(woken.has("main") && !woken.is_cut_off(), "{woken:?}");
         assert!(woken.has("try_to_wake_up_[k]"), "{woken:?}");
+
+        // A timer: not what it interrupted.
+        let timer = find(&stacks, |it| {
+            it.is_of("wakeup", "[interrupt]") && it.has("wakes shop") && it.has(TIMER)
+        });
+        if cfg!(target_arch = "x86_64") {
+            assert!(timer.frames[2].starts_with("asm_sysvec_"), "{timer:?}");
+        }
     });
 }
 
@@ -202,28 +213,99 @@ fn a_program_in_a_mount_namespace_of_its_own_has_names() {
     });
 }
 
+/// What a program said about the code that it made; taken away in the end.
+struct PerfMap(String);
+
+impl PerfMap {
+    /// `pid` as the program wrote it.
+    fn of(pid: &str) -> Self {
+        Self(format!("/tmp/perf-{pid}.map"))
+    }
+}
+
+impl Drop for PerfMap {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Stacks of `shop` in code that it makes as it runs; `None` where it can't be built.
+#[track_caller]
+fn stacks_of_made_code(test: &str, how: &str) -> Option<Vec<Stack>> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = compiled(folder.path(), &KEPT);
+    let Some(program) = program.filter(|_| cfg!(target_arch = "x86_64")) else {
+        skip(test, "there is no g++ for x86-64");
+        return None;
+    };
+    let mut running = with_stacks()
+        .args(["--"])
+        .args([program])
+        .args([how])
+        .start();
+    let _map = PerfMap::of(&running.line(1));
+    Some(finish(running))
+}
+
+const MADE: &str = "made:as it ran";
+
 #[test]
 fn code_that_is_made_and_named_later_has_its_name() {
     const TEST: &str = "code_that_is_made_and_named_later_has_its_name";
     unspoilt(|| {
-        let folder = tempfile::tempdir().expect("a folder");
-        let program = compiled(folder.path(), &KEPT);
-        let Some(program) = program.filter(|_| cfg!(target_arch = "x86_64")) else {
-            return skip(TEST, "there is no g++ for x86-64");
+        let Some(stacks) = stacks_of_made_code(TEST, "made") else {
+            return;
         };
-        let stacks = stacks_of(&program, Some(Path::new("made")));
-        let made = stacks.iter().filter(|it| it.has("nap_in_made_code()"));
-        let made: Vec<_> = made.filter(|it| it.has("shop::rest(int)")).collect();
-        // The first nap was before the program said what is there.
-        let named = made.iter().all(|it| it.has("made:as it ran"));
-        let [stack] = made[..] else {
-            again(format!("not all looked up while it lived: {made:#?}"));
+        // The first nap of each was before the program said what is there.
+        let of = |function: &str| {
+            let made = stacks.iter().filter(|it| it.has("nap_in_made_code()"));
+            let made: Vec<_> = made.filter(|it| it.has(function)).collect();
+            if made.is_empty() || stacks.iter().any(|it| it.has("[process gone]")) {
+                again(format!("not all looked up while it lived: {stacks:#?}"));
+            }
+            let [stack] = made[..] else {
+                panic!("the same in several lines: {made:#?}");
+            };
+            assert!(stack.has(MADE), "{stack:?}");
+            assert!(stack.has("main") && !stack.is_cut_off(), "{stack:?}");
+            stack
         };
-        if !named {
-            again(format!("not looked up again while it lived: {stack:?}"));
-        }
-        assert!(stack.has("main") && !stack.is_cut_off(), "{stack:?}");
-        assert!(stack.us >= 61 * 30_000, "{stack:?}");
+        let often = of("nap_in_rest()");
+        assert!(often.us >= 30_000, "{often:?}");
+        // In the same made function, but never again after that had a name.
+        let once = of("nap_alone()");
+        assert!(once.us >= 30_000, "{once:?}");
+    });
+}
+
+#[test]
+fn what_a_program_says_at_its_end_is_read() {
+    const TEST: &str = "what_a_program_says_at_its_end_is_read";
+    unspoilt(|| {
+        let Some(stacks) = stacks_of_made_code(TEST, "late") else {
+            return;
+        };
+        let nap = find(&stacks, |it| {
+            it.has("say_it_late()") && it.has("nap_in_rest()")
+        });
+        assert!(nap.has(MADE) && nap.has("main"), "{nap:?}");
+        assert!(!nap.has("made:something else"), "{nap:?}");
+    });
+}
+
+#[test]
+fn a_child_is_in_code_that_its_parent_made() {
+    const TEST: &str = "a_child_is_in_code_that_its_parent_made";
+    unspoilt(|| {
+        let Some(stacks) = stacks_of_made_code(TEST, "forked") else {
+            return;
+        };
+        // The parent does not rest before that.
+        let child = find(&stacks, |it| {
+            it.has("nap_in_child()") && it.has("shop::rest(int)")
+        });
+        assert!(child.has(MADE) && child.has("main"), "{child:?}");
+        assert!(child.us >= 60 * 30_000, "{child:?}");
     });
 }
 
@@ -252,13 +334,49 @@ fn functions_of_rust_are_named() {
     });
 }
 
+#[test]
+fn the_stacks_add_up_to_the_time_that_tasks_were_blocked() {
+    unspoilt(|| {
+        let run = run();
+        let trace = run.file("trace");
+        let traced = run.args(["--stacks", "--save"]).args([&trace]);
+        let traced = traced
+            .workload("hand-off --threads 3 --rounds 300")
+            .complete();
+        let report = Forktrace::new("report").args(["--format", "folded", "-o"]);
+        let file = report.file("folded");
+        let folded = report.args([&file, &trace]).finish();
+        assert!(folded.status.success(), "{}", folded.stderr);
+        let folded = parse(&fs::read_to_string(folded.file("folded")).expect("stacks"));
+
+        let mut weaknesses = traced.report().audit.weaknesses.iter();
+        if weaknesses.any(|it| it.kind == "stacks_lost") {
+            again("stacks were lost".to_owned());
+        }
+        let blocked_ns: u64 = traced.report().tasks.iter().map(|it| it.blocked_ns).sum();
+        for kind in ["off-cpu", "wakeup"] {
+            let lines: Vec<_> = folded.iter().filter(|it| it.frames[0] == kind).collect();
+            let sum_us: u64 = lines.iter().map(|it| it.us).sum();
+            // Of each line less than a microsecond is cut.
+            let most_ns = (sum_us + lines.len() as u64) * 1000;
+            assert!(
+                (sum_us * 1000..=most_ns).contains(&blocked_ns),
+                "{kind}: {sum_us} µs in {} lines, and tasks were blocked for {blocked_ns} ns",
+                lines.len()
+            );
+        }
+    });
+}
+
 /// A Python with support for perf, and whether its own functions have frame pointers.
 fn python() -> Option<(PathBuf, bool)> {
-    let ask = "import sys, sysconfig
+    let ask = "import os, sys, sysconfig
 flags = ' '.join(str(sysconfig.get_config_var(it)) for it in ('CFLAGS', 'PY_CORE_CFLAGS'))
 print(sys.executable, '-fno-omit-frame-pointer' in flags)
 assert sys._is_gil_enabled() if hasattr(sys, '_is_gil_enabled') else True
-sys.activate_stack_trampoline('perf')";
+sys.activate_stack_trampoline('perf')
+path = f'/tmp/perf-{os.getpid()}.map'
+os.path.exists(path) and os.remove(path)";
     let names = ["python3", "python3.14", "python3.13", "python3.12"];
     let found = names.iter().filter_map(|name| {
         let output = Command::new(name).args(["-c", ask]).output().ok()?;
@@ -282,6 +400,7 @@ fn functions_of_python_are_named_or_their_stack_is_cut_off() {
             return skip(TEST, "there is no Python from 3.12 on");
         };
         let script = "import os, threading, time
+print(os.getpid(), flush=True)
 def wait_for_input(): os.read(pipe[0], 1)
 def feed():
     for _ in range(10):
@@ -291,7 +410,9 @@ pipe = os.pipe()
 threading.Thread(target=feed).start()
 for _ in range(10): wait_for_input()";
         let run = with_stacks().args(["--"]).args([python]);
-        let stacks = finish(run.args(["-X", "perf", "-c", script]).start());
+        let mut running = run.args(["-X", "perf", "-c", script]).start();
+        let _map = PerfMap::of(&running.line(1));
+        let stacks = finish(running);
         let reads = |it: &&Stack| it.frames[0] == "off-cpu" && it.has("anon_pipe_read_[k]");
         let reads: Vec<_> = stacks.iter().filter(reads).collect();
         if reads.is_empty() || reads.iter().any(|it| it.has("[process gone]")) {
@@ -333,6 +454,7 @@ fn methods_of_java_are_named_once_the_map_is_written() {
                       -XX:CompileCommand=compileonly,Stacks::* Stacks";
         let mut running = run.args(["--", "sh", "-c", script]).start();
         let pid = running.line(1);
+        let _map = PerfMap::of(&pid);
         let mut feed = |times: u32| {
             for _ in 0..times {
                 output.write_all(b"x").expect("it reads");
@@ -353,7 +475,6 @@ fn methods_of_java_are_named_once_the_map_is_written() {
         feed(30);
         drop(output);
         let stacks = finish(running);
-        let _ = fs::remove_file(format!("/tmp/perf-{pid}.map"));
         let is_it = |name: &str| name.contains("Stacks.") && name.contains("passOn");
         let named = stacks.iter().filter(|it| it.frames[0] == "off-cpu");
         let named = named.filter(|it| it.has("anon_pipe_read_[k]"));
