@@ -45,9 +45,10 @@ pub enum Mode {
     Full,
 }
 
-/// A run whose trace is incomplete, or that has no value to measure, is repeated so often: the machine can be at
-/// fault, and what was measured does not matter for it.
-const REPEATS: usize = 3;
+/// A run whose trace is incomplete, or that has no value to measure, is repeated so often
+/// in each [`Mode`]: the machine can be at fault, and what was measured does not matter for
+/// it. One such run is enough to decide nothing, and of many long ones more are spoilt.
+const REPEATS: [usize; 2] = [3, 10];
 
 /// A run that is over.
 #[derive(Clone, Debug)]
@@ -79,7 +80,7 @@ pub struct RunAudit {
     pub switches_traced: u64,
     /// Context switches that the kernel counted.
     pub switches_kernel: u64,
-    /// What makes it weaker, in sentences.
+    /// What makes it weaker, in sentences, the worst first.
     pub weaknesses: Vec<String>,
     /// Why runs before it don't count: their traces were incomplete, or had no value to
     /// measure.
@@ -239,6 +240,7 @@ impl Runner {
     /// One run, repeated while its trace is incomplete.
     fn measure(&self, claim: &Claim, job: &Job) -> Result<Measured, ClaimError> {
         let arm = &claim.arms[job.arm];
+        let repeats = REPEATS[self.mode as usize];
         let mut repeated = Vec::new();
         loop {
             let trace = self.trace_path(claim, arm, job);
@@ -256,11 +258,14 @@ impl Runner {
             }
             let (report, model) = traced?;
             let audit = &report.audit;
+            let mut weaknesses: Vec<_> = audit.weaknesses.iter().collect();
+            weaknesses.sort_by_key(|weakness| weakness.is_note());
             let carries = carries(&report, claim.tolerates);
             let spoilt = arm.evidence == Evidence::Trace && !carries;
-            if spoilt && repeated.len() < REPEATS {
-                let serious = audit.weaknesses.iter().find(|weakness| !weakness.is_note());
-                let why = serious.map_or("its trace was incomplete", |weakness| &weakness.text);
+            if spoilt && repeated.len() < repeats {
+                let why = weaknesses
+                    .first()
+                    .map_or("its trace was incomplete", |weakness| &weakness.text);
                 repeated.push(why.to_owned());
                 continue;
             }
@@ -269,7 +274,7 @@ impl Runner {
             // Such as a share of a time that the run did not come to have.
             let without = measures.iter().find(|(_, value)| value.is_null());
             if let Some((name, _)) = without
-                && repeated.len() < REPEATS
+                && repeated.len() < repeats
             {
                 repeated.push(format!("it had no value for {name}"));
                 continue;
@@ -288,7 +293,7 @@ impl Runner {
                     lost_records: audit.lost_records,
                     switches_traced: audit.switches_traced,
                     switches_kernel: audit.switches_kernel,
-                    weaknesses: audit.weaknesses.iter().map(|w| w.text.clone()).collect(),
+                    weaknesses: weaknesses.iter().map(|w| w.text.clone()).collect(),
                     repeated,
                 },
                 trace: kept.then_some(trace),
