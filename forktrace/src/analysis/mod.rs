@@ -83,7 +83,6 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
     let targets = objects::representatives(model);
     let blocks = Blocks::new(model, &wakers, arch);
     let long_blocks = if model.tasks.len() > MANY_TASKS { 1 } else { 3 };
-    let processes = processes(model);
     let context = tasks::Context {
         arch,
         model,
@@ -91,6 +90,7 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
         targets: &targets,
     };
     let of_tasks = || {
+        let processes = processes(model);
         let tasks = model.tasks.iter().enumerate();
         let tasks: Vec<_> = tasks
             .map(|(at, t)| report::Task {
