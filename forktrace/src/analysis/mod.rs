@@ -122,7 +122,7 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
             PollWay::None { .. } => None,
             _ => Some(polls::polls(model)),
         },
-        poll_probes: polls::how(&info.header.polls),
+        poll_probes: polls::how(&info.header.polls, model.polls_left_out),
         stacks: stacks::stacks(info, model),
         marks: marks::marks(model),
         throttled: throttled(info),

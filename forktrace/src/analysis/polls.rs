@@ -32,11 +32,16 @@ pub(super) fn polls(model: &Model) -> Vec<Poll> {
     polls
 }
 
-pub(super) fn how(way: &PollWay) -> String {
-    match way {
+pub(super) fn how(way: &PollWay, left_out: u64) -> String {
+    let how = match way {
         PollWay::Fentry => "counted at the syscalls' own functions (fentry)".to_owned(),
         PollWay::Tracepoint => "counted at the syscalls' own tracepoints".to_owned(),
         PollWay::Raw => "counted at the entry and return of all syscalls".to_owned(),
         PollWay::None { why } => why.clone(),
+    };
+    if left_out == 0 {
+        how
+    } else {
+        format!("{how}; up to {left_out} entries and returns are missing")
     }
 }

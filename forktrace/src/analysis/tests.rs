@@ -1412,10 +1412,22 @@ fn other_losses_are_counted() {
 }
 
 #[test]
-fn calls_that_were_not_counted_weaken_the_report() {
+fn calls_that_were_not_counted_are_said_and_leave_the_times_complete() {
     let events = [good_task(), vec![Event::PollsLeftOut(3)]].concat();
     let report = report_with(|_| (), events);
-    assert_eq!(only_weakness(&report, "polls_left_out").count, 3);
+    let [weakness] = &report.audit.weaknesses[..] else {
+        panic!("{:?}", report.audit.weaknesses)
+    };
+    assert_eq!(
+        (weakness.kind.as_str(), weakness.count),
+        ("polls_left_out", 3)
+    );
+    assert!(report.audit.complete);
+    assert!(
+        report.poll_probes.contains("up to 3"),
+        "{}",
+        report.poll_probes
+    );
 }
 
 #[test]

@@ -23,8 +23,9 @@ impl Weakness {
     /// Is it said, but leaves the report complete? Nothing is lost then, and no state
     /// but those named is uncertain.
     pub fn is_note(&self) -> bool {
-        const NOTES: [&str; 6] = [
+        const NOTES: [&str; 7] = [
             "stacks_lost",
+            "polls_left_out",
             "plain",
             "cut_short",
             "switch_in_inferred",
