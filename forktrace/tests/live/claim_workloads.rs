@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::{
-    Finished, Task, id, list, n, run, span, too_busy, trace, trace_until, unspoilt,
+    Finished, Task, again, id, list, n, run, span, too_busy, trace, trace_until, unspoilt,
 };
 
 /// The task of this name in a process.
@@ -208,7 +208,9 @@ fn tasks_that_share_nothing_are_not_blocked() {
                     .filter(|wait| wait.reason == reason)
                     .map(|wait| wait.count)
                     .sum();
-                assert!(blocks > 0, "{share}{kind}");
+                if blocks == 0 {
+                    again(format!("nobody met another: {share}{kind}"));
+                }
             }
         }
     });
@@ -271,7 +273,9 @@ fn copiers_are_blocked_by_a_lock_only() {
             .filter_map(|copier| copier.wait("futex", "futex"))
             .map(|wait| wait.ns)
             .sum();
-        assert!(futex > 0);
+        if futex == 0 {
+            again("no copier met another".to_owned());
+        }
     });
 }
 
