@@ -20,8 +20,8 @@ pub struct Weakness {
 }
 
 impl Weakness {
-    /// Is it said, but leaves the report complete? Nothing is lost then, and no state
-    /// but those named is uncertain.
+    /// Is it said, but leaves the report complete? No stretch of a time line is lost then,
+    /// and no state but those named is uncertain.
     pub fn is_note(&self) -> bool {
         const NOTES: [&str; 7] = [
             "stacks_lost",
