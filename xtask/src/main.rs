@@ -16,6 +16,7 @@ mod cpio;
 mod ebpf;
 mod matrix;
 mod setup;
+mod structure;
 mod test;
 mod util;
 
@@ -50,6 +51,12 @@ enum Command {
     },
     /// Everything that a change has to pass
     Ci,
+    /// Check that the source folders show the data flow: no circles, no long functions
+    Structure {
+        /// Print which file uses which instead
+        #[arg(long)]
+        graph: bool,
+    },
     /// Run the live tests on other kernels, under emulation
     Matrix {
         /// Kernel series such as 6.12, or `newest`
@@ -94,6 +101,8 @@ fn main() -> ExitCode {
         Command::Ebpf { check: true } => ebpf::check().map(|()| true),
         Command::Test { args } => test::run(&args),
         Command::Ci => Ok(ci::run()),
+        Command::Structure { graph: false } => structure::check().map(|()| true),
+        Command::Structure { graph: true } => structure::print_graph().map(|()| true),
         Command::Matrix {
             kernels,
             tests,
