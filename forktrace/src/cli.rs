@@ -4,12 +4,10 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{
-    analysis::Options,
-    capture::PollProbes,
-    render::{Format, claims::ClaimsFormat},
-    workload::Workload,
-};
+use forktrace_claims::render::ClaimsFormat;
+use forktrace_core::{analysis::Options, render::Format};
+use forktrace_record::capture::PollProbes;
+use forktrace_workload::Workload;
 
 /// Were the threads and processes of a workload blocked at the same time, and on what?
 ///
@@ -24,15 +22,15 @@ use crate::{
     propagate_version = true,
     max_term_width = 100
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run a command, follow all that it starts, and report when it was blocked.
     Run(RunArgs),
     /// Report on a trace that `run --save` wrote, on any machine, without root.
@@ -65,7 +63,7 @@ pub enum Command {
 
 /// When to use colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Color {
+pub(crate) enum Color {
     /// On a terminal, unless `NO_COLOR` is set.
     #[default]
     Auto,
@@ -77,27 +75,27 @@ pub enum Color {
 
 /// Where a report goes and how it looks.
 #[derive(Args, Debug)]
-pub struct OutputArgs {
+pub(crate) struct OutputArgs {
     /// Write the report to FILE; - is standard output [default: run: standard error, report: standard output].
     #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    pub(crate) output: Option<PathBuf>,
     /// Form of the report.
     #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    pub(crate) format: Format,
     /// Show all tasks and more detail.
     #[arg(short, long)]
-    pub verbose: bool,
+    pub(crate) verbose: bool,
     /// List the N longest episodes in which all tasks of a group were blocked.
     #[arg(long, value_name = "N", default_value_t = 10)]
-    pub episodes: usize,
+    pub(crate) episodes: usize,
     /// When to use colour.
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
-    pub color: Color,
+    pub(crate) color: Color,
 }
 
 impl OutputArgs {
     /// What they ask of the analysis.
-    pub fn analysis(&self) -> Options {
+    pub(crate) fn analysis(&self) -> Options {
         Options {
             episodes: self.episodes,
         }
@@ -116,46 +114,46 @@ Examples:
   sudo forktrace run --save trace.ft -- make -j4
   sudo forktrace run --format json -o report.json -- ./server --port 8080
   sudo forktrace run --assert 'groups[0].all_blocked.longest_ns <= 50 * ms' -- ./server --port 8080")]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// Where the report goes.
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub(crate) output: OutputArgs,
     /// Keep the trace in FILE, for `forktrace report FILE`.
     #[arg(long, value_name = "FILE")]
-    pub save: Option<PathBuf>,
+    pub(crate) save: Option<PathBuf>,
     /// No progress line, no word of deadlocks, and no report unless -o is given.
     #[arg(short, long)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Run COMMAND as USER (a name or an id) [default under sudo: the user who called sudo].
     #[arg(short, long, value_name = "USER", conflicts_with = "as_root")]
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Run COMMAND as root even under sudo.
     #[arg(long)]
-    pub as_root: bool,
+    pub(crate) as_root: bool,
     /// Stop when COMMAND ends, even if something that it started still lives.
     #[arg(long)]
-    pub until_exit: bool,
+    pub(crate) until_exit: bool,
     /// Size of each CPU's ring for records, such as 512K or 16M [default: 32M shared by the CPUs, 4M at most].
     #[arg(long, value_name = "SIZE", value_parser = ring_size)]
-    pub ring_size: Option<u32>,
+    pub(crate) ring_size: Option<u32>,
     /// Most tasks that can be followed at the same time.
     #[arg(long, value_name = "N", default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
-    pub max_tasks: u32,
+    pub(crate) max_tasks: u32,
     /// How to count calls of select, poll and epoll.
     #[arg(long, value_enum, default_value_t, value_name = "WAY")]
-    pub polls: PollProbes,
+    pub(crate) polls: PollProbes,
     /// Record the stacks of blocks and of those who end them, for `--format folded`. Costs a few microseconds a block.
     #[arg(long)]
-    pub stacks: bool,
+    pub(crate) stacks: bool,
     /// Record only when tasks ran and blocked, and in which syscall: not who woke them and what they waited for. The cheapest way.
     #[arg(long, conflicts_with = "stacks")]
-    pub plain: bool,
+    pub(crate) plain: bool,
     /// Fail when EXPR is false of the report; may be given several times [docs/writing-claims.md].
     #[arg(long = "assert", value_name = "EXPR")]
-    pub assertions: Vec<String>,
+    pub(crate) assertions: Vec<String>,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
-    pub command: Vec<OsString>,
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Arguments of `report`.
@@ -166,21 +164,21 @@ Exit status: 0; 3 when an assertion is false, 125 when forktrace fails.
 Examples:
   forktrace report trace.ft
   forktrace report --format dot trace.ft | dot -Tsvg > who-waits-for-whom.svg")]
-pub struct ReportArgs {
+pub(crate) struct ReportArgs {
     /// Where the report goes.
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub(crate) output: OutputArgs,
     /// Fail when EXPR is false of the report; may be given several times [docs/writing-claims.md].
     #[arg(long = "assert", value_name = "EXPR")]
-    pub assertions: Vec<String>,
+    pub(crate) assertions: Vec<String>,
     /// The trace.
     #[arg(value_name = "FILE")]
-    pub trace: PathBuf,
+    pub(crate) trace: PathBuf,
 }
 
 /// The subcommands of `claims`.
 #[derive(Debug, Subcommand)]
-pub enum ClaimsCommand {
+pub(crate) enum ClaimsCommand {
     /// List the claims that can be tested.
     List(ClaimsListArgs),
     /// Test claims and give a verdict on each.
@@ -191,24 +189,24 @@ pub enum ClaimsCommand {
 
 /// Arguments of `claims list`.
 #[derive(Args, Debug)]
-pub struct ClaimsListArgs {
+pub(crate) struct ClaimsListArgs {
     /// Form of the list.
     #[arg(long, value_enum, default_value_t)]
-    pub format: ClaimsFormat,
+    pub(crate) format: ClaimsFormat,
 }
 
 /// Arguments of `claims show`.
 #[derive(Args, Debug)]
-pub struct ClaimsShowArgs {
+pub(crate) struct ClaimsShowArgs {
     /// Form of the output.
     #[arg(long, value_enum, default_value_t)]
-    pub format: ClaimsFormat,
+    pub(crate) format: ClaimsFormat,
     /// When to use colour.
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
-    pub color: Color,
+    pub(crate) color: Color,
     /// A claim's id, or a claim file.
     #[arg(value_name = "ID|FILE")]
-    pub claim: String,
+    pub(crate) claim: String,
 }
 
 /// Arguments of `claims run`.
@@ -221,31 +219,31 @@ Examples:
   sudo forktrace claims run --quick
   sudo forktrace claims run gil-serialises --save traces
   sudo forktrace claims run ./my-claim.toml --format markdown -o verdict.md")]
-pub struct ClaimsRunArgs {
+pub(crate) struct ClaimsRunArgs {
     /// Few, short runs of each claim, instead of more and longer ones.
     #[arg(long)]
-    pub quick: bool,
+    pub(crate) quick: bool,
     /// Keep the traces in DIR, for `forktrace report`.
     #[arg(long, value_name = "DIR")]
-    pub save: Option<PathBuf>,
+    pub(crate) save: Option<PathBuf>,
     /// Write the verdicts to FILE; - is standard output [default: standard output].
     #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    pub(crate) output: Option<PathBuf>,
     /// Form of the verdicts.
     #[arg(long, value_enum, default_value_t)]
-    pub format: ClaimsFormat,
+    pub(crate) format: ClaimsFormat,
     /// Show what each arm measured.
     #[arg(short, long)]
-    pub verbose: bool,
+    pub(crate) verbose: bool,
     /// When to use colour.
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
-    pub color: Color,
+    pub(crate) color: Color,
     /// No progress line.
     #[arg(short, long)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Ids of claims, or claim files (with a / or ending in .toml) [default: all built-in claims].
     #[arg(value_name = "ID|FILE")]
-    pub claims: Vec<String>,
+    pub(crate) claims: Vec<String>,
 }
 
 /// Parses `512K`, `16M` or a number of bytes into what a ring can be.

@@ -1,13 +1,17 @@
 //! The `forktrace` command.
 
+mod cli;
+mod commands;
+mod progress;
+
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use forktrace::{
+use forktrace_record::launch::LaunchError;
+
+use self::{
     cli::{Cli, Command},
-    commands::{self, Outcome},
-    launch::LaunchError,
-    workload,
+    commands::Outcome,
 };
 
 /// forktrace itself failed.
@@ -29,7 +33,9 @@ fn main() -> ExitCode {
         Command::Report(args) => commands::report(args),
         Command::Claims { command } => commands::claims(command),
         Command::Doctor => commands::doctor(),
-        Command::Workload { workload } => workload::run(workload).map(|()| Outcome::Exit(0)),
+        Command::Workload { workload } => {
+            forktrace_workload::run(workload).map(|()| Outcome::Exit(0))
+        }
         Command::Completions { shell } => commands::completions(*shell),
         Command::Man { subcommand } => commands::man(subcommand.as_deref()),
     };

@@ -20,8 +20,8 @@ use sha2::{Digest as _, Sha256};
 use crate::util::{cargo_home, find_program, output, root, run as run_command, target_dir};
 
 const TARGET: &str = "bpfel-unknown-none";
-const OBJECT: &str = "forktrace/bpf/forktrace.bpf.o";
-const RECORD: &str = "forktrace/bpf/forktrace.bpf.toml";
+const OBJECT: &str = "forktrace-record/bpf/forktrace.bpf.o";
+const RECORD: &str = "forktrace-record/bpf/forktrace.bpf.toml";
 
 /// The crates whose files go into the object.
 const EBPF_CRATE: &str = "forktrace-ebpf";

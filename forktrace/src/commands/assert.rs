@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 
 use super::output::to_stderr;
-use crate::{
-    expression::{Expression, Figures, Shape},
+use forktrace_claims::expression::{Expression, Figures, Shape};
+use forktrace_core::{
     render::{self, Assertion},
     report::Report,
 };

@@ -12,15 +12,16 @@ use super::{
     Outcome,
     output::{create, to_stdout, wants_color},
 };
-use crate::{
-    claims::{Claim, ClaimError, Mode, Runner, Settled, Verdict, builtin, file::Origin, verdict},
-    cli::{ClaimsCommand, ClaimsRunArgs},
-    launch::Account,
-    render::{
-        Style,
-        claims::{self as shown, ClaimsFormat, ClaimsLine},
-    },
+use forktrace_claims::{
+    Claim, ClaimError, Mode, Runner, Settled, Verdict, builtin,
+    file::Origin,
+    render::{self as shown, ClaimsFormat, ClaimsLine},
+    verdict,
 };
+use forktrace_core::render::Style;
+use forktrace_record::launch::Account;
+
+use crate::cli::{ClaimsCommand, ClaimsRunArgs};
 
 /// A claim is inconclusive.
 const INCONCLUSIVE: u8 = 1;
@@ -32,7 +33,7 @@ const FAILED: u8 = 125;
 /// # Errors
 /// When the output can't be written, or no claim can be tested at all. A single
 /// claim that can't be is shown as such.
-pub fn claims(command: &ClaimsCommand) -> Result<Outcome> {
+pub(crate) fn claims(command: &ClaimsCommand) -> Result<Outcome> {
     match command {
         ClaimsCommand::List(args) => {
             let claims = builtin::claims()

@@ -5,12 +5,10 @@ use std::{fmt::Write as _, fs, path::Path};
 use anyhow::{Context as _, Result};
 
 use super::{Outcome, output::to_stdout};
-use crate::{
-    capture::{PollProbes, PollWay, Settings, Tracer},
-    kernel::{
-        btf::Btf,
-        layout::{Arch, resolve},
-    },
+use forktrace_core::trace::{Arch, PollWay};
+use forktrace_record::{
+    capture::{PollProbes, Settings, Tracer},
+    kernel::{btf::Btf, layout::resolve},
 };
 
 /// Checks kernel, privileges, offsets and programs, and prints what it finds.
@@ -18,7 +16,7 @@ use crate::{
 /// # Errors
 /// When the result can't be printed. Something that is missing is no error, but
 /// the exit status is 1.
-pub fn doctor() -> Result<Outcome> {
+pub(crate) fn doctor() -> Result<Outcome> {
     let mut page = Page::default();
     kernel(&mut page);
     capabilities(&mut page);
@@ -132,7 +130,7 @@ fn layout(page: &mut Page) {
         Ok(types) => types,
         Err(error) => return page.fail("kernel types (BTF)", &format!("{error:#}")),
     };
-    page.ok("kernel types (BTF)", crate::kernel::btf::VMLINUX);
+    page.ok("kernel types (BTF)", forktrace_record::kernel::btf::VMLINUX);
     let Ok(arch) = Arch::of_this_machine() else {
         return;
     };

@@ -18,12 +18,11 @@ use nix::sys::{
 
 use crate::cli::Cli;
 
-pub(crate) use self::report::read as read_trace;
-pub use self::{claims::claims, doctor::doctor, report::report, run::run};
+pub(crate) use self::{claims::claims, doctor::doctor, report::report, run::run};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// With this status.
     Exit(u8),
     /// By the signal that ended the workload.
@@ -34,7 +33,7 @@ pub enum Outcome {
 ///
 /// # Errors
 /// When standard output can't be written.
-pub fn completions(shell: clap_complete::Shell) -> Result<Outcome> {
+pub(crate) fn completions(shell: clap_complete::Shell) -> Result<Outcome> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "forktrace", &mut script);
     output::to_stdout(&script)?;
@@ -45,7 +44,7 @@ pub fn completions(shell: clap_complete::Shell) -> Result<Outcome> {
 ///
 /// # Errors
 /// When there is no such subcommand or standard output can't be written.
-pub fn man(subcommand: Option<&str>) -> Result<Outcome> {
+pub(crate) fn man(subcommand: Option<&str>) -> Result<Outcome> {
     let mut command = Cli::command();
     // Gives the subcommands their full names.
     command.build();
@@ -65,7 +64,7 @@ pub fn man(subcommand: Option<&str>) -> Result<Outcome> {
 
 /// Ends this process by a signal, as the workload ended, so that whoever waits
 /// for us sees the same. Without a core dump: the workload has made its own.
-pub fn die_of(number: i32) -> ExitCode {
+pub(crate) fn die_of(number: i32) -> ExitCode {
     let status = ExitCode::from(128u8.saturating_add(number as u8));
     let Ok(number) = Signal::try_from(number) else {
         return status;

@@ -8,12 +8,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{
-    cli::{Color, OutputArgs},
-    launch::Account,
+use forktrace_core::{
     render::{self, Format, Style},
     report::Report,
 };
+use forktrace_record::launch::Account;
+
+use crate::cli::{Color, OutputArgs};
 
 /// Where a report goes, opened before anything else is done, so that a file that
 /// can't be written is known at once.

@@ -12,23 +12,23 @@ use super::{
     Outcome,
     assert::{self, Assertions},
     output::{Output, create},
-    report,
 };
-use crate::{
+use forktrace_core::{pipeline, render::Format};
+use forktrace_record::{
     background,
     capture::Settings,
-    cli::RunArgs,
     launch::Account,
     record::{Notice, Plan, Recorded, record},
-    render::{Format, ProgressLine},
 };
+
+use crate::{cli::RunArgs, progress::ProgressLine};
 
 /// Records a workload and reports on it.
 ///
 /// # Errors
 /// When the workload could not be started or traced, or the report not be
 /// written. A workload that fails is no error.
-pub fn run(args: &RunArgs) -> Result<Outcome> {
+pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
     let assertions = Assertions::compile(&args.assertions)?;
     let account = Account::choose(args.user.as_deref(), args.as_root)?;
     let wants_report = !args.quiet || args.output.output.is_some();
@@ -70,7 +70,7 @@ pub fn run(args: &RunArgs) -> Result<Outcome> {
         let mut data = Vec::new();
         file.read_to_end(&mut data)
             .context("the trace file can't be read back")?;
-        let report = report::make(&data, Some(finish.clone()), &args.output.analysis())
+        let report = pipeline::make(&data, Some(finish.clone()), &args.output.analysis())
             .context("the trace that was just recorded")?;
         if wants_report {
             output.write(&report)?;

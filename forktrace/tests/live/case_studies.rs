@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use forktrace::{
+use forktrace_core::{
     model::{Off, Task},
     trace::Waker,
 };

@@ -28,7 +28,7 @@ mod objects;
 mod polls;
 mod programs;
 #[cfg(test)]
-#[path = "../../src/render/schema_check.rs"]
+#[path = "../../../forktrace-core/src/render/schema_check.rs"]
 #[expect(dead_code, reason = "the schemas themselves are checked by unit tests")]
 mod schema_check;
 mod servers;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use forktrace::{
+use forktrace_core::{
     model::{Builder, File, FutexKey, Model, Target, Waitset},
     trace::FileKind,
     trace_file,

@@ -1,6 +1,6 @@
 //! Stopped is not asleep.
 
-use forktrace::model::State;
+use forktrace_core::model::State;
 use serde_json::Value;
 
 use crate::support::{

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use forktrace::{
+use forktrace_core::{
     model::{State, Target},
     trace::{Timeout, Waker},
 };

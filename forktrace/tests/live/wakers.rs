@@ -1,6 +1,6 @@
 //! Who ended each block, compared with what the workload knows.
 
-use forktrace::{
+use forktrace_core::{
     model::{Off, State, Target},
     trace::{Interrupt, Timeout, Waker},
 };
@@ -82,7 +82,7 @@ fn each_turn_is_notified_by_the_thread_before() {
                 let Target::Futex(key) = lines.target(block) else {
                     panic!("no futex: {block:?}");
                 };
-                let forktrace::model::FutexKey::Private { address, .. } = key else {
+                let forktrace_core::model::FutexKey::Private { address, .. } = key else {
                     continue;
                 };
                 if (condvar..condvar + 16).contains(address) {

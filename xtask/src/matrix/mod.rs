@@ -177,7 +177,7 @@ fn initramfs_of(payload: &Path) -> Result<Vec<u8>> {
     archive.file("init", 0o755, INIT.as_bytes());
     add_folder(&mut archive, payload, "t")?;
     // The tests alter these, and look for them where they were compiled.
-    let claims = root()?.join("forktrace/claims");
+    let claims = root()?.join("forktrace-claims/claims");
     let there = claims.to_str().context("the project's path is not UTF-8")?;
     add_folder(&mut archive, &claims, there.trim_start_matches('/'))?;
     Ok(archive.finish())

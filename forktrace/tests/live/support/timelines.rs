@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use forktrace::{
-    kernel::layout::Arch,
+use forktrace_core::{
     model::{Builder, Model, Off, State, Target, Task},
-    trace::{Header, Waker},
+    trace::{Arch, Header, Waker},
     trace_file,
 };
 use serde_json::Value;

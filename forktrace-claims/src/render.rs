@@ -1,0 +1,78 @@
+//! Shows claims and what became of them.
+
+mod json;
+mod markdown;
+mod picture;
+mod progress;
+#[cfg(test)]
+#[path = "../../forktrace-core/src/render/schema_check.rs"]
+mod schema_check;
+mod text;
+
+use serde::Serialize;
+
+pub use self::progress::ClaimsLine;
+use crate::{Claim, Machine, Mode, Settled};
+use forktrace_core::render::Style;
+
+/// Output format of `claims`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ClaimsFormat {
+    /// For people, at most 100 columns wide.
+    #[default]
+    Text,
+    /// For programs: `docs/claims.schema.json` describes what `run` gives.
+    Json,
+    /// For a page or a mail.
+    Markdown,
+}
+
+/// The claims of one invocation and what became of them.
+#[derive(Debug, Serialize)]
+pub struct Outcome<'a> {
+    /// Version of this format.
+    pub schema_version: u32,
+    /// Where they were tested.
+    pub machine: &'a Machine,
+    /// How thoroughly.
+    pub mode: Mode,
+    /// The claims.
+    pub claims: &'a [Settled],
+}
+
+/// All claims with their verdicts.
+pub fn outcome(outcome: &Outcome<'_>, format: ClaimsFormat, style: &Style) -> String {
+    match format {
+        ClaimsFormat::Text => text::outcome(outcome, *style),
+        ClaimsFormat::Json => json::pretty(outcome),
+        ClaimsFormat::Markdown => markdown::outcome(outcome),
+    }
+}
+
+/// One claim with its verdict, as text.
+pub fn settled(settled: &Settled, style: &Style) -> String {
+    text::settled(settled, *style)
+}
+
+/// The sums below the claims, as text.
+pub fn summary(outcome: &Outcome<'_>, style: &Style) -> String {
+    text::summary(outcome, *style)
+}
+
+/// What there is to test.
+pub fn list(claims: &[Claim], format: ClaimsFormat) -> String {
+    match format {
+        ClaimsFormat::Text => text::list(claims),
+        ClaimsFormat::Json => json::list(claims),
+        ClaimsFormat::Markdown => markdown::list(claims),
+    }
+}
+
+/// A claim and how it is tested.
+pub fn show(claim: &Claim, format: ClaimsFormat, style: &Style) -> String {
+    match format {
+        ClaimsFormat::Text => text::show(claim, *style),
+        ClaimsFormat::Json => json::show(claim),
+        ClaimsFormat::Markdown => markdown::show(claim),
+    }
+}

@@ -1,0 +1,370 @@
+//! A task's blocks, one by one: what each was in, and what ended it.
+
+use std::collections::HashMap;
+
+use super::{families::family, wakers::Wakers};
+use crate::{
+    model::{Fate, Model, Off, State, Target, Task, state_of},
+    trace::Arch,
+    trace::{FileKind, Interrupt, Timeout, Waker, Why},
+};
+
+/// The kernel sends a signal and wakes for it in one go; so much later it was
+/// something else.
+const SIGNAL_WAKES_WITHIN_NS: u64 = 1_000_000;
+
+/// One block, finished or open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    pub(super) start_ns: u64,
+    /// When it was woken; `None`: not before the trace or its life ended.
+    pub(super) wake_ns: Option<u64>,
+    pub(super) why: Why,
+    pub(super) syscall: i16,
+    pub(super) compat: bool,
+    pub(super) target: u32,
+    pub(super) timeout: Timeout,
+    /// [`Waker::None`] where none is known.
+    pub(super) waker: Waker,
+}
+
+impl Block {
+    /// `None` if it is no block.
+    #[inline]
+    pub(super) fn of(off: &Off) -> Option<Self> {
+        (off.state() == State::Blocked).then_some(Self {
+            start_ns: off.out_ns,
+            wake_ns: Some(off.wake_ns),
+            why: off.why,
+            syscall: off.syscall,
+            compat: off.flags & Off::COMPAT != 0,
+            target: off.target,
+            timeout: off.timeout(),
+            waker: if off.flags & Off::NO_WAKE != 0 {
+                Waker::None
+            } else {
+                off.waker
+            },
+        })
+    }
+
+    /// The one that was open when the recording ended.
+    pub(super) fn open(task: &Task) -> Option<Self> {
+        let open = task.open.filter(|o| state_of(o.why) == State::Blocked)?;
+        let wake_ns = open.wake_ns.filter(|wake| *wake <= task.end_ns);
+        Some(Self {
+            start_ns: open.out_ns.min(task.end_ns),
+            wake_ns: wake_ns.map(|wake| wake.max(open.out_ns)),
+            why: open.why,
+            syscall: open.syscall,
+            compat: open.compat,
+            target: task.open_target,
+            timeout: open.timeout,
+            waker: open.waker,
+        })
+    }
+
+    /// The block that a task is in just before this time.
+    pub(super) fn before(task: &Task, at_ns: u64) -> Option<Self> {
+        let offs = &task.stretches;
+        let next = offs.partition_point(|off| off.out_ns < at_ns);
+        let last = next.checked_sub(1).map(|at| &offs[at]);
+        match last.filter(|off| off.wake_ns >= at_ns) {
+            Some(off) => Self::of(off),
+            None => Self::open(task).filter(|b| b.start_ns < at_ns && b.end_ns(task) >= at_ns),
+        }
+    }
+
+    /// When it ended for us.
+    pub(super) fn end_ns(&self, task: &Task) -> u64 {
+        self.wake_ns.unwrap_or(task.end_ns).max(self.start_ns)
+    }
+
+    /// Did a timer end it after about the time that its call had? A call that
+    /// blocks more than once has less left each time, so not every timeout is
+    /// seen.
+    #[inline]
+    pub(super) fn timed_out(&self) -> bool {
+        let (Timeout::Us(us), Some(wake_ns)) = (self.timeout, self.wake_ns) else {
+            return false;
+        };
+        let timer = matches!(
+            self.waker,
+            Waker::Interrupt(Interrupt::Timer | Interrupt::Soft(1 | 8))
+        );
+        let limit_ns = u64::from(us) * 1000;
+        // The time counts from the call, which is a little before the block.
+        let slack_ns = 50_000 + limit_ns / 100;
+        timer && (wake_ns - self.start_ns).saturating_add(slack_ns) >= limit_ns
+    }
+}
+
+/// Blocks of a waker among which its last wait for input is looked for.
+const LOOK_BACK: usize = 64;
+
+/// What a task waits for in a block, as far as syscall and state tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// For something to come in, from one source.
+    Input,
+    /// For whatever comes first, from whomever: among several descriptors, or from the
+    /// next to connect. Nobody owes it anything.
+    Anything,
+    /// For time to pass.
+    Time,
+    /// For another task, for a device, or for something else.
+    Busy,
+}
+
+impl Class {
+    /// From one source or from any.
+    #[inline]
+    pub(super) fn is_input(self) -> bool {
+        matches!(self, Self::Input | Self::Anything)
+    }
+}
+
+/// What ended a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The wakeup of this task (index in the model) that what it waited for had
+    /// come.
+    Task(u32),
+    /// A task outside the workload.
+    Outside,
+    /// An interrupt.
+    Interrupt,
+    /// A signal, or the end of its process: what it waited for did not come.
+    CutShort,
+    /// Nobody woke it.
+    Nobody,
+    /// The record does not tell.
+    Unknown,
+}
+
+/// From when on a waker's blocks hold up the one that it wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeldFrom {
+    pub(super) ns: u64,
+    /// It is known of those before that they did not.
+    pub(super) known_before: bool,
+}
+
+/// Tells what blocks were.
+pub(super) struct Blocks<'a> {
+    pub(super) model: &'a Model,
+    pub(super) wakers: &'a Wakers<'a>,
+    pub(super) arch: Arch,
+    classes: Vec<Class>,
+    /// When the block began that each task was killed in, if it was.
+    killed_in: Vec<Option<u64>>,
+    /// When each task blocked for the last time; `None`: it did not end.
+    ends_after: Vec<Option<u64>>,
+    /// Calls that wait for the end of a child.
+    child_waits: [Option<i16>; 2],
+    /// Signals that stop, continue or end, by process.
+    signals: HashMap<u32, Vec<(u64, Waker)>>,
+}
+
+impl<'a> Blocks<'a> {
+    pub(super) fn new(model: &'a Model, wakers: &'a Wakers<'a>, arch: Arch) -> Self {
+        let exits = ["exit", "exit_group"].map(|name| arch.syscall_number(name));
+        // A task that is killed in a wait ends in the call that it waited in. What it
+        // waits for on its way out, no signal can end.
+        let killed_in = model.tasks.iter().map(|task| {
+            let ended_in = task.record.as_ref()?.ended_in?;
+            if exits.contains(&Some(ended_in.into())) {
+                return None;
+            }
+            let last = |off: &&Off| off.why == Why::Interruptible;
+            let last = task.stretches.iter().rfind(last)?;
+            (last.syscall == ended_in).then_some(last.out_ns)
+        });
+        let killed_in = killed_in.collect();
+        let ends_after = model.tasks.iter().map(|task| {
+            let ended = task.fate == Fate::Ended && task.open.is_none();
+            let last = |off: &&Off| off.state() == State::Blocked;
+            let last = task.stretches.iter().rfind(last);
+            ended.then(|| last.map_or(0, |off| off.out_ns))
+        });
+        let ends_after = ends_after.collect();
+        let mut signals: HashMap<u32, Vec<(u64, Waker)>> = HashMap::new();
+        for signal in &model.signals {
+            if let Some(at) = wakers.index(signal.serial) {
+                let process = model.tasks[at].process;
+                let sent = signals.entry(process).or_default();
+                sent.push((signal.at_ns, signal.sender));
+            }
+        }
+        Self {
+            model,
+            wakers,
+            arch,
+            classes: (0..512).map(|number| class_of(arch, number)).collect(),
+            killed_in,
+            ends_after,
+            child_waits: ["wait4", "waitid"]
+                .map(|name| arch.syscall_number(name).map(|number| number as i16)),
+            signals,
+        }
+    }
+
+    /// What a task waits for in this block.
+    #[inline]
+    pub(super) fn class(&self, block: &Block) -> Class {
+        if block.why != Why::Interruptible || block.compat {
+            return Class::Busy;
+        }
+        let number = usize::try_from(block.syscall).unwrap_or(usize::MAX);
+        match *self.classes.get(number).unwrap_or(&Class::Busy) {
+            Class::Busy if block.timed_out() => Class::Time,
+            Class::Anything => self.class_of_set(block.target),
+            class => class,
+        }
+    }
+
+    /// A set of one descriptor is waited for as if it were read, one of none is a
+    /// sleep.
+    fn class_of_set(&self, target: u32) -> Class {
+        let set = match self.model.targets.get(target as usize) {
+            Some(Target::Fds(set)) => self.model.waitsets.get(*set as usize),
+            _ => None,
+        };
+        let Some(set) = set.filter(|set| !set.cut_off) else {
+            return Class::Anything;
+        };
+        match &set.fds[..] {
+            [] => Class::Time,
+            [only] if !only.kind.as_ref().is_some_and(FileKind::is_listening) => Class::Input,
+            _ => Class::Anything,
+        }
+    }
+
+    /// What ended this block of a task.
+    #[inline]
+    pub(super) fn end(&self, task: usize, block: &Block) -> End {
+        let Some(wake_ns) = block.wake_ns else {
+            return End::Nobody;
+        };
+        match block.waker {
+            Waker::None | Waker::Unknown => End::Unknown,
+            Waker::Interrupt(_) => End::Interrupt,
+            Waker::Outsider { .. } if self.signalled(task, block, wake_ns) => End::CutShort,
+            Waker::Outsider { .. } => End::Outside,
+            Waker::Task { serial, .. } => match self.wakers.index(serial) {
+                // A task can't wake itself from a sleep.
+                Some(waker) if waker != task => {
+                    if self.killed(task, waker, block) || self.signalled(task, block, wake_ns) {
+                        End::CutShort
+                    } else {
+                        End::Task(waker as u32)
+                    }
+                }
+                _ => End::Unknown,
+            },
+        }
+    }
+
+    /// From when on a task's blocks hold up the one that it will wake from this
+    /// block: from its last wait for input on; from the beginning where its end is
+    /// waited for.
+    ///
+    /// `near`: a stretch of the waker not long before.
+    pub(super) fn held_from(&self, block: &Block, waker: usize, near: usize) -> HeldFrom {
+        let mut held = HeldFrom {
+            ns: u64::MAX,
+            known_before: true,
+        };
+        let Some(wake_ns) = block.wake_ns else {
+            return held;
+        };
+        // Who waits for input is told of the end of another too, by a signal.
+        let ends = self.ends_after[waker].is_some_and(|last| last < wake_ns)
+            && !self.class(block).is_input();
+        if ends || self.child_waits.contains(&Some(block.syscall)) {
+            held.ns = 0;
+            return held;
+        }
+        let task = &self.model.tasks[waker];
+        let until = first_from(&task.stretches, near, wake_ns);
+        let after = task.stretches.get(until).map(|off| off.seq);
+        let mut next = after.or(task.stretches_expected);
+        let mut blocks = 0;
+        for off in task.stretches[..until].iter().rev() {
+            if next != Some(off.seq.wrapping_add(1)) {
+                // What is lost there can be a wait for input.
+                held.known_before = false;
+                return held;
+            }
+            next = Some(off.seq);
+            let Some(block) = Block::of(off) else {
+                continue;
+            };
+            held.ns = block.start_ns;
+            if blocks == LOOK_BACK || self.class(&block).is_input() {
+                return held;
+            }
+            blocks += 1;
+        }
+        held.known_before = next == Some(0);
+        held
+    }
+
+    /// Was it woken to end, by a task that ended its process?
+    #[inline]
+    fn killed(&self, task: usize, waker: usize, block: &Block) -> bool {
+        let tasks = &self.model.tasks;
+        self.killed_in[task] == Some(block.start_ns) && tasks[task].process == tasks[waker].process
+    }
+
+    #[inline]
+    fn signalled(&self, task: usize, block: &Block, wake_ns: u64) -> bool {
+        if self.signals.is_empty() {
+            return false;
+        }
+        let Some(sent) = self.signals.get(&self.model.tasks[task].process) else {
+            return false;
+        };
+        let until = sent.partition_point(|(at_ns, _)| *at_ns <= wake_ns);
+        let recent = sent[..until].iter().rev();
+        let from_ns = block
+            .start_ns
+            .max(wake_ns.saturating_sub(SIGNAL_WAKES_WITHIN_NS));
+        recent
+            .take_while(|(at_ns, _)| *at_ns >= from_ns)
+            .any(|(_, sender)| same_task(*sender, block.waker))
+    }
+}
+
+/// The first stretch that begins at this time or later, looked for from `near` on
+/// in growing steps.
+fn first_from(offs: &[Off], near: usize, at_ns: u64) -> usize {
+    let before = |at: usize| offs.get(at).is_some_and(|off| off.out_ns < at_ns);
+    let mut from = if before(near) { near } else { 0 };
+    let mut step = 1;
+    while before(from + step) {
+        from += step;
+        step *= 2;
+    }
+    let until = (from + step).min(offs.len());
+    from + offs[from..until].partition_point(|off| off.out_ns < at_ns)
+}
+
+fn same_task(a: Waker, b: Waker) -> bool {
+    match (a, b) {
+        (Waker::Task { serial: a, .. }, Waker::Task { serial: b, .. })
+        | (Waker::Outsider { tid: a, .. }, Waker::Outsider { tid: b, .. }) => a == b,
+        _ => false,
+    }
+}
+
+/// What an interruptible wait in a syscall is for.
+fn class_of(arch: Arch, number: i16) -> Class {
+    match arch.syscall_name(number.into()).map(family) {
+        // A read from a disk is not interruptible.
+        Some("read" | "connect" | "recv" | "signal wait" | "message queue") => Class::Input,
+        Some("select" | "poll" | "epoll" | "accept") => Class::Anything,
+        Some("sleep") => Class::Time,
+        _ => Class::Busy,
+    }
+}

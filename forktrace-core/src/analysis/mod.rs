@@ -1,0 +1,207 @@
+//! What the time lines tell: plain figures.
+//!
+//! Pure functions of the model. A new analysis is a file here, a structure in
+//! `report`, and a line in [`analyse`].
+
+mod audit;
+mod blocks;
+mod causes;
+mod chains;
+mod deadlocks;
+mod episodes;
+mod families;
+mod graph;
+mod groups;
+mod marks;
+mod objects;
+mod others;
+#[cfg(test)]
+mod others_tests;
+mod pairs;
+mod parts;
+mod polls;
+mod profile;
+mod spans;
+mod stacks;
+mod standing;
+mod stops;
+mod tally;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod timeline;
+#[cfg(test)]
+mod timeline_tests;
+mod waiting;
+mod wakers;
+#[cfg(test)]
+mod why_tests;
+
+use std::{collections::BTreeMap, panic::resume_unwind, thread};
+
+use crate::{
+    model::{Model, Task},
+    report::{self, Report, SCHEMA_VERSION, Throttled, Workload},
+    trace::Arch,
+    trace::Finish,
+    trace::PollWay,
+    trace_file::TraceInfo,
+};
+
+use self::{blocks::Blocks, wakers::Wakers};
+pub use deadlocks::named_deadlock;
+pub use families::family;
+
+pub use profile::Profile;
+pub use timeline::timeline;
+
+/// Of so many tasks just the longest block is listed.
+const MANY_TASKS: usize = 100;
+
+/// What is asked of a report.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Episodes to list of the tree, and of all processes.
+    pub episodes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { episodes: 10 }
+    }
+}
+
+/// Makes a report of a trace.
+pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
+    analyse_with(info, model, &Options::default())
+}
+
+/// The same, with options.
+pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Report {
+    let arch = info.header.arch;
+    let wakers = Wakers::new(model, &info.header);
+    let targets = objects::representatives(model);
+    let blocks = Blocks::new(model, &wakers, arch);
+    let long_blocks = if model.tasks.len() > MANY_TASKS { 1 } else { 3 };
+    let context = tasks::Context {
+        arch,
+        model,
+        wakers: &wakers,
+        targets: &targets,
+    };
+    let of_tasks = || {
+        let processes = processes(model);
+        let tasks = model.tasks.iter().enumerate();
+        let tasks: Vec<_> = tasks
+            .map(|(at, t)| report::Task {
+                longest_blocks: chains::longest_blocks(&blocks, at as u32, long_blocks),
+                ..tasks::task(t, &processes[&t.process], &context)
+            })
+            .collect();
+        let waits_for = graph::waits_for(model, &tasks);
+        let pairs = pairs::pairs(model, &waits_for);
+        (tasks, waits_for, pairs, stops::stops(&blocks))
+    };
+    // Each goes over all that was recorded, and neither needs the other.
+    let (found, of_tasks) = thread::scope(|scope| {
+        let groups = scope.spawn(|| groups::groups(&blocks, &targets, options.episodes));
+        let of_tasks = of_tasks();
+        let groups = groups.join().unwrap_or_else(|panic| resume_unwind(panic));
+        (groups, of_tasks)
+    });
+    let (tasks, waits_for, (pair_tests, pairs), (stops, other_stops)) = of_tasks;
+    let report = Report {
+        schema_version: SCHEMA_VERSION,
+        workload: workload(info, model, arch),
+        groups: found.groups,
+        episodes: found.episodes,
+        causes: found.causes,
+        stops,
+        other_stops,
+        polls: match info.header.polls {
+            PollWay::None { .. } => None,
+            _ => Some(polls::polls(model)),
+        },
+        poll_probes: polls::how(&info.header.polls, model.polls_left_out),
+        stacks: stacks::stacks(info, model),
+        marks: marks::marks(model),
+        throttled: throttled(info),
+        pairs,
+        pair_tests,
+        waits_for,
+        deadlocks: deadlocks::deadlocks(model),
+        audit: audit::audit(info, model, &tasks),
+        tasks,
+    };
+    if info.header.plain {
+        without_wakers(report)
+    } else {
+        report
+    }
+}
+
+/// Wakers were left out on purpose: what they would tell is absent, not unknown.
+fn without_wakers(mut report: Report) -> Report {
+    report.episodes.clear();
+    report.causes.clear();
+    report.waits_for.clear();
+    for group in &mut report.groups {
+        group.verdicts.clear();
+    }
+    for task in &mut report.tasks {
+        task.wakers.clear();
+        task.longest_blocks.clear();
+    }
+    report
+}
+
+fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {
+    let first = model.tasks.iter().map(|t| t.start_ns).min().unwrap_or(0);
+    let last = model.tasks.iter().map(|t| t.end_ns).max().unwrap_or(0);
+    let no_end = Finish::default();
+    let finish = info.finish.as_ref().unwrap_or(&no_end);
+    Workload {
+        argv: info.header.argv.clone(),
+        exit_code: finish.exit_code,
+        signal: finish.signal,
+        duration_ns: last - first,
+        cpus: info.header.cpus,
+        kernel: info.header.kernel.clone(),
+        arch: match arch {
+            Arch::X86_64 => "x86_64",
+            Arch::Aarch64 => "aarch64",
+        }
+        .to_owned(),
+    }
+}
+
+fn throttled(info: &TraceInfo) -> Vec<Throttled> {
+    let all = info.finish.iter().flat_map(|finish| &finish.throttled);
+    let of = |t: &crate::trace::Throttled| Throttled {
+        cgroup: t.cgroup.clone(),
+        periods: t.periods,
+        ns: t.ns,
+        quota_us: t.quota_us,
+        period_us: t.period_us,
+    };
+    all.map(of).collect()
+}
+
+/// What the tasks of each process did together, by the process's serial.
+fn processes(model: &Model) -> BTreeMap<u32, tasks::Process<'_>> {
+    let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
+    for task in &model.tasks {
+        processes.entry(task.process).or_default().push(task);
+    }
+    processes
+        .into_iter()
+        .map(|(serial, tasks)| {
+            // A task without company has no witness.
+            let together = match tasks.as_slice() {
+                [_] => others::Together::default(),
+                tasks => others::together(tasks.iter().map(|task| task.segments())),
+            };
+            (serial, tasks::Process { tasks, together })
+        })
+        .collect()
+}

@@ -1,0 +1,343 @@
+//! One task's figures.
+
+use super::{
+    blocks::Block,
+    families::{NO_SYSCALL, wait_reason},
+    objects,
+    others::{Intervals, Together, witness},
+    tally::{Tally, total},
+    wakers::{Sum, Wakers},
+};
+use crate::{
+    model::{self, Model, State, Target, state_of},
+    report::{Fate, ObjectWait, Switches, Task, Wait},
+    trace::Arch,
+    trace::Why,
+};
+
+/// Time by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sums {
+    blocked_ns: u64,
+    runnable_ns: u64,
+    stopped_ns: u64,
+}
+
+/// What a wait is counted under.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct WaitKey {
+    syscall: i16,
+    compat: bool,
+    interruptible: bool,
+}
+
+/// The process that a task belongs to.
+pub(super) struct Process<'a> {
+    /// Its tasks.
+    pub(super) tasks: Vec<&'a model::Task>,
+    /// What they did together; of a process with one task, nothing.
+    pub(super) together: Together,
+}
+
+/// What a task shares with its creator, by the flags of its clone
+/// (include/uapi/linux/sched.h).
+fn shares(clone_flags: u64) -> Vec<String> {
+    [
+        (0x100, "memory"),
+        (0x200, "file system"),
+        (0x400, "files"),
+        (0x800, "signal handlers"),
+        (0x1_0000, "thread group"),
+    ]
+    .into_iter()
+    .filter(|(flag, _)| clone_flags & flag != 0)
+    .map(|(_, name)| name.to_owned())
+    .collect()
+}
+
+/// Objects of a wait that are listed.
+const OBJECTS: usize = 5;
+
+/// What is the same for all tasks.
+pub(super) struct Context<'a> {
+    pub(super) arch: Arch,
+    pub(super) model: &'a Model,
+    pub(super) wakers: &'a Wakers<'a>,
+    /// What stands for each target: see [`objects::representatives`].
+    pub(super) targets: &'a [u32],
+}
+
+pub(super) fn task(task: &model::Task, process: &Process<'_>, context: &Context<'_>) -> Task {
+    let lifetime_ns = task.lifetime_ns();
+    let mut placed = [0; 5];
+    for segment in task.segments() {
+        placed[segment.state as usize] += segment.end_ns - segment.start_ns;
+    }
+    let of = |state: State| placed[state as usize];
+    let gaps_ns = of(State::Unknown);
+    let placed = Sums {
+        blocked_ns: of(State::Blocked),
+        runnable_ns: of(State::Runnable),
+        stopped_ns: of(State::Stopped),
+    };
+    let (sums, unknown_ns) = with_gaps(task, placed, gaps_ns);
+    let known = total(
+        [
+            sums.blocked_ns,
+            sums.runnable_ns,
+            sums.stopped_ns,
+            unknown_ns,
+        ]
+        .into_iter(),
+    );
+    let (blocks, mut waits, longest) = waits(task, process, context);
+    let waited = total(waits.iter().map(|w| w.ns));
+    if sums.blocked_ns > waited {
+        waits.push(Wait {
+            reason: "unknown".to_owned(),
+            syscall: None,
+            // Not known; so it is not said to be uninterruptible.
+            interruptible: true,
+            ns: sums.blocked_ns - waited,
+            ..Wait::default()
+        });
+    }
+    waits.sort_by_key(|w| std::cmp::Reverse(w.ns));
+    Task {
+        serial: task.serial,
+        tid: task.tid,
+        pid: task.pid,
+        ppid: task.ppid,
+        name: task.name.clone(),
+        shares: shares(task.clone_flags),
+        start_ns: task.start_ns,
+        first_run_ns: first_run_ns(task),
+        end_ns: task.end_ns,
+        fate: match task.fate {
+            model::Fate::Ended => Fate::Ended,
+            model::Fate::Alive => Fate::Alive,
+            model::Fate::Unknown => Fate::Unknown,
+        },
+        running_ns: lifetime_ns.saturating_sub(known),
+        runnable_ns: sums.runnable_ns,
+        blocked_ns: sums.blocked_ns,
+        stopped_ns: sums.stopped_ns,
+        unknown_ns,
+        unplaced_ns: gaps_ns.saturating_sub(unknown_ns),
+        blocks,
+        longest_block_ns: longest.blocked_ns,
+        longest_runnable_ns: longest.runnable_ns,
+        waits,
+        wakers: context.wakers.of_task(task),
+        longest_blocks: Vec::new(),
+        switches: Switches {
+            traced: task.record.as_ref().map_or(0, |r| r.switches),
+            kernel: task.record.as_ref().and_then(|r| r.kernel_switches),
+        },
+        kernel_cpu_ns: task.record.as_ref().and_then(|r| r.kernel_cpu_ns),
+        followed: task.followed,
+    }
+}
+
+/// When it ran for the first time, if that is known.
+fn first_run_ns(task: &model::Task) -> Option<u64> {
+    let mut segments = task.segments();
+    let ran = segments.find(|s| s.state != State::Runnable)?;
+    (ran.state == State::Running).then_some(ran.start_ns)
+}
+
+/// The sums over a task's whole life, and the time that not even they tell of.
+///
+/// Where records are lost, the kernel program's running sums make up for them:
+/// at the task's end they cover everything; in a trace that was cut off they
+/// cover the gaps before the last record that carries them.
+fn with_gaps(task: &model::Task, placed: Sums, gaps_ns: u64) -> (Sums, u64) {
+    if gaps_ns == 0 {
+        return (placed, 0);
+    }
+    if let Some(record) = &task.record
+        && record.missed == 0
+    {
+        let mut sums = Sums {
+            blocked_ns: record.totals.blocked_ns,
+            runnable_ns: record.totals.runnable_ns,
+            stopped_ns: record.totals.stopped_ns,
+        };
+        add_open(task, &mut sums);
+        return (sums, 0);
+    }
+    // The record is missing, or does not cover everything. Each gap that ends where sums were sent is known
+    // in sum, if all before it is.
+    let mut sums = placed;
+    let mut unknown_ns = gaps_ns;
+    let mut before = Some(Sums::default());
+    let (mut expected, mut cursor) = (0, task.start_ns);
+    for off in &task.stretches {
+        if off.seq != expected {
+            let sent = task.sums.iter().find(|t| t.seq == off.seq).map(|t| Sums {
+                blocked_ns: t.blocked_ns,
+                runnable_ns: t.runnable_ns,
+                stopped_ns: t.stopped_ns,
+            });
+            if let (Some(before), Some(sent)) = (before, sent) {
+                let gap_ns = off.out_ns.saturating_sub(cursor);
+                sums.blocked_ns = sums
+                    .blocked_ns
+                    .saturating_add(sent.blocked_ns.saturating_sub(before.blocked_ns));
+                sums.runnable_ns = sums
+                    .runnable_ns
+                    .saturating_add(sent.runnable_ns.saturating_sub(before.runnable_ns));
+                sums.stopped_ns = sums
+                    .stopped_ns
+                    .saturating_add(sent.stopped_ns.saturating_sub(before.stopped_ns));
+                unknown_ns = unknown_ns.saturating_sub(gap_ns);
+            }
+            before = sent;
+        }
+        if let Some(before) = &mut before {
+            add(
+                before,
+                off.why,
+                off.wake_ns - off.out_ns,
+                off.in_ns - off.wake_ns,
+            );
+        }
+        expected = off.seq.wrapping_add(1);
+        cursor = off.in_ns;
+    }
+    (sums, unknown_ns)
+}
+
+fn add(sums: &mut Sums, why: Why, waited_ns: u64, runnable_ns: u64) {
+    match state_of(why) {
+        State::Blocked => sums.blocked_ns = sums.blocked_ns.saturating_add(waited_ns),
+        State::Stopped => sums.stopped_ns = sums.stopped_ns.saturating_add(waited_ns),
+        _ => sums.runnable_ns = sums.runnable_ns.saturating_add(waited_ns),
+    }
+    sums.runnable_ns = sums.runnable_ns.saturating_add(runnable_ns);
+}
+
+/// Adds the stretch that is open at the end of the trace.
+fn add_open(task: &model::Task, sums: &mut Sums) {
+    if let Some(open) = task.open {
+        let wake_ns = open.wake_ns.unwrap_or(task.end_ns).min(task.end_ns);
+        let out_ns = open.out_ns.min(wake_ns);
+        add(sums, open.why, wake_ns - out_ns, task.end_ns - wake_ns);
+    }
+}
+
+/// Number of blocks, the waits by reason, and the longest block and wait for a
+/// CPU.
+fn waits(
+    task: &model::Task,
+    process: &Process<'_>,
+    context: &Context<'_>,
+) -> (u64, Vec<Wait>, Sums) {
+    let together = &process.together;
+    // A task waits for a handful of reasons: a list is quicker than a map. With
+    // each is where its longest block began.
+    let mut waits: Vec<(WaitKey, Wait, u64)> = Vec::new();
+    let mut blocks = 0;
+    let mut longest = Sums::default();
+    // By index in `waits` and target.
+    let mut objects: Tally<(u32, u32), Sum> = Tally::default();
+    let mut near = (0, 0);
+    let mut add_block = |block: &Block, end_ns: u64, cut_off: bool| {
+        let ns = end_ns - block.start_ns;
+        longest.blocked_ns = longest.blocked_ns.max(ns);
+        blocks += 1;
+        let key = WaitKey {
+            syscall: if task.kernel_worker {
+                NO_SYSCALL
+            } else {
+                block.syscall
+            },
+            compat: block.compat,
+            interruptible: block.why == Why::Interruptible,
+        };
+        let index = waits.iter().position(|(seen, ..)| *seen == key);
+        let index = index.unwrap_or_else(|| {
+            let (reason, syscall) =
+                wait_reason(context.arch, key.syscall, key.compat, task.kernel_worker);
+            let wait = Wait {
+                reason,
+                syscall,
+                interruptible: key.interruptible,
+                ..Wait::default()
+            };
+            waits.push((key, wait, block.start_ns));
+            waits.len() - 1
+        });
+        let (_, wait, longest_start_ns) = &mut waits[index];
+        if ns > wait.longest_ns {
+            *longest_start_ns = block.start_ns;
+        }
+        let within = |intervals: &Intervals, near: &mut usize| {
+            intervals.within_near(near, block.start_ns, end_ns)
+        };
+        let others_ran_ns = within(&together.any_ran, &mut near.0);
+        wait.others_ran_ns = wait.others_ran_ns.saturating_add(others_ran_ns);
+        let others_blocked_ns = within(&together.all_blocked, &mut near.1);
+        wait.others_blocked_ns = wait.others_blocked_ns.saturating_add(others_blocked_ns);
+        wait.ns = wait.ns.saturating_add(ns);
+        wait.count += 1;
+        wait.longest_ns = wait.longest_ns.max(ns);
+        wait.cut_off += u64::from(cut_off);
+        wait.timeouts += u64::from(block.timed_out());
+        if block.target != 0 {
+            let target = match context.targets.get(block.target as usize) {
+                None | Some(0) => block.target,
+                Some(target) => *target,
+            };
+            objects.of((index as u32, target)).add(ns);
+        }
+    };
+    let mut longest_runnable_ns = 0;
+    for off in &task.stretches {
+        longest_runnable_ns = longest_runnable_ns.max(off.in_ns - off.wake_ns);
+        match Block::of(off) {
+            Some(block) => add_block(&block, off.wake_ns, false),
+            None if off.state() == State::Runnable => {
+                longest_runnable_ns = longest_runnable_ns.max(off.in_ns - off.out_ns);
+            }
+            None => {}
+        }
+    }
+    if let Some(block) = Block::open(task) {
+        add_block(&block, block.end_ns(task), true);
+    }
+    longest.runnable_ns = longest_runnable_ns;
+    let mut waits: Vec<Wait> = waits
+        .into_iter()
+        .map(|(_, mut wait, start_ns)| {
+            if wait.others_ran_ns > 0 {
+                let end_ns = start_ns.saturating_add(wait.longest_ns);
+                wait.witness = witness(&process.tasks, task.serial, start_ns, end_ns);
+            }
+            wait
+        })
+        .collect();
+    name_objects(context.model, &mut waits, objects.into_rows());
+    (blocks, waits, longest)
+}
+
+/// Gives each wait the objects that took the most time. A sleep has none but time.
+fn name_objects(model: &Model, waits: &mut [Wait], mut rows: Vec<((u32, u32), Sum)>) {
+    rows.retain(|((_, target), _)| {
+        let target = model.targets.get(*target as usize);
+        target.is_some_and(|t| !matches!(t, Target::Unknown | Target::Sleep))
+    });
+    rows.sort_by_key(|(_, sum)| std::cmp::Reverse((sum.ns, sum.count)));
+    for ((wait, target), sum) in rows {
+        let wait = &mut waits[wait as usize];
+        if wait.objects.len() == OBJECTS {
+            wait.other_objects += 1;
+        } else if let Some(object) = objects::describe(model, target) {
+            wait.objects.push(ObjectWait {
+                object,
+                ns: sum.ns,
+                count: sum.count,
+            });
+        }
+    }
+}

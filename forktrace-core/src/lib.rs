@@ -1,0 +1,14 @@
+//! From a recorded trace to a report. Nothing here knows eBPF or the machine that it
+//! runs on: traces are read from bytes, reports are written as strings.
+//!
+//! The data flows one way: [`trace`] (events) ← [`trace_file`] (bytes) → [`model`]
+//! (a time line per task) → [`analysis`] → [`report`] → [`render`]; [`pipeline`] goes
+//! the whole way.
+
+pub mod analysis;
+pub mod model;
+pub mod pipeline;
+pub mod render;
+pub mod report;
+pub mod trace;
+pub mod trace_file;

@@ -1,0 +1,497 @@
+//! Collects events, in whatever order the file has them, and makes tasks of them.
+
+use std::collections::HashMap;
+
+use forktrace_common::layout::Waits;
+
+use super::{
+    Fate, Model, Off, Task,
+    targets::{Known, Raw, Targets},
+};
+use crate::{
+    trace::{Arch, waits},
+    trace::{
+        Born, Deadlock, Event, Exec, Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse,
+        Signal, Stacks, Stretch, TaskRecord, Totals, Untracked,
+    },
+};
+
+/// Serials of tasks that are not followed start here: the kernel programs never
+/// get so far.
+const FIRST_OWN_SERIAL: u32 = 1 << 31;
+
+const RECENT: usize = 64;
+
+#[derive(Default)]
+struct Collected {
+    born: Option<Born>,
+    stretches: Vec<Off>,
+    /// See [`Task::cpus`].
+    cpus: Vec<u16>,
+    sums: Vec<Totals>,
+    record: Option<TaskRecord>,
+    execs: Vec<Exec>,
+    polls: Vec<PollUse>,
+    /// What it waited for; [`Off::target`] is an index here until the end.
+    targets: Vec<Raw>,
+    by_target: HashMap<Raw, u32>,
+    last_target: u32,
+}
+
+impl Collected {
+    /// Its birth. The record of its end knows all that the birth knew, and the
+    /// last tid.
+    fn born(&self) -> Option<&Born> {
+        self.record.as_ref().map(|r| &r.born).or(self.born.as_ref())
+    }
+
+    /// The index of a target. Mostly it is that of the stretch before.
+    fn target(&mut self, raw: Raw) -> u32 {
+        if self.targets.get(self.last_target as usize) != Some(&raw) {
+            let targets = &mut self.targets;
+            self.last_target = *self.by_target.entry(raw).or_insert_with(|| {
+                targets.push(raw);
+                targets.len() as u32 - 1
+            });
+        }
+        self.last_target
+    }
+}
+
+/// Collects events.
+pub struct Builder {
+    start_ns: u64,
+    restart_syscall: Option<i16>,
+    waitid: Option<i16>,
+    waits: Box<Waits>,
+    known: Known,
+    outsiders: Vec<Outsider>,
+    signals: Vec<Signal>,
+    stacks: Vec<Stacks>,
+    frames: HashMap<u32, Frames>,
+    deadlocks: Vec<Deadlock>,
+    polls_left_out: u64,
+    tasks: Vec<(u32, Collected)>,
+    index: HashMap<u32, usize>,
+    /// Where the tasks of the last stretches are, by the low bits of the serial:
+    /// stretches come by the million, of few tasks at a time.
+    recent: [(u32, usize); RECENT],
+    untracked: Vec<Untracked>,
+    untracked_ends: Vec<Untracked>,
+    marks: Vec<Mark>,
+    marks_refused: MarksRefused,
+}
+
+impl Builder {
+    /// For a trace that began at `start_ns` on a machine of this architecture.
+    pub fn new(start_ns: u64, arch: Arch) -> Self {
+        Self {
+            start_ns,
+            restart_syscall: arch.syscall_number("restart_syscall").map(|n| n as i16),
+            waitid: arch.syscall_number("waitid").map(|n| n as i16),
+            waits: Box::new(waits(arch)),
+            known: Known::default(),
+            outsiders: Vec::new(),
+            signals: Vec::new(),
+            stacks: Vec::new(),
+            frames: HashMap::new(),
+            deadlocks: Vec::new(),
+            polls_left_out: 0,
+            tasks: Vec::new(),
+            index: HashMap::new(),
+            recent: [(0, usize::MAX); RECENT],
+            untracked: Vec::new(),
+            untracked_ends: Vec::new(),
+            marks: Vec::new(),
+            marks_refused: MarksRefused::default(),
+        }
+    }
+
+    /// Adds an event.
+    pub fn push(&mut self, event: Event) {
+        match event {
+            Event::Stretch(s) => {
+                let mut off = self.off(&s);
+                let raw = if off.state() == super::State::Runnable {
+                    Raw::Unknown
+                } else {
+                    self.raw(s.syscall, s.compat, s.arg0, s.arg1, s.object)
+                };
+                let task = self.of(s.serial);
+                off.target = task.target(raw);
+                task.stretches.push(off);
+                task.cpus.push(s.cpu_in);
+            }
+            Event::Totals(t) => self.of(t.serial).sums.push(t),
+            Event::Born(b) => {
+                let serial = b.serial;
+                self.of(serial).born = Some(b);
+            }
+            Event::Exec(e) => self.of(e.serial).execs.push(e),
+            Event::Task(t) => {
+                let serial = t.born.serial;
+                self.of(serial).record = Some(t);
+            }
+            Event::Poll(p) => {
+                let polls = &mut self.of(p.serial).polls;
+                // A task whose end was sent in part and then read from the
+                // table comes twice.
+                polls.retain(|seen| seen.position != p.position);
+                polls.push(p);
+            }
+            Event::Untracked(u) => self.untracked.push(u),
+            Event::UntrackedEnd(u) => self.untracked_ends.push(u),
+            Event::Outsider(mut o) => {
+                o.at_ns = self.since_start(o.at_ns);
+                self.outsiders.push(o);
+            }
+            Event::Signal(mut s) => {
+                s.at_ns = self.since_start(s.at_ns);
+                self.signals.push(s);
+            }
+            Event::Object(o) => {
+                self.known.objects.insert(o.id, o);
+            }
+            Event::Waitset(w) => {
+                self.known.waitsets.insert(w.id, w);
+            }
+            Event::Named(n) => self.known.name(n),
+            Event::Interest(mut i) => {
+                i.at_ns = self.since_start(i.at_ns);
+                self.known.interests.entry(i.id).or_default().push(i);
+            }
+            Event::SharedFutex(f) => self.known.futexes.push(f),
+            Event::Stacks(s) => self.stacks.push(s),
+            Event::Frames(f) => {
+                self.frames.insert(f.number, f);
+            }
+            Event::Mark(mark) => self.marks.push(Mark {
+                at_ns: mark.at_ns.map(|ns| self.since_start(ns)),
+                since_ns: mark.since_ns.map(|ns| self.since_start(ns)),
+                ..mark
+            }),
+            Event::MarksRefused(refused) => self.marks_refused = refused,
+            Event::Deadlock(mut d) => {
+                d.at_ns = self.since_start(d.at_ns);
+                for stuck in &mut d.tasks {
+                    stuck.since_ns = self.since_start(stuck.since_ns);
+                }
+                self.deadlocks.push(d);
+            }
+            Event::PollsLeftOut(count) => self.polls_left_out = count,
+        }
+    }
+
+    /// What a task waits for, as far as the stretch itself tells.
+    fn raw(&self, syscall: i16, compat: bool, arg0: u64, arg1: u32, object: u32) -> Raw {
+        if compat {
+            return Raw::Unknown;
+        }
+        if Some(syscall) == self.waitid {
+            return Raw::waitid(arg0, arg1);
+        }
+        let number = usize::try_from(syscall).ok();
+        let wait = number.map(|n| *self.waits.get(n).unwrap_or(&0));
+        Raw::new(wait, arg0, arg1, object)
+    }
+
+    fn of(&mut self, serial: u32) -> &mut Collected {
+        let recent = &mut self.recent[serial as usize % RECENT];
+        if recent.0 != serial || recent.1 == usize::MAX {
+            let index = *self.index.entry(serial).or_insert_with(|| {
+                self.tasks.push((serial, Collected::default()));
+                self.tasks.len() - 1
+            });
+            *recent = (serial, index);
+        }
+        &mut self.tasks[recent.1].1
+    }
+
+    fn off(&self, s: &Stretch) -> Off {
+        // Ours are in order; a forged file's need not be.
+        let out_ns = self.since_start(s.out_ns);
+        let wake_ns = self.since_start(s.wake_ns).max(out_ns);
+        Off {
+            out_ns,
+            wake_ns,
+            in_ns: self.since_start(s.in_ns).max(wake_ns),
+            seq: s.seq,
+            syscall: in_page_fault(s.syscall, s.arg0),
+            why: s.why,
+            flags: if s.early_wake { Off::EARLY_WAKE } else { 0 }
+                | if s.no_wake { Off::NO_WAKE } else { 0 }
+                | if s.compat { Off::COMPAT } else { 0 }
+                | if s.inferred { Off::INFERRED } else { 0 },
+            waker: s.waker,
+            target: 0,
+            timeout_us: s.timeout.to_us(),
+        }
+    }
+
+    fn since_start(&self, ns: u64) -> u64 {
+        ns.saturating_sub(self.start_ns)
+    }
+
+    /// The tasks, given when the trace ended.
+    pub fn build(mut self, end_ns: u64) -> Model {
+        let end_ns = self.since_start(end_ns);
+        let mut collected = std::mem::take(&mut self.tasks);
+        collected.sort_unstable_by_key(|(serial, _)| *serial);
+        let processes: HashMap<u32, u32> = collected
+            .iter()
+            .filter_map(|(serial, c)| Some((*serial, c.born()?.process)))
+            .collect();
+        let process = |serial| *processes.get(&serial).unwrap_or(&serial);
+        let mut targets = Targets::new(std::mem::take(&mut self.known), process);
+        let mut tasks: Vec<Task> = collected
+            .into_iter()
+            .map(|(serial, task)| self.task(serial, task, end_ns, &mut targets))
+            .collect();
+        self.add_untracked(&mut tasks, end_ns);
+        tasks.sort_by_key(|task| (task.start_ns, task.serial));
+        end_with_process(&mut tasks);
+        let last = tasks.iter().map(|task| task.end_ns).max().unwrap_or(0);
+        let (targets, files, waitsets) = targets.finish();
+        self.outsiders.sort_by_key(|o| (o.tid, o.at_ns));
+        self.signals.sort_by_key(|s| s.at_ns);
+        self.deadlocks.sort_by_key(|d| d.at_ns);
+        Model {
+            tasks,
+            end_ns: end_ns.max(last),
+            targets,
+            files,
+            waitsets,
+            outsiders: self.outsiders,
+            signals: self.signals,
+            stacks: self.stacks,
+            frames: self.frames,
+            marks: self.marks,
+            marks_refused: self.marks_refused,
+            deadlocks: self.deadlocks,
+            polls_left_out: self.polls_left_out,
+        }
+    }
+
+    fn task(
+        &self,
+        serial: u32,
+        mut c: Collected,
+        trace_end_ns: u64,
+        targets: &mut Targets,
+    ) -> Task {
+        if !c.stretches.is_sorted_by(|a, b| a.seq < b.seq) {
+            let mut both: Vec<(Off, u16)> = c.stretches.into_iter().zip(c.cpus).collect();
+            both.sort_by_key(|(s, _)| s.seq);
+            both.dedup_by_key(|(s, _)| s.seq);
+            (c.stretches, c.cpus) = both.into_iter().unzip();
+        }
+        c.sums.sort_by_key(|s| s.seq);
+        c.execs.sort_by_key(|e| e.at_ns);
+        let (last_before, next_seq) = self.join_restarts(&mut c.stretches);
+        let process = c.born().map_or(serial, |b| b.process);
+        let indices: Vec<u32> = c
+            .targets
+            .iter()
+            .map(|raw| targets.index(*raw, process))
+            .collect();
+        for off in &mut c.stretches {
+            off.target = *indices.get(off.target as usize).unwrap_or(&0);
+        }
+        let finished = c.record.as_ref().map(|r| r.totals.seq);
+        let last_before = last_before.filter(|_| finished == Some(next_seq));
+
+        let first_seen = c.stretches.first().map_or(trace_end_ns, |s| s.out_ns);
+        let last_seen = c.stretches.last().map_or(0, |s| s.in_ns);
+        let born = c.born();
+        let start_ns = born.map_or(first_seen, |b| self.since_start(b.at_ns));
+        let (end_ns, fate) = match &c.record {
+            Some(TaskRecord {
+                end_ns: Some(end), ..
+            }) => (self.since_start(*end), Fate::Ended),
+            Some(_) => (trace_end_ns, Fate::Alive),
+            None => (trace_end_ns.max(last_seen), Fate::Unknown),
+        };
+        let last_exec = c.execs.last();
+        let name = [
+            c.record.as_ref().map(|r| r.born.comm.as_str()),
+            last_exec.map(|e| e.comm.as_str()),
+            c.born.as_ref().map(|b| b.comm.as_str()),
+        ]
+        .into_iter()
+        .flatten()
+        .find(|name| !name.is_empty())
+        .unwrap_or("?")
+        .to_owned();
+        let tid = c
+            .record
+            .as_ref()
+            .map(|r| r.born.tid)
+            .or(last_exec.map(|e| e.tid))
+            .or(born.map(|b| b.tid))
+            .unwrap_or(0);
+        let mut open = c.record.as_ref().and_then(|r| r.open);
+        let mut open_target = 0;
+        if let Some(open) = &mut open {
+            open_target = targets.index(self.open_raw(open), process);
+            open.syscall = in_page_fault(open.syscall, open.arg0);
+            open.out_ns = self.since_start(open.out_ns);
+            open.wake_ns = open.wake_ns.map(|ns| self.since_start(ns));
+            if Some(open.syscall) == self.restart_syscall
+                && let Some((syscall, raw)) = last_before
+            {
+                open.syscall = syscall;
+                open_target = *indices.get(raw as usize).unwrap_or(&0);
+            }
+        }
+        Task {
+            serial,
+            process,
+            tid,
+            pid: born.map_or(0, |b| b.tgid),
+            ppid: born.map_or(0, |b| b.ppid),
+            name,
+            clone_flags: born.map_or(0, |b| b.clone_flags),
+            kernel_worker: born.is_some_and(|b| b.kernel_worker),
+            start_ns: start_ns.min(end_ns),
+            end_ns,
+            fate,
+            followed: true,
+            stretches_expected: c.record.as_ref().map(|r| r.totals.seq),
+            stretches: c.stretches,
+            cpus: c.cpus,
+            open,
+            open_target,
+            sums: c.sums,
+            record: c.record,
+            polls: c.polls,
+        }
+    }
+
+    /// A timed call that a stop interrupts goes on as `restart_syscall`: it is
+    /// the call before. Where records between the two are lost, it stays what it
+    /// is.
+    ///
+    /// Returns the syscall and the target of the last block, if no record after it
+    /// is lost, and the number of the stretch that comes next.
+    fn join_restarts(&self, stretches: &mut [Off]) -> (Option<(i16, u32)>, u32) {
+        let mut before = None;
+        let mut expected = 0;
+        for s in stretches {
+            if s.seq != expected {
+                before = None;
+            }
+            expected = s.seq.wrapping_add(1);
+            if s.state() == super::State::Runnable {
+                continue;
+            }
+            if Some(s.syscall) == self.restart_syscall
+                && let Some((syscall, target)) = before
+            {
+                s.syscall = syscall;
+                s.target = target;
+            }
+            before = Some((s.syscall, s.target));
+        }
+        (before, expected)
+    }
+
+    fn open_raw(&self, open: &OpenStretch) -> Raw {
+        if super::state_of(open.why) == super::State::Runnable {
+            return Raw::Unknown;
+        }
+        self.raw(open.syscall, open.compat, open.arg0, open.arg1, open.object)
+    }
+
+    fn add_untracked(&self, tasks: &mut Vec<Task>, end_ns: u64) {
+        for (i, (u, ended)) in self.untracked_lives().into_iter().enumerate() {
+            let serial = FIRST_OWN_SERIAL + i as u32;
+            let start_ns = self.since_start(u.at_ns);
+            let end_ns = ended
+                .map_or(end_ns, |ns| self.since_start(ns))
+                .max(start_ns);
+            // Its process: that of a task with this tgid which lived then, the
+            // youngest one that is followed if there is one.
+            let process = tasks
+                .iter()
+                .filter(|t| t.pid == u.tgid && t.start_ns <= start_ns && start_ns <= t.end_ns)
+                .max_by_key(|t| (t.followed, t.start_ns))
+                .map_or(serial, |t| t.process);
+            tasks.push(Task {
+                serial,
+                process,
+                tid: u.tid,
+                pid: u.tgid,
+                ppid: u.ppid,
+                name: u.comm.clone(),
+                clone_flags: 0,
+                kernel_worker: false,
+                start_ns,
+                end_ns,
+                fate: if ended.is_some() {
+                    Fate::Ended
+                } else {
+                    Fate::Unknown
+                },
+                followed: false,
+                stretches: Vec::new(),
+                cpus: Vec::new(),
+                open: None,
+                open_target: 0,
+                stretches_expected: None,
+                sums: Vec::new(),
+                record: None,
+                polls: Vec::new(),
+            });
+        }
+    }
+
+    /// The tasks that are not followed, each with when it ended, if that is
+    /// known. Creation and end come from two CPUs, so in the file they come in
+    /// any order.
+    fn untracked_lives(&self) -> Vec<(Untracked, Option<u64>)> {
+        let mut lives: Vec<_> = self.untracked.iter().map(|u| (u.clone(), None)).collect();
+        lives.sort_by_key(|(u, _)| u.at_ns);
+        let mut ends: Vec<_> = self.untracked_ends.iter().collect();
+        ends.sort_by_key(|end| end.at_ns);
+        for end in ends {
+            let life = lives
+                .iter_mut()
+                .rfind(|(u, ended)| u.tid == end.tid && u.at_ns <= end.at_ns && ended.is_none());
+            match life {
+                Some((_, ended)) => *ended = Some(end.at_ns),
+                // Its creation is lost: at least that it was there.
+                None => lives.push((end.clone(), Some(end.at_ns))),
+            }
+        }
+        lives
+    }
+}
+
+/// The kernel programs look for the page fault that a task outside of syscalls is in:
+/// it can also sleep on its way back to user mode.
+fn in_page_fault(syscall: i16, arg0: u64) -> i16 {
+    match (syscall, arg0) {
+        (-1, 1..) => super::PAGE_FAULT,
+        _ => syscall,
+    }
+}
+
+/// A task that is not followed and whose end was not seen lived no longer than
+/// the last task of its process that was followed, if all of those have ended.
+fn end_with_process(tasks: &mut [Task]) {
+    // By process: the last end, and whether one still lives.
+    let mut followed: HashMap<u32, (u64, bool)> = HashMap::new();
+    for task in tasks.iter().filter(|task| task.followed) {
+        let (last_end, lives) = followed.entry(task.process).or_default();
+        *last_end = task.end_ns.max(*last_end);
+        *lives |= task.fate != Fate::Ended;
+    }
+    for task in tasks {
+        if task.followed || task.fate == Fate::Ended {
+            continue;
+        }
+        if let Some(&(last_end, false)) = followed.get(&task.process) {
+            task.end_ns = last_end.max(task.start_ns);
+        }
+    }
+}

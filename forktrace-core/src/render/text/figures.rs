@@ -1,0 +1,336 @@
+//! Figures and names as text.
+
+use std::fmt::Write as _;
+
+/// What stands for zero in a table.
+pub(super) const NONE: &str = "–";
+
+/// A duration or a point in time with three significant digits.
+pub fn duration(ns: u64) -> String {
+    if ns == 0 {
+        return "0 s".to_owned();
+    }
+    if ns < 1000 {
+        return format!("{ns} ns");
+    }
+    // Rounding comes before the choice of unit and places: 999.6 µs is 1.00 ms.
+    let rounded = |unit: u64, parts: u64| {
+        (u128::from(ns) * u128::from(parts) + u128::from(unit / 2)) / u128::from(unit)
+    };
+    for (unit, name) in [(1_000, "µs"), (1_000_000, "ms"), (1_000_000_000, "s")] {
+        let hundredths = rounded(unit, 100);
+        if hundredths < 1000 {
+            return format!("{}.{:02} {name}", hundredths / 100, hundredths % 100);
+        }
+        let tenths = rounded(unit, 10);
+        if tenths < 1000 {
+            return format!("{}.{} {name}", tenths / 10, tenths % 10);
+        }
+        if rounded(unit, 1) < 1000 {
+            return format!("{} {name}", rounded(unit, 1));
+        }
+    }
+    format!("{} s", thousands(rounded(1_000_000_000, 1)))
+}
+
+/// The same for a table.
+pub(super) fn duration_cell(ns: u64) -> String {
+    if ns == 0 {
+        NONE.to_owned()
+    } else {
+        duration(ns)
+    }
+}
+
+/// A share with one decimal. Only nothing is 0 % and only the whole is 100 %.
+pub(super) fn percent(part: u64, whole: u64) -> String {
+    if part == 0 || whole == 0 {
+        return "0 %".to_owned();
+    }
+    if part == whole {
+        return "100 %".to_owned();
+    }
+    let whole_wide = u128::from(whole);
+    match (u128::from(part) * 1000 + whole_wide / 2) / whole_wide {
+        0 => "<0.1 %".to_owned(),
+        1000.. if part < whole => ">99.9 %".to_owned(),
+        tenths => format!("{}.{} %", tenths / 10, tenths % 10),
+    }
+}
+
+/// A number with its thousands apart.
+pub fn count(n: u64) -> String {
+    thousands(u128::from(n))
+}
+
+/// The same for a table, where it never takes more than seven columns.
+pub(super) fn count_cell(n: u64) -> String {
+    match n {
+        0 => NONE.to_owned(),
+        1..1_000_000 => count(n),
+        _ => {
+            let mut scaled = (n, " ");
+            for prefix in [" k", " M", " G", " T", " P", " E"] {
+                if scaled.0 < 10_000 {
+                    break;
+                }
+                scaled = (scaled.0 / 1000, prefix);
+            }
+            format!("{}{}", count(scaled.0), scaled.1)
+        }
+    }
+}
+
+/// A number and its noun: `1 task`, `2 tasks`, `2 processes`.
+pub(super) fn quantity(n: u64, noun: &str) -> String {
+    match n {
+        1 => format!("1 {noun}"),
+        _ => format!("{} {}", count(n), plural(noun)),
+    }
+}
+
+/// The plural of a noun.
+pub(super) fn plural(noun: &str) -> String {
+    let ending = if noun.ends_with('s') { "es" } else { "s" };
+    format!("{noun}{ending}")
+}
+
+/// The text with its first letter in the other case.
+pub(super) fn recased(text: &str, case: fn(&char) -> char) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| case(&first));
+    first.into_iter().chain(chars).collect()
+}
+
+fn thousands(n: u128) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Does a terminal show this character as it is, and as nothing else? Not so:
+/// control characters, marks without a width, marks that reverse the text,
+/// spaces that are no space.
+pub(in crate::render) fn is_plain(c: char) -> bool {
+    // The standard library's table of what a debug string need not escape; the
+    // quotes and the backslash are in it for another reason.
+    matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
+}
+
+/// Text of unknown origin on one line, without a character that acts.
+pub fn clean(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            _ => push_clean(&mut out, c),
+        }
+    }
+    out
+}
+
+/// The escapes are those of `$'…'` in bash, so that a command can be pasted.
+fn push_clean(out: &mut String, c: char) {
+    let code = u32::from(c);
+    // Writing to a String can't fail.
+    let _ = match c {
+        _ if is_plain(c) => out.write_char(c),
+        '\n' => out.write_str("\\n"),
+        '\t' => out.write_str("\\t"),
+        _ if c.is_ascii() => write!(out, "\\x{code:02x}"),
+        _ if code < 0x1_0000 => write!(out, "\\u{code:04x}"),
+        _ => write!(out, "\\U{code:08x}"),
+    };
+}
+
+/// A command line as one would type it.
+pub(super) fn command_line(argv: &[String]) -> String {
+    let words: Vec<String> = argv.iter().map(|word| quoted(word)).collect();
+    words.join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    let needs_none = |c: char| c.is_ascii_alphanumeric() || "-_=+:,./@%".contains(c);
+    if !word.is_empty() && word.chars().all(needs_none) {
+        word.to_owned()
+    } else if word.chars().all(is_plain) {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    } else {
+        format!("$'{}'", clean(word).replace('\'', "\\'"))
+    }
+}
+
+/// Columns that a text takes on a terminal.
+pub fn width(text: &str) -> usize {
+    text.chars().map(char_width).sum()
+}
+
+/// East Asian wide characters and emoji take two. The blocks are taken whole:
+/// a column too many does no harm.
+pub(super) fn char_width(c: char) -> usize {
+    match u32::from(c) {
+        0x1100..=0x115f
+        | 0x2e80..=0x303e
+        | 0x3041..=0xa4cf
+        | 0xa960..=0xa97c
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe30..=0xfe6f
+        | 0xff00..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f300..=0x1faff
+        | 0x2_0000..=0x3_fffd => 2,
+        _ => 1,
+    }
+}
+
+/// The text, or its beginning and `…` where it is too long.
+pub fn shortened(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    let mut used = 1;
+    for c in text.chars() {
+        used += char_width(c);
+        if used > columns {
+            break;
+        }
+        out.push(c);
+    }
+    out.truncate(out.trim_end().len());
+    out.push('…');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_three_digits_and_round_into_the_next_unit() {
+        for (ns, text) in [
+            (0, "0 s"),
+            (1, "1 ns"),
+            (999, "999 ns"),
+            (1_000, "1.00 µs"),
+            (1_004, "1.00 µs"),
+            (1_005, "1.01 µs"),
+            (9_994, "9.99 µs"),
+            (9_995, "10.0 µs"),
+            (99_950, "100 µs"),
+            (999_499, "999 µs"),
+            (999_500, "1.00 ms"),
+            (12_345_678, "12.3 ms"),
+            (999_600_000, "1.00 s"),
+            (4_020_000_000, "4.02 s"),
+            (59_960_000_000, "60.0 s"),
+            (999_499_999_999, "999 s"),
+            (999_500_000_000, "1,000 s"),
+            (86_400_000_000_000, "86,400 s"),
+            (u64::MAX, "18,446,744,074 s"),
+        ] {
+            assert_eq!(duration(ns), text, "{ns} ns");
+        }
+        assert_eq!(duration_cell(0), "–");
+        assert_eq!(duration_cell(5), "5 ns");
+    }
+
+    #[test]
+    fn only_nothing_is_0_percent_and_only_the_whole_is_100() {
+        for (part, whole, text) in [
+            (0, 10, "0 %"),
+            (0, 0, "0 %"),
+            (1, 1_000_000, "<0.1 %"),
+            (1, 2_000, "0.1 %"),
+            (1, 3, "33.3 %"),
+            (62, 100, "62.0 %"),
+            (9_994, 10_000, "99.9 %"),
+            (9_995, 10_000, ">99.9 %"),
+            (u64::MAX - 1, u64::MAX, ">99.9 %"),
+            (10, 10, "100 %"),
+            (15, 10, "150.0 %"),
+            (10_001, 10_000, "100.0 %"),
+        ] {
+            assert_eq!(percent(part, whole), text, "{part} of {whole}");
+        }
+    }
+
+    #[test]
+    fn counts_have_their_thousands_apart_and_stay_narrow_in_tables() {
+        for (n, sentence, cell) in [
+            (0, "0", "–"),
+            (999, "999", "999"),
+            (1_000, "1,000", "1,000"),
+            (999_999, "999,999", "999,999"),
+            (1_234_567, "1,234,567", "1,234 k"),
+            (18_000_000, "18,000,000", "18 M"),
+            (u64::MAX, "18,446,744,073,709,551,615", "18 E"),
+        ] {
+            assert_eq!(count(n), sentence);
+            assert_eq!(count_cell(n), cell);
+        }
+        assert_eq!(quantity(1, "process"), "1 process");
+        assert_eq!(quantity(0, "process"), "0 processes");
+        assert_eq!(quantity(1_200, "thread"), "1,200 threads");
+    }
+
+    #[test]
+    fn names_cannot_act_on_the_terminal() {
+        for (name, shown) in [
+            ("python3", "python3"),
+            ("it's \"it\"", "it's \"it\""),
+            ("back\\slash", "back\\\\slash"),
+            ("\u{1b}[2J", "\\x1b[2J"),
+            ("a\r\nb\tc\u{7f}", "a\\x0d\\nb\\tc\\x7f"),
+            ("\u{9b}2J", "\\u009b2J"),
+            ("\u{202e}txt", "\\u202etxt"),
+            ("a\u{300}\u{200b}", "a\\u0300\\u200b"),
+            ("\u{e0001}", "\\U000e0001"),
+            ("日本", "日本"),
+        ] {
+            assert_eq!(clean(name), shown);
+        }
+    }
+
+    #[test]
+    fn a_command_line_can_be_pasted() {
+        let line = |words: &[&str]| {
+            command_line(
+                &words
+                    .iter()
+                    .map(|&word| word.to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(
+            line(&["python3", "service.py", "-p=80"]),
+            "python3 service.py -p=80"
+        );
+        assert_eq!(
+            line(&["sh", "-c", "sleep 1 & wait"]),
+            "sh -c 'sleep 1 & wait'"
+        );
+        assert_eq!(
+            line(&["echo", "", "it's", "a\\b"]),
+            "echo '' 'it'\\''s' 'a\\b'"
+        );
+        assert_eq!(line(&["echo", "\u{1b}'\n"]), "echo $'\\x1b\\'\\n'");
+    }
+
+    #[test]
+    fn shortening_counts_columns() {
+        assert_eq!(shortened("selector", 8), "selector");
+        assert_eq!(shortened("selectors", 8), "selecto…");
+        assert_eq!(shortened("日本語日本語", 6), "日本…");
+        assert_eq!(shortened("select (x)", 8), "select…");
+        assert_eq!(shortened("abc", 1), "…");
+        assert_eq!(width("日本…"), 5);
+    }
+}

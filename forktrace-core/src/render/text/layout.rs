@@ -1,0 +1,270 @@
+//! Lines, tables and colour.
+
+use super::{
+    COLUMNS, Style,
+    figures::{char_width, shortened, width},
+};
+
+/// Units stay with their number when a line is broken.
+const UNITS: [&str; 5] = ["ns", "µs", "ms", "s", "%"];
+
+/// Breaks a text into lines that begin with `first` and, from the second on,
+/// with as many spaces. Ends in a newline.
+pub fn wrapped(first: &str, text: &str) -> String {
+    let indent = width(first);
+    let room = COLUMNS - indent;
+    let mut lines = vec![String::new()];
+    for word in words(text) {
+        let mut line = lines.pop().unwrap_or_default();
+        if !line.is_empty() && width(&line) + 1 + width(&word) > room {
+            lines.push(std::mem::take(&mut line));
+        } else if !line.is_empty() {
+            line.push(' ');
+        }
+        // A word wider than a line, such as a path, is cut.
+        let mut used = width(&line);
+        for c in word.chars() {
+            if used + char_width(c) > room {
+                lines.push(std::mem::take(&mut line));
+                used = 0;
+            }
+            line.push(c);
+            used += char_width(c);
+        }
+        lines.push(line);
+    }
+    let mut out = String::new();
+    for (at, line) in lines.iter().enumerate() {
+        if at == 0 {
+            out.push_str(first);
+        } else {
+            out.push_str(&" ".repeat(indent));
+        }
+        out.push_str(line);
+        out.push('\n');
+    }
+    out
+}
+
+fn words(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let unit = word.trim_end_matches(|c: char| !c.is_alphanumeric() && c != '%');
+        match words.last_mut() {
+            Some(last) if UNITS.contains(&unit) => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => words.push(word.to_owned()),
+        }
+    }
+    words
+}
+
+/// How a text stands out; without colour it stays as it is.
+#[derive(Clone, Copy)]
+pub enum Ink {
+    /// The answer.
+    Bold,
+    /// Headings.
+    Dim,
+    /// All is well.
+    Good,
+    /// It is not.
+    Bad,
+}
+
+/// Paints each line of a text on its own: a pager shows any part of it right.
+pub fn paint(style: Style, ink: Ink, text: &str) -> String {
+    if !style.color {
+        return text.to_owned();
+    }
+    let code = match ink {
+        Ink::Bold => "1",
+        Ink::Dim => "2",
+        Ink::Good => "32",
+        Ink::Bad => "1;31",
+    };
+    let mut out = String::new();
+    for line in text.split_inclusive('\n') {
+        let body = line.strip_suffix('\n').unwrap_or(line);
+        out.push_str(&format!("\x1b[{code}m{body}\x1b[0m{}", &line[body.len()..]));
+    }
+    out
+}
+
+/// On which side of its column a cell stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Text.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+struct Column {
+    head: &'static str,
+    side: Side,
+    /// A column that gives way when the table is too wide, and how far.
+    least: Option<usize>,
+    cells: Vec<String>,
+}
+
+/// A table that fits the page.
+#[derive(Default)]
+pub(super) struct Table {
+    columns: Vec<Column>,
+    /// The last column, whose cells are broken into lines.
+    prose: Option<(&'static str, Vec<String>)>,
+}
+
+impl Table {
+    /// Adds a column of numbers.
+    pub(super) fn number(&mut self, head: &'static str, cells: Vec<String>) {
+        self.columns.push(Column {
+            head,
+            side: Side::Right,
+            least: None,
+            cells,
+        });
+    }
+
+    /// Adds a column of text that may be shortened to `least` columns.
+    pub(super) fn text(&mut self, head: &'static str, least: usize, cells: Vec<String>) {
+        self.columns.push(Column {
+            head,
+            side: Side::Left,
+            least: Some(least),
+            cells,
+        });
+    }
+
+    /// Adds a column at the end whose cells take as many lines as they need.
+    pub(super) fn prose(&mut self, head: &'static str, cells: Vec<String>) {
+        self.prose = Some((head, cells));
+    }
+
+    /// The table, indented by two, with its heads.
+    pub(super) fn to_text(&self, style: Style) -> String {
+        let widths = self.widths();
+        let heads = self.columns.iter().map(|column| column.head);
+        let head = self.prose.as_ref().map(|(head, _)| *head);
+        let mut out = paint(
+            style,
+            Ink::Dim,
+            &Self::with(self.line(&widths, heads), head),
+        );
+        let rows = self.columns.first().map_or(0, |column| column.cells.len());
+        for row in 0..rows {
+            let cells = self
+                .columns
+                .iter()
+                .map(|column| column.cells.get(row).map_or("", String::as_str));
+            let cell = self.prose.as_ref().and_then(|(_, cells)| cells.get(row));
+            let line = self.line(&widths, cells);
+            out.push_str(&Self::with(line, cell.map(String::as_str)));
+        }
+        out
+    }
+
+    /// A line, and beside it a cell that may need more lines.
+    fn with(line: String, prose: Option<&str>) -> String {
+        match prose {
+            Some(prose) => wrapped(&format!("{}  ", line.trim_end()), prose),
+            None => line,
+        }
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let mut widths: Vec<usize> = self
+            .columns
+            .iter()
+            .map(|column| {
+                let cells = column.cells.iter().map(|cell| width(cell));
+                cells.chain([width(column.head)]).max().unwrap_or(0)
+            })
+            .collect();
+        // Two columns of space before each.
+        while widths.iter().map(|width| width + 2).sum::<usize>() > COLUMNS {
+            let widest = (0..widths.len())
+                .filter(|&at| {
+                    self.columns[at]
+                        .least
+                        .is_some_and(|least| widths[at] > least)
+                })
+                .max_by_key(|&at| widths[at]);
+            match widest {
+                Some(at) => widths[at] -= 1,
+                None => break,
+            }
+        }
+        widths
+    }
+
+    fn line<'a>(&self, widths: &[usize], cells: impl Iterator<Item = &'a str>) -> String {
+        let mut line = String::new();
+        for ((cell, column), &room) in cells.zip(&self.columns).zip(widths) {
+            let cell = shortened(cell, room);
+            let space = " ".repeat(room - width(&cell));
+            line.push_str("  ");
+            match column.side {
+                Side::Left => line.push_str(&(cell + &space)),
+                Side::Right => line.push_str(&(space + &cell)),
+            }
+        }
+        line.truncate(line.trim_end().len());
+        line.push('\n');
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_break_between_words_but_not_before_a_unit() {
+        let text = format!("{} 4.02 s, and more", "x".repeat(92));
+        let expected = format!("  {}\n  4.02 s, and more\n", "x".repeat(92));
+        assert_eq!(wrapped("  ", &text), expected);
+    }
+
+    #[test]
+    fn a_word_that_is_too_long_is_cut() {
+        let text = format!("see {}", "y".repeat(150));
+        let expected = format!("- see\n  {}\n  {}\n", "y".repeat(98), "y".repeat(52));
+        assert_eq!(wrapped("- ", &text), expected);
+    }
+
+    #[test]
+    fn a_wide_table_shortens_its_text() {
+        let mut table = Table::default();
+        table.number("N", vec!["1".to_owned()]);
+        table.text("NAME", 4, vec!["z".repeat(120)]);
+        let text = table.to_text(Style::default());
+        assert_eq!(text, format!("  N  NAME\n  1  {}…\n", "z".repeat(94)));
+    }
+
+    #[test]
+    fn prose_takes_as_many_lines_as_it_needs() {
+        let mut table = Table::default();
+        table.number("N", vec!["1".to_owned(), "23".to_owned()]);
+        table.prose("WHY", vec!["why ".repeat(30), "so".to_owned()]);
+        let why = |times| vec!["why"; times].join(" ");
+        let lines = format!("   N  WHY\n   1  {}\n      {}\n  23  so\n", why(23), why(7));
+        assert_eq!(table.to_text(Style::default()), lines);
+    }
+
+    #[test]
+    fn each_line_is_painted_on_its_own() {
+        let style = Style {
+            color: true,
+            ..Style::default()
+        };
+        assert_eq!(
+            paint(style, Ink::Bold, "a\nb\n"),
+            "\x1b[1ma\x1b[0m\n\x1b[1mb\x1b[0m\n"
+        );
+        assert_eq!(paint(Style::default(), Ink::Bold, "a\n"), "a\n");
+    }
+}

@@ -1,0 +1,309 @@
+//! What a report says: plain figures, computed by `analysis`, shown by `render`.
+//!
+//! The JSON report is this structure as serde writes it, so a change of a name
+//! here changes the interface: see `docs/report.schema.json`. Times are
+//! nanoseconds since the trace began; durations are nanoseconds.
+//!
+//! `None` (JSON `null`) always means "not known" or "not measured", never 0.
+
+mod audit;
+mod relations;
+mod task;
+mod timeline;
+mod why;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+pub use self::audit::*;
+pub use self::relations::*;
+pub use self::task::*;
+pub use self::timeline::*;
+pub use self::why::*;
+pub use crate::trace::InterruptKind;
+
+/// Version of the JSON report; a reader that knows this number can read it.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The JSON Schema of a report, which `docs/` shows too.
+pub const SCHEMA: &str = include_str!("../report.schema.json");
+
+/// A whole report.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// What was run, where and how it ended.
+    pub workload: Workload,
+    /// The whole tree first, then each process that had two tasks or more or
+    /// blocked at all, in the order of creation.
+    pub groups: Vec<Group>,
+    /// The longest episodes in which all tasks of a group were blocked: the tree's,
+    /// then those of all processes. A workload of one process has the tree's only.
+    pub episodes: Vec<Episode>,
+    /// All such episodes by what they are put down to: the tree's, then each
+    /// process's, each worst first. A workload of one process has the tree's only.
+    pub causes: Vec<Cause>,
+    /// What the kernel stopped, longest first; only the first few.
+    pub stops: Vec<Stop>,
+    /// How many more there are.
+    pub other_stops: u64,
+    /// All tasks, in the order of creation.
+    pub tasks: Vec<Task>,
+    /// The select/poll family; `None` when it was not watched.
+    pub polls: Option<Vec<Poll>>,
+    /// How the select/poll family was watched, or why not.
+    pub poll_probes: String,
+    /// Where tasks blocked and where they were woken, most time first; `None` when
+    /// stacks were not taken.
+    pub stacks: Option<Vec<StackUse>>,
+    /// What the workload said about itself, by time.
+    pub marks: Vec<Mark>,
+    /// Cgroups of the workload that the kernel held off the CPUs because of a limit.
+    pub throttled: Vec<Throttled>,
+    /// Pairs of tasks: were they blocked together more than by chance?
+    pub pairs: Vec<Pair>,
+    /// Which pairs were tested, and how.
+    pub pair_tests: PairTests,
+    /// Who ended whose waits, longest first.
+    pub waits_for: Vec<WaitsFor>,
+    /// Deadlocks that were found while the workload ran, by time.
+    pub deadlocks: Vec<Deadlock>,
+    /// Whether all this can be trusted.
+    pub audit: Audit,
+}
+
+/// What was run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Workload {
+    /// The command line.
+    pub argv: Vec<String>,
+    /// Exit code of the first process; `None` when a signal ended it or it had
+    /// not ended.
+    pub exit_code: Option<i32>,
+    /// Signal that ended the first process.
+    pub signal: Option<i32>,
+    /// From the first task's creation to the last one's end (or to the end of
+    /// the recording).
+    pub duration_ns: u64,
+    /// CPUs online on the machine that was traced.
+    pub cpus: u32,
+    /// Kernel release of that machine.
+    pub kernel: String,
+    /// Its architecture.
+    pub arch: String,
+}
+
+/// A figure that is exact, or bounded where time is unknown: `lower` counts
+/// unknown time as running, `upper` as what makes the figure largest: blocked
+/// (all blocked), or waiting for a CPU (starved).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Episodes {
+    /// Total time, at least.
+    pub lower_ns: u64,
+    /// Total time, at most.
+    pub upper_ns: u64,
+    /// Number of maximal intervals, by the lower bound's count.
+    pub episodes: u64,
+    /// The longest of them.
+    pub longest_ns: u64,
+    /// When the longest began; `None` when there is none.
+    pub longest_start_ns: Option<u64>,
+}
+
+/// Time during which exactly `count` tasks were in a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct AtOnce {
+    /// How many tasks.
+    pub count: u32,
+    /// How long. Unknown time counts as running in the profile of blocked
+    /// tasks, and as blocked in the profile of running tasks.
+    pub ns: u64,
+}
+
+/// Time during which exactly `count` tasks were blocked for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WaitingAtOnce {
+    /// As in [`Wait::reason`].
+    pub reason: String,
+    /// How many tasks, at least one.
+    pub count: u32,
+    /// How long. Unknown time counts as not blocked.
+    pub ns: u64,
+    /// Of this, with another task of the group running. Unknown time counts as
+    /// not running.
+    pub others_running_ns: u64,
+}
+
+/// What a group is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupKind {
+    /// Everything that the workload started.
+    Tree,
+    /// The threads of one process.
+    Process,
+}
+
+/// Tasks that are compared with each other.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Group {
+    /// What it is.
+    pub kind: GroupKind,
+    /// Serial of the process's first task; 0 for the tree.
+    pub id: u32,
+    /// Its tgid; for the tree that of the first process.
+    pub pid: u32,
+    /// Name of the process; for the tree that of the first process.
+    pub name: String,
+    /// Serials of its tasks (see [`Task::serial`]).
+    pub tasks: Vec<u32>,
+    /// Time during which at least one task lived.
+    pub lifetime_ns: u64,
+    /// Most tasks that lived at the same time.
+    pub most_live: u32,
+    /// All of two or more live tasks were blocked.
+    pub all_blocked: Episodes,
+    /// The same by what can be said of it, most time first.
+    pub verdicts: Vec<VerdictSum>,
+    /// No task ran and at least one wanted to.
+    pub starved: Episodes,
+    /// By number of blocked tasks, ascending; sums to `lifetime_ns`.
+    pub blocked_at_once: Vec<AtOnce>,
+    /// By number of running tasks, ascending; sums to `lifetime_ns`.
+    pub running_at_once: Vec<AtOnce>,
+    /// By what tasks were blocked in and how many of them were, names ascending.
+    pub waiting_at_once: Vec<WaitingAtOnce>,
+    /// Time during which the state of at least one live task is unknown.
+    pub unknown_ns: u64,
+    /// When tasks were stopped, traced or frozen: each time from the first one's stop
+    /// until none was, but no more than the first 1000 times.
+    pub stops: Vec<GroupStop>,
+    /// What its tasks did during the spans that the workload marked, by name.
+    pub spans: Vec<Span>,
+}
+
+/// A time during which tasks of a group were stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct GroupStop {
+    /// When the first one was.
+    pub start_ns: u64,
+    /// When none was any more.
+    pub end_ns: u64,
+    /// Most tasks that were at once.
+    pub tasks: u32,
+    /// How many lived then.
+    pub of: u32,
+    /// From the first one's stop until so many were.
+    pub spread_ns: u64,
+}
+
+/// What the tasks of a group did during all marked spans of one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Span {
+    /// Name of the marks.
+    pub name: String,
+    /// Number of spans.
+    pub count: u64,
+    /// Time in at least one of them.
+    pub ns: u64,
+    /// Of that, time in which at least one task ran.
+    pub ran_ns: u64,
+    /// Of that, time in which two or more tasks lived and all were blocked.
+    pub all_blocked_ns: u64,
+    /// The 99th percentile, over the spans, of the time all blocked in each.
+    pub all_blocked_p99_ns: u64,
+    /// The most of that in one span.
+    pub all_blocked_longest_ns: u64,
+}
+
+/// One task's calls of one syscall of the select/poll family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Poll {
+    /// The task.
+    pub serial: u32,
+    /// Its tid.
+    pub tid: u32,
+    /// `select`, `pselect6`, `poll`, `ppoll`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2`.
+    pub syscall: String,
+    /// Calls that returned.
+    pub calls: u64,
+    /// Of these: found something ready and did not block.
+    pub ready_at_once: u64,
+    /// Of these: blocked at least once.
+    pub blocked: u64,
+    /// Of these: returned 0.
+    pub timed_out: u64,
+    /// Of these: returned 0 without blocking.
+    pub empty_at_once: u64,
+    /// Of these: failed (a signal, a bad argument).
+    pub failed: u64,
+    /// Calls under way when the task or the recording ended.
+    pub unfinished: u64,
+    /// Most fds that one call waited for; `None` for epoll, whose arguments do
+    /// not tell, and where they could not be read.
+    pub max_fds: Option<u32>,
+}
+
+/// What a stack is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StackKind {
+    /// Where a task blocked.
+    OffCpu,
+    /// Where a task was woken, by whom.
+    Wakeup,
+}
+
+/// Blocks with the same stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StackUse {
+    /// What it is of.
+    pub kind: StackKind,
+    /// Name of the task whose stack it is: that blocked, or that woke. For an
+    /// interrupt `[interrupt]`.
+    pub name: String,
+    /// Of a wakeup: name of the task that was woken.
+    pub wakee: Option<String>,
+    /// The functions, outermost first; those of the kernel end in `_[k]`.
+    pub frames: Vec<String>,
+    /// Does the program's part not go back to where the thread began?
+    pub cut_off: bool,
+    /// Blocked time that began, or ended, there.
+    pub ns: u64,
+    /// Number of blocks.
+    pub count: u64,
+}
+
+/// Something that the workload said about itself, on the descriptor that
+/// `FORKTRACE_MARKS_FD` names.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mark {
+    /// What it is about.
+    pub name: String,
+    /// When, as the workload says; `None`: it does not say.
+    pub time_ns: Option<u64>,
+    /// When what it speaks of began; `None`: it speaks of a moment.
+    pub since_ns: Option<u64>,
+    /// Its value, of any kind; null: none.
+    pub value: Value,
+    /// All else that it says.
+    #[serde(flatten)]
+    pub fields: Map<String, Value>,
+}
+
+/// A cgroup that the kernel held off the CPUs because of its limit. Its tasks were
+/// waiting for a CPU then, not blocked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Throttled {
+    /// Its path.
+    pub cgroup: String,
+    /// Periods of the limit in which it was held off.
+    pub periods: u64,
+    /// How long: the sum over the CPUs.
+    pub ns: u64,
+    /// The limit: CPU time a period, µs; `None`: not known.
+    pub quota_us: Option<u64>,
+    /// The period, µs.
+    pub period_us: Option<u64>,
+}

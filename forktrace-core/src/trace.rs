@@ -1,0 +1,836 @@
+//! What a trace consists of: the header, the events, the end. This is what a
+//! recording writes and a report reads; it is the same on every architecture.
+//!
+//! Times are nanoseconds of the traced machine's `CLOCK_MONOTONIC`.
+
+use forktrace_common::event::{PollCounters, timeout};
+use serde::{Deserialize, Serialize};
+
+mod arch;
+pub mod interrupts;
+pub mod marks;
+
+pub use self::{
+    arch::{Arch, waits},
+    interrupts::InterruptKind,
+};
+
+/// How calls of select, poll and epoll were counted: part of the trace, so that a
+/// report says how it was measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PollWay {
+    /// fentry and fexit.
+    Fentry,
+    /// Syscall tracepoints.
+    Tracepoint,
+    /// Raw tracepoints of all syscalls.
+    Raw,
+    /// Not watched, and why.
+    None {
+        /// The reason, for people.
+        why: String,
+    },
+}
+
+/// What is known when a recording begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Version of forktrace that recorded.
+    pub forktrace: String,
+    /// The workload's command line.
+    pub argv: Vec<String>,
+    /// Kernel release (`uname -r`).
+    pub kernel: String,
+    /// Architecture: which table syscall numbers are of.
+    pub arch: Arch,
+    /// CPUs online.
+    pub cpus: u32,
+    /// When the recording began.
+    pub start_ns: u64,
+    /// The same in wall-clock time, nanoseconds since 1970.
+    pub start_unix_ns: u64,
+    /// How the select/poll family is watched.
+    pub polls: PollWay,
+    /// Size of each CPU's ring, bytes.
+    pub ring_bytes: u32,
+    /// Size of the task table.
+    pub max_tasks: u32,
+    /// Who woke each task, and what it waited for beyond the syscall, was left out.
+    pub plain: bool,
+    /// The interrupts of devices: number and names, as `/proc/interrupts` has them.
+    pub interrupts: Vec<(u32, String)>,
+}
+
+/// Why a task left the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Why {
+    /// It has not run yet.
+    New,
+    /// It still wanted to run.
+    Preempted,
+    /// Asleep, any signal can wake it.
+    Interruptible,
+    /// Asleep, a fatal signal can wake it.
+    Killable,
+    /// Asleep, no signal can wake it.
+    Uninterruptible,
+    /// Stopped by a signal.
+    Stopped,
+    /// Stopped by a tracer.
+    Traced,
+    /// Frozen by a cgroup or by suspend.
+    Frozen,
+    /// Waits for the core dump of its process.
+    CoreDump,
+}
+
+/// Who ended a wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Waker {
+    /// Nobody: the task was not asleep, or no wakeup was seen.
+    #[default]
+    None,
+    /// A task of the workload.
+    Task {
+        /// Its serial.
+        serial: u32,
+        /// Through a soft interrupt that its own sending ran (loopback).
+        softirq: bool,
+    },
+    /// A task outside the workload, or a kernel thread: the latest
+    /// [`Event::Outsider`] with this tid at that time.
+    Outsider {
+        /// Its tid.
+        tid: u32,
+        /// As above.
+        softirq: bool,
+    },
+    /// An interrupt. The task that it interrupted has nothing to do with it.
+    Interrupt(Interrupt),
+    /// It can't be told whether a task or an interrupt.
+    Unknown,
+}
+
+/// A kind of interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Interrupt {
+    /// A timer ran out.
+    Timer,
+    /// A device's, by number: see [`Header::interrupts`].
+    Device(u32),
+    /// A soft interrupt, by its vector (`include/linux/interrupt.h`).
+    Soft(u8),
+    /// Another.
+    Other,
+}
+
+/// How long a call waits at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Timeout {
+    /// Without limit, or the call has no timeout.
+    #[default]
+    None,
+    /// There is one, and its length is not known.
+    Unknown,
+    /// So long, µs; [`Timeout::LONGEST_US`] stands for anything longer.
+    Us(u32),
+}
+
+impl Timeout {
+    /// The longest that a trace holds, µs: more than an hour.
+    pub const LONGEST_US: u32 = timeout::MAX;
+
+    /// As the kernel programs send it ([`timeout`]).
+    pub fn from_us(us: u32) -> Self {
+        match us {
+            timeout::NONE => Self::None,
+            timeout::UNKNOWN => Self::Unknown,
+            us => Self::Us(us),
+        }
+    }
+
+    /// The inverse of [`Self::from_us`].
+    pub fn to_us(self) -> u32 {
+        match self {
+            Self::None => timeout::NONE,
+            Self::Unknown => timeout::UNKNOWN,
+            Self::Us(us) => us.min(timeout::MAX),
+        }
+    }
+}
+
+/// One stretch off the CPU: `[out_ns, wake_ns)` in the state that `why` tells,
+/// `[wake_ns, in_ns)` runnable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// The task.
+    pub serial: u32,
+    /// Its number among the task's stretches, from 0.
+    pub seq: u32,
+    /// When the task left the CPU.
+    pub out_ns: u64,
+    /// When it became runnable.
+    pub wake_ns: u64,
+    /// When it came back.
+    pub in_ns: u64,
+    /// Why it left.
+    pub why: Why,
+    /// The wakeup came before the task had left: the block has length 0.
+    pub early_wake: bool,
+    /// No wakeup was seen.
+    pub no_wake: bool,
+    /// `in_ns` is computed from the kernel's CPU time: the switch-in was not
+    /// announced.
+    pub inferred: bool,
+    /// The syscall is of the 32-bit table.
+    pub compat: bool,
+    /// The syscall that it was in; -1: none (page fault, interrupt).
+    pub syscall: i16,
+    /// CPU that it left.
+    pub cpu_out: u16,
+    /// CPU that it came back to.
+    pub cpu_in: u16,
+    /// First argument of the syscall; outside a syscall the address of the page fault
+    /// that the task is in, or 0.
+    pub arg0: u64,
+    /// Second argument of the syscall, low half.
+    pub arg1: u32,
+    /// Who made it runnable again.
+    pub waker: Waker,
+    /// What the syscall waits for: number of an [`Object`] or a [`Waitset`]; 0:
+    /// not known, or neither.
+    pub object: u32,
+    /// How long the syscall waits at most.
+    pub timeout: Timeout,
+}
+
+/// Running sums of a task, over its stretches with a smaller `seq`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// The task.
+    pub serial: u32,
+    /// Stretches so far.
+    pub seq: u32,
+    /// Of these, records lost.
+    pub lost: u32,
+    /// Time blocked.
+    pub blocked_ns: u64,
+    /// Time runnable.
+    pub runnable_ns: u64,
+    /// Time stopped.
+    pub stopped_ns: u64,
+}
+
+/// A task was created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Born {
+    /// Its serial.
+    pub serial: u32,
+    /// Serial of its creator; 0 for the root.
+    pub parent: u32,
+    /// Serial of the first task of its process.
+    pub process: u32,
+    /// Tid.
+    pub tid: u32,
+    /// Tgid.
+    pub tgid: u32,
+    /// Tgid of its parent process.
+    pub ppid: u32,
+    /// Flags of `clone`: those of what is shared, and of `vfork`.
+    pub clone_flags: u64,
+    /// It never runs in user mode (an io_uring worker and the like).
+    pub kernel_worker: bool,
+    /// When.
+    pub at_ns: u64,
+    /// Its name.
+    pub comm: String,
+}
+
+/// A task executed a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// The task.
+    pub serial: u32,
+    /// Its tid before.
+    pub old_tid: u32,
+    /// Its tid now.
+    pub tid: u32,
+    /// When.
+    pub at_ns: u64,
+    /// Its new name.
+    pub comm: String,
+}
+
+/// A stretch that was open when the recording ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenStretch {
+    /// When the task left the CPU.
+    pub out_ns: u64,
+    /// When it became runnable; `None`: not yet.
+    pub wake_ns: Option<u64>,
+    /// Why it left.
+    pub why: Why,
+    /// The syscall is of the 32-bit table.
+    pub compat: bool,
+    /// The syscall that it was in.
+    pub syscall: i16,
+    /// See [`Stretch::arg0`].
+    pub arg0: u64,
+    /// Second argument of the syscall, low half.
+    pub arg1: u32,
+    /// Who woke it, if it is woken.
+    pub waker: Waker,
+    /// See [`Stretch::object`].
+    pub object: u32,
+    /// See [`Stretch::timeout`].
+    pub timeout: Timeout,
+}
+
+/// All that the kernel programs know of a task, at its end or at the end of the
+/// recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// The same as when it was created, but for tid and name: the last ones.
+    pub born: Born,
+    /// When it was switched out for the last time; `None`: it lives.
+    pub end_ns: Option<u64>,
+    /// Sums over all its finished stretches.
+    pub totals: Totals,
+    /// Stretches that our probe did not see whole. The sums lack them.
+    pub missed: u32,
+    /// Context switches that our probe saw.
+    pub switches: u64,
+    /// Context switches that the kernel counted; `None` while it lives.
+    pub kernel_switches: Option<u64>,
+    /// CPU time that the kernel charged; `None` while it lives.
+    pub kernel_cpu_ns: Option<u64>,
+    /// Exit code as `wait` returns it; `None` while it lives.
+    pub exit_code: Option<u32>,
+    /// The syscall that it ended in: `exit` or `exit_group`, or that in which it was
+    /// killed (-1: in none); `None` while it lives.
+    pub ended_in: Option<i16>,
+    /// The stretch that it is in; `None` while it runs or when it has ended.
+    pub open: Option<OpenStretch>,
+}
+
+/// A task that is not followed: the task table was full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untracked {
+    /// Tid.
+    pub tid: u32,
+    /// Tgid.
+    pub tgid: u32,
+    /// Tgid of its parent process.
+    pub ppid: u32,
+    /// When it was created, or ended.
+    pub at_ns: u64,
+    /// Its name.
+    pub comm: String,
+}
+
+/// A task's use of one syscall of the select/poll family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollUse {
+    /// The task.
+    pub serial: u32,
+    /// Position in [`forktrace_common::layout::poll::NAMES`].
+    pub position: u8,
+    /// Calls that returned.
+    pub calls: u64,
+    /// See [`PollCounters`].
+    pub ready_at_once: u64,
+    /// See [`PollCounters`].
+    pub blocked: u64,
+    /// See [`PollCounters`].
+    pub timed_out: u64,
+    /// See [`PollCounters`].
+    pub empty_at_once: u64,
+    /// See [`PollCounters`].
+    pub failed: u64,
+    /// See [`PollCounters`].
+    pub max_fds: u32,
+    /// See [`PollCounters`].
+    pub unknown_fds: u32,
+    /// 1 when a call was under way.
+    pub unfinished: u64,
+}
+
+impl PollUse {
+    /// From the kernel programs' counters.
+    pub fn new(serial: u32, position: u8, c: &PollCounters, unfinished: bool) -> Self {
+        Self {
+            serial,
+            position,
+            calls: c.calls,
+            ready_at_once: c.ready_at_once,
+            blocked: c.blocked,
+            timed_out: c.timed_out,
+            empty_at_once: c.empty_at_once,
+            failed: c.failed,
+            max_fds: c.max_fds,
+            unknown_fds: c.unknown_fds,
+            unfinished: u64::from(unfinished),
+        }
+    }
+}
+
+/// A task outside the workload, or a kernel thread, that woke a task of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outsider {
+    /// Tid.
+    pub tid: u32,
+    /// Tgid.
+    pub tgid: u32,
+    /// It is a kernel thread.
+    pub kernel_thread: bool,
+    /// When this was seen.
+    pub at_ns: u64,
+    /// Its name.
+    pub comm: String,
+}
+
+/// A file that a task waited on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// Its number. The same file can have several: [`Object::file`], `inode` and
+    /// `device` are its identity.
+    pub id: u32,
+    /// The task that waited.
+    pub serial: u32,
+    /// By which descriptor.
+    pub fd: i32,
+    /// When.
+    pub at_ns: u64,
+    /// The open file description: an address, never used again while it is open.
+    pub file: u64,
+    /// What the file is made of, for files without an inode of their own: an
+    /// address.
+    pub operations: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Device of the file system (`major << 20 | minor`).
+    pub device: u32,
+    /// Type and permissions (`S_IFMT` and so on).
+    pub mode: u16,
+}
+
+/// One descriptor that a call of select or poll waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WaitFd {
+    /// The descriptor.
+    pub fd: i32,
+    /// For what: bits of `poll(2)`'s `events`.
+    pub events: u16,
+}
+
+/// The descriptors that a call of select or poll waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waitset {
+    /// Its number, of the same row as [`Object::id`].
+    pub id: u32,
+    /// The task that waited.
+    pub serial: u32,
+    /// When.
+    pub at_ns: u64,
+    /// The descriptors.
+    pub fds: Vec<WaitFd>,
+    /// There are more than are here.
+    pub cut_off: bool,
+}
+
+/// A signal that stops, continues or ends was sent to a task of the workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// The task that it was sent to.
+    pub serial: u32,
+    /// Its number.
+    pub signal: u8,
+    /// To the whole process.
+    pub group: bool,
+    /// Who sent it.
+    pub sender: Waker,
+    /// When.
+    pub at_ns: u64,
+}
+
+/// What a file is, looked up while a task had it open.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FileKind {
+    /// A regular file, by its path.
+    File(String),
+    /// A directory, by its path.
+    Directory(String),
+    /// A pipe.
+    Pipe,
+    /// A named pipe, by its path.
+    Fifo(String),
+    /// A Unix socket, with the path that it or its peer is bound to.
+    UnixSocket {
+        /// The path or abstract name, if it has one.
+        path: Option<String>,
+        /// Inode of the other end, if there is one.
+        peer: Option<u64>,
+        /// It listens.
+        listening: bool,
+    },
+    /// A TCP, UDP or other internet socket.
+    InetSocket {
+        /// `tcp`, `udp`, …
+        protocol: String,
+        /// `address:port`.
+        local: String,
+        /// `address:port`; empty when it is not connected.
+        remote: String,
+        /// It listens.
+        listening: bool,
+    },
+    /// Another socket.
+    OtherSocket(String),
+    /// An eventfd.
+    EventFd,
+    /// A timerfd.
+    TimerFd,
+    /// A signalfd.
+    SignalFd,
+    /// A pidfd, of the process with this pid.
+    PidFd(Option<u32>),
+    /// An inotify or fanotify descriptor.
+    Notify,
+    /// An epoll instance.
+    Epoll,
+    /// An io_uring.
+    IoUring,
+    /// A terminal, by its path.
+    Terminal(String),
+    /// Another device, by its path.
+    Device(String),
+    /// Anything else, as the kernel names it.
+    Other(String),
+}
+
+impl FileKind {
+    /// Is it a socket that others connect to?
+    pub fn is_listening(&self) -> bool {
+        matches!(
+            self,
+            Self::UnixSocket {
+                listening: true,
+                ..
+            } | Self::InetSocket {
+                listening: true,
+                ..
+            }
+        )
+    }
+}
+
+/// What an [`Object`] or a descriptor of a [`Waitset`] is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// Number of the object or the waitset.
+    pub id: u32,
+    /// The descriptor.
+    pub fd: i32,
+    /// Inode number.
+    pub inode: u64,
+    /// Device of the file system.
+    pub device: u32,
+    /// What it is.
+    pub kind: FileKind,
+}
+
+/// One descriptor that an epoll instance watches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// The descriptor, and for what.
+    pub fd: WaitFd,
+    /// Inode number of its file.
+    pub inode: u64,
+    /// Device of the file system.
+    pub device: u32,
+    /// What it is; `None`: the descriptor is closed, or another file by now.
+    pub kind: Option<FileKind>,
+}
+
+/// What an epoll instance watches, as of one moment. There can be several, when
+/// it changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interest {
+    /// Number of the epoll instance's [`Object`].
+    pub id: u32,
+    /// When it was read.
+    pub at_ns: u64,
+    /// The descriptors.
+    pub fds: Vec<Watched>,
+    /// There are more than are here.
+    pub cut_off: bool,
+}
+
+/// Where a futex really is: processes that share memory can have it at
+/// different addresses. A private futex is its process's, and needs none of this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedFutex {
+    /// A task that waited on it.
+    pub serial: u32,
+    /// Where that task has it.
+    pub address: u64,
+    /// The file that is mapped there: device; 0 for memory without a file.
+    pub device: u32,
+    /// Inode of that file.
+    pub inode: u64,
+    /// Where in that file.
+    pub offset: u64,
+    /// Path of that file.
+    pub path: String,
+}
+
+/// Where a task went to sleep, or where it was woken, by number of a [`Frames`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stacks {
+    /// The task.
+    pub serial: u32,
+    /// Its stretch.
+    pub seq: u32,
+    /// [`Waker::None`]: where it went to sleep; else where it was woken, by whom. A
+    /// stretch can have several of these: its own waker is the last one.
+    pub waker: Waker,
+    /// The kernel's stack.
+    pub kernel: Option<u32>,
+    /// The program's stack: the task's, or the waker's.
+    pub user: Option<u32>,
+}
+
+/// A stack, with names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frames {
+    /// Its number, from 0.
+    pub number: u32,
+    /// The functions, innermost first; an address where there is no name.
+    pub frames: Vec<String>,
+    /// It does not go back to where the thread began: a function was built without
+    /// frame pointers, or it is deeper than what the kernel takes.
+    pub cut_off: bool,
+}
+
+/// Something that the workload said about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// When, as the workload says; `None`: it does not say.
+    pub at_ns: Option<u64>,
+    /// When what it speaks of began; `None`: it speaks of a moment.
+    pub since_ns: Option<u64>,
+    /// What it is about.
+    pub name: String,
+    /// All else, a JSON object.
+    pub fields: String,
+}
+
+/// Lines of the workload that are no marks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarksRefused {
+    /// No JSON object, or without a name, or with a time that is none.
+    pub not_understood: u64,
+    /// Longer than [`self::marks::LONGEST_LINE`].
+    pub too_long: u64,
+    /// More than [`self::marks::MOST`].
+    pub too_many: u64,
+    /// The first that was not understood, cut short.
+    pub example: String,
+}
+
+impl MarksRefused {
+    /// All of them.
+    pub fn count(&self) -> u64 {
+        self.not_understood + self.too_long + self.too_many
+    }
+}
+
+/// Tasks that can never go on, found while the workload ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadlock {
+    /// When it was found.
+    pub at_ns: u64,
+    /// A cycle of owners, each of `tasks` waiting for the next one. Otherwise all
+    /// tasks sleep in waits that only they could end.
+    pub cycle: bool,
+    /// The tasks.
+    pub tasks: Vec<Stuck>,
+}
+
+/// A task in a [`Deadlock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stuck {
+    /// The task.
+    pub serial: u32,
+    /// What it waits for.
+    pub on: StuckOn,
+    /// Since when.
+    pub since_ns: u64,
+}
+
+/// What a task in a [`Deadlock`] waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StuckOn {
+    /// A lock whose owner is known.
+    Lock {
+        /// Address.
+        address: u64,
+        /// Serial of the task that holds it.
+        owner: u32,
+    },
+    /// A futex of which nobody is known to be the owner.
+    Futex {
+        /// Address.
+        address: u64,
+    },
+    /// The end of a child.
+    Child,
+}
+
+/// Anything that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A stretch off the CPU is over.
+    Stretch(Stretch),
+    /// Sums of a task after a loss.
+    Totals(Totals),
+    /// A task was created.
+    Born(Born),
+    /// A task executed a program.
+    Exec(Exec),
+    /// A task ended, or lives at the end of the recording.
+    Task(TaskRecord),
+    /// A task's use of the select/poll family.
+    Poll(PollUse),
+    /// A task is not followed.
+    Untracked(Untracked),
+    /// A task that is not followed ended.
+    UntrackedEnd(Untracked),
+    /// Somebody outside the workload is a waker.
+    Outsider(Outsider),
+    /// A file that a task waits on.
+    Object(Object),
+    /// Descriptors that a task waits on.
+    Waitset(Waitset),
+    /// A signal was sent.
+    Signal(Signal),
+    /// What an object or a descriptor is.
+    Named(Named),
+    /// What an epoll instance watches.
+    Interest(Interest),
+    /// Where a futex is.
+    SharedFutex(SharedFutex),
+    /// Stacks of a block.
+    Stacks(Stacks),
+    /// A stack.
+    Frames(Frames),
+    /// The workload said something about itself.
+    Mark(Mark),
+    /// The workload said something that is no mark.
+    MarksRefused(MarksRefused),
+    /// Tasks can never go on.
+    Deadlock(Deadlock),
+    /// So many entries and returns of calls, of any task, were not seen by the programs
+    /// that count those of the select/poll family: the kernel left them out.
+    PollsLeftOut(u64),
+}
+
+impl Event {
+    /// When it happened: for a stretch, when it was over. `None`: it has no time.
+    pub fn at_ns(&self) -> Option<u64> {
+        match self {
+            Self::Stretch(s) => Some(s.in_ns),
+            Self::Born(b) => Some(b.at_ns),
+            Self::Exec(e) => Some(e.at_ns),
+            Self::Task(t) => t.end_ns,
+            Self::Untracked(u) | Self::UntrackedEnd(u) => Some(u.at_ns),
+            Self::Outsider(o) => Some(o.at_ns),
+            Self::Object(o) => Some(o.at_ns),
+            Self::Waitset(w) => Some(w.at_ns),
+            Self::Signal(s) => Some(s.at_ns),
+            Self::Interest(i) => Some(i.at_ns),
+            Self::Deadlock(d) => Some(d.at_ns),
+            Self::Totals(_)
+            | Self::Poll(_)
+            | Self::Named(_)
+            | Self::SharedFutex(_)
+            | Self::Stacks(_)
+            | Self::Frames(_)
+            // A mark's time is what the workload makes it.
+            | Self::Mark(_)
+            | Self::MarksRefused(_)
+            | Self::PollsLeftOut(_) => None,
+        }
+    }
+}
+
+/// What became of the attempts to find out what tasks waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookUps {
+    /// Files and futexes that were looked up.
+    pub done: u64,
+    /// Of these: the process had ended.
+    pub gone: u64,
+    /// Of these: the descriptor was closed or another file by then.
+    pub changed: u64,
+    /// There was no time to look: in addition to the above.
+    pub not_looked_up: u64,
+    /// CPU time that it took.
+    pub cpu_ns: u64,
+}
+
+/// A cgroup that the kernel held off the CPUs because of its limit, with all that
+/// ran in it, of the workload or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttled {
+    /// Its path.
+    pub cgroup: String,
+    /// Periods of the limit in which it was.
+    pub periods: u64,
+    /// How long, ns: the sum over the CPUs.
+    pub ns: u64,
+    /// The limit: CPU time a period, µs; `None`: not known, or none at the end.
+    pub quota_us: Option<u64>,
+    /// The period, µs.
+    pub period_us: Option<u64>,
+}
+
+/// What is known when a recording ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finish {
+    /// When the recording ended.
+    pub end_ns: u64,
+    /// Exit code of the first process.
+    pub exit_code: Option<i32>,
+    /// Signal that ended the first process.
+    pub signal: Option<i32>,
+    /// Tasks lived when the recording ended: it was cut short on demand.
+    pub cut_short: bool,
+    /// Records that found a ring full.
+    pub lost_ring_full: u64,
+    /// Records on a CPU without a ring.
+    pub lost_no_ring: u64,
+    /// Other records that found no room, or whose program the kernel left out.
+    pub lost_other: u64,
+    /// Stacks that found no room; `None`: none were taken.
+    pub lost_stacks: Option<u64>,
+    /// Tasks that found no room in the task table.
+    pub not_followed: u64,
+    /// Records that could not be written to the file.
+    pub unwritten: u64,
+    /// When the first of them happened.
+    pub unwritten_from_ns: Option<u64>,
+    /// When the last of them happened.
+    pub unwritten_until_ns: Option<u64>,
+    /// Why they could not be written.
+    pub write_error: Option<String>,
+    /// Records of a kind or a length that this version does not know.
+    pub undecodable: u64,
+    /// CPU time of forktrace while it recorded.
+    pub tracer_cpu_ns: u64,
+    /// What became of the attempts to find out what tasks waited for.
+    pub look_ups: LookUps,
+    /// Cgroups of the workload that were held off the CPUs.
+    pub throttled: Vec<Throttled>,
+}

@@ -1,0 +1,9 @@
+//! How a workload may say things about itself, and how much.
+
+/// Names the descriptor to the workload.
+pub const VARIABLE: &str = "FORKTRACE_MARKS_FD";
+
+/// A longer line is refused, bytes.
+pub const LONGEST_LINE: usize = 4096;
+/// More marks are refused: a report holds them all in memory.
+pub const MOST: u64 = 1 << 20;

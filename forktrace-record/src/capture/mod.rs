@@ -1,0 +1,603 @@
+//! The eBPF programs from outside: loads and attaches them, reads their rings
+//! and tables. The only place that knows aya. What comes out is bytes and
+//! counters; `decode` gives them a meaning.
+
+mod polls;
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
+    os::unix::fs::MetadataExt as _,
+    panic::resume_unwind,
+    thread,
+};
+
+use forktrace_core::trace::{Arch, PollWay, waits};
+
+use crate::kernel::{
+    btf,
+    layout::{OPTIONAL_TRACEPOINTS, TRACEPOINTS, resolve},
+    symbols,
+};
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::{
+    Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
+    maps::{
+        Array, IterableMap as _, Map, MapData, MapError, RingBuf, Stack, StackTraceMap,
+        of_maps::ArrayOfMaps,
+    },
+    programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLinkId},
+};
+use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
+use bytemuck::Zeroable as _;
+use forktrace_common::{
+    event::{Control, CpuStats, PollState, TaskState, flag},
+    layout::Layout,
+    limits::MAX_CPUS,
+};
+
+pub use polls::PollProbes;
+
+/// The eBPF object, built by `cargo xtask ebpf` from `forktrace-ebpf`.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/forktrace.bpf.o");
+
+/// The rings of all CPUs together take no more than this by default, bytes.
+const RINGS_BUDGET: u32 = 32 << 20;
+/// A stretch with its ring header, bytes.
+const RECORD: u32 = 72;
+/// Files that each CPU's part of the object cache holds. A power of two.
+const OBJECTS_PER_CPU: u32 = 256;
+/// Stacks that can be told apart, when stacks are wanted: 16 MB.
+const STACKS: u32 = 16384;
+
+/// What a recording can be told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Size of each CPU's ring, bytes; a power of two and a multiple of the page
+    /// size. `None`: by the number of CPUs.
+    pub ring_bytes: Option<u32>,
+    /// Most tasks that can be followed at the same time.
+    pub max_tasks: u32,
+    /// How to watch the select/poll family.
+    pub polls: PollProbes,
+    /// Take the stacks of blocks and wakers.
+    pub stacks: bool,
+    /// Leave out who woke each task, and what it waited for beyond the syscall.
+    pub plain: bool,
+}
+
+/// Records that found no room and tasks that are not followed, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Stretches that found a ring full.
+    pub ring_full: u64,
+    /// Stretches on a CPU without a ring.
+    pub no_ring: u64,
+    /// Other records that found no room.
+    pub other: u64,
+    /// Tasks that found no room in the task table.
+    pub table_full: u64,
+    /// Tasks whose end found no room in a ring, so far.
+    pub unreported: u64,
+    /// Stacks that found no room.
+    pub stacks: u64,
+}
+
+/// A task read from the task table, with its select/poll counters.
+pub struct TableEntry {
+    /// Its state.
+    pub state: TaskState,
+    /// Its counters, if it made such calls.
+    pub polls: Option<PollState>,
+}
+
+type StateBytes = [u8; size_of::<TaskState>()];
+type PollBytes = [u8; size_of::<PollState>()];
+type ControlBytes = [u8; size_of::<Control>()];
+type CpuBytes = [u8; size_of::<CpuStats>()];
+
+/// The attached programs.
+pub struct Tracer {
+    /// Holds the programs; dropping it detaches them.
+    ebpf: Ebpf,
+    /// What attaches the programs of [`TRACEPOINTS`] and [`OPTIONAL_TRACEPOINTS`].
+    links: Vec<(&'static str, BtfTracePointLinkId)>,
+    rings: Vec<(u16, RingBuf<MapData>)>,
+    outer: ArrayOfMaps<MapData, RingBuf<MapData>>,
+    control: ControlMap,
+    cpus: Array<MapData, CpuBytes>,
+    tasks: Array<MapData, StateBytes>,
+    poll_states: Array<MapData, PollBytes>,
+    free_slots: Stack<MapData, u32>,
+    stacks: StackTraceMap<MapData>,
+    max_tasks: u32,
+    ring_bytes: u32,
+    poll_way: PollWay,
+}
+
+impl Tracer {
+    /// Loads the programs into the kernel and attaches them. Nothing is traced
+    /// until [`Self::arm`].
+    ///
+    /// # Errors
+    /// When the kernel lacks something that we need or refuses a program, and
+    /// without the capabilities that it takes.
+    pub fn attach(settings: &Settings) -> Result<Self> {
+        // Each takes a part of the time until the workload starts.
+        let (kernel_types, types, own_code, mut loader) = thread::scope(|scope| {
+            let own_code = scope.spawn(symbols::own_code);
+            // It reads the kernel's types too, asked or not.
+            let loader = scope.spawn(EbpfLoader::new);
+            let kernel_types = btf::Btf::of_running_kernel()?;
+            let types = Btf::parse(kernel_types.bytes(), Endianness::default())
+                .context("aya can't read the kernel's BTF")?;
+            anyhow::Ok((kernel_types, types, join(own_code), join(loader)))
+        })?;
+        let (_, layout) = resolve(&kernel_types, Arch::of_this_machine()?);
+        let cpus =
+            aya::util::online_cpus().map_err(|(path, e)| anyhow!("{path} can't be read: {e}"))?;
+        if let Some(cpu) = cpus.iter().find(|&&cpu| cpu as usize >= MAX_CPUS) {
+            bail!("this machine has a CPU {cpu}, and forktrace has rings for {MAX_CPUS} CPUs");
+        }
+        let ring_bytes = match settings.ring_bytes {
+            Some(bytes) => bytes,
+            None => ring_size(cpus.len()),
+        };
+        let layout = Layout {
+            own_code,
+            object_mask: OBJECTS_PER_CPU - 1,
+            stacks: u32::from(settings.stacks),
+            plain: u32::from(settings.plain),
+            wake_mask: (ring_bytes / RECORD / 4).next_power_of_two().max(1) - 1,
+            max_tasks: settings.max_tasks,
+            ..layout?
+        };
+
+        let slots = settings.max_tasks + 1;
+        let cpu_slots = cpus.iter().max().map_or(1, |last| last + 1);
+        let waits = waits(Arch::of_this_machine()?);
+        let mut ebpf = loader
+            .btf(Some(&types))
+            .verifier_log_level(VerifierLogLevel::DISABLE)
+            .override_global("LAYOUT", bytemuck::bytes_of(&layout), true)
+            .override_global("WAIT_KINDS", &waits[..], true)
+            .map_max_entries("OBJECTS", cpu_slots * OBJECTS_PER_CPU)
+            .map_max_entries("SCRATCH", cpu_slots)
+            .map_max_entries("STACKS", if settings.stacks { STACKS } else { 1 })
+            .map_max_entries("TASKS", slots)
+            .map_max_entries("POLLS", slots)
+            .map_max_entries("BY_TASK", slots)
+            .map_max_entries("FREE_SLOTS", slots)
+            .load(OBJECT)
+            .map_err(permission_hint)?;
+
+        let mut outer = ArrayOfMaps::try_from(take_map(&mut ebpf, "RINGS")?)?;
+        let mut rings = Vec::with_capacity(cpus.len());
+        for cpu in cpus {
+            let ring = new_ring(ring_bytes)
+                .with_context(|| format!("no ring of {ring_bytes} bytes for CPU {cpu}"))?;
+            outer.set(cpu, &ring, 0)?;
+            rings.push((cpu as u16, ring));
+        }
+        let tracepoints = tracepoints(&kernel_types, settings.plain);
+        let mut programs: Programs<'_> = ebpf.programs_mut().collect();
+        let mut of_polls = programs
+            .extract_if(|name, _| polls::is_program(name))
+            .collect();
+        programs.retain(|name, _| tracepoints.contains(name));
+        // The kernel's checks of the programs are half of the time that a start takes.
+        let poll_way = thread::scope(|scope| {
+            let loads = programs.iter_mut().map(|(name, program)| {
+                let load = || load(name, program, &types);
+                scope.spawn(load)
+            });
+            let loads: Vec<_> = loads.collect();
+            let poll_way = polls::attach(
+                &mut of_polls,
+                settings.polls,
+                &kernel_types,
+                &types,
+                &layout,
+            );
+            loads.into_iter().try_for_each(join)?;
+            poll_way
+        })?;
+        let mut links = Vec::new();
+        for name in tracepoints {
+            let program: &mut BtfTracePoint = program(&mut programs, name)?;
+            let link = program
+                .attach()
+                .with_context(|| format!("the program for {name} can't be attached"))?;
+            links.push((name, link));
+        }
+        Ok(Self {
+            rings,
+            outer,
+            control: Array::try_from(take_map(&mut ebpf, "CONTROL")?)?,
+            cpus: Array::try_from(take_map(&mut ebpf, "CPUS")?)?,
+            tasks: Array::try_from(take_map(&mut ebpf, "TASKS")?)?,
+            poll_states: Array::try_from(take_map(&mut ebpf, "POLLS")?)?,
+            free_slots: Stack::try_from(take_map(&mut ebpf, "FREE_SLOTS")?)?,
+            stacks: StackTraceMap::try_from(take_map(&mut ebpf, "STACKS")?)?,
+            max_tasks: settings.max_tasks,
+            ring_bytes,
+            poll_way,
+            ebpf,
+            links,
+        })
+    }
+
+    /// From now on a child of the calling thread is the root of a workload.
+    ///
+    /// What is returned ends that, and is for that child to call before it does
+    /// anything else. The launcher's tid lies beside the programs' counters and can
+    /// only be written together with them. They stand still while the workload
+    /// consists of one task, and that task is here.
+    ///
+    /// # Errors
+    /// When the map can't be written.
+    pub fn arm(&mut self) -> Result<impl FnMut() -> io::Result<()> + Send + Sync + use<>> {
+        let namespace = std::fs::metadata("/proc/self/ns/pid")
+            .context("/proc/self/ns/pid can't be read; is /proc mounted?")?;
+        let device = namespace.dev();
+        let control = Control {
+            launcher: nix::unistd::gettid().as_raw() as u64,
+            namespace_device: nix::sys::stat::major(device) << 20 | nix::sys::stat::minor(device),
+            namespace_inode: namespace.ino(),
+            ..Control::zeroed()
+        };
+        write_control(&mut self.control, control).context("the control map can't be written")?;
+
+        let fd = self.control.map().fd().as_fd().try_clone_to_owned()?;
+        let mut of_child = Array::try_from(Map::Array(MapData::from_fd(fd)?))?;
+        Ok(move || {
+            let control = read_control(&of_child).map_err(io::Error::other)?;
+            let disarmed = Control {
+                launcher: 0,
+                ..control
+            };
+            write_control(&mut of_child, disarmed).map_err(io::Error::other)
+        })
+    }
+
+    fn control(&self) -> Result<Control> {
+        read_control(&self.control).context("the control map can't be read")
+    }
+
+    /// How the select/poll family is watched.
+    pub fn poll_way(&self) -> &PollWay {
+        &self.poll_way
+    }
+
+    /// CPUs online when the tracer was attached.
+    pub fn cpus(&self) -> u32 {
+        self.rings.len() as u32
+    }
+
+    /// Size of each CPU's ring, bytes.
+    pub fn ring_bytes(&self) -> u32 {
+        self.ring_bytes
+    }
+
+    /// Descriptors that become readable (edge-triggered) when a ring has filled
+    /// to a quarter or the last task has ended.
+    pub fn ring_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.rings.iter().map(|(_, ring)| ring.as_fd())
+    }
+
+    /// Hands each record that is in the rings to `sink`, with its CPU. Within a
+    /// CPU they come in the order of time.
+    pub fn drain(&mut self, mut sink: impl FnMut(u16, &[u8])) {
+        for (cpu, ring) in &mut self.rings {
+            while let Some(record) = ring.next() {
+                sink(*cpu, &record);
+            }
+        }
+    }
+
+    /// Tasks of the workload that live: followed, and not followed.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn live(&self) -> Result<(u64, u64)> {
+        let control = self.control()?;
+        Ok((control.live, control.live_untracked))
+    }
+
+    /// What was lost since the start.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn losses(&self) -> Result<Losses> {
+        let mut losses = Losses::default();
+        for (cpu, _) in &self.rings {
+            add_losses(&mut losses, &self.cpu_stats(u32::from(*cpu))?);
+        }
+        Ok(losses)
+    }
+
+    /// The same, with the CPUs that have no ring: for the end of a recording.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn losses_of_all_cpus(&self) -> Result<Losses> {
+        let mut losses = Losses::default();
+        for cpu in 0..MAX_CPUS as u32 {
+            add_losses(&mut losses, &self.cpu_stats(cpu)?);
+        }
+        Ok(losses)
+    }
+
+    /// Times that the kernel left out a program that tells of a creation, an exec or a
+    /// signal, of any task: it had just preempted the same program on that CPU. Newer
+    /// kernels do that where interrupts are on, which is at an exec.
+    ///
+    /// # Errors
+    /// When the kernel's count can't be read.
+    pub fn left_out(&self) -> Result<u64> {
+        let names = ["sched_wakeup_new", "sched_process_exec", "signal_generate"];
+        self.recursion_misses(|name| names.contains(&name))
+    }
+
+    /// The same of the programs that watch the select/poll family: fentry's and fexit's
+    /// can be preempted on any kernel.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn polls_left_out(&self) -> Result<u64> {
+        self.recursion_misses(polls::is_program)
+    }
+
+    fn recursion_misses(&self, of: impl Fn(&str) -> bool) -> Result<u64> {
+        let mut misses = 0;
+        for (_, program) in self.ebpf.programs().filter(|(name, _)| of(name)) {
+            // Not every kernel has all, and plain recordings do without some.
+            let Ok(fd) = program.fd() else {
+                continue;
+            };
+            let fd = fd.as_fd().as_raw_fd();
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
+                .context("the kernel's count of programs that it left out can't be read")?;
+            let count = info
+                .lines()
+                .find_map(|line| line.strip_prefix("recursion_misses:"))
+                .with_context(|| format!("no count of programs left out in {info:?}"))?;
+            let count: u64 = count.trim().parse().with_context(|| format!("{count:?}"))?;
+            misses += count;
+        }
+        Ok(misses)
+    }
+
+    fn cpu_stats(&self, cpu: u32) -> Result<CpuStats> {
+        let bytes = self
+            .cpus
+            .get(&cpu, 0)
+            .context("the CPUs' counters can't be read")?;
+        Ok(bytemuck::pod_read_unaligned(&bytes))
+    }
+
+    /// Takes the dead tasks whose end found no room in a ring out of the task
+    /// table, so that their slots can be used again.
+    ///
+    /// # Errors
+    /// When a map can't be read or written.
+    pub fn take_unreported(&mut self, mut sink: impl FnMut(TableEntry)) -> Result<()> {
+        for slot in self.used_slots()? {
+            let state = self.state(slot)?;
+            if state.task != 0 || state.flags & flag::UNREPORTED == 0 {
+                continue;
+            }
+            let polls = self.polls_of(slot, &state)?;
+            sink(TableEntry { state, polls });
+            self.tasks.set(slot, [0; size_of::<TaskState>()], 0)?;
+            self.poll_states.set(slot, [0; size_of::<PollState>()], 0)?;
+            self.free_slots.push(slot, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Detaches the programs that follow tasks and waits until none of them runs
+    /// any more. What is in the rings and tables then is final.
+    ///
+    /// The programs that watch the select/poll family stay until the tracer is
+    /// dropped: the kernel takes up to 70 ms for each syscall tracepoint.
+    ///
+    /// # Errors
+    /// When a program can't be detached, or the ring of a CPU not be replaced,
+    /// which is how we wait.
+    pub fn detach(&mut self) -> Result<()> {
+        for (name, link) in self.links.drain(..) {
+            let program = self.ebpf.program_mut(name).context("it was there")?;
+            let program: &mut BtfTracePoint = program.try_into()?;
+            program.detach(link)?;
+        }
+        // An update of a map of maps returns when all programs that could see
+        // the old map have ended (`maybe_wait_bpf_programs` in the kernel).
+        if let Some((cpu, ring)) = self.rings.first() {
+            self.outer
+                .set(u32::from(*cpu), ring, 0)
+                .context("the ring map can't be written")?;
+        }
+        Ok(())
+    }
+
+    /// All tasks that are in the table: those that live, and those whose end
+    /// found no room in a ring. Call after [`Self::detach`].
+    ///
+    /// # Errors
+    /// When a map can't be read.
+    pub fn remaining(&self, mut sink: impl FnMut(TableEntry)) -> Result<()> {
+        for slot in self.used_slots()? {
+            let state = self.state(slot)?;
+            if state.task != 0 || state.flags & flag::UNREPORTED != 0 {
+                let polls = self.polls_of(slot, &state)?;
+                sink(TableEntry { state, polls });
+            }
+        }
+        Ok(())
+    }
+
+    /// The addresses of a stack, innermost first; empty when it is not there.
+    pub fn stack(&self, id: u32) -> Vec<u64> {
+        let stack = self.stacks.get(&id, 0);
+        stack.map_or_else(
+            |_| Vec::new(),
+            |s| s.frames().iter().map(|f| f.ip).collect(),
+        )
+    }
+
+    /// The tasks that live, as of now: they go on meanwhile, so what is read of one
+    /// is of another moment than what is read of the next.
+    ///
+    /// # Errors
+    /// When a map can't be read.
+    pub fn living(&self, mut sink: impl FnMut(TaskState)) -> Result<()> {
+        for slot in self.used_slots()? {
+            let state = self.state(slot)?;
+            if state.task != 0 && state.end_ns == 0 {
+                sink(state);
+            }
+        }
+        Ok(())
+    }
+
+    fn used_slots(&self) -> Result<std::ops::RangeInclusive<u32>> {
+        let used = self.control()?.slots.min(u64::from(self.max_tasks)) as u32;
+        Ok(1..=used)
+    }
+
+    fn state(&self, slot: u32) -> Result<TaskState> {
+        let bytes = self
+            .tasks
+            .get(&slot, 0)
+            .context("the task table can't be read")?;
+        Ok(bytemuck::pod_read_unaligned(&bytes))
+    }
+
+    fn polls_of(&self, slot: u32, state: &TaskState) -> Result<Option<PollState>> {
+        if state.flags & flag::POLLED == 0 {
+            return Ok(None);
+        }
+        let bytes = self
+            .poll_states
+            .get(&slot, 0)
+            .context("the poll table can't be read")?;
+        Ok(Some(bytemuck::pod_read_unaligned(&bytes)))
+    }
+}
+
+type ControlMap = Array<MapData, ControlBytes>;
+
+fn read_control(map: &ControlMap) -> Result<Control, MapError> {
+    Ok(bytemuck::cast(map.get(&0, 0)?))
+}
+
+fn write_control(map: &mut ControlMap, control: Control) -> Result<(), MapError> {
+    map.set(0, bytemuck::cast::<Control, ControlBytes>(control), 0)
+}
+
+fn add_losses(sum: &mut Losses, cpu: &CpuStats) {
+    sum.ring_full += cpu.lost_ring_full;
+    sum.no_ring += cpu.lost_no_ring;
+    sum.other += cpu.lost_other;
+    sum.table_full += cpu.untracked_table_full;
+    sum.unreported += cpu.unreported;
+    sum.stacks += cpu.lost_stacks;
+}
+
+/// The tracepoints to attach to, in this order: the words that tell interrupts
+/// from tasks before the wakeups that need them.
+fn tracepoints(btf: &btf::Btf, plain: bool) -> Vec<&'static str> {
+    let follows = |name: &&str| name.starts_with("sched_") || name.starts_with("task_");
+    let needed = TRACEPOINTS.into_iter().map(|(name, _)| name);
+    let (following, interrupts): (Vec<_>, Vec<_>) = needed.partition(follows);
+    if plain {
+        return following;
+    }
+    let optional = OPTIONAL_TRACEPOINTS.into_iter();
+    let present = optional.filter(|(name, args, _)| btf.tracepoint_args(name) >= Some(*args));
+    let present = present.map(|(name, ..)| name);
+    interrupts
+        .into_iter()
+        .chain(present)
+        .chain(following)
+        .collect()
+}
+
+/// Size of a ring by the number of CPUs: 4 MiB holds 60 ms of the fastest
+/// ping-pong that a CPU can do. The kernel maps a ring twice, so it counts twice
+/// in our memory.
+fn ring_size(cpus: usize) -> u32 {
+    let share = RINGS_BUDGET / cpus.max(1) as u32;
+    // The power of two that is not above.
+    let power = 1 << (31 - share.max(1).leading_zeros());
+    power.clamp(256 << 10, 4 << 20)
+}
+
+fn new_ring(bytes: u32) -> Result<RingBuf<MapData>> {
+    let definition = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, bytes, 0);
+    let map = MapData::create(definition, "forktrace_ring", None)?;
+    Ok(RingBuf::try_from(Map::from_map_data(map)?)?)
+}
+
+fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    ebpf.take_map(name)
+        .with_context(|| format!("the eBPF object has no map {name}"))
+}
+
+/// Programs of the object, by name.
+type Programs<'a> = HashMap<&'a str, &'a mut Program>;
+
+fn program<'a, P>(programs: &'a mut Programs<'_>, name: &str) -> Result<&'a mut P>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = programs
+        .get_mut(name)
+        .with_context(|| format!("the eBPF object has no program {name}"))?;
+    Ok((&mut **program).try_into()?)
+}
+
+/// Loads the program of a tracepoint, which has its name.
+fn load(tracepoint: &str, program: &mut Program, types: &Btf) -> Result<()> {
+    let program: &mut BtfTracePoint = program.try_into()?;
+    program
+        .load(tracepoint, types)
+        .with_context(|| format!("the kernel refuses the program for {tracepoint}"))
+}
+
+fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Says what is missing when the kernel refuses to load anything.
+fn permission_hint(error: aya::EbpfError) -> anyhow::Error {
+    let error = anyhow!(error);
+    if nix::unistd::geteuid().is_root() {
+        error.context("the kernel refuses forktrace's eBPF programs")
+    } else {
+        error.context(
+            "loading eBPF programs takes root or CAP_BPF and CAP_PERFMON; run it with sudo",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_share_a_budget_and_are_powers_of_two() {
+        for (cpus, bytes) in [
+            (1, 4 << 20),
+            (2, 4 << 20),
+            (8, 4 << 20),
+            (9, 2 << 20),
+            (64, 512 << 10),
+            (1024, 256 << 10),
+        ] {
+            assert_eq!(ring_size(cpus), bytes, "{cpus} CPUs");
+        }
+    }
+}

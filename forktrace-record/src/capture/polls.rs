@@ -1,0 +1,229 @@
+//! Attaches the programs that watch the select/poll family, by the cheapest way
+//! that the kernel allows.
+
+use std::{path::Path, thread};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::{
+    Btf,
+    programs::{BtfTracePoint, FEntry, FExit, TracePoint},
+};
+use forktrace_common::layout::{Layout, poll};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+
+use super::{Programs, program};
+use crate::{
+    kernel::btf,
+    trace::{Arch, PollWay},
+};
+
+/// What the user asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum PollProbes {
+    /// fentry, else tracepoints, else none.
+    #[default]
+    Auto,
+    /// fentry and fexit on each syscall's function: costs other syscalls nothing.
+    Fentry,
+    /// The syscalls' own tracepoints: each syscall of the machine pays about 11 ns.
+    Tracepoint,
+    /// The raw tracepoints of all syscalls: each syscall of the machine pays about 40 ns.
+    Raw,
+    /// Don't watch.
+    Off,
+}
+
+/// Is it one of the programs that watch the family?
+pub(super) fn is_program(name: &str) -> bool {
+    ["poll_", "select_enter", "fentry_", "fexit_"]
+        .iter()
+        .any(|start| name.starts_with(start))
+}
+
+pub(super) fn attach(
+    programs: &mut Programs<'_>,
+    wish: PollProbes,
+    kernel_types: &btf::Btf,
+    types: &Btf,
+    layout: &Layout,
+) -> Result<PollWay> {
+    match wish {
+        PollProbes::Off => Ok(PollWay::None {
+            why: "switched off with --polls off".to_owned(),
+        }),
+        PollProbes::Fentry => {
+            fentry(programs, kernel_types, types)
+                .context("--polls fentry is not possible on this kernel")?;
+            Ok(PollWay::Fentry)
+        }
+        PollProbes::Tracepoint => {
+            tracepoints(programs, layout)
+                .context("--polls tracepoint is not possible on this kernel")?;
+            Ok(PollWay::Tracepoint)
+        }
+        PollProbes::Raw => {
+            raw(programs, types).context("--polls raw is not possible on this kernel")?;
+            Ok(PollWay::Raw)
+        }
+        PollProbes::Auto => {
+            let Err(no_fentry) = fentry(programs, kernel_types, types) else {
+                return Ok(PollWay::Fentry);
+            };
+            let Err(no_tracepoint) = tracepoints(programs, layout) else {
+                return Ok(PollWay::Tracepoint);
+            };
+            Ok(PollWay::None {
+                why: format!(
+                    "fentry: {no_fentry:#}; syscall tracepoints: {no_tracepoint:#}; \
+                     `--polls raw` works, at about 40 ns for each syscall of the machine"
+                ),
+            })
+        }
+    }
+}
+
+/// The syscall as which a poll goes on after a stop.
+const RESTART: &str = "restart_syscall";
+
+/// fentry and fexit programs on the functions of the family that exist. When
+/// one fails, those before it are taken back.
+fn fentry(programs: &mut Programs<'_>, kernel_types: &btf::Btf, types: &Btf) -> Result<()> {
+    let arch = Arch::of_this_machine()?;
+    let mut entries = Vec::new();
+    let mut exits = Vec::new();
+    let result = (|| {
+        for name in poll::NAMES.into_iter().chain([RESTART]) {
+            let mut function = arch.syscall_function(name);
+            if name == RESTART && !kernel_types.has_function(&function) {
+                // A syscall without arguments is a static function, and what fentry
+                // attaches to in others an alias of it that has no BTF.
+                function = format!("__do_sys_{name}");
+            }
+            if !kernel_types.has_function(&function) {
+                if name == RESTART {
+                    bail!("the kernel's BTF has no function that ends a restarted call");
+                }
+                continue;
+            }
+            if name != RESTART {
+                let program: &mut FEntry = program(programs, &format!("fentry_{name}"))?;
+                program.load(&function, types)?;
+                let link = program
+                    .attach()
+                    .with_context(|| format!("attach to {function}"))?;
+                entries.push((name, link));
+            }
+            let program: &mut FExit = program(programs, &format!("fexit_{name}"))?;
+            program.load(&function, types)?;
+            let link = program
+                .attach()
+                .with_context(|| format!("attach to {function}"))?;
+            exits.push((name, link));
+        }
+        if entries.is_empty() {
+            bail!("the kernel's BTF has no function of the family");
+        }
+        Ok(())
+    })();
+    if result.is_err() {
+        for (name, link) in entries {
+            let program: &mut FEntry = program(programs, &format!("fentry_{name}"))?;
+            program.detach(link)?;
+        }
+        for (name, link) in exits {
+            let program: &mut FExit = program(programs, &format!("fexit_{name}"))?;
+            program.detach(link)?;
+        }
+    }
+    result
+}
+
+/// Syscall tracepoints. Their ids are in tracefs; where nobody has mounted it,
+/// a thread mounts it for itself alone, in a mount namespace that ends with it.
+fn tracepoints(programs: &mut Programs<'_>, layout: &Layout) -> Result<()> {
+    let mounted = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+        .iter()
+        .any(|path| Path::new(path).join("events").is_dir());
+    if mounted {
+        return attach_tracepoints(programs, layout);
+    }
+    thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                mount_tracefs().context("tracefs is not mounted and can't be")?;
+                attach_tracepoints(programs, layout)
+            })
+            .join()
+            .unwrap_or_else(|_| Err(anyhow!("the thread that attaches them failed")))
+    })
+}
+
+/// Mounts tracefs in a mount namespace of the calling thread's own.
+fn mount_tracefs() -> Result<()> {
+    const NOTHING: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS).context("no mount namespace")?;
+    // Without this the mount would spread to everybody's namespace.
+    mount(
+        NOTHING,
+        "/",
+        NOTHING,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        NOTHING,
+    )
+    .context("the mounts can't be made private")?;
+    mount(
+        Some("tracefs"),
+        "/sys/kernel/tracing",
+        Some("tracefs"),
+        MsFlags::empty(),
+        NOTHING,
+    )
+    .context("mount of tracefs on /sys/kernel/tracing")
+}
+
+fn attach_tracepoints(programs: &mut Programs<'_>, layout: &Layout) -> Result<()> {
+    let names: Vec<&str> = poll::NAMES
+        .into_iter()
+        .zip(layout.poll_syscalls)
+        .filter_map(|(name, number)| (number >= 0).then_some(name))
+        .collect();
+    for (enter, of_select) in [("poll_enter", false), ("select_enter", true)] {
+        let enter: &mut TracePoint = program(programs, enter)?;
+        enter.load()?;
+        for name in names
+            .iter()
+            .filter(|name| name.contains("select") == of_select)
+        {
+            let event = format!("sys_enter_{name}");
+            enter
+                .attach("syscalls", &event)
+                .with_context(|| format!("attach to {event}"))?;
+        }
+    }
+    let exit: &mut TracePoint = program(programs, "poll_exit")?;
+    exit.load()?;
+    for name in names.iter().chain(&["restart_syscall"]) {
+        let event = format!("sys_exit_{name}");
+        exit.attach("syscalls", &event)
+            .with_context(|| format!("attach to {event}"))?;
+    }
+    Ok(())
+}
+
+/// The raw tracepoints of all syscalls.
+fn raw(programs: &mut Programs<'_>, types: &Btf) -> Result<()> {
+    for (name, tracepoint) in [
+        ("poll_sys_enter", "sys_enter"),
+        ("poll_sys_exit", "sys_exit"),
+    ] {
+        let program: &mut BtfTracePoint = program(programs, name)?;
+        program.load(tracepoint, types)?;
+        program
+            .attach()
+            .with_context(|| format!("attach to {tracepoint}"))?;
+    }
+    Ok(())
+}

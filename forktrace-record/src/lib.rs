@@ -1,0 +1,18 @@
+//! The recorder: everything that touches the running machine.
+//!
+//! [`capture`] (bytes from the kernel programs) → [`decode`] (events) → the trace
+//! file, driven by [`record`]; beside it [`names`], [`deadlock`] and [`stacks`] find out what
+//! only a living process can tell.
+
+pub mod background;
+pub mod capture;
+pub mod deadlock;
+pub mod decode;
+pub mod kernel;
+pub mod launch;
+pub mod marks;
+pub mod names;
+pub mod record;
+pub mod stacks;
+
+use forktrace_core::{analysis, report, trace, trace_file};

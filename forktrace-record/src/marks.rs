@@ -1,0 +1,257 @@
+//! Marks: what a workload says about itself while it is traced.
+//!
+//! The workload gets a descriptor, named by `FORKTRACE_MARKS_FD`, and may write
+//! lines of JSON to it. It is a file in memory, opened for appending, and not a
+//! pipe: writing never waits for us, wakes nobody in the middle of what is being
+//! measured, and goes on working when we are gone. The recording loop reads what
+//! is new from time to time and gives the memory back.
+
+use std::{
+    fs::File,
+    io,
+    os::{fd::AsFd as _, unix::fs::FileExt as _},
+};
+
+use nix::{
+    fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl},
+    sys::memfd::{MFdFlags, memfd_create},
+};
+use serde_json::{Map, Value};
+
+use crate::trace::{
+    Event, Mark, MarksRefused,
+    marks::{LONGEST_LINE, MOST},
+};
+
+/// The reading end.
+#[derive(Debug)]
+pub struct Marks {
+    file: File,
+    /// Up to here it has been read, bytes.
+    read: u64,
+    /// A line whose end has not come yet; of one that is too long, the start.
+    line: Vec<u8>,
+    too_long: bool,
+    taken: u64,
+    refused: MarksRefused,
+}
+
+impl Marks {
+    /// Makes the file.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn new() -> io::Result<Self> {
+        let file = File::from(memfd_create("forktrace-marks", MFdFlags::MFD_CLOEXEC)?);
+        fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
+        Ok(Self {
+            file,
+            read: 0,
+            line: Vec::new(),
+            too_long: false,
+            taken: 0,
+            refused: MarksRefused::default(),
+        })
+    }
+
+    /// The same file, for the workload.
+    ///
+    /// # Errors
+    /// When there are too many descriptors.
+    pub fn writer(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Hands over what has been written since the last time.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn drain(&mut self, mut sink: impl FnMut(Event)) -> io::Result<()> {
+        // What is written from now on is for the next time: a quick writer can't
+        // keep us here.
+        let end = self.file.metadata()?.len();
+        if end <= self.read {
+            return Ok(());
+        }
+        let begin = self.read;
+        let mut buffer = [0; 64 << 10];
+        while self.read < end {
+            let most = buffer.len().min((end - self.read) as usize);
+            let got = self.file.read_at(&mut buffer[..most], self.read)?;
+            if got == 0 {
+                // Somebody made it shorter.
+                break;
+            }
+            self.read += got as u64;
+            for part in buffer[..got].split_inclusive(|&byte| byte == b'\n') {
+                match part.strip_suffix(b"\n") {
+                    Some(rest) => {
+                        self.add(rest);
+                        self.end_line(&mut sink);
+                    }
+                    None => self.add(part),
+                }
+            }
+        }
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        // Without, the memory goes back at the end.
+        let _ = fallocate(
+            self.file.as_fd(),
+            hole,
+            begin as i64,
+            (self.read - begin) as i64,
+        );
+        Ok(())
+    }
+
+    /// Hands over the rest: nothing more will be read.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn finish(mut self, mut sink: impl FnMut(Event)) -> io::Result<()> {
+        let read = self.drain(&mut sink);
+        self.end_line(&mut sink);
+        if self.refused.count() > 0 {
+            sink(Event::MarksRefused(self.refused));
+        }
+        read
+    }
+
+    fn add(&mut self, part: &[u8]) {
+        let room = LONGEST_LINE - self.line.len();
+        if part.len() > room {
+            self.too_long = true;
+        }
+        self.line.extend_from_slice(&part[..part.len().min(room)]);
+    }
+
+    fn end_line(&mut self, sink: &mut impl FnMut(Event)) {
+        let line = std::mem::take(&mut self.line);
+        if std::mem::take(&mut self.too_long) {
+            self.refused.too_long += 1;
+        } else if line.iter().all(u8::is_ascii_whitespace) {
+            // An empty line says nothing.
+        } else if let Some(mark) = parse(&line) {
+            if self.taken < MOST {
+                self.taken += 1;
+                sink(Event::Mark(mark));
+            } else {
+                self.refused.too_many += 1;
+            }
+        } else {
+            self.refused.not_understood += 1;
+            if self.refused.example.is_empty() {
+                const SHOWN: usize = 80;
+                let text = String::from_utf8_lossy(&line);
+                self.refused.example = text.chars().take(SHOWN).collect();
+            }
+        }
+    }
+}
+
+/// A line that is a JSON object with a name, and with a time that is one if it
+/// has any.
+fn parse(line: &[u8]) -> Option<Mark> {
+    let mut fields: Map<String, Value> = serde_json::from_slice(line).ok()?;
+    let time = |value: Option<Value>| match value {
+        None => Some(None),
+        Some(value) => value.as_u64().map(Some),
+    };
+    let at_ns = time(fields.remove("t"))?;
+    let since_ns = time(fields.remove("since"))?;
+    let Some(Value::String(name)) = fields.remove("name") else {
+        return None;
+    };
+    Some(Mark {
+        at_ns,
+        since_ns,
+        name,
+        fields: serde_json::to_string(&fields).ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn mark(at_ns: Option<u64>, name: &str, fields: &str) -> Event {
+        Event::Mark(Mark {
+            at_ns,
+            since_ns: None,
+            name: name.to_owned(),
+            fields: fields.to_owned(),
+        })
+    }
+
+    fn all(text: &[u8]) -> Vec<Event> {
+        let marks = Marks::new().expect("a file in memory");
+        marks
+            .writer()
+            .expect("it")
+            .write_all(text)
+            .expect("written");
+        let mut events = Vec::new();
+        marks.finish(|event| events.push(event)).expect("read");
+        events
+    }
+
+    #[test]
+    fn marks_are_lines_of_json_with_a_name() {
+        let text = b"{\"t\": 5, \"name\": \"a\", \"value\": 1.5}\n\n{\"name\": \"b\"}";
+        assert_eq!(
+            all(text),
+            [mark(Some(5), "a", "{\"value\":1.5}"), mark(None, "b", "{}")],
+            "the last line needs no end"
+        );
+    }
+
+    #[test]
+    fn what_is_no_mark_is_counted() {
+        let mut text =
+            b"nonsense\n[1]\n{\"value\": 1}\n{\"name\": 3}\n{\"name\": \"x\", \"t\": -1}\n"
+                .to_vec();
+        text.extend(vec![b'x'; LONGEST_LINE + 1]);
+        text.extend(b"\n{\"name\": \"good\"}\n\xff\n");
+        assert_eq!(
+            all(&text),
+            [
+                mark(None, "good", "{}"),
+                Event::MarksRefused(MarksRefused {
+                    not_understood: 6,
+                    too_long: 1,
+                    too_many: 0,
+                    example: "nonsense".to_owned(),
+                }),
+            ]
+        );
+    }
+
+    proptest! {
+        /// In whatever pieces it is written and read, the same marks come out,
+        /// each once.
+        #[test]
+        fn pieces_do_not_matter(sizes in prop::collection::vec(1usize..40, 1..40)) {
+            let mut text = Vec::new();
+            for i in 0..20 {
+                text.extend(format!("{{\"name\": \"m{i}\", \"t\": {i}}}\n").bytes());
+            }
+            let mut marks = Marks::new().expect("a file in memory");
+            let mut writer = marks.writer().expect("it");
+            let mut events = Vec::new();
+            let mut rest = &text[..];
+            for size in sizes {
+                let (piece, after) = rest.split_at(size.min(rest.len()));
+                writer.write_all(piece).expect("written");
+                marks.drain(|event| events.push(event)).expect("read");
+                rest = after;
+            }
+            writer.write_all(rest).expect("written");
+            marks.finish(|event| events.push(event)).expect("read");
+            prop_assert_eq!(events, all(&text));
+        }
+    }
+}

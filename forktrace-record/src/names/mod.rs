@@ -1,0 +1,318 @@
+//! What the tasks of a workload wait for, found out while they live: the only
+//! place that reads `/proc/PID` for it.
+//!
+//! A kernel program says which file a task waits on, by inode and device and the
+//! address of the open file description; this says what that file is. It comes a
+//! moment later, when the descriptor may be another file: so nothing is believed
+//! that does not agree with what the kernel program saw.
+//!
+//! The work is bounded in CPU time; what does not fit waits, or is counted as not
+//! looked up.
+
+mod cgroup;
+mod epoll;
+mod fds;
+mod futex;
+mod process;
+mod sockets;
+mod text;
+mod unix_diag;
+mod work;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use forktrace_common::layout::wait;
+use nix::{
+    sys::time::TimeValLike as _,
+    time::{ClockId, clock_gettime},
+};
+
+use self::{
+    cgroup::Cgroups,
+    fds::Identity,
+    futex::Memories,
+    process::{Folder, Tasks},
+    sockets::Sockets,
+};
+use crate::{
+    trace::{Arch, waits},
+    trace::{Event, FileKind, Interest, LookUps, Object, Stretch, Throttled, Waitset, Why},
+};
+
+/// Of each second, this part of one CPU at most goes into looking things up: 1/50.
+const SHARE: u64 = 50;
+/// So much can be saved up, ns.
+const MOST_SAVED_NS: u64 = 40_000_000;
+/// Look-ups that can wait for their turn.
+const MOST_WAITING: usize = 1 << 14;
+/// Futexes and files that are remembered.
+const MOST_KNOWN: usize = 1 << 16;
+/// An interest list is read again when it is older than this, ns, and waited on. So is
+/// a set of descriptors: a number can be another file's by then, and the kernel
+/// programs send a set once.
+const INTEREST_AGE_NS: u64 = 1_000_000_000;
+/// And when so many times the time has passed that reading it took: the kernel
+/// locks it meanwhile.
+const INTEREST_COSTS: u64 = 1000;
+/// The counters of cgroups are read this often, ns.
+const CGROUP_AGE_NS: u64 = 1_000_000_000;
+
+/// Something to look up.
+enum Job {
+    Object(Object),
+    Waitset(Waitset),
+    /// One that was looked up before, by its number.
+    WaitsetAgain(u32),
+    Interest(u64),
+    Futex {
+        serial: u32,
+        address: u64,
+    },
+    Cgroup(u32),
+}
+
+/// An epoll instance.
+struct Epoll {
+    /// The last number of its [`Object`].
+    id: u32,
+    serial: u32,
+    fd: i32,
+    identity: Identity,
+    last: Option<Interest>,
+    read_ns: u64,
+    cost_ns: u64,
+    /// It was waited on since.
+    waited: bool,
+}
+
+/// Descriptors that a call of select or poll waits for, as they were last.
+struct Set {
+    waitset: Waitset,
+    files: HashMap<i32, (Identity, FileKind)>,
+    looked_ns: u64,
+    /// It was waited on since.
+    waited: bool,
+}
+
+/// Finds out what tasks wait for.
+pub struct Resolver {
+    waits: Box<forktrace_common::layout::Waits>,
+    tasks: Tasks,
+    jobs: VecDeque<Job>,
+    sockets: Sockets,
+    memories: Memories,
+    cgroups: Cgroups,
+    cgroups_read_ns: u64,
+    pipe_device: Option<u32>,
+    /// What files without an inode of their own are, by the address of their
+    /// operations; `None`: that was contradictory.
+    by_operations: HashMap<u64, Option<FileKind>>,
+    /// Files that were gone before they had a name, and may get one by the above.
+    nameless: Vec<Object>,
+    /// By open file description.
+    epolls: HashMap<u64, Epoll>,
+    /// Of each object, the open file description if it is an epoll instance.
+    epoll_of: HashMap<u32, u64>,
+    /// By number.
+    sets: HashMap<u32, Set>,
+    known_futexes: HashSet<(u32, u64)>,
+    counts: LookUps,
+    /// CPU time that may be used, ns; less than 0 after a long look-up.
+    allowance_ns: i64,
+    last_ns: u64,
+    round: u64,
+}
+
+impl Resolver {
+    /// For a recording that begins now.
+    pub fn new(arch: Arch, now_ns: u64) -> Self {
+        Self {
+            waits: Box::new(waits(arch)),
+            tasks: Tasks::default(),
+            jobs: VecDeque::new(),
+            sockets: Sockets::new(),
+            memories: Memories::default(),
+            cgroups: Cgroups::new(),
+            cgroups_read_ns: now_ns,
+            pipe_device: fds::pipe_device(),
+            by_operations: HashMap::new(),
+            nameless: Vec::new(),
+            epolls: HashMap::new(),
+            epoll_of: HashMap::new(),
+            sets: HashMap::new(),
+            known_futexes: HashSet::new(),
+            counts: LookUps::default(),
+            allowance_ns: MOST_SAVED_NS as i64,
+            last_ns: now_ns,
+            round: 0,
+        }
+    }
+
+    /// Takes notice of an event. Nothing is looked up yet.
+    pub fn note(&mut self, event: &Event) {
+        match event {
+            Event::Stretch(s) => self.note_stretch(s),
+            Event::Born(born) => {
+                self.tasks.born(born);
+                if born.process == born.serial && self.cgroups.are_there() {
+                    self.add(Job::Cgroup(born.serial));
+                }
+            }
+            Event::Exec(exec) => {
+                self.tasks.exec(exec);
+                if let Some(task) = self.tasks.get(exec.serial) {
+                    self.memories.forget(task.process);
+                }
+                self.known_futexes.clear();
+                if self.cgroups.are_there() {
+                    self.add(Job::Cgroup(exec.serial));
+                }
+            }
+            Event::Task(task) if task.end_ns.is_some() => self.tasks.ended(&task.born),
+            Event::Task(task) => {
+                self.tasks.born(&task.born);
+                if let Some(open) = &task.open
+                    && !open.compat
+                {
+                    let serial = task.born.serial;
+                    self.note_futex(serial, open.syscall, open.arg0, open.arg1, open.why);
+                }
+            }
+            Event::Object(object) => self.note_object(object),
+            Event::Waitset(waitset) => self.add(Job::Waitset(waitset.clone())),
+            _ => {}
+        }
+    }
+
+    fn note_stretch(&mut self, s: &Stretch) {
+        if s.object != 0
+            && !self.epoll_of.is_empty()
+            && let Some(file) = self.epoll_of.get(&s.object)
+            && let Some(epoll) = self.epolls.get_mut(file)
+        {
+            epoll.waited = true;
+        }
+        if s.object != 0
+            && !self.sets.is_empty()
+            && let Some(set) = self.sets.get_mut(&s.object)
+        {
+            set.waited = true;
+        }
+        if !s.compat {
+            self.note_futex(s.serial, s.syscall, s.arg0, s.arg1, s.why);
+        }
+    }
+
+    fn note_futex(&mut self, serial: u32, syscall: i16, address: u64, op: u32, why: Why) {
+        /// include/uapi/linux/futex.h, where it is also `FUTEX2_PRIVATE`.
+        const FUTEX_PRIVATE_FLAG: u32 = 128;
+        let number = usize::try_from(syscall).ok();
+        let wait = number.and_then(|n| self.waits.get(n));
+        if !matches!(
+            wait,
+            Some(&(wait::FUTEX | wait::FUTEX_WAIT | wait::FUTEX_WAITV))
+        ) || op & FUTEX_PRIVATE_FLAG != 0
+            || matches!(why, Why::New | Why::Preempted)
+        {
+            return;
+        }
+        if self.known_futexes.len() >= MOST_KNOWN {
+            self.known_futexes.clear();
+        }
+        if self.known_futexes.insert((serial, address)) {
+            self.add(Job::Futex { serial, address });
+        }
+    }
+
+    fn note_object(&mut self, object: &Object) {
+        if self.epoll_of.len() >= MOST_KNOWN {
+            self.epoll_of.clear();
+            self.epolls.clear();
+        }
+        self.add(Job::Object(*object));
+    }
+
+    fn add(&mut self, job: Job) {
+        if self.jobs.len() >= MOST_WAITING {
+            self.counts.not_looked_up += 1;
+            return;
+        }
+        self.jobs.push_back(job);
+    }
+
+    /// Looks up what is to be looked up, as far as the allowance goes.
+    pub fn resolve(&mut self, now_ns: u64, mut sink: impl FnMut(Event)) {
+        let earned_ns = now_ns.saturating_sub(self.last_ns) / SHARE;
+        self.last_ns = now_ns;
+        self.allowance_ns = (self.allowance_ns + earned_ns as i64).min(MOST_SAVED_NS as i64);
+        self.round += 1;
+        let begun_ns = thread_cpu_ns();
+        self.sockets.next_round();
+        self.add_old_interests(now_ns);
+        self.add_old_sets(now_ns);
+        let mut used_ns = 0;
+        let mut folders = HashMap::new();
+        while (used_ns as i64) < self.allowance_ns
+            && let Some(job) = self.jobs.pop_front()
+        {
+            self.run(job, now_ns, &mut folders, &mut sink);
+            used_ns = thread_cpu_ns().saturating_sub(begun_ns);
+        }
+        if now_ns.saturating_sub(self.cgroups_read_ns) > CGROUP_AGE_NS {
+            self.cgroups_read_ns = now_ns;
+            self.cgroups.look();
+        }
+        // What waits still needs to know whose it is.
+        if self.jobs.is_empty() {
+            self.tasks.bury();
+            let tasks = &self.tasks;
+            self.memories.keep_only(|process| tasks.lives(process));
+        }
+        used_ns = thread_cpu_ns().saturating_sub(begun_ns);
+        self.counts.cpu_ns += used_ns;
+        self.allowance_ns -= used_ns as i64;
+    }
+
+    /// True: there was something new, so there may soon be more.
+    pub fn is_busy(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// The last look-ups, and what came of all of them.
+    pub fn finish(mut self, now_ns: u64, mut sink: impl FnMut(Event)) -> (LookUps, Vec<Throttled>) {
+        // Nobody is traced any more: what is left may take its time, once.
+        self.allowance_ns += 5 * MOST_SAVED_NS as i64;
+        if self.cgroups.are_there() {
+            for serial in self.tasks.processes() {
+                self.jobs.push_back(Job::Cgroup(serial));
+            }
+        }
+        self.resolve(now_ns, &mut sink);
+        self.cgroups.look();
+        let waiting = |job: &&Job| !matches!(job, Job::Cgroup(_));
+        self.counts.not_looked_up += self.jobs.iter().filter(waiting).count() as u64;
+        self.name_by_operations(&mut sink);
+        (self.counts, self.cgroups.throttled())
+    }
+}
+
+/// The folders of tasks that were opened in this round, `None` for those that are
+/// gone.
+type Folders = HashMap<u32, Option<Folder>>;
+
+/// Most folders that are open at once.
+const MOST_FOLDERS: usize = 64;
+
+fn folder<'a>(folders: &'a mut Folders, tasks: &Tasks, serial: u32) -> Option<&'a Folder> {
+    if folders.len() >= MOST_FOLDERS && !folders.contains_key(&serial) {
+        folders.clear();
+    }
+    let folder = folders.entry(serial);
+    folder.or_insert_with(|| tasks.folder(serial)).as_ref()
+}
+
+/// CPU time of this thread.
+fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    time.map_or(0, |time| time.num_nanoseconds() as u64)
+}
