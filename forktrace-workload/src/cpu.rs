@@ -13,7 +13,7 @@ use nix::sys::time::TimeVal;
 use nix::unistd::pipe;
 use serde_json::{Value, json};
 
-use super::seconds;
+use super::options::seconds;
 use super::sys::{cpu_ns, now_ns, tid, voluntary_switches};
 use super::task::{StartLine, join, pin, until_alone};
 use super::truth::Truth;

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::seconds;
+use super::options::seconds;
 use super::sys::{Among, Lock, nap, now_ns, tid, yield_now};
 use super::task::{StartLine, join, spawn};
 use super::truth::Truth;

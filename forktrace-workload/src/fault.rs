@@ -8,7 +8,7 @@ use clap::Args;
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
 
-use super::seconds;
+use super::options::seconds;
 use super::sys::{Pages, UserFaults, nap, now_ns, page_size, tid, voluntary_switches};
 use super::task::{Announcement, join, spawn};
 use super::truth::Truth;

@@ -12,9 +12,9 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use super::marks::{Mark, Marks};
+use super::options::seconds;
 use super::pool::Pool;
 use super::random::Random;
-use super::seconds;
 use super::sys::{Shared, fork_named, nap, now_ns, reap, yield_now};
 use super::task::{join, spawn};
 use super::truth::Truth;

@@ -34,6 +34,7 @@ mod kernel_copy;
 mod leader_followers;
 mod locks;
 mod marks;
+mod options;
 mod ping_pong;
 mod poll;
 mod pool;
@@ -52,8 +53,6 @@ mod wait_call;
 mod waitset;
 mod wakes;
 mod work;
-
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -174,20 +173,6 @@ pub fn run(workload: &Workload) -> Result<()> {
     }
 }
 
-/// Reads an option's value such as `2` or `0.25`, in seconds.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|_| format!("'{text}' is not a number of seconds"))?;
-    if seconds > A_DAY {
-        return Err(format!("{seconds} s is longer than a day"));
-    }
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
-
-/// No workload needs longer, and sums of such times cannot overflow.
-const A_DAY: f64 = 86_400.0;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,14 +186,5 @@ mod tests {
     #[test]
     fn the_options_are_consistent() {
         <Command as clap::CommandFactory>::command().debug_assert();
-    }
-
-    #[test]
-    fn seconds_may_be_fractions_but_not_nonsense() {
-        assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
-        assert_eq!(seconds("2"), Ok(Duration::from_secs(2)));
-        for nonsense in ["", "-1", "NaN", "inf", "1e9", "2s"] {
-            assert!(seconds(nonsense).is_err(), "{nonsense}");
-        }
     }
 }

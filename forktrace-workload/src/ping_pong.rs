@@ -12,7 +12,7 @@ use clap::Args;
 use nix::unistd::pipe;
 use serde_json::{Value, json};
 
-use super::seconds;
+use super::options::seconds;
 use super::sys::{Shared, fork_child, now_ns, reap, tid, yield_now};
 use super::task::{allowed_cpus, join, pin, spawn};
 use super::truth::Truth;

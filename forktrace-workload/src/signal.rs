@@ -16,7 +16,7 @@ use nix::unistd::pipe;
 use serde_json::{Value, json};
 
 use super::cpu::step;
-use super::seconds;
+use super::options::seconds;
 use super::sys::{
     PLAIN_POLL, Shared, a_child_ended, cpu_ns, default_action, fork_child, nap, now_ns, plain_poll,
     reap, tid, voluntary_switches,

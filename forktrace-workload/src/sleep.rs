@@ -12,7 +12,7 @@ use clap::Args;
 use nix::unistd::pipe;
 use serde_json::{Value, json};
 
-use super::seconds;
+use super::options::seconds;
 use super::sys::{
     PLAIN_POLL, Shared, a_child_ended, fork_child, nap, now_ns, pid, plain_poll, reap, tid,
     voluntary_switches, wait_for_no_signal,

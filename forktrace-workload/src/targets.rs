@@ -22,7 +22,7 @@ use nix::time::ClockId as Clock;
 use nix::unistd::{pipe, pipe2};
 use serde_json::{Value, json};
 
-use super::seconds;
+use super::options::seconds;
 use super::sys::{
     self, PLAIN_POLL, duplicate_above, nap, now_ns, plain_poll, pselect6_sets, sleep_until, tid,
     wait_for_lock_pi, wait_for_no_signal,

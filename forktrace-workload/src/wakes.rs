@@ -17,7 +17,7 @@ use nix::unistd::pipe;
 use serde_json::{Value, json};
 
 use super::cpu::step;
-use super::seconds;
+use super::options::seconds;
 use super::sys::{
     Shared, a_child_ended, cpu_ns, fork_child, fork_child_and_wait_until_it_is_gone, nap, now_ns,
     reap, tid, voluntary_switches, yield_now,

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use self::load::{Load, Loaded};
 use super::marks::{Mark, Marks};
-use super::seconds;
+use super::options::seconds;
 use super::sys::net::{deepen_backlog, shut_down};
 use super::sys::{Shared, fork_named, nap, reap};
 use super::task::pin;
