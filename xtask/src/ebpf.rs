@@ -53,22 +53,35 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
+/// What the check of the committed object could compare.
+pub(crate) enum Checked {
+    /// A new build has the same bytes.
+    Rebuilt,
+    /// There is a toolchain, but not the recorded one: it would give other bytes.
+    OtherToolchain(String),
+    /// There is no toolchain: what is missing.
+    NoToolchain(anyhow::Error),
+}
+
 /// Fails unless the committed object is what its sources give.
 ///
-/// It is built again in a temporary folder, which also shows that it does not
-/// depend on where it is built. Another compiler gives other bytes: then only
-/// the hashes in the record are compared, and that is printed.
-pub(crate) fn check() -> Result<()> {
+/// The hashes of both are compared with the record. Then, where the recorded toolchain is
+/// installed, the object is built again in a temporary folder, which also shows that it
+/// does not depend on where it is built.
+pub(crate) fn check() -> Result<Checked> {
     let root = root()?;
     let record = verify_record(&root)?;
-    let toolchain = Toolchain::find()?;
+    println!("{OBJECT}: the recorded one, of these sources, by their hashes");
+    let toolchain = match Toolchain::find() {
+        Ok(toolchain) => toolchain,
+        Err(missing) => return Ok(Checked::NoToolchain(missing)),
+    };
     if toolchain.versions != record.versions {
-        println!(
-            "the object was made with another toolchain, so its bytes were not compared\n\
-             recorded: {}\nhere:     {}",
+        return Ok(Checked::OtherToolchain(format!(
+            "the object was made with another toolchain, so its bytes were not compared: \
+             recorded {}, here {}",
             record.versions, toolchain.versions
-        );
-        return Ok(());
+        )));
     }
     let stage = tempfile::tempdir().context("could not make a temporary folder")?;
     let rebuilt = build(&root, stage.path(), &toolchain)?;
@@ -84,7 +97,12 @@ pub(crate) fn check() -> Result<()> {
         stage.path().display(),
         rebuilt.len()
     );
-    Ok(())
+    Ok(Checked::Rebuilt)
+}
+
+/// Whether the object can be built here.
+pub(crate) fn toolchain_is_complete() -> bool {
+    Toolchain::installed().is_ok()
 }
 
 /// Compares the committed object and the sources in the tree with the record.
@@ -409,8 +427,10 @@ struct Toolchain {
 impl Toolchain {
     /// What is installed here. An error names the command that installs it.
     fn find() -> Result<Toolchain> {
-        Toolchain::installed()
-            .context("the toolchain of the BPF object is not complete: run `cargo xtask setup`")
+        Toolchain::installed().context(
+            "the toolchain of the BPF object is not complete: run `cargo xtask setup --ebpf`, which \
+             says what is missing and where to get it",
+        )
     }
 
     fn installed() -> Result<Toolchain> {

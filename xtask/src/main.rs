@@ -24,6 +24,8 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+use ebpf::Checked;
+
 /// The project's own commands.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
@@ -34,8 +36,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Install what is needed to rebuild the BPF object and to run every test
-    Setup,
+    /// Install what is needed to run every test; with options, what else needs
+    Setup(setup::Options),
     /// Rebuild the committed BPF object from its sources
     Ebpf {
         /// Change nothing: fail unless the committed object is what its
@@ -96,9 +98,16 @@ fn main() -> ExitCode {
     // Each command gives `false` when it ran as it should and what it checked
     // did not pass; it has then said so itself, in its last line.
     let passed = match Cli::parse().command {
-        Command::Setup => setup::run().map(|()| true),
+        Command::Setup(options) => setup::run(&options).map(|()| true),
         Command::Ebpf { check: false } => ebpf::run().map(|()| true),
-        Command::Ebpf { check: true } => ebpf::check().map(|()| true),
+        Command::Ebpf { check: true } => ebpf::check().and_then(|checked| match checked {
+            Checked::Rebuilt => Ok(true),
+            Checked::OtherToolchain(why) => {
+                println!("{why}");
+                Ok(true)
+            }
+            Checked::NoToolchain(missing) => Err(missing),
+        }),
         Command::Test { args } => test::run(&args),
         Command::Ci => Ok(ci::run()),
         Command::Structure { graph: false } => structure::check().map(|()| true),

@@ -1,45 +1,69 @@
-//! `cargo xtask setup`: installs what is needed to rebuild the BPF object and
-//! to run every test. What is there already is left alone, so that a second
-//! run is quick and needs no network.
+//! `cargo xtask setup`: installs what is needed to run every test, and, if asked, what
+//! is needed to rebuild the BPF object, to measure and to boot other kernels. What is
+//! there already is left alone, so that a second run is quick and needs no network.
 
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::util::{cargo, find_program, is_root, output, run as run_command};
+use crate::{
+    ebpf,
+    util::{cargo, find_program, is_root, output, run as run_command},
+};
+
+/// What to prepare the machine for, beside the tests.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Install what rebuilds the BPF object, too: `cargo xtask ebpf`
+    #[arg(long)]
+    ebpf: bool,
+    /// Install what is measured beside forktrace, too: `cargo xtask bench`
+    #[arg(long)]
+    bench: bool,
+    /// Install what boots other kernels, too: `cargo xtask matrix`
+    #[arg(long)]
+    matrix: bool,
+}
+
+/// One thing to install, by the names that it has in the archives, the best first.
+type Package = &'static [&'static str];
+
+/// A C compiler links Rust; the others are what live tests trace or compare with. A test
+/// fails where its tool is absent, unless `FORKTRACE_TESTS_LACK` names it. A JVM and
+/// PostgreSQL wait in ways of their own: monitors that are timed futexes, semaphores in
+/// memory that processes share, locks that are granted by a signal.
+const FOR_TESTS: [Package; 13] = [
+    &["g++"],
+    &["gcc"],
+    &["libc6-dev"],
+    &["python3"],
+    &["strace"],
+    // Ubuntu has perf with the tools of its kernels.
+    &["linux-perf", "linux-tools-generic"],
+    &["redis-server"],
+    &["redis-tools"],
+    &["default-jdk-headless"],
+    &["postgresql"],
+    // ps; unshare, taskset, chrt and su; mount.
+    &["procps"],
+    &["util-linux"],
+    &["mount"],
+];
 
 /// Debian's way to the eBPF toolchain: a compiler with the source of its
 /// standard library, and the LLVM it uses, for bpf-linker and llvm-strip.
-const EBPF_PACKAGES: [&str; 5] = [
-    "rustc-web",
-    "cargo-web",
-    "rust-web-src",
-    "llvm-22",
-    "llvm-22-dev",
+const FOR_EBPF: [Package; 5] = [
+    &["rustc-web"],
+    &["cargo-web"],
+    &["rust-web-src"],
+    &["llvm-22"],
+    &["llvm-22-dev"],
 ];
 
-/// A C compiler links Rust; the others are what live tests and benchmarks
-/// trace, compare with, or boot (`cargo xtask matrix`). A test fails where its
-/// tool is absent, unless `FORKTRACE_TESTS_LACK` names it. A JVM and PostgreSQL
-/// wait in ways of their own: monitors that are timed futexes, semaphores in memory
-/// that processes share, locks that are granted by a signal.
-const TOOL_PACKAGES: [&str; 15] = [
-    "g++",
-    "gcc",
-    "libc6-dev",
-    "python3",
-    "strace",
-    "linux-perf",
-    "libbpf-tools",
-    "redis-server",
-    "redis-tools",
-    "default-jdk-headless",
-    "postgresql",
-    "util-linux",
-    "mount",
-    "qemu-system-x86",
-    "busybox-static",
-];
+/// Other tracers.
+const FOR_BENCH: [Package; 1] = [&["libbpf-tools"]];
+
+const FOR_MATRIX: [Package; 2] = [&["qemu-system-x86"], &["busybox-static"]];
 
 const LINKER_VERSION: &str = "0.13.0";
 /// Where Debian's LLVM 22 is, whose major version bpf-linker has to share with
@@ -47,92 +71,113 @@ const LINKER_VERSION: &str = "0.13.0";
 const DEBIAN_LLVM: &str = "/usr/lib/llvm-22";
 
 /// Prepares the machine and prints what it found and did.
-pub(crate) fn run() -> Result<()> {
-    let debian_compiler = if find_program("apt-get").is_some() {
-        packages()?
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut wanted = FOR_TESTS.to_vec();
+    if options.bench {
+        wanted.extend(FOR_BENCH);
+    }
+    if options.matrix {
+        wanted.extend(FOR_MATRIX);
+    }
+    if find_program("apt-get").is_some() {
+        packages(&wanted)?;
     } else {
+        let names: Vec<_> = wanted.iter().map(|names| names[0]).collect();
         println!(
             "packages: there is no apt-get here; the tests use what is installed of {}",
-            TOOL_PACKAGES.join(", ")
+            names.join(", ")
         );
-        false
-    };
-    if !debian_compiler {
-        nightly()?;
     }
-    linker(debian_compiler)?;
-    components()
+    components()?;
+    if options.ebpf {
+        ebpf_toolchain()?;
+    }
+    Ok(())
 }
 
-/// Installs the packages that are missing. Gives whether Debian's eBPF
-/// toolchain is now here; other releases and Ubuntu don't have all of it.
-fn packages() -> Result<bool> {
-    let wanted = [EBPF_PACKAGES.as_slice(), &TOOL_PACKAGES].concat();
-    let missing = not_installed(&wanted)?;
+/// Installs the packages that are missing, and names those that the archive lacks.
+fn packages(wanted: &[Package]) -> Result<()> {
+    let missing = not_installed(wanted)?;
     if missing.is_empty() {
         println!("packages: all {} are installed", wanted.len());
-        return Ok(true);
+        return Ok(());
     }
+    update_lists()?;
+    let archive = candidates(&missing)?;
+    let name = |package: &Package| package.iter().find(|name| archive.contains(name));
+    let install: Vec<_> = missing.iter().filter_map(name).copied().collect();
+    install_packages(&install)?;
+    let absent: Vec<_> = missing.iter().filter(|it| name(it).is_none()).collect();
+    if !absent.is_empty() {
+        let names: Vec<_> = absent.iter().map(|names| names[0]).collect();
+        println!(
+            "packages: left out, not in this archive: {}. The tests that use them fail unless \
+             FORKTRACE_TESTS_LACK names the programs",
+            names.join(" ")
+        );
+    }
+    stop_services(&install);
+    Ok(())
+}
+
+fn update_lists() -> Result<()> {
     // A source of packages that can't be reached spoils the update but not
     // necessarily what we want from the others.
     if let Err(error) = run_command(as_root("apt-get")?.args(["update", "-q"])) {
         println!("packages: going on with the lists that are here: {error:#}");
     }
-    let archive = candidates(&missing)?;
-    let has_compiler = EBPF_PACKAGES
-        .iter()
-        .all(|package| !missing.contains(package) || archive.contains(package));
-    let (install, absent): (Vec<_>, Vec<_>) = missing.into_iter().partition(|package| {
-        archive.contains(package) && (has_compiler || !EBPF_PACKAGES.contains(package))
-    });
-    if !install.is_empty() {
-        // `--no-remove`: Debian's other Rust packages conflict with these, and
-        // whoever installed those should decide.
-        run_command(
-            as_root("apt-get")?
-                .args([
-                    "install",
-                    "-y",
-                    "-q",
-                    "--no-install-recommends",
-                    "--no-remove",
-                ])
-                .args(&install),
-        )
-        .context("could not install packages: see what apt-get says above")?;
-        println!("packages: installed {}", install.join(" "));
+    Ok(())
+}
+
+fn install_packages(names: &[&str]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
     }
-    if !absent.is_empty() {
-        println!(
-            "packages: left out, not in this archive: {}",
-            absent.join(" ")
-        );
-    }
+    // `--no-remove`: Debian's other Rust packages conflict with these, and
+    // whoever installed those should decide.
+    run_command(
+        as_root("apt-get")?
+            .args([
+                "install",
+                "-y",
+                "-q",
+                "--no-install-recommends",
+                "--no-remove",
+            ])
+            .args(names),
+    )
+    .context("could not install packages: see what apt-get says above")?;
+    println!("packages: installed {}", names.join(" "));
+    Ok(())
+}
+
+/// Stops the servers whose packages were just installed. Those start a server and have it
+/// started at each boot; the tests start their own.
+fn stop_services(installed: &[&str]) {
     for server in ["redis-server", "postgresql"] {
-        if !install.contains(&server) {
+        if !installed.contains(&server) {
             continue;
         }
-        // Its package starts a server and has it started at each boot. The
-        // tests start their own; both commands fail where there is no init.
+        // Both commands fail where there is no init.
         for arguments in [
             ["service", server, "stop"],
             ["update-rc.d", server, "disable"],
         ] {
-            let mut command = as_root(arguments[0])?;
-            if let Err(error) = run_command(command.args(&arguments[1..])) {
+            let stopped = as_root(arguments[0])
+                .and_then(|mut command| run_command(command.args(&arguments[1..])));
+            if let Err(error) = stopped {
                 println!("packages: no {server} service to stop: {error:#}");
             }
         }
     }
-    Ok(has_compiler)
 }
 
 /// Which of these packages dpkg does not have.
-fn not_installed(packages: &[&'static str]) -> Result<Vec<&'static str>> {
+fn not_installed(packages: &[Package]) -> Result<Vec<Package>> {
     // It exits with 1 when it doesn't know one of them: that is an answer.
     let query = Command::new("dpkg-query")
         .args(["-W", "-f=${Package} ${db:Status-Status}\n"])
-        .args(packages)
+        .args(packages.iter().copied().flatten())
         .stderr(Stdio::null())
         .output()
         .context("could not start dpkg-query")?;
@@ -140,19 +185,23 @@ fn not_installed(packages: &[&'static str]) -> Result<Vec<&'static str>> {
     Ok(packages
         .iter()
         .copied()
-        .filter(|package| !text.lines().any(|l| l == format!("{package} installed")))
+        .filter(|names| {
+            let installed = |name| text.lines().any(|l| l == format!("{name} installed"));
+            !names.iter().any(installed)
+        })
         .collect())
 }
 
-/// Which of these packages apt could install.
-fn candidates(packages: &[&'static str]) -> Result<Vec<&'static str>> {
+/// Which of these names apt could install.
+fn candidates(packages: &[Package]) -> Result<Vec<&'static str>> {
+    let names: Vec<_> = packages.iter().copied().flatten().copied().collect();
     let policy = output(
         Command::new("apt-cache")
             .arg("policy")
-            .args(packages)
+            .args(&names)
             .env("LC_ALL", "C"),
     )?;
-    Ok(parse_policy(&policy, packages))
+    Ok(parse_policy(&policy, &names))
 }
 
 /// Reads `apt-cache policy`: a line `package:` and, indented below it, a line
@@ -190,13 +239,64 @@ fn as_root(program: &str) -> Result<Command> {
     Ok(command)
 }
 
+/// Installs what `cargo xtask ebpf` needs: Debian's compiler and LLVM where the archive
+/// has them, or else rustup's nightly. What can't be had is said before anything is built.
+fn ebpf_toolchain() -> Result<()> {
+    if ebpf::toolchain_is_complete() {
+        println!("eBPF toolchain: found");
+        return Ok(());
+    }
+    let llvm = if debian_compiler()? {
+        Llvm {
+            feature: "llvm-22".to_owned(),
+            prefix: DEBIAN_LLVM.to_owned(),
+        }
+    } else {
+        nightly()?;
+        if has_linker() {
+            return Ok(());
+        }
+        llvm_of_nightly()?
+    };
+    linker(&llvm)
+}
+
+/// Installs Debian's compiler, if all of it is in the archive. Gives whether it is here.
+fn debian_compiler() -> Result<bool> {
+    if find_program("apt-get").is_none() {
+        return Ok(false);
+    }
+    let missing = not_installed(&FOR_EBPF)?;
+    if missing.is_empty() {
+        return Ok(true);
+    }
+    update_lists()?;
+    let archive = candidates(&missing)?;
+    let (here, absent): (Vec<_>, Vec<_>) = missing
+        .iter()
+        .map(|names| names[0])
+        .partition(|name| archive.contains(name));
+    if !absent.is_empty() {
+        println!(
+            "eBPF toolchain: this archive lacks {}; Debian 12 and 13 have them in their \
+             security archive (`deb http://deb.debian.org/debian-security bookworm-security main`, \
+             in /etc/apt/sources.list). Looking for rustup's nightly instead",
+            absent.join(", ")
+        );
+        return Ok(false);
+    }
+    install_packages(&here)?;
+    Ok(true)
+}
+
 /// Installs rustup's nightly with what a build of the object needs.
 fn nightly() -> Result<()> {
     const COMPONENTS: [&str; 2] = ["rust-src", "llvm-tools"];
     ensure!(
         find_program("rustup").is_some(),
-        "this system has no package of the eBPF toolchain: install rustup (https://rustup.rs) and \
-         run `cargo xtask setup` again"
+        "the BPF object needs a compiler with the source of its standard library: install rustup \
+         (https://rustup.rs), or add Debian's security archive (see above), and run \
+         `cargo xtask setup --ebpf` again"
     );
     let installed = Command::new("rustup")
         .args(["component", "list", "--installed", "--toolchain", "nightly"])
@@ -216,32 +316,81 @@ fn nightly() -> Result<()> {
     for component in COMPONENTS {
         command.args(["--component", component]);
     }
-    run_command(&mut command)?;
+    run_command(&mut command).context(
+        "rustup could not install the nightly compiler with the source of its standard library",
+    )?;
     println!("nightly Rust: installed, with {}", COMPONENTS.join(" and "));
     Ok(())
 }
 
-/// Installs bpf-linker, built with the LLVM of the compiler it will work for.
-fn linker(debian_compiler: bool) -> Result<()> {
+/// An LLVM to build bpf-linker with.
+struct Llvm {
+    /// Its feature of bpf-linker.
+    feature: String,
+    /// Its folder.
+    prefix: String,
+}
+
+/// The LLVM of the nightly compiler's major version, if it is installed: bpf-linker reads
+/// what that compiler writes.
+fn llvm_of_nightly() -> Result<Llvm> {
+    let version = output(Command::new("rustup").args(["run", "nightly", "rustc", "-vV"]))?;
+    let major = version
+        .lines()
+        .find_map(|line| line.strip_prefix("LLVM version: ")?.split('.').next())
+        .context("`rustc -vV` of the nightly names no LLVM version")?;
+    for program in [format!("llvm-config-{major}"), "llvm-config".to_owned()] {
+        if find_program(&program).is_none() {
+            continue;
+        }
+        if output(Command::new(&program).arg("--version"))?
+            .split('.')
+            .next()
+            == Some(major)
+        {
+            return Ok(Llvm {
+                feature: format!("llvm-{major}"),
+                prefix: output(Command::new(&program).arg("--prefix"))?
+                    .trim()
+                    .to_owned(),
+            });
+        }
+    }
+    bail!(
+        "bpf-linker {LINKER_VERSION} is not here, and can't be built: it needs LLVM {major}, the \
+         one of nightly Rust, with its headers (packages llvm-{major} and llvm-{major}-dev, on \
+         Debian and Ubuntu also from https://apt.llvm.org). Or put a prebuilt bpf-linker into PATH: \
+         https://github.com/aya-rs/bpf-linker/releases/tag/v{LINKER_VERSION}. Nothing but \
+         `cargo xtask ebpf` needs it"
+    )
+}
+
+/// Whether the bpf-linker is here that we want. Prints so if it is.
+fn has_linker() -> bool {
     let wanted = format!("bpf-linker {LINKER_VERSION}");
     let found = Command::new("bpf-linker").arg("--version").output();
-    if found.is_ok_and(|found| found.stdout.trim_ascii() == wanted.as_bytes()) {
+    let here = found.is_ok_and(|found| found.stdout.trim_ascii() == wanted.as_bytes());
+    if here {
         println!("{wanted}: found");
+    }
+    here
+}
+
+/// Installs bpf-linker, built with the LLVM of the compiler it will work for.
+fn linker(llvm: &Llvm) -> Result<()> {
+    if has_linker() {
         return Ok(());
     }
     let mut install = cargo()?;
-    install.args(["install", "bpf-linker", "--version", LINKER_VERSION]);
-    install.args(["--locked", "--force"]);
-    if debian_compiler {
-        install
-            .args(["--no-default-features", "--features", "llvm-22"])
-            .env("LLVM_PREFIX", DEBIAN_LLVM);
-    }
+    install
+        .args(["install", "bpf-linker", "--version", LINKER_VERSION])
+        .args(["--locked", "--force", "--no-default-features"])
+        .args(["--features", &llvm.feature])
+        .env("LLVM_PREFIX", &llvm.prefix);
     run_command(&mut install).context(
-        "could not build bpf-linker (prebuilt ones: \
-         https://github.com/aya-rs/bpf-linker#installation)",
+        "could not build bpf-linker (prebuilt ones: https://github.com/aya-rs/bpf-linker/releases)",
     )?;
-    println!("{wanted}: installed");
+    println!("bpf-linker {LINKER_VERSION}: installed");
     Ok(())
 }
 

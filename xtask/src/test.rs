@@ -321,6 +321,13 @@ impl fmt::Display for Counts {
         for test in &self.failures {
             writeln!(f, "FAILED {test}: {}", self.panic_of(test))?;
         }
+        if self.failed > UNSTEADY {
+            writeln!(
+                f,
+                "NOT REPEATED: {} tests failed, and not more than {UNSTEADY} are tried again",
+                self.failed
+            )?;
+        }
         for skip in &self.skips {
             writeln!(f, "{skip}")?;
         }
@@ -413,6 +420,20 @@ mod tests {
             counts.to_string(),
             "UNSTEADY a::one: passed 2 times after a.rs:1:2: no more\n\
              2 passed, 0 failed, 0 skipped\n"
+        );
+    }
+
+    #[test]
+    fn many_failures_say_that_none_was_tried_again() {
+        let failed = |tests: usize| {
+            let result = format!("test result: FAILED. 0 passed; {tests} failed; 0 ignored;\n");
+            count(&result).to_string()
+        };
+        assert!(!failed(UNSTEADY).contains("NOT REPEATED"));
+        assert_eq!(
+            failed(UNSTEADY + 1),
+            "NOT REPEATED: 4 tests failed, and not more than 3 are tried again\n\
+             0 passed, 4 failed, 0 skipped\n"
         );
     }
 

@@ -20,9 +20,10 @@ enum Spoilt {
 }
 
 /// Words of the audit about what the kernel did not announce, what came too fast for a
-/// forktrace without a CPU, for its programs when one is interrupted, and what was gone
-/// before that could look.
-const INEXACT: [&str; 6] = [
+/// forktrace without a CPU, for its programs when one is interrupted, what was gone
+/// before that could look, and what ran on a CPU that came online meanwhile.
+const INEXACT: [&str; 7] = [
+    "was brought online after the start",
     "not announced by the kernel",
     "without a wakeup that was seen",
     "that the kernel did not announce",
