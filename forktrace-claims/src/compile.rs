@@ -1,5 +1,7 @@
 //! Checks a claim file as a whole and compiles its expressions.
 
+mod picture;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Spanned;
@@ -24,7 +26,23 @@ const RUNS: RawRuns = RawRuns { quick: 3, full: 11 };
 /// Time limit of a run, in seconds.
 const LIMIT_S: f64 = 30.0;
 
-pub(super) fn compile(raw: Raw, text: &str, origin: Origin) -> Result<Claim> {
+impl Claim {
+    /// Reads and checks a claim file.
+    ///
+    /// # Errors
+    /// With the line, when it is no TOML, has an unknown or a missing field, or
+    /// an expression that does not compile.
+    pub fn parse(text: &str, origin: Origin) -> Result<Self> {
+        let raw: Raw = toml::from_str(text).map_err(|error| ClaimError {
+            file: origin.name.clone(),
+            line: line_of(text, error.span().map_or(0, |span| span.start)),
+            message: error.message().to_owned(),
+        })?;
+        compile(raw, text, origin)
+    }
+}
+
+fn compile(raw: Raw, text: &str, origin: Origin) -> Result<Claim> {
     Compiler {
         text,
         file: origin.name.clone(),

@@ -2,19 +2,17 @@
 //! and figures over all arms.
 
 mod spread;
-mod words;
 
 use serde_json::{Map, Value, json};
 
 use super::{
     file::{Arm, Claim, ClaimError},
     machine::Machine,
-    run::Measured,
+    measured::Measured,
 };
 use crate::expression::{Figures, Shape};
 
 pub use self::spread::Spread;
-pub(crate) use self::words::in_words;
 
 /// Resamplings for the interval of a figure.
 const RESAMPLINGS: usize = 500;

@@ -4,13 +4,10 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
 use toml::Spanned;
 
-use super::{
-    compile,
-    picture::{Plan, RawPicture},
-    template::Template,
-};
+use super::template::Template;
 use crate::expression::{Expression, Failure};
 
 /// A claim, ready to be run.
@@ -149,6 +146,39 @@ pub struct Param {
     pub values: Vec<serde_json::Value>,
 }
 
+/// What a claim file says of its picture.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What is to be seen, in a sentence.
+    pub shows: Template,
+    /// What is drawn.
+    pub of: Of,
+}
+
+/// What is drawn.
+#[derive(Clone, Debug)]
+pub enum Of {
+    /// Time lines of tasks.
+    Moment(Box<Moment>),
+    /// Figures, each with a label.
+    Bars(Vec<(String, Placed)>),
+}
+
+/// A moment of a run.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// Name of the arm.
+    pub arm: String,
+    /// Its parameters, those of them that have several values.
+    pub params: BTreeMap<String, Value>,
+    /// Something with a start and an end.
+    pub moment: Placed,
+    /// A list of tasks.
+    pub tasks: Placed,
+    /// How many times as long as the moment the picture is.
+    pub context: f64,
+}
+
 /// Something in a claim file, or in what it led to, that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimError {
@@ -165,22 +195,6 @@ impl std::error::Error for ClaimError {}
 impl fmt::Display for ClaimError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}", self.file, self.line, self.message)
-    }
-}
-
-impl Claim {
-    /// Reads and checks a claim file.
-    ///
-    /// # Errors
-    /// With the line, when it is no TOML, has an unknown or a missing field, or
-    /// an expression that does not compile.
-    pub fn parse(text: &str, origin: Origin) -> Result<Self, ClaimError> {
-        let raw: Raw = toml::from_str(text).map_err(|error| ClaimError {
-            file: origin.name.clone(),
-            line: line_of(text, error.span().map_or(0, |span| span.start)),
-            message: error.message().to_owned(),
-        })?;
-        compile::compile(raw, text, origin)
     }
 }
 
@@ -271,4 +285,19 @@ pub(super) struct RawArm {
     pub(super) may_fail: bool,
     #[serde(default)]
     pub(super) optional: bool,
+}
+
+/// The picture as the file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPicture {
+    pub(super) shows: Spanned<String>,
+    pub(super) arm: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) params: BTreeMap<String, Spanned<toml::Value>>,
+    pub(super) moment: Option<Spanned<String>>,
+    pub(super) tasks: Option<Spanned<String>>,
+    pub(super) context: Option<Spanned<f64>>,
+    #[serde(default)]
+    pub(super) bars: BTreeMap<String, Spanned<String>>,
 }

@@ -12,6 +12,7 @@ pub mod figures;
 pub mod file;
 pub mod kill;
 pub mod machine;
+pub mod measured;
 pub mod picture;
 pub mod render;
 pub mod run;
@@ -19,6 +20,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 pub mod verdict;
+mod words;
 
 pub use self::{
     file::{Claim, ClaimError},

@@ -25,7 +25,7 @@ use super::{
     file::{Arm, Claim, ClaimError, Evidence},
     kill,
     machine::Machine,
-    picture::Picture,
+    measured::{Measured, RunAudit},
 };
 use crate::expression::Figures;
 use forktrace_core::{
@@ -49,43 +49,6 @@ pub enum Mode {
 /// in each [`Mode`]: the machine can be at fault, and what was measured does not matter for
 /// it. One such run is enough to decide nothing, and of many long ones more are spoilt.
 const REPEATS: [usize; 2] = [3, 10];
-
-/// A run that is over.
-#[derive(Clone, Debug)]
-pub struct Measured {
-    /// Index of its arm.
-    pub arm: usize,
-    /// Its parameters.
-    pub params: Map<String, Value>,
-    /// What it measured.
-    pub measures: Map<String, Value>,
-    /// What its trace is worth.
-    pub audit: RunAudit,
-    /// The trace, if it is kept.
-    pub trace: Option<PathBuf>,
-    /// The claim's picture, if it is of this run.
-    pub picture: Option<Picture>,
-}
-
-/// What the trace of a run is worth.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct RunAudit {
-    /// Nothing was lost.
-    pub complete: bool,
-    /// It is complete, or as much of it is uncertain as the claim tolerates.
-    pub carries: bool,
-    /// Records lost.
-    pub lost_records: u64,
-    /// Context switches seen.
-    pub switches_traced: u64,
-    /// Context switches that the kernel counted.
-    pub switches_kernel: u64,
-    /// What makes it weaker, in sentences, the worst first.
-    pub weaknesses: Vec<String>,
-    /// Why runs before it don't count: their traces were incomplete, or had no value to
-    /// measure.
-    pub repeated: Vec<String>,
-}
 
 /// Is a trace complete, or uncertain in nothing but when some tasks were woken, and
 /// that for no more than this share of the run's time?

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::figures::in_words;
+use super::words::in_words;
 use crate::expression::{Expression, Failure, Figures, Invalid, Shape};
 
 /// A sentence.

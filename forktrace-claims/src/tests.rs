@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{
     file::{Claim, ClaimError, Origin},
     machine::Machine,
-    run::{Measured, RunAudit},
+    measured::{Measured, RunAudit},
     verdict::{Settled, Verdict, decide},
 };
 use forktrace_core::model::Model;

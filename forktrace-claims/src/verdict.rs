@@ -13,8 +13,10 @@ use super::{
     figures::{Arms, arms_of, variables},
     file::{Claim, ClaimError, Evidence, Rule},
     machine::Machine,
+    measured::{Measured, RunAudit},
     picture::Picture,
-    run::{Measured, Progress, RunAudit, Runner},
+    run::{Progress, Runner},
+    words::sentence,
 };
 use crate::expression::Figures;
 
@@ -432,19 +434,4 @@ fn summaries(
                 .collect(),
         })
         .collect()
-}
-
-/// A text as a sentence: a capital at its start, a full stop at its end.
-pub(super) fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    let mut sentence: String = chars
-        .next()
-        .into_iter()
-        .flat_map(char::to_uppercase)
-        .collect();
-    sentence.push_str(chars.as_str());
-    if !sentence.ends_with(['.', '!', '?']) {
-        sentence.push('.');
-    }
-    sentence
 }

@@ -7,8 +7,7 @@ use forktrace_core::render::escaped;
 
 use crate::{
     Claim,
-    file::{Evidence, Placed, Rule},
-    picture::{Of, Plan},
+    file::{Evidence, Of, Placed, Plan, Rule},
 };
 
 pub(super) fn pretty(value: &impl Serialize) -> String {
@@ -103,12 +102,12 @@ mod tests {
     use crate::{
         Machine, Mode, Settled,
         file::Origin,
+        measured::{Measured, RunAudit},
         picture::Picture,
         render::{
             Outcome,
             schema_check::{check, requires_and_describes_every_property},
         },
-        run::{Measured, RunAudit},
         verdict::decide,
     };
 

@@ -13,10 +13,10 @@ use forktrace_core::render::{
 
 use crate::{
     Claim, Mode, Settled, Verdict,
-    figures::in_words,
-    file::{Arm, Param, Rule},
-    picture::{Of, Picture},
+    file::{Arm, Of, Param, Rule},
+    picture::Picture,
     verdict::Audit,
+    words::in_words,
 };
 
 pub(super) fn outcome(outcome: &Outcome<'_>, style: Style) -> String {

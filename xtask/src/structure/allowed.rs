@@ -5,11 +5,6 @@
 pub(super) const USES: &[(&str, &str)] = &[
     ("analysis::blocks", "analysis::wakers"),
     ("analysis::parts", "analysis::standing"),
-    ("figures", "run"),
-    ("file", "compile"),
-    ("file", "picture"),
-    ("picture", "verdict"),
-    ("template", "figures::words"),
     ("deadlock", "record"),
     ("names::unix_diag", "names::sockets"),
     ("probes::lifecycle", "probes::sched"),

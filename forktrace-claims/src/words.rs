@@ -1,6 +1,21 @@
-//! Figures in sentences: with a unit, which their name tells, and their spread.
+//! Sentences, and figures in them: with a unit, which their name tells, and their spread.
 
 use serde_json::Value;
+
+/// A text as a sentence: a capital at its start, a full stop at its end.
+pub(super) fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let mut sentence: String = chars
+        .next()
+        .into_iter()
+        .flat_map(char::to_uppercase)
+        .collect();
+    sentence.push_str(chars.as_str());
+    if !sentence.ends_with(['.', '!', '?']) {
+        sentence.push('.');
+    }
+    sentence
+}
 
 /// The value of an expression as part of a sentence. The unit comes from the
 /// name of the figure: `_ns`, `_bytes`, `_share`, `_ratio`, `_per_s`.
