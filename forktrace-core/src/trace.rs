@@ -689,6 +689,9 @@ pub enum StuckOn {
 }
 
 /// Anything that happened.
+///
+/// The position of a kind is its number in the trace file: new kinds go to the end, and a
+/// field that is added to one goes to its end (see [`crate::trace_file`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A stretch off the CPU is over.

@@ -203,6 +203,36 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
         );
     }
 
+    let skipped = &info.skipped;
+    add(
+        "file_too_large",
+        u64::from(skipped.too_large_from.is_some()),
+        None,
+        format!(
+            "the trace is read up to byte {} only: what follows takes more memory than a file of \
+             its length may",
+            skipped.too_large_from.unwrap_or(0)
+        ),
+    );
+    add(
+        "records_unreadable",
+        skipped.unreadable,
+        None,
+        format!(
+            "{} of the trace could not be read",
+            counted(skipped.unreadable, "record")
+        ),
+    );
+    add(
+        "records_unknown",
+        skipped.unknown_kind,
+        None,
+        format!(
+            "{} of a kind that only a later forktrace knows: what they tell is not in the report",
+            counted(skipped.unknown_kind, "record")
+        ),
+    );
+
     let differ = |t: &&Task| t.switches.kernel.is_some_and(|k| k != t.switches.traced);
     let unequal = tasks.iter().filter(differ).count() as u64;
     add(

@@ -647,6 +647,7 @@ fn info(finish: Option<Finish>, last_ns: u64) -> TraceInfo {
         header: header(),
         finish,
         damage: Vec::new(),
+        skipped: crate::trace_file::Skipped::default(),
         last_ns,
     }
 }
@@ -1344,7 +1345,10 @@ fn only_weakness(report: &Report, kind: &str) -> Weakness {
     );
     assert_eq!(
         report.audit.complete,
-        matches!(kind, "cut_short" | "switch_in_inferred" | "names_missing")
+        matches!(
+            kind,
+            "records_unknown" | "cut_short" | "switch_in_inferred" | "names_missing"
+        )
     );
     weakness.clone()
 }
@@ -1541,6 +1545,34 @@ fn damage_of_the_file_is_placed() {
     info.damage[0].before_ns = None;
     let weakness = only_weakness(&report_on(&info, good_task()), "file_damaged");
     assert_eq!((weakness.count, weakness.end_ns), (1, Some(100)));
+}
+
+#[test]
+fn what_is_passed_over_in_the_file_is_told() {
+    let skipped = |unknown_kind, unreadable, too_large_from| {
+        let end = Finish {
+            end_ns: START + 100,
+            ..Finish::default()
+        };
+        let mut info = info(Some(end), START);
+        info.skipped = crate::trace_file::Skipped {
+            unknown_kind,
+            unreadable,
+            too_large_from,
+        };
+        report_on(&info, good_task())
+    };
+    // What a later version adds can't make what this one knows wrong.
+    let report = skipped(3, 0, None);
+    assert!(report.audit.complete);
+    assert_eq!(only_weakness(&report, "records_unknown").count, 3);
+    let report = skipped(0, 2, None);
+    assert!(!report.audit.complete);
+    assert_eq!(only_weakness(&report, "records_unreadable").count, 2);
+    let report = skipped(0, 0, Some(4711));
+    assert!(!report.audit.complete);
+    let text = &only_weakness(&report, "file_too_large").text;
+    assert!(text.contains("up to byte 4711 only"), "{text}");
 }
 
 /// A good task with another record.

@@ -220,6 +220,7 @@ fn report_on(tasks: Vec<Task>) -> Report {
         header: header(),
         finish: None,
         damage: Vec::new(),
+        skipped: crate::trace_file::Skipped::default(),
         last_ns: 0,
     };
     analyse(&info, &model(tasks))
@@ -383,6 +384,7 @@ fn the_same_sync_is_one_cause_whoever_ends_it() {
         header: header(),
         finish: None,
         damage: Vec::new(),
+        skipped: crate::trace_file::Skipped::default(),
         last_ns: 0,
     };
     let causes = |is_kernel_thread| {
@@ -541,6 +543,7 @@ fn idle_times_that_differ_in_who_came_are_one_cause() {
             header: header(),
             finish: None,
             damage: Vec::new(),
+            skipped: crate::trace_file::Skipped::default(),
             last_ns: 0,
         };
         let causes = analyse(&info, &model)
@@ -689,6 +692,7 @@ fn a_set_of_one_descriptor_is_read_and_one_of_none_is_a_sleep() {
             header: header(),
             finish: None,
             damage: Vec::new(),
+            skipped: crate::trace_file::Skipped::default(),
             last_ns: 0,
         };
         let episode = analyse(&info, &model).episodes.remove(0);
@@ -769,6 +773,7 @@ fn what_two_epoll_instances_watch_is_shared_and_so_is_what_one_reads() {
             header: header(),
             finish: None,
             damage: Vec::new(),
+            skipped: crate::trace_file::Skipped::default(),
             last_ns: 0,
         };
         let report = analyse(&info, &model);
@@ -850,6 +855,7 @@ fn a_stop_is_by_the_last_signal_unless_it_was_taken_back() {
             header: header(),
             finish: None,
             damage: Vec::new(),
+            skipped: crate::trace_file::Skipped::default(),
             last_ns: 0,
         };
         let stops = analyse(&info, &model).stops;
@@ -898,6 +904,7 @@ fn what_was_left_out_is_absent_and_said() {
         header: Header { plain, ..header() },
         finish: None,
         damage: Vec::new(),
+        skipped: crate::trace_file::Skipped::default(),
         last_ns: 10,
     };
     let full = analyse(&info(false), &model(tasks()));

@@ -23,7 +23,8 @@ impl Weakness {
     /// Is it said, but leaves the report complete? No stretch of a time line is lost then,
     /// and no state but those named is uncertain.
     pub fn is_note(&self) -> bool {
-        const NOTES: [&str; 7] = [
+        const NOTES: [&str; 8] = [
+            "records_unknown",
             "stacks_lost",
             "polls_left_out",
             "plain",

@@ -5,17 +5,53 @@
 //! variable-length integers (postcard's), and the block is compressed. That
 //! makes about 10 bytes of 56. Each block starts afresh, so that it can be read
 //! when the one before it is lost.
+//!
+//! # Records
+//!
+//! A record is a number (variable-length, as all numbers of postcard), and as many
+//! bytes as the number's upper bits say. The lowest bit is 0 for a [`PackedStretch`],
+//! 1 for an [`Event`]: the position of its variant, and its fields. So a reader can
+//! pass over what it does not know:
+//!
+//! - a variant that was added at the end of [`Event`], or inside a record;
+//! - fields that were added at the end of a record. A reader that knows more fields
+//!   than the record has takes the missing ones for zeros: 0, `false`, `None`, empty.
+//!
+//! Version 2 had no lengths: a byte told a stretch from an event, and a reader had to know
+//! everything.
 
-use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
+use postcard::{Error, take_from_bytes};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::Skipped;
 use crate::trace::{Event, Stretch, Timeout, Waker, Why};
 
-/// What is stored.
+/// The longest record, bytes: longer ones are not written. It bounds what a record can
+/// take when it is unpacked, where an empty text of one byte takes 24.
+pub(super) const MAX_RECORD_LEN: usize = 1 << 20;
+
+/// The lowest bit of a record's first number.
+const OTHER: u32 = 1;
+
+/// So many zeros stand for the fields that a record does not have: enough for what will be
+/// added to one kind of record, and too few to make a stretch or a task of nothing.
+const MISSING_FIELDS: [u8; 8] = [0; 8];
+
+/// What version 2 stores.
 #[derive(Serialize, Deserialize)]
-enum Packed {
+enum PackedV2 {
     Stretch(PackedStretch),
     Other(Event),
+}
+
+/// Reads what [`postcard`] wrote, perhaps with fewer fields, or with more.
+pub(super) fn read_fields<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    match postcard::from_bytes(bytes) {
+        Err(Error::DeserializeUnexpectedEnd) if !bytes.is_empty() => {
+            postcard::from_bytes(&[bytes, &MISSING_FIELDS].concat())
+        }
+        read => read,
+    }
 }
 
 /// A stretch as the difference from [`Last`].
@@ -122,6 +158,8 @@ const INFERRED: u8 = 0x80;
 /// Fills blocks.
 pub(super) struct Encoder {
     bytes: Vec<u8>,
+    /// The record under way.
+    record: Vec<u8>,
     lasts: Lasts,
     records: u32,
     first_ns: u64,
@@ -132,6 +170,7 @@ impl Encoder {
     pub(super) fn new(start_ns: u64) -> Self {
         let mut encoder = Self {
             bytes: Vec::new(),
+            record: Vec::new(),
             lasts: Lasts::default(),
             records: 0,
             first_ns: start_ns,
@@ -169,7 +208,42 @@ impl Encoder {
         self.lasts.start_block();
     }
 
-    pub(super) fn push(&mut self, event: &Event) {
+    /// Adds an event. False: it is longer than a record can be, and was left out.
+    #[must_use]
+    pub(super) fn push(&mut self, event: &Event) -> bool {
+        let kind = match event {
+            Event::Stretch(stretch) => {
+                let packed = self.pack(stretch);
+                self.serialize(&packed);
+                0
+            }
+            other => {
+                self.serialize(other);
+                OTHER
+            }
+        };
+        if self.record.len() > MAX_RECORD_LEN {
+            return false;
+        }
+        // MAX_RECORD_LEN leaves room for the bit.
+        let prefix = (self.record.len() as u32) << 1 | kind;
+        // Can't fail: a `Vec` takes everything.
+        let bytes = std::mem::take(&mut self.bytes);
+        self.bytes = postcard::to_extend(&prefix, bytes).unwrap_or_default();
+        self.bytes.extend_from_slice(&self.record);
+        self.count(event);
+        true
+    }
+
+    /// Makes `self.record`.
+    fn serialize(&mut self, record: &impl Serialize) {
+        self.record.clear();
+        // Can't fail: a `Vec` takes everything, and our types all serialise.
+        let bytes = std::mem::take(&mut self.record);
+        self.record = postcard::to_extend(record, bytes).unwrap_or_default();
+    }
+
+    fn count(&mut self, event: &Event) {
         if let Some(at) = event.at_ns() {
             // CPUs are drained one after the other, so time goes back and forth.
             self.first_ns = if self.records == 0 {
@@ -184,13 +258,6 @@ impl Encoder {
             };
         }
         self.records += 1;
-        let packed = match event {
-            Event::Stretch(stretch) => Packed::Stretch(self.pack(stretch)),
-            other => Packed::Other(other.clone()),
-        };
-        // Can't fail: a `Vec` takes everything, and our types all serialise.
-        let bytes = std::mem::take(&mut self.bytes);
-        self.bytes = postcard::to_extend(&packed, bytes).unwrap_or_default();
     }
 
     fn pack(&mut self, s: &Stretch) -> PackedStretch {
@@ -227,22 +294,75 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// Hands the events of a block to `sink`.
-    ///
-    /// # Errors
-    /// When the bytes are no events; those before are handed over.
-    pub(super) fn decode(&mut self, mut bytes: &[u8], sink: &mut impl FnMut(Event)) -> Result<()> {
+    /// Hands the events of a block to `sink`, until that returns false. `records`: how many
+    /// the block's header promises. Returns what was passed over.
+    pub(super) fn decode(
+        &mut self,
+        mut bytes: &[u8],
+        records: u32,
+        sink: &mut impl FnMut(Event) -> bool,
+    ) -> Skipped {
         self.lasts.start_block();
+        let mut skipped = Skipped::default();
+        let mut read = 0;
         while !bytes.is_empty() {
-            let (packed, rest) = postcard::take_from_bytes(bytes)
-                .with_context(|| format!("no event {} bytes before its end", bytes.len()))?;
+            let Some((kind, record, rest)) = take_record(bytes) else {
+                // Where the next one begins can't be told.
+                skipped.unreadable += u64::from(records.saturating_sub(read).max(1));
+                break;
+            };
             bytes = rest;
-            match packed {
-                Packed::Stretch(packed) => sink(Event::Stretch(self.unpack(&packed))),
-                Packed::Other(event) => sink(event),
+            read = read.saturating_add(1);
+            match self.record(kind, record) {
+                Ok(event) => {
+                    if !sink(event) {
+                        break;
+                    }
+                }
+                Err(Error::SerdeDeCustom) if kind == OTHER && !is_known(record) => {
+                    skipped.unknown_kind += 1;
+                }
+                Err(_) => skipped.unreadable += 1,
             }
         }
-        Ok(())
+        skipped
+    }
+
+    fn record(&mut self, kind: u32, record: &[u8]) -> Result<Event, Error> {
+        if kind == OTHER {
+            return read_fields(record);
+        }
+        let packed = read_fields(record)?;
+        Ok(Event::Stretch(self.unpack(&packed)))
+    }
+
+    /// As [`Self::decode`], of a file of version 2.
+    pub(super) fn decode_v2(
+        &mut self,
+        mut bytes: &[u8],
+        records: u32,
+        sink: &mut impl FnMut(Event) -> bool,
+    ) -> Skipped {
+        self.lasts.start_block();
+        let mut skipped = Skipped::default();
+        let mut read = 0;
+        while !bytes.is_empty() {
+            let within = &bytes[..bytes.len().min(MAX_RECORD_LEN)];
+            let Ok((packed, rest)) = take_from_bytes(within) else {
+                skipped.unreadable += u64::from(records.saturating_sub(read).max(1));
+                break;
+            };
+            bytes = &bytes[within.len() - rest.len()..];
+            read = read.saturating_add(1);
+            let event = match packed {
+                PackedV2::Stretch(packed) => Event::Stretch(self.unpack(&packed)),
+                PackedV2::Other(event) => event,
+            };
+            if !sink(event) {
+                break;
+            }
+        }
+        skipped
     }
 
     fn unpack(&mut self, p: &PackedStretch) -> Stretch {
@@ -274,4 +394,19 @@ impl Decoder {
         self.lasts.set(&s);
         s
     }
+}
+
+/// The kind of the first record, its bytes, and those after it.
+fn take_record(bytes: &[u8]) -> Option<(u32, &[u8], &[u8])> {
+    let (prefix, rest) = take_from_bytes::<u32>(bytes).ok()?;
+    let (record, rest) = rest.split_at_checked((prefix >> 1) as usize)?;
+    (record.len() <= MAX_RECORD_LEN).then_some((prefix & OTHER, record, rest))
+}
+
+/// Is it an event of a kind that this version knows?
+fn is_known(record: &[u8]) -> bool {
+    let rest = take_from_bytes::<u32>(record).map_or(&[][..], |(_, rest)| rest);
+    let kind = &record[..record.len() - rest.len()];
+    // Each kind has fields, so a known one goes wrong by their lack.
+    postcard::from_bytes::<Event>(kind) != Err(Error::SerdeDeCustom)
 }

@@ -56,6 +56,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 
 use zstd::bulk::{Compressor, Decompressor};
 
@@ -212,8 +213,8 @@ fn encode_file_header(version: u32, file_id: u32) -> [u8; FILE_HEADER_LEN] {
     bytes
 }
 
-/// Checks the file header and returns the file's id.
-fn decode_file_header(data: &[u8], version: u32) -> Result<u32, OpenError> {
+/// Checks the file header and returns the file's version and its id.
+fn decode_file_header(data: &[u8], versions: RangeInclusive<u32>) -> Result<(u32, u32), OpenError> {
     if data.is_empty() {
         return Err(OpenError::Empty);
     }
@@ -227,13 +228,13 @@ fn decode_file_header(data: &[u8], version: u32) -> Result<u32, OpenError> {
     match (data.starts_with(&FILE_MAGIC), would_be) {
         (true, Some(header)) if data.starts_with(&header) => {
             let found = u32_at(&header, 8);
-            if found != version {
+            if !versions.contains(&found) {
                 return Err(OpenError::Version {
                     found,
-                    supported: version,
+                    supported: versions,
                 });
             }
-            Ok(u32_at(&header, 12))
+            Ok((found, u32_at(&header, 12)))
         }
         (true, _) => Err(OpenError::HeaderDamaged),
         (false, Some(header)) if data[8..].starts_with(&header[8..]) => {
@@ -370,12 +371,14 @@ impl<W: Write> BlockWriter<W> {
     }
 }
 
-/// Opens a trace file, given as its content, for reading its blocks.
-pub fn blocks(data: &[u8], version: u32) -> Result<Blocks<'_>, OpenError> {
-    let file_id = decode_file_header(data, version)?;
+/// Opens a trace file of one of these versions, given as its content, for reading its
+/// blocks.
+pub fn blocks(data: &[u8], versions: RangeInclusive<u32>) -> Result<Blocks<'_>, OpenError> {
+    let (version, file_id) = decode_file_header(data, versions)?;
     Ok(Blocks {
         data,
         decompressor: Decompressor::new()?,
+        version,
         file_id,
         offset: FILE_HEADER_LEN,
         next_sequence: 0,
@@ -387,7 +390,7 @@ pub fn blocks(data: &[u8], version: u32) -> Result<Blocks<'_>, OpenError> {
 /// Reads the blocks of a trace file in the order they were written.
 ///
 /// ```text
-/// let mut blocks = container::blocks(&data, VERSION)?;
+/// let mut blocks = container::blocks(&data, VERSION..=VERSION)?;
 /// let mut payload = Vec::new();
 /// while let Some(block) = blocks.read_next(&mut payload) {
 ///     match block {
@@ -399,6 +402,7 @@ pub fn blocks(data: &[u8], version: u32) -> Result<Blocks<'_>, OpenError> {
 pub struct Blocks<'a> {
     data: &'a [u8],
     decompressor: Decompressor<'static>,
+    version: u32,
     file_id: u32,
     /// Where the next block should start.
     offset: usize,
@@ -410,6 +414,11 @@ pub struct Blocks<'a> {
 }
 
 impl Blocks<'_> {
+    /// The version of the file.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
     /// Reads the next block, or the next damage; `None` at the end of the
     /// file.
     ///

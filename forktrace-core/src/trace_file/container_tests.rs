@@ -98,7 +98,7 @@ struct Read {
 /// Reads a file to its end, and checks what must hold of any file: blocks and
 /// damages cover it without gap or overlap, and sequence numbers increase.
 fn read(data: &[u8]) -> Result<Read, OpenError> {
-    let mut reader = blocks(data, VERSION)?;
+    let mut reader = blocks(data, VERSION..=VERSION)?;
     // A dirty buffer, to see that nothing is left in it.
     let mut payload = noise(50, 9);
     let mut read = Read {
@@ -203,7 +203,7 @@ fn the_sample_has_blocks_of_both_encodings_and_a_foreign_trace_in_the_clear() {
     assert_eq!(encodings.collect::<Vec<_>>(), [0, 1, 0, 0, 0, 0, 1, 0]);
     let foreign = &data[originals[5].start + BLOCK_HEADER_LEN..originals[5].end];
     assert_eq!(foreign, originals[5].payload);
-    let mut inner = blocks(foreign, VERSION).unwrap();
+    let mut inner = blocks(foreign, VERSION..=VERSION).unwrap();
     assert!(inner.read_next(&mut Vec::new()).unwrap().is_ok());
 }
 
@@ -703,7 +703,7 @@ fn each_file_has_an_id_of_its_own() {
 
 #[track_caller]
 fn assert_refused(data: &[u8], text: &str) {
-    let error = blocks(data, VERSION).err().expect("not refused");
+    let error = blocks(data, VERSION..=VERSION).err().expect("not refused");
     assert_eq!(error.to_string(), text);
 }
 
@@ -759,7 +759,12 @@ fn files_are_recognised_by_how_they_start() {
 #[test]
 fn another_version_is_refused_with_both_numbers() {
     let (data, _) = sample();
-    let text = |supported| blocks(&data, supported).err().unwrap().to_string();
+    let text = |supported| {
+        blocks(&data, supported..=supported)
+            .err()
+            .unwrap()
+            .to_string()
+    };
     assert_eq!(
         text(2),
         "this trace was written by a newer forktrace: its format is version 3, this forktrace \
@@ -797,7 +802,10 @@ fn a_transfer_as_text_is_recognised() {
         latin1.into_bytes(),
         String::from_utf8_lossy(&data).into_owned().into_bytes(),
     ] {
-        assert!(matches!(blocks(&changed, VERSION), Err(OpenError::Mangled)));
+        assert!(matches!(
+            blocks(&changed, VERSION..=VERSION),
+            Err(OpenError::Mangled)
+        ));
     }
 }
 
@@ -908,7 +916,7 @@ fn a_forged_file_takes_linear_time() {
         // Good blocks that send the reader looking for what is not there.
         forged(&|i| header(if i == 0 { 7 } else { 0 }, 0)),
     ] {
-        let mut reader = blocks(&data, VERSION).unwrap();
+        let mut reader = blocks(&data, VERSION..=VERSION).unwrap();
         let mut payload = Vec::new();
         while reader.read_next(&mut payload).is_some() {}
     }
@@ -1040,7 +1048,7 @@ proptest! {
             let read = read(&data).unwrap();
             prop_assert!(read.blocks.is_empty());
         } else {
-            prop_assert!(!blocks(&data, VERSION).err().unwrap().to_string().is_empty());
+            prop_assert!(!blocks(&data, VERSION..=VERSION).err().unwrap().to_string().is_empty());
         }
     }
 
@@ -1076,7 +1084,7 @@ proptest! {
             data.extend_from_slice(&header.encode(FILE_ID));
             data.extend_from_slice(&bytes);
         }
-        let mut reader = blocks(&data, VERSION).unwrap();
+        let mut reader = blocks(&data, VERSION..=VERSION).unwrap();
         let mut payload = Vec::new();
         while let Some(item) = reader.read_next(&mut payload) {
             if let Err(damage) = item {

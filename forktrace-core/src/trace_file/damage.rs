@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 
 use super::container::{BlockInfo, FILE_HEADER_LEN, FILE_MAGIC};
 
@@ -124,8 +125,8 @@ pub enum OpenError {
     Version {
         /// The version of the file.
         found: u32,
-        /// The version that can be read.
-        supported: u32,
+        /// The versions that can be read.
+        supported: RangeInclusive<u32>,
     },
     /// The file could not be read, or the decompressor not be set up.
     Io(io::Error),
@@ -182,7 +183,7 @@ impl fmt::Display for OpenError {
                  again"
             ),
             Self::Version { found, supported } => {
-                let (age, advice) = if found > supported {
+                let (age, advice) = if found > supported.end() {
                     ("a newer", "update forktrace")
                 } else {
                     ("an older", "read it with the forktrace that wrote it")
@@ -190,7 +191,12 @@ impl fmt::Display for OpenError {
                 write!(
                     f,
                     "this trace was written by {age} forktrace: its format is version {found}, \
-                     this forktrace reads version {supported}; {advice}, or record it again"
+                     this forktrace reads {}; {advice}, or record it again",
+                    if supported.start() == supported.end() {
+                        format!("version {}", supported.end())
+                    } else {
+                        format!("versions {} to {}", supported.start(), supported.end())
+                    }
                 )
             }
             Self::Io(error) => error.fmt(f),

@@ -4,7 +4,11 @@
 //! `codec` packs events into blocks, and this file says which blocks there are: one
 //! with the header, many with events, one with the end. A file without the last was
 //! cut off.
+//!
+//! A file can come from anybody. What it takes to unpack is bounded by its length
+//! (`budget`).
 
+mod budget;
 mod codec;
 pub mod container;
 pub mod damage;
@@ -13,23 +17,29 @@ mod tests;
 
 use std::io::{self, Write};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 
 pub use self::damage::{Damage, OpenError};
 use self::{
-    codec::{Decoder, Encoder},
+    budget::Budget,
+    codec::{Decoder, Encoder, MAX_RECORD_LEN, read_fields},
     container::{BlockInfo, BlockWriter},
 };
 use crate::trace::{Event, Finish, Header};
 
-/// Version of the format. A file of another version is refused: a guess at its
-/// content could be wrong.
-pub const VERSION: u32 = 2;
+/// Version of the format. It is raised when what is known already changes its meaning: what
+/// is added to it, a reader passes over and counts ([`Skipped`]).
+pub const VERSION: u32 = 3;
+/// The oldest version that can be read: a guess at the content of another could be wrong.
+pub const OLDEST_VERSION: u32 = 2;
 
 const KIND_HEADER: u8 = 1;
 const KIND_EVENTS: u8 = 2;
 const KIND_FINISH: u8 = 3;
 
+/// The longest header and the longest end, bytes: an empty argument of one byte takes 24
+/// when it is unpacked.
+const MAX_HEADER_LEN: usize = 4 << 20;
 /// A block is written when it holds this much.
 const BLOCK_BYTES: usize = 128 << 10;
 /// A block is written when it holds events of more than this time, ns: so much
@@ -63,7 +73,10 @@ impl<W: Write> TraceWriter<W> {
     /// When the header can't be written.
     pub fn new(inner: W, header: &Header) -> io::Result<Self> {
         let mut blocks = BlockWriter::new(inner, VERSION)?;
-        let payload = postcard::to_stdvec(header).map_err(io::Error::other)?;
+        let mut payload = postcard::to_stdvec(header).map_err(io::Error::other)?;
+        if payload.len() > MAX_HEADER_LEN {
+            payload = postcard::to_stdvec(&shortened(header)).map_err(io::Error::other)?;
+        }
         let info = BlockInfo {
             kind: KIND_HEADER,
             records: 1,
@@ -81,7 +94,11 @@ impl<W: Write> TraceWriter<W> {
 
     /// Adds an event.
     pub fn push(&mut self, event: &Event) {
-        self.encoder.push(event);
+        if !self.encoder.push(event) {
+            self.not_written(1, event.at_ns().map(|at| (at, at)), || {
+                format!("a record can't be longer than {MAX_RECORD_LEN} bytes")
+            });
+        }
         if self.encoder.len() >= BLOCK_BYTES {
             self.write_block();
         }
@@ -109,17 +126,24 @@ impl<W: Write> TraceWriter<W> {
             .append(&info, self.encoder.bytes())
             .and_then(|()| self.blocks.flush());
         if let Err(error) = written {
-            self.unwritten.records += u64::from(info.records);
-            let from = self
-                .unwritten
-                .range_ns
-                .map_or(info.first_ns, |(from, _)| from);
-            self.unwritten.range_ns = Some((from, info.last_ns));
-            self.unwritten
-                .error
-                .get_or_insert_with(|| error.to_string());
+            let range = Some((info.first_ns, info.last_ns));
+            self.not_written(u64::from(info.records), range, || error.to_string());
         }
         self.encoder.start_block();
+    }
+
+    fn not_written(
+        &mut self,
+        records: u64,
+        range_ns: Option<(u64, u64)>,
+        error: impl FnOnce() -> String,
+    ) {
+        self.unwritten.records += records;
+        if let Some((first, last)) = range_ns {
+            let (from, until) = self.unwritten.range_ns.unwrap_or((first, last));
+            self.unwritten.range_ns = Some((from.min(first), until.max(last)));
+        }
+        self.unwritten.error.get_or_insert_with(error);
     }
 
     /// Size of the file so far, bytes.
@@ -150,6 +174,18 @@ impl<W: Write> TraceWriter<W> {
     }
 }
 
+/// Parts of a whole file that were passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Records and blocks of a kind that this version does not know: a later version
+    /// wrote them.
+    pub unknown_kind: u64,
+    /// Records of a known kind that can't be read.
+    pub unreadable: u64,
+    /// From this byte of the file on nothing was read: it takes too much memory.
+    pub too_large_from: Option<u64>,
+}
+
 /// What a file holds besides its events.
 #[derive(Debug)]
 pub struct TraceInfo {
@@ -159,6 +195,8 @@ pub struct TraceInfo {
     pub finish: Option<Finish>,
     /// Parts that can't be read.
     pub damage: Vec<Damage>,
+    /// What was passed over.
+    pub skipped: Skipped,
     /// Last time that any block covers.
     pub last_ns: u64,
 }
@@ -167,15 +205,17 @@ pub struct TraceInfo {
 /// the file.
 ///
 /// # Errors
-/// When it is not a trace of this version or its header is lost. Damage after
+/// When it is not a trace of a version that can be read or its header is lost. Damage after
 /// the header is no error: it is part of the result.
 pub fn read(data: &[u8], mut sink: impl FnMut(&Header, Event)) -> Result<TraceInfo> {
-    let mut blocks = container::blocks(data, VERSION)?;
+    let mut blocks = container::blocks(data, OLDEST_VERSION..=VERSION)?;
     let mut payload = Vec::new();
     let (mut header, mut finish) = (None::<Header>, None);
     let mut damage = Vec::new();
     let mut last_ns = 0;
     let mut decoder = Decoder::default();
+    let mut skipped = Skipped::default();
+    let mut budget = Budget::of_file(data.len());
     while let Some(block) = blocks.read_next(&mut payload) {
         let block = match block {
             Ok(block) => block,
@@ -185,27 +225,40 @@ pub fn read(data: &[u8], mut sink: impl FnMut(&Header, Event)) -> Result<TraceIn
             }
         };
         last_ns = last_ns.max(block.info.last_ns);
+        let mut fits = budget.take(payload.len() as u64);
         match block.info.kind {
-            KIND_HEADER => {
-                header = Some(postcard::from_bytes(&payload).context("its header is no header")?);
+            _ if !fits => {}
+            KIND_HEADER if header.is_none() && payload.len() <= MAX_HEADER_LEN => {
+                header = Some(read_fields(&payload).context("its header is no header")?);
             }
             KIND_EVENTS => {
                 let Some(header) = &header else {
                     return Err(no_header(data));
                 };
-                decoder
-                    .decode(&payload, &mut |event| sink(header, event))
-                    .with_context(|| {
-                        format!("the block at byte {} holds no events", block.offset)
-                    })?;
+                let sink = &mut |event: Event| {
+                    fits = budget.take(budget::memory_of(&event));
+                    if fits {
+                        sink(header, event);
+                    }
+                    fits
+                };
+                let records = block.info.records;
+                let passed = match blocks.version() {
+                    2 => decoder.decode_v2(&payload, records, sink),
+                    _ => decoder.decode(&payload, records, sink),
+                };
+                skipped.unknown_kind += passed.unknown_kind;
+                skipped.unreadable += passed.unreadable;
             }
-            KIND_FINISH => {
-                finish = Some(postcard::from_bytes(&payload).context("its end is no end")?);
+            KIND_FINISH if finish.is_none() && payload.len() <= MAX_HEADER_LEN => {
+                finish = Some(read_fields(&payload).context("its end is no end")?);
             }
-            other => bail!(
-                "the block at byte {} is of the unknown kind {other}",
-                block.offset
-            ),
+            KIND_HEADER | KIND_FINISH => skipped.unreadable += 1,
+            _ => skipped.unknown_kind += u64::from(block.info.records.max(1)),
+        }
+        if !fits {
+            skipped.too_large_from = Some(block.offset);
+            break;
         }
     }
     let Some(header) = header else {
@@ -216,7 +269,28 @@ pub fn read(data: &[u8], mut sink: impl FnMut(&Header, Event)) -> Result<TraceIn
         header,
         finish,
         damage,
+        skipped,
     })
+}
+
+/// With as much of the command line as a header can hold; the last argument says how many
+/// are left out.
+fn shortened(header: &Header) -> Header {
+    let mut left = MAX_HEADER_LEN / 2;
+    let fits = header.argv.iter().take_while(|arg| {
+        let rest = left.checked_sub(arg.len() + 4);
+        left = rest.unwrap_or(0);
+        rest.is_some()
+    });
+    let mut argv: Vec<String> = fits.cloned().collect();
+    argv.push(format!(
+        "… and {} more arguments",
+        header.argv.len() - argv.len()
+    ));
+    Header {
+        argv,
+        ..header.clone()
+    }
 }
 
 fn no_header(data: &[u8]) -> anyhow::Error {

@@ -315,10 +315,17 @@ fn any_blocks() -> impl Strategy<Value = Vec<Vec<Event>>> {
 
 // --- The codec ---
 
-fn decode(decoder: &mut Decoder, bytes: &[u8]) -> (Vec<Event>, Result<()>) {
+fn decode(decoder: &mut Decoder, bytes: &[u8]) -> (Vec<Event>, Skipped) {
     let mut events = Vec::new();
-    let result = decoder.decode(bytes, &mut |event| events.push(event));
-    (events, result)
+    let skipped = decoder.decode(bytes, 1, &mut |event| {
+        events.push(event);
+        true
+    });
+    (events, skipped)
+}
+
+fn push(encoder: &mut Encoder, event: &Event) {
+    assert!(encoder.push(event), "it is short enough");
 }
 
 proptest! {
@@ -332,7 +339,7 @@ proptest! {
         for events in &blocks {
             encoder.start_block();
             for event in events {
-                encoder.push(event);
+                push(&mut encoder, event);
             }
             prop_assert_eq!(encoder.records() as usize, events.len());
             let times = || events.iter().filter_map(Event::at_ns);
@@ -341,7 +348,7 @@ proptest! {
                 prop_assert_eq!(Some(encoder.last_ns()), times().max());
             }
             let (decoded, result) = decode(&mut decoder, encoder.bytes());
-            prop_assert!(result.is_ok(), "{:?}", result);
+            prop_assert_eq!(result, Skipped::default());
             prop_assert_eq!(&decoded, events);
             packed.push(encoder.bytes().to_vec());
         }
@@ -408,10 +415,10 @@ fn serials_beyond_all_tables_come_back() {
         .map(|(seq, serial)| stretch(serial, seq as u32, START + 10 * seq as u64))
         .collect();
     for event in &events {
-        encoder.push(event);
+        push(&mut encoder, event);
     }
     let (decoded, result) = decode(&mut Decoder::default(), encoder.bytes());
-    result.expect("it is a block");
+    assert_eq!(result, Skipped::default());
     assert_eq!(decoded, events);
 }
 
@@ -424,12 +431,12 @@ fn a_forged_serial_can_not_take_all_memory() {
         .map(|(seq, serial)| stretch(serial, seq as u32, START + 10 * seq as u64))
         .collect();
     for event in &events {
-        encoder.push(event);
+        push(&mut encoder, event);
     }
     let before = resident_bytes();
     let mut decoder = Decoder::default();
     let (decoded, result) = decode(&mut decoder, encoder.bytes());
-    result.expect("it is a block");
+    assert_eq!(result, Skipped::default());
     assert_eq!(decoded, events);
     let grown = resident_bytes().saturating_sub(before);
     assert!(grown < 300 << 20, "{} MiB", grown >> 20);
@@ -443,14 +450,14 @@ fn resident_bytes() -> u64 {
 }
 
 #[test]
-fn bytes_left_over_after_the_events_are_an_error() {
+fn bytes_left_over_after_the_events_are_counted() {
     let mut encoder = Encoder::new(START);
-    encoder.push(&stretch(1, 0, START));
+    push(&mut encoder, &stretch(1, 0, START));
     let whole = encoder.bytes();
     for len in 1..whole.len() {
         let (events, result) = decode(&mut Decoder::default(), &whole[..len]);
         assert!(
-            result.is_err() && events.is_empty(),
+            result.unreadable == 1 && events.is_empty(),
             "{len} of {} bytes",
             whole.len()
         );
@@ -461,11 +468,8 @@ fn bytes_left_over_after_the_events_are_an_error() {
 fn an_ordinary_stretch_takes_few_bytes() {
     let mut encoder = Encoder::new(START);
     for seq in 0..1000 {
-        encoder.push(&stretch(
-            1 + seq % 4,
-            seq / 4,
-            START + 50_000 * u64::from(seq),
-        ));
+        let event = stretch(1 + seq % 4, seq / 4, START + 50_000 * u64::from(seq));
+        push(&mut encoder, &event);
     }
     let per_stretch = encoder.len() / 1000;
     assert!(per_stretch <= 24, "{per_stretch} bytes before compression");
@@ -646,6 +650,20 @@ fn the_header_comes_with_each_event() {
         count += 1;
     });
     assert_eq!((count, info.expect("it is a trace").header), (9, header()));
+}
+
+#[test]
+fn a_command_line_that_is_too_long_for_a_header_is_cut_off() {
+    let mut long = header();
+    long.argv = vec!["x".repeat(1000); 6000];
+    let disk = Disk::default();
+    let writer = TraceWriter::new(disk.clone(), &long).expect("there is room");
+    let _ = writer.finish(finish());
+    let (_, info) = events_of(&disk.content()).expect("it is a trace");
+    let argv = info.header.argv;
+    assert!(argv.len() > 1000 && argv.len() < 6000, "{}", argv.len());
+    let more = format!("… and {} more arguments", 6000 - (argv.len() - 1));
+    assert_eq!(argv.last(), Some(&more));
 }
 
 #[test]
@@ -838,18 +856,198 @@ fn each_event_is_told_from_all_others() {
     assert_eq!(shown.len(), blocks.concat().len());
 }
 
+/// A file of these blocks, between a header and an end.
+fn file_of_blocks(version: u32, blocks: &[(u8, u32, &[u8])]) -> Vec<u8> {
+    let mut writer = BlockWriter::new(Vec::new(), version).expect("a Vec takes it");
+    let header = postcard::to_stdvec(&header()).expect("it serialises");
+    let finish = postcard::to_stdvec(&finish()).expect("it serialises");
+    let header = [(KIND_HEADER, 1, &header[..])];
+    let finish = [(KIND_FINISH, 1, &finish[..])];
+    for (kind, records, payload) in header.iter().chain(blocks).chain(&finish) {
+        let info = BlockInfo {
+            kind: *kind,
+            records: *records,
+            first_ns: START,
+            last_ns: START,
+        };
+        writer.append(&info, payload).expect("a Vec takes it");
+    }
+    writer.into_inner()
+}
+
+/// A record, as the format has it.
+fn record(kind: u32, bytes: &[u8]) -> Vec<u8> {
+    let prefix = (bytes.len() as u32) << 1 | kind;
+    [
+        postcard::to_stdvec(&prefix).expect("it serialises"),
+        bytes.to_vec(),
+    ]
+    .concat()
+}
+
 #[test]
-fn a_block_of_an_unknown_kind_is_an_error_that_says_so() {
-    let mut writer = BlockWriter::new(Vec::new(), VERSION).expect("a Vec takes it");
-    let info = BlockInfo {
-        kind: 77,
-        records: 1,
-        first_ns: 0,
-        last_ns: 0,
+fn a_block_of_an_unknown_kind_is_passed_over_and_counted() {
+    let data = file_of_blocks(VERSION, &[(77, 5, b"what"), (78, 0, b"")]);
+    let (events, info) = events_of(&data).expect("it is a trace");
+    assert_eq!((events, info.finish), (vec![], Some(finish())));
+    assert_eq!(info.skipped.unknown_kind, 6);
+    assert_eq!(info.skipped.unreadable, 0);
+}
+
+#[test]
+fn records_of_an_unknown_kind_are_passed_over_and_counted() {
+    let born = Event::Born(born(1, START));
+    let known = postcard::to_stdvec(&born).expect("it serialises");
+    // Event has fewer than 100 kinds.
+    let unknown = record(1, &[100, 1, 2, 3]);
+    let block = [
+        unknown.clone(),
+        record(1, &known),
+        unknown.clone(),
+        record(1, &known),
+        record(1, &[]),
+        record(1, &[0xff, 0xff, 0x7f]),
+    ]
+    .concat();
+    let (events, info) =
+        events_of(&file_of_blocks(VERSION, &[(KIND_EVENTS, 6, &block)])).expect("it is a trace");
+    assert_eq!(events, [born.clone(), born]);
+    assert_eq!(info.finish, Some(finish()));
+    assert_eq!(info.damage, []);
+    assert_eq!(info.skipped.unknown_kind, 3);
+    // The one without any byte.
+    assert_eq!(info.skipped.unreadable, 1);
+}
+
+#[test]
+fn a_known_record_with_an_unknown_value_is_counted_as_unreadable() {
+    let mut encoder = Encoder::new(START);
+    let Event::Stretch(whole) = stretch(1, 0, START) else {
+        unreachable!()
     };
-    writer.append(&info, b"what").expect("a Vec takes it");
-    let error = events_of(&writer.into_inner()).expect_err("no such kind");
-    assert!(error.to_string().contains("unknown kind 77"), "{error}");
+    let waker = |waker| Event::Stretch(Stretch { waker, ..whole });
+    push(&mut encoder, &waker(Waker::Unknown));
+    let known = encoder.bytes().to_vec();
+    // `Waker::Unknown` is a 4, the third byte from the end; nobody is a 9.
+    let mut unknown = known.clone();
+    let at = unknown.len() - 3;
+    assert_eq!(unknown[at], 4);
+    unknown[at] = 9;
+    let block = [unknown, known].concat();
+    let (events, info) =
+        events_of(&file_of_blocks(VERSION, &[(KIND_EVENTS, 2, &block)])).expect("it is a trace");
+    assert_eq!(events, [waker(Waker::Unknown)]);
+    assert_eq!(info.skipped.unreadable, 1);
+}
+
+#[test]
+fn fields_added_at_the_end_of_a_record_are_passed_over_and_missing_ones_are_zero() {
+    let poll = PollUse {
+        serial: 7,
+        position: 1,
+        calls: 3,
+        ready_at_once: 0,
+        blocked: 0,
+        timed_out: 0,
+        empty_at_once: 0,
+        failed: 0,
+        max_fds: 0,
+        unknown_fds: 0,
+        unfinished: 0,
+    };
+    let whole = postcard::to_stdvec(&Event::Poll(poll)).expect("it serialises");
+    let longer = [&whole[..], b"more fields"].concat();
+    let shorter = &whole[..whole.len() - 4];
+    let block = [record(1, &longer), record(1, shorter)].concat();
+    let (events, info) =
+        events_of(&file_of_blocks(VERSION, &[(KIND_EVENTS, 2, &block)])).expect("it is a trace");
+    assert_eq!(events, [Event::Poll(poll), Event::Poll(poll)]);
+    assert_eq!(info.skipped, Skipped::default());
+}
+
+#[test]
+fn a_record_that_goes_beyond_its_block_counts_all_that_follow() {
+    let known = postcard::to_stdvec(&Event::Born(born(1, START))).expect("it serialises");
+    let mut block = [record(1, &known), record(1, &known)].concat();
+    block.pop();
+    let (events, info) =
+        events_of(&file_of_blocks(VERSION, &[(KIND_EVENTS, 10, &block)])).expect("it is a trace");
+    assert_eq!(events.len(), 1);
+    assert_eq!(info.skipped.unreadable, 9);
+}
+
+#[test]
+fn a_record_that_is_too_long_is_not_written_but_counted() {
+    let disk = Disk::default();
+    let mut writer = TraceWriter::new(disk.clone(), &header()).expect("there is room");
+    let mark = |len| {
+        Event::Mark(crate::trace::Mark {
+            at_ns: None,
+            since_ns: None,
+            name: "a".repeat(len),
+            fields: String::new(),
+        })
+    };
+    writer.push(&mark(MAX_RECORD_LEN));
+    writer.push(&mark(MAX_RECORD_LEN - 100));
+    let (end, error) = writer.finish(finish());
+    assert!(error.is_none());
+    assert_eq!((end.unwritten, end.unwritten_from_ns), (1, None));
+    let (events, info) = events_of(&disk.content()).expect("it is a trace");
+    assert_eq!(events, [mark(MAX_RECORD_LEN - 100)]);
+    assert_eq!(info.finish, Some(end));
+}
+
+// --- Files that unpack to more than they should ---
+
+#[test]
+fn a_small_file_can_not_take_much_memory() {
+    let empty = postcard::to_stdvec(&Event::Frames(crate::trace::Frames {
+        number: 0,
+        frames: vec![String::new(); 16 << 20],
+        cut_off: false,
+    }))
+    .expect("it serialises");
+    let few = postcard::to_stdvec(&Event::Frames(crate::trace::Frames {
+        number: 0,
+        frames: vec![String::new(); 1000],
+        cut_off: false,
+    }))
+    .expect("it serialises");
+    let mut encoder = Encoder::new(START);
+    for seq in 0..100_000 {
+        push(&mut encoder, &stretch(1, seq, START));
+    }
+    let equal = encoder.bytes().to_vec();
+    let born = postcard::to_stdvec(&Event::Born(born(1, START))).expect("it serialises");
+    let v2 = |events: &[u8]| [&[1], events].concat();
+    let bombs = [
+        (2, [&[1, 16], &empty[1..]].concat()),
+        (2, v2(&few).repeat(16_000)),
+        (2, v2(&born).repeat(400_000)),
+        (3, record(1, &empty[..16 << 20])),
+        (3, record(1, &few).repeat(16_000)),
+        (3, record(1, &born).repeat(400_000)),
+        (3, record(1, &[100]).repeat(5 << 20)),
+        (3, vec![1; 16 << 20]),
+        (3, equal.repeat(9)),
+    ];
+    for (version, payload) in bombs {
+        let payload = &payload[..payload.len().min(container::MAX_PAYLOAD_LEN)];
+        let data = file_of_blocks(version, &[(KIND_EVENTS, 1_000_000, payload); 20]);
+        assert!(data.len() < 200_000, "{} bytes", data.len());
+        let mut memory = 0;
+        let info = read(&data, |_, event| memory += budget::memory_of(&event));
+        let info = info.expect("it is a trace");
+        let budget = (64 << 20) + 256 * data.len() as u64;
+        assert!(memory <= budget, "{memory} of {budget}");
+        let skipped = info.skipped;
+        assert!(
+            skipped.too_large_from.is_some() || skipped.unreadable > 0,
+            "{skipped:?}"
+        );
+        assert!(skipped.too_large_from.is_none() || info.finish.is_none());
+    }
 }
 
 #[test]

@@ -1,0 +1,103 @@
+//! How much memory a file may take when it is unpacked.
+//!
+//! Blocks are compressed, and equal bytes to a thousandth. A file that somebody made for it
+//! could take all memory of the machine, where an honest one takes 10 to 60 times its
+//! length.
+
+use std::mem::size_of;
+
+use crate::trace::{Event, FileKind, Frames, WaitFd, Watched};
+
+/// What each file may take, bytes.
+const LEAST: u64 = 64 << 20;
+/// What a file may take in addition, per byte of its length.
+const PER_BYTE: u64 = 256;
+
+/// What is left for the events of a file.
+pub(super) struct Budget {
+    left: u64,
+}
+
+impl Budget {
+    pub(super) fn of_file(len: usize) -> Self {
+        Self {
+            left: LEAST.saturating_add(PER_BYTE.saturating_mul(len as u64)),
+        }
+    }
+
+    /// Takes so many bytes; false when they are more than are left.
+    pub(super) fn take(&mut self, bytes: u64) -> bool {
+        match self.left.checked_sub(bytes) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// What an event takes until its report is written, in the model and as rows of the
+/// report, bytes: an estimate, rather too high.
+pub(super) fn memory_of(event: &Event) -> u64 {
+    // Of a task: the row of its report alone is 2 KiB.
+    const TASK: usize = 4096;
+    // Of a text in a row of a list.
+    const TEXT: usize = 64;
+    // Of a row of the report that is no task.
+    const ROW: usize = 512;
+    let own = size_of::<Event>();
+    let bytes = own
+        + match event {
+            Event::Stretch(_) => 64,
+            Event::Totals(_) | Event::Stacks(_) | Event::PollsLeftOut(_) => 0,
+            Event::Born(b) => TASK + 2 * b.comm.len(),
+            Event::Task(t) => TASK + 2 * t.born.comm.len(),
+            Event::Untracked(u) | Event::UntrackedEnd(u) => TASK + 2 * u.comm.len(),
+            Event::Exec(e) => ROW + 2 * e.comm.len(),
+            Event::Outsider(o) => ROW + 2 * o.comm.len(),
+            Event::Poll(_) | Event::Object(_) | Event::Signal(_) => ROW,
+            Event::Waitset(w) => ROW + w.fds.len() * 4 * size_of::<WaitFd>(),
+            Event::Named(n) => ROW + text_of(&n.kind),
+            Event::Interest(i) => {
+                let fd = |fd: &Watched| size_of::<Watched>() + fd.kind.as_ref().map_or(0, text_of);
+                ROW + i.fds.iter().map(fd).sum::<usize>()
+            }
+            Event::SharedFutex(f) => ROW + 2 * f.path.len(),
+            Event::Frames(Frames { frames, .. }) => {
+                frames.iter().map(|name| TEXT + 2 * name.len()).sum()
+            }
+            Event::Mark(m) => ROW + 2 * (m.name.len() + m.fields.len()),
+            Event::MarksRefused(m) => 2 * m.example.len(),
+            Event::Deadlock(d) => ROW + d.tasks.len() * ROW,
+        };
+    bytes as u64
+}
+
+/// The bytes of a kind's texts, twice.
+fn text_of(kind: &FileKind) -> usize {
+    2 * match kind {
+        FileKind::File(text)
+        | FileKind::Directory(text)
+        | FileKind::Fifo(text)
+        | FileKind::OtherSocket(text)
+        | FileKind::Terminal(text)
+        | FileKind::Device(text)
+        | FileKind::Other(text) => text.len(),
+        FileKind::UnixSocket { path, .. } => path.as_ref().map_or(0, String::len),
+        FileKind::InetSocket {
+            protocol,
+            local,
+            remote,
+            ..
+        } => protocol.len() + local.len() + remote.len(),
+        FileKind::Pipe
+        | FileKind::EventFd
+        | FileKind::TimerFd
+        | FileKind::SignalFd
+        | FileKind::PidFd(_)
+        | FileKind::Notify
+        | FileKind::Epoll
+        | FileKind::IoUring => 0,
+    }
+}
