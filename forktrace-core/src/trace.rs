@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 mod arch;
 pub mod interrupts;
 pub mod marks;
+pub mod signals;
 
 pub use self::{
     arch::{Arch, waits},

@@ -25,7 +25,8 @@ pub use self::{
 use crate::report::Report;
 
 /// Output format.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Format {
     /// For people, at most 100 columns wide.
     #[default]

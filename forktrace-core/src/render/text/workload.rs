@@ -1,13 +1,14 @@
 //! What was run.
 
-use nix::sys::signal::Signal;
-
 use super::{
     COLUMNS, View,
     figures::{clean, command_line, duration, quantity, shortened},
     layout::wrapped,
 };
-use crate::report::{Group, Report};
+use crate::{
+    report::{Group, Report},
+    trace::signals,
+};
 
 /// What was run, how long and how it ended.
 pub(super) fn section(view: &View<'_>) -> String {
@@ -59,10 +60,7 @@ pub(super) fn members(view: &View<'_>) -> String {
 fn end(report: &Report) -> Option<String> {
     let workload = &report.workload;
     match (workload.signal, workload.exit_code) {
-        (Some(number), _) => Some(match Signal::try_from(number) {
-            Ok(signal) => format!("killed by {signal}"),
-            Err(_) => format!("killed by signal {number}"),
-        }),
+        (Some(number), _) => Some(format!("killed by {}", signals::name(number))),
         (None, Some(0)) => None,
         (None, Some(code)) => Some(format!("exit status {code}")),
         // A recording without an end does not know its own CPU time.
