@@ -19,6 +19,7 @@ use forktrace_workload::Workload;
 #[command(
     name = "forktrace",
     version,
+    long_version = crate::version::LONG.as_str(),
     propagate_version = true,
     max_term_width = 100
 )]
@@ -56,8 +57,11 @@ pub(crate) enum Command {
     },
     /// Print a manual page (view it with: forktrace man run | man -l -).
     Man {
-        /// The subcommand that it is about [default: forktrace as a whole].
-        subcommand: Option<String>,
+        /// The subcommand that it is about, such as: claims run [default: forktrace as a whole].
+        subcommand: Vec<String>,
+        /// Write the pages of forktrace and of all subcommands into DIR instead.
+        #[arg(long, value_name = "DIR", conflicts_with = "subcommand")]
+        all: Option<PathBuf>,
     },
 }
 

@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod progress;
+mod version;
 
 use std::process::ExitCode;
 
@@ -37,7 +38,10 @@ fn main() -> ExitCode {
             forktrace_workload::run(workload).map(|()| Outcome::Exit(0))
         }
         Command::Completions { shell } => commands::completions(*shell),
-        Command::Man { subcommand } => commands::man(subcommand.as_deref()),
+        Command::Man {
+            all: Some(folder), ..
+        } => commands::man_all(folder),
+        Command::Man { subcommand, .. } => commands::man(subcommand),
     };
     match done {
         Ok(Outcome::Exit(status)) => ExitCode::from(status),

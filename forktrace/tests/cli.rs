@@ -128,3 +128,78 @@ fn a_reader_that_goes_away_is_no_error() {
     assert!(!error.contains("panicked"), "{error}");
     assert!(error.is_empty(), "{error}");
 }
+
+#[test]
+fn the_long_version_names_the_commit_and_the_object() {
+    let short = printed(&mut forktrace(&["-V"]));
+    assert_eq!(
+        short,
+        concat!("forktrace ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+    let long = printed(&mut forktrace(&["--version"]));
+    let lines: Vec<_> = long.lines().collect();
+    let [version, commit, object] = lines[..] else {
+        panic!("{long}")
+    };
+    assert_eq!(version, short.trim_end());
+    assert!(commit.starts_with("commit: "), "{long}");
+    let sha256 = object.strip_prefix("BPF object: ").expect("its hash");
+    assert!(
+        sha256.len() == 64 && sha256.chars().all(|c| c.is_ascii_hexdigit()),
+        "{long}"
+    );
+}
+
+#[test]
+fn a_page_of_the_manual_keeps_exit_status_and_examples_apart() {
+    let page = printed(&mut forktrace(&["man", "claims", "run"]));
+    assert!(page.contains("\n.TH forktrace-claims-run 1"), "{page}");
+    let (_, rest) = page.split_once(".SH \"EXIT STATUS\"\n").expect("a section");
+    let (status, examples) = rest.split_once(".SH EXAMPLES\n.nf\n").expect("another");
+    assert!(status.contains("when one is inconclusive"), "{status}");
+    let example = "  sudo forktrace claims run \\-\\-quick\n";
+    assert!(examples.contains(example), "{examples}");
+    assert!(!page.contains("EXTRA"), "{page}");
+}
+
+#[test]
+fn all_pages_of_the_manual_can_be_written_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let inside = folder.path().join("man1");
+    assert_eq!(printed(forktrace(&["man", "--all"]).arg(&inside)), "");
+    let names: Vec<_> = std::fs::read_dir(&inside)
+        .expect("the folder")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("UTF-8")
+        })
+        .collect();
+    for (page, of) in [
+        ("forktrace.1", &[][..]),
+        ("forktrace-run.1", &["run"]),
+        ("forktrace-claims-run.1", &["claims", "run"]),
+        ("forktrace-workload-sleepers.1", &["workload", "sleepers"]),
+    ] {
+        let written = std::fs::read_to_string(inside.join(page)).expect("a page");
+        assert_eq!(written, printed(forktrace(&["man"]).args(of)), "{page}");
+        // What a page refers to is there.
+        for line in written.lines().filter(|line| line.ends_with("(1)")) {
+            let name = line.replace("(1)", ".1").replace('\\', "");
+            assert!(names.contains(&name), "{page} refers to {name}: {names:?}");
+        }
+    }
+}
+
+#[test]
+fn a_page_of_no_subcommand_is_refused() {
+    let refused = output(&mut forktrace(&["man", "claims", "walk"]));
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        error.contains("there is no subcommand claims walk"),
+        "{error}"
+    );
+    assert!(!refused.status.success());
+}

@@ -42,6 +42,15 @@ pub use polls::PollProbes;
 /// The eBPF object, built by `cargo xtask ebpf` from `forktrace-ebpf`.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/forktrace.bpf.o");
 
+/// The SHA-256 of [`OBJECT`] in hexadecimal digits, from the record that is made with it;
+/// a test of `xtask` compares the two.
+pub fn object_sha256() -> &'static str {
+    include_str!("../../bpf/forktrace.bpf.toml")
+        .lines()
+        .find_map(|line| line.strip_prefix("object_sha256 = \"")?.strip_suffix('"'))
+        .unwrap_or("not known")
+}
+
 /// The rings of all CPUs together take no more than this by default, bytes.
 const RINGS_BUDGET: u32 = 32 << 20;
 /// A stretch with its ring header, bytes.

@@ -3,13 +3,14 @@
 mod assert;
 mod claims;
 mod doctor;
+mod man;
 mod output;
 mod report;
 mod run;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::CommandFactory as _;
 use nix::sys::{
     resource::{Resource, setrlimit},
@@ -18,7 +19,13 @@ use nix::sys::{
 
 use crate::cli::Cli;
 
-pub(crate) use self::{claims::claims, doctor::doctor, report::report, run::run};
+pub(crate) use self::{
+    claims::claims,
+    doctor::doctor,
+    man::{man, man_all},
+    report::report,
+    run::run,
+};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,28 +44,6 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> Result<Outcome> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "forktrace", &mut script);
     output::to_stdout(&script)?;
-    Ok(Outcome::Exit(0))
-}
-
-/// Prints the manual page of a subcommand, or of the whole.
-///
-/// # Errors
-/// When there is no such subcommand or standard output can't be written.
-pub(crate) fn man(subcommand: Option<&str>) -> Result<Outcome> {
-    let mut command = Cli::command();
-    // Gives the subcommands their full names.
-    command.build();
-    if let Some(name) = subcommand {
-        command = command
-            .find_subcommand(name)
-            .with_context(|| format!("there is no subcommand {name}; `forktrace help` lists them"))?
-            .clone();
-    }
-    let mut page = Vec::new();
-    clap_mangen::Man::new(command)
-        .render(&mut page)
-        .context("the manual page can't be made")?;
-    output::to_stdout(&page)?;
     Ok(Outcome::Exit(0))
 }
 
