@@ -12,11 +12,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
-    sys::signal::{SigSet, SigmaskHow, sigprocmask},
     unistd::{Gid, Uid, User, getgrouplist, setgid, setgroups, setuid},
 };
 
-use crate::trace::marks::VARIABLE;
+use crate::{signals::Inherited, trace::marks::VARIABLE};
 
 /// Whom the workload runs as, and whose the files are that we write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +142,7 @@ impl std::fmt::Display for LaunchError {
 pub fn spawn(
     argv: &[OsString],
     account: Option<&Account>,
-    signals: SigSet,
+    signals: Inherited,
     marks: File,
     mut first: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
 ) -> Result<Child, LaunchError> {
@@ -163,12 +162,13 @@ pub fn spawn(
     let ids = account.map(|a| (a.uid, a.gid, a.groups.clone()));
     let before_exec = move || {
         first()?;
+        signals.check_request()?;
         if let Some((uid, gid, groups)) = &ids {
             setgroups(groups)?;
             setgid(*gid)?;
             setuid(*uid)?;
         }
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None)?;
+        signals.restore()?;
         // Only from here on, so that nobody else inherits it.
         fcntl(&marks, FcntlArg::F_SETFD(FdFlag::empty()))?;
         Ok(())

@@ -13,6 +13,8 @@ pub mod launch;
 pub mod marks;
 pub mod names;
 pub mod record;
+pub mod root;
+pub mod signals;
 pub mod stacks;
 
 use forktrace_core::{analysis, report, trace, trace_file};

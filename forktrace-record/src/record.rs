@@ -2,29 +2,34 @@
 //! until it is over.
 //!
 //! One thread, one loop: it sleeps until a ring is a quarter full, a signal
-//! comes or a moment has passed, then empties the rings into the file.
+//! comes or a moment has passed, then empties the rings into the file. It is a task of a
+//! tokio runtime without threads of its own, so that others can live beside it.
 
 use std::{
     ffi::OsString,
     fs::File,
+    future::poll_fn,
     io,
-    process::Child,
+    os::fd::OwnedFd,
+    task::Poll,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use nix::{
-    errno::Errno,
     sys::{
-        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
         resource::{UsageWho, getrusage},
-        signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask},
-        signalfd::{SfdFlags, SignalFd, siginfo},
+        signal::Signal,
+        signalfd::siginfo,
         time::TimeValLike as _,
-        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     time::{ClockId, clock_gettime},
-    unistd::Pid,
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    runtime::{self, Runtime},
+    task::yield_now,
+    time::timeout,
 };
 
 use crate::{
@@ -35,6 +40,8 @@ use crate::{
     marks::Marks,
     names::Resolver,
     report,
+    root::Root,
+    signals::{Answer, Requests, Signals},
     stacks::Namer,
     trace::Arch,
     trace::{Event, Finish, Header},
@@ -77,6 +84,8 @@ pub struct Progress {
     pub records: u64,
     /// Records lost.
     pub lost: u64,
+    /// After a press of Ctrl-C: so many more end the recording.
+    pub presses_left: Option<u32>,
 }
 
 /// What is worth telling while the recording goes on.
@@ -99,104 +108,252 @@ pub struct Recorded {
     pub tracer: Tracer,
 }
 
-/// Records a workload into a file.
-///
-/// # Errors
-/// When the tracer can't be attached, the file not be started, or the workload
-/// not be executed ([`launch::LaunchError`]).
-pub fn record(plan: &Plan, file: File, mut notify: impl FnMut(Notice)) -> Result<Recorded> {
-    let mut signals = Signals::take()?;
-    // Before the tracer takes all low descriptors: many shells can't redirect to
-    // one with two digits.
-    let mut marks = Marks::new().context("no file for the workload's marks")?;
-    let marks_writer = marks.writer().context("no file for the workload's marks")?;
-    let mut tracer = Tracer::attach(&plan.settings)?;
-    let header = header(plan, &tracer)?;
-    let writer = TraceWriter::new(file, &header).context("the trace file can't be written")?;
-    // Reads the kernel's names, while nothing is to be missed yet.
-    let stacks = plan.settings.stacks.then(Namer::new);
-    let cpu_before = own_cpu_ns()?;
-    let names = Resolver::new(header.arch, header.start_ns);
+/// A request to end came before there was a workload.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupted {
+    /// The signal's number.
+    pub signal: i32,
+}
 
-    let disarm = tracer.arm()?;
-    let account = plan.account.as_ref();
-    let child = launch::spawn(&plan.argv, account, signals.inherited, marks_writer, disarm)?;
+impl std::error::Error for Interrupted {}
 
-    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    epoll.add(&signals.fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-    for ring in tracer.ring_fds() {
-        // Edge-triggered: a ring that holds anything counts as readable.
-        epoll.add(
-            ring,
-            EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 1),
-        )?;
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "signal {} came before the command began", self.signal)
+    }
+}
+
+/// A recording whose workload has begun.
+pub struct Recording {
+    signals: Signals,
+    marks: Marks,
+    tracer: Tracer,
+    session: Session,
+    runtime: Runtime,
+    arch: Arch,
+    start_ns: u64,
+    cpu_before: u64,
+    until_exit: bool,
+}
+
+impl Recording {
+    /// Attaches the tracer, begins the file and starts the workload.
+    ///
+    /// # Errors
+    /// When the tracer can't be attached, the file not be started, or the workload
+    /// not be executed ([`launch::LaunchError`]), or a signal came first
+    /// ([`Interrupted`]).
+    pub fn start(plan: &Plan, signals: Signals, file: File) -> Result<Self> {
+        // Before the tracer takes all low descriptors: many shells can't redirect to
+        // one with two digits.
+        let marks = Marks::new().context("no file for the workload's marks")?;
+        let marks_writer = marks.writer().context("no file for the workload's marks")?;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.context("no event loop")?;
+        let mut tracer = Tracer::attach(&plan.settings)?;
+        let header = header(plan, &tracer)?;
+        let writer = TraceWriter::new(file, &header).context("the trace file can't be written")?;
+        // Reads the kernel's names, while nothing is to be missed yet.
+        let stacks = plan.settings.stacks.then(Namer::new);
+        let cpu_before = own_cpu_ns()?;
+        let names = Resolver::new(header.arch, header.start_ns);
+
+        let disarm = tracer.arm()?;
+        if let Some(signal) = signals.request()? {
+            return Err(Interrupted { signal }.into());
+        }
+        let account = plan.account.as_ref();
+        let inherited = signals.inherited();
+        let child = match launch::spawn(&plan.argv, account, inherited, marks_writer, disarm) {
+            Ok(child) => child,
+            Err(error) => {
+                return Err(match signals.request()? {
+                    Some(signal) => Interrupted { signal }.into(),
+                    None => error.into(),
+                });
+            }
+        };
+        let session = Session {
+            writer,
+            names,
+            records: 0,
+            tasks: 0,
+            undecodable: 0,
+            taken: 0,
+            stacks,
+            root: Root::new(&child),
+            detach: false,
+            requests: Requests::default(),
+            unread: false,
+        };
+        Ok(Self {
+            signals,
+            marks,
+            tracer,
+            session,
+            runtime,
+            arch: header.arch,
+            start_ns: header.start_ns,
+            cpu_before,
+            until_exit: plan.until_exit,
+        })
     }
 
-    let mut session = Session {
-        writer,
-        names,
-        records: 0,
-        tasks: 0,
-        undecodable: 0,
-        taken: 0,
-        stacks,
-        root: Root::new(child),
-        detach: false,
-        interrupts: 0,
-    };
-    let begun = Instant::now();
-    let mut tick = TICK_WHEN_NEW;
-    let mut watch = deadlock::Watch::new(header.arch);
-    loop {
-        if session.root.ended() {
-            tick = TICK_AT_END;
-        } else if session.stacks.is_some() {
-            tick = TICK_FOR_STACKS;
+    /// Records until the workload is over.
+    ///
+    /// # Errors
+    /// When the tracer's tables can't be read.
+    pub fn run(self, notify: impl FnMut(Notice)) -> Result<Recorded> {
+        let Self {
+            signals,
+            mut marks,
+            mut tracer,
+            mut session,
+            runtime,
+            ..
+        } = self;
+        runtime.block_on(async {
+            let wakes = Wakes::new(&signals, &tracer)?;
+            let mut looped = Loop {
+                signals: &signals,
+                marks: &mut marks,
+                tracer: &mut tracer,
+                session: &mut session,
+                watch: deadlock::Watch::new(self.arch),
+                begun: Instant::now(),
+                start_ns: self.start_ns,
+                until_exit: self.until_exit,
+                notify,
+            };
+            let mut tick = TICK_WHEN_NEW;
+            loop {
+                wakes.next(looped.wait(tick)).await?;
+                if looped.turn(&mut tick)? {
+                    return anyhow::Ok(());
+                }
+            }
+        })?;
+        drop(runtime);
+        let read = marks.finish(|event| session.write(&event));
+        read.context("the workload's marks can't be read")?;
+        session.finish(tracer, self.cpu_before)
+    }
+}
+
+/// All that can wake the loop before its time.
+struct Wakes(Vec<AsyncFd<OwnedFd>>);
+
+impl Wakes {
+    fn new(signals: &Signals, tracer: &Tracer) -> Result<Self> {
+        let rings = tracer.ring_fds().map(|ring| ring.try_clone_to_owned());
+        let fds = std::iter::once(signals.wakes()).chain(rings);
+        let sources = fds.map(|fd| {
+            let fd = fd.context("no descriptor to wait for the rings")?;
+            // SAFETY: an `OwnedFd` is open until it is dropped, with the `AsyncFd`.
+            #[expect(unsafe_code, reason = "tokio can't know what a type's descriptor is")]
+            // A ring that holds anything counts as readable, but only its edges wake.
+            let source = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+            source.map_err(|error| anyhow!("the rings can't be waited for: {error}"))
+        });
+        Ok(Self(sources.collect::<Result<_>>()?))
+    }
+
+    /// Waits until one of them has become readable, at most so long.
+    async fn next(&self, at_most: Duration) -> Result<()> {
+        if at_most.is_zero() {
+            yield_now().await;
+            return Ok(());
         }
-        let timeout = EpollTimeout::try_from(tick).unwrap_or(EpollTimeout::ZERO);
-        match epoll.wait(&mut [EpollEvent::empty(); 8], timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error).context("epoll_wait"),
+        let readable = poll_fn(|context| {
+            let mut woken = false;
+            for source in &self.0 {
+                if let Poll::Ready(ready) = source.poll_read_ready(context) {
+                    ready?.clear_ready();
+                    woken = true;
+                }
+            }
+            if woken {
+                Poll::Ready(io::Result::Ok(()))
+            } else {
+                Poll::Pending
+            }
+        });
+        match timeout(at_most, readable).await {
+            Ok(woken) => woken.context("the rings can't be waited for"),
+            Err(_) => Ok(()),
         }
-        while let Some(signal) = signals.next()? {
+    }
+}
+
+/// What a turn of the loop works on.
+struct Loop<'a, N> {
+    signals: &'a Signals,
+    marks: &'a mut Marks,
+    tracer: &'a mut Tracer,
+    session: &'a mut Session,
+    watch: deadlock::Watch,
+    begun: Instant,
+    start_ns: u64,
+    until_exit: bool,
+    notify: N,
+}
+
+impl<N: FnMut(Notice)> Loop<'_, N> {
+    /// How long to wait for the next turn at most.
+    fn wait(&self, tick: Duration) -> Duration {
+        if self.session.unread {
+            Duration::ZERO
+        } else if self.session.root.ended() {
+            TICK_AT_END
+        } else if self.session.stacks.is_some() {
+            TICK_FOR_STACKS
+        } else {
+            tick
+        }
+    }
+
+    /// Does what there is to do; true: the recording is over.
+    fn turn(&mut self, tick: &mut Duration) -> Result<bool> {
+        let session = &mut *self.session;
+        session.root.reap()?;
+        while let Some(signal) = self.signals.next()? {
             session.on_signal(&signal)?;
         }
         // The counters before the rings: what they count is then in the rings.
-        let (live, untracked) = tracer.live()?;
-        session.drain(&mut tracer);
-        session.name_stacks(&tracer, false);
-        session.take_unreported(&mut tracer)?;
-        let read = marks.drain(|event| session.write(&event));
+        let (live, untracked) = self.tracer.live()?;
+        session.drain(self.tracer);
+        session.name_stacks(self.tracer, false);
+        session.take_unreported(self.tracer)?;
+        let read = self.marks.drain(|event| session.write(&event));
         read.context("the workload's marks can't be read")?;
-        tick = if session.names.is_busy() {
+        *tick = if session.names.is_busy() {
             TICK_WHEN_NEW
         } else {
-            TICK.min(tick * 2)
+            TICK.min(*tick * 2)
         };
         session.resolve(now_ns()?);
         session.writer.tick(now_ns()?);
-        let over = session.root.ended() && (plan.until_exit || live == 0 && untracked == 0);
+        let over = session.root.ended() && (self.until_exit || live == 0 && untracked == 0);
         if over || session.detach {
-            break;
+            return Ok(true);
         }
-        for found in watch.look(&tracer, now_ns()?)? {
-            let since = |ns: u64| ns.saturating_sub(header.start_ns);
+        for found in self.watch.look(self.tracer, now_ns()?)? {
+            let since = |ns: u64| ns.saturating_sub(self.start_ns);
             let name = |serial| found.names.get(&serial).cloned();
-            notify(Notice::Deadlock(named(&found.deadlock, since, name)));
+            (self.notify)(Notice::Deadlock(named(&found.deadlock, since, name)));
             session.write(&Event::Deadlock(found.deadlock));
         }
-        let losses = tracer.losses()?;
-        notify(Notice::Progress(Progress {
-            elapsed: begun.elapsed(),
+        let losses = self.tracer.losses()?;
+        (self.notify)(Notice::Progress(Progress {
+            elapsed: self.begun.elapsed(),
             tasks: session.tasks,
             live: live + untracked,
             records: session.records,
             lost: losses.ring_full + losses.no_ring + losses.other,
+            presses_left: session.requests.presses_left(Instant::now()),
         }));
+        Ok(false)
     }
-    let read = marks.finish(|event| session.write(&event));
-    read.context("the workload's marks can't be read")?;
-    session.finish(tracer, cpu_before)
 }
 
 fn header(plan: &Plan, tracer: &Tracer) -> Result<Header> {
@@ -237,73 +394,6 @@ fn own_cpu_ns() -> Result<u64> {
     Ok(total.num_microseconds() as u64 * 1000)
 }
 
-/// The signals that we answer instead of dying of them.
-struct Signals {
-    fd: SignalFd,
-    /// The mask before, which the workload gets.
-    inherited: SigSet,
-}
-
-impl Signals {
-    fn take() -> Result<Self> {
-        let mut ours = SigSet::empty();
-        for signal in [
-            Signal::SIGCHLD,
-            Signal::SIGINT,
-            Signal::SIGTERM,
-            Signal::SIGHUP,
-            Signal::SIGQUIT,
-        ] {
-            ours.add(signal);
-        }
-        let mut inherited = SigSet::empty();
-        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&ours), Some(&mut inherited))
-            .context("signals can't be blocked")?;
-        let fd = SignalFd::with_flags(&ours, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-            .context("no signalfd")?;
-        Ok(Self { fd, inherited })
-    }
-
-    fn next(&mut self) -> Result<Option<siginfo>> {
-        self.fd.read_signal().context("the signalfd can't be read")
-    }
-}
-
-/// The first process of the workload.
-struct Root {
-    child: Child,
-    status: Option<WaitStatus>,
-}
-
-impl Root {
-    fn new(child: Child) -> Self {
-        Self {
-            child,
-            status: None,
-        }
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id() as i32)
-    }
-
-    fn ended(&self) -> bool {
-        self.status.is_some()
-    }
-
-    /// Notes its end, if it has come.
-    fn reap(&mut self) -> Result<()> {
-        if self.ended() {
-            return Ok(());
-        }
-        let status = waitpid(self.pid(), Some(WaitPidFlag::WNOHANG)).context("waitpid")?;
-        if matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
-            self.status = Some(status);
-        }
-        Ok(())
-    }
-}
-
 struct Session {
     writer: TraceWriter<File>,
     names: Resolver,
@@ -315,36 +405,30 @@ struct Session {
     /// Names the functions of stacks, if stacks are wanted.
     stacks: Option<Namer>,
     root: Root,
+    /// A signal has ended the recording.
     detach: bool,
-    interrupts: u32,
+    requests: Requests,
+    /// More came while the rings were read than they hold, and is still there.
+    unread: bool,
 }
 
 impl Session {
-    /// A signal from the terminal has reached the workload too, and is its to
-    /// answer. One that was sent to us alone is passed on; the second one, and
-    /// any once the first process is gone, ends the recording.
+    /// Once the first process is gone, each signal ends the recording. For the rest see
+    /// [`Requests::answer`].
     fn on_signal(&mut self, signal: &siginfo) -> Result<()> {
-        if signal.ssi_signo == Signal::SIGCHLD as u32 {
+        let number = signal.ssi_signo as i32;
+        if number == Signal::SIGCHLD as i32 {
             return self.root.reap();
         }
         if self.root.ended() {
             self.detach = true;
             return Ok(());
         }
-        const SI_KERNEL: i32 = 0x80;
-        if signal.ssi_code == SI_KERNEL {
-            return Ok(());
-        }
-        self.interrupts += 1;
-        if self.interrupts > 1 {
-            self.detach = true;
-        } else if let Ok(signal) = Signal::try_from(signal.ssi_signo as i32) {
-            match kill(self.root.pid(), signal) {
-                Ok(()) | Err(Errno::ESRCH) => {}
-                Err(error) => {
-                    return Err(error).with_context(|| format!("{signal} can't be passed on"));
-                }
-            }
+        let shares_group = self.root.is_in_our_group();
+        match self.requests.answer(signal, shares_group, Instant::now()) {
+            Answer::Nothing => {}
+            Answer::PassOn => self.root.send(number)?,
+            Answer::End => self.detach = true,
         }
         Ok(())
     }
@@ -374,7 +458,7 @@ impl Session {
     }
 
     fn drain(&mut self, tracer: &mut Tracer) {
-        tracer.drain(|cpu, record| {
+        self.unread = tracer.drain(|cpu, record| {
             self.records += 1;
             if decode::decode(cpu, record, |event| self.write(&event)).is_err() {
                 self.undecodable += 1;
@@ -413,6 +497,9 @@ impl Session {
         tracer.detach()?;
         let end_ns = now_ns()?;
         self.drain(&mut tracer);
+        while self.unread {
+            self.drain(&mut tracer);
+        }
         self.name_stacks(&tracer, true);
         let (live, untracked) = tracer.live()?;
         tracer.remaining(|entry| self.write_entry(&entry))?;
@@ -426,11 +513,7 @@ impl Session {
         let (look_ups, throttled) = names.finish(end_ns, |event| writer.push(&event));
         self.root.reap()?;
         let losses = tracer.losses_of_all_cpus()?;
-        let (exit_code, signal) = match self.root.status {
-            Some(WaitStatus::Exited(_, code)) => (Some(code), None),
-            Some(WaitStatus::Signaled(_, signal, _)) => (None, Some(signal as i32)),
-            _ => (None, None),
-        };
+        let (exit_code, signal) = self.root.outcome();
         let finish = Finish {
             end_ns,
             exit_code,

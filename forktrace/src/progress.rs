@@ -134,6 +134,7 @@ mod tests {
             live: 5,
             records: 1_000,
             lost: 0,
+            presses_left: None,
         };
         assert_eq!(
             line(&progress),

@@ -297,12 +297,25 @@ impl Tracer {
 
     /// Hands each record that is in the rings to `sink`, with its CPU. Within a
     /// CPU they come in the order of time.
-    pub fn drain(&mut self, mut sink: impl FnMut(u16, &[u8])) {
+    ///
+    /// Of each ring it reads no more than it holds, which is all that was there at
+    /// the start: a workload that writes as fast as we read can't keep us here. True:
+    /// there may be more.
+    pub fn drain(&mut self, mut sink: impl FnMut(u16, &[u8])) -> bool {
+        let mut more = false;
         for (cpu, ring) in &mut self.rings {
+            let mut bytes = 0;
             while let Some(record) = ring.next() {
                 sink(*cpu, &record);
+                // With its header (kernel/bpf/ringbuf.c).
+                bytes += 8 + record.len().next_multiple_of(8);
+                if bytes >= self.ring_bytes as usize {
+                    more = true;
+                    break;
+                }
             }
         }
+        more
     }
 
     /// Tasks of the workload that live: followed, and not followed.

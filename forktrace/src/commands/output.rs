@@ -111,21 +111,24 @@ pub(super) fn create(path: &Path, account: Option<&Account>) -> Result<File> {
     Ok(file)
 }
 
-/// Writes to standard error.
+/// Writes to standard error. A reader that has gone away is no error: it has seen
+/// enough.
 pub(super) fn to_stderr(bytes: &[u8]) -> Result<()> {
     let mut stderr = io::stderr().lock();
     let written = stderr.write_all(bytes).and_then(|()| stderr.flush());
-    written.context("the report can't be written to standard error")
+    unless_gone(written).context("standard error can't be written")
 }
 
-/// Writes to standard output. A reader that has gone away is no error: it has
-/// seen enough.
+/// Writes to standard output, as above.
 pub(super) fn to_stdout(bytes: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("standard output can't be written")
-        }
-        _ => Ok(()),
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    unless_gone(written).context("standard output can't be written")
+}
+
+fn unless_gone(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
     }
 }

@@ -18,7 +18,8 @@ use forktrace_record::{
     background,
     capture::Settings,
     launch::Account,
-    record::{Notice, Plan, Recorded, record},
+    record::{Interrupted, Notice, Plan, Recorded, Recording},
+    signals::Signals,
 };
 
 use crate::{cli::RunArgs, progress::ProgressLine};
@@ -51,7 +52,16 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
     let to_file = file
         .try_clone()
         .context("the trace file can't be opened twice")?;
-    let recorded = record(&plan, to_file, |notice| match notice {
+    let recording = match Recording::start(&plan, Signals::take()?, to_file) {
+        Ok(recording) => recording,
+        Err(error) => {
+            return match error.downcast_ref() {
+                Some(&Interrupted { signal }) => Ok(Outcome::Signal(signal)),
+                None => Err(error),
+            };
+        }
+    };
+    let recorded = recording.run(|notice| match notice {
         Notice::Progress(progress) => line.show(&progress),
         Notice::Deadlock(deadlock) if !args.quiet => line.deadlock(&deadlock),
         Notice::Deadlock(_) => {}
