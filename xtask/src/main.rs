@@ -15,6 +15,7 @@ mod claims;
 mod cpio;
 mod ebpf;
 mod matrix;
+mod programs;
 mod setup;
 mod structure;
 mod test;
@@ -76,6 +77,8 @@ enum Command {
     Bench(bench::Options),
     /// Settle all claims, as root, and write the verdicts into docs/claims.md
     Claims(claims::Options),
+    /// Run programs with a known stall, as root, and compare the reports with what experts say
+    Programs(programs::Options),
     /// How `bench` starts what it takes the time and memory of (see bench/own.rs)
     #[command(hide = true)]
     RunMeasured {
@@ -118,6 +121,7 @@ fn main() -> ExitCode {
             payload,
         } => matrix::run(&kernels, &tests, payload.as_deref()),
         Command::Claims(options) => claims::run(&options).map(|()| true),
+        Command::Programs(options) => programs::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::RunMeasured { command } => bench::run_measured(&command).map(|()| true),
         Command::RunTestBinary { binary, args } => test::run_binary(&binary, &args),
