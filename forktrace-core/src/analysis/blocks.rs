@@ -1,6 +1,6 @@
 //! A task's blocks, one by one: what each was in, and what ended it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::OnceLock};
 
 use super::{families::family, wakers::Wakers};
 use crate::{
@@ -164,6 +164,21 @@ pub(super) struct Blocks<'a> {
     child_waits: [Option<i16>; 2],
     /// Signals that stop, continue or end, by process.
     signals: HashMap<u32, Vec<(u64, Waker)>>,
+    /// What is behind each stretch of the tasks that woke others.
+    behind: Vec<OnceLock<Behind>>,
+}
+
+/// What a look back from any of a task's stretches finds.
+#[derive(Default)]
+struct Behind {
+    /// By stretch: how many blocks are before it.
+    blocks_before: Vec<u32>,
+    /// By block: its stretch.
+    blocks: Vec<u32>,
+    /// By block: the last wait for input that is not after it, as a block.
+    inputs: Vec<Option<u32>>,
+    /// Stretches before which records are lost, in order.
+    gaps: Vec<u32>,
 }
 
 impl<'a> Blocks<'a> {
@@ -206,6 +221,7 @@ impl<'a> Blocks<'a> {
             child_waits: ["wait4", "waitid"]
                 .map(|name| arch.syscall_number(name).map(|number| number as i16)),
             signals,
+            behind: model.tasks.iter().map(|_| OnceLock::new()).collect(),
         }
     }
 
@@ -288,26 +304,61 @@ impl<'a> Blocks<'a> {
         let task = &self.model.tasks[waker];
         let until = first_from(&task.stretches, near, wake_ns);
         let after = task.stretches.get(until).map(|off| off.seq);
-        let mut next = after.or(task.stretches_expected);
-        let mut blocks = 0;
-        for off in task.stretches[..until].iter().rev() {
-            if next != Some(off.seq.wrapping_add(1)) {
-                // What is lost there can be a wait for input.
-                held.known_before = false;
-                return held;
-            }
-            next = Some(off.seq);
-            let Some(block) = Block::of(off) else {
-                continue;
-            };
-            held.ns = block.start_ns;
-            if blocks == LOOK_BACK || self.class(&block).is_input() {
-                return held;
-            }
-            blocks += 1;
+        let next = after.or(task.stretches_expected);
+        let Some(last) = until.checked_sub(1) else {
+            held.known_before = next == Some(0);
+            return held;
+        };
+        if next != Some(task.stretches[last].seq.wrapping_add(1)) {
+            // What is lost there can be a wait for input.
+            held.known_before = false;
+            return held;
         }
-        held.known_before = next == Some(0);
+        let behind = self.behind[waker].get_or_init(|| self.behind(task));
+        let begin = |block: usize| task.stretches[behind.blocks[block] as usize].out_ns;
+        let gaps = behind.gaps.partition_point(|gap| *gap as usize <= last);
+        let gap = gaps.checked_sub(1).map(|gap| behind.gaps[gap] as usize);
+        let first = gap.map_or(0, |gap| behind.blocks_before[gap] as usize);
+        let before = behind.blocks_before[until] as usize;
+        if first == before {
+            held.known_before = gap.is_none();
+            return held;
+        }
+        let input = behind.inputs[before - 1].map(|input| input as usize);
+        // So far and no farther.
+        let farthest = before.checked_sub(LOOK_BACK + 1);
+        match input.max(farthest).filter(|block| *block >= first) {
+            Some(block) => held.ns = begin(block),
+            None => {
+                held.ns = begin(first);
+                held.known_before = gap.is_none();
+            }
+        }
         held
+    }
+
+    /// Looks at all of a task's stretches once.
+    fn behind(&self, task: &Task) -> Behind {
+        let mut behind = Behind::default();
+        let mut expected = 0;
+        for (at, off) in task.stretches.iter().enumerate() {
+            behind.blocks_before.push(behind.blocks.len() as u32);
+            if off.seq != expected {
+                behind.gaps.push(at as u32);
+            }
+            expected = off.seq.wrapping_add(1);
+            if let Some(block) = Block::of(off) {
+                let input = if self.class(&block).is_input() {
+                    Some(behind.blocks.len() as u32)
+                } else {
+                    behind.inputs.last().copied().flatten()
+                };
+                behind.inputs.push(input);
+                behind.blocks.push(at as u32);
+            }
+        }
+        behind.blocks_before.push(behind.blocks.len() as u32);
+        behind
     }
 
     /// Was it woken to end, by a task that ended its process?
@@ -368,3 +419,7 @@ fn class_of(arch: Arch, number: i16) -> Class {
         _ => Class::Busy,
     }
 }
+
+#[cfg(test)]
+#[path = "blocks_tests.rs"]
+mod tests;

@@ -36,6 +36,7 @@ mod waiting;
 mod wakers;
 #[cfg(test)]
 mod why_tests;
+mod witness;
 
 use std::{collections::BTreeMap, panic::resume_unwind, thread};
 
@@ -201,7 +202,8 @@ fn processes(model: &Model) -> BTreeMap<u32, tasks::Process<'_>> {
                 [_] => others::Together::default(),
                 tasks => others::together(tasks.iter().map(|task| task.segments())),
             };
-            (serial, tasks::Process { tasks, together })
+            let runs = witness::Runs::new(tasks);
+            (serial, tasks::Process { runs, together })
         })
         .collect()
 }

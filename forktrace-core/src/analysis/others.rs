@@ -7,10 +7,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use crate::{
-    model::{Segment, State, Task},
-    report::Witness,
-};
+use crate::model::{Segment, State};
 
 /// Disjoint intervals in order, with sums.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -160,83 +157,4 @@ pub(super) fn together(tasks: impl Iterator<Item = impl Iterator<Item = Segment>
         }
     }
     found
-}
-
-/// Stretches that are looked at for one witness: enough to find a long run, and
-/// a bound for processes that switch a million times while one task sleeps.
-const MOST_LOOKS: usize = 10_000;
-
-/// The longest run of a task other than `but` within an interval, among the
-/// first ones.
-pub(super) fn witness(tasks: &[&Task], but: u32, start_ns: u64, end_ns: u64) -> Option<Witness> {
-    let mut longest: Option<(&Task, Run)> = None;
-    let mut looks = 0;
-    for &task in tasks.iter().filter(|task| task.serial != but) {
-        for run in runs_from(task, start_ns) {
-            looks += 1;
-            if run.start_ns >= end_ns || looks > MOST_LOOKS {
-                break;
-            }
-            let run = Run {
-                start_ns: run.start_ns.max(start_ns),
-                end_ns: run.end_ns.min(end_ns),
-                ..run
-            };
-            let longer = longest.is_none_or(|(_, before)| run.ns() > before.ns());
-            if run.ns() > 0 && longer {
-                longest = Some((task, run));
-            }
-        }
-    }
-    longest.map(|(task, run)| Witness {
-        serial: task.serial,
-        tid: task.tid,
-        name: task.name.clone(),
-        cpu: run.cpu,
-        start_ns: run.start_ns,
-        end_ns: run.end_ns,
-    })
-}
-
-/// A task's time on a CPU.
-#[derive(Clone, Copy)]
-struct Run {
-    start_ns: u64,
-    end_ns: u64,
-    cpu: Option<u32>,
-}
-
-impl Run {
-    fn ns(&self) -> u64 {
-        self.end_ns.saturating_sub(self.start_ns)
-    }
-}
-
-/// The task's times on a CPU, from the one that a time falls in.
-fn runs_from(task: &Task, from_ns: u64) -> impl Iterator<Item = Run> {
-    // Between two stretches off the CPU it ran, if none is missing between them.
-    let first = task.stretches.partition_point(|s| s.out_ns <= from_ns);
-    let first = first.saturating_sub(1);
-    let stretches = task.stretches.get(first..).unwrap_or_default();
-    let run = move |index: usize, start_ns, end_ns| Run {
-        start_ns,
-        end_ns,
-        // It stays on the CPU that it came back to until it is switched out.
-        cpu: task.cpus.get(index).map(|&cpu| cpu.into()),
-    };
-    let between = stretches
-        .windows(2)
-        .zip(first..)
-        .filter_map(move |(pair, index)| {
-            let follows = pair[1].seq == pair[0].seq.wrapping_add(1);
-            follows.then(|| run(index, pair[0].in_ns, pair[1].out_ns))
-        });
-    let last = stretches
-        .last()
-        .filter(|last| task.stretches_expected == Some(last.seq.wrapping_add(1)));
-    let last = last.map(|last| {
-        let end_ns = task.open.map_or(task.end_ns, |open| open.out_ns);
-        run(task.stretches.len() - 1, last.in_ns, end_ns)
-    });
-    between.chain(last)
 }

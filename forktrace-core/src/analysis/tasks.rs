@@ -4,9 +4,10 @@ use super::{
     blocks::Block,
     families::{NO_SYSCALL, wait_reason},
     objects,
-    others::{Intervals, Together, witness},
+    others::{Intervals, Together},
     tally::{Tally, total},
     wakers::{Sum, Wakers},
+    witness::Runs,
 };
 use crate::{
     model::{self, Model, State, Target, state_of},
@@ -24,7 +25,7 @@ struct Sums {
 }
 
 /// What a wait is counted under.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct WaitKey {
     syscall: i16,
     compat: bool,
@@ -33,8 +34,8 @@ struct WaitKey {
 
 /// The process that a task belongs to.
 pub(super) struct Process<'a> {
-    /// Its tasks.
-    pub(super) tasks: Vec<&'a model::Task>,
+    /// When its tasks ran.
+    pub(super) runs: Runs<'a>,
     /// What they did together; of a process with one task, nothing.
     pub(super) together: Together,
 }
@@ -174,7 +175,9 @@ fn with_gaps(task: &model::Task, placed: Sums, gaps_ns: u64) -> (Sums, u64) {
     let (mut expected, mut cursor) = (0, task.start_ns);
     for off in &task.stretches {
         if off.seq != expected {
-            let sent = task.sums.iter().find(|t| t.seq == off.seq).map(|t| Sums {
+            let sent = task.sums.partition_point(|t| t.seq < off.seq);
+            let sent = task.sums.get(sent).filter(|t| t.seq == off.seq);
+            let sent = sent.map(|t| Sums {
                 blocked_ns: t.blocked_ns,
                 runnable_ns: t.runnable_ns,
                 stopped_ns: t.stopped_ns,
@@ -234,9 +237,9 @@ fn waits(
     context: &Context<'_>,
 ) -> (u64, Vec<Wait>, Sums) {
     let together = &process.together;
-    // A task waits for a handful of reasons: a list is quicker than a map. With
-    // each is where its longest block began.
-    let mut waits: Vec<(WaitKey, Wait, u64)> = Vec::new();
+    // With each where its longest block began.
+    let mut waits: Vec<(Wait, u64)> = Vec::new();
+    let mut index_of: Tally<WaitKey, Option<usize>> = Tally::default();
     let mut blocks = 0;
     let mut longest = Sums::default();
     // By index in `waits` and target.
@@ -255,8 +258,7 @@ fn waits(
             compat: block.compat,
             interruptible: block.why == Why::Interruptible,
         };
-        let index = waits.iter().position(|(seen, ..)| *seen == key);
-        let index = index.unwrap_or_else(|| {
+        let index = *index_of.of(key).get_or_insert_with(|| {
             let (reason, syscall) =
                 wait_reason(context.arch, key.syscall, key.compat, task.kernel_worker);
             let wait = Wait {
@@ -265,10 +267,10 @@ fn waits(
                 interruptible: key.interruptible,
                 ..Wait::default()
             };
-            waits.push((key, wait, block.start_ns));
+            waits.push((wait, block.start_ns));
             waits.len() - 1
         });
-        let (_, wait, longest_start_ns) = &mut waits[index];
+        let (wait, longest_start_ns) = &mut waits[index];
         if ns > wait.longest_ns {
             *longest_start_ns = block.start_ns;
         }
@@ -309,10 +311,10 @@ fn waits(
     longest.runnable_ns = longest_runnable_ns;
     let mut waits: Vec<Wait> = waits
         .into_iter()
-        .map(|(_, mut wait, start_ns)| {
+        .map(|(mut wait, start_ns)| {
             if wait.others_ran_ns > 0 {
                 let end_ns = start_ns.saturating_add(wait.longest_ns);
-                wait.witness = witness(&process.tasks, task.serial, start_ns, end_ns);
+                wait.witness = process.runs.longest(task.serial, start_ns, end_ns);
             }
             wait
         })

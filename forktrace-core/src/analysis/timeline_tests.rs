@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::{
-    others::witness,
     timeline::{ROWS, SLICES, timeline},
     why_tests::{In, model, task},
+    witness::Runs,
 };
 use crate::{
     model::{State, Task},
@@ -121,7 +121,8 @@ fn a_witness_says_on_which_cpu_it_ran() {
         ("rrrrbbbbbbbrrrrrrrrrr$", 1, (11, 19)),
     ] {
         let other = task(2, 1, line, &[NOTHING; 2]);
-        let found = witness(&[&sleeper, &other], 1, 2, 19).expect("a witness");
+        let found = Runs::new(vec![&sleeper, &other]);
+        let found = found.longest(1, 2, 19).expect("a witness");
         assert_eq!((found.tid, found.cpu), (102, Some(cpu)), "{line}");
         assert_eq!((found.start_ns, found.end_ns), run, "{line}");
     }

@@ -5,7 +5,9 @@
 //! to do are. That n were blocked *in read* while one ran says that reading does
 //! not need what the running one has.
 
-use super::families::wait_reason;
+use std::collections::HashMap;
+
+use super::{families::wait_reason, tally::Tally};
 use crate::{
     model::{InSyscall, Segment},
     report::WaitingAtOnce,
@@ -17,18 +19,39 @@ pub(super) struct Waiting {
     arch: Arch,
     /// By task: it waits in the kernel, whatever its registers say.
     kernel_workers: Vec<bool>,
-    /// The reason of each syscall met, by index in `reasons`. There are a handful:
-    /// a list is quicker than a map.
-    met: Vec<(InSyscall, bool, usize)>,
+    /// The reason of each syscall met, by index in `reasons`.
+    met: Tally<(InSyscall, bool), Option<usize>>,
+    by_name: HashMap<String, usize>,
     reasons: Vec<Reason>,
+    /// Time so far, and time with a task running.
+    passed: Passed,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Passed {
+    ns: u64,
+    running_ns: u64,
 }
 
 struct Reason {
     name: String,
     /// Tasks blocked for it now.
     count: usize,
+    /// Since when it is so many.
+    since: Passed,
     /// By count: time, and time with another task running.
-    times: Vec<(u64, u64)>,
+    times: Vec<Passed>,
+}
+
+impl Reason {
+    /// Notes for how long it was as many as now.
+    fn settle(&mut self, now: Passed) {
+        let Passed { ns, running_ns } = std::mem::replace(&mut self.since, now);
+        if let Some(times) = self.times.get_mut(self.count) {
+            times.ns += now.ns - ns;
+            times.running_ns += now.running_ns - running_ns;
+        }
+    }
 }
 
 impl Waiting {
@@ -36,47 +59,55 @@ impl Waiting {
         Self {
             arch,
             kernel_workers,
-            met: Vec::new(),
+            met: Tally::default(),
+            by_name: HashMap::new(),
             reasons: Vec::new(),
+            passed: Passed::default(),
         }
     }
 
     pub(super) fn enter(&mut self, task: usize, segment: &Segment) {
+        let now = self.passed;
         if let Some(reason) = self.reason(task, segment) {
+            reason.settle(now);
             reason.count += 1;
             if reason.times.len() <= reason.count {
-                reason.times.resize(reason.count + 1, (0, 0));
+                reason.times.resize(reason.count + 1, Passed::default());
             }
         }
     }
 
     pub(super) fn leave(&mut self, task: usize, segment: &Segment) {
+        let now = self.passed;
         if let Some(reason) = self.reason(task, segment) {
+            reason.settle(now);
             reason.count -= 1;
         }
     }
 
     /// Time passes in which nothing changes.
+    #[inline]
     pub(super) fn pass(&mut self, ns: u64, running: u32) {
-        for reason in self.reasons.iter_mut().filter(|reason| reason.count > 0) {
-            let (total_ns, others_running_ns) = &mut reason.times[reason.count];
-            *total_ns += ns;
-            if running > 0 {
-                *others_running_ns += ns;
-            }
+        self.passed.ns += ns;
+        if running > 0 {
+            self.passed.running_ns += ns;
         }
     }
 
     pub(super) fn finish(mut self) -> Vec<WaitingAtOnce> {
+        for reason in &mut self.reasons {
+            reason.settle(self.passed);
+        }
         self.reasons.sort_by(|a, b| a.name.cmp(&b.name));
         let rows = |reason: Reason| {
             let rows = reason.times.into_iter().enumerate();
-            rows.filter(|(_, (ns, _))| *ns > 0)
-                .map(move |(count, (ns, others_running_ns))| WaitingAtOnce {
+            // How long nobody waited for it is nobody's business.
+            rows.filter(|(count, times)| *count > 0 && times.ns > 0)
+                .map(move |(count, times)| WaitingAtOnce {
                     reason: reason.name.clone(),
                     count: count as u32,
-                    ns,
-                    others_running_ns,
+                    ns: times.ns,
+                    others_running_ns: times.running_ns,
                 })
         };
         self.reasons.into_iter().flat_map(rows).collect()
@@ -85,25 +116,21 @@ impl Waiting {
     fn reason(&mut self, task: usize, segment: &Segment) -> Option<&mut Reason> {
         let syscall = segment.syscall?;
         let kernel_worker = self.kernel_workers[task];
-        let mut met = self.met.iter();
-        let index = match met.find(|(s, worker, _)| *s == syscall && *worker == kernel_worker) {
-            Some((_, _, index)) => *index,
-            None => {
-                let InSyscall { number, compat } = syscall;
-                let (name, _) = wait_reason(self.arch, number, compat, kernel_worker);
-                let same = self.reasons.iter().position(|reason| reason.name == name);
-                let index = same.unwrap_or_else(|| {
-                    self.reasons.push(Reason {
-                        name,
-                        count: 0,
-                        times: Vec::new(),
-                    });
-                    self.reasons.len() - 1
+        let index = self.met.of((syscall, kernel_worker));
+        let index = *index.get_or_insert_with(|| {
+            let InSyscall { number, compat } = syscall;
+            let (name, _) = wait_reason(self.arch, number, compat, kernel_worker);
+            let reasons = &mut self.reasons;
+            *self.by_name.entry(name).or_insert_with_key(|name| {
+                reasons.push(Reason {
+                    name: name.clone(),
+                    count: 0,
+                    since: self.passed,
+                    times: Vec::new(),
                 });
-                self.met.push((syscall, kernel_worker, index));
-                index
-            }
-        };
+                reasons.len() - 1
+            })
+        });
         self.reasons.get_mut(index)
     }
 }

@@ -197,7 +197,7 @@ pub(super) fn model(tasks: Vec<Task>) -> Model {
     }
 }
 
-fn header() -> Header {
+pub(super) fn header() -> Header {
     Header {
         forktrace: "0".to_owned(),
         argv: vec!["workload".to_owned()],

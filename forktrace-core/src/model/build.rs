@@ -7,18 +7,15 @@ use forktrace_common::layout::Waits;
 use super::{
     Fate, Model, Off, Task,
     targets::{Known, Raw, Targets},
+    untracked::Untracked,
 };
 use crate::{
-    trace::{Arch, waits},
+    trace::{self, Arch, waits},
     trace::{
         Born, Deadlock, Event, Exec, Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse,
-        Signal, Stacks, Stretch, TaskRecord, Totals, Untracked,
+        Signal, Stacks, Stretch, TaskRecord, Totals,
     },
 };
-
-/// Serials of tasks that are not followed start here: the kernel programs never
-/// get so far.
-const FIRST_OWN_SERIAL: u32 = 1 << 31;
 
 const RECENT: usize = 64;
 
@@ -76,8 +73,8 @@ pub struct Builder {
     /// Where the tasks of the last stretches are, by the low bits of the serial:
     /// stretches come by the million, of few tasks at a time.
     recent: [(u32, usize); RECENT],
-    untracked: Vec<Untracked>,
-    untracked_ends: Vec<Untracked>,
+    untracked: Vec<trace::Untracked>,
+    untracked_ends: Vec<trace::Untracked>,
     marks: Vec<Mark>,
     marks_refused: MarksRefused,
 }
@@ -247,7 +244,11 @@ impl Builder {
             .into_iter()
             .map(|(serial, task)| self.task(serial, task, end_ns, &mut targets))
             .collect();
-        self.add_untracked(&mut tasks, end_ns);
+        let untracked = Untracked {
+            begun: std::mem::take(&mut self.untracked),
+            ended: std::mem::take(&mut self.untracked_ends),
+        };
+        untracked.add_to(&mut tasks, |ns| self.since_start(ns), end_ns);
         tasks.sort_by_key(|task| (task.start_ns, task.serial));
         end_with_process(&mut tasks);
         let last = tasks.iter().map(|task| task.end_ns).max().unwrap_or(0);
@@ -400,70 +401,6 @@ impl Builder {
             return Raw::Unknown;
         }
         self.raw(open.syscall, open.compat, open.arg0, open.arg1, open.object)
-    }
-
-    fn add_untracked(&self, tasks: &mut Vec<Task>, end_ns: u64) {
-        for (i, (u, ended)) in self.untracked_lives().into_iter().enumerate() {
-            let serial = FIRST_OWN_SERIAL + i as u32;
-            let start_ns = self.since_start(u.at_ns);
-            let end_ns = ended
-                .map_or(end_ns, |ns| self.since_start(ns))
-                .max(start_ns);
-            // Its process: that of a task with this tgid which lived then, the
-            // youngest one that is followed if there is one.
-            let process = tasks
-                .iter()
-                .filter(|t| t.pid == u.tgid && t.start_ns <= start_ns && start_ns <= t.end_ns)
-                .max_by_key(|t| (t.followed, t.start_ns))
-                .map_or(serial, |t| t.process);
-            tasks.push(Task {
-                serial,
-                process,
-                tid: u.tid,
-                pid: u.tgid,
-                ppid: u.ppid,
-                name: u.comm.clone(),
-                clone_flags: 0,
-                kernel_worker: false,
-                start_ns,
-                end_ns,
-                fate: if ended.is_some() {
-                    Fate::Ended
-                } else {
-                    Fate::Unknown
-                },
-                followed: false,
-                stretches: Vec::new(),
-                cpus: Vec::new(),
-                open: None,
-                open_target: 0,
-                stretches_expected: None,
-                sums: Vec::new(),
-                record: None,
-                polls: Vec::new(),
-            });
-        }
-    }
-
-    /// The tasks that are not followed, each with when it ended, if that is
-    /// known. Creation and end come from two CPUs, so in the file they come in
-    /// any order.
-    fn untracked_lives(&self) -> Vec<(Untracked, Option<u64>)> {
-        let mut lives: Vec<_> = self.untracked.iter().map(|u| (u.clone(), None)).collect();
-        lives.sort_by_key(|(u, _)| u.at_ns);
-        let mut ends: Vec<_> = self.untracked_ends.iter().collect();
-        ends.sort_by_key(|end| end.at_ns);
-        for end in ends {
-            let life = lives
-                .iter_mut()
-                .rfind(|(u, ended)| u.tid == end.tid && u.at_ns <= end.at_ns && ended.is_none());
-            match life {
-                Some((_, ended)) => *ended = Some(end.at_ns),
-                // Its creation is lost: at least that it was there.
-                None => lives.push((end.clone(), Some(end.at_ns))),
-            }
-        }
-        lives
     }
 }
 

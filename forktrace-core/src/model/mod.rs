@@ -8,6 +8,7 @@ mod segments;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod untracked;
 
 use std::collections::HashMap;
 
@@ -49,7 +50,7 @@ pub struct Segment {
 }
 
 /// The syscall that a task was in when it left the CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InSyscall {
     /// Its number; -1: none, or [`PAGE_FAULT`].
     pub number: i16,

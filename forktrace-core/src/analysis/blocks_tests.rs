@@ -1,0 +1,119 @@
+//! What is behind a stretch is the same by its index as by a walk back.
+
+use proptest::prelude::*;
+
+use super::{super::why_tests::header, *};
+use crate::{
+    model::Builder,
+    trace::{Event, Stretch},
+};
+
+/// [`Blocks::held_from`] as a walk back over each stretch.
+fn held_by_walking(blocks: &Blocks<'_>, block: &Block, waker: usize, near: usize) -> HeldFrom {
+    let mut held = HeldFrom {
+        ns: u64::MAX,
+        known_before: true,
+    };
+    let Some(wake_ns) = block.wake_ns else {
+        return held;
+    };
+    let task = &blocks.model.tasks[waker];
+    let until = first_from(&task.stretches, near, wake_ns);
+    let after = task.stretches.get(until).map(|off| off.seq);
+    let mut next = after.or(task.stretches_expected);
+    let mut count = 0;
+    for off in task.stretches[..until].iter().rev() {
+        if next != Some(off.seq.wrapping_add(1)) {
+            held.known_before = false;
+            return held;
+        }
+        next = Some(off.seq);
+        let Some(block) = Block::of(off) else {
+            continue;
+        };
+        held.ns = block.start_ns;
+        if count == LOOK_BACK || blocks.class(&block).is_input() {
+            return held;
+        }
+        count += 1;
+    }
+    held.known_before = next == Some(0);
+    held
+}
+
+const READ: i16 = 0;
+const FUTEX: i16 = 202;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn what_holds_up_is_what_a_walk_back_finds(
+        // Why it went, whether it waited for input, whether the record is there.
+        stretches in prop::collection::vec(
+            (
+                prop::sample::select(vec![Why::Preempted, Why::Interruptible, Why::Killable]),
+                prop::bool::weighted(0.03),
+                prop::bool::weighted(0.98),
+            ),
+            0..200,
+        ),
+        first_seq in prop_oneof![4 => Just(0u32), 1 => Just(1)],
+        expected in prop::option::of(0u32..200),
+        wakes in prop::collection::vec((0u64..4000, 0usize..200), 1..20),
+    ) {
+        let mut builder = Builder::new(0, Arch::X86_64);
+        for (seq, (why, input, is_there)) in (first_seq..).zip(&stretches) {
+            if !is_there {
+                continue;
+            }
+            let out_ns = 10 + 20 * u64::from(seq);
+            builder.push(Event::Stretch(Stretch {
+                serial: 1,
+                seq,
+                out_ns,
+                wake_ns: out_ns + 5,
+                in_ns: out_ns + 10,
+                why: *why,
+                early_wake: false,
+                no_wake: false,
+                inferred: false,
+                compat: false,
+                syscall: if *input { READ } else { FUTEX },
+                cpu_out: 0,
+                cpu_in: 0,
+                arg0: 0,
+                arg1: 0,
+                waker: Waker::None,
+                object: 0,
+                timeout: Timeout::None,
+            }));
+        }
+        let mut model = builder.build(4000);
+        for task in &mut model.tasks {
+            task.stretches_expected = expected;
+        }
+        let header = header();
+        let wakers = Wakers::new(&model, &header);
+        let blocks = Blocks::new(&model, &wakers, Arch::X86_64);
+        for (wake_ns, near) in wakes {
+            let block = Block {
+                start_ns: 0,
+                wake_ns: Some(wake_ns),
+                why: Why::Interruptible,
+                syscall: FUTEX,
+                compat: false,
+                target: 0,
+                timeout: Timeout::None,
+                waker: Waker::None,
+            };
+            if !model.tasks.is_empty() {
+                prop_assert_eq!(
+                    blocks.held_from(&block, 0, near),
+                    held_by_walking(&blocks, &block, 0, near),
+                    "at {}", wake_ns
+                );
+            }
+        }
+    }
+}
