@@ -14,7 +14,10 @@ mod ci;
 mod claims;
 mod cpio;
 mod ebpf;
+#[cfg(test)]
+mod licences;
 mod matrix;
+mod package;
 mod programs;
 mod setup;
 mod structure;
@@ -60,6 +63,12 @@ enum Command {
         #[arg(long)]
         graph: bool,
     },
+    /// Make a Debian package of forktrace, in target/debian
+    Deb,
+    /// Build a forktrace that needs no library of the machine it runs on
+    Static,
+    /// Pack the crates as for the registry and test them from what was packed
+    Package,
     /// Run the live tests on other kernels, under emulation
     Matrix {
         /// Kernel series such as 6.12, or `newest`
@@ -115,6 +124,9 @@ fn main() -> ExitCode {
         Command::Ci => Ok(ci::run()),
         Command::Structure { graph: false } => structure::check().map(|()| true),
         Command::Structure { graph: true } => structure::print_graph().map(|()| true),
+        Command::Deb => package::deb().map(|()| true),
+        Command::Static => package::static_program().map(|()| true),
+        Command::Package => package::package().map(|()| true),
         Command::Matrix {
             kernels,
             tests,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, de::DeserializeOwned};
 
 /// The folder of the workspace.
 pub(crate) fn root() -> Result<PathBuf> {
@@ -98,4 +99,20 @@ pub(crate) fn around(text: &str, begin: &str, end: &str) -> Result<(String, Stri
         .split_once(end)
         .with_context(|| format!("it lacks the line {end} after {begin}"))?;
     Ok((before.to_owned(), after.to_owned()))
+}
+
+/// What `cargo metadata` says of each package.
+pub(crate) fn metadata<Package: DeserializeOwned>(arguments: &[&str]) -> Result<Vec<Package>> {
+    #[derive(Deserialize)]
+    struct Metadata<Package> {
+        packages: Vec<Package>,
+    }
+    let text = output(
+        cargo()?
+            .args(["metadata", "--format-version", "1", "--locked"])
+            .args(arguments),
+    )?;
+    let metadata: Metadata<Package> =
+        serde_json::from_str(&text).context("could not make sense of what cargo metadata says")?;
+    Ok(metadata.packages)
 }

@@ -140,8 +140,7 @@ bars = { "twice" = "twice_ns" }
 "#;
 
     fn schema() -> Value {
-        serde_json::from_str(include_str!("../../../docs/claims.schema.json"))
-            .expect("the schema is JSON")
+        serde_json::from_str(include_str!("../../claims.schema.json")).expect("the schema is JSON")
     }
 
     fn settled() -> Vec<Settled> {
