@@ -112,8 +112,6 @@ pub mod flag {
     /// State only: the task never was in user mode (io_uring worker and the
     /// like), so its registers hold no syscall.
     pub const KERNEL_WORKER: u8 = 16;
-    /// State only: the task made calls of the select/poll family.
-    pub const POLLED: u8 = 32;
     /// State only: the task is dead and no record could be sent: user space
     /// finds it in the task table.
     pub const UNREPORTED: u8 = 64;
@@ -285,96 +283,117 @@ pub struct Untracked {
 /// All that the programs know of a task. Lives in the task table, and is sent
 /// whole when the task ends; tasks that have not ended are read from the table.
 ///
-/// The first 64 bytes are what a wakeup touches, the first 128 a switch.
+/// The first 64 bytes are what a wakeup touches, the first 128 a switch: whole cache
+/// lines, because the table is memory-mapped, which makes it begin on a page.
+///
+/// Who writes a field stands beside it in brackets:
+/// - *birth*: the creator, in `sched_wakeup_new`, before the task has run;
+/// - *switch*: the CPU that switches the task, whose run queue is locked. One at a
+///   time, and the kernel orders them;
+/// - *waker*: whoever wakes the task, on any CPU, under its `pi_lock`;
+/// - *itself*: the task, while it runs;
+/// - *any*: whoever meets the task.
+///
+/// Others read meanwhile, so the programs load and store each field whole and in
+/// the order of the source (`Shared` in the eBPF crate). User space reads the table at
+/// any time; it writes to a slot only when its task is dead and not reported, and
+/// then nobody else knows the slot.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct TaskState {
     /// Address of the `task_struct`: the task's identity for the kernel, unique
-    /// among living tasks. 0: the slot is free, or the task is dead.
+    /// among living tasks. 0: the slot is free, or the task is dead. *[birth; 0: last switch]*
     pub task: u64,
-    /// The task's serial: its identity for us, never used again.
+    /// The task's serial: its identity for us, never used again. *[birth]*
     pub serial: u32,
-    /// Number of the stretch that is open or comes next.
+    /// Number of the stretch that is open or comes next. *[switch]*
     pub seq: u32,
-    /// When it left the CPU; 0 while it runs.
+    /// When it left the CPU; 0 while it runs. *[birth, switch]*
     pub out_ns: u64,
-    /// Last wakeup since it was last switched in; 0 if none.
+    /// Last wakeup since it was last switched in; 0 if none. *[waker; 0: switch]*
     pub wake_ns: u64,
-    /// First syscall argument at the last switch-out that blocked.
+    /// First syscall argument at the last switch-out that blocked. *[switch]*
     pub arg0: u64,
-    /// Second syscall argument, low half.
+    /// Second syscall argument, low half. *[switch]*
     pub arg1: u32,
     /// Syscall at the last switch-out that blocked; at its end the one that it ended
-    /// in.
+    /// in. *[switch]*
     pub syscall: i16,
-    /// CPU that it left.
+    /// CPU that it left. *[birth, switch]*
     pub cpu_out: u16,
-    /// See [`why`].
+    /// See [`why`]. *[birth, switch]*
     pub why: u8,
-    /// See [`flag`].
+    /// See [`flag`]. *[birth, switch]*
     pub flags: u8,
-    /// Who woke it last: see [`waker`].
+    /// Who woke it last: see [`waker`]. *[waker; none: switch]*
     pub waker_class: u8,
     /// 1: it blocked in a pipe, a socket, a futex or for a child. Tasks, timers, devices
-    /// and soft interrupts end that, and no interrupt that does not say what it is.
+    /// and soft interrupts end that, and no interrupt that does not say what it is. *[switch]*
     pub common_wait: u8,
-    /// See [`waker`].
+    /// See [`waker`]. *[waker]*
     pub waker: u32,
     /// `sched_switch` events with this task as the one that leaves. A `u64`
-    /// because it is compared with the kernel's.
+    /// because it is compared with the kernel's. *[switch]*
     pub switches: u64,
 
-    /// Time blocked in finished stretches, ns.
+    /// Time blocked in finished stretches, ns. *[switch]*
     pub blocked_ns: u64,
-    /// Time runnable in finished stretches, ns.
+    /// Time runnable in finished stretches, ns. *[switch]*
     pub runnable_ns: u64,
-    /// Time stopped in finished stretches, ns.
+    /// Time stopped in finished stretches, ns. *[switch]*
     pub stopped_ns: u64,
-    /// When it was last switched in.
+    /// When it was last switched in. *[switch]*
     pub in_ns: u64,
-    /// Stretch records that found no room.
+    /// Stretch records that found no room. *[switch]*
     pub lost: u32,
-    /// Stretches so far that were blocks.
+    /// Stretches so far that were blocks. *[switch]*
     pub blocks: u32,
-    /// See [`Stretch::object`], at the last switch-out that blocked.
+    /// See [`Stretch::object`], at the last switch-out that blocked. *[switch]*
     pub object: u32,
-    /// See [`Stretch::timeout_us`], at the last switch-out that blocked.
+    /// See [`Stretch::timeout_us`], at the last switch-out that blocked. *[switch]*
     pub timeout_us: u32,
-    /// Address of its last page fault in user mode.
+    /// Address of its last page fault in user mode. *[itself]*
     pub fault: u64,
     /// Where its registers are saved at its entry into the kernel: the upper end of
-    /// its kernel stack.
+    /// its kernel stack. *[birth]*
     pub stack_top: u64,
 
-    /// Serial of its process's first task.
+    /// Serial of its process's first task. *[birth]*
     pub process: u32,
-    /// Serial of the task that created it.
+    /// Serial of the task that created it. *[birth]*
     pub parent: u32,
-    /// Tid.
+    /// Tid. *[birth, any]*
     pub tid: u32,
-    /// Tgid.
+    /// Tgid. *[birth]*
     pub tgid: u32,
-    /// Tgid of its parent process when it was created.
+    /// Tgid of its parent process when it was created. *[birth]*
     pub ppid: u32,
     /// Times that it was switched in without having been switched out. Each leaves
-    /// a gap in `seq`, and the sums above are then too small.
+    /// a gap in `seq`, and the sums above are then too small. *[switch]*
     pub missed: u32,
-    /// Flags of `clone`: those of what is shared, and of `vfork`.
+    /// Flags of `clone`: those of what is shared, and of `vfork`. *[birth]*
     pub clone_flags: u64,
-    /// When it was created.
+    /// When it was created. *[birth]*
     pub born_ns: u64,
-    /// When it was switched out for the last time; 0 while it lives.
+    /// When it was switched out for the last time; 0 while it lives. *[last switch]*
     pub end_ns: u64,
-    /// At its end: the kernel's own count of its switches (`nvcsw + nivcsw`).
+    /// At its end: the kernel's own count of its switches (`nvcsw + nivcsw`). *[last switch]*
     pub kernel_switches: u64,
-    /// At its end: the kernel's own count of its CPU time, ns.
+    /// At its end: the kernel's own count of its CPU time, ns. *[last switch]*
     pub kernel_cpu_ns: u64,
-    /// Its name, as of its end or of when it was read.
+    /// Its name, as of its end or of when it was read. *[last switch]*
     pub comm: [u8; COMM_LEN],
-    /// At its end: exit code as `wait` returns it.
+    /// At its end: exit code as `wait` returns it. *[last switch]*
     pub exit_code: u32,
+    /// 1: the task made calls of the select/poll family. Not a flag: the programs that
+    /// count them can be preempted, and the switch changes the flags. *[itself]*
+    pub polled: u32,
+    /// Hash of the waitset that was sent last; 0: none. *[switch]*
+    pub waitset_hash: u64,
+    /// Its [`Waitset::id`]. *[switch]*
+    pub waitset: u32,
     /// Always 0.
-    pub zero3: [u32; 11],
+    pub zero3: [u32; 7],
 }
 
 /// The end of a task: its last switch. Sent once a task.
@@ -411,7 +430,8 @@ pub struct PollCounters {
     pub unknown_fds: u32,
 }
 
-/// The select/poll family's counters of a task, and the call that is under way.
+/// The select/poll family's counters of a task, and the call that is under way. Written
+/// by the task itself while it runs, and read by its last switch.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct PollState {
@@ -419,12 +439,6 @@ pub struct PollState {
     pub pending: u32,
     /// The task's [`TaskState::blocks`] when the call began.
     pub blocks: u32,
-    /// Hash of the waitset that was sent last; 0: none.
-    pub waitset_hash: u64,
-    /// Its [`Waitset::id`].
-    pub waitset: u32,
-    /// Always 0.
-    pub zero: u32,
     /// Counters by syscall, at its position plus 1: the same number as in
     /// `pending`, so that the oldest verifiers can follow the index. Element 0 is
     /// not used.
@@ -551,12 +565,37 @@ pub struct Signal {
     pub at_ns: u64,
 }
 
-/// What a CPU counts for itself. On cache lines of its own.
+/// What a CPU knows and counts. Only programs on that CPU write here; user space reads
+/// the counters, and nothing else.
+///
+/// The first cache line is what a switch or a wakeup uses, the second what is counted
+/// when something goes wrong, so that reading the counters does not take the first line
+/// away. The table is memory-mapped, which makes it begin on a page.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct CpuStats {
-    /// Stretch records sent.
-    pub stretches: u64,
+    /// Bytes sent to this CPU's ring since its reader was woken.
+    pub unwoken: u64,
+    /// The interrupts that are being handled, innermost lowest: see [`hard`].
+    pub hard: u64,
+    /// The soft interrupt that is being handled: its vector plus 1; 0: none. They
+    /// don't nest.
+    pub soft: u32,
+    /// The number of this CPU.
+    pub number: u32,
+    /// The task that sent to itself or another through a soft interrupt that this
+    /// CPU has not finished: address of its `task_struct`; 0: none.
+    pub sender: u64,
+    /// For making an address a number.
+    pub address: u64,
+    /// Slot of the task that runs here, if it is traced and its switch-in was seen;
+    /// 0: not known. With [`plain`](crate::layout::Layout::plain), always 0.
+    pub running: u64,
+    /// The lower end of that task's kernel stack.
+    pub stack_low: u64,
+    /// The upper end.
+    pub stack_top: u64,
+
     /// Stretch records that found the ring full.
     pub lost_ring_full: u64,
     /// Stretch records on a CPU that has no ring (brought online later).
@@ -567,55 +606,52 @@ pub struct CpuStats {
     pub untracked_table_full: u64,
     /// Tasks that died with no room for their last record, left in the task table.
     pub unreported: u64,
-    /// Always 0.
-    pub zero: [u64; 2],
-
-    /// The interrupt that is being handled: [`HARD_TIMER`], or a device's number
-    /// plus 1; 0: none.
-    pub hard: u32,
-    /// The soft interrupt that is being handled: its vector plus 1; 0: none.
-    pub soft: u32,
-    /// The task that sent to itself or another through a soft interrupt that this
-    /// CPU has not finished: address of its `task_struct`; 0: none.
-    pub sender: u64,
-    /// For making an address a number.
-    pub address: u64,
     /// Stacks that found no room in the stack map.
     pub lost_stacks: u64,
-    /// Slot of the task that runs here, if it is traced and its switch-in was seen;
-    /// 0: not known. With [`plain`](crate::layout::Layout::plain), always 0.
-    pub running: u64,
-    /// The lower end of that task's kernel stack.
-    pub stack_low: u64,
-    /// The upper end.
-    pub stack_top: u64,
-    /// Always 0.
-    pub zero2: u64,
+    /// Slots of dead tasks that could not be given back: until the end of the
+    /// recording the task table is smaller by as many.
+    pub lost_slots: u64,
+    /// Other changes of the tables of tasks that the kernel refused: a free slot
+    /// that could not be taken, so that a new one was; a dead task that could not be
+    /// removed from the table of addresses.
+    pub refused: u64,
 }
 
-/// [`CpuStats::hard`] in a timer's interrupt.
-pub const HARD_TIMER: u32 = u32::MAX;
+/// [`CpuStats::hard`]: a stack of up to three interrupts in one word, since a device's
+/// interrupt can come while a timer is handled in a soft one, and where the timer is a
+/// device (arm64) its interrupt nests in the device's.
+pub mod hard {
+    /// Bits of each.
+    pub const BITS: u32 = 21;
+    /// The innermost: 0 is none, else [`TIMER`] or the interrupt's number plus 1.
+    pub const INNERMOST: u64 = (1 << BITS) - 1;
+    /// A high-resolution timer.
+    pub const TIMER: u64 = INNERMOST;
+}
 
-/// Counters and settings shared by all programs. One element.
+/// Counters and settings shared by all programs. One element. User space writes the
+/// first three when it arms the tracer and when it disarms it, and only reads the others;
+/// the programs change those by atomic instructions.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Control {
     /// Children of the task with this tid, in the pid namespace below, are roots
-    /// of the workload; 0: none.
+    /// of the workload; 0: none. *[user space]*
     pub launcher: u64,
-    /// Device of that pid namespace, as the kernel encodes it.
+    /// Device of that pid namespace, as the kernel encodes it. *[user space]*
     pub namespace_device: u64,
-    /// Inode of that pid namespace.
+    /// Inode of that pid namespace. *[user space]*
     pub namespace_inode: u64,
-    /// Last serial given.
+    /// Last serial given. *[programs]*
     pub serial: u64,
     /// Slots of the task table that were ever used (a little more when it is full).
+    /// *[programs]*
     pub slots: u64,
-    /// Tasks of the workload that live and are followed.
+    /// Tasks of the workload that live and are followed. *[programs]*
     pub live: u64,
-    /// Tasks of the workload that live and are not followed.
+    /// Tasks of the workload that live and are not followed. *[programs]*
     pub live_untracked: u64,
-    /// Last number given to an object or a waitset.
+    /// Last number given to an object or a waitset. *[programs]*
     pub objects: u64,
 }
 
@@ -626,8 +662,9 @@ const _: () = {
     );
     assert!(size_of::<Totals>() == 40);
     assert!(size_of::<TaskState>() == 256 && align_of::<TaskState>() == 8);
-    assert!(core::mem::offset_of!(TaskState, switches) == 56);
+    assert!(core::mem::offset_of!(TaskState, blocked_ns) == 64);
     assert!(core::mem::offset_of!(TaskState, process) == 128);
-    assert!(size_of::<CpuStats>() == 128);
+    assert!(size_of::<CpuStats>() == 128 && align_of::<CpuStats>() == 64);
+    assert!(core::mem::offset_of!(CpuStats, lost_ring_full) == 64);
     assert!(size_of::<Control>() == 64);
 };

@@ -10,39 +10,93 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::limits::POLL_KINDS;
 
-/// Offsets in bytes, syscall numbers, and what exists on this kernel and
-/// architecture. Filled in by user space, constant for the programs.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
-pub struct Layout {
+/// A field of a kernel structure whose offset the programs need.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// The structure.
+    pub structure: &'static str,
+    /// The field, or the way to it: `se.sum_exec_runtime`.
+    pub path: &'static str,
+    /// Sets its offset, bytes.
+    pub set: fn(&mut Layout, u32),
+}
+
+/// Names each offset once: as a field of [`Layout`] and in [`FIELDS`].
+macro_rules! layout {
+    (
+        { $($(#[$doc:meta])* $name:ident: $structure:literal, $path:literal;)* }
+        { $($rest:tt)* }
+    ) => {
+        /// Offsets in bytes, syscall numbers, and what exists on this kernel and
+        /// architecture. Filled in by user space, constant for the programs.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+        pub struct Layout {
+            $($rest)*
+            $(
+                #[doc = concat!("Offset of `", $structure, ".", $path, "`.")]
+                #[doc = ""]
+                $(#[$doc])*
+                pub $name: u32,
+            )*
+        }
+
+        /// The fields of kernel structures that have the same name on all architectures.
+        pub const FIELDS: &[Field] = &[$(Field {
+            structure: $structure,
+            path: $path,
+            set: |layout, offset| layout.$name = offset,
+        },)*];
+    };
+}
+
+layout! {
+{
+    /// The tid.
+    task_pid: "task_struct", "pid";
+    task_tgid: "task_struct", "tgid";
+    task_comm: "task_struct", "comm";
+    task_state: "task_struct", "__state";
+    /// `PF_*`.
+    task_flags: "task_struct", "flags";
+    task_jobctl: "task_struct", "jobctl";
+    /// Voluntary switches.
+    task_nvcsw: "task_struct", "nvcsw";
+    /// Involuntary switches.
+    task_nivcsw: "task_struct", "nivcsw";
+    /// CPU time, ns.
+    task_cpu_time: "task_struct", "se.sum_exec_runtime";
+    /// Its value when the task was last switched in.
+    task_cpu_time_before: "task_struct", "se.prev_sum_exec_runtime";
+    task_real_parent: "task_struct", "real_parent";
+    task_exit_code: "task_struct", "exit_code";
+    /// The lowest address of its kernel stack.
+    task_stack: "task_struct", "stack";
+    task_mm: "task_struct", "mm";
+    task_fs: "task_struct", "fs";
+    task_sighand: "task_struct", "sighand";
+    /// Not 0 while its creator waits for it in `vfork`.
+    task_vfork_done: "task_struct", "vfork_done";
+    task_files: "task_struct", "files";
+    files_fdt: "files_struct", "fdt";
+    /// The table of a process that never had many files.
+    files_fd_array: "files_struct", "fd_array";
+    fdt_max_fds: "fdtable", "max_fds";
+    fdt_fd: "fdtable", "fd";
+    file_inode: "file", "f_inode";
+    file_operations: "file", "f_op";
+    inode_number: "inode", "i_ino";
+    inode_mode: "inode", "i_mode";
+    inode_super_block: "inode", "i_sb";
+    super_block_device: "super_block", "s_dev";
+    task_start_time: "task_struct", "start_time";
+    /// Not 0 while somebody has it.
+    task_pi_lock: "task_struct", "pi_lock";
+}
+{
     /// The kernel's code that is on the stack only while a task works for itself
     /// outside a syscall: where each begins and ends. See [`own_code`].
     pub own_code: [[u64; 2]; own_code::COUNT],
-    /// `task_struct.pid`: the tid.
-    pub task_pid: u32,
-    /// `task_struct.tgid`.
-    pub task_tgid: u32,
-    /// `task_struct.comm`.
-    pub task_comm: u32,
-    /// `task_struct.__state`.
-    pub task_state: u32,
-    /// `task_struct.flags` (`PF_*`).
-    pub task_flags: u32,
-    /// `task_struct.jobctl`.
-    pub task_jobctl: u32,
-    /// `task_struct.nvcsw`: voluntary switches.
-    pub task_nvcsw: u32,
-    /// `task_struct.nivcsw`: involuntary switches.
-    pub task_nivcsw: u32,
-    /// `task_struct.se.sum_exec_runtime`: CPU time in ns.
-    pub task_cpu_time: u32,
-    /// `task_struct.se.prev_sum_exec_runtime`: its value when the task was last
-    /// switched in.
-    pub task_cpu_time_before: u32,
-    /// `task_struct.real_parent`.
-    pub task_real_parent: u32,
-    /// `task_struct.exit_code`.
-    pub task_exit_code: u32,
     /// `task_struct.thread_info.status` on x86, where bit 1 (`TS_COMPAT`) marks
     /// a 32-bit syscall; see [`Layout::has_compat_status`].
     pub task_compat_status: u32,
@@ -52,50 +106,13 @@ pub struct Layout {
     pub regs_syscall: u32,
     /// `pt_regs` fields that hold the syscall's six arguments.
     pub regs_args: [u32; 6],
-    /// `task_struct.stack`: the lowest address of its kernel stack.
-    pub task_stack: u32,
-    /// `task_struct.mm`.
-    pub task_mm: u32,
-    /// `task_struct.fs`.
-    pub task_fs: u32,
-    /// `task_struct.sighand`.
-    pub task_sighand: u32,
-    /// `task_struct.vfork_done`: not 0 while its creator waits for it in `vfork`.
-    pub task_vfork_done: u32,
-    /// `task_struct.files`.
-    pub task_files: u32,
-    /// `files_struct.fdt`.
-    pub files_fdt: u32,
-    /// `files_struct.fd_array`: the table of a process that never had many files.
-    pub files_fd_array: u32,
-    /// `fdtable.max_fds`.
-    pub fdt_max_fds: u32,
-    /// `fdtable.fd`.
-    pub fdt_fd: u32,
-    /// `file.f_inode`.
-    pub file_inode: u32,
-    /// `file.f_op`.
-    pub file_operations: u32,
-    /// `inode.i_ino`.
-    pub inode_number: u32,
-    /// `inode.i_mode`.
-    pub inode_mode: u32,
-    /// `inode.i_sb`.
-    pub inode_super_block: u32,
-    /// `super_block.s_dev`.
-    pub super_block_device: u32,
-    /// `task_struct.start_time`.
-    pub task_start_time: u32,
-    /// `task_struct.pi_lock`: not 0 while somebody has it.
-    pub task_pi_lock: u32,
     /// Numbers of select, pselect6, poll, ppoll, epoll_wait, epoll_pwait and
     /// epoll_pwait2 in this order; -1 where the architecture has none.
     pub poll_syscalls: [i32; POLL_KINDS],
     /// Number of `restart_syscall`.
     pub restart_syscall: i32,
-    /// A ring's reader is woken once in this many records, less one: a power of
-    /// two less one, used as a mask.
-    pub wake_mask: u32,
+    /// A ring's reader is woken when this many bytes came since it was last woken.
+    pub wake_bytes: u32,
     /// Slots in the task table.
     pub max_tasks: u32,
     /// Entries of each CPU's part of the object cache, less one: a power of two
@@ -105,6 +122,7 @@ pub struct Layout {
     pub stacks: u32,
     /// 1: wakers, and what a call waits for, are not wanted.
     pub plain: u32,
+}
 }
 
 /// Positions in [`Layout::own_code`]. All 0 where the kernel doesn't tell.

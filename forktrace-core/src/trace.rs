@@ -689,6 +689,18 @@ pub enum StuckOn {
     Child,
 }
 
+/// Changes of the tables of tasks that the kernel refused: since Linux 6.15 it gives up
+/// (`EBUSY`) where it can't get a table's lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TablesRefused {
+    /// Slots of dead tasks that could not be given back: the table was smaller by as
+    /// many from then on.
+    pub slots: u64,
+    /// Others, which nothing depends on: a slot that was not used again, an address that
+    /// was not forgotten.
+    pub others: u64,
+}
+
 /// Anything that happened.
 ///
 /// The position of a kind is its number in the trace file: new kinds go to the end, and a
@@ -738,6 +750,8 @@ pub enum Event {
     /// So many entries and returns of calls, of any task, were not seen by the programs
     /// that count those of the select/poll family: the kernel left them out.
     PollsLeftOut(u64),
+    /// The kernel refused changes of the tables of tasks.
+    TablesRefused(TablesRefused),
 }
 
 impl Event {
@@ -764,7 +778,8 @@ impl Event {
             // A mark's time is what the workload makes it.
             | Self::Mark(_)
             | Self::MarksRefused(_)
-            | Self::PollsLeftOut(_) => None,
+            | Self::PollsLeftOut(_)
+            | Self::TablesRefused(_) => None,
         }
     }
 }

@@ -5,13 +5,17 @@
 //! looks by itself from time to time.
 
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use forktrace_common::event::{Stretch, TaskState, Totals, flag, kind};
+use forktrace_common::event::{Stretch, TaskState, Totals, kind};
 
 use crate::{
-    filter::{cpu, stats},
+    cpu::{Cpu, count},
     kernel::layout,
     maps::RINGS,
+    shared::{Shared, at},
 };
+
+/// Bytes that the kernel puts before each record (`BPF_RINGBUF_HDR_SZ`).
+const HEADER: u64 = 8;
 
 /// What became of a record.
 pub enum Sent {
@@ -23,86 +27,83 @@ pub enum Sent {
     NoRing,
 }
 
+/// Sends a record; `write` fills all of it, in place, because the stack is small.
 #[inline(always)]
-fn send<T: 'static>(cpu: u32, flags: u32, write: impl FnOnce(*mut T)) -> Sent {
-    let Some(ring) = RINGS.get(cpu) else {
+fn send<T: 'static>(cpu: Cpu, wake: bool, write: impl FnOnce(*mut T)) -> Sent {
+    let Some(ring) = RINGS.get(cpu.number()) else {
         return Sent::NoRing;
     };
     let Some(mut entry) = ring.reserve_untyped::<T>(0) else {
         return Sent::RingFull;
     };
     write(entry.as_mut_ptr());
-    entry.submit(u64::from(flags));
+    let stats = cpu.stats;
+    // All records count: those of what is waited for are larger than stretches.
+    let unwoken = at!(stats.unwoken).load() + HEADER + size_of::<T>().next_multiple_of(8) as u64;
+    if wake || unwoken >= u64::from(layout!(wake_bytes)) {
+        at!(stats.unwoken).store(0);
+        entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+    } else {
+        at!(stats.unwoken).store(unwoken);
+        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    }
     Sent::Yes
 }
 
-/// Sends a record of a kind that is rare; `write` fills all of it, in place,
-/// because the stack is small. True when it is in the ring.
+/// Sends a record that `write` fills in place. True when it is in the ring.
 #[inline(always)]
-pub fn rare<T: 'static>(write: impl FnOnce(*mut T)) -> bool {
-    matches!(send(cpu(), BPF_RB_NO_WAKEUP, write), Sent::Yes)
+pub fn in_place<T: 'static>(cpu: Cpu, write: impl FnOnce(*mut T)) -> bool {
+    matches!(send(cpu, false, write), Sent::Yes)
 }
 
 /// The same, and wakes the reader.
 #[inline(always)]
-pub fn rare_and_wake<T: 'static>(write: impl FnOnce(*mut T)) -> bool {
-    matches!(send(cpu(), BPF_RB_FORCE_WAKEUP, write), Sent::Yes)
+pub fn in_place_and_wake<T: 'static>(cpu: Cpu, write: impl FnOnce(*mut T)) -> bool {
+    matches!(send(cpu, true, write), Sent::Yes)
 }
 
-/// Counts a record that found no room and that no later record makes up for.
+/// Sends a record. True when it is in the ring.
 #[inline(always)]
-pub fn count_lost_other() {
-    if let Some(stats) = stats(cpu()) {
-        stats.lost_other += 1;
-    }
+pub fn record<T: 'static>(cpu: Cpu, make: impl FnOnce() -> T) -> bool {
+    // SAFETY: the record is in the ring, reserved for us.
+    in_place(cpu, |record: *mut T| unsafe { record.write(make()) })
 }
 
-/// Sends a stretch, and before it the task's sums if records before it were lost.
+/// Sends a record that no later one makes up for: counted when it finds no room.
 #[inline(always)]
-pub fn stretch(state: &mut TaskState, sums_before: Totals, write: impl FnOnce(*mut Stretch)) {
-    let cpu = cpu();
-    let Some(stats) = stats(cpu) else {
-        return;
-    };
-    // Sums that lack a stretch would be wrong: better none.
-    if state.flags & flag::RESYNC != 0 && state.missed == 0 {
-        let write = |record: *mut Totals| {
-            // SAFETY: the record is in the ring, reserved for us.
-            unsafe { *record = sums_before }
-        };
-        if matches!(send(cpu, BPF_RB_NO_WAKEUP, write), Sent::Yes) {
-            state.flags &= !flag::RESYNC;
-        }
+pub fn other<T: 'static>(cpu: Cpu, make: impl FnOnce() -> T) -> bool {
+    let sent = record(cpu, make);
+    if !sent {
+        count!(cpu, lost_other);
     }
-    let count = stats.stretches + 1;
-    let wake = if count & u64::from(layout!(wake_mask)) == 0 {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
-    };
-    match send(cpu, wake, write) {
-        Sent::Yes => {
-            stats.stretches = count;
-            return;
-        }
-        Sent::RingFull => stats.lost_ring_full += 1,
-        Sent::NoRing => stats.lost_no_ring += 1,
-    }
-    state.lost += 1;
-    state.flags |= flag::RESYNC;
+    sent
 }
 
-/// The sums of a task as a record.
+/// Sends a stretch, counted when it finds no room.
 #[inline(always)]
-pub fn totals(state: &TaskState) -> Totals {
-    Totals {
+pub fn stretch(cpu: Cpu, make: impl FnOnce() -> Stretch) -> bool {
+    // SAFETY: the record is in the ring, reserved for us.
+    match send(cpu, false, |record: *mut Stretch| unsafe {
+        record.write(make())
+    }) {
+        Sent::Yes => return true,
+        Sent::RingFull => count!(cpu, lost_ring_full),
+        Sent::NoRing => count!(cpu, lost_no_ring),
+    }
+    false
+}
+
+/// Sends the sums of a task.
+#[inline(always)]
+pub fn totals(cpu: Cpu, state: Shared<TaskState>) -> bool {
+    record(cpu, || Totals {
         kind: kind::TOTALS,
         zero: [0; 3],
-        serial: state.serial,
-        seq: state.seq,
-        lost: state.lost,
-        blocked_ns: state.blocked_ns,
-        runnable_ns: state.runnable_ns,
-        stopped_ns: state.stopped_ns,
-    }
+        serial: at!(state.serial).load(),
+        seq: at!(state.seq).load(),
+        lost: at!(state.lost).load(),
+        blocked_ns: at!(state.blocked_ns).load(),
+        runnable_ns: at!(state.runnable_ns).load(),
+        stopped_ns: at!(state.stopped_ns).load(),
+    })
 }

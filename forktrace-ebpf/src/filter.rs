@@ -11,39 +11,45 @@
 //! never loses its hint. Hence hints are not cleared when a task dies, only when
 //! an untraced task is met under that tid.
 
-use core::arch::asm;
-
-use aya_ebpf::{
-    bindings::bpf_pidns_info,
-    helpers::{bpf_get_ns_current_pid_tgid, bpf_get_smp_processor_id},
-};
+use aya_ebpf::{bindings::bpf_pidns_info, helpers::bpf_get_ns_current_pid_tgid};
 use forktrace_common::{
-    event::{Control, CpuStats, TaskState},
+    event::{Control, TaskState},
     limits::{NO_SLOT, TIDS_PER_ELEMENT, UNTRACKED},
 };
 
 use crate::{
+    cpu::{Cpu, count},
     kernel::{Task, layout},
-    maps::{BY_TASK, CONTROL, CPUS, FREE_SLOTS, TASKS, TIDS},
+    maps::{BY_TASK, CONTROL, FREE_SLOTS, TASKS, TIDS},
+    shared::{Shared, at},
 };
+
+/// Where the hint for a tid is. `None`: the table ends before it.
+#[inline(always)]
+fn hint_place(tid: u32) -> Option<Shared<u32>> {
+    let element = TIDS.get_ptr_mut(tid / TIDS_PER_ELEMENT)?;
+    // SAFETY: the index is within the element.
+    let place = |e: *mut [u32; TIDS_PER_ELEMENT as usize]| unsafe {
+        e.cast::<u32>().add((tid % TIDS_PER_ELEMENT) as usize)
+    };
+    Some(Shared::in_map(element).part(place))
+}
 
 /// The hint for a tid: 0 when no task with this tid is traced.
 #[inline(always)]
 pub fn hint(tid: u32) -> u32 {
-    match TIDS.get_ptr(tid / TIDS_PER_ELEMENT) {
-        // SAFETY: the pointer is into the map, the index within the element.
-        Some(element) => unsafe { (*element)[(tid % TIDS_PER_ELEMENT) as usize] },
-        None => NO_SLOT,
-    }
+    hint_place(tid).map_or(NO_SLOT, Shared::load)
 }
 
-/// Sets the hint for a tid.
+/// Sets the hint for a tid. False where the table has no place for it: somebody has raised
+/// `kernel.pid_max` since it was made.
 #[inline(always)]
-pub fn set_hint(tid: u32, slot: u32) {
-    if let Some(element) = TIDS.get_ptr_mut(tid / TIDS_PER_ELEMENT) {
-        // SAFETY: the pointer is into the map, the index within the element.
-        unsafe { (*element)[(tid % TIDS_PER_ELEMENT) as usize] = slot };
+pub fn set_hint(tid: u32, slot: u32) -> bool {
+    let place = hint_place(tid);
+    if let Some(place) = place {
+        place.store(slot);
     }
+    place.is_some()
 }
 
 /// A traced task: its state and where that is.
@@ -51,21 +57,32 @@ pub fn set_hint(tid: u32, slot: u32) {
 pub struct Traced {
     /// Slot in [`TASKS`].
     pub slot: u32,
-    /// Its state in the map. Written by the CPU that switches the task, and, the
-    /// wakeup only, by the waker's, under the task's `pi_lock`.
-    pub state: *mut TaskState,
+    /// Its state in the map.
+    pub state: Shared<TaskState>,
 }
 
-/// The state of a task whose tid has a hint.
+/// The state in a slot, if that is of this task.
 #[inline(always)]
-pub fn resolve(task: Task, tid: u32, hint: u32) -> Option<Traced> {
-    if let Some(state) = TASKS.get_ptr_mut(hint) {
-        // SAFETY: the pointer is into the map.
-        if unsafe { (*state).task } == task.address() {
-            return Some(Traced { slot: hint, state });
-        }
+fn in_slot(slot: u32, address: u64) -> Option<Traced> {
+    let state = Shared::in_map(TASKS.get_ptr_mut(slot)?);
+    (at!(state.task).load() == address).then_some(Traced { slot, state })
+}
+
+/// The state of a task, if it is traced.
+#[inline(always)]
+pub fn resolve(task: Task) -> Option<Traced> {
+    let tid = task.tid();
+    match hint(tid) {
+        NO_SLOT => None,
+        hint => resolve_hint(task, tid, hint),
     }
-    resolve_by_address(task.address(), tid, hint)
+}
+
+/// The same for a task whose tid has a hint.
+#[inline(always)]
+pub fn resolve_hint(task: Task, tid: u32, hint: u32) -> Option<Traced> {
+    let address = task.address();
+    in_slot(hint, address).or_else(|| resolve_by_address(address, tid, hint))
 }
 
 /// The same when the hint named another task.
@@ -73,13 +90,14 @@ pub fn resolve(task: Task, tid: u32, hint: u32) -> Option<Traced> {
 fn resolve_by_address(address: u64, tid: u32, hint: u32) -> Option<Traced> {
     // SAFETY: the value is copied at once; only this task's own creation and
     // death change its entry.
-    match unsafe { BY_TASK.get(address) }.copied() {
-        Some(slot) => {
-            set_hint(tid, slot);
-            let state = TASKS.get_ptr_mut(slot)?;
-            // SAFETY: the pointer is into the map.
-            unsafe { (*state).tid = tid };
-            Some(Traced { slot, state })
+    let slot = unsafe { BY_TASK.get(address) }.copied();
+    // The entry of a dead task is still there when its removal was refused.
+    match slot.and_then(|slot| in_slot(slot, address)) {
+        Some(traced) => {
+            set_hint(tid, traced.slot);
+            let state = traced.state;
+            at!(state.tid).store(tid);
+            Some(traced)
         }
         None => {
             if hint != UNTRACKED {
@@ -90,25 +108,10 @@ fn resolve_by_address(address: u64, tid: u32, hint: u32) -> Option<Traced> {
     }
 }
 
-/// The state of the current task, if it is traced.
-#[inline(always)]
-pub fn current() -> Option<Traced> {
-    let task = Task::current();
-    let tid = task.tid();
-    match hint(tid) {
-        NO_SLOT => None,
-        hint => resolve(task, tid, hint),
-    }
-}
-
 /// The shared counters and settings.
 #[inline(always)]
-pub fn control() -> Option<&'static mut Control> {
-    // SAFETY: the pointer is into the map; fields that several CPUs change are
-    // changed by atomic instructions only.
-    CONTROL
-        .get_ptr_mut(0)
-        .map(|control| unsafe { &mut *control })
+pub fn control() -> Option<Shared<Control>> {
+    CONTROL.get_ptr_mut(0).map(Shared::in_map)
 }
 
 /// Is the current task the one whose children are the workload?
@@ -116,99 +119,55 @@ pub fn control() -> Option<&'static mut Control> {
 /// User space knows its tid in its own pid namespace only, which in a container
 /// is not the kernel's.
 #[inline(always)]
-pub fn current_is_launcher(control: &Control) -> bool {
-    if control.launcher == 0 {
+pub fn current_is_launcher(control: Shared<Control>) -> bool {
+    let launcher = at!(control.launcher).load();
+    if launcher == 0 {
         return false;
     }
     let mut tid = bpf_pidns_info { pid: 0, tgid: 0 };
     // SAFETY: the helper writes to a variable of ours.
     let failed = unsafe {
         bpf_get_ns_current_pid_tgid(
-            control.namespace_device,
-            control.namespace_inode,
+            at!(control.namespace_device).load(),
+            at!(control.namespace_inode).load(),
             &raw mut tid,
             size_of::<bpf_pidns_info>() as u32,
         )
     };
-    failed == 0 && u64::from(tid.pid) == control.launcher
-}
-
-/// Adds to a counter that several CPUs change, and returns the value before.
-///
-/// In assembly, since the compiler's eBPF target declares no read-modify-write
-/// atomics, though the machine has had them since Linux 5.12.
-#[inline(always)]
-pub fn add(counter: &mut u64, n: u64) -> u64 {
-    let before;
-    // SAFETY: one instruction on a valid, aligned reference.
-    unsafe {
-        asm!(
-            "{n} = atomic_fetch_add((u64 *)({counter} + 0), {n})",
-            counter = in(reg) counter,
-            n = inout(reg) n => before,
-        );
-    }
-    before
-}
-
-/// Makes a word 0 that still is what it was.
-#[inline(always)]
-pub fn clear_if(word: &mut u64, before: u64) {
-    // SAFETY: one instruction on a valid, aligned reference.
-    unsafe {
-        asm!(
-            "r0 = cmpxchg_64({word} + 0, r0, {zero})",
-            word = in(reg) word,
-            zero = in(reg) 0u64,
-            inout("r0") before => _,
-        );
-    }
-}
-
-/// The number of this CPU.
-#[inline(always)]
-pub fn cpu() -> u32 {
-    // SAFETY: a helper without arguments.
-    unsafe { bpf_get_smp_processor_id() }
-}
-
-/// This CPU's counters.
-#[inline(always)]
-pub fn stats(cpu: u32) -> Option<&'static mut CpuStats> {
-    // SAFETY: the pointer is into the map, and only this CPU writes there.
-    CPUS.get_ptr_mut(cpu).map(|stats| unsafe { &mut *stats })
-}
-
-/// An address as a number like any other: the verifier forbids much with addresses,
-/// but what went into a map as an address comes out as a number.
-#[inline(always)]
-pub fn number(stats: &mut CpuStats, address: u64) -> u64 {
-    let room: *mut u64 = &raw mut stats.address;
-    // SAFETY: a valid reference; volatile, so that the compiler does not see through.
-    unsafe {
-        room.write_volatile(address);
-        room.read_volatile()
-    }
+    failed == 0 && u64::from(tid.pid) == launcher
 }
 
 /// A free slot.
 #[inline(always)]
-pub fn take_slot() -> Option<u32> {
-    if let Ok(Some(slot)) = FREE_SLOTS.pop() {
-        return Some(slot);
+pub fn take_slot(cpu: Cpu) -> Option<u32> {
+    match FREE_SLOTS.pop() {
+        Ok(Some(slot)) => return Some(slot),
+        Ok(None) => {}
+        // Since Linux 6.15 a pop gives up (EBUSY) where the lock can't be had.
+        Err(_) => count!(cpu, refused),
     }
     let control = control()?;
     let max = u64::from(layout!(max_tasks));
-    if control.slots >= max {
+    if at!(control.slots).load() >= max {
         return None;
     }
-    let used = add(&mut control.slots, 1);
+    let used = at!(control.slots).fetch_add(1);
     (used < max).then_some(used as u32 + 1)
 }
 
-/// Gives a slot back.
+/// Gives a slot back. The stack has room for all, but since Linux 6.15 a push gives up
+/// (EBUSY) where the lock can't be had, and then the slot is lost.
 #[inline(always)]
-pub fn free_slot(slot: u32) {
-    // Can't fail: the stack holds as many as there are slots.
-    let _ = FREE_SLOTS.push(slot, 0);
+pub fn free_slot(cpu: Cpu, slot: u32) {
+    if FREE_SLOTS.push(slot, 0).is_err() {
+        count!(cpu, lost_slots);
+    }
+}
+
+/// Forgets the address of a task that is dead, or could not be taken into the table.
+#[inline(always)]
+pub fn forget(cpu: Cpu, task: Task) {
+    if BY_TASK.remove(task.address()).is_err() {
+        count!(cpu, refused);
+    }
 }

@@ -12,56 +12,14 @@ use aya_ebpf::helpers::{
     bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs,
 };
 use forktrace_common::{
-    layout::{Layout, WAITS, Waits, own_code, wait},
+    layout::{Layout, WAITS, Waits, wait},
     limits::COMM_LEN,
 };
 
 /// Set by user space before the programs are loaded.
 #[unsafe(no_mangle)]
-pub(crate) static LAYOUT: Layout = Layout {
-    own_code: [[0; 2]; own_code::COUNT],
-    task_pid: 0,
-    task_tgid: 0,
-    task_comm: 0,
-    task_state: 0,
-    task_flags: 0,
-    task_jobctl: 0,
-    task_nvcsw: 0,
-    task_nivcsw: 0,
-    task_cpu_time: 0,
-    task_cpu_time_before: 0,
-    task_real_parent: 0,
-    task_exit_code: 0,
-    task_compat_status: 0,
-    has_compat_status: 0,
-    regs_syscall: 0,
-    regs_args: [0; 6],
-    task_stack: 0,
-    task_mm: 0,
-    task_fs: 0,
-    task_sighand: 0,
-    task_vfork_done: 0,
-    task_files: 0,
-    files_fdt: 0,
-    files_fd_array: 0,
-    fdt_max_fds: 0,
-    fdt_fd: 0,
-    file_inode: 0,
-    file_operations: 0,
-    inode_number: 0,
-    inode_mode: 0,
-    inode_super_block: 0,
-    super_block_device: 0,
-    task_start_time: 0,
-    task_pi_lock: 0,
-    poll_syscalls: [0; 7],
-    restart_syscall: 0,
-    wake_mask: 0,
-    max_tasks: 0,
-    object_mask: 0,
-    stacks: 0,
-    plain: 0,
-};
+// SAFETY: it consists of integers.
+pub(crate) static LAYOUT: Layout = unsafe { core::mem::zeroed() };
 
 /// Set by user space before the programs are loaded: what each syscall waits for.
 #[unsafe(no_mangle)]
@@ -520,52 +478,17 @@ impl Regs {
         unsafe { *self.0.add(layout!(regs_syscall) as usize).cast() }
     }
 
-    /// The first argument of the syscall.
+    /// An argument of the syscall: 0 is the first of six.
     #[inline(always)]
-    pub fn arg0(self) -> u64 {
-        self.arg(layout!(regs_args[0]))
-    }
-
-    /// The second argument of the syscall.
-    #[inline(always)]
-    pub fn arg1(self) -> u64 {
-        self.arg(layout!(regs_args[1]))
-    }
-
-    /// The third argument of the syscall.
-    #[inline(always)]
-    pub fn arg2(self) -> u64 {
-        self.arg(layout!(regs_args[2]))
-    }
-
-    /// The fourth argument of the syscall.
-    #[inline(always)]
-    pub fn arg3(self) -> u64 {
-        self.arg(layout!(regs_args[3]))
-    }
-
-    /// The fifth argument of the syscall.
-    #[inline(always)]
-    pub fn arg4(self) -> u64 {
-        self.arg(layout!(regs_args[4]))
-    }
-
-    /// The sixth argument of the syscall.
-    #[inline(always)]
-    pub fn arg5(self) -> u64 {
-        self.arg(layout!(regs_args[5]))
+    pub fn arg(self, n: usize) -> u64 {
+        // SAFETY: see the module's text.
+        unsafe { *self.0.add(layout!(regs_args[n]) as usize).cast() }
     }
 
     /// Where they are: the upper end of the task's kernel stack.
     #[inline(always)]
     pub fn address(self) -> u64 {
         self.0 as u64
-    }
-
-    #[inline(always)]
-    fn arg(self, offset: u32) -> u64 {
-        // SAFETY: see the module's text.
-        unsafe { *self.0.add(offset as usize).cast() }
     }
 }
 

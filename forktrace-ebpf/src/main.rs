@@ -10,17 +10,20 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod cpu;
 mod emit;
 mod filter;
 mod kernel;
 mod maps;
 mod probes;
+mod shared;
 mod stacks;
 mod wait;
 mod waker;
 
 /// The helpers that we call need no GPL licence except `bpf_probe_read_*`, and
-/// tracing programs are refused without one.
+/// tracing programs are refused without one. The kernel knows a few texts only; this
+/// is the one for code under a permissive licence, such as ours (MIT or Apache-2.0).
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

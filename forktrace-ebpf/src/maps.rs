@@ -1,13 +1,18 @@
 //! The maps. User space sets the sizes marked "set at load".
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, ArrayOfMaps, HashMap, RingBuf, Stack, StackTrace},
     macros::btf_map,
 };
 use forktrace_common::{
     event::{Control, CpuStats, PollState, TaskState, WAITSET_BYTES},
-    limits::{MAX_CPUS, MAX_TID, TIDS_PER_ELEMENT},
+    limits::{MAX_CPUS, TIDS_PER_ELEMENT},
 };
+
+/// User space maps the table into its memory, and its first value lies at the start of a
+/// page. In any other array the first value is 56 bytes into a cache line (Linux 6.18).
+const MAPPED: usize = BPF_F_MMAPABLE as usize;
 
 /// Words of each CPU's [`SCRATCH`]: more than is used, so that lengths can be
 /// bounded by a mask. A power of two.
@@ -37,18 +42,15 @@ pub struct KnownObject {
 }
 
 /// Tid → slot in [`TASKS`]: 0 for a task that is not traced. A hint: see `filter`.
-/// 16 MB, for all tids that a kernel can ever give.
+/// Size set at load, by `kernel.pid_max`: 4 bytes a tid.
 #[btf_map]
-pub static TIDS: Array<
-    [u32; TIDS_PER_ELEMENT as usize],
-    { (MAX_TID / TIDS_PER_ELEMENT) as usize },
-> = Array::new();
+pub static TIDS: Array<[u32; TIDS_PER_ELEMENT as usize], 2> = Array::new();
 
 /// The tasks, by slot. Size set at load.
 #[btf_map]
-pub static TASKS: Array<TaskState, 2> = Array::new();
+pub static TASKS: Array<TaskState, 2, MAPPED> = Array::new();
 
-/// The select/poll counters, by slot. Size set at load.
+/// The select/poll counters and the waitsets sent last, by slot. Size set at load.
 #[btf_map]
 pub static POLLS: Array<PollState, 2> = Array::new();
 
@@ -81,12 +83,12 @@ pub static STACKS: StackTrace<2> = StackTrace::new();
 
 /// Shared counters and settings.
 #[btf_map]
-pub static CONTROL: Array<Control, 1> = Array::new();
+pub static CONTROL: Array<Control, 1, MAPPED> = Array::new();
 
 /// Counters of each CPU. An array by CPU number, because the JIT inlines its
 /// look-up on every kernel, unlike a per-CPU array's.
 #[btf_map]
-pub static CPUS: Array<CpuStats, MAX_CPUS> = Array::new();
+pub static CPUS: Array<CpuStats, MAX_CPUS, MAPPED> = Array::new();
 
 /// A ring for each CPU: one shared ring collapses when many CPUs write to it.
 /// User space makes the rings.

@@ -8,10 +8,11 @@ use aya_ebpf::{
 use forktrace_common::event::{Stacks, TaskState, kind, waker};
 
 use crate::{
+    cpu::{Cpu, count},
     emit,
-    filter::{cpu, stats},
     kernel::layout,
     maps::STACKS,
+    shared::{Shared, at},
 };
 
 /// No stack.
@@ -22,16 +23,14 @@ const NONE: i32 = -1;
 const SKIP_OURS: u64 = 2;
 
 #[inline(always)]
-fn take(ctx: &BtfTracePointContext, flags: u64) -> i32 {
+fn take(ctx: &BtfTracePointContext, cpu: Cpu, flags: u64) -> i32 {
     match ctx.get_stackid(&STACKS, flags) {
         Ok(id) => id as i32,
         Err(error) => {
             /// A task without a user stack (errno.h).
             const EFAULT: i32 = -14;
             if error != EFAULT {
-                if let Some(stats) = stats(cpu()) {
-                    stats.lost_stacks += 1;
-                }
+                count!(cpu, lost_stacks);
             }
             NONE
         }
@@ -40,49 +39,47 @@ fn take(ctx: &BtfTracePointContext, flags: u64) -> i32 {
 
 /// The current task goes to sleep.
 #[inline(always)]
-pub fn of_block(ctx: &BtfTracePointContext, state: &TaskState) {
+pub fn of_block(ctx: &BtfTracePointContext, cpu: Cpu, state: Shared<TaskState>) {
     if layout!(stacks) != 0 {
-        send(ctx, state, waker::NONE, 0, true);
+        send(ctx, cpu, state, waker::NONE, 0);
     }
 }
 
 /// The current task, or what interrupts it, wakes a task.
 #[inline(always)]
-pub fn of_waker(ctx: &BtfTracePointContext, state: &TaskState) {
+pub fn of_waker(ctx: &BtfTracePointContext, cpu: Cpu, state: Shared<TaskState>) {
     if layout!(stacks) != 0 {
-        let class = state.waker_class;
-        // The program that an interrupt interrupts has nothing to do with it.
-        let is_task = class != waker::NONE && class <= waker::OUTSIDER_SOFTIRQ;
-        send(ctx, state, class, state.waker, is_task);
+        let (class, waker) = (at!(state.waker_class).load(), at!(state.waker).load());
+        send(ctx, cpu, state, class, waker);
     }
 }
 
 #[inline(always)]
-fn send(ctx: &BtfTracePointContext, state: &TaskState, waker_class: u8, waker: u32, program: bool) {
-    let kernel = take(ctx, SKIP_OURS);
-    let user = if program {
-        take(ctx, u64::from(BPF_F_USER_STACK))
+fn send(
+    ctx: &BtfTracePointContext,
+    cpu: Cpu,
+    state: Shared<TaskState>,
+    waker_class: u8,
+    waker: u32,
+) {
+    let kernel = take(ctx, cpu, SKIP_OURS);
+    // The program that an interrupt interrupts has nothing to do with it.
+    let user = if waker_class <= waker::OUTSIDER_SOFTIRQ {
+        take(ctx, cpu, u64::from(BPF_F_USER_STACK))
     } else {
         NONE
     };
-    let (serial, seq) = (state.serial, state.seq);
-    let sent = emit::rare(|record: *mut Stacks| {
-        let stacks = Stacks {
-            kind: kind::STACKS,
-            waker_class,
-            zero: [0; 2],
-            serial,
-            seq,
-            waker,
-            kernel,
-            user,
-        };
-        // SAFETY: the record is in the ring, reserved for us.
-        unsafe { *record = stacks };
+    let sent = emit::record(cpu, || Stacks {
+        kind: kind::STACKS,
+        waker_class,
+        zero: [0; 2],
+        serial: at!(state.serial).load(),
+        seq: at!(state.seq).load(),
+        waker,
+        kernel,
+        user,
     });
     if !sent {
-        if let Some(stats) = stats(cpu()) {
-            stats.lost_stacks += 1;
-        }
+        count!(cpu, lost_stacks);
     }
 }

@@ -11,10 +11,12 @@ use forktrace_common::{
 };
 
 use crate::{
+    cpu::{Cpu, count},
     emit,
-    filter::{add, control, cpu, number, stats},
+    filter::control,
     kernel::{self, File, Regs, Task, layout},
-    maps::{KnownObject, OBJECTS, POLLS, SCRATCH, SCRATCH_WORDS},
+    maps::{KnownObject, OBJECTS, SCRATCH, SCRATCH_WORDS},
+    shared::{Shared, at},
 };
 
 // The operations of `futex` that wait (include/uapi/linux/futex.h). The first has
@@ -35,24 +37,24 @@ const S_IFSOCK: u16 = 0o140_000;
 /// Words of each set of a `select` that are looked at.
 const SET_WORDS: u32 = (WAITSET_SET_BYTES / 8) as u32;
 
-/// Notes object and timeout of the call in the state.
+/// Notes object and timeout of the call in the state, which has the syscall and its first
+/// two arguments.
 #[inline(always)]
-pub fn look(task: Task, regs: Regs, state: &mut TaskState, slot: u32, now: u64) {
-    state.object = 0;
-    state.timeout_us = timeout::NONE;
-    match kernel::wait_kind(state.syscall) {
+pub fn look(cpu: Cpu, task: Task, regs: Regs, state: Shared<TaskState>, now: u64) {
+    let (mut id, mut timeout_us) = (0, timeout::NONE);
+    match kernel::wait_kind(at!(state.syscall).load()) {
         wait::NONE => {}
-        wait::CHILD => state.common_wait = 1,
+        wait::CHILD => at!(state.common_wait).store(1),
         wait::FD => {
-            let (object, common_wait) = object(task, state);
-            state.object = object;
-            state.common_wait = common_wait;
+            let (object, common_wait) = object(cpu, task, state);
+            id = object;
+            at!(state.common_wait).store(common_wait);
         }
         wait::FUTEX => {
-            state.common_wait = 1;
-            let op = u64::from(state.arg1);
-            let (at, realtime) = (regs.arg3(), op & FUTEX_CLOCK_REALTIME != 0);
-            state.timeout_us = match op & FUTEX_CMD_MASK {
+            at!(state.common_wait).store(1);
+            let op = regs.arg(1) as u32 as u64;
+            let (at, realtime) = (regs.arg(3), op & FUTEX_CLOCK_REALTIME != 0);
+            timeout_us = match op & FUTEX_CMD_MASK {
                 _ if at == 0 => timeout::NONE,
                 FUTEX_WAIT => relative(at, 1000),
                 // Always of the wall clock.
@@ -65,74 +67,84 @@ pub fn look(task: Task, regs: Regs, state: &mut TaskState, slot: u32, now: u64) 
                 _ => timeout::NONE,
             };
         }
-        _ => other(task, state, slot, now),
+        _ => {
+            id = rarer_object(cpu, task, state);
+            timeout_us = rarer_timeout(task, state, now);
+        }
+    }
+    at!(state.object).store(id);
+    at!(state.timeout_us).store(timeout_us);
+}
+
+/// What the rarer kinds wait for. Those of futexes change the arguments in the state to
+/// what they would be for `futex`.
+#[inline(never)]
+fn rarer_object(cpu: Cpu, task: Task, state: Shared<TaskState>) -> u32 {
+    let regs = task.regs();
+    match kernel::wait_kind(at!(state.syscall).load()) {
+        wait::EPOLL_MS | wait::EPOLL_TIMESPEC => object(cpu, task, state).0,
+        wait::POLL | wait::PPOLL => pollfds(cpu, regs, state),
+        wait::SELECT | wait::PSELECT6 => sets(cpu, regs, state),
+        wait::FUTEX_WAIT => {
+            at!(state.arg1).store(regs.arg(3) as u32);
+            0
+        }
+        wait::FUTEX_WAITV => {
+            first_futex(regs, state);
+            0
+        }
+        _ => 0,
     }
 }
 
-/// The rarer kinds.
+/// How long they wait at most.
 #[inline(never)]
-fn other(task: Task, state: &mut TaskState, slot: u32, now: u64) {
+fn rarer_timeout(task: Task, state: Shared<TaskState>, now: u64) -> u32 {
     let regs = task.regs();
-    let kind = kernel::wait_kind(state.syscall);
-    match kind {
-        wait::EPOLL_MS | wait::EPOLL_TIMESPEC => state.object = object(task, state).0,
-        wait::POLL | wait::PPOLL => state.object = pollfds(regs, state, slot),
-        wait::SELECT | wait::PSELECT6 => state.object = sets(regs, state, slot),
-        // Like the second argument of futex.
-        wait::FUTEX_WAIT => state.arg1 = regs.arg3() as u32,
-        wait::FUTEX_WAITV => first_futex(state),
-        _ => {}
-    }
+    let kind = kernel::wait_kind(at!(state.syscall).load());
     // Where the timeout is, and in what form.
     let monotonic = match kind {
-        wait::CLOCK_NANOSLEEP => state.arg0 == CLOCK_MONOTONIC,
-        wait::FUTEX_WAIT => regs.arg5() as u32 as u64 == CLOCK_MONOTONIC,
-        wait::FUTEX_WAITV => regs.arg4() as u32 as u64 == CLOCK_MONOTONIC,
+        wait::CLOCK_NANOSLEEP => regs.arg(0) == CLOCK_MONOTONIC,
+        wait::FUTEX_WAIT => regs.arg(5) as u32 as u64 == CLOCK_MONOTONIC,
+        wait::FUTEX_WAITV => regs.arg(4) as u32 as u64 == CLOCK_MONOTONIC,
         _ => true,
     };
     let (at, is_absolute) = match kind {
-        wait::EPOLL_MS => {
-            state.timeout_us = milliseconds(regs.arg3());
-            return;
-        }
-        wait::POLL => {
-            state.timeout_us = milliseconds(regs.arg2());
-            return;
-        }
-        wait::EPOLL_TIMESPEC | wait::TIMESPEC_3 => (regs.arg3(), false),
-        wait::PPOLL | wait::TIMESPEC_2 => (regs.arg2(), false),
-        wait::SELECT | wait::PSELECT6 => (regs.arg4(), false),
-        wait::NANOSLEEP => (state.arg0, false),
-        wait::CLOCK_NANOSLEEP => (regs.arg2(), u64::from(state.arg1) & TIMER_ABSTIME != 0),
-        wait::FUTEX_WAIT => (regs.arg4(), true),
-        wait::FUTEX_WAITV => (regs.arg3(), true),
-        _ => return,
+        wait::EPOLL_MS => return milliseconds(regs.arg(3)),
+        wait::POLL => return milliseconds(regs.arg(2)),
+        wait::EPOLL_TIMESPEC | wait::TIMESPEC_3 => (regs.arg(3), false),
+        wait::PPOLL | wait::TIMESPEC_2 => (regs.arg(2), false),
+        wait::SELECT | wait::PSELECT6 => (regs.arg(4), false),
+        wait::NANOSLEEP => (regs.arg(0), false),
+        wait::CLOCK_NANOSLEEP => (regs.arg(2), regs.arg(1) & TIMER_ABSTIME != 0),
+        wait::FUTEX_WAIT => (regs.arg(4), true),
+        wait::FUTEX_WAITV => (regs.arg(3), true),
+        _ => return timeout::NONE,
     };
     if at == 0 {
-        return;
-    }
-    state.timeout_us = if !is_absolute {
+        timeout::NONE
+    } else if !is_absolute {
         relative(at, if kind == wait::SELECT { 1 } else { 1000 })
     } else if monotonic {
         absolute(at, now)
     } else {
         timeout::UNKNOWN
-    };
+    }
 }
 
 /// In place of the arguments, the first futex of a list: its address, its flags and
 /// the list's length (see [`waitv`]).
 #[inline(always)]
-fn first_futex(state: &mut TaskState) {
+fn first_futex(regs: Regs, state: Shared<TaskState>) {
     // `struct futex_waitv` (include/uapi/linux/futex.h): value, address, flags.
     // SAFETY: the helper checks the address.
-    let first = unsafe { bpf_probe_read_user(state.arg0 as *const [u64; 3]) };
+    let first = unsafe { bpf_probe_read_user(regs.arg(0) as *const [u64; 3]) };
     let Ok([_, address, flags]) = first else {
-        state.arg0 = 0;
+        at!(state.arg0).store(0);
         return;
     };
-    state.arg0 = address;
-    state.arg1 = waitv::arg1(flags as u32, state.arg1);
+    at!(state.arg0).store(address);
+    at!(state.arg1).store(waitv::arg1(flags as u32, regs.arg(1) as u32));
 }
 
 /// A timeout in milliseconds, where less than 0 is none.
@@ -192,7 +204,7 @@ fn absolute(at: u64, now: u64) -> u32 {
 #[inline(always)]
 fn new_id() -> u32 {
     match control() {
-        Some(control) => add(&mut control.objects, 1) as u32 + 1,
+        Some(control) => at!(control.objects).fetch_add(1) as u32 + 1,
         None => 0,
     }
 }
@@ -200,20 +212,16 @@ fn new_id() -> u32 {
 /// The number of the file that the descriptor in the first argument is, and
 /// [`TaskState::common_wait`].
 #[inline(always)]
-fn object(task: Task, state: &TaskState) -> (u32, u8) {
-    let fd = state.arg0 as u32;
+fn object(cpu: Cpu, task: Task, state: Shared<TaskState>) -> (u32, u8) {
+    let fd = at!(state.arg0).load() as u32;
     let Some(file) = task.file(fd) else {
         return (0, 0);
     };
-    let cpu = cpu();
-    let Some(stats) = stats(cpu) else {
-        return (0, 0);
-    };
     let mask = layout!(object_mask);
-    let first = cpu * (mask + 1);
+    let first = cpu.number() * (mask + 1);
     // Fibonacci hashing.
     let hash =
-        (number(stats, file.address) ^ file.number << 24).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        (cpu.as_number(file.address) ^ file.number << 24).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
     let index = hash as u32 & mask;
     // Each file has two places, so that two can't drive each other out for ever.
     let (Some(place), Some(other)) = (
@@ -232,8 +240,22 @@ fn object(task: Task, state: &TaskState) -> (u32, u8) {
         return other.number_and_kind();
     }
     let (id, mode) = (new_id(), file.mode());
-    if !send_object(file, mode, id, state.serial, fd) {
-        emit::count_lost_other();
+    let (serial, device, at_ns) = (at!(state.serial).load(), file.device(), kernel::now());
+    let sent = emit::other(cpu, || Object {
+        kind: kind::OBJECT,
+        zero: 0,
+        mode,
+        id,
+        serial,
+        fd,
+        at_ns,
+        file: file.address,
+        operations: file.operations,
+        inode: file.number,
+        device,
+        zero2: 0,
+    });
+    if !sent {
         return (0, 0);
     }
     *other = *place;
@@ -263,37 +285,13 @@ impl KnownObject {
     }
 }
 
-#[inline(never)]
-fn send_object(file: File, mode: u16, id: u32, serial: u32, fd: u32) -> bool {
-    let device = file.device();
-    let at_ns = kernel::now();
-    emit::rare(|record: *mut Object| {
-        let object = Object {
-            kind: kind::OBJECT,
-            zero: 0,
-            mode,
-            id,
-            serial,
-            fd,
-            at_ns,
-            file: file.address,
-            operations: file.operations,
-            inode: file.number,
-            device,
-            zero2: 0,
-        };
-        // SAFETY: the record is in the ring, reserved for us.
-        unsafe { *record = object };
-    })
-}
-
 /// The number of the list of `pollfd`s in the first two arguments.
 #[inline(always)]
-fn pollfds(regs: Regs, state: &TaskState, slot: u32) -> u32 {
-    let Some(words) = SCRATCH.get_ptr_mut(cpu()) else {
+fn pollfds(cpu: Cpu, regs: Regs, state: Shared<TaskState>) -> u32 {
+    let Some(words) = SCRATCH.get_ptr_mut(cpu.number()) else {
         return 0;
     };
-    let nfds = regs.arg1() as u32;
+    let nfds = regs.arg(1) as u32;
     let count = if nfds < WAITSET_POLLFDS {
         nfds
     } else {
@@ -301,12 +299,12 @@ fn pollfds(regs: Regs, state: &TaskState, slot: u32) -> u32 {
     };
     // SAFETY: the buffer is in the map and holds that many.
     let failed = unsafe {
-        generated::bpf_probe_read_user(words.cast(), bounded(count * 8), regs.arg0() as *const _)
+        generated::bpf_probe_read_user(words.cast(), bounded(count * 8), regs.arg(0) as *const _)
     };
     if failed != 0 {
         return 0;
     }
-    waitset(state, slot, nfds, false)
+    waitset(cpu, state, nfds, false)
 }
 
 /// A size that the verifier can see to be one, in a register that the compiler
@@ -318,17 +316,17 @@ fn bounded(bytes: u32) -> u32 {
 
 /// The number of the three sets in the first four arguments.
 #[inline(always)]
-fn sets(regs: Regs, state: &TaskState, slot: u32) -> u32 {
-    let Some(words) = SCRATCH.get_ptr_mut(cpu()) else {
+fn sets(cpu: Cpu, regs: Regs, state: Shared<TaskState>) -> u32 {
+    let Some(words) = SCRATCH.get_ptr_mut(cpu.number()) else {
         return 0;
     };
-    let nfds = regs.arg0() as u32;
+    let nfds = regs.arg(0) as u32;
     let used = if nfds < SET_WORDS * 64 {
         nfds.div_ceil(64)
     } else {
         SET_WORDS
     };
-    let from = [regs.arg1(), regs.arg2(), regs.arg3()];
+    let from = [regs.arg(1), regs.arg(2), regs.arg(3)];
     // SAFETY: the buffer is in the map, and three sets fit into it.
     unsafe { words.cast::<u64>().write_bytes(0, 3 * SET_WORDS as usize) };
     for (i, from) in from.into_iter().enumerate() {
@@ -344,20 +342,20 @@ fn sets(regs: Regs, state: &TaskState, slot: u32) -> u32 {
             return 0;
         }
     }
-    waitset(state, slot, nfds, true)
+    waitset(cpu, state, nfds, true)
 }
 
 /// The number of the waitset in the scratch room: a new one, if it is not that
 /// of the task's last call.
 #[inline(never)]
-fn waitset(state: &TaskState, slot: u32, nfds: u32, select: bool) -> u32 {
+fn waitset(cpu: Cpu, state: Shared<TaskState>, nfds: u32, select: bool) -> u32 {
     // Of a `pollfd`, the last two bytes are a result.
     let (words, mask) = if select {
         (3 * SET_WORDS, u64::MAX)
     } else {
         (nfds, 0x0000_ffff_ffff_ffff)
     };
-    let Some(scratch) = SCRATCH.get_ptr_mut(cpu()) else {
+    let Some(scratch) = SCRATCH.get_ptr_mut(cpu.number()) else {
         return 0;
     };
     // FNV-1a by words; not 0 in practice, and 0 only sends the set again.
@@ -378,18 +376,12 @@ fn waitset(state: &TaskState, slot: u32, nfds: u32, select: bool) -> u32 {
         hash = (hash ^ word).wrapping_mul(0x0100_0000_01b3);
         hash ^= hash >> 29;
     }
-    let Some(polls) = POLLS.get_ptr_mut(slot) else {
-        return 0;
-    };
-    // SAFETY: the pointer is into the map; the task is on its way to sleep, so
-    // nobody else writes there.
-    let polls = unsafe { &mut *polls };
-    if polls.waitset_hash == hash && hash != 0 {
-        return polls.waitset;
+    if at!(state.waitset_hash).load() == hash && hash != 0 {
+        return at!(state.waitset).load();
     }
     let id = new_id();
-    let (serial, at_ns) = (state.serial, state.out_ns);
-    let sent = emit::rare(|record: *mut Waitset| {
+    let (serial, at_ns) = (at!(state.serial).load(), at!(state.out_ns).load());
+    let sent = emit::in_place(cpu, |record: *mut Waitset| {
         // SAFETY: the record is in the ring, reserved for us; the buffer is as
         // large as the field.
         unsafe {
@@ -406,10 +398,10 @@ fn waitset(state: &TaskState, slot: u32, nfds: u32, select: bool) -> u32 {
         }
     });
     if !sent {
-        emit::count_lost_other();
+        count!(cpu, lost_other);
         return 0;
     }
-    polls.waitset_hash = hash;
-    polls.waitset = id;
+    at!(state.waitset_hash).store(hash);
+    at!(state.waitset).store(id);
     id
 }

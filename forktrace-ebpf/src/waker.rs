@@ -13,21 +13,24 @@
 //! being on that stack says as much as asking who is current, and for a common wait
 //! ([`TaskState::common_wait`]) it says all.
 //!
-//! All callers run with interrupts off, so the words can't change meanwhile.
+//! All callers run with interrupts off, so the words can't change meanwhile. Not so on a
+//! kernel with PREEMPT_RT, where also soft interrupts run in threads that can be
+//! preempted: user space warns.
 
 use aya_ebpf::helpers::generated::bpf_get_stack;
 use core::ffi::c_void;
 use forktrace_common::{
-    event::{CpuStats, HARD_TIMER, Outsider, TaskState, kind, waker},
+    event::{Outsider, hard, kind, waker},
     layout::own_code,
     limits::NO_SLOT,
 };
 
 use crate::{
-    emit,
-    filter::{self, cpu},
+    cpu::Cpu,
+    emit, filter,
     kernel::{self, Task, layout},
     maps::{OUTSIDERS, OUTSIDERS_SIZE, SCRATCH, TASKS},
+    shared::{Shared, at},
 };
 
 /// `NET_RX_SOFTIRQ` (include/linux/interrupt.h), as [`CpuStats::soft`] has it.
@@ -40,43 +43,47 @@ const FRAMES: usize = 48;
 
 /// The class and the number of whoever runs here now and wakes a task ([`waker`]).
 /// `common_wait` is that task's ([`TaskState::common_wait`]).
+///
+/// [`TaskState::common_wait`]: forktrace_common::event::TaskState::common_wait
 #[inline(always)]
-pub fn current(ctx: *mut c_void, common_wait: bool) -> (u8, u32) {
-    let Some(stats) = filter::stats(cpu()) else {
-        return (waker::UNKNOWN, 0);
-    };
-    match stats.hard {
+pub fn current(ctx: *mut c_void, cpu: Cpu, common_wait: bool) -> (u8, u32) {
+    let stats = cpu.stats;
+    match at!(stats.hard).load() & hard::INNERMOST {
         0 => {}
-        HARD_TIMER => return (waker::TIMER, 0),
-        number => return (waker::HARD_INTERRUPT, number - 1),
+        hard::TIMER => return (waker::TIMER, 0),
+        number => return (waker::HARD_INTERRUPT, number as u32 - 1),
     }
     // A tracepoint's arguments are on the stack of whoever runs into it.
-    let here = filter::number(stats, ctx as u64);
-    if stats.soft == 0 {
-        if let Some(serial) = known_to_run_here(stats, here, common_wait) {
+    let here = cpu.as_number(ctx as u64);
+    let soft = at!(stats.soft).load();
+    if soft == 0 {
+        if let Some(serial) = known_to_run_here(cpu, here, common_wait) {
             return (waker::TASK, serial);
         }
     }
     let task = Task::current();
-    if stats.soft != 0 {
-        if stats.soft == SOFT_NET_RX && stats.sender == task.address() {
-            return match identify(task) {
+    if soft != 0 {
+        if soft == SOFT_NET_RX && at!(stats.sender).load() == task.address() {
+            return match identify(cpu, task) {
                 (waker::TASK, serial) => (waker::TASK_SOFTIRQ, serial),
                 (_, tid) => (waker::OUTSIDER_SOFTIRQ, tid),
             };
         }
-        return (waker::SOFT_INTERRUPT, stats.soft - 1);
+        return (waker::SOFT_INTERRUPT, soft - 1);
     }
     let (tid, regs) = (task.tid(), task.regs());
     // The idle task never wakes by itself.
     if tid == 0 || !(task.stack() <= here && here < regs.address()) {
         return (waker::OTHER_INTERRUPT, 0);
     }
-    if regs.syscall() < 0 && !task.is_kernel_thread() && !task.is_exiting() && !in_own_code(ctx, 0)
+    if regs.syscall() < 0
+        && !task.is_kernel_thread()
+        && !task.is_exiting()
+        && !in_own_code(ctx, cpu, 0)
     {
         return (waker::UNKNOWN, 0);
     }
-    identify(task)
+    identify(cpu, task)
 }
 
 /// The task that was seen to come to this CPU, when it is on its own stack and works for
@@ -85,53 +92,37 @@ pub fn current(ctx: *mut c_void, common_wait: bool) -> (u8, u32) {
 ///
 /// Whatever switch the kernel did not announce: only the task itself is on its stack.
 #[inline(always)]
-fn known_to_run_here(stats: &CpuStats, here: u64, common_wait: bool) -> Option<u32> {
-    if stats.running == u64::from(NO_SLOT) || here < stats.stack_low || here >= stats.stack_top {
+fn known_to_run_here(cpu: Cpu, here: u64, common_wait: bool) -> Option<u32> {
+    let stats = cpu.stats;
+    let running = at!(stats.running).load();
+    let stack_top = at!(stats.stack_top).load();
+    if running == u64::from(NO_SLOT) || here < at!(stats.stack_low).load() || here >= stack_top {
         return None;
     }
-    // SAFETY: the pointer is into the map, and the task is running.
-    let state = unsafe { &*TASKS.get_ptr(stats.running as u32)? };
+    let state = Shared::in_map(TASKS.get_ptr_mut(running as u32)?);
     // The slot may be another's by now, had its end not been announced.
-    if state.stack_top != stats.stack_top {
+    if at!(state.stack_top).load() != stack_top {
         return None;
     }
     // An interrupt from user mode is on the task's stack too. One that is in none of this
     // CPU's words can't have ended a common wait.
-    (common_wait || kernel::syscall_at(stats.stack_top)? >= 0).then_some(state.serial)
-}
-
-/// A task leaves this CPU; who comes is told by [`runs_here`], if it is traced.
-#[inline(always)]
-pub fn nobody_runs_here() {
-    if let Some(stats) = filter::stats(cpu()) {
-        stats.running = u64::from(NO_SLOT);
-    }
-}
-
-/// A traced task comes to this CPU.
-#[inline(always)]
-pub fn runs_here(task: Task, slot: u32, state: &TaskState) {
-    if let Some(stats) = filter::stats(cpu()) {
-        stats.running = u64::from(slot);
-        stats.stack_low = task.stack();
-        stats.stack_top = state.stack_top;
-    }
+    (common_wait || kernel::syscall_at(stack_top)? >= 0).then(|| at!(state.serial).load())
 }
 
 /// Is the task, which is in no syscall, in a page fault?
 #[inline(always)]
-pub fn in_page_fault(ctx: *mut c_void) -> bool {
-    in_own_code(ctx, 1 << own_code::PAGE_FAULT)
+pub fn in_page_fault(ctx: *mut c_void, cpu: Cpu) -> bool {
+    in_own_code(ctx, cpu, 1 << own_code::PAGE_FAULT)
 }
 
 /// Is the task, which is in no syscall, in one of these parts of the kernel that work
 /// for it? `which` has a bit for each position in `own_code`; 0 is any.
 #[inline(never)]
-fn in_own_code(ctx: *mut c_void, which: u32) -> bool {
+fn in_own_code(ctx: *mut c_void, cpu: Cpu, which: u32) -> bool {
     if layout!(own_code[own_code::PAGE_FAULT][0]) == 0 {
         return false;
     }
-    let Some(frames) = SCRATCH.get_ptr_mut(cpu()) else {
+    let Some(frames) = SCRATCH.get_ptr_mut(cpu.number()) else {
         return false;
     };
     // SAFETY: the buffer is in the map and larger than what is asked for.
@@ -157,45 +148,34 @@ fn in_own_code(ctx: *mut c_void, which: u32) -> bool {
 /// The task as a waker: its serial, or its tid, about which a record is sent
 /// first.
 #[inline(always)]
-pub fn identify(task: Task) -> (u8, u32) {
-    let tid = task.tid();
-    let hint = filter::hint(tid);
-    if hint != NO_SLOT {
-        if let Some(traced) = filter::resolve(task, tid, hint) {
-            // SAFETY: the pointer is into the map.
-            return (waker::TASK, unsafe { (*traced.state).serial });
-        }
+fn identify(cpu: Cpu, task: Task) -> (u8, u32) {
+    if let Some(traced) = filter::resolve(task) {
+        let state = traced.state;
+        return (waker::TASK, at!(state.serial).load());
     }
+    let tid = task.tid();
     if let Some(known) = OUTSIDERS.get_ptr_mut(tid % OUTSIDERS_SIZE) {
+        let known = Shared::in_map(known);
         let identity = u64::from(tid) << 32 | task.start_time() & 0xffff_ffff;
-        // SAFETY: the pointer is into the map; a word is read and written whole.
-        if unsafe { *known } != identity && send_outsider(task, tid) {
-            unsafe { *known = identity };
+        if known.load() != identity && send_outsider(cpu, task, tid) {
+            known.store(identity);
         }
     }
     (waker::OUTSIDER, tid)
 }
 
 #[inline(never)]
-fn send_outsider(task: Task, tid: u32) -> bool {
+fn send_outsider(cpu: Cpu, task: Task, tid: u32) -> bool {
     let (tgid, at_ns, comm) = (task.tgid(), kernel::now(), task.comm());
     let kernel_thread = u8::from(task.is_kernel_thread());
-    let sent = emit::rare(|record: *mut Outsider| {
-        let outsider = Outsider {
-            kind: kind::OUTSIDER,
-            kernel_thread,
-            zero: [0; 2],
-            tid,
-            tgid,
-            zero2: 0,
-            at_ns,
-            comm,
-        };
-        // SAFETY: the record is in the ring, reserved for us.
-        unsafe { *record = outsider };
-    });
-    if !sent {
-        emit::count_lost_other();
-    }
-    sent
+    emit::other(cpu, || Outsider {
+        kind: kind::OUTSIDER,
+        kernel_thread,
+        zero: [0; 2],
+        tid,
+        tgid,
+        zero2: 0,
+        at_ns,
+        comm,
+    })
 }

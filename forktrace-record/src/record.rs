@@ -44,7 +44,7 @@ use crate::{
     signals::{Answer, Requests, Signals},
     stacks::Namer,
     trace::Arch,
-    trace::{Event, Finish, Header},
+    trace::{Event, Finish, Header, TablesRefused},
     trace_file::TraceWriter,
 };
 
@@ -150,7 +150,7 @@ impl Recording {
         let marks_writer = marks.writer().context("no file for the workload's marks")?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("no event loop")?;
-        let mut tracer = Tracer::attach(&plan.settings)?;
+        let tracer = Tracer::attach(&plan.settings)?;
         let header = header(plan, &tracer)?;
         let writer = TraceWriter::new(file, &header).context("the trace file can't be written")?;
         // Reads the kernel's names, while nothing is to be missed yet.
@@ -320,7 +320,7 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
             session.on_signal(&signal)?;
         }
         // The counters before the rings: what they count is then in the rings.
-        let (live, untracked) = self.tracer.live()?;
+        let (live, untracked) = self.tracer.live();
         session.drain(self.tracer);
         session.name_stacks(self.tracer, false);
         session.take_unreported(self.tracer)?;
@@ -343,7 +343,7 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
             (self.notify)(Notice::Deadlock(named(&found.deadlock, since, name)));
             session.write(&Event::Deadlock(found.deadlock));
         }
-        let losses = self.tracer.losses()?;
+        let losses = self.tracer.losses();
         (self.notify)(Notice::Progress(Progress {
             elapsed: self.begun.elapsed(),
             tasks: session.tasks,
@@ -484,7 +484,7 @@ impl Session {
     /// Ends that found no room in a ring: from the task table, so that neither
     /// they nor the table's slots are lost.
     fn take_unreported(&mut self, tracer: &mut Tracer) -> Result<()> {
-        if tracer.losses()?.unreported > self.taken {
+        if tracer.losses().unreported > self.taken {
             tracer.take_unreported(|entry| {
                 self.taken += 1;
                 self.write_entry(&entry);
@@ -501,7 +501,7 @@ impl Session {
             self.drain(&mut tracer);
         }
         self.name_stacks(&tracer, true);
-        let (live, untracked) = tracer.live()?;
+        let (live, untracked) = tracer.live();
         tracer.remaining(|entry| self.write_entry(&entry))?;
         let Self {
             mut writer, names, ..
@@ -510,9 +510,16 @@ impl Session {
         if polls_left_out > 0 {
             writer.push(&Event::PollsLeftOut(polls_left_out));
         }
+        let losses = tracer.losses_of_all_cpus();
+        let refused = TablesRefused {
+            slots: losses.slots,
+            others: losses.refused,
+        };
+        if refused != TablesRefused::default() {
+            writer.push(&Event::TablesRefused(refused));
+        }
         let (look_ups, throttled) = names.finish(end_ns, |event| writer.push(&event));
         self.root.reap()?;
-        let losses = tracer.losses_of_all_cpus()?;
         let (exit_code, signal) = self.root.outcome();
         let finish = Finish {
             end_ns,

@@ -293,6 +293,26 @@ fn weaknesses(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Vec<Weakness> 
             }
         ),
     );
+    let refused = model.tables_refused;
+    add(
+        "slots_lost",
+        refused.slots,
+        None,
+        format!(
+            "{} of the task table could not be used again: the kernel refused to take it back, \
+             and the table held fewer tasks from then on",
+            counted(refused.slots, "place")
+        ),
+    );
+    add(
+        "tables_refused",
+        refused.others,
+        None,
+        format!(
+            "the kernel refused {} of the tables of tasks, on which no figure depends",
+            counted(refused.others, "change")
+        ),
+    );
     let unwoken = stretches_with(model, Off::NO_WAKE);
     add(
         "wakeup_missing",

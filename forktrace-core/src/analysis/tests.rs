@@ -12,8 +12,8 @@ use crate::{
         AtOnce, Episodes, Fate, Group, GroupKind, GroupStop, StackKind, WaitingAtOnce, Weakness,
     },
     trace::{
-        Born, Event, Header, OpenStretch, PollUse, Stretch, TaskRecord, Timeout, Totals, Untracked,
-        Waker, Why,
+        Born, Event, Header, OpenStretch, PollUse, Stretch, TablesRefused, TaskRecord, Timeout,
+        Totals, Untracked, Waker, Why,
     },
     trace_file::{Damage, damage::DamageKind},
 };
@@ -1432,6 +1432,20 @@ fn calls_that_were_not_counted_are_said_and_leave_the_times_complete() {
         "{}",
         report.poll_probes
     );
+}
+
+#[test]
+fn refused_changes_of_the_tables_are_said_and_leave_the_times_complete() {
+    let refused = TablesRefused {
+        slots: 2,
+        others: 1,
+    };
+    let events = [good_task(), vec![Event::TablesRefused(refused)]].concat();
+    let report = report_with(|_| (), events);
+    let found = report.audit.weaknesses.iter();
+    let found: Vec<_> = found.map(|w| (w.kind.as_str(), w.count)).collect();
+    assert_eq!(found, [("slots_lost", 2), ("tables_refused", 1)]);
+    assert!(report.audit.complete);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::{
     trace::{self, Arch, waits},
     trace::{
         Born, Deadlock, Event, Exec, Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse,
-        Signal, Stacks, Stretch, TaskRecord, Totals,
+        Signal, Stacks, Stretch, TablesRefused, TaskRecord, Totals,
     },
 };
 
@@ -68,6 +68,7 @@ pub struct Builder {
     frames: HashMap<u32, Frames>,
     deadlocks: Vec<Deadlock>,
     polls_left_out: u64,
+    tables_refused: TablesRefused,
     tasks: Vec<(u32, Collected)>,
     index: HashMap<u32, usize>,
     /// Where the tasks of the last stretches are, by the low bits of the serial:
@@ -94,6 +95,7 @@ impl Builder {
             frames: HashMap::new(),
             deadlocks: Vec::new(),
             polls_left_out: 0,
+            tables_refused: TablesRefused::default(),
             tasks: Vec::new(),
             index: HashMap::new(),
             recent: [(0, usize::MAX); RECENT],
@@ -176,6 +178,7 @@ impl Builder {
                 self.deadlocks.push(d);
             }
             Event::PollsLeftOut(count) => self.polls_left_out = count,
+            Event::TablesRefused(refused) => self.tables_refused = refused,
         }
     }
 
@@ -270,6 +273,7 @@ impl Builder {
             marks_refused: self.marks_refused,
             deadlocks: self.deadlocks,
             polls_left_out: self.polls_left_out,
+            tables_refused: self.tables_refused,
         }
     }
 

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use crate::trace::{
     Deadlock, Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse, Signal, Stacks,
-    TaskRecord, Timeout, Totals, Waker, Why,
+    TablesRefused, TaskRecord, Timeout, Totals, Waker, Why,
 };
 
 pub use self::build::Builder;
@@ -225,6 +225,8 @@ pub struct Model {
     /// Entries and returns of calls, of any task, that the programs which count calls of
     /// the select/poll family did not see.
     pub polls_left_out: u64,
+    /// Changes of the programs' tables that the kernel refused.
+    pub tables_refused: TablesRefused,
 }
 
 impl Model {

@@ -7,7 +7,8 @@ use serde::Serialize;
 pub struct Weakness {
     /// What it is, for programs: `ring_full`, `no_ring`, `other_records`,
     /// `table_full`, `end_missing`, `file_damaged`, `write_failed`,
-    /// `switches_differ`, `wakeup_missing`, `cut_short`, `names_missing`, `polls_left_out`.
+    /// `switches_differ`, `wakeup_missing`, `cut_short`, `names_missing`, `polls_left_out`,
+    /// `slots_lost`, `tables_refused`.
     pub kind: String,
     /// How many records, tasks, …
     pub count: u64,
@@ -23,10 +24,12 @@ impl Weakness {
     /// Is it said, but leaves the report complete? No stretch of a time line is lost then,
     /// and no state but those named is uncertain.
     pub fn is_note(&self) -> bool {
-        const NOTES: [&str; 8] = [
+        const NOTES: [&str; 10] = [
             "records_unknown",
             "stacks_lost",
             "polls_left_out",
+            "slots_lost",
+            "tables_refused",
             "plain",
             "cut_short",
             "switch_in_inferred",

@@ -1,54 +1,79 @@
 //! What a CPU is handling: so that a wakeup from an interrupt is not blamed on the
 //! task that it interrupted.
 //!
-//! The words are kept apart because a timer's interrupt nests in a soft one.
+//! The words are kept apart because a timer's interrupt nests in a soft one. Hard
+//! interrupts nest in each other too, so their word is a stack ([`hard`]).
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use forktrace_common::event::{CpuStats, HARD_TIMER};
+use forktrace_common::event::{CpuStats, hard};
 
 use crate::{
-    filter::{self, cpu},
+    cpu::Cpu,
     kernel::Task,
+    shared::{Shared, at},
 };
 
 #[inline(always)]
-fn here(change: impl FnOnce(&mut CpuStats)) -> i32 {
-    if let Some(stats) = filter::stats(cpu()) {
-        change(stats);
+fn here(change: impl FnOnce(Shared<CpuStats>)) -> i32 {
+    if let Some(cpu) = Cpu::this() {
+        change(cpu.stats);
     }
     0
+}
+
+/// A hard interrupt begins, in whatever is being handled.
+#[inline(always)]
+fn enter(interrupt: u64) -> i32 {
+    here(|stats| {
+        let outer = at!(stats.hard).load();
+        at!(stats.hard).store(outer << hard::BITS | interrupt);
+    })
+}
+
+/// The innermost ends, and what it interrupted goes on.
+#[inline(always)]
+fn leave() -> i32 {
+    here(|stats| {
+        let inner = at!(stats.hard).load();
+        at!(stats.hard).store(inner >> hard::BITS);
+    })
 }
 
 /// A device's interrupt.
 #[btf_tracepoint(function = "irq_handler_entry")]
 pub fn irq_handler_entry(ctx: BtfTracePointContext) -> i32 {
     let number: i32 = ctx.arg(0);
-    here(|cpu| cpu.hard = number as u32 + 1)
+    let number = u64::from(number as u32);
+    enter(number.min(hard::TIMER - 2) + 1)
 }
 
 /// Its end.
 #[btf_tracepoint(function = "irq_handler_exit")]
 pub fn irq_handler_exit(_ctx: BtfTracePointContext) -> i32 {
-    here(|cpu| cpu.hard = 0)
+    leave()
 }
 
 /// A high-resolution timer ran out: sleeps and timeouts.
 #[btf_tracepoint(function = "hrtimer_expire_entry")]
 pub fn hrtimer_expire_entry(_ctx: BtfTracePointContext) -> i32 {
-    here(|cpu| cpu.hard = HARD_TIMER)
+    enter(hard::TIMER)
 }
 
 /// Its end.
 #[btf_tracepoint(function = "hrtimer_expire_exit")]
 pub fn hrtimer_expire_exit(_ctx: BtfTracePointContext) -> i32 {
-    here(|cpu| cpu.hard = 0)
+    leave()
 }
 
-/// A soft interrupt.
+/// A soft interrupt. It begins when no hard one is being handled, so should the end of
+/// one not have been announced, that is mended here.
 #[btf_tracepoint(function = "softirq_entry")]
 pub fn softirq_entry(ctx: BtfTracePointContext) -> i32 {
     let vector: u32 = ctx.arg(0);
-    here(|cpu| cpu.soft = vector + 1)
+    here(|stats| {
+        at!(stats.hard).store(0);
+        at!(stats.soft).store(vector + 1);
+    })
 }
 
 /// Its end. What was sent on this CPU before is received.
@@ -57,10 +82,11 @@ pub fn softirq_exit(ctx: BtfTracePointContext) -> i32 {
     /// include/linux/interrupt.h
     const NET_RX_SOFTIRQ: u32 = 3;
     let vector: u32 = ctx.arg(0);
-    here(|cpu| {
-        cpu.soft = 0;
+    here(|stats| {
+        at!(stats.hard).store(0);
+        at!(stats.soft).store(0);
         if vector == NET_RX_SOFTIRQ {
-            cpu.sender = 0;
+            at!(stats.sender).store(0);
         }
     })
 }
@@ -69,9 +95,9 @@ pub fn softirq_exit(ctx: BtfTracePointContext) -> i32 {
 /// that the sender runs before it goes on.
 #[btf_tracepoint(function = "netif_rx_entry")]
 pub fn netif_rx_entry(_ctx: BtfTracePointContext) -> i32 {
-    here(|cpu| {
-        if cpu.hard == 0 && cpu.soft == 0 {
-            cpu.sender = Task::current().address();
+    here(|stats| {
+        if at!(stats.hard).load() == 0 && at!(stats.soft).load() == 0 {
+            at!(stats.sender).store(Task::current().address());
         }
     })
 }

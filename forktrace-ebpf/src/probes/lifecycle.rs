@@ -2,16 +2,20 @@
 
 use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
 use forktrace_common::{
-    event::{Born, End, Exec, Polls, Signal, TaskState, Untracked, flag, kind, timeout, why},
+    event::{
+        Born, End, Exec, NO_SYSCALL, Polls, Signal, TaskState, Untracked, flag, kind, timeout, why,
+    },
     limits::{NO_SLOT, UNTRACKED},
 };
 
 use super::sched;
 use crate::{
+    cpu::{Cpu, count},
     emit,
-    filter::{self, Traced, add, control, cpu},
+    filter::{self, Traced, control},
     kernel::{self, Task, clone},
     maps::{BY_TASK, POLLS, TASKS},
+    shared::{Shared, at},
     waker,
 };
 
@@ -23,44 +27,78 @@ use crate::{
 #[btf_tracepoint(function = "sched_wakeup_new")]
 pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
     let creator = Task::current();
-    let creator_tid = creator.tid();
-    let hint = filter::hint(creator_tid);
-    let parent = match hint {
-        NO_SLOT => None,
-        hint => filter::resolve(creator, creator_tid, hint),
-    };
-    let Some(control) = control() else {
+    let Some(parent) = parent(creator) else {
         return 0;
     };
-    let untracked_creator = parent.is_none() && hint == UNTRACKED;
-    if parent.is_none() && !untracked_creator && !filter::current_is_launcher(control) {
+    let Some(cpu) = Cpu::this() else {
         return 0;
-    }
+    };
     let child = Task::from_arg(ctx.arg(0));
-    let clone_flags = child.clone_flags(creator);
     let now = kernel::now();
-
-    let tid = child.tid();
-    let Some(slot) = filter::take_slot() else {
-        untracked(child, tid, now);
-        return 0;
-    };
-    let Some(state) = TASKS.get_ptr_mut(slot) else {
-        return 0;
-    };
-    if BY_TASK.insert(child.address(), slot, 0).is_err() {
-        filter::free_slot(slot);
-        untracked(child, tid, now);
-        return 0;
+    match take_in(cpu, creator, parent, child, now) {
+        Some(state) => {
+            born(cpu, child, state);
+            sched::woken(&ctx, cpu, state);
+        }
+        None => untracked(cpu, child, child.tid(), now),
     }
-    let serial = add(&mut control.serial, 1) as u32 + 1;
-    let (parent_serial, parent_process) = match parent {
-        // SAFETY: the pointer is into the map.
-        Some(parent) => unsafe { ((*parent.state).serial, (*parent.state).process) },
-        None => (0, 0),
+    0
+}
+
+/// The parent of a new task of the workload, as far as it is known.
+#[derive(Clone, Copy)]
+struct Parent {
+    /// Its serial; 0: it is the launcher, or is not followed.
+    serial: u32,
+    /// That of its process's first task.
+    process: u32,
+}
+
+/// What the task that creates a new one makes of that: a task of the workload, or not.
+#[inline(always)]
+fn parent(creator: Task) -> Option<Parent> {
+    let tid = creator.tid();
+    let hint = filter::hint(tid);
+    if hint != NO_SLOT {
+        if let Some(traced) = filter::resolve_hint(creator, tid, hint) {
+            let state = traced.state;
+            return Some(Parent {
+                serial: at!(state.serial).load(),
+                process: at!(state.process).load(),
+            });
+        }
+    }
+    let outside = Parent {
+        serial: 0,
+        process: 0,
     };
-    let process = if clone_flags & clone::THREAD != 0 && parent_process != 0 {
-        parent_process
+    (hint == UNTRACKED || filter::current_is_launcher(control()?)).then_some(outside)
+}
+
+/// Takes a new task into the table. `None`: there is no room.
+#[inline(always)]
+fn take_in(
+    cpu: Cpu,
+    creator: Task,
+    parent: Parent,
+    child: Task,
+    now: u64,
+) -> Option<Shared<TaskState>> {
+    let tid = child.tid();
+    let control = control()?;
+    if !filter::set_hint(tid, NO_SLOT) {
+        return None;
+    }
+    let slot = filter::take_slot(cpu)?;
+    let state = TASKS.get_ptr_mut(slot)?;
+    if BY_TASK.insert(child.address(), slot, 0).is_err() {
+        filter::free_slot(cpu, slot);
+        return None;
+    }
+    let serial = at!(control.serial).fetch_add(1) as u32 + 1;
+    let clone_flags = child.clone_flags(creator);
+    let process = if clone_flags & clone::THREAD != 0 && parent.process != 0 {
+        parent.process
     } else {
         serial
     };
@@ -69,8 +107,6 @@ pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
     } else {
         0
     };
-    let tgid = child.tgid();
-    let ppid = child.ppid();
     // SAFETY: the pointer is into the map, and nobody else knows the slot yet.
     unsafe {
         *state = TaskState {
@@ -79,13 +115,13 @@ pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
             out_ns: now,
             why: why::NEW,
             flags,
-            syscall: forktrace_common::event::NO_SYSCALL,
-            cpu_out: cpu() as u16,
+            syscall: NO_SYSCALL,
+            cpu_out: cpu.number() as u16,
             process,
-            parent: parent_serial,
+            parent: parent.serial,
             tid,
-            tgid,
-            ppid,
+            tgid: child.tgid(),
+            ppid: child.ppid(),
             clone_flags,
             timeout_us: timeout::NONE,
             stack_top: child.regs().address(),
@@ -93,114 +129,92 @@ pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
             ..TaskState::default()
         };
     }
+    // Only now: a hint that leads to no state would be taken back.
     filter::set_hint(tid, slot);
-    add(&mut control.live, 1);
+    at!(control.live).fetch_add(1);
+    Some(Shared::in_map(state))
+}
 
+/// Tells of a new task.
+#[inline(always)]
+fn born(cpu: Cpu, child: Task, state: Shared<TaskState>) {
     let comm = child.comm();
-    let sent = emit::rare(|record: *mut Born| {
-        let born = Born {
-            kind: kind::BORN,
-            flags,
-            zero: [0; 2],
-            serial,
-            parent: parent_serial,
-            process,
-            tid,
-            tgid,
-            ppid,
-            zero2: 0,
-            clone_flags,
-            at_ns: now,
-            comm,
-        };
-        // SAFETY: the record is in the ring, reserved for us.
-        unsafe { *record = born };
+    let sent = emit::record(cpu, || Born {
+        kind: kind::BORN,
+        flags: at!(state.flags).load(),
+        zero: [0; 2],
+        serial: at!(state.serial).load(),
+        parent: at!(state.parent).load(),
+        process: at!(state.process).load(),
+        tid: at!(state.tid).load(),
+        tgid: at!(state.tgid).load(),
+        ppid: at!(state.ppid).load(),
+        zero2: 0,
+        clone_flags: at!(state.clone_flags).load(),
+        at_ns: at!(state.born_ns).load(),
+        comm,
     });
-    // SAFETY: as above; the task has not run.
-    let state = unsafe { &mut *state };
     if !sent {
         // Nothing is lost for good: the task's end tells all this again.
-        state.flags |= flag::RESYNC;
+        at!(state.flags).store(at!(state.flags).load() | flag::RESYNC);
     }
-    sched::woken(&ctx, state);
-    0
 }
 
 /// A task of the workload that found no room in the task table.
 #[inline(never)]
-fn untracked(task: Task, tid: u32, now: u64) {
-    if let Some(stats) = filter::stats(cpu()) {
-        stats.untracked_table_full += 1;
+fn untracked(cpu: Cpu, task: Task, tid: u32, now: u64) {
+    count!(cpu, untracked_table_full);
+    // Without a hint its end is not seen, and must not be waited for.
+    if filter::set_hint(tid, UNTRACKED) {
+        if let Some(control) = control() {
+            at!(control.live_untracked).fetch_add(1);
+        }
     }
-    filter::set_hint(tid, UNTRACKED);
-    if let Some(control) = control() {
-        add(&mut control.live_untracked, 1);
-    }
-    report_untracked(task, kind::UNTRACKED, now);
+    report_untracked(cpu, task, kind::UNTRACKED, now);
 }
 
 #[inline(always)]
-fn report_untracked(task: Task, kind: u8, now: u64) {
+fn report_untracked(cpu: Cpu, task: Task, kind: u8, now: u64) {
     let (tid, tgid, ppid, comm) = (task.tid(), task.tgid(), task.ppid(), task.comm());
-    let sent = emit::rare(|record: *mut Untracked| {
-        let untracked = Untracked {
-            kind,
-            zero: [0; 3],
-            tid,
-            tgid,
-            ppid,
-            at_ns: now,
-            comm,
-        };
-        // SAFETY: the record is in the ring, reserved for us.
-        unsafe { *record = untracked };
+    emit::other(cpu, || Untracked {
+        kind,
+        zero: [0; 3],
+        tid,
+        tgid,
+        ppid,
+        at_ns: now,
+        comm,
     });
-    if !sent {
-        emit::count_lost_other();
-    }
 }
 
 /// The last switch of a task that is not followed.
 #[inline(never)]
-pub fn end_untracked(task: Task, tid: u32, now: u64) {
+pub fn end_untracked(cpu: Cpu, task: Task, tid: u32, now: u64) {
     filter::set_hint(tid, NO_SLOT);
     if let Some(control) = control() {
-        add(&mut control.live_untracked, u64::MAX);
+        at!(control.live_untracked).fetch_add(u64::MAX);
     }
-    report_untracked(task, kind::UNTRACKED_END, now);
+    report_untracked(cpu, task, kind::UNTRACKED_END, now);
 }
 
 /// A task executed a program. Its tid is the leader's now.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = Task::from_arg(ctx.arg(0));
-    let tid = task.tid();
-    let hint = filter::hint(tid);
-    if hint == NO_SLOT {
-        return 0;
-    }
-    let Some(traced) = filter::resolve(task, tid, hint) else {
+    let (Some(traced), Some(cpu)) = (filter::resolve(task), Cpu::this()) else {
         return 0;
     };
-    // SAFETY: the pointer is into the map.
-    let serial = unsafe { (*traced.state).serial };
+    let state = traced.state;
     let (old_tid, at_ns, comm) = (ctx.arg(1), kernel::now(), task.comm());
-    let sent = emit::rare(|record: *mut Exec| {
-        let exec = Exec {
-            kind: kind::EXEC,
-            zero: [0; 3],
-            serial,
-            old_tid,
-            tid,
-            at_ns,
-            comm,
-        };
-        // SAFETY: the record is in the ring, reserved for us.
-        unsafe { *record = exec };
+    emit::other(cpu, || Exec {
+        kind: kind::EXEC,
+        zero: [0; 3],
+        serial: at!(state.serial).load(),
+        old_tid,
+        tid: task.tid(),
+        at_ns,
+        comm,
     });
-    if !sent {
-        emit::count_lost_other();
-    }
     0
 }
 
@@ -214,109 +228,93 @@ pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     if signal > 63 || REPORTED & (1 << (signal & 63)) == 0 {
         return 0;
     }
-    let task = Task::from_arg(ctx.arg(2));
-    let tid = task.tid();
-    let hint = filter::hint(tid);
-    if hint == NO_SLOT {
-        return 0;
-    }
-    let Some(traced) = filter::resolve(task, tid, hint) else {
+    let Some(traced) = filter::resolve(Task::from_arg(ctx.arg(2))) else {
         return 0;
     };
-    // SAFETY: the pointer is into the map.
-    let serial = unsafe { (*traced.state).serial };
-    let (sender_class, sender) = waker::current(ctx.as_ptr(), false);
+    let Some(cpu) = Cpu::this() else {
+        return 0;
+    };
+    let state = traced.state;
+    let (sender_class, sender) = waker::current(ctx.as_ptr(), cpu, false);
     let group = u8::from(ctx.arg::<u64>(3) & 1 != 0);
     let at_ns = kernel::now();
-    let sent = emit::rare(|record: *mut Signal| {
-        let record_of = Signal {
-            kind: kind::SIGNAL,
-            signal: signal as u8,
-            sender_class,
-            group,
-            serial,
-            sender,
-            zero: 0,
-            at_ns,
-        };
-        // SAFETY: the record is in the ring, reserved for us.
-        unsafe { *record = record_of };
+    emit::other(cpu, || Signal {
+        kind: kind::SIGNAL,
+        signal: signal as u8,
+        sender_class,
+        group,
+        serial: at!(state.serial).load(),
+        sender,
+        zero: 0,
+        at_ns,
     });
-    if !sent {
-        emit::count_lost_other();
-    }
     0
 }
 
-/// The last switch of a task. Everything of it is deleted here and not in an
-/// exit or free event: those come a switch too early, or late, or never.
+/// The last switch of a task, whose [`TaskState::end_ns`] is set. Everything of it is
+/// deleted here and not in an exit or free event: those come a switch too early, or late,
+/// or never.
 #[inline(never)]
-pub fn end(task: Task, traced: Traced, now: u64) {
-    // SAFETY: the pointer is into the map, and a task is switched by one CPU at
-    // a time.
-    let state = unsafe { &mut *traced.state };
-    state.end_ns = now.max(state.in_ns);
-    state.kernel_switches = task.switches();
-    state.kernel_cpu_ns = task.cpu_time();
-    state.exit_code = task.exit_code();
-    state.comm = task.comm();
-    if state.flags & flag::KERNEL_WORKER == 0 {
+pub fn end(cpu: Cpu, task: Task, traced: Traced) {
+    let state = traced.state;
+    at!(state.kernel_switches).store(task.switches());
+    at!(state.kernel_cpu_ns).store(task.cpu_time());
+    at!(state.exit_code).store(task.exit_code());
+    at!(state.comm).store(task.comm());
+    if at!(state.flags).load() & flag::KERNEL_WORKER == 0 {
         // Its own `exit`, or the call that it was killed in.
-        state.syscall = task.regs().syscall() as i16;
+        at!(state.syscall).store(task.regs().syscall() as i16);
     }
     // From here on a task at the same address is another task.
-    state.task = 0;
-    let _ = BY_TASK.remove(task.address());
+    at!(state.task).store(0);
+    filter::forget(cpu, task);
 
     let Some(control) = control() else {
         return;
     };
-    let sent = if state.flags & flag::POLLED != 0 {
-        send_polls(state.serial, traced.slot)
+    let polls_sent = at!(state.polled).load() == 0 || send_polls(cpu, traced);
+    let last = at!(control.live).load() <= 1;
+    if polls_sent && send_end(cpu, state, last) {
+        filter::free_slot(cpu, traced.slot);
     } else {
-        true
-    } && send_end(state, control.live <= 1);
-    if sent {
-        filter::free_slot(traced.slot);
-    } else {
-        state.flags |= flag::UNREPORTED;
-        if let Some(stats) = filter::stats(cpu()) {
-            stats.unreported += 1;
-        }
+        at!(state.flags).store(at!(state.flags).load() | flag::UNREPORTED);
+        count!(cpu, unreported);
     }
     // The last act, so that all records are in the rings when the count is 0.
-    add(&mut control.live, u64::MAX);
+    at!(control.live).fetch_add(u64::MAX);
 }
 
 #[inline(always)]
-fn send_end(state: &TaskState, last: bool) -> bool {
+fn send_end(cpu: Cpu, state: Shared<TaskState>, last: bool) -> bool {
     let write = |record: *mut End| {
-        // SAFETY: the record is in the ring, reserved for us.
+        // SAFETY: the record is in the ring, reserved for us; nobody else writes to the
+        // state of a dead task.
         unsafe {
             (*record).kind = kind::END;
             (*record).zero = [0; 7];
-            (&raw mut (*record).state).copy_from_nonoverlapping(state, 1);
+            (&raw mut (*record).state).copy_from_nonoverlapping(state.as_ptr(), 1);
         }
     };
     if last {
-        emit::rare_and_wake(write)
+        emit::in_place_and_wake(cpu, write)
     } else {
-        emit::rare(write)
+        emit::in_place(cpu, write)
     }
 }
 
 #[inline(always)]
-fn send_polls(serial: u32, slot: u32) -> bool {
-    let Some(polls) = POLLS.get_ptr_mut(slot) else {
+fn send_polls(cpu: Cpu, traced: Traced) -> bool {
+    let Some(polls) = POLLS.get_ptr_mut(traced.slot) else {
         return false;
     };
-    let sent = emit::rare(|record: *mut Polls| {
+    let state = traced.state;
+    let sent = emit::in_place(cpu, |record: *mut Polls| {
         // SAFETY: the record is in the ring, reserved for us; `polls` points
         // into the map, and the slot is this task's.
         unsafe {
             (*record).kind = kind::POLLS;
             (*record).zero = [0; 3];
-            (*record).serial = serial;
+            (*record).serial = at!(state.serial).load();
             (&raw mut (*record).polls).copy_from_nonoverlapping(polls, 1);
         }
     });

@@ -15,14 +15,16 @@ use aya_ebpf::{
 };
 use core::{arch::asm, ffi::c_void};
 use forktrace_common::{
-    event::{PollState, TaskState, flag},
+    event::{PollCounters, PollState, TaskState},
     layout::poll::{POLL, PPOLL, PSELECT6, SELECT},
+    limits::POLL_KINDS,
 };
 
 use crate::{
     filter,
     kernel::{Regs, Task, layout},
     maps::POLLS,
+    shared::{Shared, at},
 };
 
 /// Words of an fd set that are read: 1024 fds, which is all that glibc allows.
@@ -38,10 +40,10 @@ impl Args for Regs {
     #[inline(always)]
     fn get(&self, n: usize) -> u64 {
         match n {
-            0 => self.arg0(),
-            1 => self.arg1(),
-            2 => self.arg2(),
-            _ => self.arg3(),
+            0 => self.arg(0),
+            1 => self.arg(1),
+            2 => self.arg(2),
+            _ => self.arg(3),
         }
     }
 }
@@ -74,12 +76,19 @@ impl Args for Record {
 
 /// The current task's state and poll state, if it is traced.
 #[inline(always)]
-fn current() -> Option<(&'static mut TaskState, &'static mut PollState)> {
-    let traced = filter::current()?;
+fn current() -> Option<(Shared<TaskState>, Shared<PollState>)> {
+    let traced = filter::resolve(Task::current())?;
     let polls = POLLS.get_ptr_mut(traced.slot)?;
-    // SAFETY: the pointers are into the maps; the task is running, so no switch
-    // of it writes there.
-    unsafe { Some((&mut *traced.state, &mut *polls)) }
+    Some((traced.state, Shared::in_map(polls)))
+}
+
+/// The counters of a call, by [`PollState::pending`]. The mask is for the verifier.
+#[inline(always)]
+fn counters(polls: Shared<PollState>, pending: usize) -> Shared<PollCounters> {
+    const { assert!((POLL_KINDS + 1).is_power_of_two()) };
+    let counters = at!(polls.counters);
+    // SAFETY: within the array.
+    counters.part(|array| unsafe { array.cast::<PollCounters>().add(pending & POLL_KINDS) })
 }
 
 /// A call begins. `position` is that of [`forktrace_common::layout::poll`].
@@ -89,18 +98,19 @@ fn enter(position: usize, args: &impl Args) {
         return;
     };
     let pending = position as u32 + 1;
-    if polls.pending == pending {
+    let before = at!(polls.pending).load();
+    if before == pending {
         // The kernel restarts the call after a stop: it is the same call.
         return;
     }
-    if polls.pending != 0 {
+    if before != 0 {
         // A signal handler ended the call before: it returned EINTR, which its
         // exit event does not tell from a restart.
-        finish(state, polls, -1);
+        finish(state, polls, before, -1);
     }
-    state.flags |= flag::POLLED;
-    polls.pending = pending;
-    polls.blocks = state.blocks;
+    at!(state.polled).store(1);
+    at!(polls.pending).store(pending);
+    at!(polls.blocks).store(at!(state.blocks).load());
 
     let fds = match position {
         POLL | PPOLL => Some(args.get(1) as u32),
@@ -108,12 +118,10 @@ fn enter(position: usize, args: &impl Args) {
         // The interest list is not among the arguments.
         _ => return,
     };
-    let Some(counters) = polls.counters.get_mut(position + 1) else {
-        return;
-    };
+    let counters = counters(polls, position + 1);
     match fds {
-        Some(fds) => counters.max_fds = counters.max_fds.max(fds),
-        None => counters.unknown_fds += 1,
+        Some(fds) => at!(counters.max_fds).store(at!(counters.max_fds).load().max(fds)),
+        None => at!(counters.unknown_fds).increase(1),
     }
 }
 
@@ -184,34 +192,33 @@ fn exit(returned: i64) {
     let Some((state, polls)) = current() else {
         return;
     };
+    let pending = at!(polls.pending).load();
     // ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK: the
     // kernel will enter the call again.
-    if polls.pending == 0 || matches!(returned, -512 | -513 | -514 | -516) {
+    if pending == 0 || matches!(returned, -512 | -513 | -514 | -516) {
         return;
     }
-    finish(state, polls, returned);
+    finish(state, polls, pending, returned);
 }
 
 #[inline(always)]
-fn finish(state: &TaskState, polls: &mut PollState, returned: i64) {
-    let Some(counters) = polls.counters.get_mut(polls.pending as usize) else {
-        return;
-    };
-    polls.pending = 0;
-    let blocked = state.blocks != polls.blocks;
-    counters.calls += 1;
+fn finish(state: Shared<TaskState>, polls: Shared<PollState>, pending: u32, returned: i64) {
+    let counters = counters(polls, pending as usize);
+    at!(polls.pending).store(0);
+    let blocked = at!(state.blocks).load() != at!(polls.blocks).load();
+    at!(counters.calls).increase(1);
     if blocked {
-        counters.blocked += 1;
+        at!(counters.blocked).increase(1);
     }
     if returned < 0 {
-        counters.failed += 1;
+        at!(counters.failed).increase(1);
     } else if returned == 0 {
-        counters.timed_out += 1;
+        at!(counters.timed_out).increase(1);
         if !blocked {
-            counters.empty_at_once += 1;
+            at!(counters.empty_at_once).increase(1);
         }
     } else if !blocked {
-        counters.ready_at_once += 1;
+        at!(counters.ready_at_once).increase(1);
     }
 }
 

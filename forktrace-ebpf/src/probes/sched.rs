@@ -16,9 +16,11 @@ use forktrace_common::{
 
 use super::lifecycle;
 use crate::{
+    cpu::Cpu,
     emit,
-    filter::{self, Traced, cpu},
+    filter::{self, Traced},
     kernel::{self, Task, layout},
+    shared::{Shared, at},
     stacks, wait, waker,
 };
 
@@ -35,115 +37,125 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     if prev_hint | next_hint == NO_SLOT {
         return 0;
     }
+    let Some(cpu) = Cpu::this() else {
+        return 0;
+    };
     let now = kernel::now();
     if layout!(plain) == 0 {
-        waker::nobody_runs_here();
+        cpu.runs_nobody();
     }
-
     if prev_hint != NO_SLOT {
-        let prev_state: u64 = ctx.arg(3);
-        // Only the low half is the state: the tracepoint's argument is 32 bits wide.
-        let prev_state = prev_state & 0xffff_ffff;
-        match filter::resolve(prev, prev_tid, prev_hint) {
-            Some(traced) => {
-                // SAFETY: the pointer is into the map, and a task is switched
-                // by one CPU at a time.
-                let state = unsafe { &mut *traced.state };
-                state.switches += 1;
-                if state.out_ns != 0 {
-                    infer_switch_in(prev, state, now);
-                }
-                if kernel::is_dead(prev_state) {
-                    lifecycle::end(prev, traced, now);
-                } else {
-                    let preempt = ctx.arg::<u64>(0) & 0xff != 0;
-                    switch_out(&ctx, prev, traced, preempt, prev_state, now);
-                }
-            }
-            None if prev_hint == UNTRACKED && kernel::is_dead(prev_state) => {
-                lifecycle::end_untracked(prev, prev_tid, now);
+        match filter::resolve_hint(prev, prev_tid, prev_hint) {
+            Some(traced) => leave(&ctx, cpu, prev, traced, now),
+            None if prev_hint == UNTRACKED && kernel::is_dead(prev_state(&ctx)) => {
+                lifecycle::end_untracked(cpu, prev, prev_tid, now);
             }
             None => {}
         }
     }
     if next_hint != NO_SLOT {
-        if let Some(traced) = filter::resolve(next, next_tid, next_hint) {
-            // SAFETY: as above.
-            let state = unsafe { &mut *traced.state };
+        if let Some(traced) = filter::resolve_hint(next, next_tid, next_hint) {
+            let state = traced.state;
             if layout!(plain) == 0 {
-                waker::runs_here(next, traced.slot, state);
+                cpu.runs(next, traced.slot, at!(state.stack_top).load());
             }
-            switch_in(state, now, state.wake_ns, 0);
-            state.wake_ns = 0;
-            state.waker_class = class::NONE;
+            switch_in(cpu, state, now, at!(state.wake_ns).load(), 0);
+            at!(state.wake_ns).store(0);
+            at!(state.waker_class).store(class::NONE);
         }
     }
     0
 }
 
+/// The state that the task leaves the CPU in, as the tracepoint has it.
+#[inline(always)]
+fn prev_state(ctx: &BtfTracePointContext) -> u64 {
+    let state: u64 = ctx.arg(3);
+    // Only the low half is the state: the tracepoint's argument is 32 bits wide.
+    state & 0xffff_ffff
+}
+
+/// A traced task leaves this CPU.
+#[inline(always)]
+fn leave(ctx: &BtfTracePointContext, cpu: Cpu, task: Task, traced: Traced, now: u64) {
+    let state = traced.state;
+    at!(state.switches).increase(1);
+    if at!(state.out_ns).load() != 0 {
+        infer_switch_in(cpu, task, state, now);
+    }
+    if kernel::is_dead(prev_state(ctx)) {
+        at!(state.end_ns).store(now.max(at!(state.in_ns).load()));
+        lifecycle::end(cpu, task, traced);
+    } else {
+        switch_out(ctx, cpu, task, state, now);
+    }
+}
+
 #[inline(always)]
 fn switch_out(
     ctx: &BtfTracePointContext,
+    cpu: Cpu,
     task: Task,
-    traced: Traced,
-    preempt: bool,
-    prev_state: u64,
+    state: Shared<TaskState>,
     now: u64,
 ) {
-    // SAFETY: the pointer is into the map, and a task is switched by one CPU at a
-    // time.
-    let state = unsafe { &mut *traced.state };
     // Before the time: a waker that sees that must not see the wait before this.
-    state.common_wait = 0;
+    at!(state.common_wait).store(0);
     // The fast clock may step back by a little when time is adjusted.
-    state.out_ns = now.max(state.in_ns);
-    state.cpu_out = cpu() as u16;
-    state.why = task.why(preempt, prev_state);
-    if state.why == why::PREEMPTED {
+    at!(state.out_ns).store(now.max(at!(state.in_ns).load()));
+    at!(state.cpu_out).store(cpu.number() as u16);
+    let preempt = ctx.arg::<u64>(0) & 0xff != 0;
+    let why = task.why(preempt, prev_state(ctx));
+    at!(state.why).store(why);
+    if why == why::PREEMPTED {
         return;
     }
-    if state.wake_ns != 0 && !task.is_being_woken() {
-        // It is of a sleep before this one, which it ended before it began. A
-        // wakeup that begins just now is kept.
-        let before = state.wake_ns;
-        filter::clear_if(&mut state.wake_ns, before);
+    let woken_before = at!(state.wake_ns).load();
+    if woken_before != 0 && !task.is_being_woken() {
+        // Stale: this wakeup belongs to an earlier sleep, which it ended before the
+        // task had switched out. A wakeup that begins just now is kept.
+        at!(state.wake_ns).clear_if(woken_before);
     }
-    state.blocks += 1;
-    stacks::of_block(ctx, state);
-    if state.flags & flag::KERNEL_WORKER != 0 {
+    at!(state.blocks).increase(1);
+    stacks::of_block(ctx, cpu, state);
+    let flags = at!(state.flags).load();
+    if flags & flag::KERNEL_WORKER != 0 {
         return;
     }
     let regs = task.regs();
     let syscall = regs.syscall() as i16;
-    // A call that goes on after a stop is the one before, and waits for the same.
-    let restarted = i32::from(syscall) == layout!(restart_syscall);
-    state.syscall = syscall;
+    at!(state.syscall).store(syscall);
     if syscall == NO_SYSCALL {
         // It also sleeps on its way back to user mode, for instance when it is stopped.
-        let faulted = state.why < why::STOPPED && waker::in_page_fault(ctx.as_ptr());
-        state.arg0 = if faulted { state.fault } else { 0 };
-        state.arg1 = 0;
-        state.object = 0;
-        state.timeout_us = timeout::NONE;
+        let faulted = why < why::STOPPED && waker::in_page_fault(ctx.as_ptr(), cpu);
+        let fault = if faulted { at!(state.fault).load() } else { 0 };
+        waits_for(state, fault, 0, timeout::NONE);
         return;
     }
     if task.is_compat() {
-        state.flags |= flag::COMPAT;
-        state.arg0 = regs.arg0();
-        state.arg1 = regs.arg1() as u32;
-        state.object = 0;
-        state.timeout_us = timeout::UNKNOWN;
+        at!(state.flags).store(flags | flag::COMPAT);
+        waits_for(state, regs.arg(0), regs.arg(1), timeout::UNKNOWN);
         return;
     }
-    state.flags &= !flag::COMPAT;
-    if !restarted {
-        state.arg0 = regs.arg0();
-        state.arg1 = regs.arg1() as u32;
-        if layout!(plain) != 0 {
-            return;
-        }
-        wait::look(task, regs, state, traced.slot, now);
+    at!(state.flags).store(flags & !flag::COMPAT);
+    // A call that goes on after a stop is the one before, and waits for the same.
+    if i32::from(syscall) == layout!(restart_syscall) {
+        return;
     }
+    at!(state.arg0).store(regs.arg(0));
+    at!(state.arg1).store(regs.arg(1) as u32);
+    if layout!(plain) == 0 {
+        wait::look(cpu, task, regs, state, now);
+    }
+}
+
+/// What it waits for is in no table of ours.
+#[inline(always)]
+fn waits_for(state: Shared<TaskState>, arg0: u64, arg1: u64, timeout_us: u32) {
+    at!(state.arg0).store(arg0);
+    at!(state.arg1).store(arg1 as u32);
+    at!(state.object).store(0);
+    at!(state.timeout_us).store(timeout_us);
 }
 
 /// The task leaves a CPU that it never came to: the kernel did not announce the
@@ -151,48 +163,53 @@ fn switch_out(
 /// its own counters have them.) The CPU time charged to this turn says when it
 /// came.
 #[inline(never)]
-fn infer_switch_in(task: Task, state: &mut TaskState, now: u64) {
+fn infer_switch_in(cpu: Cpu, task: Task, state: Shared<TaskState>, now: u64) {
     let in_ns = now.saturating_sub(task.cpu_time_of_this_turn());
-    let wake_ns = state.wake_ns;
+    let (wake_ns, out_ns) = (at!(state.wake_ns).load(), at!(state.out_ns).load());
     if task.is_being_woken() {
         // From the sleep that begins now. Perhaps its waker has written already, and
         // perhaps it is at it: who woke the task before is not known.
-        switch_in(state, in_ns.max(state.out_ns), 0, flag::INFERRED);
+        switch_in(cpu, state, in_ns.max(out_ns), 0, flag::INFERRED);
         if wake_ns <= in_ns {
-            filter::clear_if(&mut state.wake_ns, wake_ns);
+            at!(state.wake_ns).clear_if(wake_ns);
         }
         return;
     }
     // Not before it was woken, or left.
-    let in_ns = in_ns.max(wake_ns).max(state.out_ns);
-    switch_in(state, in_ns, wake_ns, flag::INFERRED);
+    let in_ns = in_ns.max(wake_ns).max(out_ns);
+    switch_in(cpu, state, in_ns, wake_ns, flag::INFERRED);
     // A wakeup that has come meanwhile stays.
-    filter::clear_if(&mut state.wake_ns, wake_ns);
+    at!(state.wake_ns).clear_if(wake_ns);
 }
 
 /// The task comes to a CPU. `wake_ns`: when it was woken; 0: not known. The caller makes
 /// the state forget that.
 #[inline(always)]
-fn switch_in(state: &mut TaskState, now: u64, wake_ns: u64, inferred: u8) {
-    let out_ns = state.out_ns;
+fn switch_in(cpu: Cpu, state: Shared<TaskState>, now: u64, wake_ns: u64, inferred: u8) {
+    let out_ns = at!(state.out_ns).load();
     if out_ns == 0 {
         // Its switch-out was not announced. A gap in its numbers marks the time
         // since its last record as unknown.
-        state.missed += 1;
-        state.seq += 1;
+        at!(state.missed).increase(1);
+        at!(state.seq).increase(1);
         return;
     }
+    let mut kept = at!(state.flags).load();
+    // Sums that lack a stretch would be wrong: better none.
+    if kept & flag::RESYNC != 0 && at!(state.missed).load() == 0 && emit::totals(cpu, state) {
+        kept &= !flag::RESYNC;
+        at!(state.flags).store(kept);
+    }
     let in_ns = now.max(out_ns);
-    let sums_before = emit::totals(state);
-    let mut flags = (state.flags & flag::COMPAT) | inferred;
+    let mut flags = (kept & flag::COMPAT) | inferred;
     let mut wake_ns = wake_ns.min(in_ns);
-    let mut waker_class = state.waker_class;
-    let reason = state.why;
-    if reason == why::NEW || reason == why::PREEMPTED {
-        if wake_ns < out_ns || reason == why::PREEMPTED {
+    let mut waker_class = at!(state.waker_class).load();
+    let why = at!(state.why).load();
+    if why == why::NEW || why == why::PREEMPTED {
+        if wake_ns < out_ns || why == why::PREEMPTED {
             wake_ns = out_ns;
         }
-        state.runnable_ns += in_ns - out_ns;
+        at!(state.runnable_ns).increase(in_ns - out_ns);
     } else {
         if wake_ns == 0 {
             flags |= flag::NO_WAKE;
@@ -202,50 +219,46 @@ fn switch_in(state: &mut TaskState, now: u64, wake_ns: u64, inferred: u8) {
             flags |= flag::EARLY_WAKE;
             wake_ns = out_ns;
         }
-        state.runnable_ns += in_ns - wake_ns;
-        if reason >= why::STOPPED {
-            state.stopped_ns += wake_ns - out_ns;
+        at!(state.runnable_ns).increase(in_ns - wake_ns);
+        if why >= why::STOPPED {
+            at!(state.stopped_ns).increase(wake_ns - out_ns);
         } else {
-            state.blocked_ns += wake_ns - out_ns;
+            at!(state.blocked_ns).increase(wake_ns - out_ns);
         }
     }
-    let (serial, seq, arg0, arg1) = (state.serial, state.seq, state.arg0, state.arg1);
-    let (cpu_out, syscall) = (state.cpu_out, state.syscall);
-    let (object, timeout_us) = (state.object, state.timeout_us);
-    let waker = state.waker;
-    emit::stretch(state, sums_before, |record: *mut Stretch| {
-        let stretch = Stretch {
-            kind: kind::STRETCH,
-            why: reason,
-            flags,
-            waker_class,
-            serial,
-            seq,
-            waker,
-            out_ns,
-            wake_ns,
-            in_ns,
-            arg0,
-            arg1,
-            cpu_out,
-            syscall,
-            object,
-            timeout_us,
-        };
-        // SAFETY: the record is in the ring, reserved for us.
-        unsafe { *record = stretch };
+    let sent = emit::stretch(cpu, || Stretch {
+        kind: kind::STRETCH,
+        why,
+        flags,
+        waker_class,
+        serial: at!(state.serial).load(),
+        seq: at!(state.seq).load(),
+        waker: at!(state.waker).load(),
+        out_ns,
+        wake_ns,
+        in_ns,
+        arg0: at!(state.arg0).load(),
+        arg1: at!(state.arg1).load(),
+        cpu_out: at!(state.cpu_out).load(),
+        syscall: at!(state.syscall).load(),
+        object: at!(state.object).load(),
+        timeout_us: at!(state.timeout_us).load(),
     });
-    state.seq += 1;
-    state.out_ns = 0;
-    state.in_ns = in_ns;
+    if !sent {
+        at!(state.lost).increase(1);
+        at!(state.flags).store(kept | flag::RESYNC);
+    }
+    at!(state.seq).increase(1);
+    at!(state.out_ns).store(0);
+    at!(state.in_ns).store(in_ns);
 }
 
 /// A page fault in user mode: its address, for when the task has to wait for it.
 #[btf_tracepoint(function = "page_fault_user")]
 pub fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
-    if let Some(traced) = filter::current() {
-        // SAFETY: the pointer is into the map; the task runs here.
-        unsafe { (*traced.state).fault = ctx.arg(0) };
+    if let Some(traced) = filter::resolve(Task::current()) {
+        let state = traced.state;
+        at!(state.fault).store(ctx.arg(0));
     }
     0
 }
@@ -253,31 +266,31 @@ pub fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
 /// A sleeping task is about to be woken. Runs with the task's `pi_lock` held.
 #[btf_tracepoint(function = "sched_waking")]
 pub fn sched_waking(ctx: BtfTracePointContext) -> i32 {
-    let task = Task::from_arg(ctx.arg(0));
-    let tid = task.tid();
-    let hint = filter::hint(tid);
-    if hint == NO_SLOT {
-        return 0;
-    }
-    if let Some(traced) = filter::resolve(task, tid, hint) {
-        // SAFETY: the pointer is into the map. Waker and switcher write
-        // different fields; the switch-in that clears these comes after the
-        // wakeup by the kernel's own locks.
-        woken(&ctx, unsafe { &mut *traced.state });
+    if let Some(traced) = filter::resolve(Task::from_arg(ctx.arg(0))) {
+        if let Some(cpu) = Cpu::this() {
+            woken(&ctx, cpu, traced.state);
+        }
     }
     0
 }
 
-/// Keeps who wakes the task, and when.
+/// Keeps who wakes the task, and when. The switch-in that clears these comes after the
+/// wakeup by the kernel's own locks.
 #[inline(always)]
-pub fn woken(ctx: &BtfTracePointContext, state: &mut TaskState) {
+pub fn woken(ctx: &BtfTracePointContext, cpu: Cpu, state: Shared<TaskState>) {
     let (by, number) = if layout!(plain) == 0 {
-        waker::current(ctx.as_ptr(), state.out_ns != 0 && state.common_wait != 0)
+        // The time first: `switch_out` writes it last.
+        let sleeps = at!(state.out_ns).load() != 0;
+        waker::current(
+            ctx.as_ptr(),
+            cpu,
+            sleeps && at!(state.common_wait).load() != 0,
+        )
     } else {
         (class::NONE, 0)
     };
-    state.waker_class = by;
-    state.waker = number;
-    stacks::of_waker(ctx, state);
-    state.wake_ns = kernel::now();
+    at!(state.waker_class).store(by);
+    at!(state.waker).store(number);
+    stacks::of_waker(ctx, cpu, state);
+    at!(state.wake_ns).store(kernel::now());
 }

@@ -2,14 +2,17 @@
 //! and tables. The only place that knows aya. What comes out is bytes and
 //! counters; `decode` gives them a meaning.
 
+mod mapped;
 mod polls;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
+    mem::offset_of,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     os::unix::fs::MetadataExt as _,
     panic::resume_unwind,
+    sync::{Arc, atomic::Ordering::Release},
     thread,
 };
 
@@ -23,20 +26,18 @@ use crate::kernel::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
-    maps::{
-        Array, IterableMap as _, Map, MapData, MapError, RingBuf, Stack, StackTraceMap,
-        of_maps::ArrayOfMaps,
-    },
+    maps::{Array, Map, MapData, RingBuf, Stack, StackTraceMap, of_maps::ArrayOfMaps},
     programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLinkId},
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
-use bytemuck::Zeroable as _;
+use bytemuck::Pod;
 use forktrace_common::{
     event::{Control, CpuStats, PollState, TaskState, flag},
     layout::Layout,
-    limits::MAX_CPUS,
+    limits::{MAX_CPUS, MAX_TID, TIDS_PER_ELEMENT},
 };
 
+pub use mapped::Mapped;
 pub use polls::PollProbes;
 
 /// The eBPF object, built by `cargo xtask ebpf` from `forktrace-ebpf`.
@@ -53,8 +54,6 @@ pub fn object_sha256() -> &'static str {
 
 /// The rings of all CPUs together take no more than this by default, bytes.
 const RINGS_BUDGET: u32 = 32 << 20;
-/// A stretch with its ring header, bytes.
-const RECORD: u32 = 72;
 /// Files that each CPU's part of the object cache holds. A power of two.
 const OBJECTS_PER_CPU: u32 = 256;
 /// Stacks that can be told apart, when stacks are wanted: 16 MB.
@@ -91,6 +90,10 @@ pub struct Losses {
     pub unreported: u64,
     /// Stacks that found no room.
     pub stacks: u64,
+    /// Slots of the task table that could not be given back.
+    pub slots: u64,
+    /// Other changes of the tables of tasks that the kernel refused.
+    pub refused: u64,
 }
 
 /// A task read from the task table, with its select/poll counters.
@@ -101,10 +104,7 @@ pub struct TableEntry {
     pub polls: Option<PollState>,
 }
 
-type StateBytes = [u8; size_of::<TaskState>()];
 type PollBytes = [u8; size_of::<PollState>()];
-type ControlBytes = [u8; size_of::<Control>()];
-type CpuBytes = [u8; size_of::<CpuStats>()];
 
 /// The attached programs.
 pub struct Tracer {
@@ -114,9 +114,9 @@ pub struct Tracer {
     links: Vec<(&'static str, BtfTracePointLinkId)>,
     rings: Vec<(u16, RingBuf<MapData>)>,
     outer: ArrayOfMaps<MapData, RingBuf<MapData>>,
-    control: ControlMap,
-    cpus: Array<MapData, CpuBytes>,
-    tasks: Array<MapData, StateBytes>,
+    control: Arc<Mapped<Control>>,
+    cpus: Mapped<CpuStats>,
+    tasks: Mapped<TaskState>,
     poll_states: Array<MapData, PollBytes>,
     free_slots: Stack<MapData, u32>,
     stacks: StackTraceMap<MapData>,
@@ -158,7 +158,7 @@ impl Tracer {
             object_mask: OBJECTS_PER_CPU - 1,
             stacks: u32::from(settings.stacks),
             plain: u32::from(settings.plain),
-            wake_mask: (ring_bytes / RECORD / 4).next_power_of_two().max(1) - 1,
+            wake_bytes: ring_bytes / 4,
             max_tasks: settings.max_tasks,
             ..layout?
         };
@@ -174,8 +174,16 @@ impl Tracer {
             .map_max_entries("OBJECTS", cpu_slots * OBJECTS_PER_CPU)
             .map_max_entries("SCRATCH", cpu_slots)
             .map_max_entries("STACKS", if settings.stacks { STACKS } else { 1 })
+            .map_max_entries("TIDS", tids().div_ceil(TIDS_PER_ELEMENT))
             .map_max_entries("TASKS", slots)
-            .map_max_entries("POLLS", slots)
+            .map_max_entries(
+                "POLLS",
+                if settings.polls == PollProbes::Off {
+                    1
+                } else {
+                    slots
+                },
+            )
             .map_max_entries("BY_TASK", slots)
             .map_max_entries("FREE_SLOTS", slots)
             .load(OBJECT)
@@ -223,9 +231,9 @@ impl Tracer {
         Ok(Self {
             rings,
             outer,
-            control: Array::try_from(take_map(&mut ebpf, "CONTROL")?)?,
-            cpus: Array::try_from(take_map(&mut ebpf, "CPUS")?)?,
-            tasks: Array::try_from(take_map(&mut ebpf, "TASKS")?)?,
+            control: Arc::new(mapped(&mut ebpf, "CONTROL", 1)?),
+            cpus: mapped(&mut ebpf, "CPUS", MAX_CPUS as u32)?,
+            tasks: mapped(&mut ebpf, "TASKS", slots)?,
             poll_states: Array::try_from(take_map(&mut ebpf, "POLLS")?)?,
             free_slots: Stack::try_from(take_map(&mut ebpf, "FREE_SLOTS")?)?,
             stacks: StackTraceMap::try_from(take_map(&mut ebpf, "STACKS")?)?,
@@ -240,38 +248,32 @@ impl Tracer {
     /// From now on a child of the calling thread is the root of a workload.
     ///
     /// What is returned ends that, and is for that child to call before it does
-    /// anything else. The launcher's tid lies beside the programs' counters and can
-    /// only be written together with them. They stand still while the workload
-    /// consists of one task, and that task is here.
+    /// anything else: one store into memory that it shares with us.
     ///
     /// # Errors
-    /// When the map can't be written.
-    pub fn arm(&mut self) -> Result<impl FnMut() -> io::Result<()> + Send + Sync + use<>> {
+    /// When our pid namespace can't be found out.
+    pub fn arm(&self) -> Result<impl FnMut() -> io::Result<()> + Send + Sync + use<>> {
         let namespace = std::fs::metadata("/proc/self/ns/pid")
             .context("/proc/self/ns/pid can't be read; is /proc mounted?")?;
         let device = namespace.dev();
-        let control = Control {
-            launcher: nix::unistd::gettid().as_raw() as u64,
-            namespace_device: nix::sys::stat::major(device) << 20 | nix::sys::stat::minor(device),
-            namespace_inode: namespace.ino(),
-            ..Control::zeroed()
-        };
-        write_control(&mut self.control, control).context("the control map can't be written")?;
+        let device = nix::sys::stat::major(device) << 20 | nix::sys::stat::minor(device);
+        let launcher = nix::unistd::gettid().as_raw() as u64;
+        let set = |offset, value| self.control.word(0, offset).store(value, Release);
+        set(offset_of!(Control, namespace_device), device);
+        set(offset_of!(Control, namespace_inode), namespace.ino());
+        // The last, since it decides.
+        set(offset_of!(Control, launcher), launcher);
 
-        let fd = self.control.map().fd().as_fd().try_clone_to_owned()?;
-        let mut of_child = Array::try_from(Map::Array(MapData::from_fd(fd)?))?;
+        let control = Arc::clone(&self.control);
         Ok(move || {
-            let control = read_control(&of_child).map_err(io::Error::other)?;
-            let disarmed = Control {
-                launcher: 0,
-                ..control
-            };
-            write_control(&mut of_child, disarmed).map_err(io::Error::other)
+            let launcher = control.word(0, offset_of!(Control, launcher));
+            launcher.store(0, Release);
+            Ok(())
         })
     }
 
-    fn control(&self) -> Result<Control> {
-        read_control(&self.control).context("the control map can't be read")
+    fn control(&self) -> Control {
+        self.control.load(0)
     }
 
     /// How the select/poll family is watched.
@@ -319,36 +321,27 @@ impl Tracer {
     }
 
     /// Tasks of the workload that live: followed, and not followed.
-    ///
-    /// # Errors
-    /// When the map can't be read.
-    pub fn live(&self) -> Result<(u64, u64)> {
-        let control = self.control()?;
-        Ok((control.live, control.live_untracked))
+    pub fn live(&self) -> (u64, u64) {
+        let control = self.control();
+        (control.live, control.live_untracked)
     }
 
     /// What was lost since the start.
-    ///
-    /// # Errors
-    /// When the map can't be read.
-    pub fn losses(&self) -> Result<Losses> {
+    pub fn losses(&self) -> Losses {
         let mut losses = Losses::default();
         for (cpu, _) in &self.rings {
-            add_losses(&mut losses, &self.cpu_stats(u32::from(*cpu))?);
+            losses.add(&self.cpus.load(usize::from(*cpu)));
         }
-        Ok(losses)
+        losses
     }
 
     /// The same, with the CPUs that have no ring: for the end of a recording.
-    ///
-    /// # Errors
-    /// When the map can't be read.
-    pub fn losses_of_all_cpus(&self) -> Result<Losses> {
+    pub fn losses_of_all_cpus(&self) -> Losses {
         let mut losses = Losses::default();
-        for cpu in 0..MAX_CPUS as u32 {
-            add_losses(&mut losses, &self.cpu_stats(cpu)?);
+        for cpu in self.cpus.entries() {
+            losses.add(&self.cpus.load(cpu));
         }
-        Ok(losses)
+        losses
     }
 
     /// Times that the kernel left out a program that tells of a creation, an exec or a
@@ -371,6 +364,25 @@ impl Tracer {
         self.recursion_misses(polls::is_program)
     }
 
+    /// Instructions that the verifier processed for each program that is loaded, by name:
+    /// what it costs to start, and how far a program is from the limit (a million).
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn verified(&self) -> Result<BTreeMap<String, u32>> {
+        let mut verified = BTreeMap::new();
+        for (name, program) in self.ebpf.programs() {
+            // Not every kernel has all, and plain recordings do without some.
+            let Ok(info) = program.info() else {
+                continue;
+            };
+            let count = info.verified_instruction_count();
+            let count = count.with_context(|| format!("the kernel tells none for {name}"))?;
+            verified.insert(name.to_owned(), count);
+        }
+        Ok(verified)
+    }
+
     fn recursion_misses(&self, of: impl Fn(&str) -> bool) -> Result<u64> {
         let mut misses = 0;
         for (_, program) in self.ebpf.programs().filter(|(name, _)| of(name)) {
@@ -391,29 +403,23 @@ impl Tracer {
         Ok(misses)
     }
 
-    fn cpu_stats(&self, cpu: u32) -> Result<CpuStats> {
-        let bytes = self
-            .cpus
-            .get(&cpu, 0)
-            .context("the CPUs' counters can't be read")?;
-        Ok(bytemuck::pod_read_unaligned(&bytes))
-    }
-
     /// Takes the dead tasks whose end found no room in a ring out of the task
     /// table, so that their slots can be used again.
     ///
     /// # Errors
     /// When a map can't be read or written.
     pub fn take_unreported(&mut self, mut sink: impl FnMut(TableEntry)) -> Result<()> {
-        for slot in self.used_slots()? {
-            let state = self.state(slot)?;
+        for slot in self.used_slots() {
+            let state = self.tasks.load(slot as usize);
             if state.task != 0 || state.flags & flag::UNREPORTED == 0 {
                 continue;
             }
             let polls = self.polls_of(slot, &state)?;
             sink(TableEntry { state, polls });
-            self.tasks.set(slot, [0; size_of::<TaskState>()], 0)?;
-            self.poll_states.set(slot, [0; size_of::<PollState>()], 0)?;
+            self.tasks.clear(slot as usize);
+            if state.polled != 0 {
+                self.poll_states.set(slot, [0; size_of::<PollState>()], 0)?;
+            }
             self.free_slots.push(slot, 0)?;
         }
         Ok(())
@@ -450,8 +456,8 @@ impl Tracer {
     /// # Errors
     /// When a map can't be read.
     pub fn remaining(&self, mut sink: impl FnMut(TableEntry)) -> Result<()> {
-        for slot in self.used_slots()? {
-            let state = self.state(slot)?;
+        for slot in self.used_slots() {
+            let state = self.tasks.load(slot as usize);
             if state.task != 0 || state.flags & flag::UNREPORTED != 0 {
                 let polls = self.polls_of(slot, &state)?;
                 sink(TableEntry { state, polls });
@@ -471,34 +477,21 @@ impl Tracer {
 
     /// The tasks that live, as of now: they go on meanwhile, so what is read of one
     /// is of another moment than what is read of the next.
-    ///
-    /// # Errors
-    /// When a map can't be read.
-    pub fn living(&self, mut sink: impl FnMut(TaskState)) -> Result<()> {
-        for slot in self.used_slots()? {
-            let state = self.state(slot)?;
+    pub fn living(&self, mut sink: impl FnMut(TaskState)) {
+        for slot in self.used_slots() {
+            let state = self.tasks.load(slot as usize);
             if state.task != 0 && state.end_ns == 0 {
                 sink(state);
             }
         }
-        Ok(())
     }
 
-    fn used_slots(&self) -> Result<std::ops::RangeInclusive<u32>> {
-        let used = self.control()?.slots.min(u64::from(self.max_tasks)) as u32;
-        Ok(1..=used)
-    }
-
-    fn state(&self, slot: u32) -> Result<TaskState> {
-        let bytes = self
-            .tasks
-            .get(&slot, 0)
-            .context("the task table can't be read")?;
-        Ok(bytemuck::pod_read_unaligned(&bytes))
+    fn used_slots(&self) -> std::ops::RangeInclusive<u32> {
+        1..=self.control().slots.min(u64::from(self.max_tasks)) as u32
     }
 
     fn polls_of(&self, slot: u32, state: &TaskState) -> Result<Option<PollState>> {
-        if state.flags & flag::POLLED == 0 {
+        if state.polled == 0 {
             return Ok(None);
         }
         let bytes = self
@@ -509,23 +502,35 @@ impl Tracer {
     }
 }
 
-type ControlMap = Array<MapData, ControlBytes>;
-
-fn read_control(map: &ControlMap) -> Result<Control, MapError> {
-    Ok(bytemuck::cast(map.get(&0, 0)?))
+impl Losses {
+    fn add(&mut self, cpu: &CpuStats) {
+        self.ring_full += cpu.lost_ring_full;
+        self.no_ring += cpu.lost_no_ring;
+        self.other += cpu.lost_other;
+        self.table_full += cpu.untracked_table_full;
+        self.unreported += cpu.unreported;
+        self.stacks += cpu.lost_stacks;
+        self.slots += cpu.lost_slots;
+        self.refused += cpu.refused;
+    }
 }
 
-fn write_control(map: &mut ControlMap, control: Control) -> Result<(), MapError> {
-    map.set(0, bytemuck::cast::<Control, ControlBytes>(control), 0)
+/// Tids that the kernel gives: those below `kernel.pid_max`. All that it ever could
+/// where that can't be read, and in a pid namespace, which has a limit of its own.
+fn tids() -> u32 {
+    let limit = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok();
+    let limit = limit.and_then(|text| text.trim().parse::<u32>().ok());
+    match limit {
+        Some(limit) if in_first_pid_namespace() => limit.min(MAX_TID),
+        _ => MAX_TID,
+    }
 }
 
-fn add_losses(sum: &mut Losses, cpu: &CpuStats) {
-    sum.ring_full += cpu.lost_ring_full;
-    sum.no_ring += cpu.lost_no_ring;
-    sum.other += cpu.lost_other;
-    sum.table_full += cpu.untracked_table_full;
-    sum.unreported += cpu.unreported;
-    sum.stacks += cpu.lost_stacks;
+/// Are our tids those of the kernel?
+fn in_first_pid_namespace() -> bool {
+    /// `PROC_PID_INIT_INO` (include/linux/proc_ns.h).
+    const FIRST: u64 = 0xefff_fffc;
+    std::fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == FIRST)
 }
 
 /// The tracepoints to attach to, in this order: the words that tell interrupts
@@ -561,6 +566,13 @@ fn new_ring(bytes: u32) -> Result<RingBuf<MapData>> {
     let definition = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, bytes, 0);
     let map = MapData::create(definition, "forktrace_ring", None)?;
     Ok(RingBuf::try_from(Map::from_map_data(map)?)?)
+}
+
+fn mapped<T: Pod>(ebpf: &mut Ebpf, name: &str, entries: u32) -> Result<Mapped<T>> {
+    let Map::Array(map) = take_map(ebpf, name)? else {
+        bail!("{name} is no array");
+    };
+    Mapped::new(&map, entries).context(name.to_owned())
 }
 
 fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
