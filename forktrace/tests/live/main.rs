@@ -21,6 +21,7 @@ mod cpu;
 mod deadlocks;
 mod ends;
 mod graph;
+mod kernel_programs;
 mod kernel_stops;
 mod loss;
 mod loss_of_causes;
