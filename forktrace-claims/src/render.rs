@@ -5,7 +5,7 @@ mod markdown;
 mod picture;
 mod progress;
 #[cfg(test)]
-#[path = "../../forktrace-core/src/render/schema_check.rs"]
+// A link to the file of forktrace-core, which cargo puts into the package.
 mod schema_check;
 mod text;
 

@@ -2,7 +2,11 @@
 //! is needed to rebuild the BPF object, to measure and to boot other kernels. What is
 //! there already is left alone, so that a second run is quick and needs no network.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -81,6 +85,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if find_program("apt-get").is_some() {
         packages(&wanted)?;
+        perf_of_another_kernel()?;
     } else {
         let names: Vec<_> = wanted.iter().map(|names| names[0]).collect();
         println!(
@@ -148,6 +153,28 @@ fn install_packages(names: &[&str]) -> Result<()> {
     )
     .context("could not install packages: see what apt-get says above")?;
     println!("packages: installed {}", names.join(" "));
+    Ok(())
+}
+
+/// Makes Ubuntu's perf run on another kernel than the one it came with: the command that
+/// is in PATH there looks for the perf of the running kernel and gives up, as on a kernel
+/// that is not Ubuntu's, though any perf will do.
+fn perf_of_another_kernel() -> Result<()> {
+    const LINK: &str = "/usr/local/bin/perf";
+    let runs = Command::new("perf").arg("--version").output();
+    if runs.is_ok_and(|perf| perf.status.success()) {
+        return Ok(());
+    }
+    let Ok(kernels) = fs::read_dir("/usr/lib/linux-tools") else {
+        return Ok(());
+    };
+    let mut found = kernels.filter_map(|kernel| Some(kernel.ok()?.path().join("perf")));
+    if let Some(perf) = found.find(|perf| perf.exists())
+        && !Path::new(LINK).exists()
+    {
+        run_command(as_root("ln")?.arg("-s").arg(&perf).arg(LINK))?;
+        println!("perf: the one of another kernel, linked as {LINK}");
+    }
     Ok(())
 }
 

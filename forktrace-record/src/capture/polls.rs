@@ -165,15 +165,16 @@ fn tracepoints(programs: &mut Programs<'_>, layout: &Layout) -> Result<()> {
 fn mount_tracefs() -> Result<()> {
     const NOTHING: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS).context("no mount namespace")?;
-    // Without this the mount would spread to everybody's namespace.
+    // Without this the mount would spread to everybody's namespace. It is the mount below
+    // it that decides, which /sys is also where the root is no mount point: in a chroot.
     mount(
         NOTHING,
-        "/",
+        "/sys",
         NOTHING,
         MsFlags::MS_REC | MsFlags::MS_PRIVATE,
         NOTHING,
     )
-    .context("the mounts can't be made private")?;
+    .context("the mount of /sys can't be made private")?;
     mount(
         Some("tracefs"),
         "/sys/kernel/tracing",

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Forktrace, Running, again, have, run, skip, too_busy, unspoilt};
+use crate::support::{
+    Forktrace, OWN_TMPFS, Running, again, have, own_mounts, run, skip, too_busy, unspoilt,
+};
 
 /// A line of the folded stacks.
 #[derive(Debug)]
@@ -205,10 +207,10 @@ fn a_program_in_a_mount_namespace_of_its_own_has_names() {
             return skip(TEST, "there is no g++");
         };
         // Only there the program is at this place, and nothing outside is.
-        let inside = tempfile::tempdir().expect("a folder");
-        let script = "mount -t tmpfs none $0 && cp $1 $0/shop && exec $0/shop";
-        let run = with_stacks().args(["--", "unshare", "--mount", "sh", "-c", script]);
-        let stacks = finish(run.args([inside.path(), &program]).start());
+        let script = "cp $0 $FOLDER/shop && exec $FOLDER/shop";
+        let script = format!("{OWN_TMPFS} && {script}");
+        let run = with_stacks().args(["--", "unshare"]).args(own_mounts(&[]));
+        let stacks = finish(run.args(["sh", "-c", &script]).args([&program]).start());
         assert!(nap(&stacks).has("main"), "{stacks:#?}");
     });
 }

@@ -3,7 +3,8 @@
 use std::{fs, path::PathBuf};
 
 use crate::support::{
-    Finished, Forktrace, Report, check_complete, check_figures, lacks, run, unspoilt,
+    Finished, Forktrace, OWN_TMPFS, Report, check_complete, check_figures, lacks, own_mounts, run,
+    unspoilt,
 };
 
 /// A trace and what came of the run that saved it.
@@ -190,13 +191,11 @@ fn a_full_disk_ends_neither_the_workload_nor_the_report() {
         if lacks(TEST, &["unshare", "mount"]) {
             return;
         }
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let folder = folder.path().to_str().expect("a path");
         let script = format!(
-            "mount -t tmpfs -o size=200k tmpfs {folder} && exec \"$0\" \"$@\" --save {folder}/trace \
+            "{OWN_TMPFS} -o size=200k && exec \"$0\" \"$@\" --save $FOLDER/trace \
          --format json -o - -- \"$0\" workload ping-pong --pin --rounds 100000"
         );
-        let arguments = ["--mount", "sh", "-c", &script];
+        let arguments = [own_mounts(&[]), vec!["sh", "-c", &script]].concat();
         let finished = Forktrace::under("unshare", &arguments, "run").finish();
         let mut lines = finished.stdout.lines();
         let truth = lines.next().expect("the workload's truth");

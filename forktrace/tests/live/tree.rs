@@ -220,8 +220,8 @@ fn a_workload_in_a_pid_namespace_of_its_own_is_found() {
         if lacks(TEST, &["unshare"]) {
             return;
         }
-        let unshare = &["--pid", "--fork", "--mount-proc"];
-        let traced = crate::support::Forktrace::under("unshare", unshare, "run")
+        let unshare = crate::support::own_mounts(&["--pid", "--fork", "--mount-proc"]);
+        let traced = crate::support::Forktrace::under("unshare", &unshare, "run")
             .workload("sleepers --seconds 0.3")
             .complete();
         let (truth, report) = (traced.truth(), traced.report());

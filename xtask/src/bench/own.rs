@@ -5,6 +5,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    path::Path,
     process::{Command, Stdio},
     time::Instant,
 };
@@ -22,26 +23,8 @@ use super::{
 
 /// Records a ping-pong on every CPU and reads the trace back.
 pub(super) fn trace(bench: &Bench) -> Result<Section> {
-    let seconds = bench.size.trace_seconds.to_string();
-    let pairs = bench.cpus.len().to_string();
     let (report, trace) = (bench.path("report.json"), bench.path("trace.ft"));
-    let mut record: Vec<OsString> = vec![bench.forktrace.clone().into()];
-    record.extend(["run", "--as-root", "--format", "json", "-o"].map(Into::into));
-    record.extend([report.clone().into(), "--save".into(), trace.clone().into()]);
-    record.extend(["--".into(), bench.forktrace.clone().into()]);
-    let workload = [
-        "workload",
-        "ping-pong",
-        "--seconds",
-        &seconds,
-        "--pairs",
-        &pairs,
-        "--pin",
-    ];
-    record.extend(workload.map(Into::into));
-    eprintln!("Trace: recording for {seconds} s");
-    capture(&record).context("could not record the ping-pong")?;
-    settle()?;
+    record_ping_pong(bench, &report, &trace)?;
 
     let text = fs::read(&report).context("could not read the report")?;
     let report: Value = serde_json::from_slice(&text).context("the report is not JSON")?;
@@ -64,18 +47,7 @@ pub(super) fn trace(bench: &Bench) -> Result<Section> {
     let rate = stretches / number("/workload/duration_ns")? * 1e9;
     let size = fs::metadata(&trace).context("there is no trace")?.len();
 
-    let mut read: Vec<OsString> = vec![bench.forktrace.clone().into(), "report".into()];
-    read.extend([trace.clone().into(), "--format".into(), "json".into()]);
-    read.extend(["-o".into(), bench.path("again.json").into()]);
-    let mut seconds_to_read = Vec::new();
-    for turn in 1..=bench.size.reads {
-        eprintln!("Trace: reading it back, {turn} of {}", bench.size.reads);
-        let start = Instant::now();
-        capture(&read).context("could not report on the trace")?;
-        seconds_to_read.push(start.elapsed().as_secs_f64());
-    }
-    // It is the biggest of our files.
-    fs::remove_file(&trace).context("could not remove the trace")?;
+    let seconds_to_read = read_back(bench, &trace)?;
     let millions = Spread::of(
         seconds_to_read
             .iter()
@@ -87,10 +59,12 @@ pub(super) fn trace(bench: &Bench) -> Result<Section> {
     Ok(Section {
         title: "Trace",
         text: format!(
-            "A pinned ping-pong on each of {pairs} CPUs for {seconds} s makes {:.2} million context \
+            "A pinned ping-pong on each of {} CPUs for {} s makes {:.2} million context \
              switches a second. forktrace used {:.0} % of one CPU beside it. `forktrace report` \
              read the trace of {:.0} MB {} times. Each switch of a traced task counts as a stretch \
              here, also its last one, which begins none.",
+            bench.cpus.len(),
+            bench.size.trace_seconds,
             rate / 1e6,
             100.0 * cpu,
             size as f64 / 1e6,
@@ -127,6 +101,46 @@ pub(super) fn trace(bench: &Bench) -> Result<Section> {
             },
         ],
     })
+}
+
+/// Leaves the report and the trace of a ping-pong on every CPU.
+fn record_ping_pong(bench: &Bench, report: &Path, trace: &Path) -> Result<()> {
+    let seconds = bench.size.trace_seconds.to_string();
+    let pairs = bench.cpus.len().to_string();
+    let mut record: Vec<OsString> = vec![bench.forktrace.clone().into()];
+    record.extend(["run", "--as-root", "--format", "json", "-o"].map(Into::into));
+    record.extend([report.into(), "--save".into(), trace.into()]);
+    record.extend(["--".into(), bench.forktrace.clone().into()]);
+    let workload = [
+        "workload",
+        "ping-pong",
+        "--seconds",
+        &seconds,
+        "--pairs",
+        &pairs,
+        "--pin",
+    ];
+    record.extend(workload.map(Into::into));
+    eprintln!("Trace: recording for {seconds} s");
+    capture(&record).context("could not record the ping-pong")?;
+    settle()
+}
+
+/// Reports on the trace again and again, removes it, and gives how long each took, seconds.
+fn read_back(bench: &Bench, trace: &Path) -> Result<Vec<f64>> {
+    let mut read: Vec<OsString> = vec![bench.forktrace.clone().into(), "report".into()];
+    read.extend([trace.into(), "--format".into(), "json".into()]);
+    read.extend(["-o".into(), bench.path("again.json").into()]);
+    let mut seconds_to_read = Vec::new();
+    for turn in 1..=bench.size.reads {
+        eprintln!("Trace: reading it back, {turn} of {}", bench.size.reads);
+        let start = Instant::now();
+        capture(&read).context("could not report on the trace")?;
+        seconds_to_read.push(start.elapsed().as_secs_f64());
+    }
+    // It is the biggest of our files.
+    fs::remove_file(trace).context("could not remove the trace")?;
+    Ok(seconds_to_read)
 }
 
 /// Runs a command that does nothing, with forktrace and without.

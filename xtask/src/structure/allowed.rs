@@ -16,7 +16,6 @@ pub(super) const USES: &[(&str, &str)] = &[
 pub(super) const FUNCTIONS: &[&str] = &[
     "analysis::audit::weaknesses",
     "analysis::families::family",
-    "bench::own::trace",
     "capture::attach",
     "compile::arm",
     "kernel::layout::resolve",

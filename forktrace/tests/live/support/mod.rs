@@ -55,6 +55,29 @@ pub(crate) fn lacks(test: &str, needed: &[&str]) -> bool {
     false
 }
 
+/// `unshare` for a mount namespace, and more by its arguments. In a chroot, where the root
+/// is no mount point, nothing can be done about its propagation.
+pub(crate) fn own_mounts<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("the mounts");
+    let root_is_one = mounts
+        .lines()
+        .any(|line| line.split(' ').nth(4) == Some("/"));
+    // That of busybox can't leave the propagation alone.
+    let unchanged = (!root_is_one).then_some("--propagation=unchanged");
+    ["--mount"]
+        .iter()
+        .chain(more)
+        .copied()
+        .chain(unchanged)
+        .collect()
+}
+
+/// Shell commands for that namespace that mount a tmpfs, which the caller may give
+/// options, and leave its place in `FOLDER`. It is in `/sys`, a mount of its own that can
+/// be made private, so that nobody else sees it, and a folder there that nobody needs.
+pub(crate) const OWN_TMPFS: &str =
+    "FOLDER=/sys/firmware && mount --make-rprivate /sys && mount -t tmpfs none $FOLDER";
+
 /// Is there such a program?
 pub(crate) fn have(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -1,0 +1,1 @@
+../../../forktrace-core/src/render/schema_check.rs
