@@ -701,6 +701,49 @@ pub struct TablesRefused {
     pub others: u64,
 }
 
+/// Who could end a wait, found out while it lasted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Providers {
+    /// The task that waits.
+    pub serial: u32,
+    /// The stretch that it is in.
+    pub seq: u32,
+    /// When this was true.
+    pub at_ns: u64,
+    /// How they come to be it.
+    pub kind: ProviderKind,
+    /// Tasks of the workload, by serial: any of them can end it.
+    pub tasks: Vec<u32>,
+    /// So can others, outside the workload.
+    pub outside: bool,
+    /// The tid that the lock, the peer or the kernel names, as it is there, where that is
+    /// no task of [`Self::tasks`]: it is dead, or of another address space.
+    pub foreign: Option<u32>,
+}
+
+/// How a task comes to be able to end another one's wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ProviderKind {
+    /// It owns the lock: the owner's word is in it.
+    Owner,
+    /// Its end is waited for: the futex is its `clear_child_tid`.
+    Joined,
+    /// It is the child that is waited for.
+    Child,
+    /// It has the other end of the pipe or socket.
+    OtherEnd,
+    /// It shares the memory or the descriptor.
+    Shares,
+    /// It holds the file lock.
+    FileLock,
+    /// It traces the waiting task.
+    Tracer,
+    /// It answers the page fault, or serves the file system.
+    Server,
+    /// It holds the lock of the kernel (`task_struct.blocker`).
+    KernelLock,
+}
+
 /// Anything that happened.
 ///
 /// The position of a kind is its number in the trace file: new kinds go to the end, and a
@@ -752,6 +795,8 @@ pub enum Event {
     PollsLeftOut(u64),
     /// The kernel refused changes of the tables of tasks.
     TablesRefused(TablesRefused),
+    /// Who could end a wait.
+    Providers(Providers),
 }
 
 impl Event {
@@ -769,6 +814,7 @@ impl Event {
             Self::Signal(s) => Some(s.at_ns),
             Self::Interest(i) => Some(i.at_ns),
             Self::Deadlock(d) => Some(d.at_ns),
+            Self::Providers(p) => Some(p.at_ns),
             Self::Totals(_)
             | Self::Poll(_)
             | Self::Named(_)

@@ -105,10 +105,10 @@ mod tests {
         };
         assert_eq!(
             message(&deadlock),
-            "forktrace: Deadlock, found after 1.20 s: 2 tasks hold locks that the others wait for, \
+            "forktrace: Deadlock, found at 1.20 s: each of 2 tasks waits for a lock that the next one holds, \
              in a circle.\n  \
-             - tid 4121 (left) waits for mutex 0x7f01, held by tid 4122, from 200 ms on\n  \
-             - tid 4122 (ri\\x1bght) waits for mutex 0x7f02, held by tid 4121, from 200 ms on\n  \
+             - tid 4121 (left) waits for mutex 0x7f01, held by tid 4122, since 200 ms\n  \
+             - tid 4122 (ri\\x1bght) waits for mutex 0x7f02, held by tid 4121, since 200 ms\n  \
              The run goes on; end it with Ctrl-C and the report follows.\n"
         );
         deadlock.tasks = vec![task(1, "once", "mutex 0x7f01", Some(1))];
@@ -119,10 +119,7 @@ mod tests {
             task(2, "worker", "futex 0x1", None),
         ];
         let text = message(&deadlock);
-        assert!(
-            text.contains("Hang, found after 1.20 s: all 2 tasks sleep"),
-            "{text}"
-        );
+        assert!(text.contains("Hang since 1.20 s: 2 tasks sleep"), "{text}");
         assert!(text.contains("waits for a child to end"), "{text}");
     }
 

@@ -2,11 +2,15 @@
 
 use std::{collections::HashMap, sync::OnceLock};
 
-use super::{families::family, wakers::Wakers};
+use super::{
+    families::family,
+    providers::{Kin, taken_back},
+    wakers::Wakers,
+};
 use crate::{
-    model::{Fate, Model, Off, State, Target, Task, state_of},
-    trace::Arch,
-    trace::{FileKind, Interrupt, Timeout, Waker, Why},
+    model::{Fate, FutexKey, Model, Off, PAGE_FAULT, State, Target, Task, state_of},
+    report::Ended,
+    trace::{Arch, FileKind, Interrupt, Timeout, Waker, Why},
 };
 
 /// The kernel sends a signal and wakes for it in one go; so much later it was
@@ -26,6 +30,8 @@ pub(super) struct Block {
     pub(super) timeout: Timeout,
     /// [`Waker::None`] where none is known.
     pub(super) waker: Waker,
+    /// Its number among the task's stretches.
+    pub(super) seq: u32,
 }
 
 impl Block {
@@ -45,6 +51,7 @@ impl Block {
             } else {
                 off.waker
             },
+            seq: off.seq,
         })
     }
 
@@ -61,6 +68,7 @@ impl Block {
             target: task.open_target,
             timeout: open.timeout,
             waker: open.waker,
+            seq: task.stretches_expected.unwrap_or(u32::MAX),
         })
     }
 
@@ -134,8 +142,10 @@ pub(super) enum End {
     Outside,
     /// An interrupt.
     Interrupt,
-    /// A signal, or the end of its process: what it waited for did not come.
+    /// It was killed: what it waited for did not come.
     CutShort,
+    /// A signal that it survived: what it waited for did not come.
+    Interrupted,
     /// Nobody woke it.
     Nobody,
     /// The record does not tell.
@@ -156,12 +166,19 @@ pub(super) struct Blocks<'a> {
     pub(super) wakers: &'a Wakers<'a>,
     pub(super) arch: Arch,
     classes: Vec<Class>,
-    /// When the block began that each task was killed in, if it was.
-    killed_in: Vec<Option<u64>>,
+    /// When the block began that each task was killed in, if it was, and whether a
+    /// signal killed it.
+    killed_in: Vec<Option<(u64, bool)>>,
+    /// All children are followed.
+    all_followed: bool,
     /// When each task blocked for the last time; `None`: it did not end.
     ends_after: Vec<Option<u64>>,
     /// Calls that wait for the end of a child.
     child_waits: [Option<i16>; 2],
+    /// Who could end whose waits.
+    pub(super) kin: Kin<'a>,
+    /// Calls that wait for a disk where no signal can end them.
+    disk_calls: Vec<bool>,
     /// Signals that stop, continue or end, by process.
     signals: HashMap<u32, Vec<(u64, Waker)>>,
     /// What is behind each stretch of the tasks that woke others.
@@ -191,9 +208,17 @@ impl<'a> Blocks<'a> {
             if exits.contains(&Some(ended_in.into())) {
                 return None;
             }
-            let last = |off: &&Off| off.why == Why::Interruptible;
+            let last = |off: &&Off| matches!(off.why, Why::Interruptible | Why::Killable);
             let last = task.stretches.iter().rfind(last)?;
-            (last.syscall == ended_in).then_some(last.out_ns)
+            // As `wait` gives it: the signal in the low bits.
+            let by_signal = task
+                .record
+                .as_ref()?
+                .exit_code
+                .is_some_and(|c| c & 0x7f != 0);
+            // Outside of system calls it can have been in a page fault.
+            let in_it = last.syscall == ended_in || (last.syscall, ended_in) == (PAGE_FAULT, -1);
+            in_it.then_some((last.out_ns, by_signal))
         });
         let killed_in = killed_in.collect();
         let ends_after = model.tasks.iter().map(|task| {
@@ -211,18 +236,41 @@ impl<'a> Blocks<'a> {
                 sent.push((signal.at_ns, signal.sender));
             }
         }
-        Self {
+        let disk_calls = (0..512).map(|number| waits_for_disk(arch, number));
+        let mut blocks = Self {
             model,
             wakers,
             arch,
+            kin: Kin::new(model),
+            disk_calls: disk_calls.collect(),
             classes: (0..512).map(|number| class_of(arch, number)).collect(),
             killed_in,
+            all_followed: model.tasks.iter().all(|task| task.followed),
             ends_after,
             child_waits: ["wait4", "waitid"]
                 .map(|name| arch.syscall_number(name).map(|number| number as i16)),
             signals,
             behind: model.tasks.iter().map(|_| OnceLock::new()).collect(),
+        };
+        for (which, deadlock) in model.deadlocks.iter().enumerate() {
+            if !taken_back(&blocks, deadlock) {
+                blocks.kin.find(deadlock, which);
+            }
         }
+        blocks
+    }
+
+    /// The device of the file system that a task waits for, 0 if it is not known; `None`: it
+    /// does not wait for a disk.
+    pub(super) fn is_disk(&self, block: &Block) -> Option<u32> {
+        let number = usize::try_from(block.syscall).unwrap_or(usize::MAX);
+        let disk = block.why == Why::Uninterruptible
+            && (block.syscall == PAGE_FAULT || self.disk_calls.get(number) == Some(&true));
+        let device = match self.model.targets.get(block.target as usize) {
+            Some(Target::File { file, .. }) => self.model.files.get(*file as usize)?.device,
+            _ => 0,
+        };
+        disk.then_some(device)
     }
 
     /// What a task waits for in this block.
@@ -233,7 +281,7 @@ impl<'a> Blocks<'a> {
         }
         let number = usize::try_from(block.syscall).unwrap_or(usize::MAX);
         match *self.classes.get(number).unwrap_or(&Class::Busy) {
-            Class::Busy if block.timed_out() => Class::Time,
+            Class::Busy if self.timed_out(block) => Class::Time,
             Class::Anything => self.class_of_set(block.target),
             class => class,
         }
@@ -262,22 +310,89 @@ impl<'a> Blocks<'a> {
         let Some(wake_ns) = block.wake_ns else {
             return End::Nobody;
         };
-        match block.waker {
-            Waker::None | Waker::Unknown => End::Unknown,
-            Waker::Interrupt(_) => End::Interrupt,
-            Waker::Outsider { .. } if self.signalled(task, block, wake_ns) => End::CutShort,
-            Waker::Outsider { .. } => End::Outside,
+        let waker = match block.waker {
+            Waker::None | Waker::Unknown => return End::Unknown,
+            Waker::Interrupt(_) => {
+                return match self.only_a_signal(task, block, None) {
+                    true if self.killed(task, None, block) => End::CutShort,
+                    true if block.timeout == Timeout::None => End::Interrupted,
+                    _ => End::Interrupt,
+                };
+            }
+            Waker::Outsider { .. } => None,
             Waker::Task { serial, .. } => match self.wakers.index(serial) {
                 // A task can't wake itself from a sleep.
-                Some(waker) if waker != task => {
-                    if self.killed(task, waker, block) || self.signalled(task, block, wake_ns) {
-                        End::CutShort
-                    } else {
-                        End::Task(waker as u32)
-                    }
-                }
-                _ => End::Unknown,
+                Some(waker) if waker != task => Some(waker),
+                _ => return End::Unknown,
             },
+        };
+        if self.killed(task, waker, block) {
+            End::CutShort
+        } else if self.signalled(task, block, wake_ns) || self.only_a_signal(task, block, waker) {
+            End::Interrupted
+        } else {
+            waker.map_or(End::Outside, |waker| End::Task(waker as u32))
+        }
+    }
+
+    /// How a block ended.
+    pub(super) fn how(&self, task: usize, block: &Block) -> Ended {
+        match self.end(task, block) {
+            End::Nobody | End::CutShort => Ended::CutShort,
+            End::Interrupted => Ended::Interrupted,
+            End::Unknown => Ended::Unknown,
+            // For a time to pass is what a sleeper waits for.
+            _ if self.is_sleep(block) => Ended::Fulfilled,
+            _ if self.timed_out(block) => Ended::TimedOut,
+            _ => Ended::Fulfilled,
+        }
+    }
+
+    /// Does it wait for nothing but time?
+    pub(super) fn is_sleep(&self, block: &Block) -> bool {
+        self.class(block) == Class::Time && !self.timed_out_call(block)
+    }
+
+    /// A call of another kind whose time ran out.
+    fn timed_out_call(&self, block: &Block) -> bool {
+        let number = usize::try_from(block.syscall).unwrap_or(usize::MAX);
+        self.classes.get(number) == Some(&Class::Busy) && self.timed_out(block)
+    }
+
+    /// Did its time run out? A futex is woken by nobody but a task, so a timer's wakeup
+    /// of one is always that, however little was left of its time.
+    #[inline]
+    pub(super) fn timed_out(&self, block: &Block) -> bool {
+        block.timed_out()
+            || block.timeout != Timeout::None
+                && matches!(block.waker, Waker::Interrupt(Interrupt::Timer))
+                && matches!(
+                    self.model.targets.get(block.target as usize),
+                    Some(Target::Futex(_) | Target::AnyFutex { .. })
+                )
+    }
+
+    /// Is it a wait that only certain tasks can end, none of which this waker is? Then it
+    /// was a signal. A private futex is woken from within its process, a wait for a child
+    /// by that child, a page fault that a signal can end by the task that handles it.
+    fn only_a_signal(&self, task: usize, block: &Block, waker: Option<usize>) -> bool {
+        let process = self.model.tasks[task].process;
+        let waker = waker.map(|waker| self.model.tasks[waker].process);
+        match self.model.targets.get(block.target as usize) {
+            Some(
+                Target::Futex(FutexKey::Private { process: of, .. })
+                | Target::AnyFutex {
+                    first: FutexKey::Private { process: of, .. },
+                    ..
+                },
+            ) => waker != Some(*of),
+            Some(Target::PageFault(_)) => {
+                block.why != Why::Uninterruptible && waker.is_none() && self.all_followed
+            }
+            Some(Target::Child(_)) => {
+                self.all_followed && waker.is_none_or(|waker| waker == process)
+            }
+            _ => false,
         }
     }
 
@@ -361,11 +476,16 @@ impl<'a> Blocks<'a> {
         behind
     }
 
-    /// Was it woken to end, by a task that ended its process?
+    /// Was it woken to end, by a signal, or by a task that ended its process?
     #[inline]
-    fn killed(&self, task: usize, waker: usize, block: &Block) -> bool {
+    fn killed(&self, task: usize, waker: Option<usize>, block: &Block) -> bool {
         let tasks = &self.model.tasks;
-        self.killed_in[task] == Some(block.start_ns) && tasks[task].process == tasks[waker].process
+        match self.killed_in[task] {
+            Some((start_ns, by_signal)) if start_ns == block.start_ns => {
+                by_signal || waker.is_some_and(|w| tasks[task].process == tasks[w].process)
+            }
+            _ => false,
+        }
     }
 
     #[inline]
@@ -418,6 +538,14 @@ fn class_of(arch: Arch, number: i16) -> Class {
         Some("sleep") => Class::Time,
         _ => Class::Busy,
     }
+}
+
+/// Calls that read or write files, in which a task that no signal can wake waits for a disk.
+fn waits_for_disk(arch: Arch, number: i16) -> bool {
+    matches!(
+        arch.syscall_name(number.into()).map(family),
+        Some("read" | "write" | "fsync" | "open" | "close" | "copy" | "file system" | "exec")
+    )
 }
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ proptest! {
                 compat: false,
                 target: 0,
                 timeout: Timeout::None,
+                seq: 0,
                 waker: Waker::None,
             };
             if !model.tasks.is_empty() {

@@ -10,6 +10,7 @@ use super::{
     blocks::{Block, Blocks},
     chains,
     episodes::{CauseKey, CauseSum, Found},
+    objects,
     parts::Members,
     tally::Tally,
 };
@@ -56,6 +57,8 @@ enum What {
     Same(u32),
     /// For one task: of another one it may be something else.
     Of(u32, u32),
+    /// For a disk, each for files of its own: the device of the file system.
+    Disk(u32),
     /// Nothing that has an identity, or nothing that is known.
     Nothing,
 }
@@ -104,8 +107,14 @@ pub(super) fn causes(
         let what = root
             .as_ref()
             .map(|(block, _)| what(blocks, targets, &key, block));
-        let shared = matches!(what, Some(What::Same(_)));
-        let root = root.map(|(_, link)| link);
+        let shared = matches!(what, Some(What::Same(_) | What::Disk(_)));
+        let root = root.map(|(_, link)| match what {
+            Some(What::Disk(device)) => Link {
+                object: Some(objects::disk(device)),
+                ..link
+            },
+            _ => link,
+        });
         let position = sum.longest.root;
         let at = match index.entry(root_cause(&key, root.as_ref(), what)) {
             Entry::Occupied(entry) => *entry.get(),
@@ -138,6 +147,12 @@ fn root(blocks: &Blocks<'_>, members: &Members<'_>, found: &Found) -> Option<(Bl
 }
 
 fn what(blocks: &Blocks<'_>, targets: &[u32], key: &CauseKey, block: &Block) -> What {
+    if key.verdict == Verdict::CommonCause
+        && !key.alone
+        && let Some(device) = blocks.is_disk(block)
+    {
+        return What::Disk(device);
+    }
     if let Some(same @ 1..) = targets.get(block.target as usize) {
         return What::Same(*same);
     }

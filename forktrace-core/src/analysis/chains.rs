@@ -1,7 +1,7 @@
 //! Who woke whom, link by link: of the episodes that are listed and of each task's
 //! longest blocks.
 
-use std::collections::HashMap;
+use std::{cmp::Reverse, collections::HashMap};
 
 use super::{
     blocks::{Block, Blocks, End},
@@ -9,13 +9,13 @@ use super::{
     families::{NO_SYSCALL, wait_reason},
     objects,
     parts::{Members, Part, counted, part},
-    standing::DEPTH,
+    providers::Standstill,
 };
 use crate::{
     model::{State, Target},
     report::{
-        Ended, Episode, Link, LongBlock, Shared, TaskName, Terminator, Trigger, Verdict, WakerKind,
-        WokenBy,
+        Apart, EndedBy, Episode, Link, LongBlock, Shared, TaskName, Terminator, Trigger, Verdict,
+        WakerKind, WokenBy,
     },
     trace::Timeout,
 };
@@ -24,6 +24,8 @@ use crate::{
 const LINKS: usize = 16;
 /// Blocks of a waker that are looked at for the longest of them.
 const LOOK_BACK: usize = 256;
+/// Links of a chain within a group that are listed: of a longer one, the first and the last.
+const CHAIN: usize = 64;
 /// Tasks of an episode that are listed.
 const BLOCKED: usize = 32;
 /// Objects of an episode that are listed.
@@ -69,12 +71,7 @@ pub(super) fn link(blocks: &Blocks<'_>, (at, block): Step) -> Link {
         },
         start_ns: block.start_ns,
         end_ns: block.wake_ns,
-        ended: match end {
-            End::Nobody => Ended::NotEnded,
-            End::CutShort => Ended::CutShort,
-            _ if block.timed_out() => Ended::TimedOut,
-            _ => Ended::Woken,
-        },
+        ended: blocks.how(at as usize, &block),
         woken_by: match (end, block.wake_ns) {
             (End::Nobody, _) | (_, None) => WokenBy {
                 kind: WakerKind::Nobody,
@@ -154,13 +151,15 @@ pub(super) fn longest_blocks(blocks: &Blocks<'_>, at: u32, keep: usize) -> Vec<L
     chains.collect()
 }
 
-/// All that is known of one episode.
+/// All that is known of one stall.
 pub(super) struct Inquiry<'a> {
     blocks: &'a Blocks<'a>,
     members: &'a Members<'a>,
     found: Found,
     /// By position; `None`: it did not live.
     parts: Vec<Option<(Block, Part)>>,
+    /// By position: the member that each was behind.
+    leads: Vec<Option<u32>>,
 }
 
 impl<'a> Inquiry<'a> {
@@ -181,11 +180,30 @@ impl<'a> Inquiry<'a> {
                 *part = counted;
             }
         }
+        let mut leads: Vec<Option<u32>> = if found.unfulfilled {
+            let still = Standstill::before(blocks, found.end_ns);
+            let lead = |at: &u32| members.position(still.leads_to(blocks, *at)?);
+            members.tasks.iter().map(lead).collect()
+        } else {
+            let lead = |part: &Option<(Block, Part)>| match part {
+                Some((_, Part::Edge { to, .. })) => Some(*to),
+                _ => None,
+            };
+            parts.iter().map(lead).collect()
+        };
+        // It is the end of all chains, in a circle too.
+        if let Some(root) = leads.get_mut(found.root as usize) {
+            *root = None;
+        }
+        for (lead, part) in leads.iter_mut().zip(&parts) {
+            *lead = lead.filter(|to| part.is_some() && parts[*to as usize].is_some());
+        }
         Self {
             blocks,
             members,
             found,
             parts,
+            leads,
         }
     }
 
@@ -194,20 +212,43 @@ impl<'a> Inquiry<'a> {
         Some((self.members.tasks[position as usize], block))
     }
 
-    /// From a member to the end of its chain inside the group; `None`: there is no
-    /// end.
-    fn path(&self, from: u32) -> Option<Vec<u32>> {
-        let mut path = Vec::new();
-        let mut at = from;
-        for _ in 0..DEPTH {
-            let (_, part) = self.parts[at as usize]?;
-            path.push(at);
-            match part {
-                Part::Edge { to, .. } => at = to,
-                _ => return Some(path),
+    /// By position: how many links away the root is; `None`: its chain leads elsewhere.
+    /// Takes as long as there are members, however long the chains.
+    fn distances(&self) -> Vec<Option<u32>> {
+        let mut known: Vec<Option<Option<u32>>> = vec![None; self.parts.len()];
+        for first in self.live() {
+            let (mut at, mut path) = (first, Vec::new());
+            let mut distance = loop {
+                match (known[at as usize], self.leads[at as usize]) {
+                    (Some(known), _) => break known,
+                    _ if at == self.found.root => break Some(0),
+                    (None, None) => break None,
+                    (None, Some(to)) => {
+                        // A circle that the root is not in.
+                        known[at as usize] = Some(None);
+                        path.push(at);
+                        at = to;
+                    }
+                }
+            };
+            known[at as usize] = Some(distance);
+            for at in path.into_iter().rev() {
+                distance = distance.map(|links| links + 1);
+                known[at as usize] = Some(distance);
             }
         }
-        None
+        known.into_iter().map(Option::flatten).collect()
+    }
+
+    /// From a member to the root.
+    fn path(&self, from: u32) -> Vec<u32> {
+        let mut path = vec![from];
+        let mut at = from;
+        while let Some(to) = self.leads[at as usize].filter(|_| path.len() <= self.parts.len()) {
+            path.push(to);
+            at = to;
+        }
+        path
     }
 
     fn live(&self) -> impl Iterator<Item = u32> {
@@ -220,20 +261,21 @@ impl<'a> Inquiry<'a> {
         let Found {
             start_ns,
             end_ns,
+            ns,
+            look_ups,
             next,
             root,
+            ..
         } = self.found;
-        let (mut held, mut path) = (0, Vec::new());
-        for from in self.live() {
-            match self.path(from) {
-                Some(other) if other.last() == Some(&root) => {
-                    held += u32::from(from != root);
-                    if other.len() > path.len() {
-                        path = other;
-                    }
-                }
-                _ => {}
-            }
+        let distances = self.distances();
+        let away = |at: u32| distances[at as usize].map(|links| (links, Reverse(at)));
+        let held = self.live().filter(|at| *at != root && away(*at).is_some());
+        let held = held.count() as u32;
+        let farthest = self.live().filter_map(away).max();
+        let mut path = farthest.map_or(Vec::new(), |(_, Reverse(at))| self.path(at));
+        let chain_left_out = path.len().saturating_sub(CHAIN);
+        if chain_left_out > 0 {
+            path.drain(CHAIN / 2..CHAIN / 2 + chain_left_out);
         }
         let mut chain: Vec<Step> = path.into_iter().filter_map(|at| self.step(at)).collect();
         let chain_in_group = chain.len() as u32;
@@ -243,13 +285,17 @@ impl<'a> Inquiry<'a> {
             group: self.members.group,
             start_ns,
             end_ns,
+            ns,
+            look_ups,
             verdict,
+            ended_by: self.ended_by(verdict),
             tasks: self.live().count() as u32,
             trigger: self.trigger(),
             terminator: self.terminator(next),
             chain: self.links(chain),
             chain_in_group,
             chain_cut,
+            chain_left_out: chain_left_out as u32,
             held,
             idle: self.idle(),
             not_woken: of(Part::NotWoken).count() as u32,
@@ -259,6 +305,27 @@ impl<'a> Inquiry<'a> {
                 self.links(steps.take(BLOCKED))
             },
         }
+    }
+
+    /// The wait that it is put down to.
+    fn ended_by(&self, verdict: Verdict) -> Option<EndedBy> {
+        let step = self.step(self.found.root)?;
+        let link = link(self.blocks, step);
+        let stuck = verdict == Verdict::Stuck;
+        Some(EndedBy {
+            task: link.task,
+            reason: link.reason,
+            syscall: link.syscall,
+            object: link.object,
+            how: link.ended,
+            start_ns: link.start_ns,
+            end_ns: link.end_ns,
+            apart: match (stuck, self.found.unfulfilled) {
+                (true, _) => Some(Apart::Stuck),
+                (false, true) => Some(Apart::CutShort),
+                (false, false) => None,
+            },
+        })
     }
 
     /// How many had nothing to do.

@@ -1,20 +1,72 @@
-//! The deadlocks that were found while the workload ran, with names.
+//! Deadlocks and hangs, with names: those that were found while the workload ran, but for
+//! those that what came later took back, and those that the whole record shows.
 
+use super::{
+    blocks::{Block, Blocks},
+    chains,
+    providers::{Hang, taken_back},
+};
 use crate::{
-    model::Model,
     report::{Deadlock, DeadlockKind, DeadlockedTask},
     trace::{self, StuckOn},
 };
 
-pub(super) fn deadlocks(model: &Model) -> Vec<Deadlock> {
+pub(super) fn deadlocks(blocks: &Blocks<'_>, hangs: &[Hang]) -> Vec<Deadlock> {
     let name = |serial| {
-        let task = model.tasks.iter().find(|t| t.serial == serial);
-        task.map(|t| (t.tid, t.name.clone()))
+        let task = &blocks.model.tasks[blocks.wakers.index(serial)?];
+        Some((task.tid, task.name.clone()))
     };
-    let deadlocks = model.deadlocks.iter();
+    let stay = |d: &&trace::Deadlock| !taken_back(blocks, d);
+    let found = blocks.model.deadlocks.iter().filter(stay);
+    let mut deadlocks: Vec<Deadlock> = found.map(|d| named_deadlock(d, |ns| ns, name)).collect();
+    // What was found during the recording says more of the same tasks.
+    let found = |serial: u32| {
+        let tasks = deadlocks.iter().flat_map(|d| &d.tasks);
+        tasks.clone().any(|task| task.serial == serial)
+    };
+    let new: Vec<Deadlock> = hangs
+        .iter()
+        .filter(|hang| {
+            let mut tasks = hang.tasks.iter();
+            !tasks.any(|at| found(blocks.model.tasks[*at as usize].serial))
+        })
+        .map(|hang| of_hang(blocks, hang))
+        .collect();
+    deadlocks.extend(new);
+    deadlocks.sort_by_key(|d| d.at_ns);
     deadlocks
-        .map(|d| named_deadlock(d, |ns| ns, name))
-        .collect()
+}
+
+/// A hang that the whole record shows.
+fn of_hang(blocks: &Blocks<'_>, hang: &Hang) -> Deadlock {
+    let tasks = hang.tasks.iter().filter_map(|at| {
+        let task = &blocks.model.tasks[*at as usize];
+        let block = Block::before(task, hang.to_ns)?;
+        let link = chains::link(blocks, (*at, block));
+        Some(DeadlockedTask {
+            serial: task.serial,
+            tid: task.tid,
+            name: task.name.clone(),
+            waits_for: match (link.object, link.syscall) {
+                (Some(object), _) if object.kind == "child" || object.kind == "futex" => {
+                    object.name
+                }
+                (Some(object), _) => format!("{} ({})", object.name, link.reason),
+                (None, Some(syscall)) => syscall,
+                (None, None) => link.reason,
+            },
+            owner: None,
+            since_ns: block.start_ns,
+        })
+    });
+    Deadlock {
+        at_ns: hang.from_ns,
+        kind: match hang.cycle {
+            true => DeadlockKind::Circle,
+            false => DeadlockKind::AllAsleep,
+        },
+        tasks: tasks.collect(),
+    }
 }
 
 /// A deadlock as it is shown. `since` makes times count from the beginning of the

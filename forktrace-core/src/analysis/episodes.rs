@@ -13,16 +13,27 @@ use super::{
     families::NO_SYSCALL,
     parts::{Members, Part, part},
     profile::Watcher,
+    providers::{Hang, Providers, Standstill},
     standing::Standing,
     tally::Tally,
 };
 use crate::{
     model::{Segment, State, Target, Task},
-    report::Verdict,
+    report::{Ended, Verdict},
     trace::Waker,
 };
 
 const NONE: u32 = u32::MAX;
+
+/// A task that goes on with the same wait after running for so long, ns, has only looked
+/// up. Measured on runs of condition variables in ticks, of Python's interpreter lock, of
+/// `poll` loops, progress bars and interval timers: see `CONTRIBUTING.md`.
+pub(super) const LOOK_UP_NS: u64 = 1_000_000;
+/// It is preempted on its way no more often.
+const LOOK_UP_STRETCHES: usize = 8;
+/// A signal that ends a stall which is shorter than this, ns, is not asked who else could
+/// have ended it.
+const INTERRUPTED_NS: u64 = 100_000_000;
 
 /// A sum over episodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,21 +73,20 @@ pub(super) struct CauseSum {
     pub(super) longest: Found,
 }
 
-/// An episode.
+/// A stall.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) start_ns: u64,
     pub(super) end_ns: u64,
+    /// How long all were blocked.
+    pub(super) ns: u64,
+    pub(super) look_ups: u64,
     /// Position of the task whose state changes at the end.
     pub(super) next: u32,
-    /// Position of the root; of one of several that nothing connects.
+    /// Position of the root: the task that the stall is put down to.
     pub(super) root: u32,
-}
-
-impl Found {
-    pub(super) fn ns(&self) -> u64 {
-        self.end_ns - self.start_ns
-    }
+    /// Nothing that was waited for came.
+    pub(super) unfulfilled: bool,
 }
 
 /// What comes of a group's sweep.
@@ -102,29 +112,41 @@ struct Now {
     block: u32,
 }
 
+/// A stall under way, or over if nothing follows it at once.
+struct Stall {
+    key: CauseKey,
+    found: Found,
+    /// Somebody's wait is over for good, or a task came.
+    over: bool,
+    /// Positions of those that look up.
+    awake: Vec<u32>,
+}
+
 /// Watches a sweep over a group.
 pub(super) struct Watch<'a> {
     blocks: &'a Blocks<'a>,
     members: &'a Members<'a>,
     /// For each target the one that stands for all that are the same.
     targets: &'a [u32],
+    hangs: &'a [Hang],
     keep: usize,
     now: Vec<Now>,
     standing: Standing,
     /// By member: edges to it that don't count yet, by when they will.
     pending: Vec<BinaryHeap<Reverse<(u64, u32, u64)>>>,
-    open: Option<(CauseKey, Found)>,
+    open: Option<Stall>,
     findings: Findings,
     longest: BinaryHeap<Reverse<(u64, Reverse<u64>, usize)>>,
     kept: Vec<(Verdict, Found)>,
 }
 
 impl<'a> Watch<'a> {
-    /// Keeps so many episodes.
+    /// Keeps so many stalls.
     pub(super) fn new(
         blocks: &'a Blocks<'a>,
         members: &'a Members<'a>,
         targets: &'a [u32],
+        hangs: &'a [Hang],
         keep: usize,
     ) -> Self {
         let now = Now {
@@ -137,6 +159,7 @@ impl<'a> Watch<'a> {
             blocks,
             members,
             targets,
+            hangs,
             keep,
             now: vec![now; members.tasks.len()],
             standing: Standing::new(members.tasks.len()),
@@ -249,47 +272,113 @@ impl<'a> Watch<'a> {
         self.standing.leave(position);
     }
 
-    /// The verdict on an episode that ends when the state of `next` changes, and
-    /// its root.
-    fn verdict(&self, next: u32) -> (Verdict, u32) {
+    /// The verdict on a stall that ends when the state of `next` changes, what it is put
+    /// down to, and whether nothing came of what was waited for.
+    fn verdict(&self, next: u32, (start_ns, end_ns): (u64, u64)) -> (Verdict, u32, bool) {
+        if let Some(root) = self.hung(start_ns, end_ns) {
+            return (Verdict::Stuck, root, true);
+        }
+        let task = self.members.tasks[next as usize] as usize;
+        let how = self.block(next).map(|block| self.blocks.how(task, &block));
+        let unfulfilled = match how {
+            Some(Ended::CutShort) | None => true,
+            Some(Ended::Interrupted) => end_ns - start_ns >= INTERRUPTED_NS,
+            _ => false,
+        };
+        if unfulfilled {
+            let (verdict, root) = self.unfulfilled(next, end_ns);
+            return (verdict, root, true);
+        }
+        (self.put_down_to(next), next, false)
+    }
+
+    /// A task of the group that could not go on for most of this time.
+    fn hung(&self, start_ns: u64, end_ns: u64) -> Option<u32> {
+        let most = |hang: &&Hang| {
+            let (from, to) = (hang.from_ns.max(start_ns), hang.to_ns.min(end_ns));
+            to.saturating_sub(from) > (end_ns - start_ns) / 2
+        };
+        let of_group = |hang: &Hang| hang.tasks.iter().find_map(|at| self.members.position(*at));
+        self.hangs.iter().filter(most).find_map(of_group)
+    }
+
+    /// What can be said of a stall that the end of this member's wait ended.
+    fn put_down_to(&self, root: u32) -> Verdict {
         let counts = self.standing.counts();
-        if counts.edges > 0 {
-            let from = self.standing.most_waited_for(next);
-            let root = from.and_then(|from| self.standing.root(from));
-            return match root {
-                Some(root) if self.standing.part(root) != Some(Part::Unknown) => {
-                    (Verdict::Caused, root)
-                }
-                Some(root) => (Verdict::Unknown, root),
-                None => (Verdict::Unknown, next),
+        let part = self.standing.part(root);
+        if self.standing.edges_to(root) > 0 {
+            return match part {
+                Some(Part::Unknown) | None => Verdict::Unknown,
+                _ => Verdict::Caused,
             };
         }
         if counts.unknown > 0 {
-            return (Verdict::Unknown, next);
+            return Verdict::Unknown;
         }
-        match *self.standing.busy() {
-            [] if counts.input > 0 => (Verdict::Idle, next),
-            [] if counts.time > 1 => (Verdict::Coincidence, next),
+        let busy = self.standing.busy();
+        let own = usize::from(matches!(part, Some(Part::Busy | Part::Abroad)));
+        let others = busy.len() - own;
+        match part {
+            _ if own == 1 && others == 0 && counts.time_with_edges == 0 => Verdict::CommonCause,
+            _ if own == 1 && others > 0 && self.busy_have_one_cause() => Verdict::CommonCause,
             // The others wait for work of their own group.
-            [] if counts.time == 1 => (Verdict::Idle, next),
-            [] => (Verdict::Unknown, next),
-            // The others have nothing to do.
-            [alone] => (Verdict::CommonCause, alone),
-            _ if self.busy_have_one_cause() => (Verdict::CommonCause, self.first_busy(next)),
-            _ if counts.abroad > 1 => (Verdict::Unknown, self.first_busy(next)),
-            _ => (Verdict::Coincidence, self.first_busy(next)),
+            Some(Part::Time) if others == 0 && counts.time == 1 && counts.input == 0 => {
+                Verdict::CommonCause
+            }
+            Some(Part::Edge { .. }) => Verdict::Coincidence,
+            _ if others > 0 || counts.time_with_edges > 0 => Verdict::Coincidence,
+            _ => Verdict::Idle,
         }
     }
 
-    /// Of those that are not idle the one that ends the episode, or else has waited
-    /// longest.
-    fn first_busy(&self, next: u32) -> u32 {
-        let busy = self.standing.busy();
-        if busy.contains(&next) {
-            return next;
+    /// The same of one that a signal or the end of the trace ended. The root is where the
+    /// most chains of those lead who could have ended the waits.
+    fn unfulfilled(&self, next: u32, end_ns: u64) -> (Verdict, u32) {
+        let still = Standstill::before(self.blocks, end_ns);
+        let of = |position: u32| self.members.tasks[position as usize];
+        let there = |position: &u32| still.waits[of(*position) as usize].is_some();
+        let live: Vec<u32> = (0..self.members.tasks.len() as u32).filter(there).collect();
+        let mut roots: Vec<Option<u32>> = vec![None; self.members.tasks.len()];
+        let mut behind = vec![0u32; self.members.tasks.len()];
+        for first in &live {
+            let (mut at, mut path) = (*first, Vec::new());
+            let root = loop {
+                if let Some(root) = roots[at as usize] {
+                    break root;
+                }
+                // For now: a circle ends where it began.
+                roots[at as usize] = Some(at);
+                path.push(at);
+                let next = still.leads_to(self.blocks, of(at));
+                match next.and_then(|next| self.members.position(next)) {
+                    Some(next) => at = next,
+                    None => break at,
+                }
+            };
+            for at in path {
+                roots[at as usize] = Some(root);
+            }
+            behind[root as usize] += u32::from(root != *first);
         }
-        let start_ns = |position: &u32| (self.now[*position as usize].start_ns, *position);
-        busy.iter().copied().min_by_key(start_ns).unwrap_or(next)
+        let matters = |position: &u32| {
+            let wait = still.waits[of(*position) as usize].as_ref();
+            let busy = wait.is_some_and(|(_, p)| matches!(p, Providers::Time | Providers::Device));
+            (behind[*position as usize], busy, *position == next)
+        };
+        let is_root = |position: &&u32| roots[**position as usize] == Some(**position);
+        let Some(root) = live.iter().filter(is_root).max_by_key(|p| matters(p)) else {
+            return (Verdict::Unknown, next);
+        };
+        let device = |position: &&u32| {
+            let wait = still.waits[of(**position) as usize].as_ref();
+            wait.is_some_and(|(_, providers)| *providers == Providers::Device)
+        };
+        let verdict = match (behind[*root as usize], live.iter().filter(device).count()) {
+            (1.., _) => Verdict::Caused,
+            (0, 0) => Verdict::Idle,
+            (0, _) => Verdict::CommonCause,
+        };
+        (verdict, *root)
     }
 
     /// What an episode with this verdict and root is put down to.
@@ -309,7 +398,7 @@ impl<'a> Watch<'a> {
             };
         CauseKey {
             verdict,
-            alone: verdict == Verdict::CommonCause && self.standing.busy() == [root],
+            alone: verdict == Verdict::CommonCause && self.standing.busy().len() < 2,
             root,
             syscall: block.map_or(NO_SYSCALL, |b| b.syscall),
             target: block.map_or(0, |b| self.target(b.target)),
@@ -329,23 +418,30 @@ impl<'a> Watch<'a> {
     }
 
     /// Do those that wait neither for input nor for a time all wait for the same
-    /// thing, or for the same process outside the group?
+    /// thing, for the same disk, or for the same process outside the group?
     fn busy_have_one_cause(&self) -> bool {
         let of = |position: &u32| {
             let block = self.block(*position);
             let target = block.map_or(0, |b| *self.targets.get(b.target as usize).unwrap_or(&0));
             let waker = block.and_then(|b| self.waker_process(&b));
-            (target, waker)
+            let disk = block.and_then(|b| self.blocks.is_disk(&b));
+            (target, waker, disk)
         };
         let mut busy = self.standing.busy().iter().map(of);
-        let Some((target, waker)) = busy.next() else {
+        let Some((target, waker, mut disk)) = busy.next() else {
             return false;
         };
         let (mut one_target, mut one_waker) = (target != 0, waker.is_some());
-        for (other_target, other_waker) in busy {
+        for (other_target, other_waker, other_disk) in busy {
             one_target &= other_target == target;
             one_waker &= other_waker == waker;
-            if !one_target && !one_waker {
+            // A page fault does not tell which disk it waits for.
+            disk = match (disk, other_disk) {
+                (Some(a), Some(b)) if a == b || b == 0 => Some(a),
+                (Some(0), Some(b)) => Some(b),
+                _ => None,
+            };
+            if !one_target && !one_waker && disk.is_none() {
                 return false;
             }
         }
@@ -369,10 +465,10 @@ impl<'a> Watch<'a> {
     }
 
     fn close(&mut self) {
-        let Some((key, found)) = self.open.take() else {
+        let Some(Stall { key, found, .. }) = self.open.take() else {
             return;
         };
-        let (ns, verdict) = (found.ns(), key.verdict);
+        let (ns, verdict) = (found.ns, key.verdict);
         self.findings.verdicts.of(verdict).add(ns);
         let sum = self.findings.causes.of(key);
         if sum.total.episodes == 0 || ns > sum.total.longest_ns {
@@ -394,32 +490,138 @@ impl<'a> Watch<'a> {
             self.kept[at] = (verdict, found);
         }
     }
+
+    /// A member's block is over: does that end the stall under way?
+    fn leaves(&mut self, position: u32, block: &Block) {
+        let looks_up = self.looks_up(position, block);
+        let Some(stall) = self.open.as_mut().filter(|stall| !stall.over) else {
+            return;
+        };
+        if looks_up {
+            stall.awake.push(position);
+            return;
+        }
+        stall.over = true;
+        if stall.awake.is_empty() || position == stall.found.next {
+            return;
+        }
+        // Those who were awake went on to wait: it was this one. But one of them who woke
+        // it did more than to look up.
+        let waker = match block.waker {
+            Waker::Task { serial, .. } => self.blocks.wakers.index(serial),
+            _ => None,
+        };
+        let waker = waker.and_then(|waker| self.members.position(waker as u32));
+        if waker.is_none_or(|waker| !stall.awake.contains(&waker)) {
+            let mut found = stall.found;
+            found.end_ns = found.end_ns.max(block.wake_ns.unwrap_or(found.end_ns));
+            self.put(position, found);
+        }
+    }
+
+    /// Will a member go on with the wait that is over, after a moment and without waiting
+    /// for anything else?
+    fn looks_up(&self, position: u32, block: &Block) -> bool {
+        let (task, at) = (self.task(position), self.now[position as usize].block);
+        let Some(off) = task.stretches.get(at as usize) else {
+            return false;
+        };
+        let how = self
+            .blocks
+            .how(self.members.tasks[position as usize] as usize, block);
+        if !matches!(how, Ended::TimedOut | Ended::Interrupted) && !self.blocks.is_sleep(block) {
+            return false;
+        }
+        let again = |syscall: i16, target: u32| {
+            syscall == block.syscall && self.target(target) == self.target(block.target)
+        };
+        let (mut ran_ns, mut in_ns, mut seq) = (0u64, off.in_ns, off.seq);
+        for next in task
+            .stretches
+            .iter()
+            .skip(at as usize + 1)
+            .take(LOOK_UP_STRETCHES)
+        {
+            ran_ns = ran_ns.saturating_add(next.out_ns.saturating_sub(in_ns));
+            if next.seq != seq.wrapping_add(1) || ran_ns > LOOK_UP_NS {
+                return false;
+            }
+            match next.state() {
+                State::Blocked => return again(next.syscall, next.target),
+                State::Runnable => (in_ns, seq) = (next.in_ns, next.seq),
+                _ => return false,
+            }
+        }
+        let last = task.stretches.last().is_some_and(|last| last.seq == seq);
+        let open = Block::open(task).filter(|open| last && open.seq == seq.wrapping_add(1));
+        open.is_some_and(|open| {
+            let ran_ns = ran_ns.saturating_add(open.start_ns.saturating_sub(in_ns));
+            ran_ns <= LOOK_UP_NS && again(open.syscall, open.target)
+        })
+    }
+
+    /// Puts the stall under way down to what its end by this member says.
+    fn put(&mut self, next: u32, mut found: Found) {
+        let (verdict, root, unfulfilled) = self.verdict(next, (found.start_ns, found.end_ns));
+        (found.next, found.root, found.unfulfilled) = (next, root, unfulfilled);
+        let key = self.key(verdict, root);
+        match &mut self.open {
+            Some(stall) => (stall.key, stall.found) = (key, found),
+            None => {
+                self.open = Some(Stall {
+                    key,
+                    found,
+                    over: false,
+                    awake: Vec::new(),
+                });
+            }
+        }
+    }
 }
 
 impl Watcher for Watch<'_> {
     fn all_blocked(&mut self, start_ns: u64, end_ns: u64, next: usize) {
         let next = next as u32;
-        let (verdict, root) = self.verdict(next);
-        let key = self.key(verdict, root);
         let mut found = Found {
             start_ns,
-            end_ns,
-            next,
-            root,
+            ..Found::default()
         };
-        match &self.open {
-            Some((_, before)) if before.end_ns == start_ns => found.start_ns = before.start_ns,
+        match &mut self.open {
+            Some(stall) if stall.found.end_ns == start_ns => {
+                found = stall.found;
+                found.look_ups += stall.awake.len() as u64;
+                stall.over = false;
+            }
+            Some(stall) if !stall.over => {
+                found = stall.found;
+                found.look_ups += stall.awake.len() as u64;
+            }
             _ => self.close(),
         }
-        self.open = Some((key, found));
+        if let Some(stall) = &mut self.open {
+            stall.awake.clear();
+        }
+        found.end_ns = end_ns;
+        found.ns = found.ns.saturating_add(end_ns - start_ns);
+        self.put(next, found);
     }
 
     fn change(&mut self, task: usize, segment: Option<&Segment>) {
-        self.end(task as u32);
+        let position = task as u32;
+        let block = self.block(position);
+        match (block, &mut self.open) {
+            (Some(block), _) => self.leaves(position, &block),
+            // A task came, or one that looked up ended.
+            (None, Some(stall)) if segment.is_none() || !stall.awake.contains(&position) => {
+                stall.over = true;
+            }
+            (None, _) => {}
+        }
+        self.end(position);
         if let Some(segment) = segment
             && segment.state == State::Blocked
         {
-            self.begin(task as u32, segment);
+            self.begin(position, segment);
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{
     episodes::{Findings, Watch},
     parts::Members,
     profile::sweep,
+    providers::Hang,
     spans,
     waiting::Waiting,
 };
@@ -27,7 +28,12 @@ pub(super) struct Found {
     pub(super) causes: Vec<Cause>,
 }
 
-pub(super) fn groups(blocks: &Blocks<'_>, targets: &[u32], episodes: usize) -> Found {
+pub(super) fn groups(
+    blocks: &Blocks<'_>,
+    targets: &[u32],
+    hangs: &[Hang],
+    episodes: usize,
+) -> Found {
     let tasks = &blocks.model.tasks;
     let spans = spans::spans(blocks.model);
     let mut found = Found::default();
@@ -52,7 +58,7 @@ pub(super) fn groups(blocks: &Blocks<'_>, targets: &[u32], episodes: usize) -> F
             kind,
             members,
             leader,
-            (blocks, targets, &spans, episodes),
+            (blocks, targets, hangs, &spans, episodes),
             &mut found,
         )
     };
@@ -82,7 +88,7 @@ pub(super) fn groups(blocks: &Blocks<'_>, targets: &[u32], episodes: usize) -> F
             tasks: members,
             positions: &in_process,
         };
-        let context = (blocks, targets, &spans, episodes);
+        let context = (blocks, targets, hangs, &spans, episodes);
         groups.push(group(
             GroupKind::Process,
             &members,
@@ -97,11 +103,20 @@ pub(super) fn groups(blocks: &Blocks<'_>, targets: &[u32], episodes: usize) -> F
     found
 }
 
+/// What is the same for all groups.
+type Context<'a> = (
+    &'a Blocks<'a>,
+    &'a [u32],
+    &'a [Hang],
+    &'a spans::Spans<'a>,
+    usize,
+);
+
 fn group(
     kind: GroupKind,
     members: &Members<'_>,
     leader: &Task,
-    (blocks, targets, spans, episodes): (&Blocks<'_>, &[u32], &spans::Spans<'_>, usize),
+    (blocks, targets, hangs, spans, episodes): Context<'_>,
     found: &mut Found,
 ) -> Group {
     let tasks = || {
@@ -117,7 +132,7 @@ fn group(
         tasks().map(|task| task.kernel_worker).collect(),
     );
     let profile = if members.tasks.len() > 1 {
-        let mut watch = Watch::new(blocks, members, targets, episodes);
+        let mut watch = Watch::new(blocks, members, targets, hangs, episodes);
         let profile = sweep(segments, &mut waiting, &mut watch);
         findings = watch.finish();
         profile

@@ -21,6 +21,7 @@ mod pairs;
 mod parts;
 mod polls;
 mod profile;
+mod providers;
 mod spans;
 mod stacks;
 mod standing;
@@ -83,6 +84,7 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
     let wakers = Wakers::new(model, &info.header);
     let targets = objects::representatives(model);
     let blocks = Blocks::new(model, &wakers, arch);
+    let hangs = providers::hangs(&blocks);
     let long_blocks = if model.tasks.len() > MANY_TASKS { 1 } else { 3 };
     let context = tasks::Context {
         arch,
@@ -105,7 +107,7 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
     };
     // Each goes over all that was recorded, and neither needs the other.
     let (found, of_tasks) = thread::scope(|scope| {
-        let groups = scope.spawn(|| groups::groups(&blocks, &targets, options.episodes));
+        let groups = scope.spawn(|| groups::groups(&blocks, &targets, &hangs, options.episodes));
         let of_tasks = of_tasks();
         let groups = groups.join().unwrap_or_else(|panic| resume_unwind(panic));
         (groups, of_tasks)
@@ -130,7 +132,7 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
         pairs,
         pair_tests,
         waits_for,
-        deadlocks: deadlocks::deadlocks(model),
+        deadlocks: deadlocks::deadlocks(&blocks, &hangs),
         audit: audit::audit(info, model, &tasks),
         tasks,
     };

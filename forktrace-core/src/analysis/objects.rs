@@ -71,6 +71,19 @@ pub(super) fn describe(model: &Model, target: u32) -> Option<Object> {
     }
 }
 
+/// A disk, by the device of the file system on it; 0: not known which.
+pub(super) fn disk(device: u32) -> Object {
+    let name = match device {
+        0 => "the disk".to_owned(),
+        device => format!("disk {}:{}", device >> 20, device & 0xf_ffff),
+    };
+    Object {
+        kind: "disk".to_owned(),
+        id: name.clone(),
+        name,
+    }
+}
+
 /// What two targets have in common that are the same thing to wait for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {

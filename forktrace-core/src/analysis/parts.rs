@@ -15,10 +15,7 @@
 //! as the server itself until a client comes. What the server waits for after that
 //! does hold it up.
 
-use super::{
-    blocks::{Block, Blocks, Class, End, HeldFrom},
-    standing::DEPTH,
-};
+use super::blocks::{Block, Blocks, Class, End, HeldFrom};
 
 /// A group's tasks.
 pub(super) struct Members<'a> {
@@ -94,30 +91,43 @@ impl Part {
 }
 
 /// The parts that count, of members (by position) whose blocks began at these times.
+/// Takes as long as there are members, however long the chains.
 pub(super) fn counted(parts: &[Option<Part>], starts: &[Option<u64>]) -> Vec<Option<Part>> {
-    // What nobody owes anything waits for input, unless its waker does not.
-    let at_first = |part: Part| match part {
-        Part::Edge {
-            class: Class::Anything,
-            ..
-        } => Part::Input,
-        part => part,
-    };
-    let mut counted: Vec<Option<Part>> = parts.iter().map(|p| p.map(at_first)).collect();
-    // Each round settles one more link of the chains.
-    for _ in 0..DEPTH {
-        let mut changed = false;
-        for (at, part) in parts.iter().enumerate() {
-            let Some(part @ Part::Edge { to, .. }) = *part else {
-                continue;
-            };
-            let waker = starts[to as usize].zip(counted[to as usize]);
-            let now = Some(part.during(waker));
-            changed |= counted[at] != now;
-            counted[at] = now;
+    let mut counted: Vec<Option<Part>> = vec![None; parts.len()];
+    let mut known = vec![false; parts.len()];
+    let mut on_the_way = vec![false; parts.len()];
+    for first in 0..parts.len() {
+        let mut path = Vec::new();
+        let mut at = first;
+        // Up to one that is known, or does not depend on another, or comes again.
+        while !known[at] && !on_the_way[at] {
+            on_the_way[at] = true;
+            path.push(at);
+            match parts[at] {
+                Some(Part::Edge {
+                    to,
+                    class: Class::Anything,
+                    ..
+                }) => at = to as usize,
+                _ => break,
+            }
         }
-        if !changed {
-            break;
+        for at in path.into_iter().rev() {
+            counted[at] = parts[at].map(|part| match part {
+                Part::Edge { to, class, .. } => {
+                    let to = to as usize;
+                    // Whether it waits for input matters for who is owed nothing only,
+                    // and those in a ring are all owed nothing.
+                    let of_waker = match (class, known[to]) {
+                        (Class::Anything, true) => counted[to],
+                        (Class::Anything, false) => parts[to].map(|_| Part::Input),
+                        _ => parts[to],
+                    };
+                    part.during(starts[to].zip(of_waker))
+                }
+                part => part,
+            });
+            known[at] = true;
         }
     }
     counted
@@ -140,7 +150,7 @@ pub(super) fn part(
     };
     match blocks.end(task as usize, block) {
         End::Unknown => Part::Unknown,
-        End::CutShort | End::Nobody => without_end,
+        End::CutShort | End::Interrupted | End::Nobody => without_end,
         // A task that wakes a sleeper cuts its sleep short.
         _ if class == Class::Time => Part::Time,
         End::Task(waker) => match (members.position(waker), class) {

@@ -12,17 +12,18 @@ use proptest::prelude::*;
 use super::{
     blocks::{Block, Blocks, Class},
     chains::Inquiry,
-    episodes::Watch,
+    episodes::{LOOK_UP_NS, Watch},
     objects,
     parts::{Members, Part, part},
     profile::sweep,
+    providers::hangs,
     waiting::Waiting,
     wakers::Wakers,
     *,
 };
 use crate::{
-    model::{Fate, FutexKey, Off, State, Target, Task},
-    report::{Episode, Link, StopKind, Verdict, WakerKind},
+    model::{Fate, File, FutexKey, Off, State, Target, Task},
+    report::{Apart, Ended, Episode, Link, StopKind, Verdict, WakerKind},
     trace::{Born, Header, Interrupt, TaskRecord, Timeout, Totals, Waker, Why},
 };
 
@@ -42,6 +43,9 @@ const NETWORK: Waker = Waker::Interrupt(Interrupt::Soft(3));
 /// Shared by all.
 const FILE: u32 = 1;
 const LOCK: u32 = 2;
+/// On the same disk as the file, and on another one.
+const SAME_DISK: u32 = 3;
+const OTHER_DISK: u32 = 4;
 
 fn by(serial: u32) -> Waker {
     Waker::Task {
@@ -183,16 +187,31 @@ fn killed(mut task: Task) -> Task {
 }
 
 pub(super) fn model(tasks: Vec<Task>) -> Model {
-    let futex = |address| {
-        Target::Futex(FutexKey::Private {
-            process: 1,
-            address,
-        })
+    let lock = FutexKey::Shared {
+        device: 1,
+        inode: 7,
+        offset: 0,
     };
+    let on = |device: u32| File {
+        file: u64::from(device),
+        inode: 9,
+        device: device << 20,
+        mode: 0o100_644,
+        kind: None,
+        interests: Vec::new(),
+    };
+    let file = |file| Target::File { fd: 3, file };
     Model {
         end_ns: tasks.iter().map(|t| t.end_ns).max().unwrap_or(0),
         tasks,
-        targets: vec![Target::Unknown, futex(1), futex(2)],
+        targets: vec![
+            Target::Unknown,
+            file(0),
+            Target::Futex(lock),
+            file(1),
+            file(2),
+        ],
+        files: vec![on(8), File { file: 77, ..on(8) }, on(9)],
         ..Model::default()
     }
 }
@@ -236,7 +255,7 @@ fn only(tasks: Vec<Task>) -> Episode {
     };
     let cause = report.causes.iter().find(|c| c.group == 0).unwrap();
     assert_eq!(cause.verdict, episode.verdict);
-    assert_eq!(cause.ns, episode.end_ns - episode.start_ns);
+    assert_eq!(cause.ns, episode.ns);
     episode.clone()
 }
 
@@ -305,16 +324,18 @@ fn silent_sockets_are_idle_also_when_nothing_comes() {
 }
 
 #[test]
-fn sleepers_are_a_coincidence() {
+fn sleepers_are_idle() {
     let e = only(vec![
         task(1, 1, "rbbbbrrr$", &[(SLEEP, 0, TIMER)]),
         task(2, 1, "rrbbbbr$", &[(SLEEP, 0, TIMER)]),
     ]);
-    assert_eq!(e.verdict, Verdict::Coincidence);
+    assert_eq!(e.verdict, Verdict::Idle);
+    let ended_by = e.ended_by.unwrap();
+    assert_eq!((ended_by.task.serial, ended_by.how), (1, Ended::Fulfilled));
 }
 
 #[test]
-fn one_file_for_two_is_a_common_cause_and_two_are_not() {
+fn one_disk_for_two_is_a_common_cause_and_two_are_not() {
     let two = |other| {
         only(vec![
             task(1, 1, "rbbbbrrr$", &[(FSYNC, FILE, DISK)]),
@@ -322,17 +343,23 @@ fn one_file_for_two_is_a_common_cause_and_two_are_not() {
         ])
     };
     assert_eq!(two(FILE).verdict, Verdict::CommonCause);
-    // Who is idle and ends it is no part of it.
+    assert_eq!(two(SAME_DISK).verdict, Verdict::CommonCause);
+    assert_eq!(two(OTHER_DISK).verdict, Verdict::Coincidence);
+    let causes = causes_of(vec![
+        task(1, 1, "rbbbbrrr$", &[(FSYNC, FILE, DISK)]),
+        task(2, 1, "rrbbbbr$", &[(FSYNC, SAME_DISK, DISK)]),
+    ]);
+    let disk = causes[0].object.as_ref().unwrap();
+    assert_eq!((&*disk.kind, &*disk.name), ("disk", "disk 8:0"));
+    // Who ends it was in no sync.
     let causes = causes_of(vec![
         task(1, 1, "rbbbbbrrr$", &[(FSYNC, FILE, DISK)]),
-        task(2, 1, "rbbbbbrrr$", &[(FSYNC, LOCK, DISK)]),
+        task(2, 1, "rbbbbbrrr$", &[(FSYNC, OTHER_DISK, DISK)]),
         task(3, 1, "rrbbr$", &[(POLL, 0, NETWORK)]),
     ]);
     let first = causes[0].root.as_ref().unwrap();
     assert_eq!(causes[0].verdict, Verdict::Coincidence);
-    assert_eq!((first.task.serial, first.reason.as_str()), (1, "fsync"));
-    assert_eq!(two(LOCK).verdict, Verdict::Coincidence);
-    assert_eq!(two(0).verdict, Verdict::Coincidence);
+    assert_eq!((first.task.serial, first.reason.as_str()), (3, "poll"));
 }
 
 #[test]
@@ -359,10 +386,10 @@ fn one_that_waits_for_a_disk_while_the_rest_are_idle_is_the_one_cause() {
     let root = alone.root.as_ref().unwrap();
     assert_eq!((root.task.serial, root.reason.as_str()), (1, "fsync"));
     assert_eq!((alone.ns, alone.episodes), (3, 1));
-    // A nap for input: all are idle.
+    // A nap.
     let (e, causes) = server((SLEEP, 0, TIMER));
-    assert_eq!((e.verdict, e.idle), (Verdict::Idle, 3));
-    assert!(causes.iter().all(|c| !c.alone));
+    assert_eq!((e.verdict, e.idle), (Verdict::CommonCause, 3));
+    assert!(causes.iter().any(|c| c.alone));
 }
 
 #[test]
@@ -454,7 +481,7 @@ fn one_file_that_several_sync_in_turn_is_one_cause() {
     assert_eq!((cause.verdict, cause.alone), (Verdict::Caused, false));
     assert_eq!((cause.ns, cause.episodes, cause.longest_ns), (7, 3, 3));
     let object = cause.object.as_ref().unwrap();
-    assert_eq!(object.kind, "futex", "the file of this test");
+    assert_eq!(object.kind, "file");
     assert_eq!(cause.syscall.as_deref(), Some("fsync"));
     assert_eq!((cause.tasks, cause.name.as_deref()), (2, Some("t")));
     let by: Vec<_> = cause
@@ -640,9 +667,9 @@ fn helpers_that_nobody_owes_anything_are_idle_until_a_message_comes_from_outside
         let owed = of((POLL, 0, signal), sync, helper, POLL);
         assert_eq!(owed, [Caused, Caused], "{helper}");
     }
-    // Also where that one waits in the second place only.
+    // Who waits for a helper that is idle is idle as well.
     let owed = of((POLL, 0, signal), sync, POLL, FUTEX);
-    assert_eq!(owed, [Caused, Caused]);
+    assert_eq!(owed, [Idle, Caused]);
 }
 
 #[test]
@@ -791,7 +818,7 @@ fn what_two_epoll_instances_watch_is_shared_and_so_is_what_one_reads() {
 #[test]
 fn a_loss_between_makes_the_cause_unknown() {
     let tasks = |lost: Option<usize>| {
-        let mut waker = task(1, 1, "rrbbbrbrbrrbr$", &[(SLEEP, 0, TIMER); 4]);
+        let mut waker = task(1, 1, "rrbbbrbrbrrbr$", &[(FSYNC, FILE, DISK); 4]);
         if let Some(lost) = lost {
             waker.stretches.remove(lost);
         }
@@ -1029,6 +1056,111 @@ fn the_longest_block_is_followed_to_its_root() {
     assert_eq!(longest.chain[1].reason, "fsync");
 }
 
+/// A sleep is over and taken up again, a timed wait for a lock is too.
+#[test]
+fn a_look_up_does_not_end_a_stall() {
+    let timed = |mut task: Task| {
+        for off in &mut task.stretches {
+            off.timeout_us = Timeout::Us(1).to_us();
+        }
+        task
+    };
+    // 2 looks up twice while 1 sleeps.
+    let tasks = |ticks: In, last: In| {
+        vec![
+            task(1, 1, "rbbbbbbbbrr$", &[(SLEEP, 0, TIMER)]),
+            timed(task(2, 1, "rbbrbbrbbbrr$", &[ticks, ticks, last])),
+        ]
+    };
+    let e = only(tasks((FUTEX, LOCK, TIMER), (FUTEX, LOCK, by(1))));
+    assert_eq!((e.verdict, e.held, e.look_ups), (Verdict::Caused, 1, 2));
+    assert_eq!((e.start_ns, e.end_ns, e.ns), (1, 9, 6));
+    let ended_by = e.ended_by.unwrap();
+    assert_eq!((ended_by.task.serial, &*ended_by.reason), (1, "sleep"));
+    // Each time another lock: it went on.
+    let report = report_on(tasks((FUTEX, LOCK, TIMER), (FUTEX, 0, by(1))));
+    assert_eq!(report.episodes.len(), 2, "{:#?}", report.episodes);
+    // Somebody brought it what it waited for each time.
+    let report = report_on(tasks((READ, 0, NETWORK), (READ, 0, NETWORK)));
+    assert_eq!(report.episodes.len(), 3, "{:#?}", report.episodes);
+}
+
+#[test]
+fn who_wakes_another_has_not_only_looked_up() {
+    // 1 sleeps twice, and wakes 2 in between.
+    let report = report_on(vec![
+        task(
+            1,
+            1,
+            "rbbbrrbbbrr$",
+            &[(SLEEP, 0, TIMER), (SLEEP, 0, TIMER)],
+        ),
+        task(
+            2,
+            1,
+            "rbbbbrbbbbbbb>",
+            &[(FUTEX, LOCK, by(1)), (FUTEX, 0, Waker::None)],
+        ),
+    ]);
+    let mut found = report.episodes;
+    found.sort_by_key(|e| e.start_ns);
+    let found: Vec<_> = found
+        .iter()
+        .map(|e| (e.start_ns, e.verdict, e.look_ups))
+        .collect();
+    assert_eq!(found[0], (1, Verdict::Caused, 0));
+    assert!(found.len() > 1, "{found:?}");
+}
+
+#[test]
+fn what_a_signal_ended_is_put_down_to_who_could_have_ended_it() {
+    let outside = Waker::Outsider {
+        tid: 9,
+        softirq: false,
+    };
+    // A shell waits for its child, which sleeps; both are killed.
+    let mut child = killed(task(2, 2, "rbbbbbbbr$", &[(SLEEP, 0, outside)]));
+    child.ppid = 101;
+    let mut model = model(vec![
+        killed(task(1, 1, "rbbbbbbbbr$", &[(WAIT, 5, outside)])),
+        child,
+    ]);
+    model.targets.push(Target::Child(Some(102)));
+    let info = TraceInfo {
+        header: header(),
+        finish: None,
+        damage: Vec::new(),
+        skipped: crate::trace_file::Skipped::default(),
+        last_ns: 0,
+    };
+    let report = analyse(&info, &model);
+    let e = report.episodes.iter().find(|e| e.group == 0).unwrap();
+    assert_eq!((e.verdict, e.held), (Verdict::Caused, 1), "{e:#?}");
+    assert_eq!(serials(&e.chain), [1, 2]);
+    let ended_by = e.ended_by.as_ref().unwrap();
+    assert_eq!((ended_by.task.serial, &*ended_by.reason), (2, "sleep"));
+    assert_eq!(ended_by.how, Ended::CutShort);
+    assert_eq!(ended_by.apart, Some(Apart::CutShort));
+}
+
+#[test]
+fn a_long_queue_costs_no_more_links_and_loses_none() {
+    const N: u32 = 3_000;
+    let mut tasks = vec![task(1, 1, "rbbbrr$", &[(SLEEP, 0, TIMER)])];
+    for serial in 2..N {
+        let wait = "b".repeat(serial as usize + 1);
+        let line = format!("r{wait}rr$");
+        tasks.push(task(serial, 1, &line, &[(FUTEX, LOCK, by(serial - 1))]));
+    }
+    let report = report_on(tasks);
+    let first = report.episodes.iter().find(|e| e.start_ns == 1).unwrap();
+    assert_eq!(first.verdict, Verdict::Caused);
+    assert_eq!(first.held, N - 2);
+    assert_eq!(first.ended_by.as_ref().unwrap().task.serial, 1);
+    assert_eq!(first.chain.len() as u32 + first.chain_left_out, N - 1);
+    assert_eq!(first.chain.last().unwrap().task.serial, 1);
+}
+
 // --- Against a search ---
 
 fn any_line() -> impl Strategy<Value = String> {
@@ -1092,46 +1224,29 @@ fn search_part(at: u32, parts: &[Option<Part>], starts: &[Option<u64>], depth: u
     part.during(starts[to as usize].zip(waker))
 }
 
-/// The verdicts that may be given, from all blocks of the last nanosecond of an
-/// episode: where several tasks have the most waiters, either's root will do.
+/// The verdict on a stall that the end of the root's wait ended, from all blocks of its
+/// last nanosecond.
 fn search(
     parts: &BTreeMap<u32, Part>,
-    next: u32,
+    root: u32,
     end_ns: u64,
     m: &Members<'_>,
     b: &Blocks<'_>,
-) -> Vec<Verdict> {
-    let edges: Vec<u32> = parts
-        .values()
-        .filter_map(|p| match p {
-            Part::Edge { to, .. } => Some(*to),
-            _ => None,
-        })
-        .collect();
-    let root = |from: u32| {
-        let mut at = from;
-        for _ in 0..100 {
-            match parts.get(&at) {
-                Some(Part::Edge { to, .. }) => at = *to,
-                Some(Part::Unknown) | None => return Verdict::Unknown,
-                Some(_) => return Verdict::Caused,
-            }
-        }
-        Verdict::Unknown
-    };
-    let into = |to: u32| edges.iter().filter(|e| **e == to).count();
-    if let Some(most) = edges.iter().map(|to| into(*to)).max() {
-        if into(next) == most {
-            return vec![root(next)];
-        }
-        let tops = edges.iter().filter(|to| into(**to) == most);
-        return tops.map(|to| root(*to)).collect();
+) -> Verdict {
+    let to_root = |p: &&Part| matches!(p, Part::Edge { to, .. } if *to == root);
+    let part = parts[&root];
+    if parts.values().any(|p| to_root(&p)) {
+        return match part {
+            Part::Unknown => Verdict::Unknown,
+            _ => Verdict::Caused,
+        };
     }
     let count = |of: &[Part]| parts.values().filter(|p| of.contains(p)).count();
-    let busy = count(&[Part::Busy, Part::Abroad]);
-    let blocks = parts
-        .iter()
-        .filter(|(_, p)| [Part::Busy, Part::Abroad].contains(*p));
+    if count(&[Part::Unknown]) > 0 {
+        return Verdict::Unknown;
+    }
+    let is_busy = |p: &Part| [Part::Busy, Part::Abroad].contains(p);
+    let blocks = parts.iter().filter(|(_, p)| is_busy(p));
     let blocks: Vec<Block> = blocks
         .filter_map(|(at, _)| {
             let task = m.tasks[*at as usize] as usize;
@@ -1149,24 +1264,26 @@ fn search(
     };
     let waker = blocks.first().and_then(process);
     let one_waker = waker.is_some() && blocks.iter().all(|b| process(b) == waker);
-    let verdict = if count(&[Part::Unknown]) > 0 {
-        Verdict::Unknown
-    } else if busy == 0 && count(&[Part::Input]) > 0 {
-        Verdict::Idle
-    } else if busy == 0 && count(&[Part::Time]) > 1 {
-        Verdict::Coincidence
-    } else if busy == 0 && count(&[Part::Time]) == 1 {
-        Verdict::Idle
-    } else if busy == 0 {
-        Verdict::Unknown
-    } else if busy == 1 || one_target || one_waker {
-        Verdict::CommonCause
-    } else if count(&[Part::Abroad]) > 1 {
-        Verdict::Unknown
-    } else {
-        Verdict::Coincidence
+    // These are all of one disk that is not known.
+    let one_disk = blocks.iter().all(|b| b.why == Why::Uninterruptible);
+    let led_to = |at: &u32| {
+        parts
+            .values()
+            .any(|p| matches!(p, Part::Edge { to, .. } if to == at))
     };
-    vec![verdict]
+    let behind_a_sleeper = parts.iter().any(|(at, p)| *p == Part::Time && led_to(at));
+    let others = blocks.len() - usize::from(is_busy(&part));
+    match part {
+        _ if is_busy(&part) && others > 0 && (one_target || one_waker || one_disk) => {
+            Verdict::CommonCause
+        }
+        _ if others > 0 => Verdict::Coincidence,
+        Part::Edge { .. } => Verdict::Coincidence,
+        Part::Time if count(&[Part::Time, Part::Input]) == 1 => Verdict::CommonCause,
+        _ if behind_a_sleeper => Verdict::Coincidence,
+        _ if is_busy(&part) => Verdict::CommonCause,
+        _ => Verdict::Idle,
+    }
 }
 
 proptest! {
@@ -1189,7 +1306,8 @@ proptest! {
             }
         }
         let members = Members { group: process, tasks: members, positions: &positions };
-        let mut watch = Watch::new(&blocks, &members, &targets, usize::MAX);
+        let hangs = hangs(&blocks);
+        let mut watch = Watch::new(&blocks, &members, &targets, &hangs, usize::MAX);
         let of = |at: &u32| &model.tasks[*at as usize];
         let mut waiting = Waiting::new(Arch::X86_64, vec![false; members.tasks.len()]);
         let segments = members.tasks.iter().map(|at| of(at).segments());
@@ -1198,25 +1316,48 @@ proptest! {
         let total: u64 = findings.verdicts.clone().into_rows().iter().map(|(_, t)| t.ns).sum();
         let count: u64 = findings.causes.into_rows().iter().map(|(_, s)| s.total.episodes).sum();
         prop_assert_eq!(total, profile.all_blocked.lower_ns);
-        prop_assert_eq!(count, profile.all_blocked.episodes);
-        prop_assert_eq!(findings.longest.len() as u64, profile.all_blocked.episodes);
+        prop_assert_eq!(findings.longest.len() as u64, count);
+        let look_ups: u64 = findings.longest.iter().map(|(_, found)| found.look_ups).sum();
+        prop_assert!(count <= profile.all_blocked.episodes);
+        prop_assert!(count + look_ups >= profile.all_blocked.episodes);
+        let mut before_ns = 0;
+        let mut sorted = findings.longest.clone();
+        sorted.sort_by_key(|(_, found)| found.start_ns);
+        for (_, found) in sorted {
+            prop_assert!(found.start_ns >= before_ns, "they overlap");
+            before_ns = found.end_ns;
+        }
         for (verdict, found) in findings.longest {
-            for ns in found.start_ns..found.end_ns {
-                let live: Vec<State> =
-                    members.tasks.iter().filter_map(|at| state_at(of(at), ns)).collect();
-                prop_assert!(live.len() > 1 && live.iter().all(|s| *s == State::Blocked));
+            let all_blocked = (found.start_ns..found.end_ns).filter(|ns| {
+                let states = members.tasks.iter().filter_map(|at| state_at(of(at), *ns));
+                let states: Vec<State> = states.collect();
+                states.len() > 1 && states.iter().all(|s| *s == State::Blocked)
+            });
+            prop_assert_eq!(all_blocked.count() as u64, found.ns);
+            if found.look_ups == 0 {
+                prop_assert!(found.end_ns - found.start_ns <= found.ns + LOOK_UP_NS);
             }
+            let episode = Inquiry::new(&blocks, &members, found).episode(verdict);
+            let ended_by = episode.ended_by.as_ref().unwrap();
+            let root = &model.tasks[members.tasks[found.root as usize] as usize];
+            prop_assert_eq!(ended_by.task.serial, root.serial);
+            if found.unfulfilled {
+                prop_assert!(ended_by.apart.is_some());
+                continue;
+            }
+            // The wait that is named ends when the stall ends.
+            prop_assert_eq!(found.root, found.next);
+            prop_assert_eq!(ended_by.end_ns, Some(found.end_ns));
+            prop_assert_eq!(ended_by.apart, None);
             let mut parts = BTreeMap::new();
-            let mut ends = Vec::new();
+            let mut ends = 0;
             for (position, at) in members.tasks.iter().enumerate() {
-                if state_at(of(at), found.end_ns - 1).is_none() {
+                if state_at(of(at), found.end_ns - 1) != Some(State::Blocked) {
                     continue;
                 }
                 let block = Block::before(of(at), found.end_ns).unwrap();
                 parts.insert(position as u32, part(&blocks, &members, *at, &block, |_| 0));
-                if block.end_ns(of(at)) == found.end_ns {
-                    ends.push(position as u32);
-                }
+                ends += u32::from(block.end_ns(of(at)) == found.end_ns);
             }
             let starts: Vec<Option<u64>> = (0..members.tasks.len() as u32)
                 .map(|at| {
@@ -1234,9 +1375,14 @@ proptest! {
                 }
                 _ => false,
             };
-            if parts.iter().any(dead) {
-                // The dead wake nobody, nor do those who never woke up again: there is
-                // no right answer.
+            let begins = members.tasks.iter().any(|at| {
+                let mut offs = of(at).stretches.iter().map(|off| off.out_ns);
+                let open = of(at).open.map(|open| open.out_ns);
+                offs.any(|ns| ns == found.end_ns) || open == Some(found.end_ns)
+            });
+            if ends > 1 || begins || parts.iter().any(dead) {
+                // Which of two was first? The dead wake nobody, nor do those who never woke
+                // up again: there is no right answer.
                 continue;
             }
             let all = 0..members.tasks.len() as u32;
@@ -1244,21 +1390,61 @@ proptest! {
             for (at, part) in &mut parts {
                 *part = search_part(*at, &all, &starts, 0);
             }
-            prop_assert!(ends.contains(&found.next) || !parts.contains_key(&found.next));
-            let verdicts = search(&parts, found.next, found.end_ns, &members, &blocks);
-            prop_assert!(verdicts.contains(&verdict), "{:?}: {:?} {:?}", verdict, verdicts, parts);
-            let episode = Inquiry::new(&blocks, &members, found).episode(verdict);
-            prop_assert_eq!(episode.tasks as usize, parts.len());
-            let idle = [Part::Input, Part::Time, Part::Later, Part::NotWoken];
-            let idle = parts.values().filter(|part| idle.contains(part)).count();
-            prop_assert_eq!(episode.idle as usize, idle);
+            let expected = search(&parts, found.root, found.end_ns, &members, &blocks);
+            prop_assert_eq!(verdict, expected, "{:?}", parts);
             let in_group = episode.chain_in_group as usize;
             if verdict == Verdict::Caused {
                 prop_assert!(in_group > 1 && episode.held > 0);
-                let root = &model.tasks[members.tasks[found.root as usize] as usize];
-                prop_assert_eq!(episode.chain[in_group - 1].task.serial, root.serial);
             }
+            prop_assert_eq!(episode.chain[in_group - 1].task.serial, root.serial);
         }
+    }
+
+    /// A tree of tasks of whom each wakes those behind it, and the first of whom waits for
+    /// something of the kernel's; and others who have nothing to do with it.
+    #[test]
+    fn a_known_cause_is_found_whoever_else_is_there(
+        parents in prop::collection::vec(any::<prop::sample::Index>(), 1..12),
+        length in 6u64..40,
+        own in prop::sample::select(vec![(SLEEP, 0, TIMER), (FSYNC, FILE, DISK)]),
+        parked in 0usize..3,
+        beats in prop::option::of(2usize..6),
+        supervised in any::<bool>(),
+    ) {
+        let beats = beats.filter(|every| length % (*every as u64 + 1) != 0);
+        let rest = "r".repeat(40);
+        let blocked = |from: u64| "b".repeat(from as usize - 1);
+        let mut tasks = vec![task(1, 1, &format!("r{}{rest}$", blocked(length)), &[own])];
+        for (at, parent) in parents.iter().enumerate() {
+            let (serial, parent) = (at as u32 + 2, parent.index(at + 1) as u32 + 1);
+            let line = format!("r{}{rest}$", blocked(length + 1 + at as u64));
+            tasks.push(task(serial, 1, &line, &[(FUTEX, LOCK, by(parent))]));
+        }
+        let behind = parents.len() as u32;
+        let mut more = |line: &str, ins: &[In]| {
+            let serial = tasks.len() as u32 + 1;
+            tasks.push(task(serial, 1, line, ins));
+        };
+        for _ in 0..parked {
+            more(&format!("r{}>", "b".repeat(90)), &[(FUTEX, 0, Waker::None)]);
+        }
+        if let Some(every) = beats {
+            let beat = format!("{}r", "b".repeat(every));
+            more(&format!("r{}b>", beat.repeat(20)), &[(SLEEP, 0, TIMER); 21]);
+        }
+        if supervised {
+            more(&format!("r{}>", "b".repeat(90)), &[(WAIT, 0, Waker::None)]);
+        }
+        let report = report_on(tasks);
+        let mut found: Vec<_> = report.episodes.iter().filter(|e| e.group == 0).collect();
+        found.sort_by_key(|e| e.start_ns);
+        let e = found[0];
+        prop_assert_eq!((e.start_ns, e.end_ns), (1, length));
+        prop_assert_eq!((e.verdict, e.held), (Verdict::Caused, behind));
+        let ended_by = e.ended_by.as_ref().unwrap();
+        prop_assert_eq!(ended_by.task.serial, 1);
+        prop_assert_eq!((ended_by.end_ns, ended_by.apart), (Some(length), None));
+        prop_assert_eq!(e.chain.last().unwrap().task.serial, 1);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     trace::{self, Arch, waits},
     trace::{
         Born, Deadlock, Event, Exec, Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse,
-        Signal, Stacks, Stretch, TablesRefused, TaskRecord, Totals,
+        Providers, Signal, Stacks, Stretch, TablesRefused, TaskRecord, Totals,
     },
 };
 
@@ -67,6 +67,7 @@ pub struct Builder {
     stacks: Vec<Stacks>,
     frames: HashMap<u32, Frames>,
     deadlocks: Vec<Deadlock>,
+    providers: Vec<Providers>,
     polls_left_out: u64,
     tables_refused: TablesRefused,
     tasks: Vec<(u32, Collected)>,
@@ -94,6 +95,7 @@ impl Builder {
             stacks: Vec::new(),
             frames: HashMap::new(),
             deadlocks: Vec::new(),
+            providers: Vec::new(),
             polls_left_out: 0,
             tables_refused: TablesRefused::default(),
             tasks: Vec::new(),
@@ -176,6 +178,10 @@ impl Builder {
                     stuck.since_ns = self.since_start(stuck.since_ns);
                 }
                 self.deadlocks.push(d);
+            }
+            Event::Providers(mut p) => {
+                p.at_ns = self.since_start(p.at_ns);
+                self.providers.push(p);
             }
             Event::PollsLeftOut(count) => self.polls_left_out = count,
             Event::TablesRefused(refused) => self.tables_refused = refused,
@@ -272,6 +278,7 @@ impl Builder {
             marks: self.marks,
             marks_refused: self.marks_refused,
             deadlocks: self.deadlocks,
+            providers: self.providers,
             polls_left_out: self.polls_left_out,
             tables_refused: self.tables_refused,
         }

@@ -13,8 +13,8 @@ mod untracked;
 use std::collections::HashMap;
 
 use crate::trace::{
-    Deadlock, Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse, Signal, Stacks,
-    TablesRefused, TaskRecord, Timeout, Totals, Waker, Why,
+    Deadlock, Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse, Providers, Signal,
+    Stacks, TablesRefused, TaskRecord, Timeout, Totals, Waker, Why,
 };
 
 pub use self::build::Builder;
@@ -222,6 +222,9 @@ pub struct Model {
     pub frames: HashMap<u32, Frames>,
     /// Deadlocks that were found, by time since the trace began.
     pub deadlocks: Vec<Deadlock>,
+    /// Who could end waits, where that was found out while they lasted; times are since the
+    /// trace began.
+    pub providers: Vec<Providers>,
     /// Entries and returns of calls, of any task, that the programs which count calls of
     /// the select/poll family did not see.
     pub polls_left_out: u64,

@@ -54,10 +54,7 @@ fn link(serial: u32, syscall: &str, object: Option<Object>, ms: [u64; 2], by: Wo
         object,
         start_ns: ms[0] * MS,
         end_ns: Some(ms[1] * MS),
-        ended: match reason {
-            "sleep" => Ended::TimedOut,
-            _ => Ended::Woken,
-        },
+        ended: Ended::Fulfilled,
         woken_by: by,
     }
 }
@@ -145,7 +142,19 @@ pub(super) fn standstill() -> Report {
         group: 0,
         start_ns: 310 * MS,
         end_ns: 1_510 * MS,
+        ns: 1_200 * MS,
+        look_ups: 0,
         verdict: Verdict::Caused,
+        ended_by: Some(EndedBy {
+            task: fsync().task,
+            reason: "fsync".to_owned(),
+            syscall: Some("fsync".to_owned()),
+            object: fsync().object,
+            how: Ended::Fulfilled,
+            start_ns: fsync().start_ns,
+            end_ns: fsync().end_ns,
+            apart: None,
+        }),
         tasks: 4,
         trigger: Some(Trigger {
             task: name(1),
@@ -158,6 +167,7 @@ pub(super) fn standstill() -> Report {
         chain: vec![pool.clone(), reader.clone(), fsync()],
         chain_in_group: 3,
         chain_cut: false,
+        chain_left_out: 0,
         held: 2,
         idle: 1,
         not_woken: 1,

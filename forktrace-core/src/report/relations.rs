@@ -132,7 +132,9 @@ pub struct WaitsFor {
 pub enum DeadlockKind {
     /// Each holds a lock that the one before waits for.
     Cycle,
-    /// All tasks sleep in waits that only they could end.
+    /// Each waits for something else that only the next one could bring.
+    Circle,
+    /// All of them sleep in waits that only they could end, or nobody at all.
     AllAsleep,
 }
 

@@ -91,18 +91,20 @@ pub struct TaskName {
     pub name: String,
 }
 
-/// What ended a wait.
+/// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
-    /// A wakeup.
-    Woken,
-    /// A timer, after about the time that the call had.
+    /// What it waited for came: somebody brought it, or a sleeper's time was over.
+    Fulfilled,
+    /// The time that its call had at most was over.
     TimedOut,
-    /// A signal or the end of its process: what it waited for had not come.
+    /// A signal that the task survived.
+    Interrupted,
+    /// The task was killed, or the recording ended.
     CutShort,
-    /// Nothing before the trace ended.
-    NotEnded,
+    /// The record does not tell.
+    Unknown,
 }
 
 /// One task's block, as a link of a chain.
@@ -123,35 +125,69 @@ pub struct Link {
     pub start_ns: u64,
     /// When it was woken; `None`: not before the trace ended.
     pub end_ns: Option<u64>,
-    /// What ended it.
+    /// How it ended.
     pub ended: Ended,
     /// Who woke it.
     pub woken_by: WokenBy,
 }
 
-/// What can be said of an episode in which all tasks of a group were blocked.
+/// The wait that a stall is put down to: had it been shorter, so had been the stall.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EndedBy {
+    /// Who waited.
+    #[serde(flatten)]
+    pub task: TaskName,
+    /// In what.
+    pub reason: String,
+    /// In which syscall.
+    pub syscall: Option<String>,
+    /// For what.
+    pub object: Option<Object>,
+    /// How it ended.
+    pub how: Ended,
+    /// When it began; of a wait that was taken up again, the last time.
+    pub start_ns: u64,
+    /// When it ended; `None`: not before the trace did.
+    pub end_ns: Option<u64>,
+    /// Why it did not end when the stall did; `None`: it did.
+    pub apart: Option<Apart>,
+}
+
+/// Why the wait that a stall is put down to did not end when the stall did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Apart {
+    /// Nothing that was waited for came: a signal ended the stall, or the recording did.
+    CutShort,
+    /// It could never have ended: a deadlock or a hang.
+    Stuck,
+}
+
+/// What can be said of a stall.
 ///
-/// Tasks that nobody woke before the end of the trace or of their process have no
-/// part in it: what they waited for nobody had for them. Nor has a task whose waker
-/// waited for input again before it woke it: what that one waited for before did
-/// not hold it up, as far as is known. Both are idle, as are those who wait for input
-/// from outside the group or for a time. So are, while their waker waits for input
-/// from outside the group, those to whom nobody owes anything: who looks at several
-/// descriptors at once, or accepts connections. From then on they are behind it.
+/// It is put down to the wait whose end ended it ([`EndedBy`]). Whoever was woken by that
+/// task after it, directly or in turn, was behind it. Whoever was not is idle, or waits
+/// for something of its own. Idle are those who wait for input from outside the group or
+/// for a time; those whom nobody woke before the end of the trace or of their process; and
+/// those whose waker waited for input again before it woke them.
+///
+/// Where nothing that was waited for came before a signal or the end of the trace, those
+/// who could have brought it tell (`analysis::providers`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// One of the group held up others: after its own wait it woke them, directly
-    /// or in turn.
+    /// Others were behind the wait that ended it.
     Caused,
-    /// None held up another, and all but the idle waited for the same thing, or were
-    /// woken by the same process outside the group. It can be a single one: then the
-    /// group stood still behind its wait, and all others had nothing to do.
+    /// Nobody was behind it, and all but the idle waited for the same thing, for the same
+    /// disk, or were woken by the same process outside the group. It can be a single one:
+    /// then all others had nothing to do.
     CommonCause,
-    /// None held up another, and their waits have nothing in common.
+    /// Nobody was behind it, and others waited for something of their own.
     Coincidence,
-    /// None held up another, and all were idle.
+    /// Nobody was behind it, and all were idle.
     Idle,
+    /// Tasks of the group could never have gone on: a deadlock or a hang.
+    Stuck,
     /// The record does not tell.
     Unknown,
 }
@@ -186,8 +222,9 @@ pub struct Trigger {
     pub at_ns: u64,
 }
 
-/// A maximal interval in which all of two or more live tasks of a group were
-/// blocked.
+/// A stall: an interval in which all of two or more live tasks of a group were blocked. A
+/// task that looked up for a moment, since the time of its call was over or a signal came,
+/// and then went on with the same wait, does not end it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Episode {
     /// [`super::Group::id`].
@@ -196,8 +233,14 @@ pub struct Episode {
     pub start_ns: u64,
     /// When it ended.
     pub end_ns: u64,
+    /// How long all were blocked: all of it but the look-ups.
+    pub ns: u64,
+    /// How often a task looked up.
+    pub look_ups: u64,
     /// What can be said of it.
     pub verdict: Verdict,
+    /// What it is put down to; `None`: the record does not tell.
+    pub ended_by: Option<EndedBy>,
     /// Tasks that lived, all of them blocked.
     pub tasks: u32,
     /// The last of them to block.
@@ -212,6 +255,8 @@ pub struct Episode {
     pub chain_in_group: u32,
     /// The chain goes on.
     pub chain_cut: bool,
+    /// Links in its middle that are not listed.
+    pub chain_left_out: u32,
     /// Tasks whose chains lead to the root.
     pub held: u32,
     /// Tasks that had nothing to do: they waited for input from outside the group, for

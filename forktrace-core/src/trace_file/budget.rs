@@ -73,6 +73,7 @@ pub(super) fn memory_of(event: &Event) -> u64 {
             Event::Mark(m) => ROW + 2 * (m.name.len() + m.fields.len()),
             Event::MarksRefused(m) => 2 * m.example.len(),
             Event::Deadlock(d) => ROW + d.tasks.len() * ROW,
+            Event::Providers(p) => ROW + 2 * p.tasks.len() * size_of::<u32>(),
         };
     bytes as u64
 }

@@ -70,6 +70,7 @@ pub(super) fn sentence(
                 None => idle,
             }
         }
+        (Verdict::Stuck, _) => format!("{} in waits that nobody was left to end", part(of_verdict)),
         (Verdict::Coincidence, _) => format!(
             "{} by coincidence: nothing connects what they waited for",
             part(of_verdict)
@@ -79,7 +80,7 @@ pub(super) fn sentence(
     format!(
         "All {all} stood still for {} in {}, {why}.",
         duration(total),
-        quantity(group.all_blocked.episodes, "episode"),
+        quantity(group.verdicts.iter().map(|v| v.episodes).sum(), "stall"),
     )
 }
 
@@ -145,18 +146,21 @@ fn why(cause: &Cause, noun: &str) -> String {
         Verdict::Coincidence => {
             return format!("{verdict}: {one} in {what}, others in waits of their own");
         }
+        Verdict::Stuck => return format!("{verdict}: {one} in {what}"),
         _ => {}
     }
     match &cause.woken_by {
         // Who ended it comes first: that is where such causes differ.
-        Some(waker) if root.ended == Ended::Woken && waker.kind != WakerKind::Unknown => format!(
-            "{verdict}, until {} woke {one} in {what}",
-            match (&waker.name, waker.tid, waker.kernel_thread) {
-                (Some(name), Some(tid), false) => format!("tid {tid} ({})", clean(name)),
-                (Some(name), None, false) => clean(name),
-                _ => by(waker),
-            },
-        ),
+        Some(waker) if root.ended == Ended::Fulfilled && waker.kind != WakerKind::Unknown => {
+            format!(
+                "{verdict}, until {} woke {one} in {what}",
+                match (&waker.name, waker.tid, waker.kernel_thread) {
+                    (Some(name), Some(tid), false) => format!("tid {tid} ({})", clean(name)),
+                    (Some(name), None, false) => clean(name),
+                    _ => by(waker),
+                },
+            )
+        }
         Some(waker) if waker.kind == WakerKind::Unknown => {
             format!("{verdict}: who woke {one} in {what} was not seen")
         }
@@ -229,6 +233,7 @@ fn word(verdict: Verdict) -> &'static str {
         Verdict::CommonCause => "one cause",
         Verdict::Coincidence => "coincidence",
         Verdict::Idle => "idle",
+        Verdict::Stuck => "stuck for good",
         Verdict::Unknown => "not known",
     }
 }
@@ -239,11 +244,12 @@ fn ended(cause: &Cause, root: &Link) -> String {
     let waker = waker.filter(|by| !by.kernel_thread && by.interrupt != Some(InterruptKind::Block));
     let by = |what| waker.map_or_else(String::new, |waker| format!(", {what} by {}", by(waker)));
     match root.ended {
-        Ended::NotEnded => ", not woken before the end".to_owned(),
-        Ended::TimedOut if root.reason == "sleep" => String::new(),
+        _ if root.end_ns.is_none() => ", still waiting at the end".to_owned(),
+        Ended::Fulfilled if root.reason == "sleep" => String::new(),
         Ended::TimedOut => ", timed out".to_owned(),
-        Ended::CutShort if waker.is_none() => ", cut short".to_owned(),
-        Ended::CutShort => by("cut short"),
-        Ended::Woken => by("ended"),
+        Ended::CutShort if waker.is_none() => ", killed".to_owned(),
+        Ended::CutShort => by("killed"),
+        Ended::Interrupted => ", interrupted by a signal".to_owned(),
+        Ended::Fulfilled | Ended::Unknown => by("ended"),
     }
 }

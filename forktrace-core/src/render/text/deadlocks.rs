@@ -29,17 +29,22 @@ pub fn sentence(deadlock: &Deadlock) -> String {
     let at = duration(deadlock.at_ns);
     match (deadlock.kind, n) {
         (DeadlockKind::Cycle, 1) => {
-            format!("Deadlock, found after {at}: a task waits for a lock that it holds itself.")
+            format!("Deadlock, found at {at}: a task waits for a lock that it holds itself.")
         }
         (DeadlockKind::Cycle, _) => format!(
-            "Deadlock, found after {at}: {} hold locks that the others wait for, in a circle.",
+            "Deadlock, found at {at}: each of {} waits for a lock that the next one holds, in a \
+             circle.",
+            quantity(n, "task")
+        ),
+        (DeadlockKind::Circle, _) => format!(
+            "Hang since {at}: each of {} waits for the next one, in a circle.",
             quantity(n, "task")
         ),
         (DeadlockKind::AllAsleep, 1) => {
-            format!("Hang, found after {at}: the only task sleeps, and nobody is left to wake it.")
+            format!("Hang since {at}: a task sleeps, and nobody is left to wake it.")
         }
         (DeadlockKind::AllAsleep, _) => format!(
-            "Hang, found after {at}: all {} sleep, and nobody is left to wake them.",
+            "Hang since {at}: {} sleep, and nobody is left to wake them.",
             quantity(n, "task")
         ),
     }
@@ -65,7 +70,7 @@ pub fn lines(deadlock: &Deadlock) -> Vec<String> {
                 },
                 None => {}
             }
-            line + &format!(", from {} on", duration(task.since_ns))
+            line + &format!(", since {}", duration(task.since_ns))
         })
         .collect()
 }

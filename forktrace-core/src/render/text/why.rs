@@ -62,16 +62,14 @@ fn group(view: &View<'_>, group: &Group, all: &str, noun: &str) -> String {
     let episodes: Vec<&Episode> = episodes.collect();
     let shown = episodes
         .iter()
-        .filter(|e| view.style.verbose || (e.end_ns - e.start_ns).saturating_mul(SHARE) >= total);
+        .filter(|e| view.style.verbose || (e.ns).saturating_mul(SHARE) >= total);
     let shown: Vec<&&Episode> = shown.collect();
     for e in &shown {
         out.push('\n');
         out.push_str(&episode(view, e));
     }
-    let rest = group
-        .all_blocked
-        .episodes
-        .saturating_sub(shown.len() as u64);
+    let stalls: u64 = group.verdicts.iter().map(|v| v.episodes).sum();
+    let rest = stalls.saturating_sub(shown.len() as u64);
     if rest > 0 && !shown.is_empty() {
         let listed = episodes.len() - shown.len();
         let how = match listed {
@@ -88,8 +86,8 @@ fn group(view: &View<'_>, group: &Group, all: &str, noun: &str) -> String {
 
 fn episode(view: &View<'_>, episode: &Episode) -> String {
     let mut head = format!(
-        "{} from {} on: {}.",
-        duration(episode.end_ns - episode.start_ns),
+        "{} at {}: {}.",
+        duration(episode.ns),
         duration(episode.start_ns),
         match episode.verdict {
             Verdict::Caused => "one was behind another",
@@ -97,20 +95,22 @@ fn episode(view: &View<'_>, episode: &Episode) -> String {
             Verdict::CommonCause => "one cause for all",
             Verdict::Coincidence => "a coincidence",
             Verdict::Idle => "idle",
+            Verdict::Stuck => "it could never have ended",
             Verdict::Unknown => "the cause is not known",
         }
     );
-    if let Some(trigger) = &episode.trigger {
-        head.push_str(&format!(" Last to block: {}.", who(&trigger.task)));
+    if episode.terminator.is_none() {
+        head.push_str(" The recording ended first.");
     }
-    head.push_str(&match &episode.terminator {
-        Some(first) => format!(
-            " First to be woken: {}, by {}.",
-            who(&first.task),
-            by(&first.woken_by)
-        ),
-        None => " The trace ended first.".to_owned(),
-    });
+    if episode.look_ups > 0 {
+        head.push_str(&format!(
+            " Tasks looked up {} and went on waiting.",
+            match episode.look_ups {
+                1 => "once".to_owned(),
+                n => format!("{} times", count(n)),
+            }
+        ));
+    }
     let mut out = wrapped("  - ", &head);
     if episode.chain.len() > 1 || episode.verdict != Verdict::Caused {
         out.push_str(&wrapped("    ", &chain(view, episode)));
@@ -119,12 +119,9 @@ fn episode(view: &View<'_>, episode: &Episode) -> String {
     let mut notes = Vec::new();
     if episode.verdict == Verdict::Caused && others > 1 {
         notes.push(format!(
-            "Of the {} others {} woken by {} after that, directly or in turn.",
+            "{} of the {} others waited for {}, directly or in turn.",
+            count(episode.held.into()),
             count(others.into()),
-            match episode.held {
-                1 => "1 was".to_owned(),
-                held => format!("{} were", count(held.into())),
-            },
             match episode.chain.get(root_at(episode)) {
                 Some(root) => who(&root.task),
                 None => "it".to_owned(),
@@ -138,10 +135,14 @@ fn episode(view: &View<'_>, episode: &Episode) -> String {
         });
     } else if episode.not_woken > 0 {
         notes.push(format!(
-            "{} not woken before the end of the trace or of their process.",
+            "{} never got what {} waited for.",
             match episode.not_woken {
-                1 => "1 was".to_owned(),
-                n => format!("{} were", count(n.into())),
+                1 => "1 task".to_owned(),
+                n => format!("{} tasks", count(n.into())),
+            },
+            match episode.not_woken {
+                1 => "it",
+                _ => "they",
             }
         ));
     }
@@ -180,15 +181,22 @@ fn chain(view: &View<'_>, episode: &Episode) -> String {
         .iter()
         .map(|link| format!("{} in {}", who(&link.task), wait_of(link)))
         .collect();
-    if shown < links.len() || episode.chain_cut {
+    if shown < links.len() || episode.chain_cut || episode.chain_left_out > 0 {
+        // The root is what matters: it is shown in any case.
         parts.push("…".to_owned());
+        let root = links
+            .get(root_at(episode))
+            .filter(|_| root_at(episode) >= shown);
+        parts.extend(root.map(|root| format!("{} in {}", who(&root.task), wait_of(root))));
     }
     if let (Some(last), false) = (links.last(), episode.chain_cut) {
         parts.push(match last.ended {
-            Ended::NotEnded => "not woken before the end".to_owned(),
-            Ended::TimedOut => "its time was over".to_owned(),
-            Ended::CutShort => format!("cut short by {}", by(&last.woken_by)),
-            Ended::Woken => by(&last.woken_by),
+            _ if last.end_ns.is_none() => "still waiting at the end".to_owned(),
+            Ended::TimedOut => "timed out".to_owned(),
+            Ended::Interrupted => "interrupted by a signal".to_owned(),
+            Ended::CutShort => "killed".to_owned(),
+            Ended::Fulfilled if last.reason == "sleep" => "timer expired".to_owned(),
+            Ended::Fulfilled | Ended::Unknown => by(&last.woken_by),
         });
     }
     parts.join(" ← ")

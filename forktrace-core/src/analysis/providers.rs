@@ -1,0 +1,381 @@
+//! Who could have ended a wait that nobody ended, and who could not go on since all who
+//! could have were in the same place.
+//!
+//! A wait that was fulfilled tells by its waker whom it was for. One that was cut short
+//! does not; but a child ends a wait for a child, a thread of the same process one for a
+//! private futex, time a sleep. Where the trace does not tell, it is taken that somebody
+//! could have: nobody is said to hang for want of a record.
+
+use std::collections::HashMap;
+
+use super::blocks::{Block, Blocks, Class, End};
+use crate::{
+    model::{FutexKey, Model, PAGE_FAULT, Target},
+    trace::{self, FileKind, StuckOn, Timeout, Why},
+};
+
+/// A set that can't go on is said to hang from this age on, ns: as long as the watch of the
+/// recording lets tasks sleep before it looks at them.
+pub(super) const HANG_NS: u64 = 500_000_000;
+
+/// Who could end a wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Providers {
+    /// Time.
+    Time,
+    /// A disk, or what else the kernel does by itself.
+    Device,
+    /// Somebody outside the workload, a peer or a user.
+    Outside,
+    /// Any of these tasks (indices in the model); none of them: nobody.
+    Tasks(Vec<u32>),
+    /// Any other task of this process.
+    Process(u32),
+    /// It is not known.
+    Unknown,
+}
+
+/// Which tasks belong together.
+pub(super) struct Kin<'a> {
+    /// By process.
+    threads: HashMap<u32, Vec<u32>>,
+    /// First tasks of processes, by the tgid of their parent.
+    children: HashMap<u32, Vec<u32>>,
+    /// What was looked up while a wait lasted, by task and stretch.
+    looked_up: HashMap<(u32, u32), &'a trace::Providers>,
+    /// Those that were found during the recording not to be able to go on, by task: when
+    /// they blocked, and which of [`Model::deadlocks`].
+    found: HashMap<u32, (u64, usize)>,
+}
+
+impl<'a> Kin<'a> {
+    pub(super) fn new(model: &'a Model) -> Self {
+        let mut threads: HashMap<u32, Vec<u32>> = HashMap::new();
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        for (at, task) in model.tasks.iter().enumerate() {
+            threads.entry(task.process).or_default().push(at as u32);
+            if task.serial == task.process {
+                children.entry(task.ppid).or_default().push(at as u32);
+            }
+        }
+        let looked_up = model.providers.iter();
+        Self {
+            threads,
+            children,
+            looked_up: looked_up.map(|p| ((p.serial, p.seq), p)).collect(),
+            found: HashMap::new(),
+        }
+    }
+
+    /// Takes notice of a deadlock that was found during the recording.
+    pub(super) fn find(&mut self, deadlock: &trace::Deadlock, which: usize) {
+        for stuck in &deadlock.tasks {
+            self.found.insert(stuck.serial, (stuck.since_ns, which));
+        }
+    }
+
+    /// The tasks of a process.
+    pub(super) fn threads(&self, process: u32) -> &[u32] {
+        self.threads.get(&process).map_or(&[], Vec::as_slice)
+    }
+
+    /// Who could have ended this block of a task, or did.
+    pub(super) fn of(&self, blocks: &Blocks<'_>, at: u32, block: &Block) -> Providers {
+        let task = &blocks.model.tasks[at as usize];
+        if let Some((since_ns, which)) = self.found.get(&task.serial)
+            && *since_ns == block.start_ns
+        {
+            let set = &blocks.model.deadlocks[*which].tasks;
+            let on = set.iter().find(|stuck| stuck.serial == task.serial);
+            let owner = match on.map(|stuck| stuck.on) {
+                Some(StuckOn::Lock { owner, .. }) => Some(owner),
+                _ => None,
+            };
+            let set = set.iter().map(|stuck| stuck.serial);
+            let these = set.filter(|serial| owner.is_none_or(|owner| owner == *serial));
+            let these = these.filter_map(|serial| blocks.wakers.index(serial));
+            let others = these.map(|at| at as u32).filter(|other| *other != at);
+            return Providers::Tasks(others.collect());
+        }
+        let end = blocks.end(at as usize, block);
+        match end {
+            End::Task(waker) => return Providers::Tasks(vec![waker]),
+            End::Outside => return Providers::Outside,
+            End::Unknown => return Providers::Unknown,
+            End::Interrupt if blocks.is_disk(block).is_some() => return Providers::Device,
+            End::Interrupt if blocks.class(block).is_input() => return Providers::Outside,
+            End::Interrupt => return Providers::Time,
+            End::Nobody | End::CutShort | End::Interrupted => {}
+        }
+        if let Some(known) = self.looked_up.get(&(task.serial, block.seq)) {
+            return match known.outside {
+                true => Providers::Outside,
+                false => {
+                    let tasks = known.tasks.iter().filter_map(|s| blocks.wakers.index(*s));
+                    Providers::Tasks(tasks.map(|at| at as u32).collect())
+                }
+            };
+        }
+        if block.timeout != Timeout::None || blocks.class(block) == Class::Time {
+            return Providers::Time;
+        }
+        self.by_target(blocks, at, block, end)
+    }
+
+    fn by_target(&self, blocks: &Blocks<'_>, at: u32, block: &Block, end: End) -> Providers {
+        let model = blocks.model;
+        let task = &model.tasks[at as usize];
+        let until_ns = block.end_ns(task);
+        let lived = |other: &u32| {
+            let other = &model.tasks[*other as usize];
+            other.start_ns <= until_ns && other.end_ns >= block.start_ns
+        };
+        match model.targets.get(block.target as usize) {
+            Some(Target::Child(pid)) => {
+                let children = self.children.get(&task.pid).into_iter().flatten();
+                let children = children.copied().filter(lived);
+                let pid = pid.filter(|pid| *pid > 0);
+                let this = |child: &u32| {
+                    pid.is_none_or(|pid| i64::from(model.tasks[*child as usize].pid) == pid)
+                };
+                let all: Vec<u32> = children.collect();
+                let these: Vec<u32> = all.iter().copied().filter(this).collect();
+                // Its own pid namespace has other numbers.
+                match these.is_empty() {
+                    true if all.is_empty() => Providers::Unknown,
+                    true => Providers::Tasks(all),
+                    false => Providers::Tasks(these),
+                }
+            }
+            // Who handles a signal can wake another one; that nobody handled it is known
+            // of one that the signal killed.
+            Some(Target::Futex(FutexKey::Private { process, .. })) => match end {
+                End::CutShort => Providers::Process(*process),
+                _ => Providers::Unknown,
+            },
+            _ if block.syscall == PAGE_FAULT && block.why != Why::Uninterruptible => {
+                match self.handlers(blocks, task.process, until_ns) {
+                    handlers if handlers.is_empty() => Providers::Unknown,
+                    handlers => Providers::Tasks(handlers),
+                }
+            }
+            Some(Target::File { file, .. }) if is_userfaultfd(model, *file) => {
+                Providers::Process(task.process)
+            }
+            _ if blocks.is_disk(block).is_some() => Providers::Device,
+            _ if blocks.class(block) == Class::Anything => Providers::Outside,
+            _ => Providers::Unknown,
+        }
+    }
+
+    /// Those of a process that wait for page faults to handle at this time.
+    fn handlers(&self, blocks: &Blocks<'_>, process: u32, at_ns: u64) -> Vec<u32> {
+        let threads = self.threads(process).iter().copied();
+        let handles = |at: &u32| {
+            let task = &blocks.model.tasks[*at as usize];
+            let block = Block::before(task, at_ns.max(1));
+            let target = block.and_then(|b| blocks.model.targets.get(b.target as usize));
+            matches!(target, Some(Target::File { file, .. }) if is_userfaultfd(blocks.model, *file))
+        };
+        threads.filter(handles).collect()
+    }
+}
+
+fn is_userfaultfd(model: &Model, file: u32) -> bool {
+    let kind = model.files.get(file as usize).and_then(|f| f.kind.as_ref());
+    matches!(kind, Some(FileKind::Other(what)) if what.contains("userfaultfd"))
+}
+
+/// All tasks at one time.
+pub(super) struct Standstill {
+    /// By index in the model; `None`: it did not live, or was not blocked.
+    pub(super) waits: Vec<Option<(Block, Providers)>>,
+    /// Those that could not go on.
+    pub(super) stuck: Vec<bool>,
+}
+
+impl Standstill {
+    /// As it was just before this time.
+    pub(super) fn before(blocks: &Blocks<'_>, at_ns: u64) -> Self {
+        let tasks = &blocks.model.tasks;
+        let lives = |task: &crate::model::Task| task.start_ns < at_ns && task.end_ns >= at_ns;
+        let waits = tasks.iter().enumerate().map(|(at, task)| {
+            let block = Block::before(task, at_ns).filter(|_| lives(task))?;
+            Some((block, blocks.kin.of(blocks, at as u32, &block)))
+        });
+        let waits: Vec<Option<(Block, Providers)>> = waits.collect();
+        let alive: Vec<bool> = tasks.iter().map(lives).collect();
+        let stuck = stuck(blocks, &waits, &alive);
+        Self { waits, stuck }
+    }
+
+    /// The only task that could have ended this one's wait.
+    pub(super) fn leads_to(&self, blocks: &Blocks<'_>, at: u32) -> Option<u32> {
+        let (_, providers) = self.waits[at as usize].as_ref()?;
+        let there = |other: &&u32| **other != at && self.waits[**other as usize].is_some();
+        let among = |tasks: &[u32]| {
+            let mut those = tasks.iter().filter(there);
+            match (those.next(), those.next()) {
+                (Some(only), None) => Some(*only),
+                _ => None,
+            }
+        };
+        match providers {
+            Providers::Tasks(tasks) => among(tasks),
+            Providers::Process(process) => among(blocks.kin.threads(*process)),
+            _ => None,
+        }
+    }
+}
+
+/// Who can't go on: all but those that somebody can wake who can.
+fn stuck(blocks: &Blocks<'_>, waits: &[Option<(Block, Providers)>], alive: &[bool]) -> Vec<bool> {
+    let mut by_task: HashMap<u32, Vec<u32>> = HashMap::new();
+    let mut by_process: HashMap<u32, Vec<u32>> = HashMap::new();
+    let mut can: Vec<u32> = Vec::new();
+    let mut stuck: Vec<bool> = alive.to_vec();
+    for (at, wait) in waits.iter().enumerate().filter(|(at, _)| alive[*at]) {
+        match wait {
+            Some((_, Providers::Tasks(tasks))) => {
+                for task in tasks {
+                    by_task.entry(*task).or_default().push(at as u32);
+                }
+            }
+            Some((_, Providers::Process(process))) => {
+                by_process.entry(*process).or_default().push(at as u32);
+            }
+            _ => {
+                stuck[at] = false;
+                can.push(at as u32);
+            }
+        }
+    }
+    while let Some(at) = can.pop() {
+        let process = blocks.model.tasks[at as usize].process;
+        let woken = by_task.remove(&at).into_iter().flatten();
+        let woken: Vec<u32> = woken
+            .chain(by_process.remove(&process).into_iter().flatten())
+            .collect();
+        for woken in woken {
+            if std::mem::take(&mut stuck[woken as usize]) {
+                can.push(woken);
+            }
+        }
+    }
+    stuck
+}
+
+/// Tasks that could not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hang {
+    /// When the last of them blocked.
+    pub(super) from_ns: u64,
+    /// When the first of them was cut short, or the recording ended.
+    pub(super) to_ns: u64,
+    /// Indices in the model: those in the circle, or all.
+    pub(super) tasks: Vec<u32>,
+    /// Each waits for the next one.
+    pub(super) cycle: bool,
+}
+
+/// All sets of tasks that hung until they were cut short.
+pub(super) fn hangs(blocks: &Blocks<'_>) -> Vec<Hang> {
+    /// Ends of one set are no further apart.
+    const TOGETHER_NS: u64 = 50_000_000;
+    /// Of a trace with more, the rest is left out.
+    const MOST: usize = 64;
+    let mut ends: Vec<u64> = Vec::new();
+    for (at, task) in blocks.model.tasks.iter().enumerate() {
+        let last = task.stretches.iter().rev().filter_map(Block::of).take(4);
+        for block in Block::open(task).into_iter().chain(last) {
+            let end_ns = block.end_ns(task);
+            let unfulfilled = matches!(
+                blocks.end(at, &block),
+                End::Nobody | End::CutShort | End::Interrupted
+            );
+            if unfulfilled && end_ns - block.start_ns >= HANG_NS {
+                ends.push(end_ns);
+            }
+        }
+    }
+    ends.sort_unstable();
+    let mut hangs: Vec<Hang> = Vec::new();
+    let mut before = None;
+    for end_ns in ends {
+        if before.is_some_and(|before: u64| end_ns - before < TOGETHER_NS) || hangs.len() == MOST {
+            continue;
+        }
+        before = Some(end_ns);
+        let still = Standstill::before(blocks, end_ns);
+        let stuck = still.stuck.iter().enumerate();
+        let tasks: Vec<u32> = stuck
+            .filter_map(|(at, is)| is.then_some(at as u32))
+            .collect();
+        let starts = tasks
+            .iter()
+            .filter_map(|at| still.waits[*at as usize].as_ref());
+        let from_ns = starts
+            .map(|(block, _)| block.start_ns)
+            .max()
+            .unwrap_or(end_ns);
+        let known = |hang: &Hang| hang.tasks == tasks && hang.to_ns > from_ns;
+        if end_ns - from_ns >= HANG_NS && !tasks.is_empty() && !hangs.iter().any(known) {
+            let circle = circle(blocks, &still, &tasks);
+            hangs.push(Hang {
+                from_ns,
+                to_ns: end_ns,
+                cycle: circle.is_some(),
+                tasks: circle.unwrap_or(tasks),
+            });
+        }
+    }
+    hangs
+}
+
+/// Those of them of whom each waits for the next one, in a circle, if some do.
+fn circle(blocks: &Blocks<'_>, still: &Standstill, tasks: &[u32]) -> Option<Vec<u32>> {
+    let mut seen: HashMap<u32, u32> = HashMap::new();
+    for first in tasks {
+        let (mut at, mut path) = (*first, Vec::new());
+        loop {
+            match seen.get(&at) {
+                Some(round) if round == first => {
+                    let begin = path.iter().position(|other| *other == at)?;
+                    return Some(path.split_off(begin));
+                }
+                Some(_) => break,
+                None => {}
+            }
+            seen.insert(at, *first);
+            path.push(at);
+            match still.leads_to(blocks, at) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+    }
+    None
+}
+
+/// Did what came later show that a deadlock which was found was none? One of them was
+/// woken by a task that was no part of it, or its time ran out.
+pub(super) fn taken_back(blocks: &Blocks<'_>, deadlock: &trace::Deadlock) -> bool {
+    let is_part = |at: u32| {
+        let serial = blocks.model.tasks[at as usize].serial;
+        deadlock.tasks.iter().any(|stuck| stuck.serial == serial)
+    };
+    deadlock.tasks.iter().any(|stuck| {
+        let Some(at) = blocks.wakers.index(stuck.serial) else {
+            return false;
+        };
+        let task = &blocks.model.tasks[at];
+        let Some(block) = Block::before(task, stuck.since_ns.saturating_add(1)) else {
+            return false;
+        };
+        match blocks.end(at, &block) {
+            End::Task(waker) => !is_part(waker),
+            End::Interrupt => blocks.timed_out(&block),
+            _ => false,
+        }
+    })
+}
