@@ -18,8 +18,6 @@ pub(super) const FUNCTIONS: &[&str] = &[
     "analysis::families::family",
     "capture::attach",
     "compile::arm",
-    "kernel::layout::resolve",
-    "probes::lifecycle::sched_wakeup_new",
     "render::dot::render",
     "targets::run",
     "wait_call::call::prepare",
