@@ -87,15 +87,17 @@ pub struct Runner {
     machine: Machine,
     program: PathBuf,
     save: Option<PathBuf>,
+    traces: PathBuf,
     folder: TempDir,
 }
 
 impl Runner {
-    /// Prepares: looks at the machine, lays out the workloads.
+    /// Prepares: looks at the machine, lays out the workloads. Traces are written by
+    /// `owner` (user and group id), if not by us.
     ///
     /// # Errors
     /// When a folder can't be made.
-    pub fn new(mode: Mode, save: Option<PathBuf>) -> Result<Self> {
+    pub fn new(mode: Mode, save: Option<PathBuf>, owner: Option<(u32, u32)>) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("forktrace-claims-")
             .tempdir()
@@ -113,11 +115,18 @@ impl Runner {
             fs::create_dir_all(save)
                 .with_context(|| format!("{} can't be made", save.display()))?;
         }
+        let traces = folder.path().join("traces");
+        fs::create_dir(&traces).context("no folder for the traces")?;
+        if let Some((uid, gid)) = owner {
+            std::os::unix::fs::chown(&traces, Some(uid), Some(gid))
+                .context("the folder for the traces can't be given away")?;
+        }
         kill::adopt_orphans().context("orphans can't be adopted")?;
         Ok(Self {
             mode,
             machine: Machine::this(),
             program: std::env::current_exe().context("our own program can't be found")?,
+            traces: save.clone().unwrap_or(traces),
             save,
             folder,
         })
@@ -274,8 +283,8 @@ impl Runner {
                 .collect();
             name.push_str(&format!(".{param}={plain}"));
         }
-        let folder = self.save.as_deref().unwrap_or(self.folder.path());
-        folder.join(format!("{name}.{}.ft", job.repetition + 1))
+        self.traces
+            .join(format!("{name}.{}.ft", job.repetition + 1))
     }
 
     /// A run, for people.

@@ -1,19 +1,16 @@
 //! Lets the kernel take its time.
 
-use std::{
-    fs::{self, File},
-    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
-};
+use std::{fs, os::unix::fs::MetadataExt as _};
 
 use anyhow::{Context as _, Result};
-use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
+use nix::unistd::{ForkResult, chdir, close, fork, setsid};
 
-/// Drops something that only holds descriptors, in a process of its own, so that
+/// Drops something that only holds descriptors of eBPF, in a process of its own, so that
 /// nobody waits for it.
 ///
 /// The kernel takes up to 70 ms to let go of each syscall tracepoint, a second in
-/// all. A forked process holds them a second longer than we do, with nothing
-/// else of ours: no terminal, no streams.
+/// all. A forked process holds them a second longer than we do, with nothing else of
+/// ours or our caller's: no terminal, no streams, no other files and locks, no folder.
 ///
 /// In a pid namespace we wait ourselves. Its first process may end with us, and until
 /// Linux 6.9 the kernel locks up for good when such a process waits for one that lets go
@@ -37,14 +34,34 @@ pub fn drop_in_background<T>(value: T) -> Result<()> {
         }
         ForkResult::Child => {
             let _ = setsid();
-            if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
-                let _ = dup2_stdin(null.as_fd());
-                let _ = dup2_stdout(null.as_fd());
-                let _ = dup2_stderr(null.as_fd());
-            }
-            drop(value);
+            let _ = chdir("/");
+            close_all_but_ebpf();
+            // The end of the process takes the rest away; a drop would close numbers that
+            // are closed already.
             std::process::exit(0)
         }
+    }
+}
+
+/// Closes what is open and no eBPF program, map or link, nor a perf event that one is
+/// attached to.
+fn close_all_but_ebpf() {
+    let Ok(folder) = fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let is_ebpf =
+        |target: &str| target.starts_with("anon_inode:bpf") || target == "anon_inode:[perf_event]";
+    // The folder itself is gone when it has been read.
+    let others = folder.flatten().filter_map(|entry| {
+        let target = fs::read_link(entry.path()).ok()?;
+        let keep = target.to_str().is_some_and(is_ebpf);
+        let number = entry.file_name().to_str()?.parse::<i32>().ok()?;
+        (!keep).then_some(number)
+    });
+    let others: Vec<i32> = others.collect();
+    for number in others {
+        // That of the folder is closed.
+        let _ = close(number);
     }
 }
 

@@ -11,8 +11,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
-    fcntl::{FcntlArg, FdFlag, fcntl},
-    unistd::{Gid, Uid, User, getgrouplist, setgid, setgroups, setuid},
+    fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::{Gid, Uid, User, getgrouplist, pipe2, read, setgid, setgroups, setuid, write},
+};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities,
 };
 
 use crate::{signals::Inherited, trace::marks::VARIABLE};
@@ -34,32 +38,67 @@ pub struct Account {
     pub shell: PathBuf,
 }
 
-impl Account {
-    /// The account to use: of the user named with `-u`; under sudo that of the
-    /// user who called sudo; otherwise, and with `--as-root`, `None`: our own.
+/// Who is who in a recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// Whom the workload runs as; `None`: as we do.
+    pub workload: Option<Account>,
+    /// Who called sudo, and with whose rights we open the files that we write; `None`:
+    /// with our own.
+    pub caller: Option<Account>,
+}
+
+impl Accounts {
+    /// The workload is the user's that is named with `-u`, under sudo that of the user
+    /// who called sudo, otherwise our own; with `--as-root` all is our own.
     ///
     /// # Errors
-    /// When the user does not exist.
-    pub fn choose(user: Option<&str>, as_root: bool) -> Result<Option<Self>> {
-        if let Some(name) = user {
-            let found = match name.parse::<u32>() {
-                Ok(uid) => User::from_uid(Uid::from_raw(uid)),
-                Err(_) => User::from_name(name),
-            };
-            let user = found
-                .with_context(|| format!("the user {name} can't be looked up"))?
-                .with_context(|| format!("there is no user {name}; `getent passwd` lists them"))?;
-            return Self::of(user).map(Some);
+    /// When a user does not exist.
+    pub fn choose(user: Option<&str>, as_root: bool) -> Result<Self> {
+        let caller = if as_root { None } else { Account::of_caller()? };
+        let workload = match user {
+            Some(name) => Some(Account::named(name)?),
+            None => caller.clone(),
+        };
+        Ok(Self { workload, caller })
+    }
+
+    /// Whose a file is that we create with our own rights; `None`: ours.
+    pub fn owner(&self) -> Option<&Account> {
+        match self.caller {
+            Some(_) => None,
+            None => self.workload.as_ref(),
         }
-        if as_root || !Uid::effective().is_root() {
+    }
+}
+
+impl Account {
+    fn named(name: &str) -> Result<Self> {
+        let found = match name.parse::<u32>() {
+            Ok(uid) => User::from_uid(Uid::from_raw(uid)),
+            Err(_) => User::from_name(name),
+        };
+        let user = found
+            .with_context(|| format!("the user {name} can't be looked up"))?
+            .with_context(|| format!("there is no user {name}; `getent passwd` lists them"))?;
+        Self::of(user)
+    }
+
+    /// Who called sudo; `None`: nobody, or root.
+    ///
+    /// # Errors
+    /// When that user does not exist.
+    pub fn of_caller() -> Result<Option<Self>> {
+        if !Uid::effective().is_root() {
             return Ok(None);
         }
-        let Some(uid) = std::env::var("SUDO_UID").ok() else {
+        let Some(uid) = std::env::var_os("SUDO_UID") else {
             return Ok(None);
         };
-        let uid: u32 = uid.parse().with_context(|| {
-            format!("SUDO_UID is {uid:?}, which is no user id; --as-root ignores it")
-        })?;
+        let number = uid.to_str().and_then(|uid| uid.parse::<u32>().ok());
+        let Some(uid) = number else {
+            bail!("SUDO_UID is {uid:?}, which is no user id; --as-root ignores it");
+        };
         if uid == 0 {
             return Ok(None);
         }
@@ -67,8 +106,8 @@ impl Account {
         match User::from_uid(uid).with_context(|| format!("user {uid} can't be looked up"))? {
             Some(user) => Self::of(user).map(Some),
             None => bail!(
-                "there is no user with the id {uid} that SUDO_UID names; \
-                 -u USER chooses another and --as-root runs the workload as root"
+                "there is no user with the id {uid} that SUDO_UID names; --as-root runs the \
+                 workload as root, and `env -u SUDO_UID forktrace …` with -u USER as another"
             ),
         }
     }
@@ -87,6 +126,77 @@ impl Account {
             shell: user.shell,
         })
     }
+
+    /// Becomes this account for good, with no capability, as a login would. Makes
+    /// system calls only.
+    ///
+    /// What stays is the capability bounding set, the securebits and `no_new_privs`:
+    /// they only ever bar something, and setuid programs are to work as for the user.
+    ///
+    /// # Errors
+    /// When the kernel refuses; then it is not this account, nor what it was.
+    pub fn assume(&self) -> io::Result<()> {
+        self.steps(|_, done| done)
+    }
+
+    fn steps(
+        &self,
+        mut step: impl FnMut(Step, io::Result<()>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        // Ambient ones would come through the exec.
+        let ambient = match clear_ambient_capability_set() {
+            // No such set.
+            Err(rustix::io::Errno::INVAL) => Ok(()),
+            cleared => cleared,
+        };
+        step(Step::Capabilities, ambient.map_err(Into::into))?;
+        step(Step::Groups, setgroups(&self.groups).map_err(Into::into))?;
+        step(Step::Group, setgid(self.gid).map_err(Into::into))?;
+        step(Step::User, setuid(self.uid).map_err(Into::into))?;
+        if !self.uid.is_root() {
+            // With SECBIT_NO_SETUID_FIXUP they are still there.
+            let none = CapabilitySets {
+                effective: CapabilitySet::empty(),
+                permitted: CapabilitySet::empty(),
+                inheritable: CapabilitySet::empty(),
+            };
+            step(
+                Step::Capabilities,
+                set_capabilities(None, none).map_err(Into::into),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Something between fork and exec that the kernel can refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Groups = 1,
+    Group,
+    User,
+    Capabilities,
+    Keyring,
+}
+
+impl Step {
+    const ALL: [Self; 5] = [
+        Self::Groups,
+        Self::Group,
+        Self::User,
+        Self::Capabilities,
+        Self::Keyring,
+    ];
+
+    fn call(self) -> &'static str {
+        match self {
+            Self::Groups => "setgroups",
+            Self::Group => "setgid",
+            Self::User => "setuid",
+            Self::Capabilities => "capset",
+            Self::Keyring => "keyctl (KEYCTL_JOIN_SESSION_KEYRING)",
+        }
+    }
 }
 
 /// Why the workload could not be started.
@@ -96,16 +206,21 @@ pub struct LaunchError {
     pub command: OsString,
     /// What the kernel said.
     pub error: io::Error,
+    /// What it said that to, if not to the exec.
+    step: Option<Step>,
 }
 
 impl LaunchError {
     /// The exit status that a shell gives: 127 for a command that is not there,
-    /// 126 for one that can't be executed.
-    pub fn exit_status(&self) -> u8 {
-        match self.error.kind() {
+    /// 126 for one that can't be executed; `None`: we failed before.
+    pub fn exit_status(&self) -> Option<u8> {
+        if self.step.is_some() {
+            return None;
+        }
+        Some(match self.error.kind() {
             io::ErrorKind::NotFound => 127,
             _ => 126,
-        }
+        })
     }
 }
 
@@ -114,6 +229,16 @@ impl std::error::Error for LaunchError {}
 impl std::fmt::Display for LaunchError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let command = self.command.to_string_lossy();
+        if let Some(step) = self.step {
+            return write!(
+                f,
+                "{command} can't be run as another user: {}: {}; that takes the capabilities \
+                 CAP_SETUID and CAP_SETGID, which root has outside of containers and user \
+                 namespaces; --as-root runs it as we are",
+                step.call(),
+                self.error
+            );
+        }
         match self.error.kind() {
             io::ErrorKind::NotFound if command.contains('/') => {
                 write!(f, "{command}: there is no such file")
@@ -133,22 +258,46 @@ impl std::fmt::Display for LaunchError {
     }
 }
 
-/// Starts a command with our own streams, with the signals as we found them, and
-/// with a descriptor for its marks. The new process calls `first` before all else; it
-/// may only make system calls.
+/// What to start, and how.
+pub struct Launch<'a, F> {
+    /// The command.
+    pub argv: &'a [OsString],
+    /// Whom it runs as; `None`: as we do.
+    pub account: Option<&'a Account>,
+    /// The signals as we found them.
+    pub signals: Inherited,
+    /// The limit of descriptors as we found it, if we changed it.
+    pub descriptors: Option<Descriptors>,
+    /// The descriptor for its marks.
+    pub marks: File,
+    /// What the new process calls before all else; it may only make system calls.
+    pub first: F,
+}
+
+/// Starts a command with our own streams.
 ///
 /// # Errors
 /// When it can't be executed.
-pub fn spawn(
-    argv: &[OsString],
-    account: Option<&Account>,
-    signals: Inherited,
-    marks: File,
-    mut first: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
-) -> Result<Child, LaunchError> {
+pub fn spawn<F>(launch: Launch<'_, F>) -> Result<Child, LaunchError>
+where
+    F: FnMut() -> io::Result<()> + Send + Sync + 'static,
+{
+    let Launch {
+        argv,
+        account,
+        signals,
+        descriptors,
+        marks,
+        mut first,
+    } = launch;
     let (program, args) = argv
         .split_first()
         .map_or((OsStr::new(""), &[][..]), |(p, a)| (p.as_os_str(), a));
+    let failed = |error: io::Error, step| LaunchError {
+        command: program.to_owned(),
+        error,
+        step,
+    };
     let mut command = Command::new(program);
     command.args(args);
     command.env(VARIABLE, marks.as_raw_fd().to_string());
@@ -159,14 +308,27 @@ pub fn spawn(
             .env("LOGNAME", &account.name)
             .env("SHELL", &account.shell);
     }
-    let ids = account.map(|a| (a.uid, a.gid, a.groups.clone()));
+    // The standard library hands on an error's number, not whose it is.
+    let (refused, refuse) =
+        pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(|error| failed(error.into(), None))?;
+    let account = account.cloned();
+    let foreign_keys = account.as_ref().is_some_and(keyring::is_foreign);
     let before_exec = move || {
         first()?;
         signals.check_request()?;
-        if let Some((uid, gid, groups)) = &ids {
-            setgroups(groups)?;
-            setgid(*gid)?;
-            setuid(*uid)?;
+        let step = |step: Step, done: io::Result<()>| {
+            done.inspect_err(|_| {
+                let _ = write(&refuse, &[step as u8]);
+            })
+        };
+        if let Some(account) = &account {
+            account.steps(step)?;
+            if foreign_keys {
+                step(Step::Keyring, keyring::leave())?;
+            }
+        }
+        if let Some(descriptors) = &descriptors {
+            descriptors.restore()?;
         }
         signals.restore()?;
         // Only from here on, so that nobody else inherits it.
@@ -183,8 +345,107 @@ pub fn spawn(
     unsafe {
         command.pre_exec(before_exec);
     }
-    command.spawn().map_err(|error| LaunchError {
-        command: program.to_owned(),
-        error,
+    command.spawn().map_err(|error| {
+        let mut number = [0];
+        let read = read(&refused, &mut number);
+        let step = Step::ALL
+            .into_iter()
+            .find(|&step| read == Ok(1) && step as u8 == number[0]);
+        failed(error, step)
     })
+}
+
+/// The limit of open descriptors (`RLIMIT_NOFILE`) as our caller set it.
+#[derive(Clone, Copy, Debug)]
+pub struct Descriptors {
+    soft: u64,
+    hard: u64,
+}
+
+impl Descriptors {
+    /// Raises the soft limit to the hard one for us. `None`: it was that already.
+    pub fn raise() -> Option<Self> {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+        if soft == hard {
+            return None;
+        }
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok()?;
+        Some(Self { soft, hard })
+    }
+
+    fn restore(self) -> io::Result<()> {
+        Ok(setrlimit(Resource::RLIMIT_NOFILE, self.soft, self.hard)?)
+    }
+
+    /// Fails when fewer descriptors can be opened than a recording takes.
+    ///
+    /// # Errors
+    /// With what to do.
+    pub fn check(cpus: usize) -> Result<()> {
+        /// Programs, what attaches them, maps, files: without those of the CPUs.
+        const ALWAYS: usize = 80;
+        let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+            return Ok(());
+        };
+        let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        let needed = (open + ALWAYS + 2 * cpus) as u64;
+        if soft < needed {
+            bail!(
+                "forktrace needs {needed} open files here and may have {soft}; raise the limit: \
+                 `ulimit -n {needed}`, or LimitNOFILE={needed} in a systemd unit"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The session keyring: who has it may use the keys in it, whoever they belong to.
+mod keyring {
+    use std::io;
+
+    use super::Account;
+
+    /// include/uapi/linux/keyctl.h.
+    const KEYCTL_GET_KEYRING_ID: libc::c_long = 0;
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    const KEYCTL_DESCRIBE: libc::c_long = 6;
+    const KEY_SPEC_SESSION_KEYRING: libc::c_long = -3;
+
+    /// Is ours somebody else's than this account's?
+    pub(super) fn is_foreign(account: &Account) -> bool {
+        let mut text = [0u8; 256];
+        // SAFETY: the kernel writes no more than `text.len()` bytes to it.
+        #[expect(unsafe_code, reason = "no library that we use knows keyrings")]
+        let length = unsafe {
+            let id = libc::syscall(
+                libc::SYS_keyctl,
+                KEYCTL_GET_KEYRING_ID,
+                KEY_SPEC_SESSION_KEYRING,
+                0,
+            );
+            if id < 0 {
+                // The kernel knows none.
+                return false;
+            }
+            let at = text.as_mut_ptr();
+            libc::syscall(libc::SYS_keyctl, KEYCTL_DESCRIBE, id, at, text.len())
+        };
+        let length = usize::try_from(length).unwrap_or(0).min(text.len());
+        // type;uid;gid;permissions;description
+        let mut fields = text[..length].split(|&byte| byte == b';');
+        let uid = fields.nth(1).and_then(|uid| std::str::from_utf8(uid).ok());
+        uid.and_then(|uid| uid.parse().ok()) != Some(account.uid.as_raw())
+    }
+
+    /// Takes a new one, with nothing in it. Makes a system call only.
+    pub(super) fn leave() -> io::Result<()> {
+        let no_name = std::ptr::null::<libc::c_char>();
+        // SAFETY: the kernel takes a null for a keyring without a name.
+        #[expect(unsafe_code, reason = "no library that we use knows keyrings")]
+        let id = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, no_name) };
+        if id < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
 }

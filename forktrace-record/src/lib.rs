@@ -6,6 +6,8 @@
 
 pub mod background;
 pub mod capture;
+pub mod child;
+pub mod clock;
 pub mod deadlock;
 pub mod decode;
 pub mod kernel;

@@ -18,6 +18,7 @@ use nix::{
 };
 use serde_json::{Map, Value};
 
+use crate::clock;
 use crate::trace::{
     Event, Mark, MarksRefused,
     marks::{LONGEST_LINE, MOST},
@@ -155,7 +156,10 @@ fn parse(line: &[u8]) -> Option<Mark> {
     let mut fields: Map<String, Value> = serde_json::from_slice(line).ok()?;
     let time = |value: Option<Value>| match value {
         None => Some(None),
-        Some(value) => value.as_u64().map(Some),
+        Some(value) => {
+            let ours = value.as_u64().and_then(|ns| i64::try_from(ns).ok())?;
+            Some(Some(clock::of_records_ns(ours)))
+        }
     };
     let at_ns = time(fields.remove("t"))?;
     let since_ns = time(fields.remove("since"))?;

@@ -6,6 +6,7 @@
 //! tokio runtime without threads of its own, so that others can live beside it.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs::File,
     future::poll_fn,
@@ -16,14 +17,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use nix::{
-    sys::{
-        resource::{UsageWho, getrusage},
-        signal::Signal,
-        signalfd::siginfo,
-        time::TimeValLike as _,
-    },
-    time::{ClockId, clock_gettime},
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    signal::Signal,
+    signalfd::siginfo,
+    time::TimeValLike as _,
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -35,8 +33,9 @@ use tokio::{
 use crate::{
     analysis::named_deadlock as named,
     capture::{Settings, TableEntry, Tracer},
+    clock::{self, now_ns},
     deadlock, decode,
-    launch::{self, Account},
+    launch::{self, Account, Descriptors, Launch},
     marks::Marks,
     names::Resolver,
     report,
@@ -106,6 +105,10 @@ pub struct Recorded {
     /// The attached select/poll programs: dropping it takes up to a second, see
     /// [`Tracer`].
     pub tracer: Tracer,
+    /// Set when a signal ended it: processes that still run, with their names.
+    pub left: Option<Vec<(u32, String)>>,
+    /// Still blocked.
+    pub signals: Signals,
 }
 
 /// A request to end came before there was a workload.
@@ -144,6 +147,8 @@ impl Recording {
     /// not be executed ([`launch::LaunchError`]), or a signal came first
     /// ([`Interrupted`]).
     pub fn start(plan: &Plan, signals: Signals, file: File) -> Result<Self> {
+        clock::check()?;
+        let descriptors = Descriptors::raise();
         // Before the tracer takes all low descriptors: many shells can't redirect to
         // one with two digits.
         let marks = Marks::new().context("no file for the workload's marks")?;
@@ -162,9 +167,15 @@ impl Recording {
         if let Some(signal) = signals.request()? {
             return Err(Interrupted { signal }.into());
         }
-        let account = plan.account.as_ref();
-        let inherited = signals.inherited();
-        let child = match launch::spawn(&plan.argv, account, inherited, marks_writer, disarm) {
+        let launch = Launch {
+            argv: &plan.argv,
+            account: plan.account.as_ref(),
+            signals: signals.inherited(),
+            descriptors,
+            marks: marks_writer,
+            first: disarm,
+        };
+        let child = match launch::spawn(launch) {
             Ok(child) => child,
             Err(error) => {
                 return Err(match signals.request()? {
@@ -236,7 +247,7 @@ impl Recording {
         drop(runtime);
         let read = marks.finish(|event| session.write(&event));
         read.context("the workload's marks can't be read")?;
-        session.finish(tracer, self.cpu_before)
+        session.finish(tracer, signals, self.cpu_before)
     }
 }
 
@@ -381,17 +392,18 @@ fn header(plan: &Plan, tracer: &Tracer) -> Result<Header> {
     })
 }
 
-/// The clock of the records.
-fn now_ns() -> Result<u64> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).context("clock_gettime")?;
-    Ok(now.num_nanoseconds() as u64)
-}
-
 /// CPU time that this process has used, ns.
 fn own_cpu_ns() -> Result<u64> {
     let usage = getrusage(UsageWho::RUSAGE_SELF).context("getrusage")?;
     let total = usage.user_time() + usage.system_time();
     Ok(total.num_microseconds() as u64 * 1000)
+}
+
+/// A task that is there.
+struct Living {
+    tgid: u32,
+    tid: u32,
+    comm: String,
 }
 
 struct Session {
@@ -466,18 +478,28 @@ impl Session {
         });
     }
 
-    fn write_entry(&mut self, entry: &TableEntry) {
+    /// Says who it is, if it lives.
+    fn write_entry(&mut self, entry: &TableEntry) -> Option<Living> {
         if let Some(polls) = &entry.polls {
             decode::polls(entry.state.serial, polls, |event| self.write(&event));
         }
         match decode::task(&entry.state) {
             Ok(mut task) => {
-                if task.end_ns.is_none() {
+                let living = task.end_ns.is_none().then(|| {
                     task.born.comm = name_of_living(task.born.tgid, task.born.tid);
-                }
+                    Living {
+                        tgid: task.born.tgid,
+                        tid: task.born.tid,
+                        comm: task.born.comm.clone(),
+                    }
+                });
                 self.write(&Event::Task(task));
+                living
             }
-            Err(decode::Undecodable) => self.undecodable += 1,
+            Err(decode::Undecodable) => {
+                self.undecodable += 1;
+                None
+            }
         }
     }
 
@@ -493,7 +515,7 @@ impl Session {
         Ok(())
     }
 
-    fn finish(mut self, mut tracer: Tracer, cpu_before: u64) -> Result<Recorded> {
+    fn finish(mut self, mut tracer: Tracer, signals: Signals, cpu_before: u64) -> Result<Recorded> {
         tracer.detach()?;
         let end_ns = now_ns()?;
         self.drain(&mut tracer);
@@ -502,7 +524,18 @@ impl Session {
         }
         self.name_stacks(&tracer, true);
         let (live, untracked) = tracer.live();
-        tracer.remaining(|entry| self.write_entry(&entry))?;
+        let mut left = BTreeMap::new();
+        tracer.remaining(|entry| {
+            // The first thread names the process, if it still lives.
+            if let Some(Living { tgid, tid, comm }) = self.write_entry(&entry) {
+                if tgid == tid {
+                    left.insert(tgid, comm);
+                } else {
+                    left.entry(tgid).or_insert(comm);
+                }
+            }
+        })?;
+        let left: Vec<_> = left.into_iter().collect();
         let Self {
             mut writer, names, ..
         } = self;
@@ -542,6 +575,8 @@ impl Session {
             finish,
             finish_error,
             tracer,
+            left: self.detach.then_some(left),
+            signals,
         })
     }
 }

@@ -6,7 +6,7 @@
 use std::{
     fs, io,
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::FileExt as _,
     },
     process::ExitCode,
@@ -114,12 +114,19 @@ impl Signals {
         Ok(None)
     }
 
-    /// A descriptor that becomes readable when a signal comes.
+    /// The same descriptor again, for who wants one of its own.
     ///
     /// # Errors
     /// When there are too many descriptors.
     pub fn wakes(&self) -> io::Result<OwnedFd> {
         self.fd.as_fd().try_clone_to_owned()
+    }
+}
+
+impl AsFd for Signals {
+    /// Readable when a signal has come.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

@@ -83,6 +83,9 @@ pub(crate) struct OutputArgs {
     /// Write the report to FILE; - is standard output [default: run: standard error, report: standard output].
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Overwrite the files of -o and --save whatever they hold: without, a report replaces no trace, and a trace replaces traces only.
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Form of the report.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
@@ -110,8 +113,21 @@ impl OutputArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Exit status: that of COMMAND, or the signal that ended it; 126 when COMMAND can't be executed, \
-127 when it is not found, 125 when forktrace itself fails; 3 when an assertion is false, whatever \
-COMMAND returned.
+127 when it is not found, 125 when forktrace itself fails; 124 when a signal ended the recording \
+before COMMAND ended; 3 when an assertion is false, whatever COMMAND returned.
+
+Signals: those that reach forktrace alone are passed on to COMMAND, the second ends the recording. \
+Ctrl-C is COMMAND's to answer; three within a few seconds end the recording and leave COMMAND, and what \
+it started, running: they are named.
+
+--user is no sandbox. COMMAND gets the user's id, groups and no capability, and no keyring of another's. \
+It keeps the terminal, so where the kernel allows TIOCSTI (sysctl dev.tty.legacy_tiocsti) it can type \
+into it; it keeps descriptors, namespaces, cgroup, limits, securebits, no_new_privs and the capability \
+bounding set as they are, so that setuid programs work. For what is not trusted use a container.
+
+Files: under sudo, those of -o and --save are opened with the rights of the user who called sudo, and \
+with --as-root with root's. A new trace is readable by its owner only. While COMMAND runs, a trace that \
+replaces another is in FILE.partial.
 
 Examples:
   sudo forktrace run -- python3 service.py
@@ -122,16 +138,16 @@ pub(crate) struct RunArgs {
     /// Where the report goes.
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-    /// Keep the trace in FILE, for `forktrace report FILE`.
+    /// Keep the trace in FILE, for `forktrace report FILE`; until the end in FILE.partial, if FILE exists.
     #[arg(long, value_name = "FILE")]
     pub(crate) save: Option<PathBuf>,
     /// No progress line, no word of deadlocks, and no report unless -o is given.
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Run COMMAND as USER (a name or an id) [default under sudo: the user who called sudo].
+    /// Run COMMAND as USER (a name or an id), which is no sandbox, see below [default under sudo: the user who called sudo].
     #[arg(short, long, value_name = "USER", conflicts_with = "as_root")]
     pub(crate) user: Option<String>,
-    /// Run COMMAND as root even under sudo.
+    /// Run COMMAND, and write files, as root even under sudo.
     #[arg(long)]
     pub(crate) as_root: bool,
     /// Stop when COMMAND ends, even if something that it started still lives.
@@ -175,7 +191,7 @@ pub(crate) struct ReportArgs {
     /// Fail when EXPR is false of the report; may be given several times [docs/writing-claims.md].
     #[arg(long = "assert", value_name = "EXPR")]
     pub(crate) assertions: Vec<String>,
-    /// The trace.
+    /// The trace; - is standard input.
     #[arg(value_name = "FILE")]
     pub(crate) trace: PathBuf,
 }

@@ -50,7 +50,8 @@ fn main() -> ExitCode {
             print_error(&error);
             let status = error
                 .downcast_ref::<LaunchError>()
-                .map_or(FAILED, LaunchError::exit_status);
+                .and_then(LaunchError::exit_status)
+                .unwrap_or(FAILED);
             ExitCode::from(status)
         }
     }

@@ -1,15 +1,16 @@
 //! The progress line of a long recording.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     time::Duration,
 };
 
 use forktrace_core::{
-    render::text::{deadlock_lines, deadlock_sentence},
+    render::text::{deadlock_lines, deadlock_sentence, figures::clean},
     report::Deadlock,
 };
 use forktrace_record::record::Progress;
+use rustix::termios::{LocalModes, tcgetattr, tcgetpgrp};
 
 /// Nothing is shown before this: most recordings are short.
 const FIRST: Duration = Duration::from_secs(3);
@@ -23,6 +24,8 @@ pub(crate) struct ProgressLine {
     /// When the next line is due, since the workload began.
     due: Duration,
     shown: bool,
+    /// What the last line said of Ctrl-C.
+    presses_left: Option<u32>,
 }
 
 impl ProgressLine {
@@ -32,15 +35,24 @@ impl ProgressLine {
             enabled,
             due: FIRST,
             shown: false,
+            presses_left: None,
         }
     }
 
     /// Shows how far the recording is, if it is time.
     pub(crate) fn show(&mut self, progress: &Progress) {
-        if !self.enabled || progress.elapsed < self.due {
+        // Who has pressed Ctrl-C wants to know at once what became of it.
+        let pressed = progress.presses_left.is_some() && progress.presses_left != self.presses_left;
+        if !self.enabled || progress.elapsed < self.due && !pressed {
             return;
         }
+        self.presses_left = progress.presses_left;
         self.due = progress.elapsed + INTERVAL;
+        if !terminal_is_ours() {
+            // What was shown is not ours to take away any more.
+            self.shown = false;
+            return;
+        }
         self.shown = true;
         // The line is a courtesy: a terminal that can't be written to is no error.
         let _ = write!(io::stderr(), "\r\x1b[K{}", line(progress));
@@ -49,26 +61,86 @@ impl ProgressLine {
     /// Says at once that tasks can never go on.
     pub(crate) fn deadlock(&mut self, deadlock: &Deadlock) {
         self.clear();
-        let _ = write!(io::stderr(), "{}", message(deadlock));
+        say(&message(deadlock));
     }
 
     /// Takes the line away.
     pub(crate) fn clear(&mut self) {
-        if std::mem::take(&mut self.shown) {
+        if std::mem::take(&mut self.shown) && terminal_is_ours() {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }
 }
 
-fn line(p: &Progress) -> String {
+/// Whether standard error is a terminal whose foreground job we are, in the mode in
+/// which a shell leaves it to us: not where another program draws on it.
+fn terminal_is_ours() -> bool {
+    let stderr = io::stderr();
+    let modes = tcgetattr(&stderr).map(|it| it.local_modes);
+    in_foreground() && modes.is_ok_and(|modes| modes.contains(LocalModes::ICANON))
+}
+
+fn in_foreground() -> bool {
+    tcgetpgrp(io::stderr()).is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
+/// Says something on standard error while the workload runs. A terminal on which jobs in
+/// the background may not write would stop us for it, and the workload with us.
+fn say(text: &str) {
+    let stderr = io::stderr();
+    let stops_us = stderr.is_terminal()
+        && !in_foreground()
+        && tcgetattr(&stderr).is_ok_and(|it| it.local_modes.contains(LocalModes::TOSTOP));
+    if !stops_us {
+        let _ = stderr.lock().write_all(text.as_bytes());
+    }
+}
+
+/// Says which processes a signal has left running.
+pub(crate) fn say_left(left: &[(u32, String)]) {
+    say(&left_running(left));
+}
+
+/// Says that the report is being made, to whom presses Ctrl-C for it.
+pub(crate) fn say_patience() {
+    say("forktrace: the recording is over and the report is being made; Ctrl-C again ends that\n");
+}
+
+fn left_running(left: &[(u32, String)]) -> String {
+    /// More are only counted.
+    const MOST: usize = 10;
+    if left.is_empty() {
+        return "forktrace: a signal ended the recording.\n".to_owned();
+    }
+    let named = left.iter().take(MOST);
+    let named: Vec<_> = named
+        .map(|(pid, name)| format!("{pid} ({})", clean(name)))
+        .collect();
+    let more = match left.len().saturating_sub(MOST) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
     format!(
+        "forktrace: a signal ended the recording; still running: {}{more}.\n",
+        named.join(", ")
+    )
+}
+
+fn line(p: &Progress) -> String {
+    let mut text = format!(
         "forktrace: {} s, {} tasks ({} live), {} records, {} lost",
         p.elapsed.as_secs(),
         p.tasks,
         p.live,
         p.records,
         p.lost
-    )
+    );
+    match p.presses_left {
+        None | Some(0) => {}
+        Some(1) => text.push_str("; Ctrl-C again ends the recording"),
+        Some(left) => text.push_str(&format!("; Ctrl-C {left} times more ends the recording")),
+    }
+    text
 }
 
 fn message(deadlock: &Deadlock) -> String {
@@ -137,5 +209,20 @@ mod tests {
             line(&progress),
             "forktrace: 12 s, 7 tasks (5 live), 1000 records, 0 lost"
         );
+        let pressed = Progress {
+            presses_left: Some(2),
+            ..progress
+        };
+        assert!(line(&pressed).ends_with("0 lost; Ctrl-C 2 times more ends the recording"));
+    }
+
+    #[test]
+    fn who_is_left_running_is_named() {
+        assert_eq!(
+            left_running(&[(7, "sh".to_owned()), (9, "a\x1bb".to_owned())]),
+            "forktrace: a signal ended the recording; still running: 7 (sh), 9 (a\\x1bb).\n"
+        );
+        let many: Vec<_> = (0..12).map(|pid| (pid, "x".to_owned())).collect();
+        assert!(left_running(&many).ends_with("9 (x) and 2 more.\n"));
     }
 }

@@ -203,3 +203,54 @@ fn a_page_of_no_subcommand_is_refused() {
     );
     assert!(!refused.status.success());
 }
+
+#[test]
+fn a_report_never_replaces_the_trace_that_it_is_made_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("a.ft");
+    std::fs::copy(trace("sleepers"), &file).expect("copied");
+    let before = std::fs::read(&file).expect("a trace");
+    for options in [&["--force"][..], &[]] {
+        let mut command = forktrace(&["report"]);
+        command.arg(&file).arg("-o").arg(&file).args(options);
+        let output = output(&mut command);
+        assert_eq!(output.status.code(), Some(125));
+        assert_eq!(std::fs::read(&file).expect("a trace"), before);
+    }
+    // By way of standard output, too.
+    let opened = std::fs::File::options().append(true).open(&file);
+    let mut command = forktrace(&["report"]);
+    command.arg(&file).stdout(opened.expect("it"));
+    assert_eq!(output(&mut command).status.code(), Some(125));
+    assert_eq!(std::fs::read(&file).expect("a trace"), before);
+}
+
+#[test]
+fn a_report_replaces_another_trace_only_when_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("a.ft");
+    std::fs::copy(trace("fork_tree"), &file).expect("copied");
+    let before = std::fs::read(&file).expect("a trace");
+    let mut command = forktrace(&["report", "-o"]);
+    let refused = output(command.arg(&file).arg(trace("sleepers")));
+    assert_eq!(refused.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--force"));
+    assert_eq!(std::fs::read(&file).expect("a trace"), before);
+    let mut command = forktrace(&["report", "--force", "-o"]);
+    printed(command.arg(&file).arg(trace("sleepers")));
+    let text = std::fs::read_to_string(&file).expect("a report");
+    assert_eq!(text, report(&[], "sleepers"));
+    // A report is replaced by the next as it is.
+    let mut command = forktrace(&["report", "-o"]);
+    printed(command.arg(&file).arg(trace("fork_tree")));
+    let text = std::fs::read_to_string(&file).expect("a report");
+    assert_eq!(text, report(&[], "fork_tree"));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("it").count(), 1);
+}
+
+#[test]
+fn a_dash_is_standard_input() {
+    let file = std::fs::File::open(trace("sleepers")).expect("a trace");
+    let mut command = forktrace(&["report", "-"]);
+    assert_eq!(printed(command.stdin(file)), report(&[], "sleepers"));
+}

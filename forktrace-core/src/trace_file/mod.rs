@@ -186,6 +186,11 @@ pub struct Skipped {
     pub too_large_from: Option<u64>,
 }
 
+/// Whether a file that begins so is a trace, of whatever version.
+pub fn is_trace(start: &[u8]) -> bool {
+    start.starts_with(&container::FILE_MAGIC)
+}
+
 /// What a file holds besides its events.
 #[derive(Debug)]
 pub struct TraceInfo {

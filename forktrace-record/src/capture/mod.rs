@@ -23,6 +23,7 @@ use crate::kernel::{
     layout::{OPTIONAL_TRACEPOINTS, TRACEPOINTS, resolve},
     symbols,
 };
+use crate::launch::Descriptors;
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
@@ -135,9 +136,9 @@ impl Tracer {
     pub fn attach(settings: &Settings) -> Result<Self> {
         // Each takes a part of the time until the workload starts.
         let (kernel_types, types, own_code, mut loader) = thread::scope(|scope| {
-            let own_code = scope.spawn(symbols::own_code);
+            let own_code = spawn(scope, symbols::own_code)?;
             // It reads the kernel's types too, asked or not.
-            let loader = scope.spawn(EbpfLoader::new);
+            let loader = spawn(scope, EbpfLoader::new)?;
             let kernel_types = btf::Btf::of_running_kernel()?;
             let types = Btf::parse(kernel_types.bytes(), Endianness::default())
                 .context("aya can't read the kernel's BTF")?;
@@ -149,6 +150,7 @@ impl Tracer {
         if let Some(cpu) = cpus.iter().find(|&&cpu| cpu as usize >= MAX_CPUS) {
             bail!("this machine has a CPU {cpu}, and forktrace has rings for {MAX_CPUS} CPUs");
         }
+        Descriptors::check(cpus.len())?;
         let ring_bytes = match settings.ring_bytes {
             Some(bytes) => bytes,
             None => ring_size(cpus.len()),
@@ -207,9 +209,9 @@ impl Tracer {
         let poll_way = thread::scope(|scope| {
             let loads = programs.iter_mut().map(|(name, program)| {
                 let load = || load(name, program, &types);
-                scope.spawn(load)
+                spawn(scope, load)
             });
-            let loads: Vec<_> = loads.collect();
+            let loads: Vec<_> = loads.collect::<Result<_>>()?;
             let poll_way = polls::attach(
                 &mut of_polls,
                 settings.polls,
@@ -573,6 +575,18 @@ fn mapped<T: Pod>(ebpf: &mut Ebpf, name: &str, entries: u32) -> Result<Mapped<T>
         bail!("{name} is no array");
     };
     Mapped::new(&map, entries).context(name.to_owned())
+}
+
+/// A thread, or why there is none: the standard library's own way panics.
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<thread::ScopedJoinHandle<'scope, T>> {
+    let spawned = thread::Builder::new().spawn_scoped(scope, work);
+    spawned.context(
+        "a thread can't be started; limits of memory (`ulimit -v`) or of processes \
+         (`ulimit -u`, pids.max of the cgroup) are too low",
+    )
 }
 
 fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map> {

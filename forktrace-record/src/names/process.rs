@@ -14,7 +14,10 @@ use nix::{
     unistd::{SysconfVar, sysconf},
 };
 
-use crate::trace::{Born, Exec};
+use crate::{
+    clock,
+    trace::{Born, Exec},
+};
 
 /// A task.
 #[derive(Clone, Copy, Debug)]
@@ -170,12 +173,13 @@ fn tick_ns() -> u64 {
 
 /// When a task began, on `CLOCK_MONOTONIC`, from its `stat`: rounded down.
 fn start_time_ns(stat: &str) -> Option<u64> {
-    let since_boot = start_ticks(stat)? * tick_ns();
-    let now = |clock| clock_gettime(clock).map(|now| now.num_nanoseconds() as u64);
-    let boot = now(ClockId::CLOCK_BOOTTIME).ok()?;
-    let monotonic = now(ClockId::CLOCK_MONOTONIC).ok()?;
-    // The two differ by the time in suspend, and by what lies between the calls.
-    Some(since_boot.saturating_sub(boot.saturating_sub(monotonic)))
+    let since_boot = start_ticks(stat)?.checked_mul(tick_ns())?;
+    let boot = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
+    let monotonic = clock::now_ns().ok()?;
+    // The two differ by the time in suspend, by what lies between the calls, and by what
+    // a time namespace adds to the first, here and in the `stat`.
+    let ago = boot.num_nanoseconds().checked_sub_unsigned(since_boot)?;
+    Some(monotonic.saturating_sub_signed(ago))
 }
 
 /// Field 22, see proc_pid_stat(5). The name before it can hold anything.

@@ -18,6 +18,8 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
+use crate::clock;
+
 /// The file grows with each function: it is not read more often.
 const READ_AGAIN: Duration = Duration::from_millis(200);
 /// No more of it is read: one function has about a hundred.
@@ -170,12 +172,11 @@ fn field<'a>(status: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
 
 /// Was the file last written before this time of the monotonic clock?
 fn is_before(data: &Metadata, at_ns: u64) -> bool {
-    let now = |clock| clock_gettime(clock).map(|time| time.num_nanoseconds());
-    let (Ok(monotonic), Ok(real)) = (now(ClockId::CLOCK_MONOTONIC), now(ClockId::CLOCK_REALTIME))
+    let (Ok(monotonic), Ok(real)) = (clock::now_ns(), clock_gettime(ClockId::CLOCK_REALTIME))
     else {
         return false;
     };
-    let at = real - (monotonic - at_ns as i64);
+    let at = real.num_nanoseconds() - (monotonic as i64 - at_ns as i64);
     let written = data.mtime().saturating_mul(1_000_000_000) + data.mtime_nsec();
     written < at - TICK_NS
 }

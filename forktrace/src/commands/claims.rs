@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     path::Path,
 };
 
@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{
     Outcome,
-    output::{create, to_stdout, wants_color},
+    files::{Target, Use, make_folder},
+    output::{to_stdout, wants_color},
 };
 use forktrace_claims::{
     Claim, ClaimError, Mode, Runner, Settled, Verdict, builtin,
@@ -19,7 +20,7 @@ use forktrace_claims::{
     verdict,
 };
 use forktrace_core::render::Style;
-use forktrace_record::launch::Account;
+use forktrace_record::launch::Accounts;
 
 use crate::cli::{ClaimsCommand, ClaimsRunArgs};
 
@@ -90,17 +91,24 @@ fn run(args: &ClaimsRunArgs) -> Result<Outcome> {
             .map(|name| find(name))
             .collect::<Result<_>>()?
     };
-    let account = Account::choose(None, false)?;
+    let accounts = Accounts::choose(None, false)?;
     let mut file = match args.output.as_deref() {
-        Some(path) if path != Path::new("-") => Some((create(path, account.as_ref())?, path)),
+        Some(path) if path != Path::new("-") => {
+            Some(Target::open(path, Use::Report, &accounts, false)?)
+        }
         _ => None,
     };
+    if let Some(save) = &args.save {
+        make_folder(save, &accounts)?;
+    }
     let style = Style {
         color: wants_color(args.color, file.is_none() && io::stdout().is_terminal()),
         verbose: args.verbose,
     };
     let mode = if args.quick { Mode::Quick } else { Mode::Full };
-    let runner = Runner::new(mode, args.save.clone())?;
+    let owner = accounts.caller.as_ref();
+    let owner = owner.map(|account| (account.uid.as_raw(), account.gid.as_raw()));
+    let runner = Runner::new(mode, args.save.clone(), owner)?;
     let runs = claims
         .iter()
         .flatten()
@@ -108,10 +116,12 @@ fn run(args: &ClaimsRunArgs) -> Result<Outcome> {
         .sum();
     let shows_progress = !args.quiet && io::stderr().is_terminal();
     let mut line = ClaimsLine::new(shows_progress, runs);
+    let mut written = String::new();
     let mut write = |text: &str| match &mut file {
-        Some((file, path)) => file
-            .write_all(text.as_bytes())
-            .with_context(|| format!("{} can't be written", path.display())),
+        Some(file) => {
+            written.push_str(text);
+            file.write(written.as_bytes())
+        }
         None => to_stdout(text.as_bytes()),
     };
 

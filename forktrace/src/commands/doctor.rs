@@ -9,6 +9,7 @@ use forktrace_core::trace::{Arch, PollWay};
 use forktrace_record::{
     capture::{PollProbes, Settings, Tracer},
     kernel::{btf::Btf, layout::resolve},
+    launch::Descriptors,
 };
 
 /// Checks kernel, privileges, offsets and programs, and prints what it finds.
@@ -147,6 +148,8 @@ fn layout(page: &mut Page) {
 }
 
 fn programs(page: &mut Page) {
+    // As a recording does.
+    Descriptors::raise();
     let attach = |polls| {
         Tracer::attach(&Settings {
             ring_bytes: None,

@@ -3,10 +3,13 @@
 mod assert;
 mod claims;
 mod doctor;
+mod files;
+mod making;
 mod man;
 mod output;
 mod report;
 mod run;
+mod scratch;
 
 use anyhow::Result;
 use clap::CommandFactory as _;

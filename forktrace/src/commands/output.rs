@@ -6,14 +6,15 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use forktrace_core::{
     render::{self, Format, Style},
     report::Report,
 };
-use forktrace_record::launch::Account;
+use forktrace_record::launch::Accounts;
 
+use super::files::{Target, Use, same};
 use crate::cli::{Color, OutputArgs};
 
 /// Where a report goes, opened before anything else is done, so that a file that
@@ -27,29 +28,42 @@ pub(super) struct Output {
 enum To {
     Stdout,
     Stderr,
-    File(File, String),
+    File(Box<Target>),
 }
 
 impl Output {
-    /// Opens it; a file belongs to `account`.
+    /// Opens it. What a trace is read from, `trace`, is nothing to write to.
     pub(super) fn open(
         args: &OutputArgs,
         stderr_by_default: bool,
-        account: Option<&Account>,
+        accounts: &Accounts,
+        trace: Option<&File>,
     ) -> Result<Self> {
         let to = match args.output.as_deref() {
             Some(path) if path == Path::new("-") => To::Stdout,
             Some(path) => {
-                let file = create(path, account)?;
-                To::File(file, path.display().to_string())
+                let target = Target::open(path, Use::Report, accounts, args.force)?;
+                To::File(Box::new(target))
             }
             None if stderr_by_default => To::Stderr,
             None => To::Stdout,
         };
+        if let Some(trace) = trace {
+            let is_regular = trace.metadata().is_ok_and(|it| it.is_file());
+            let both = match &to {
+                To::Stdout => same(io::stdout(), trace).unwrap_or(false),
+                To::Stderr => same(io::stderr(), trace).unwrap_or(false),
+                To::File(target) => target.is(trace),
+            };
+            ensure!(
+                !(is_regular && both),
+                "the report would overwrite the trace that it is made of; choose another file"
+            );
+        }
         let terminal = match &to {
             To::Stdout => io::stdout().is_terminal(),
             To::Stderr => io::stderr().is_terminal(),
-            To::File(..) => false,
+            To::File(_) => false,
         };
         let color = wants_color(args.color, terminal);
         Ok(Self {
@@ -60,6 +74,13 @@ impl Output {
             },
             format: args.format,
         })
+    }
+
+    /// Another process has written it.
+    pub(super) fn done(&mut self) {
+        if let To::File(target) = &mut self.to {
+            target.done();
+        }
     }
 
     /// Writes the report.
@@ -74,9 +95,7 @@ impl Output {
         match &mut self.to {
             To::Stdout => to_stdout(text.as_bytes()),
             To::Stderr => to_stderr(text.as_bytes()),
-            To::File(file, name) => file
-                .write_all(text.as_bytes())
-                .with_context(|| format!("the report can't be written to {name}")),
+            To::File(target) => target.write(text.as_bytes()),
         }
     }
 }
@@ -89,26 +108,6 @@ pub(super) fn wants_color(color: Color, terminal: bool) -> bool {
         // https://no-color.org: set and not empty.
         Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
     }
-}
-
-/// Creates a file that belongs to `account`.
-pub(super) fn create(path: &Path, account: Option<&Account>) -> Result<File> {
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)
-        .with_context(|| format!("{} can't be written", path.display()))?;
-    if let Some(account) = account {
-        std::os::unix::fs::fchown(
-            &file,
-            Some(account.uid.as_raw()),
-            Some(account.gid.as_raw()),
-        )
-        .with_context(|| format!("{} can't be given to {}", path.display(), account.name))?;
-    }
-    Ok(file)
 }
 
 /// Writes to standard error. A reader that has gone away is no error: it has seen

@@ -1,6 +1,11 @@
 //! `forktrace report`: from a trace to a report.
 
-use std::{fs, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::fd::AsFd as _,
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -10,6 +15,7 @@ use super::{
     output::Output,
 };
 use forktrace_core::pipeline;
+use forktrace_record::launch::Accounts;
 
 use crate::cli::ReportArgs;
 
@@ -20,8 +26,14 @@ use crate::cli::ReportArgs;
 /// assertion has no value.
 pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     let assertions = Assertions::compile(&args.assertions)?;
-    let mut output = Output::open(&args.output, false, None)?;
-    let data = read_file(&args.trace)?;
+    // It is opened first, so that nothing is created for a trace that is not there.
+    let mut trace = open(&args.trace)?;
+    let accounts = Accounts::choose(None, false)?;
+    let mut output = Output::open(&args.output, false, &accounts, Some(&trace))?;
+    let mut data = Vec::new();
+    trace
+        .read_to_end(&mut data)
+        .with_context(|| format!("{} can't be read", args.trace.display()))?;
     let report = pipeline::make(&data, None, &args.output.analysis())
         .with_context(|| format!("{}", args.trace.display()))?;
     output.write(&report)?;
@@ -32,6 +44,12 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     }))
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("{} can't be read", path.display()))
+/// `-` is standard input.
+fn open(path: &Path) -> Result<File> {
+    let file = if path == Path::new("-") {
+        io::stdin().as_fd().try_clone_to_owned().map(File::from)
+    } else {
+        File::open(path)
+    };
+    file.with_context(|| format!("{} can't be read", path.display()))
 }

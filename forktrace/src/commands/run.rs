@@ -2,27 +2,35 @@
 
 use std::{
     fs::File,
-    io::{IsTerminal as _, Read as _, Seek as _},
+    io::{self, IsTerminal as _, Read as _, Seek as _},
     path::Path,
 };
 
 use anyhow::{Context as _, Result, bail};
-
-use super::{
-    Outcome,
-    assert::{self, Assertions},
-    output::{Output, create},
-};
 use forktrace_core::{pipeline, render::Format};
 use forktrace_record::{
     background,
     capture::Settings,
-    launch::Account,
+    launch::Accounts,
     record::{Interrupted, Notice, Plan, Recorded, Recording},
     signals::Signals,
 };
 
-use crate::{cli::RunArgs, progress::ProgressLine};
+use super::{
+    Outcome,
+    assert::{self, Assertions},
+    files::TraceFile,
+    making::{self, Made},
+    output::Output,
+    scratch,
+};
+use crate::{
+    cli::RunArgs,
+    progress::{self, ProgressLine},
+};
+
+/// A signal ended the recording while the command still ran.
+const LEFT: u8 = 124;
 
 /// Records a workload and reports on it.
 ///
@@ -31,13 +39,13 @@ use crate::{cli::RunArgs, progress::ProgressLine};
 /// written. A workload that fails is no error.
 pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
     let assertions = Assertions::compile(&args.assertions)?;
-    let account = Account::choose(args.user.as_deref(), args.as_root)?;
+    let accounts = Accounts::choose(args.user.as_deref(), args.as_root)?;
     let wants_report = !args.quiet || args.output.output.is_some();
-    let mut output = Output::open(&args.output, true, account.as_ref())?;
-    let mut file = open_trace(args.save.as_deref(), account.as_ref())?;
+    let mut trace = Trace::open(args, &accounts)?;
+    let mut output = Output::open(&args.output, true, &accounts, Some(trace.target()))?;
     let plan = Plan {
         argv: args.command.clone(),
-        account,
+        account: accounts.workload.clone(),
         until_exit: args.until_exit,
         settings: Settings {
             ring_bytes: args.ring_size,
@@ -47,46 +55,54 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
             stacks: args.stacks || args.output.format == Format::Folded,
         },
     };
-    let shows_progress = !args.quiet && std::io::stderr().is_terminal();
-    let mut line = ProgressLine::new(shows_progress);
-    let to_file = file
-        .try_clone()
-        .context("the trace file can't be opened twice")?;
-    let recording = match Recording::start(&plan, Signals::take()?, to_file) {
-        Ok(recording) => recording,
-        Err(error) => {
-            return match error.downcast_ref() {
-                Some(&Interrupted { signal }) => Ok(Outcome::Signal(signal)),
-                None => Err(error),
-            };
-        }
+    let recorded = match record(&plan, args.quiet, &mut trace) {
+        Ok(recorded) => recorded,
+        Err(error) => match error.downcast_ref() {
+            Some(&Interrupted { signal }) => return Ok(Outcome::Signal(signal)),
+            None => return Err(error),
+        },
     };
-    let recorded = recording.run(|notice| match notice {
-        Notice::Progress(progress) => line.show(&progress),
-        Notice::Deadlock(deadlock) if !args.quiet => line.deadlock(&deadlock),
-        Notice::Deadlock(_) => {}
-    });
-    line.clear();
     let Recorded {
         finish,
         finish_error,
         tracer,
-    } = recorded?;
+        left,
+        signals,
+    } = recorded;
+    let saved = trace.finish();
     background::drop_in_background(tracer)?;
+    if let Some(left) = &left {
+        progress::say_left(left);
+    }
 
     let mut holds = true;
     if wants_report || !assertions.is_empty() {
-        file.rewind().context("the trace file can't be read back")?;
-        let mut data = Vec::new();
-        file.read_to_end(&mut data)
-            .context("the trace file can't be read back")?;
-        let report = pipeline::make(&data, Some(finish.clone()), &args.output.analysis())
-            .context("the trace that was just recorded")?;
-        if wants_report {
-            output.write(&report)?;
+        let made = making::make(&signals, || {
+            let mut file = trace.file();
+            let mut data = Vec::new();
+            let read = file.rewind().and_then(|()| file.read_to_end(&mut data));
+            read.context("the trace file can't be read back")?;
+            let report = pipeline::make(&data, Some(finish.clone()), &args.output.analysis())
+                .context("the trace that was just recorded")?;
+            if wants_report {
+                output.write(&report)?;
+            }
+            assertions.hold(&report)
+        })?;
+        match made {
+            Made::Done(it) => holds = it,
+            Made::Interrupted(signal) => return Ok(Outcome::Signal(signal)),
+            Made::Died(why) => {
+                let name = trace.keep(&accounts).context("the trace is lost")?;
+                bail!(
+                    "the report could not be made: {why}; the trace is in {name}: \
+                     `forktrace report {name}`, also on a machine with more memory"
+                );
+            }
         }
-        holds = assertions.hold(&report)?;
+        output.done();
     }
+    saved?;
     if let (Some(error), Some(path)) = (finish_error, &args.save) {
         bail!(
             "the end of the trace could not be written to {}: {error}; \
@@ -101,29 +117,92 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
         (Some(code), _) => Outcome::Exit(code as u8),
         (None, Some(signal)) => Outcome::Signal(signal),
         // We were told to stop before it ended.
-        (None, None) => Outcome::Exit(0),
+        (None, None) => Outcome::Exit(LEFT),
     })
 }
 
-/// The file that the trace goes to: one with a name, or one that is gone when we
-/// are.
-fn open_trace(save: Option<&Path>, account: Option<&Account>) -> Result<File> {
-    match save {
-        Some(path) => {
-            let file = create(path, account)?;
-            if !file.metadata().is_ok_and(|m| m.is_file()) {
-                bail!(
-                    "{} is no regular file, and a trace is read back after it is written",
-                    path.display()
-                );
+/// Records the workload, and shows how far it is.
+fn record(plan: &Plan, quiet: bool, trace: &mut Trace) -> Result<Recorded> {
+    let to_file = trace.file().try_clone();
+    let to_file = to_file.context("the trace file can't be opened twice")?;
+    let recording = Recording::start(plan, Signals::take()?, to_file)?;
+    trace.begin();
+    let mut line = ProgressLine::new(!quiet && io::stderr().is_terminal());
+    let recorded = recording.run(|notice| match notice {
+        Notice::Progress(progress) => line.show(&progress),
+        Notice::Deadlock(deadlock) if !quiet => line.deadlock(&deadlock),
+        Notice::Deadlock(_) => {}
+    });
+    line.clear();
+    recorded.with_context(|| match trace {
+        Trace::Saved(saved) => format!(
+            "the recording broke off; what there is of it is in {}",
+            saved.name()
+        ),
+        Trace::Scratch(_) => "the recording broke off".to_owned(),
+    })
+}
+
+/// The file that the trace goes to.
+enum Trace {
+    /// One with a name.
+    Saved(Box<TraceFile>),
+    /// One that is gone when we are.
+    Scratch(File),
+}
+
+impl Trace {
+    fn open(args: &RunArgs, accounts: &Accounts) -> Result<Self> {
+        match args.save.as_deref() {
+            Some(path) if path == Path::new("-") => bail!(
+                "--save takes no - for standard output, since a trace is read back after it is \
+                 written; give a file, or ./- for one of this name"
+            ),
+            Some(path) => {
+                let file = TraceFile::open(path, accounts, args.output.force)?;
+                Ok(Self::Saved(Box::new(file)))
             }
-            Ok(file)
+            None => scratch::create().map(Self::Scratch),
         }
-        None => tempfile::tempfile().with_context(|| {
-            format!(
-                "no temporary file for the trace in {}; set TMPDIR, or use --save FILE",
-                std::env::temp_dir().display()
-            )
-        }),
+    }
+
+    /// What is recorded into.
+    fn file(&self) -> &File {
+        match self {
+            Self::Saved(saved) => saved.file(),
+            Self::Scratch(file) => file,
+        }
+    }
+
+    /// What must not be overwritten meanwhile.
+    fn target(&self) -> &File {
+        match self {
+            Self::Saved(saved) => saved.target(),
+            Self::Scratch(file) => file,
+        }
+    }
+
+    fn begin(&mut self) {
+        if let Self::Saved(saved) = self {
+            saved.begin();
+        }
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        match self {
+            Self::Saved(saved) => saved.finish(),
+            Self::Scratch(_) => Ok(()),
+        }
+    }
+
+    /// Where it is, for whom wants to read it later; one without a name gets one.
+    fn keep(&self, accounts: &Accounts) -> Result<String> {
+        match self {
+            Self::Saved(saved) => Ok(saved.name()),
+            Self::Scratch(file) => {
+                let path = scratch::keep(file, accounts)?;
+                Ok(path.display().to_string())
+            }
+        }
     }
 }

@@ -102,7 +102,9 @@ fn a_second_signal_detaches_and_still_reports() {
                 1,
                 "the second is not passed on"
             );
-            assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+            assert_eq!(finished.status.code(), Some(124), "{}", finished.stderr);
+            let named = format!("still running: {pid} (");
+            assert!(finished.stderr.contains(&named), "{}", finished.stderr);
             let report = finished.report();
             check_figures(report);
             assert!(report.weakness("cut_short").count >= 1);

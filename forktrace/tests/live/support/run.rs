@@ -138,6 +138,12 @@ impl Forktrace {
         }
     }
 
+    /// With the standard output that was given, and only its status.
+    pub(crate) fn finish_with_own_stdout(mut self) -> ExitStatus {
+        let status = self.command.stderr(Stdio::null()).status();
+        status.expect("forktrace starts")
+    }
+
     #[track_caller]
     pub(crate) fn finish(self) -> Finished {
         self.start().finish()

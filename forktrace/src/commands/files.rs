@@ -1,0 +1,626 @@
+//! The files that we write.
+//!
+//! We may run as root for a user who called sudo, and a path can lead anywhere. So files
+//! are opened with that user's rights, in a process that has given up ours: the kernel
+//! decides what the user may. What is there keeps its owner, a link that belongs to
+//! somebody else is not followed, and what a file held stays whole until there is
+//! something whole to replace it.
+
+use std::{
+    collections::VecDeque,
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, Read as _, Seek as _, Write as _},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            ffi::{OsStrExt as _, OsStringExt as _},
+            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+        },
+    },
+    path::{Component, Path},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use forktrace_core::trace_file;
+use forktrace_record::{
+    child::{Answer, with_rights_of},
+    launch::Accounts,
+};
+use rustix::{
+    fs::{AtFlags, CWD, FileType, Mode, OFlags},
+    io::Errno,
+};
+
+/// As many links in one path as the kernel follows.
+const MOST_LINKS: usize = 40;
+/// As many files that were left by recordings that were killed can lie beside a trace.
+const MOST_PARTIAL: usize = 100;
+
+/// What a file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// A report: written from its begin to its end, also into pipes and devices.
+    Report,
+    /// A trace: a regular file that is read back.
+    Trace,
+}
+
+/// An open file, and where it lies.
+#[derive(Debug)]
+struct Place {
+    folder: OwnedFd,
+    name: OsString,
+    file: File,
+}
+
+/// A file that is there, or that we created, for something that is still to come.
+#[derive(Debug)]
+pub(super) struct Target {
+    path: String,
+    accounts: Accounts,
+    /// `None`: a descriptor that our caller opened.
+    place: Option<Place>,
+    /// That descriptor, or the file in its place.
+    file: File,
+    created: bool,
+    /// What it is for has been written.
+    written: bool,
+}
+
+impl Target {
+    /// Opens or creates it. Nothing in it changes yet.
+    ///
+    /// # Errors
+    /// When the user may not write it, it is a link of somebody else's, or it holds
+    /// something that `force` alone may replace.
+    pub(super) fn open(path: &Path, wanted: Use, accounts: &Accounts, force: bool) -> Result<Self> {
+        let shown = path.display().to_string();
+        let cant = || match &accounts.caller {
+            Some(caller) => format!(
+                "{shown} can't be written by {}, who called sudo (--as-root writes it as root)",
+                caller.name
+            ),
+            None => format!("{shown} can't be written"),
+        };
+        if let Some(file) = inherited(path) {
+            let file = file.with_context(cant)?;
+            ensure!(
+                wanted == Use::Report,
+                "{shown} is what forktrace was started with, and a trace needs a file of its own"
+            );
+            return Ok(Self {
+                path: shown,
+                accounts: accounts.clone(),
+                place: None,
+                file,
+                created: false,
+                written: false,
+            });
+        }
+        let answer = with_rights_of(accounts.caller.as_ref(), || {
+            let user = rustix::process::geteuid().as_raw();
+            let (folder, name) = place(path, user)?;
+            let (file, created) = open_at(&folder, &name, wanted)?;
+            let held = if created {
+                0
+            } else {
+                holds(&folder, &name, &file)?
+            };
+            let mut bytes = vec![u8::from(created), held];
+            bytes.extend(name.into_vec());
+            Ok(Answer {
+                bytes,
+                descriptors: vec![folder, file],
+            })
+        });
+        let Answer { bytes, descriptors } = answer.with_context(cant)?;
+        let ([created, held, name @ ..], Ok([folder, file])) =
+            (&bytes[..], <[OwnedFd; 2]>::try_from(descriptors))
+        else {
+            bail!("{shown}: the process that opened it did not say what it found");
+        };
+        let target = Self {
+            path: shown,
+            accounts: accounts.clone(),
+            place: Some(Place {
+                folder,
+                name: OsString::from_vec(name.to_vec()),
+                file: File::from(file.try_clone()?),
+            }),
+            file: File::from(file),
+            created: *created == 1,
+            written: false,
+        };
+        target.check(wanted, *held, force)?;
+        if target.created {
+            target.give_away(&target.file)?;
+        }
+        Ok(target)
+    }
+
+    fn check(&self, wanted: Use, held: u8, force: bool) -> Result<()> {
+        let Self { path, .. } = self;
+        let kind = self.file.metadata().context("fstat")?.file_type();
+        if kind.is_block_device() {
+            bail!("{path} is a disk, and would be overwritten");
+        }
+        match wanted {
+            Use::Trace if !kind.is_file() => {
+                bail!("{path} is no regular file, and a trace is read back after it is written")
+            }
+            Use::Trace if held == OTHER && !force => bail!(
+                "{path} exists and is no trace; --force overwrites it all the same, or choose \
+                 another name"
+            ),
+            Use::Report if held == TRACE && !force => bail!(
+                "{path} is a trace, and the report would overwrite it; --force does so all the \
+                 same, or choose another name"
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Another process has written it.
+    pub(super) fn done(&mut self) {
+        self.written = true;
+    }
+
+    /// Whether this is the same file as another.
+    pub(super) fn is(&self, other: impl AsFd) -> bool {
+        same(&self.file, other).unwrap_or(false)
+    }
+
+    /// A file that we created with our own rights belongs to the user for whom it is.
+    fn give_away(&self, file: &File) -> Result<()> {
+        let Some(owner) = self.accounts.owner() else {
+            return Ok(());
+        };
+        let (uid, gid) = (owner.uid.as_raw(), owner.gid.as_raw());
+        std::os::unix::fs::fchown(file, Some(uid), Some(gid))
+            .with_context(|| format!("{} can't be given to {}", self.path, owner.name))
+    }
+
+    /// Writes all of it: what was there before goes when all is there.
+    ///
+    /// # Errors
+    /// When not all can be written. What was there before is then still there, unless
+    /// it could only be overwritten where it is.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let whole = self.write_whole(bytes);
+        whole.with_context(|| format!("the report can't be written to {}", self.path))?;
+        self.written = true;
+        Ok(())
+    }
+
+    fn write_whole(&mut self, bytes: &[u8]) -> Result<()> {
+        let metadata = self.file.metadata()?;
+        let Some(place) = self.place.as_ref().filter(|_| metadata.is_file()) else {
+            self.file.write_all(bytes)?;
+            return Ok(());
+        };
+        if !self.created && self.can_be_replaced(&metadata) {
+            // Where there can be none beside it, for example for lack of rights, it is
+            // overwritten.
+            if let Ok(partial) = self.beside(place, metadata.permissions().mode()) {
+                let mut file = &partial.file;
+                let written = file.write_all(bytes).map_err(anyhow::Error::from);
+                let done = written.and_then(|()| self.replace(place, &partial));
+                done.inspect_err(|_| self.remove(&partial))?;
+                // It is ours from now on.
+                self.file = partial.file;
+                self.created = true;
+                return Ok(());
+            }
+        }
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(bytes)?;
+        Ok(())
+    }
+
+    /// May another file come in its place? Not if that changed whose it is, or if it
+    /// has other names.
+    fn can_be_replaced(&self, metadata: &std::fs::Metadata) -> bool {
+        let user = match (&self.accounts.caller, self.accounts.owner()) {
+            (Some(account), _) | (None, Some(account)) => account.uid.as_raw(),
+            (None, None) => rustix::process::geteuid().as_raw(),
+        };
+        metadata.uid() == user && metadata.nlink() == 1
+    }
+
+    /// A new file beside it.
+    fn beside(&self, place: &Place, mode: u32) -> Result<Place> {
+        let answer = with_rights_of(self.accounts.caller.as_ref(), || {
+            for number in 1..=MOST_PARTIAL {
+                let mut name = place.name.clone();
+                name.push(".partial");
+                if number > 1 {
+                    name.push(format!(".{number}"));
+                }
+                match create_at(&place.folder, &name, Mode::from_raw_mode(mode & 0o777)) {
+                    Ok(file) => {
+                        return Ok(Answer {
+                            bytes: name.into_vec(),
+                            descriptors: vec![file],
+                        });
+                    }
+                    Err(Errno::EXIST) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(Errno::EXIST.into())
+        });
+        let mut answer = answer.with_context(|| format!("{}.partial can't be made", self.path))?;
+        let file = answer.descriptors.pop().context("it was not handed over")?;
+        let partial = Place {
+            folder: place.folder.try_clone()?,
+            name: OsString::from_vec(answer.bytes),
+            file: File::from(file),
+        };
+        self.give_away(&partial.file)?;
+        Ok(partial)
+    }
+
+    /// Lets one that lies beside it take its place.
+    fn replace(&self, place: &Place, partial: &Place) -> Result<()> {
+        with_rights_of(self.accounts.caller.as_ref(), || {
+            rustix::fs::renameat(&partial.folder, &partial.name, &place.folder, &place.name)?;
+            Ok(Answer::default())
+        })?;
+        Ok(())
+    }
+
+    /// Takes a file away that we created, if it is still there.
+    fn remove(&self, place: &Place) {
+        // Else nothing is to be removed, or nothing can be done about it.
+        let _ = with_rights_of(self.accounts.caller.as_ref(), || {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let there = rustix::fs::openat(&place.folder, &place.name, flags, Mode::empty())?;
+            if same(&there, &place.file)? {
+                rustix::fs::unlinkat(&place.folder, &place.name, AtFlags::empty())?;
+            }
+            Ok(Answer::default())
+        });
+    }
+}
+
+impl Drop for Target {
+    /// Leaves no empty file behind.
+    fn drop(&mut self) {
+        if self.created
+            && !self.written
+            && let Some(place) = &self.place
+        {
+            self.remove(place);
+        }
+    }
+}
+
+/// The file that a trace is recorded into.
+///
+/// A file that does not exist yet gets its name at once. One that does stays as it is
+/// until the recording has ended; until then all is in `FILE.partial` beside it.
+pub(super) struct TraceFile {
+    target: Target,
+    partial: Option<Place>,
+    /// There is something worth keeping.
+    begun: bool,
+}
+
+impl TraceFile {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// As [`Target::open`].
+    pub(super) fn open(path: &Path, accounts: &Accounts, force: bool) -> Result<Self> {
+        let target = Target::open(path, Use::Trace, accounts, force)?;
+        let partial = match &target.place {
+            Some(place) if !target.created => Some(target.beside(place, 0o600)?),
+            _ => None,
+        };
+        Ok(Self {
+            target,
+            partial,
+            begun: false,
+        })
+    }
+
+    /// What is recorded into.
+    pub(super) fn file(&self) -> &File {
+        self.partial
+            .as_ref()
+            .map_or(&self.target.file, |partial| &partial.file)
+    }
+
+    /// The file that is there, or will be.
+    pub(super) fn target(&self) -> &File {
+        &self.target.file
+    }
+
+    /// Where all is until the end.
+    pub(super) fn name(&self) -> String {
+        match (&self.partial, &self.target.place) {
+            (Some(partial), Some(place)) => {
+                let end = partial.name.as_bytes().strip_prefix(place.name.as_bytes());
+                let end = String::from_utf8_lossy(end.unwrap_or_default());
+                format!("{}{end}", self.target.path)
+            }
+            _ => self.target.path.clone(),
+        }
+    }
+
+    /// The recording has begun: from now on, what there is is worth keeping.
+    pub(super) fn begin(&mut self) {
+        self.begun = true;
+        self.target.written = true;
+    }
+
+    /// The recording has ended: it gets its name.
+    ///
+    /// # Errors
+    /// When that is impossible, with where it is.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        let Some(partial) = &self.partial else {
+            return Ok(());
+        };
+        let done = self.take_place(partial);
+        done.with_context(|| {
+            let (name, path) = (self.name(), &self.target.path);
+            format!("{path} can't be replaced; the trace is in {name}")
+        })?;
+        self.partial = None;
+        Ok(())
+    }
+
+    fn take_place(&self, partial: &Place) -> Result<()> {
+        let Some(place) = &self.target.place else {
+            return Ok(());
+        };
+        if self.target.can_be_replaced(&self.target.file.metadata()?) {
+            return self.target.replace(place, partial);
+        }
+        let (mut from, mut to) = (&partial.file, &self.target.file);
+        from.rewind()?;
+        to.set_len(0)?;
+        to.rewind()?;
+        io::copy(&mut from, &mut to)?;
+        self.target.remove(partial);
+        Ok(())
+    }
+}
+
+impl Drop for TraceFile {
+    /// Without a recording all is as it was.
+    fn drop(&mut self) {
+        if !self.begun
+            && let Some(partial) = &self.partial
+        {
+            self.target.remove(partial);
+        }
+    }
+}
+
+/// Makes a folder and those above it, as the user would.
+///
+/// # Errors
+/// When that is impossible.
+pub(super) fn make_folder(path: &Path, accounts: &Accounts) -> Result<()> {
+    let made = with_rights_of(accounts.caller.as_ref(), || {
+        std::fs::create_dir_all(path)?;
+        Ok(Answer::default())
+    });
+    made.with_context(|| format!("{} can't be made", path.display()))?;
+    Ok(())
+}
+
+/// A path that only names a descriptor that our caller opened: it is taken as it is.
+/// Opening it again would ask for rights that the caller need not have.
+fn inherited(path: &Path) -> Option<io::Result<File>> {
+    let number = match path.to_str()? {
+        "/dev/stdin" => 0,
+        "/dev/stdout" => 1,
+        "/dev/stderr" => 2,
+        other => {
+            let rest = other.strip_prefix("/dev/fd/");
+            let rest = rest.or_else(|| other.strip_prefix("/proc/self/fd/"))?;
+            rest.parse::<i32>().ok().filter(|number| *number >= 0)?
+        }
+    };
+    Some(duplicate(number))
+}
+
+fn duplicate(number: i32) -> io::Result<File> {
+    // SAFETY: it is only borrowed for the call, which says so if it is not open.
+    #[expect(unsafe_code, reason = "the number is all that our caller gave us")]
+    let given = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+    let file = File::from(given.try_clone_to_owned()?);
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    if flags & OFlags::RWMODE == OFlags::RDONLY {
+        return Err(Errno::BADF.into());
+    }
+    Ok(file)
+}
+
+/// The folder that a path leads to, and the name in it. Follows links of root and of
+/// `user` only.
+fn place(path: &Path, user: u32) -> io::Result<(OwnedFd, OsString)> {
+    let folder_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let at = |name: &str| rustix::fs::openat(CWD, name, folder_flags, Mode::empty());
+    if path.as_os_str().as_bytes().ends_with(b"/") {
+        return Err(Errno::ISDIR.into());
+    }
+    let mut folder = at(".")?;
+    let mut rest: VecDeque<OsString> = parts(path);
+    let mut links = 0;
+    while let Some(part) = rest.pop_front() {
+        if part == "/" {
+            folder = at("/")?;
+            continue;
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = match rustix::fs::openat(&folder, &part, flags, Mode::empty()) {
+            Err(Errno::NOENT) if rest.is_empty() => return Ok((folder, part)),
+            found => found?,
+        };
+        let about = rustix::fs::fstat(&found)?;
+        match FileType::from_raw_mode(about.st_mode) {
+            FileType::Symlink => {
+                if about.st_uid != 0 && about.st_uid != user {
+                    return Err(io::Error::other(format!(
+                        "{} is a link that belongs to the user with the id {}, and is not \
+                         followed; give the path that it leads to",
+                        part.display(),
+                        about.st_uid
+                    )));
+                }
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(Errno::LOOP.into());
+                }
+                let target = rustix::fs::readlinkat(&found, "", Vec::new())?;
+                let target = OsString::from_vec(target.into_bytes());
+                for part in parts(Path::new(&target)).into_iter().rev() {
+                    rest.push_front(part);
+                }
+            }
+            FileType::Directory if rest.is_empty() => return Err(Errno::ISDIR.into()),
+            _ if rest.is_empty() => return Ok((folder, part)),
+            _ => {
+                let dot = rustix::fs::openat(&found, ".", folder_flags, Mode::empty());
+                folder = dot?;
+            }
+        }
+    }
+    Err(Errno::ISDIR.into())
+}
+
+fn parts(path: &Path) -> VecDeque<OsString> {
+    let name = |part: Component<'_>| match part {
+        Component::RootDir => OsString::from("/"),
+        part => part.as_os_str().to_owned(),
+    };
+    path.components().map(name).collect()
+}
+
+fn create_at(folder: &OwnedFd, name: &OsStr, mode: Mode) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, name, flags | OFlags::RDWR, mode)
+}
+
+/// Creates a file, or opens the one that is there; true: created.
+fn open_at(folder: &OwnedFd, name: &OsStr, wanted: Use) -> io::Result<(OwnedFd, bool)> {
+    let mode = match wanted {
+        Use::Report => 0o666,
+        // What a workload is called with, and says, is nobody else's business.
+        Use::Trace => 0o600,
+    };
+    loop {
+        match create_at(folder, name, Mode::from_raw_mode(mode)) {
+            Ok(file) => return Ok((file, true)),
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // Not for reading: in a pipe we would be a reader of our own. A pipe without a
+        // reader is an error, and not a reason to wait.
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+            Ok(file) => {
+                let flags = rustix::fs::fcntl_getfl(&file)?;
+                rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+                return Ok((file, false));
+            }
+            // Gone again.
+            Err(Errno::NOENT) => {}
+            Err(Errno::NXIO) => {
+                return Err(io::Error::other(
+                    "it is a pipe that nobody reads; start its reader first",
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What a file holds: nothing, or it is no regular one.
+const NOTHING: u8 = 0;
+const TRACE: u8 = 1;
+/// Something else, or it may not be read.
+const OTHER: u8 = 2;
+
+fn holds(folder: &OwnedFd, name: &OsStr, opened: &OwnedFd) -> io::Result<u8> {
+    let about = rustix::fs::fstat(opened)?;
+    if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile || about.st_size == 0 {
+        return Ok(NOTHING);
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut start = Vec::new();
+    if let Ok(file) = rustix::fs::openat(folder, name, flags, Mode::empty())
+        && same(&file, opened)?
+    {
+        File::from(file).take(16).read_to_end(&mut start)?;
+    }
+    Ok(if trace_file::is_trace(&start) {
+        TRACE
+    } else {
+        OTHER
+    })
+}
+
+/// Are they the same file?
+pub(super) fn same(one: impl AsFd, other: impl AsFd) -> io::Result<bool> {
+    let (one, other) = (rustix::fs::fstat(one)?, rustix::fs::fstat(other)?);
+    let id = |it: &rustix::fs::Stat| (it.st_dev, it.st_ino);
+    Ok(id(&one) == id(&other))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn name_of(path: &Path, user: u32) -> io::Result<OsString> {
+        place(path, user).map(|(_, name)| name)
+    }
+
+    #[test]
+    fn a_path_leads_to_a_folder_and_a_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ours = rustix::process::geteuid().as_raw();
+        let file = folder.path().join("file");
+        assert_eq!(name_of(&file, ours).expect("a place"), "file");
+        symlink("file", folder.path().join("link")).expect("a link");
+        symlink(folder.path(), folder.path().join("here")).expect("a link");
+        let name = name_of(&folder.path().join("here/../link"), ours);
+        // `..` is of the folder that the link leads to, as for the kernel.
+        assert!(name.is_err());
+        let name = name_of(&folder.path().join("here/link"), ours);
+        assert_eq!(name.expect("a place"), "file");
+        symlink("loop", folder.path().join("loop")).expect("a link");
+        let error = name_of(&folder.path().join("loop"), ours).expect_err("a circle");
+        assert_eq!(error.raw_os_error(), Some(libc_eloop()));
+        for bad in ["", "/", ".", "x/"] {
+            assert!(name_of(&folder.path().join(bad).join(""), ours).is_err());
+        }
+    }
+
+    fn libc_eloop() -> i32 {
+        Errno::LOOP.raw_os_error()
+    }
+
+    #[test]
+    fn links_of_others_are_not_followed() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let link = folder.path().join("link");
+        symlink("precious", &link).expect("a link");
+        std::os::unix::fs::lchown(&link, Some(4242), Some(4242)).expect("root may");
+        assert!(name_of(&link, 4242).is_ok(), "one's own");
+        let error = name_of(&link, 4243).expect_err("another's");
+        assert!(error.to_string().contains("4242"), "{error}");
+    }
+}
