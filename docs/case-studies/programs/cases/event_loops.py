@@ -198,9 +198,10 @@ logging.basicConfig(level=logging.WARNING)
 async def ticks():
     while True: await asyncio.sleep(0.02)
 async def blocks():
+    await asyncio.sleep(0.1)
     for _ in range({TIMES}):
-        await asyncio.sleep(0.1)
         time.sleep({SLEEP})
+        await asyncio.sleep(0.1)
 async def main():
     ticking = asyncio.create_task(ticks())
     await asyncio.create_task(blocks())
