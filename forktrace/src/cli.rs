@@ -9,12 +9,12 @@ use forktrace_core::{analysis::Options, render::Format};
 use forktrace_record::capture::PollProbes;
 use forktrace_workload::Workload;
 
-/// Were the threads and processes of a workload blocked at the same time, and on what?
+/// Were the threads and processes of a workload blocked at the same time, on what, and why?
 ///
-/// forktrace runs a command and follows everything that it starts, from the
-/// kernel's own scheduler events, and reports when the tasks ran, waited for a
-/// CPU and slept, what each slept in, who woke it, and for how long all of them
-/// slept at once. A deadlock is reported at once.
+/// forktrace runs a command, follows every process and thread that it starts through
+/// the kernel's own scheduler events, and reports what held the workload up: when its
+/// tasks ran, waited for a CPU and slept, what each waited for, and who ended the wait.
+/// Deadlocks are reported while they last.
 #[derive(Debug, Parser)]
 #[command(
     name = "forktrace",
@@ -32,19 +32,19 @@ pub(crate) struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a command, follow all that it starts, and report when it was blocked.
+    /// Run a command, follow every process it starts, and report when and why they blocked.
     Run(RunArgs),
     /// Report on a trace that `run --save` wrote, on any machine, without root.
     Report(ReportArgs),
-    /// Settle claims about blocking by experiment, on this machine.
+    /// Test claims about blocking experimentally on this machine.
     Claims {
         /// What to do.
         #[command(subcommand)]
         command: ClaimsCommand,
     },
-    /// Check what this kernel and these privileges allow, and say how to mend what is missing.
+    /// Check kernel and privileges, and explain how to fix what is missing.
     Doctor,
-    /// Run a small program whose blocking is known, to try forktrace on.
+    /// Run a small program whose blocking is known, to try forktrace on it.
     Workload {
         /// Which.
         #[command(subcommand)]
@@ -83,16 +83,16 @@ pub(crate) struct OutputArgs {
     /// Write the report to FILE; - is standard output [default: run: standard error, report: standard output].
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Overwrite the files of -o and --save whatever they hold: without, a report replaces no trace, and a trace replaces traces only.
+    /// Overwrite the files of -o and --save whatever they hold. Without it, a report never replaces a trace, and a trace replaces only traces.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Form of the report.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
     /// Show all tasks and more detail.
     #[arg(short, long)]
     pub(crate) verbose: bool,
-    /// List the N longest episodes in which all tasks of a group were blocked.
+    /// List the N longest periods with everything blocked, each with its chain of wakers.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) episodes: usize,
     /// When to use colour.
@@ -138,37 +138,37 @@ pub(crate) struct RunArgs {
     /// Where the report goes.
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-    /// Keep the trace in FILE, for `forktrace report FILE`; until the end in FILE.partial, if FILE exists.
+    /// Keep the trace in FILE, for `forktrace report FILE` (written to FILE.partial until it is whole, if FILE exists).
     #[arg(long, value_name = "FILE")]
     pub(crate) save: Option<PathBuf>,
-    /// No progress line, no word of deadlocks, and no report unless -o is given.
+    /// Quiet: no progress, no deadlock warnings, and no report unless -o is given.
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Run COMMAND as USER (a name or an id), which is no sandbox, see below [default under sudo: the user who called sudo].
+    /// Run COMMAND as USER (a name or an id); not a sandbox, see below [default under sudo: the invoking user].
     #[arg(short, long, value_name = "USER", conflicts_with = "as_root")]
     pub(crate) user: Option<String>,
     /// Run COMMAND, and write files, as root even under sudo.
     #[arg(long)]
     pub(crate) as_root: bool,
-    /// Stop when COMMAND ends, even if something that it started still lives.
+    /// Stop when COMMAND ends, even if processes that it started still run.
     #[arg(long)]
     pub(crate) until_exit: bool,
-    /// Size of each CPU's ring for records, such as 512K or 16M [default: 32M shared by the CPUs, 4M at most].
+    /// Per-CPU ring buffer size, such as 512K or 16M [default: 32M divided among the CPUs, at most 4M each].
     #[arg(long, value_name = "SIZE", value_parser = ring_size)]
     pub(crate) ring_size: Option<u32>,
-    /// Most tasks that can be followed at the same time.
+    /// Maximum number of tasks tracked at once.
     #[arg(long, value_name = "N", default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub(crate) max_tasks: u32,
     /// How to count calls of select, poll and epoll.
-    #[arg(long, value_enum, default_value_t, value_name = "WAY")]
+    #[arg(long, value_enum, default_value_t, value_name = "METHOD")]
     pub(crate) polls: PollProbes,
-    /// Record the stacks of blocks and of those who end them, for `--format folded`. Costs a few microseconds a block.
+    /// Record stack traces of blocked tasks and of their wakers, for `--format folded`. Adds a few microseconds per block.
     #[arg(long)]
     pub(crate) stacks: bool,
-    /// Record only when tasks ran and blocked, and in which syscall: not who woke them and what they waited for. The cheapest way.
+    /// Record only when tasks ran and blocked and in which syscall, without wakers or wait targets (lowest overhead).
     #[arg(long, conflicts_with = "stacks")]
     pub(crate) plain: bool,
-    /// Fail when EXPR is false of the report; may be given several times [docs/writing-claims.md].
+    /// Exit with status 3 if EXPR does not hold for the report; may be given several times [docs/writing-claims.md].
     #[arg(long = "assert", value_name = "EXPR")]
     pub(crate) assertions: Vec<String>,
     /// The command and its arguments.
@@ -188,7 +188,7 @@ pub(crate) struct ReportArgs {
     /// Where the report goes.
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-    /// Fail when EXPR is false of the report; may be given several times [docs/writing-claims.md].
+    /// Exit with status 3 if EXPR does not hold for the report; may be given several times [docs/writing-claims.md].
     #[arg(long = "assert", value_name = "EXPR")]
     pub(crate) assertions: Vec<String>,
     /// The trace; - is standard input.
@@ -203,14 +203,14 @@ pub(crate) enum ClaimsCommand {
     List(ClaimsListArgs),
     /// Test claims and give a verdict on each.
     Run(ClaimsRunArgs),
-    /// Show a claim: who says it, how it is tested, what decides.
+    /// Show a claim: who says it, how it is tested, and what decides it.
     Show(ClaimsShowArgs),
 }
 
 /// Arguments of `claims list`.
 #[derive(Args, Debug)]
 pub(crate) struct ClaimsListArgs {
-    /// Form of the list.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: ClaimsFormat,
 }
@@ -218,7 +218,7 @@ pub(crate) struct ClaimsListArgs {
 /// Arguments of `claims show`.
 #[derive(Args, Debug)]
 pub(crate) struct ClaimsShowArgs {
-    /// Form of the output.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: ClaimsFormat,
     /// When to use colour.
@@ -240,7 +240,7 @@ Examples:
   sudo forktrace claims run gil-serialises --save traces
   sudo forktrace claims run ./my-claim.toml --format markdown -o verdict.md")]
 pub(crate) struct ClaimsRunArgs {
-    /// Few, short runs of each claim, instead of more and longer ones.
+    /// Use fewer and shorter runs of each claim.
     #[arg(long)]
     pub(crate) quick: bool,
     /// Keep the traces in DIR, for `forktrace report`.
@@ -249,7 +249,7 @@ pub(crate) struct ClaimsRunArgs {
     /// Write the verdicts to FILE; - is standard output [default: standard output].
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Form of the verdicts.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: ClaimsFormat,
     /// Show what each arm measured.
@@ -258,7 +258,7 @@ pub(crate) struct ClaimsRunArgs {
     /// When to use colour.
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub(crate) color: Color,
-    /// No progress line.
+    /// Quiet: no progress line.
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// Ids of claims, or claim files (with a / or ending in .toml) [default: all built-in claims].
