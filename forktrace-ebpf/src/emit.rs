@@ -5,6 +5,7 @@
 //! looks by itself from time to time.
 
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_log_ebpf::warn;
 use forktrace_common::event::{Stretch, TaskState, Totals, kind};
 
 use crate::{
@@ -75,8 +76,18 @@ pub fn other<T: 'static>(cpu: Cpu, make: impl FnOnce() -> T) -> bool {
     let sent = record(cpu, make);
     if !sent {
         count!(cpu, lost_other);
+        log_lost(size_of::<T>() as u32);
     }
     sent
+}
+
+/// One for all: the text of a message is a good part of a program.
+#[inline(never)]
+pub fn log_lost(bytes: u32) {
+    warn!(
+        (),
+        "a record of {} bytes found no room, and a name may be lost with it", bytes
+    );
 }
 
 /// Sends a stretch, counted when it finds no room.

@@ -12,6 +12,7 @@
 //! an untraced task is met under that tid.
 
 use aya_ebpf::{bindings::bpf_pidns_info, helpers::bpf_get_ns_current_pid_tgid};
+use aya_log_ebpf::{debug, warn};
 use forktrace_common::{
     event::{Control, TaskState},
     limits::{NO_SLOT, TIDS_PER_ELEMENT, UNTRACKED},
@@ -144,7 +145,13 @@ pub fn take_slot(cpu: Cpu) -> Option<u32> {
         Ok(Some(slot)) => return Some(slot),
         Ok(None) => {}
         // Since Linux 6.15 a pop gives up (EBUSY) where the lock can't be had.
-        Err(_) => count!(cpu, refused),
+        Err(error) => {
+            count!(cpu, refused);
+            debug!(
+                (),
+                "no slot could be taken from the free ones: error {}", error
+            );
+        }
     }
     let control = control()?;
     let max = u64::from(layout!(max_tasks));
@@ -161,13 +168,23 @@ pub fn take_slot(cpu: Cpu) -> Option<u32> {
 pub fn free_slot(cpu: Cpu, slot: u32) {
     if FREE_SLOTS.push(slot, 0).is_err() {
         count!(cpu, lost_slots);
+        warn!(
+            (),
+            "slot {} could not be given back: the table is smaller now", slot
+        );
     }
 }
 
 /// Forgets the address of a task that is dead, or could not be taken into the table.
 #[inline(always)]
 pub fn forget(cpu: Cpu, task: Task) {
-    if BY_TASK.remove(task.address()).is_err() {
+    if let Err(error) = BY_TASK.remove(task.address()) {
         count!(cpu, refused);
+        debug!(
+            (),
+            "the address of tid {} could not be removed: error {}",
+            task.tid(),
+            error
+        );
     }
 }

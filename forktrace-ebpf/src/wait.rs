@@ -399,6 +399,7 @@ fn waitset(cpu: Cpu, state: Shared<TaskState>, nfds: u32, select: bool) -> u32 {
     });
     if !sent {
         count!(cpu, lost_other);
+        emit::log_lost(size_of::<Waitset>() as u32);
         return 0;
     }
     at!(state.waitset_hash).store(hash);

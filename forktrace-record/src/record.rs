@@ -94,6 +94,8 @@ pub enum Notice {
     Progress(Progress),
     /// Tasks can never go on; times are since the recording began.
     Deadlock(report::Deadlock),
+    /// What the kernel programs say, if that is wanted ([`Settings::log`]).
+    Log(String),
 }
 
 /// How a recording went.
@@ -334,6 +336,8 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
         let (live, untracked) = self.tracer.live();
         session.drain(self.tracer);
         session.name_stacks(self.tracer, false);
+        self.tracer
+            .read_log(|line| (self.notify)(Notice::Log(line)));
         session.take_unreported(self.tracer)?;
         let read = self.marks.drain(|event| session.write(&event));
         read.context("the workload's marks can't be read")?;

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use forktrace_claims::render::ClaimsFormat;
 use forktrace_core::{analysis::Options, render::Format};
-use forktrace_record::capture::PollProbes;
+use forktrace_record::capture::{LogLevel, PollProbes};
 use forktrace_workload::Workload;
 
 /// Were the threads and processes of a workload blocked at the same time, on what, and why?
@@ -43,7 +43,11 @@ pub(crate) enum Command {
         command: ClaimsCommand,
     },
     /// Check kernel and privileges, and explain how to fix what is missing.
-    Doctor,
+    Doctor {
+        /// Show everything that was looked up, with offsets.
+        #[arg(short, long)]
+        verbose: bool,
+    },
     /// Run a small program whose blocking is known, to try forktrace on it.
     Workload {
         /// Which.
@@ -168,6 +172,9 @@ pub(crate) struct RunArgs {
     /// Record only when tasks ran and blocked and in which syscall, without wakers or wait targets (lowest overhead).
     #[arg(long, conflicts_with = "stacks")]
     pub(crate) plain: bool,
+    /// Print messages of the eBPF programs about rare events to standard error.
+    #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
+    pub(crate) log_bpf: LogLevel,
     /// Exit with status 3 if EXPR does not hold for the report; may be given several times [docs/writing-claims.md].
     #[arg(long = "assert", value_name = "EXPR")]
     pub(crate) assertions: Vec<String>,

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run(args),
         Command::Report(args) => commands::report(args),
         Command::Claims { command } => commands::claims(command),
-        Command::Doctor => commands::doctor(),
+        Command::Doctor { verbose } => commands::doctor(*verbose),
         Command::Workload { workload } => {
             forktrace_workload::run(workload).map(|()| Outcome::Exit(0))
         }

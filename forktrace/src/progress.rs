@@ -64,6 +64,12 @@ impl ProgressLine {
         say(&message(deadlock));
     }
 
+    /// Shows what the kernel programs say.
+    pub(crate) fn log(&mut self, text: &str) {
+        self.clear();
+        let _ = writeln!(io::stderr(), "forktrace: eBPF: {}", text.escape_debug());
+    }
+
     /// Takes the line away.
     pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.shown) && terminal_is_ours() {

@@ -1,6 +1,7 @@
 //! Creation, exec and death of tasks: who is traced.
 
 use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_log_ebpf::warn;
 use forktrace_common::{
     event::{
         Born, End, Exec, NO_SYSCALL, Polls, Signal, TaskState, Untracked, flag, kind, timeout, why,
@@ -164,6 +165,7 @@ fn born(cpu: Cpu, child: Task, state: Shared<TaskState>) {
 #[inline(never)]
 fn untracked(cpu: Cpu, task: Task, tid: u32, now: u64) {
     count!(cpu, untracked_table_full);
+    warn!((), "tid {} is not followed: there is no room for it", tid);
     // Without a hint its end is not seen, and must not be waited for.
     if filter::set_hint(tid, UNTRACKED) {
         if let Some(control) = control() {

@@ -9,6 +9,7 @@
 //! no switch tells so, and the wakeup is of no block.
 
 use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_log_ebpf::info;
 use forktrace_common::{
     event::{NO_SYSCALL, Stretch, TaskState, flag, kind, timeout, waker as class, why},
     limits::{NO_SLOT, UNTRACKED},
@@ -165,6 +166,11 @@ fn waits_for(state: Shared<TaskState>, arg0: u64, arg1: u64, timeout_us: u32) {
 #[inline(never)]
 fn infer_switch_in(cpu: Cpu, task: Task, state: Shared<TaskState>, now: u64) {
     let in_ns = now.saturating_sub(task.cpu_time_of_this_turn());
+    info!(
+        (),
+        "tid {} leaves a CPU that it was not seen to come to",
+        task.tid()
+    );
     let (wake_ns, out_ns) = (at!(state.wake_ns).load(), at!(state.out_ns).load());
     if task.is_being_woken() {
         // From the sleep that begins now. Perhaps its waker has written already, and

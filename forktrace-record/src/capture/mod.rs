@@ -2,6 +2,7 @@
 //! and tables. The only place that knows aya. What comes out is bytes and
 //! counters; `decode` gives them a meaning.
 
+mod log;
 mod mapped;
 mod polls;
 
@@ -19,7 +20,7 @@ use std::{
 use forktrace_core::trace::{Arch, PollWay, waits};
 
 use crate::kernel::{
-    btf,
+    btf, environment,
     layout::{OPTIONAL_TRACEPOINTS, TRACEPOINTS, resolve},
     symbols,
 };
@@ -38,6 +39,7 @@ use forktrace_common::{
     limits::{MAX_CPUS, MAX_TID, TIDS_PER_ELEMENT},
 };
 
+pub use log::LogLevel;
 pub use mapped::Mapped;
 pub use polls::PollProbes;
 
@@ -74,6 +76,8 @@ pub struct Settings {
     pub stacks: bool,
     /// Leave out who woke each task, and what it waited for beyond the syscall.
     pub plain: bool,
+    /// What the programs say of the paths that they seldom take.
+    pub log: LogLevel,
 }
 
 /// Records that found no room and tasks that are not followed, since the start.
@@ -107,14 +111,20 @@ pub struct TableEntry {
 
 type PollBytes = [u8; size_of::<PollState>()];
 
+/// The ring of each CPU.
+type Rings = Vec<(u16, RingBuf<MapData>)>;
+/// Where the programs find them.
+type Outer = ArrayOfMaps<MapData, RingBuf<MapData>>;
+
 /// The attached programs.
 pub struct Tracer {
     /// Holds the programs; dropping it detaches them.
     ebpf: Ebpf,
     /// What attaches the programs of [`TRACEPOINTS`] and [`OPTIONAL_TRACEPOINTS`].
     links: Vec<(&'static str, BtfTracePointLinkId)>,
-    rings: Vec<(u16, RingBuf<MapData>)>,
-    outer: ArrayOfMaps<MapData, RingBuf<MapData>>,
+    rings: Rings,
+    outer: Outer,
+    log: Option<log::Reader>,
     control: Arc<Mapped<Control>>,
     cpus: Mapped<CpuStats>,
     tasks: Mapped<TaskState>,
@@ -134,6 +144,12 @@ impl Tracer {
     /// When the kernel lacks something that we need or refuses a program, and
     /// without the capabilities that it takes.
     pub fn attach(settings: &Settings) -> Result<Self> {
+        if environment::is_realtime() && !settings.plain {
+            bail!(
+                "this kernel has PREEMPT_RT: interrupts run in threads there, and forktrace would \
+                 name wrong wakers; `forktrace run --plain` records without wakers"
+            );
+        }
         // Each takes a part of the time until the workload starts.
         let (kernel_types, types, own_code, mut loader) = thread::scope(|scope| {
             let own_code = spawn(scope, symbols::own_code)?;
@@ -151,10 +167,7 @@ impl Tracer {
             bail!("this machine has a CPU {cpu}, and forktrace has rings for {MAX_CPUS} CPUs");
         }
         Descriptors::check(cpus.len())?;
-        let ring_bytes = match settings.ring_bytes {
-            Some(bytes) => bytes,
-            None => ring_size(cpus.len()),
-        };
+        let ring_bytes = settings.ring_bytes.unwrap_or_else(|| ring_size(cpus.len()));
         let layout = Layout {
             own_code,
             object_mask: OBJECTS_PER_CPU - 1,
@@ -164,41 +177,19 @@ impl Tracer {
             max_tasks: settings.max_tasks,
             ..layout?
         };
-
         let slots = settings.max_tasks + 1;
-        let cpu_slots = cpus.iter().max().map_or(1, |last| last + 1);
+        sizes(&mut loader, settings, &cpus);
         let waits = waits(Arch::of_this_machine()?);
+        let log_level = [settings.log.number()];
         let mut ebpf = loader
             .btf(Some(&types))
             .verifier_log_level(VerifierLogLevel::DISABLE)
             .override_global("LAYOUT", bytemuck::bytes_of(&layout), true)
             .override_global("WAIT_KINDS", &waits[..], true)
-            .map_max_entries("OBJECTS", cpu_slots * OBJECTS_PER_CPU)
-            .map_max_entries("SCRATCH", cpu_slots)
-            .map_max_entries("STACKS", if settings.stacks { STACKS } else { 1 })
-            .map_max_entries("TIDS", tids().div_ceil(TIDS_PER_ELEMENT))
-            .map_max_entries("TASKS", slots)
-            .map_max_entries(
-                "POLLS",
-                if settings.polls == PollProbes::Off {
-                    1
-                } else {
-                    slots
-                },
-            )
-            .map_max_entries("BY_TASK", slots)
-            .map_max_entries("FREE_SLOTS", slots)
+            .override_global(aya_log::LEVEL, &log_level[..], true)
             .load(OBJECT)
             .map_err(permission_hint)?;
-
-        let mut outer = ArrayOfMaps::try_from(take_map(&mut ebpf, "RINGS")?)?;
-        let mut rings = Vec::with_capacity(cpus.len());
-        for cpu in cpus {
-            let ring = new_ring(ring_bytes)
-                .with_context(|| format!("no ring of {ring_bytes} bytes for CPU {cpu}"))?;
-            outer.set(cpu, &ring, 0)?;
-            rings.push((cpu as u16, ring));
-        }
+        let (outer, rings) = rings(&mut ebpf, &cpus, ring_bytes)?;
         let tracepoints = tracepoints(&kernel_types, settings.plain);
         let mut programs: Programs<'_> = ebpf.programs_mut().collect();
         let mut of_polls = programs
@@ -222,6 +213,13 @@ impl Tracer {
             loads.into_iter().try_for_each(join)?;
             poll_way
         })?;
+        drop(programs);
+        drop(of_polls);
+        let log = match settings.log {
+            LogLevel::Off => None,
+            _ => Some(log::Reader::new(&mut ebpf)?),
+        };
+        let mut programs: Programs<'_> = ebpf.programs_mut().collect();
         let mut links = Vec::new();
         for name in tracepoints {
             let program: &mut BtfTracePoint = program(&mut programs, name)?;
@@ -233,6 +231,7 @@ impl Tracer {
         Ok(Self {
             rings,
             outer,
+            log,
             control: Arc::new(mapped(&mut ebpf, "CONTROL", 1)?),
             cpus: mapped(&mut ebpf, "CPUS", MAX_CPUS as u32)?,
             tasks: mapped(&mut ebpf, "TASKS", slots)?,
@@ -320,6 +319,13 @@ impl Tracer {
             }
         }
         more
+    }
+
+    /// What the programs said since the last time, a line each.
+    pub fn read_log(&mut self, sink: impl FnMut(String)) {
+        if let Some(log) = &mut self.log {
+            log.read(sink);
+        }
     }
 
     /// Tasks of the workload that live: followed, and not followed.
@@ -552,6 +558,37 @@ fn tracepoints(btf: &btf::Btf, plain: bool) -> Vec<&'static str> {
         .chain(present)
         .chain(following)
         .collect()
+}
+
+/// Sets the sizes of the tables.
+fn sizes(loader: &mut EbpfLoader<'_>, settings: &Settings, cpus: &[u32]) {
+    let slots = settings.max_tasks + 1;
+    let cpus = cpus.iter().max().map_or(1, |last| last + 1);
+    // A table that is not used has one entry: none is not allowed.
+    let if_used = |used, entries| if used { entries } else { 1 };
+    let polls = settings.polls != PollProbes::Off;
+    loader
+        .map_max_entries("OBJECTS", cpus * OBJECTS_PER_CPU)
+        .map_max_entries("SCRATCH", cpus)
+        .map_max_entries("STACKS", if_used(settings.stacks, STACKS))
+        .map_max_entries("TIDS", tids().div_ceil(TIDS_PER_ELEMENT))
+        .map_max_entries("TASKS", slots)
+        .map_max_entries("POLLS", if_used(polls, slots))
+        .map_max_entries("BY_TASK", slots)
+        .map_max_entries("FREE_SLOTS", slots);
+}
+
+/// Makes the rings of these CPUs.
+fn rings(ebpf: &mut Ebpf, cpus: &[u32], bytes: u32) -> Result<(Outer, Rings)> {
+    let mut outer = Outer::try_from(take_map(ebpf, "RINGS")?)?;
+    let mut rings = Rings::with_capacity(cpus.len());
+    for &cpu in cpus {
+        let ring =
+            new_ring(bytes).with_context(|| format!("no ring of {bytes} bytes for CPU {cpu}"))?;
+        outer.set(cpu, &ring, 0)?;
+        rings.push((cpu as u16, ring));
+    }
+    Ok((outer, rings))
 }
 
 /// Size of a ring by the number of CPUs: 4 MiB holds 60 ms of the fastest

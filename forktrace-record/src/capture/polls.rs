@@ -28,7 +28,8 @@ pub enum PollProbes {
     Auto,
     /// fentry and fexit on each syscall's function: costs other syscalls nothing.
     Fentry,
-    /// The syscalls' own tracepoints: each syscall of the machine pays about 11 ns.
+    /// The syscalls' own tracepoints: each syscall of the machine pays 11 ns in a
+    /// tight loop, and 55 to 75 ns after a context switch, when that code is cold.
     Tracepoint,
     /// The raw tracepoints of all syscalls: each syscall of the machine pays about 40 ns.
     Raw,

@@ -2,6 +2,7 @@
 //! eBPF programs.
 
 pub mod btf;
+pub mod environment;
 pub mod interrupts;
 pub mod layout;
 pub mod symbols;

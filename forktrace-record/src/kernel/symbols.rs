@@ -24,6 +24,16 @@ pub fn addresses(wanted: impl Fn(&str) -> bool) -> Vec<(u64, String)> {
     found
 }
 
+/// Does the kernel show any address?
+pub fn any() -> bool {
+    let mut any = false;
+    each(|_, _| {
+        any = true;
+        ControlFlow::Break(())
+    });
+    any
+}
+
 /// Calls for each symbol that has an address, until told to stop.
 fn each(mut symbol: impl FnMut(u64, &str) -> ControlFlow<()>) {
     let Ok(file) = File::open(PATH) else {

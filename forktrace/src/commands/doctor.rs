@@ -7,41 +7,54 @@ use anyhow::{Context as _, Result};
 use super::{Outcome, output::to_stdout};
 use forktrace_core::trace::{Arch, PollWay};
 use forktrace_record::{
-    capture::{PollProbes, Settings, Tracer},
-    kernel::{btf::Btf, layout::resolve},
+    capture::{LogLevel, PollProbes, Settings, Tracer},
+    kernel::{
+        btf::Btf,
+        environment,
+        layout::{OPTIONAL_TRACEPOINTS, resolve},
+    },
     launch::Descriptors,
 };
 
-/// Checks kernel, privileges, offsets and programs, and prints what it finds.
+/// Checks kernel, privileges, offsets and programs, and prints what it finds: the
+/// verdict first, offsets only if `verbose`.
 ///
 /// # Errors
 /// When the result can't be printed. Something that is missing is no error, but
 /// the exit status is 1.
-pub(crate) fn doctor() -> Result<Outcome> {
-    let mut page = Page::default();
+pub(crate) fn doctor(verbose: bool) -> Result<Outcome> {
+    let mut page = Page {
+        verbose,
+        ..Page::default()
+    };
     kernel(&mut page);
     capabilities(&mut page);
+    set_up(&mut page);
     layout(&mut page);
     programs(&mut page);
-    let verdict = if page.failed == 0 {
-        "forktrace works here.".to_owned()
-    } else {
-        format!(
-            "forktrace does not work here: {} of the above must be mended.",
-            page.failed
-        )
-    };
-    to_stdout(format!("{}\n{verdict}\n", page.text).as_bytes())?;
+    to_stdout(format!("{}\n\n{}", page.verdict(), page.text).as_bytes())?;
     Ok(Outcome::Exit(u8::from(page.failed > 0)))
 }
 
 #[derive(Default)]
 struct Page {
+    verbose: bool,
     text: String,
     failed: u32,
+    warned: u32,
 }
 
 impl Page {
+    fn verdict(&self) -> String {
+        match (self.failed, self.warned) {
+            (0, 0) => "forktrace works here.".to_owned(),
+            (0, 1) => "forktrace works here. One thing is limited: see the warning.".to_owned(),
+            (0, n) => format!("forktrace works here. {n} things are limited: see the warnings."),
+            (1, _) => "forktrace can't run here: fix the problem marked FAIL.".to_owned(),
+            (n, _) => format!("forktrace can't run here: fix the {n} problems marked FAIL."),
+        }
+    }
+
     fn line(&mut self, mark: &str, what: &str, found: &str) {
         // Writing to a string can't fail.
         let _ = writeln!(self.text, "{mark:<6} {what:<34} {found}");
@@ -51,8 +64,16 @@ impl Page {
         self.line("ok", what, found);
     }
 
+    /// For those who want to know everything.
+    fn detail(&mut self, what: &str, found: &str) {
+        if self.verbose {
+            self.ok(what, found);
+        }
+    }
+
     /// Something that costs a feature.
     fn warn(&mut self, what: &str, found: &str) {
+        self.warned += 1;
         self.line("warn", what, found);
     }
 
@@ -73,7 +94,8 @@ fn kernel(page: &mut Page) {
         Err(error) => page.fail("kernel", &format!("uname: {error}")),
     }
     match Arch::of_this_machine() {
-        Ok(arch) => page.ok("architecture", &format!("{arch:?}")),
+        Ok(Arch::X86_64) => page.ok("architecture", "x86-64"),
+        Ok(Arch::Aarch64) => page.ok("architecture", "64-bit ARM"),
         Err(error) => page.fail("architecture", &format!("{error:#}")),
     }
     match fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled") {
@@ -126,24 +148,68 @@ fn effective_capabilities() -> Result<u64> {
     u64::from_str_radix(hex.trim(), 16).with_context(|| format!("CapEff is {hex:?}"))
 }
 
+/// What of the kernel's set-up makes reports weaker.
+fn set_up(page: &mut Page) {
+    if environment::is_realtime() {
+        page.warn(
+            "PREEMPT_RT",
+            "who woke a task can't be told on this kernel: only `forktrace run --plain` records",
+        );
+    } else {
+        page.detail("PREEMPT_RT", "no");
+    }
+    if environment::shows_addresses() {
+        page.detail("addresses of kernel functions", "shown");
+    } else {
+        let restrict = environment::kptr_restrict();
+        page.warn(
+            "addresses of kernel functions",
+            &format!(
+                "hidden (kernel.kptr_restrict = {}): some wakers stay unknown, page faults are \
+                 not told from other waits, and stacks lack the kernel's names; \
+                 `sudo sysctl kernel.kptr_restrict=1`, and run forktrace as root",
+                restrict.as_deref().unwrap_or("unknown")
+            ),
+        );
+    }
+    match environment::lockdown().as_deref() {
+        Some("confidentiality") => page.fail(
+            "lockdown",
+            "confidentiality: eBPF programs may not read the kernel's memory; boot with \
+             lockdown=integrity, or without Secure Boot",
+        ),
+        Some(mode) => page.detail("lockdown", mode),
+        None => page.detail("lockdown", "none, or securityfs is not mounted"),
+    }
+}
+
 fn layout(page: &mut Page) {
     let types = match Btf::of_running_kernel() {
         Ok(types) => types,
         Err(error) => return page.fail("kernel types (BTF)", &format!("{error:#}")),
     };
     page.ok("kernel types (BTF)", forktrace_record::kernel::btf::VMLINUX);
+    for (name, args, what) in OPTIONAL_TRACEPOINTS {
+        let what_is = format!("tracepoint {name}");
+        if types.tracepoint_args(name) >= Some(args) {
+            page.detail(&what_is, "present");
+        } else {
+            page.warn(&what_is, &format!("absent: not known is {what}"));
+        }
+    }
     let Ok(arch) = Arch::of_this_machine() else {
         return;
     };
     let (facts, layout) = resolve(&types, arch);
     for fact in facts {
         match fact.found {
-            Some(value) => page.ok(&fact.name, &value.to_string()),
-            None => page.warn(&fact.name, "not in this kernel's BTF"),
+            Some(value) => page.detail(&fact.name, &value.to_string()),
+            None => page.detail(&fact.name, "not in this kernel's BTF"),
         }
     }
-    if let Err(error) = layout {
-        page.fail("offsets", &format!("{error:#}"));
+    match layout {
+        Ok(_) => page.ok("offsets in kernel structures", "found (-v lists them)"),
+        Err(error) => page.fail("offsets in kernel structures", &format!("{error:#}")),
     }
 }
 
@@ -156,34 +222,49 @@ fn programs(page: &mut Page) {
             max_tasks: 64,
             polls,
             stacks: false,
-            plain: false,
+            plain: environment::is_realtime(),
+            log: LogLevel::Off,
         })
     };
     match attach(PollProbes::Off) {
         Ok(_) => page.ok("programs", "loaded and attached"),
         Err(error) => return page.fail("programs", &format!("{error:#}")),
     }
-    for (ways, what) in [
-        (PollProbes::Fentry, "select/poll by fentry"),
-        (PollProbes::Tracepoint, "select/poll by tracepoints"),
-        (PollProbes::Raw, "select/poll by raw tracepoints"),
-    ] {
-        match attach(ways) {
-            Ok(_) => page.ok(what, "possible"),
-            Err(error) => page.warn(what, &format!("{error:#}")),
+    match attach(PollProbes::Auto) {
+        Ok(tracer) => polls(page, tracer.poll_way()),
+        Err(error) => page.fail("calls of select, poll and epoll", &format!("{error:#}")),
+    }
+    if page.verbose {
+        for (way, what) in [
+            (PollProbes::Fentry, "--polls fentry"),
+            (PollProbes::Tracepoint, "--polls tracepoint"),
+            (PollProbes::Raw, "--polls raw"),
+        ] {
+            match attach(way) {
+                Ok(_) => page.ok(what, "possible"),
+                Err(error) => page.ok(what, &format!("not possible: {}", error.root_cause())),
+            }
         }
     }
-    match attach(PollProbes::Auto) {
-        Ok(tracer) => match tracer.poll_way() {
-            PollWay::None { why } => page.warn("select/poll calls", why),
-            way => page.ok("select/poll calls", &format!("counted by {way:?}")),
-        },
-        Err(error) => page.fail("select/poll calls", &format!("{error:#}")),
-    }
     if !Path::new("/sys/kernel/tracing/events").is_dir() {
-        page.ok(
+        page.detail(
             "tracefs",
             "not mounted; forktrace mounts it for itself alone when it needs it",
         );
+    }
+}
+
+/// How calls of the select/poll family are counted.
+fn polls(page: &mut Page, way: &PollWay) {
+    let what = "calls of select, poll and epoll";
+    match way {
+        PollWay::Fentry => page.ok(what, "counted by fentry, which costs other calls nothing"),
+        PollWay::Tracepoint => page.ok(
+            what,
+            "counted by syscall tracepoints: every syscall of the machine pays up to 75 ns \
+             meanwhile; --polls off avoids that",
+        ),
+        PollWay::Raw => page.ok(what, "counted by the raw tracepoints of all syscalls"),
+        PollWay::None { why } => page.warn(what, &format!("not counted: {why}")),
     }
 }

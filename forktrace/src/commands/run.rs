@@ -53,6 +53,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
             polls: args.polls,
             plain: args.plain,
             stacks: args.stacks || args.output.format == Format::Folded,
+            log: args.log_bpf,
         },
     };
     let recorded = match record(&plan, args.quiet, &mut trace) {
@@ -132,6 +133,7 @@ fn record(plan: &Plan, quiet: bool, trace: &mut Trace) -> Result<Recorded> {
         Notice::Progress(progress) => line.show(&progress),
         Notice::Deadlock(deadlock) if !quiet => line.deadlock(&deadlock),
         Notice::Deadlock(_) => {}
+        Notice::Log(text) => line.log(&text),
     });
     line.clear();
     recorded.with_context(|| match trace {

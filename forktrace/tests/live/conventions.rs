@@ -221,8 +221,12 @@ fn the_doctor_finds_this_machine_able() {
         finished.stderr
     );
     assert!(
-        finished.stdout.contains("forktrace works here."),
+        finished.stdout.starts_with("forktrace works here."),
         "{}",
         finished.stdout
     );
+    let offset = "task_struct.pid";
+    assert!(!finished.stdout.contains(offset), "{}", finished.stdout);
+    let verbose = Forktrace::new("doctor").args(["-v"]).finish();
+    assert!(verbose.stdout.contains(offset), "{}", verbose.stdout);
 }

@@ -9,9 +9,9 @@ use aya::{
 };
 use bytemuck::Pod;
 use forktrace_common::event::{Control, CpuStats, TaskState};
-use forktrace_record::capture::{Mapped, OBJECT, PollProbes, Settings, Tracer};
+use forktrace_record::capture::{LogLevel, Mapped, OBJECT, PollProbes, Settings, Tracer};
 
-use super::support::skip;
+use super::support::{run, skip};
 
 const ENTRIES: u32 = 64;
 
@@ -69,6 +69,7 @@ fn set_ups() -> [(&'static str, Settings); 4] {
         polls: PollProbes::Off,
         stacks: false,
         plain: false,
+        log: LogLevel::Off,
     };
     let plain = Settings {
         plain: true,
@@ -146,4 +147,19 @@ fn the_verifier_has_no_more_to_do_than_is_recorded() {
         "the verifier has more than a fifth more to do; if that can't be helped, record it with \
          UPDATE_VERIFIED=1: {dearer:#?}"
     );
+}
+
+#[test]
+fn the_programs_say_which_tasks_find_no_room_if_that_is_wanted() {
+    let script = "sleep 0.1 & sleep 0.1 & sleep 0.1 & wait";
+    let stderr = |level: &[&str]| {
+        let run = run().args(["--max-tasks", "2"]).args(level);
+        run.shell(script).finish().stderr
+    };
+    let line = "is not followed: there is no room for it";
+    let told = stderr(&["--log-bpf", "warn"]);
+    assert_eq!(told.matches(line).count(), 2, "{told}");
+    assert!(told.contains("forktrace: eBPF: warn: tid "), "{told}");
+    let untold = stderr(&[]);
+    assert!(!untold.contains(line), "{untold}");
 }
