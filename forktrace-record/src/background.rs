@@ -3,7 +3,10 @@
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use anyhow::{Context as _, Result};
-use nix::unistd::{ForkResult, chdir, close, fork, setsid};
+use nix::{
+    fcntl::OFlag,
+    unistd::{ForkResult, chdir, close, fork, pipe2, read, setsid},
+};
 
 /// Drops something that only holds descriptors of eBPF, in a process of its own, so that
 /// nobody waits for it.
@@ -23,11 +26,15 @@ pub fn drop_in_background<T>(value: T) -> Result<()> {
         drop(value);
         return Ok(());
     }
+    let (closed, closes) = pipe2(OFlag::O_CLOEXEC).context("no pipe")?;
     // SAFETY: this process has one thread, so the child finds no lock held.
     #[expect(unsafe_code, reason = "fork is unsafe in programs with threads")]
     let forked = unsafe { fork() };
     match forked.context("no process for cleaning up")? {
         ForkResult::Parent { .. } => {
+            drop(closes);
+            // Whoever sees our end finds nothing held: the pipe ends with all the rest.
+            let _ = read(&closed, &mut [0]);
             // Our copies of the descriptors are not the last: this is quick.
             drop(value);
             Ok(())

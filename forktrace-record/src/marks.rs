@@ -28,6 +28,8 @@ use crate::trace::{
 #[derive(Debug)]
 pub struct Marks {
     file: File,
+    /// The same file, for the workload.
+    writer: Option<File>,
     /// Up to here it has been read, bytes.
     read: u64,
     /// A line whose end has not come yet; of one that is too long, the start.
@@ -38,7 +40,8 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Makes the file.
+    /// Makes the file, and takes the lowest free descriptors for it: many shells can't
+    /// redirect to one with two digits.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -46,6 +49,7 @@ impl Marks {
         let file = File::from(memfd_create("forktrace-marks", MFdFlags::MFD_CLOEXEC)?);
         fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
         Ok(Self {
+            writer: Some(file.try_clone()?),
             file,
             read: 0,
             line: Vec::new(),
@@ -55,12 +59,12 @@ impl Marks {
         })
     }
 
-    /// The same file, for the workload.
+    /// The same file, for the workload: the low descriptor at first.
     ///
     /// # Errors
     /// When there are too many descriptors.
-    pub fn writer(&self) -> io::Result<File> {
-        self.file.try_clone()
+    pub fn writer(&mut self) -> io::Result<File> {
+        self.writer.take().map_or_else(|| self.file.try_clone(), Ok)
     }
 
     /// Hands over what has been written since the last time.
@@ -192,7 +196,7 @@ mod tests {
     }
 
     fn all(text: &[u8]) -> Vec<Event> {
-        let marks = Marks::new().expect("a file in memory");
+        let mut marks = Marks::new().expect("a file in memory");
         marks
             .writer()
             .expect("it")

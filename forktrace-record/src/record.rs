@@ -148,12 +148,9 @@ impl Recording {
     /// When the tracer can't be attached, the file not be started, or the workload
     /// not be executed ([`launch::LaunchError`]), or a signal came first
     /// ([`Interrupted`]).
-    pub fn start(plan: &Plan, signals: Signals, file: File) -> Result<Self> {
+    pub fn start(plan: &Plan, signals: Signals, mut marks: Marks, file: File) -> Result<Self> {
         clock::check()?;
         let descriptors = Descriptors::raise();
-        // Before the tracer takes all low descriptors: many shells can't redirect to
-        // one with two digits.
-        let marks = Marks::new().context("no file for the workload's marks")?;
         let marks_writer = marks.writer().context("no file for the workload's marks")?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("no event loop")?;

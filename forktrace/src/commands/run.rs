@@ -12,6 +12,7 @@ use forktrace_record::{
     background,
     capture::Settings,
     launch::Accounts,
+    marks::Marks,
     record::{Interrupted, Notice, Plan, Recorded, Recording},
     signals::Signals,
 };
@@ -41,6 +42,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
     let assertions = Assertions::compile(&args.assertions)?;
     let accounts = Accounts::choose(args.user.as_deref(), args.as_root)?;
     let wants_report = !args.quiet || args.output.output.is_some();
+    // Before the files, which take descriptors.
+    let marks = Marks::new().context("no file for the workload's marks")?;
     let mut trace = Trace::open(args, &accounts)?;
     let mut output = Output::open(&args.output, true, &accounts, Some(trace.target()))?;
     let plan = Plan {
@@ -56,7 +59,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
             log: args.log_bpf,
         },
     };
-    let recorded = match record(&plan, args.quiet, &mut trace) {
+    let recorded = match record(&plan, marks, args.quiet, &mut trace) {
         Ok(recorded) => recorded,
         Err(error) => match error.downcast_ref() {
             Some(&Interrupted { signal }) => return Ok(Outcome::Signal(signal)),
@@ -123,10 +126,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
 }
 
 /// Records the workload, and shows how far it is.
-fn record(plan: &Plan, quiet: bool, trace: &mut Trace) -> Result<Recorded> {
+fn record(plan: &Plan, marks: Marks, quiet: bool, trace: &mut Trace) -> Result<Recorded> {
     let to_file = trace.file().try_clone();
     let to_file = to_file.context("the trace file can't be opened twice")?;
-    let recording = Recording::start(plan, Signals::take()?, to_file)?;
+    let recording = Recording::start(plan, Signals::take()?, marks, to_file)?;
     trace.begin();
     let mut line = ProgressLine::new(!quiet && io::stderr().is_terminal());
     let recorded = recording.run(|notice| match notice {

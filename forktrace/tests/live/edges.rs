@@ -11,6 +11,7 @@ use std::{
 };
 
 use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
     pty::openpty,
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -40,6 +41,8 @@ fn bit(signal: Signal) -> u64 {
 /// Forktrace as the leader of a session with a terminal, whose other end is given back.
 fn on_terminal() -> (Forktrace, File) {
     let pty = openpty(None, None).expect("a pseudo-terminal");
+    // It hangs up when nobody has it any more.
+    fcntl(&pty.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("fcntl");
     let mut run = Forktrace::under("setsid", &["--ctty"], "run");
     run.command().stdin(File::from(pty.slave));
     (run, File::from(pty.master))
@@ -59,9 +62,12 @@ fn press_until(terminal: &mut File, mut happened: impl FnMut() -> bool) {
 
 #[test]
 fn a_caller_that_ignores_sigchld_gets_the_status() {
-    let run = Forktrace::under("env", &["--ignore-signal=CHLD"], "run");
-    let finished = run.shell("grep SigIgn: /proc/self/status; exit 7").finish();
+    let run = || Forktrace::under("env", &["--ignore-signal=CHLD"], "run");
+    let finished = run().args(["--", "sh", "-c", "exit 7"]).finish();
     assert_eq!(finished.status.code(), Some(7), "{}", finished.stderr);
+    // A shell has SIGCHLD for itself.
+    let finished = run().args(["--", "grep", "SigIgn:", "/proc/self/status"]);
+    let finished = finished.finish();
     let ignored = mask(&finished.stdout, "SigIgn:");
     assert_ne!(ignored & bit(Signal::SIGCHLD), 0, "as the caller had it");
 }
@@ -244,7 +250,8 @@ fn a_standard_error_that_is_full_is_no_panic() {
 #[test]
 fn a_report_that_finds_no_memory_leaves_the_trace() {
     let script = "echo ready; read go; exec $FORKTRACE workload ping-pong --pin --seconds 3";
-    let mut run = run();
+    // Else what its end sets free is enough.
+    let mut run = run().args(["--ring-size", "1M", "--max-tasks", "64"]);
     let folder = run.folder().to_owned();
     let (input, mut go) = std::io::pipe().expect("a pipe");
     run.command().env("TMPDIR", &folder).stdin(input);
