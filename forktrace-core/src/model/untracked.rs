@@ -35,7 +35,7 @@ impl Untracked {
         for (i, (u, ended)) in lives.into_iter().chain(lost_births).enumerate() {
             let serial = FIRST_OWN_SERIAL + i as u32;
             let start_ns = since_start(u.at_ns);
-            let end_ns = ended.map_or(end_ns, |ns| since_start(ns)).max(start_ns);
+            let end_ns = ended.map_or(end_ns, &since_start).max(start_ns);
             let birth_lost = i >= first_lost;
             if i == first_lost {
                 followed.start_again();

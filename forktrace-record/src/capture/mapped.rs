@@ -29,7 +29,7 @@ pub struct Mapped<T> {
 impl<T: Pod> Mapped<T> {
     const WORDS: usize = {
         assert!(
-            size_of::<T>() % 8 == 0,
+            size_of::<T>().is_multiple_of(8),
             "entries of an array are whole words"
         );
         size_of::<T>() / 8
@@ -70,7 +70,7 @@ impl<T: Pod> Mapped<T> {
     /// When there is no such entry or word.
     pub fn word(&self, index: usize, offset: usize) -> &AtomicU64 {
         let at = index * Self::WORDS + offset / 8;
-        assert!(index < self.entries && offset < size_of::<T>() && offset % 8 == 0);
+        assert!(index < self.entries && offset < size_of::<T>() && offset.is_multiple_of(8));
         // SAFETY: within the mapping, which lives as long as we do; aligned, since it
         // begins on a page; and nobody makes a plain access to it here.
         #[expect(unsafe_code, reason = "memory that is shared with the kernel")]
