@@ -7,15 +7,18 @@
 //! `None` (JSON `null`) always means "not known" or "not measured", never 0.
 
 mod audit;
+mod findings;
 mod relations;
 mod task;
 mod timeline;
 mod why;
+pub mod words;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub use self::audit::*;
+pub use self::findings::*;
 pub use self::relations::*;
 pub use self::task::*;
 pub use self::timeline::*;
@@ -35,6 +38,10 @@ pub struct Report {
     pub schema_version: u32,
     /// What was run, where and how it ended.
     pub workload: Workload,
+    /// What is worth telling, the most important first. Never empty.
+    pub findings: Vec<Finding>,
+    /// What the run took its time for; empty when wakers were left out.
+    pub path: CriticalPath,
     /// The whole tree first, then each process that had two tasks or more or
     /// blocked at all, in the order of creation.
     pub groups: Vec<Group>,

@@ -2,20 +2,15 @@
 
 use std::{collections::HashMap, sync::OnceLock};
 
-use super::{
-    families::family,
-    providers::{Kin, taken_back},
-    wakers::Wakers,
-};
+use super::{families::family, wakers::Wakers};
 use crate::{
-    model::{Fate, FutexKey, Model, Off, PAGE_FAULT, State, Target, Task, state_of},
-    report::Ended,
+    model::{Fate, Model, Off, PAGE_FAULT, State, Target, Task, state_of},
     trace::{Arch, FileKind, Interrupt, Timeout, Waker, Why},
 };
 
-/// The kernel sends a signal and wakes for it in one go; so much later it was
-/// something else.
-const SIGNAL_WAKES_WITHIN_NS: u64 = 1_000_000;
+mod ends;
+
+pub(super) use ends::End;
 
 /// One block, finished or open.
 #[derive(Clone, Copy, Debug)]
@@ -132,26 +127,6 @@ impl Class {
     }
 }
 
-/// What ended a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The wakeup of this task (index in the model) that what it waited for had
-    /// come.
-    Task(u32),
-    /// A task outside the workload.
-    Outside,
-    /// An interrupt.
-    Interrupt,
-    /// It was killed: what it waited for did not come.
-    CutShort,
-    /// A signal that it survived: what it waited for did not come.
-    Interrupted,
-    /// Nobody woke it.
-    Nobody,
-    /// The record does not tell.
-    Unknown,
-}
-
 /// From when on a waker's blocks hold up the one that it wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HeldFrom {
@@ -175,8 +150,6 @@ pub(super) struct Blocks<'a> {
     ends_after: Vec<Option<u64>>,
     /// Calls that wait for the end of a child.
     child_waits: [Option<i16>; 2],
-    /// Who could end whose waits.
-    pub(super) kin: Kin<'a>,
     /// Calls that wait for a disk where no signal can end them.
     disk_calls: Vec<bool>,
     /// Signals that stop, continue or end, by process.
@@ -237,11 +210,10 @@ impl<'a> Blocks<'a> {
             }
         }
         let disk_calls = (0..512).map(|number| waits_for_disk(arch, number));
-        let mut blocks = Self {
+        Self {
             model,
             wakers,
             arch,
-            kin: Kin::new(model),
             disk_calls: disk_calls.collect(),
             classes: (0..512).map(|number| class_of(arch, number)).collect(),
             killed_in,
@@ -251,13 +223,7 @@ impl<'a> Blocks<'a> {
                 .map(|name| arch.syscall_number(name).map(|number| number as i16)),
             signals,
             behind: model.tasks.iter().map(|_| OnceLock::new()).collect(),
-        };
-        for (which, deadlock) in model.deadlocks.iter().enumerate() {
-            if !taken_back(&blocks, deadlock) {
-                blocks.kin.find(deadlock, which);
-            }
         }
-        blocks
     }
 
     /// The device of the file system that a task waits for, 0 if it is not known; `None`: it
@@ -301,98 +267,6 @@ impl<'a> Blocks<'a> {
             [] => Class::Time,
             [only] if !only.kind.as_ref().is_some_and(FileKind::is_listening) => Class::Input,
             _ => Class::Anything,
-        }
-    }
-
-    /// What ended this block of a task.
-    #[inline]
-    pub(super) fn end(&self, task: usize, block: &Block) -> End {
-        let Some(wake_ns) = block.wake_ns else {
-            return End::Nobody;
-        };
-        let waker = match block.waker {
-            Waker::None | Waker::Unknown => return End::Unknown,
-            Waker::Interrupt(_) => {
-                return match self.only_a_signal(task, block, None) {
-                    true if self.killed(task, None, block) => End::CutShort,
-                    true if block.timeout == Timeout::None => End::Interrupted,
-                    _ => End::Interrupt,
-                };
-            }
-            Waker::Outsider { .. } => None,
-            Waker::Task { serial, .. } => match self.wakers.index(serial) {
-                // A task can't wake itself from a sleep.
-                Some(waker) if waker != task => Some(waker),
-                _ => return End::Unknown,
-            },
-        };
-        if self.killed(task, waker, block) {
-            End::CutShort
-        } else if self.signalled(task, block, wake_ns) || self.only_a_signal(task, block, waker) {
-            End::Interrupted
-        } else {
-            waker.map_or(End::Outside, |waker| End::Task(waker as u32))
-        }
-    }
-
-    /// How a block ended.
-    pub(super) fn how(&self, task: usize, block: &Block) -> Ended {
-        match self.end(task, block) {
-            End::Nobody | End::CutShort => Ended::CutShort,
-            End::Interrupted => Ended::Interrupted,
-            End::Unknown => Ended::Unknown,
-            // For a time to pass is what a sleeper waits for.
-            _ if self.is_sleep(block) => Ended::Fulfilled,
-            _ if self.timed_out(block) => Ended::TimedOut,
-            _ => Ended::Fulfilled,
-        }
-    }
-
-    /// Does it wait for nothing but time?
-    pub(super) fn is_sleep(&self, block: &Block) -> bool {
-        self.class(block) == Class::Time && !self.timed_out_call(block)
-    }
-
-    /// A call of another kind whose time ran out.
-    fn timed_out_call(&self, block: &Block) -> bool {
-        let number = usize::try_from(block.syscall).unwrap_or(usize::MAX);
-        self.classes.get(number) == Some(&Class::Busy) && self.timed_out(block)
-    }
-
-    /// Did its time run out? A futex is woken by nobody but a task, so a timer's wakeup
-    /// of one is always that, however little was left of its time.
-    #[inline]
-    pub(super) fn timed_out(&self, block: &Block) -> bool {
-        block.timed_out()
-            || block.timeout != Timeout::None
-                && matches!(block.waker, Waker::Interrupt(Interrupt::Timer))
-                && matches!(
-                    self.model.targets.get(block.target as usize),
-                    Some(Target::Futex(_) | Target::AnyFutex { .. })
-                )
-    }
-
-    /// Is it a wait that only certain tasks can end, none of which this waker is? Then it
-    /// was a signal. A private futex is woken from within its process, a wait for a child
-    /// by that child, a page fault that a signal can end by the task that handles it.
-    fn only_a_signal(&self, task: usize, block: &Block, waker: Option<usize>) -> bool {
-        let process = self.model.tasks[task].process;
-        let waker = waker.map(|waker| self.model.tasks[waker].process);
-        match self.model.targets.get(block.target as usize) {
-            Some(
-                Target::Futex(FutexKey::Private { process: of, .. })
-                | Target::AnyFutex {
-                    first: FutexKey::Private { process: of, .. },
-                    ..
-                },
-            ) => waker != Some(*of),
-            Some(Target::PageFault(_)) => {
-                block.why != Why::Uninterruptible && waker.is_none() && self.all_followed
-            }
-            Some(Target::Child(_)) => {
-                self.all_followed && waker.is_none_or(|waker| waker == process)
-            }
-            _ => false,
         }
     }
 
@@ -475,36 +349,6 @@ impl<'a> Blocks<'a> {
         behind.blocks_before.push(behind.blocks.len() as u32);
         behind
     }
-
-    /// Was it woken to end, by a signal, or by a task that ended its process?
-    #[inline]
-    fn killed(&self, task: usize, waker: Option<usize>, block: &Block) -> bool {
-        let tasks = &self.model.tasks;
-        match self.killed_in[task] {
-            Some((start_ns, by_signal)) if start_ns == block.start_ns => {
-                by_signal || waker.is_some_and(|w| tasks[task].process == tasks[w].process)
-            }
-            _ => false,
-        }
-    }
-
-    #[inline]
-    fn signalled(&self, task: usize, block: &Block, wake_ns: u64) -> bool {
-        if self.signals.is_empty() {
-            return false;
-        }
-        let Some(sent) = self.signals.get(&self.model.tasks[task].process) else {
-            return false;
-        };
-        let until = sent.partition_point(|(at_ns, _)| *at_ns <= wake_ns);
-        let recent = sent[..until].iter().rev();
-        let from_ns = block
-            .start_ns
-            .max(wake_ns.saturating_sub(SIGNAL_WAKES_WITHIN_NS));
-        recent
-            .take_while(|(at_ns, _)| *at_ns >= from_ns)
-            .any(|(_, sender)| same_task(*sender, block.waker))
-    }
 }
 
 /// The first stretch that begins at this time or later, looked for from `near` on
@@ -519,14 +363,6 @@ fn first_from(offs: &[Off], near: usize, at_ns: u64) -> usize {
     }
     let until = (from + step).min(offs.len());
     from + offs[from..until].partition_point(|off| off.out_ns < at_ns)
-}
-
-fn same_task(a: Waker, b: Waker) -> bool {
-    match (a, b) {
-        (Waker::Task { serial: a, .. }, Waker::Task { serial: b, .. })
-        | (Waker::Outsider { tid: a, .. }, Waker::Outsider { tid: b, .. }) => a == b,
-        _ => false,
-    }
 }
 
 /// What an interruptible wait in a syscall is for.

@@ -9,7 +9,7 @@ use super::{
     families::{NO_SYSCALL, wait_reason},
     objects,
     parts::{Members, Part, counted, part},
-    providers::Standstill,
+    providers::{Kin, Standstill},
 };
 use crate::{
     model::{State, Target},
@@ -163,7 +163,8 @@ pub(super) struct Inquiry<'a> {
 }
 
 impl<'a> Inquiry<'a> {
-    pub(super) fn new(blocks: &'a Blocks<'a>, members: &'a Members<'a>, found: Found) -> Self {
+    pub(super) fn new(kin: &'a Kin<'a>, members: &'a Members<'a>, found: Found) -> Self {
+        let blocks = kin.blocks;
         let parts = members.tasks.iter().map(|at| {
             let task = &blocks.model.tasks[*at as usize];
             let lives = task.start_ns < found.end_ns && task.end_ns >= found.end_ns;
@@ -181,8 +182,8 @@ impl<'a> Inquiry<'a> {
             }
         }
         let mut leads: Vec<Option<u32>> = if found.unfulfilled {
-            let still = Standstill::before(blocks, found.end_ns);
-            let lead = |at: &u32| members.position(still.leads_to(blocks, *at)?);
+            let still = Standstill::before(kin, found.end_ns);
+            let lead = |at: &u32| members.position(still.leads_to(kin, *at)?);
             members.tasks.iter().map(lead).collect()
         } else {
             let lead = |part: &Option<(Block, Part)>| match part {

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::{
-    blocks::Blocks,
     causes::causes,
     chains::Inquiry,
     episodes::{Findings, Watch},
     parts::Members,
     profile::sweep,
-    providers::Hang,
+    providers::{Hang, Kin},
     spans,
     waiting::Waiting,
 };
@@ -28,12 +27,8 @@ pub(super) struct Found {
     pub(super) causes: Vec<Cause>,
 }
 
-pub(super) fn groups(
-    blocks: &Blocks<'_>,
-    targets: &[u32],
-    hangs: &[Hang],
-    episodes: usize,
-) -> Found {
+pub(super) fn groups(kin: &Kin<'_>, targets: &[u32], hangs: &[Hang], episodes: usize) -> Found {
+    let blocks = kin.blocks;
     let tasks = &blocks.model.tasks;
     let spans = spans::spans(blocks.model);
     let mut found = Found::default();
@@ -58,7 +53,7 @@ pub(super) fn groups(
             kind,
             members,
             leader,
-            (blocks, targets, hangs, &spans, episodes),
+            (kin, targets, hangs, &spans, episodes),
             &mut found,
         )
     };
@@ -88,7 +83,7 @@ pub(super) fn groups(
             tasks: members,
             positions: &in_process,
         };
-        let context = (blocks, targets, hangs, &spans, episodes);
+        let context = (kin, targets, hangs, &spans, episodes);
         groups.push(group(
             GroupKind::Process,
             &members,
@@ -105,7 +100,7 @@ pub(super) fn groups(
 
 /// What is the same for all groups.
 type Context<'a> = (
-    &'a Blocks<'a>,
+    &'a Kin<'a>,
     &'a [u32],
     &'a [Hang],
     &'a spans::Spans<'a>,
@@ -116,9 +111,10 @@ fn group(
     kind: GroupKind,
     members: &Members<'_>,
     leader: &Task,
-    (blocks, targets, hangs, spans, episodes): Context<'_>,
+    (kin, targets, hangs, spans, episodes): Context<'_>,
     found: &mut Found,
 ) -> Group {
+    let blocks = kin.blocks;
     let tasks = || {
         members
             .tasks
@@ -132,14 +128,14 @@ fn group(
         tasks().map(|task| task.kernel_worker).collect(),
     );
     let profile = if members.tasks.len() > 1 {
-        let mut watch = Watch::new(blocks, members, targets, hangs, episodes);
+        let mut watch = Watch::new(kin, members, targets, hangs, episodes);
         let profile = sweep(segments, &mut waiting, &mut watch);
         findings = watch.finish();
         profile
     } else {
         sweep(segments, &mut waiting, &mut ())
     };
-    let inquire = |found| Inquiry::new(blocks, members, found);
+    let inquire = |found| Inquiry::new(kin, members, found);
     let listed = findings.longest.iter();
     found
         .episodes

@@ -10,6 +10,7 @@ mod chains;
 mod deadlocks;
 mod episodes;
 mod families;
+mod findings;
 mod graph;
 mod groups;
 mod marks;
@@ -19,9 +20,11 @@ mod others;
 mod others_tests;
 mod pairs;
 mod parts;
+mod path;
 mod polls;
 mod profile;
 mod providers;
+mod roles;
 mod spans;
 mod stacks;
 mod standing;
@@ -84,7 +87,9 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
     let wakers = Wakers::new(model, &info.header);
     let targets = objects::representatives(model);
     let blocks = Blocks::new(model, &wakers, arch);
-    let hangs = providers::hangs(&blocks);
+    let kin = providers::Kin::new(&blocks);
+    let hangs = providers::hangs(&kin);
+    let roles = roles::roles(model);
     let long_blocks = if model.tasks.len() > MANY_TASKS { 1 } else { 3 };
     let context = tasks::Context {
         arch,
@@ -98,6 +103,8 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
         let tasks: Vec<_> = tasks
             .map(|(at, t)| report::Task {
                 longest_blocks: chains::longest_blocks(&blocks, at as u32, long_blocks),
+                role: roles[at].clone(),
+                helper: roles::is_helper(&blocks, at),
                 ..tasks::task(t, &processes[&t.process], &context)
             })
             .collect();
@@ -107,15 +114,17 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
     };
     // Each goes over all that was recorded, and neither needs the other.
     let (found, of_tasks) = thread::scope(|scope| {
-        let groups = scope.spawn(|| groups::groups(&blocks, &targets, &hangs, options.episodes));
+        let groups = scope.spawn(|| groups::groups(&kin, &targets, &hangs, options.episodes));
         let of_tasks = of_tasks();
         let groups = groups.join().unwrap_or_else(|panic| resume_unwind(panic));
         (groups, of_tasks)
     });
     let (tasks, waits_for, (pair_tests, pairs), (stops, other_stops)) = of_tasks;
-    let report = Report {
+    let mut report = Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
+        findings: Vec::new(),
+        path: path::path(&kin, &targets, &roles),
         groups: found.groups,
         episodes: found.episodes,
         causes: found.causes,
@@ -137,14 +146,15 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
         tasks,
     };
     if info.header.plain {
-        without_wakers(report)
-    } else {
-        report
+        report = without_wakers(report);
     }
+    report.findings = findings::findings(&report, &blocks);
+    report
 }
 
 /// Wakers were left out on purpose: what they would tell is absent, not unknown.
 fn without_wakers(mut report: Report) -> Report {
+    report.path = report::CriticalPath::default();
     report.episodes.clear();
     report.causes.clear();
     report.waits_for.clear();

@@ -37,6 +37,7 @@ pub(super) enum Providers {
 
 /// Which tasks belong together.
 pub(super) struct Kin<'a> {
+    pub(super) blocks: &'a Blocks<'a>,
     /// By process.
     threads: HashMap<u32, Vec<u32>>,
     /// First tasks of processes, by the tgid of their parent.
@@ -49,7 +50,8 @@ pub(super) struct Kin<'a> {
 }
 
 impl<'a> Kin<'a> {
-    pub(super) fn new(model: &'a Model) -> Self {
+    pub(super) fn new(blocks: &'a Blocks<'a>) -> Self {
+        let model = blocks.model;
         let mut threads: HashMap<u32, Vec<u32>> = HashMap::new();
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for (at, task) in model.tasks.iter().enumerate() {
@@ -59,18 +61,19 @@ impl<'a> Kin<'a> {
             }
         }
         let looked_up = model.providers.iter();
+        let mut found = HashMap::new();
+        for (which, deadlock) in model.deadlocks.iter().enumerate() {
+            let stands = !taken_back(blocks, deadlock);
+            for stuck in deadlock.tasks.iter().filter(|_| stands) {
+                found.insert(stuck.serial, (stuck.since_ns, which));
+            }
+        }
         Self {
+            blocks,
             threads,
             children,
             looked_up: looked_up.map(|p| ((p.serial, p.seq), p)).collect(),
-            found: HashMap::new(),
-        }
-    }
-
-    /// Takes notice of a deadlock that was found during the recording.
-    pub(super) fn find(&mut self, deadlock: &trace::Deadlock, which: usize) {
-        for stuck in &deadlock.tasks {
-            self.found.insert(stuck.serial, (stuck.since_ns, which));
+            found,
         }
     }
 
@@ -80,7 +83,8 @@ impl<'a> Kin<'a> {
     }
 
     /// Who could have ended this block of a task, or did.
-    pub(super) fn of(&self, blocks: &Blocks<'_>, at: u32, block: &Block) -> Providers {
+    pub(super) fn of(&self, at: u32, block: &Block) -> Providers {
+        let blocks = self.blocks;
         let task = &blocks.model.tasks[at as usize];
         if let Some((since_ns, which)) = self.found.get(&task.serial)
             && *since_ns == block.start_ns
@@ -119,10 +123,11 @@ impl<'a> Kin<'a> {
         if block.timeout != Timeout::None || blocks.class(block) == Class::Time {
             return Providers::Time;
         }
-        self.by_target(blocks, at, block, end)
+        self.by_target(at, block, end)
     }
 
-    fn by_target(&self, blocks: &Blocks<'_>, at: u32, block: &Block, end: End) -> Providers {
+    fn by_target(&self, at: u32, block: &Block, end: End) -> Providers {
+        let blocks = self.blocks;
         let model = blocks.model;
         let task = &model.tasks[at as usize];
         let until_ns = block.end_ns(task);
@@ -154,7 +159,8 @@ impl<'a> Kin<'a> {
                 _ => Providers::Unknown,
             },
             _ if block.syscall == PAGE_FAULT && block.why != Why::Uninterruptible => {
-                match self.handlers(blocks, task.process, until_ns) {
+                let middle_ns = block.start_ns.midpoint(until_ns);
+                match self.handlers(task.process, middle_ns) {
                     handlers if handlers.is_empty() => Providers::Unknown,
                     handlers => Providers::Tasks(handlers),
                 }
@@ -169,7 +175,8 @@ impl<'a> Kin<'a> {
     }
 
     /// Those of a process that wait for page faults to handle at this time.
-    fn handlers(&self, blocks: &Blocks<'_>, process: u32, at_ns: u64) -> Vec<u32> {
+    fn handlers(&self, process: u32, at_ns: u64) -> Vec<u32> {
+        let blocks = self.blocks;
         let threads = self.threads(process).iter().copied();
         let handles = |at: &u32| {
             let task = &blocks.model.tasks[*at as usize];
@@ -196,21 +203,21 @@ pub(super) struct Standstill {
 
 impl Standstill {
     /// As it was just before this time.
-    pub(super) fn before(blocks: &Blocks<'_>, at_ns: u64) -> Self {
-        let tasks = &blocks.model.tasks;
+    pub(super) fn before(kin: &Kin<'_>, at_ns: u64) -> Self {
+        let tasks = &kin.blocks.model.tasks;
         let lives = |task: &crate::model::Task| task.start_ns < at_ns && task.end_ns >= at_ns;
         let waits = tasks.iter().enumerate().map(|(at, task)| {
             let block = Block::before(task, at_ns).filter(|_| lives(task))?;
-            Some((block, blocks.kin.of(blocks, at as u32, &block)))
+            Some((block, kin.of(at as u32, &block)))
         });
         let waits: Vec<Option<(Block, Providers)>> = waits.collect();
         let alive: Vec<bool> = tasks.iter().map(lives).collect();
-        let stuck = stuck(blocks, &waits, &alive);
+        let stuck = stuck(kin.blocks, &waits, &alive);
         Self { waits, stuck }
     }
 
     /// The only task that could have ended this one's wait.
-    pub(super) fn leads_to(&self, blocks: &Blocks<'_>, at: u32) -> Option<u32> {
+    pub(super) fn leads_to(&self, kin: &Kin<'_>, at: u32) -> Option<u32> {
         let (_, providers) = self.waits[at as usize].as_ref()?;
         let there = |other: &&u32| **other != at && self.waits[**other as usize].is_some();
         let among = |tasks: &[u32]| {
@@ -222,7 +229,7 @@ impl Standstill {
         };
         match providers {
             Providers::Tasks(tasks) => among(tasks),
-            Providers::Process(process) => among(blocks.kin.threads(*process)),
+            Providers::Process(process) => among(kin.threads(*process)),
             _ => None,
         }
     }
@@ -279,7 +286,8 @@ pub(super) struct Hang {
 }
 
 /// All sets of tasks that hung until they were cut short.
-pub(super) fn hangs(blocks: &Blocks<'_>) -> Vec<Hang> {
+pub(super) fn hangs(kin: &Kin<'_>) -> Vec<Hang> {
+    let blocks = kin.blocks;
     /// Ends of one set are no further apart.
     const TOGETHER_NS: u64 = 50_000_000;
     /// Of a trace with more, the rest is left out.
@@ -306,7 +314,7 @@ pub(super) fn hangs(blocks: &Blocks<'_>) -> Vec<Hang> {
             continue;
         }
         before = Some(end_ns);
-        let still = Standstill::before(blocks, end_ns);
+        let still = Standstill::before(kin, end_ns);
         let stuck = still.stuck.iter().enumerate();
         let tasks: Vec<u32> = stuck
             .filter_map(|(at, is)| is.then_some(at as u32))
@@ -320,7 +328,7 @@ pub(super) fn hangs(blocks: &Blocks<'_>) -> Vec<Hang> {
             .unwrap_or(end_ns);
         let known = |hang: &Hang| hang.tasks == tasks && hang.to_ns > from_ns;
         if end_ns - from_ns >= HANG_NS && !tasks.is_empty() && !hangs.iter().any(known) {
-            let circle = circle(blocks, &still, &tasks);
+            let circle = circle(kin, &still, &tasks);
             hangs.push(Hang {
                 from_ns,
                 to_ns: end_ns,
@@ -333,7 +341,7 @@ pub(super) fn hangs(blocks: &Blocks<'_>) -> Vec<Hang> {
 }
 
 /// Those of them of whom each waits for the next one, in a circle, if some do.
-fn circle(blocks: &Blocks<'_>, still: &Standstill, tasks: &[u32]) -> Option<Vec<u32>> {
+fn circle(kin: &Kin<'_>, still: &Standstill, tasks: &[u32]) -> Option<Vec<u32>> {
     let mut seen: HashMap<u32, u32> = HashMap::new();
     for first in tasks {
         let (mut at, mut path) = (*first, Vec::new());
@@ -348,7 +356,7 @@ fn circle(blocks: &Blocks<'_>, still: &Standstill, tasks: &[u32]) -> Option<Vec<
             }
             seen.insert(at, *first);
             path.push(at);
-            match still.leads_to(blocks, at) {
+            match still.leads_to(kin, at) {
                 Some(next) => at = next,
                 None => break,
             }

@@ -110,6 +110,8 @@ pub(super) fn task(task: &model::Task, process: &Process<'_>, context: &Context<
         pid: task.pid,
         ppid: task.ppid,
         name: task.name.clone(),
+        role: String::new(),
+        helper: false,
         shares: shares(task.clone_flags),
         start_ns: task.start_ns,
         first_run_ns: first_run_ns(task),

@@ -16,7 +16,7 @@ use super::{
     objects,
     parts::{Members, Part, part},
     profile::sweep,
-    providers::hangs,
+    providers::{Kin, hangs},
     waiting::Waiting,
     wakers::Wakers,
     *,
@@ -123,6 +123,7 @@ pub(super) fn task(serial: u32, process: u32, line: &str, blocks: &[In]) -> Task
         tid: 100 + serial,
         pid: 100 + process,
         ppid: 1,
+        parent: 0,
         name: format!("t{serial}"),
         kernel_worker: false,
         clone_flags: 0,
@@ -1161,6 +1162,45 @@ fn a_long_queue_costs_no_more_links_and_loses_none() {
     assert_eq!(first.chain.last().unwrap().task.serial, 1);
 }
 
+#[test]
+fn the_path_goes_from_the_end_to_the_start_along_what_was_waited_for() {
+    let report = report_on(vec![
+        task(1, 1, "rrbbbbbbbrr$", &[(FUTEX, LOCK, by(2))]),
+        task(2, 1, "  rbbbrwrrr$", &[(FSYNC, FILE, DISK)]),
+        task(3, 1, "rbbbbbbbbb>", &[(FUTEX, 0, Waker::None)]),
+    ]);
+    let of = |part: &report::PathPart| (part.role.clone(), part.state, part.ns);
+    let parts: Vec<_> = report.path.parts.iter().map(of).collect();
+    // 1 runs at its end; 2 wakes it in the ninth nanosecond, has synced and been preempted.
+    // Nobody is known to have made 2.
+    let role = |name: &str| name.to_owned();
+    assert!(parts.contains(&(role("t1"), "running", 2)), "{parts:?}");
+    assert!(parts.contains(&(role("t1: t2"), "blocked", 3)), "{parts:?}");
+    assert!(
+        parts.contains(&(role("t1: t2"), "runnable", 1)),
+        "{parts:?}"
+    );
+    assert_eq!(report.path.ns, 11);
+    assert!(parts.iter().all(|(role, ..)| role != "t1: t3"));
+}
+
+#[test]
+fn the_first_finding_is_what_a_stall_is_put_down_to() {
+    let long = "b".repeat(3_000_000);
+    let report = report_on(vec![
+        task(1, 1, &format!("r{long}rr$"), &[(SLEEP, 0, TIMER)]),
+        task(2, 1, &format!("r{long}brr$"), &[(FUTEX, LOCK, by(1))]),
+    ]);
+    let first = &report.findings[0];
+    assert_eq!(first.kind, report::FindingKind::Stall, "{first:?}");
+    assert_eq!(first.tasks, [1]);
+    assert_eq!(first.ns, 3_000_000);
+    assert!(
+        first.sentence.contains("for `t1` (101), which slept"),
+        "{first:?}"
+    );
+}
+
 // --- Against a search ---
 
 fn any_line() -> impl Strategy<Value = String> {
@@ -1306,8 +1346,9 @@ proptest! {
             }
         }
         let members = Members { group: process, tasks: members, positions: &positions };
-        let hangs = hangs(&blocks);
-        let mut watch = Watch::new(&blocks, &members, &targets, &hangs, usize::MAX);
+        let kin = Kin::new(&blocks);
+        let hangs = hangs(&kin);
+        let mut watch = Watch::new(&kin, &members, &targets, &hangs, usize::MAX);
         let of = |at: &u32| &model.tasks[*at as usize];
         let mut waiting = Waiting::new(Arch::X86_64, vec![false; members.tasks.len()]);
         let segments = members.tasks.iter().map(|at| of(at).segments());
@@ -1337,7 +1378,7 @@ proptest! {
             if found.look_ups == 0 {
                 prop_assert!(found.end_ns - found.start_ns <= found.ns + LOOK_UP_NS);
             }
-            let episode = Inquiry::new(&blocks, &members, found).episode(verdict);
+            let episode = Inquiry::new(&kin, &members, found).episode(verdict);
             let ended_by = episode.ended_by.as_ref().unwrap();
             let root = &model.tasks[members.tasks[found.root as usize] as usize];
             prop_assert_eq!(ended_by.task.serial, root.serial);
@@ -1445,6 +1486,21 @@ proptest! {
         prop_assert_eq!(ended_by.task.serial, 1);
         prop_assert_eq!((ended_by.end_ns, ended_by.apart), (Some(length), None));
         prop_assert_eq!(e.chain.last().unwrap().task.serial, 1);
+    }
+
+    #[test]
+    fn the_path_adds_up_to_the_wall_time(tasks in any_tasks(), lost in any::<prop::sample::Index>()) {
+        let mut tasks = tasks;
+        // With a loss as well.
+        let at = lost.index(tasks.len());
+        if tasks[at].stretches.len() > 2 {
+            tasks[at].stretches.remove(1);
+        }
+        let report = report_on(tasks);
+        let parts: u64 = report.path.parts.iter().map(|part| part.ns).sum();
+        prop_assert_eq!(parts, report.path.ns);
+        prop_assert_eq!(parts, report.workload.duration_ns);
+        prop_assert!(!report.findings.is_empty());
     }
 
     #[test]

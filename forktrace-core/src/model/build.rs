@@ -361,6 +361,7 @@ impl Builder {
             tid,
             pid: born.map_or(0, |b| b.tgid),
             ppid: born.map_or(0, |b| b.ppid),
+            parent: born.map_or(0, |b| b.parent),
             name,
             clone_flags: born.map_or(0, |b| b.clone_flags),
             kernel_worker: born.is_some_and(|b| b.kernel_worker),

@@ -142,6 +142,8 @@ pub struct Task {
     pub pid: u32,
     /// Parent process.
     pub ppid: u32,
+    /// Serial of its creator; 0: not known, or none of the workload.
+    pub parent: u32,
     /// Last name.
     pub name: String,
     /// Flags of the clone that made it; 0: not known, or a plain fork.

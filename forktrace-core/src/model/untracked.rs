@@ -65,6 +65,7 @@ impl Untracked {
                 tid: u.tid,
                 pid: u.tgid,
                 ppid: u.ppid,
+                parent: 0,
                 name: u.comm.clone(),
                 clone_flags: 0,
                 kernel_worker: false,

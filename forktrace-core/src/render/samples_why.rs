@@ -177,6 +177,40 @@ pub(super) fn standstill() -> Report {
         }],
         blocked: vec![fsync(), reader.clone(), sleep, pool.clone()],
     }];
+    report.findings = vec![Finding {
+        kind: FindingKind::Disk,
+        sentence: "Everything waited 3.00 s (60.0 %), in 8 stalls, for `python3` (4121), which \
+                   waited for the disk in fsync of /srv/journal."
+            .to_owned(),
+        ns: 3_000 * MS,
+        share: 0.6,
+        confidence: Confidence::Proved,
+        tasks: vec![1],
+        object: fsync().object,
+        evidence: Vec::new(),
+        next: Some("--show stalls".to_owned()),
+    }];
+    report.path = CriticalPath {
+        ns: 5_000 * MS,
+        parts: vec![
+            PathPart {
+                role: "python3".to_owned(),
+                state: "blocked",
+                reason: Some("fsync".to_owned()),
+                object: fsync().object,
+                ns: 3_000 * MS,
+                count: 8,
+            },
+            PathPart {
+                role: "python3".to_owned(),
+                state: "running",
+                reason: None,
+                object: None,
+                ns: 2_000 * MS,
+                count: 9,
+            },
+        ],
+    };
     report.stops = vec![Stop {
         kind: StopKind::Signal,
         process: 1,

@@ -32,6 +32,12 @@ pub struct Task {
     pub ppid: u32,
     /// Its last name.
     pub name: String,
+    /// Tasks that do the same job have the same: the program, the thread's name without
+    /// its number, and the program of the parent.
+    pub role: String,
+    /// A runtime keeps it for itself, as its name says; or nobody ever woke it from the
+    /// futex that it slept on for nearly all its life.
+    pub helper: bool,
     /// What it shares with its creator, by the flags of its clone: `memory`,
     /// `files`, `signal handlers`, `file system`, `thread group`. A thread shares
     /// all of these, a forked process none.

@@ -25,7 +25,7 @@ use crate::{
     trace::{Deadlock, Stuck, TaskRecord, Timeout, Why},
 };
 use procfs::Lock;
-use rules::{Sleeper, Wait};
+use rules::{Candidate, Process, Sleeper, Wait};
 
 /// Looks are this far apart at least…
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -97,11 +97,9 @@ impl Watch {
             .into_iter()
             .map(|cycle| (true, cycle))
             .collect();
-        if groups.is_empty()
-            && sleepers.len() == tasks.len()
-            && all_asleep(tracer, &tasks, &sleepers)?
-        {
-            groups.push((false, sleepers.iter().collect()));
+        if groups.is_empty() {
+            let closed = closed(tracer, &tasks, &sleepers);
+            groups.extend(Some((false, closed)).filter(|(_, closed)| !closed.is_empty()));
         }
         groups.retain(|(_, group)| !self.known.contains(&key(group)));
         if groups.is_empty() {
@@ -152,8 +150,17 @@ impl Watch {
         let owner = procfs::lock_kind(op)
             .and_then(|kind| procfs::owner(tgid, tid, self.syscalls.futex, address, kind))
             .and_then(|lock: Lock| {
-                let mut same = tasks.iter().filter(|t| t.born.process == task.born.process);
-                same.find(|t| procfs::own_tid(tgid, t.born.tid) == Some(lock.owner))
+                let same = |t: &&TaskRecord| t.born.process == task.born.process;
+                let own = |t: &TaskRecord| procfs::own_tid(t.born.tgid, t.born.tid);
+                let owns = |t: &&TaskRecord| own(t) == Some(lock.owner);
+                let mut within = tasks.iter().filter(same);
+                // Another process can own a lock in shared memory. Its tid is what it is in
+                // its own pid namespace: where two have it, it is not known whose it is.
+                let mut elsewhere = tasks.iter().filter(|t| lock.shared && !same(t));
+                let mut others = elsewhere.by_ref().filter(owns);
+                within
+                    .find(owns)
+                    .or_else(|| others.next().filter(|_| others.next().is_none()))
             });
         match owner {
             Some(owner) => Wait::Lock {
@@ -186,27 +193,52 @@ impl Watch {
     }
 }
 
-/// Is there nobody outside who could wake one of them, and no timer?
-fn all_asleep(tracer: &Tracer, tasks: &[TaskRecord], sleepers: &[Sleeper]) -> Result<bool> {
+/// Those whom nobody could wake but one of themselves, or nobody at all: no other task, no
+/// timer, no debugger, nobody outside.
+fn closed<'a>(tracer: &Tracer, tasks: &[TaskRecord], sleepers: &'a [Sleeper]) -> Vec<&'a Sleeper> {
     let (live, untracked) = tracer.live();
-    if untracked > 0 || live != tasks.len() as u64 || tasks.is_empty() {
-        return Ok(false);
+    if untracked > 0 || live != tasks.len() as u64 || sleepers.is_empty() {
+        return Vec::new();
     }
-    let processes: HashSet<u32> = tasks.iter().map(|task| task.born.tgid).collect();
-    let locked_in = tasks
+    let of = |serial: u32| tasks.iter().find(|task| task.born.serial == serial);
+    let mut processes: HashMap<u32, Process> = HashMap::new();
+    for task in tasks {
+        let process = processes.entry(task.born.tgid).or_default();
+        process.tasks += 1;
+    }
+    for (&pid, process) in &mut processes {
+        process.parent = procfs::parent(pid);
+    }
+    let candidates: Vec<Candidate<'a>> = sleepers
         .iter()
-        .zip(sleepers)
-        .all(|(task, sleeper)| match sleeper.wait {
-            Wait::Child => processes
-                .iter()
-                .any(|&child| procfs::parent(child) == Some(task.born.tgid)),
-            Wait::Lock { address, .. } | Wait::Futex { address } => {
-                procfs::waits_forever(task.born.tgid, task.born.tid, address)
-            }
-        });
-    Ok(locked_in
-        && processes.iter().all(|&pid| procfs::expects_nothing(pid))
-        && !procfs::traces_others(&processes))
+        .filter_map(|sleeper| {
+            let born = &of(sleeper.serial)?.born;
+            let locked_in = match sleeper.wait {
+                Wait::Child => true,
+                Wait::Lock { address, .. } | Wait::Futex { address } => {
+                    procfs::waits_forever(born.tgid, born.tid, address)
+                }
+            };
+            locked_in.then_some(Candidate {
+                sleeper,
+                pid: born.tgid,
+            })
+        })
+        .collect();
+    let expecting: HashSet<u32> = candidates
+        .iter()
+        .map(|candidate| candidate.pid)
+        .filter(|&pid| !procfs::expects_nothing(pid))
+        .collect();
+    let closed = rules::closed(&candidates, &processes, &expecting);
+    let pids = closed.iter().map(|candidate| candidate.pid).collect();
+    match procfs::traces_others(&pids) {
+        true => Vec::new(),
+        false => closed
+            .into_iter()
+            .map(|candidate| candidate.sleeper)
+            .collect(),
+    }
 }
 
 fn living(tracer: &Tracer) -> Result<Vec<TaskRecord>> {

@@ -21,6 +21,8 @@ fn command(op: u32) -> u32 {
 pub(super) struct Lock {
     /// The owner's tid, as the process itself sees it.
     pub(super) owner: u32,
+    /// Tasks of other processes can own it.
+    pub(super) shared: bool,
 }
 
 /// How a lock tells who owns it.
@@ -87,7 +89,8 @@ pub(super) fn owner(tgid: u32, tid: u32, futex: i16, address: u64, kind: LockKin
         LockKind::Pi => words[0] & FUTEX_TID_MASK,
         LockKind::Glibc => glibc_owner(words, call.op(), value as u32)?,
     };
-    (owner != 0).then_some(Lock { owner })
+    let shared = call.op() & FUTEX_PRIVATE_FLAG == 0;
+    (owner != 0).then_some(Lock { owner, shared })
 }
 
 /// The owner in a mutex of the GNU C library (`struct __pthread_mutex_s`, the same

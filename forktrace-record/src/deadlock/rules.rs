@@ -38,6 +38,58 @@ impl From<Wait> for StuckOn {
     }
 }
 
+/// A process of the workload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Process {
+    /// How many of its tasks live.
+    pub(super) tasks: usize,
+    /// Its parent's pid.
+    pub(super) parent: Option<u32>,
+}
+
+/// A sleeper that nobody outside the workload can wake, but by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Candidate<'a> {
+    pub(super) sleeper: &'a Sleeper,
+    /// Its process.
+    pub(super) pid: u32,
+}
+
+/// The largest set of them that only they could wake. A futex is woken by the tasks of its
+/// process, a lock by its owner, who waits for a child by the end of it. In `expecting` are
+/// processes that a timer or a signal could wake.
+pub(super) fn closed<'a>(
+    candidates: &[Candidate<'a>],
+    processes: &HashMap<u32, Process>,
+    expecting: &HashSet<u32>,
+) -> Vec<Candidate<'a>> {
+    let mut set: Vec<Candidate<'a>> = candidates.to_vec();
+    set.retain(|candidate| !expecting.contains(&candidate.pid));
+    loop {
+        let mut asleep: HashMap<u32, usize> = HashMap::new();
+        for candidate in &set {
+            *asleep.entry(candidate.pid).or_default() += 1;
+        }
+        let whole = |pid: &u32| asleep.get(pid) == processes.get(pid).map(|p| &p.tasks);
+        let serials: HashSet<u32> = set.iter().map(|c| c.sleeper.serial).collect();
+        let stays = |candidate: &Candidate<'_>| match candidate.sleeper.wait {
+            Wait::Lock { owner, .. } => serials.contains(&owner),
+            Wait::Futex { .. } => whole(&candidate.pid),
+            Wait::Child => {
+                let is_child = |p: &Process| p.parent == Some(candidate.pid);
+                let mut children = processes.iter().filter(|(_, p)| is_child(p)).peekable();
+                children.peek().is_some() && children.all(|(pid, _)| whole(pid))
+            }
+        };
+        let before = set.len();
+        let left: Vec<Candidate<'a>> = set.iter().copied().filter(|c| stays(c)).collect();
+        set = left;
+        if set.len() == before {
+            return set;
+        }
+    }
+}
+
 /// The cycles of owners, each beginning with the task that was created first.
 pub(super) fn cycles(sleepers: &[Sleeper]) -> Vec<Vec<&Sleeper>> {
     let waiting: HashMap<u32, &Sleeper> = sleepers.iter().map(|s| (s.serial, s)).collect();
@@ -108,6 +160,80 @@ mod tests {
             (4, Some(4)),
         ];
         assert_eq!(found(&two), [vec![3, 7, 5], vec![4]]);
+    }
+
+    /// By process: its tasks, each with what it waits for; how many it has; its parent.
+    fn closed_set(
+        sleepers: &[(u32, Sleeper)],
+        processes: &[(u32, usize, u32)],
+        expecting: &[u32],
+    ) -> Vec<u32> {
+        let candidates = sleepers
+            .iter()
+            .map(|(pid, sleeper)| Candidate { sleeper, pid: *pid });
+        let candidates: Vec<Candidate<'_>> = candidates.collect();
+        let process = |(pid, tasks, parent): &(u32, usize, u32)| {
+            let parent = Some(*parent);
+            (
+                *pid,
+                Process {
+                    tasks: *tasks,
+                    parent,
+                },
+            )
+        };
+        let processes = processes.iter().map(process).collect();
+        let expecting = expecting.iter().copied().collect();
+        let closed = closed(&candidates, &processes, &expecting);
+        closed.iter().map(|c| c.sleeper.serial).collect()
+    }
+
+    fn for_child(serial: u32) -> Sleeper {
+        Sleeper {
+            wait: Wait::Child,
+            ..waiting(serial, None)
+        }
+    }
+
+    #[test]
+    fn a_set_is_closed_though_another_thread_ticks() {
+        // The child of process 10 waits for a lock that it was copied with; another thread
+        // of process 10 goes on.
+        let sleepers = [(10, for_child(1)), (20, waiting(3, None))];
+        assert_eq!(
+            closed_set(&sleepers, &[(10, 2, 1), (20, 1, 10)], &[]),
+            [1, 3]
+        );
+        // A thread of the child goes on too.
+        assert_eq!(
+            closed_set(&sleepers, &[(10, 2, 1), (20, 2, 10)], &[]),
+            [0; 0]
+        );
+        // A signal could wake the child; another child lives.
+        assert_eq!(
+            closed_set(&sleepers, &[(10, 2, 1), (20, 1, 10)], &[20]),
+            [0; 0]
+        );
+        let two = [(10, 2, 1), (20, 1, 10), (30, 1, 10)];
+        assert_eq!(closed_set(&sleepers, &two, &[]), [3]);
+        // It has no child.
+        assert_eq!(
+            closed_set(&[(10, for_child(1))], &[(10, 1, 1)], &[]),
+            [0; 0]
+        );
+    }
+
+    #[test]
+    fn who_waits_for_an_owner_is_closed_in_with_it() {
+        let sleepers = [(10, waiting(1, Some(2))), (20, waiting(2, None))];
+        assert_eq!(
+            closed_set(&sleepers, &[(10, 5, 1), (20, 1, 1)], &[]),
+            [1, 2]
+        );
+        assert_eq!(
+            closed_set(&sleepers, &[(10, 5, 1), (20, 2, 1)], &[]),
+            [0; 0]
+        );
     }
 
     #[test]

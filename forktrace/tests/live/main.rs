@@ -30,6 +30,7 @@ mod loss_of_causes;
 mod objects;
 mod polls;
 mod programs;
+mod reasons;
 #[cfg(test)]
 #[path = "../../../forktrace-core/src/render/schema_check.rs"]
 #[expect(dead_code, reason = "the schemas themselves are checked by unit tests")]

@@ -2,36 +2,11 @@
 
 use std::fmt::Write as _;
 
+pub use crate::report::words::{count, duration};
+pub(super) use crate::report::words::{percent, plural, quantity};
+
 /// What stands for zero in a table.
 pub(super) const NONE: &str = "–";
-
-/// A duration or a point in time with three significant digits.
-pub fn duration(ns: u64) -> String {
-    if ns == 0 {
-        return "0 s".to_owned();
-    }
-    if ns < 1000 {
-        return format!("{ns} ns");
-    }
-    // Rounding comes before the choice of unit and places: 999.6 µs is 1.00 ms.
-    let rounded = |unit: u64, parts: u64| {
-        (u128::from(ns) * u128::from(parts) + u128::from(unit / 2)) / u128::from(unit)
-    };
-    for (unit, name) in [(1_000, "µs"), (1_000_000, "ms"), (1_000_000_000, "s")] {
-        let hundredths = rounded(unit, 100);
-        if hundredths < 1000 {
-            return format!("{}.{:02} {name}", hundredths / 100, hundredths % 100);
-        }
-        let tenths = rounded(unit, 10);
-        if tenths < 1000 {
-            return format!("{}.{} {name}", tenths / 10, tenths % 10);
-        }
-        if rounded(unit, 1) < 1000 {
-            return format!("{} {name}", rounded(unit, 1));
-        }
-    }
-    format!("{} s", thousands(rounded(1_000_000_000, 1)))
-}
 
 /// The same for a table.
 pub(super) fn duration_cell(ns: u64) -> String {
@@ -40,27 +15,6 @@ pub(super) fn duration_cell(ns: u64) -> String {
     } else {
         duration(ns)
     }
-}
-
-/// A share with one decimal. Only nothing is 0 % and only the whole is 100 %.
-pub(super) fn percent(part: u64, whole: u64) -> String {
-    if part == 0 || whole == 0 {
-        return "0 %".to_owned();
-    }
-    if part == whole {
-        return "100 %".to_owned();
-    }
-    let whole_wide = u128::from(whole);
-    match (u128::from(part) * 1000 + whole_wide / 2) / whole_wide {
-        0 => "<0.1 %".to_owned(),
-        1000.. if part < whole => ">99.9 %".to_owned(),
-        tenths => format!("{}.{} %", tenths / 10, tenths % 10),
-    }
-}
-
-/// A number with its thousands apart.
-pub fn count(n: u64) -> String {
-    thousands(u128::from(n))
 }
 
 /// The same for a table, where it never takes more than seven columns.
@@ -81,37 +35,11 @@ pub(super) fn count_cell(n: u64) -> String {
     }
 }
 
-/// A number and its noun: `1 task`, `2 tasks`, `2 processes`.
-pub(super) fn quantity(n: u64, noun: &str) -> String {
-    match n {
-        1 => format!("1 {noun}"),
-        _ => format!("{} {}", count(n), plural(noun)),
-    }
-}
-
-/// The plural of a noun.
-pub(super) fn plural(noun: &str) -> String {
-    let ending = if noun.ends_with('s') { "es" } else { "s" };
-    format!("{noun}{ending}")
-}
-
 /// The text with its first letter in the other case.
 pub(super) fn recased(text: &str, case: fn(&char) -> char) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|first| case(&first));
     first.into_iter().chain(chars).collect()
-}
-
-fn thousands(n: u128) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() * 4 / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// Does a terminal show this character as it is, and as nothing else? Not so:

@@ -4,7 +4,7 @@ use super::{
     View,
     claim::{Words, alone, together},
     figures::{clean, duration, percent, quantity, recased},
-    layout::{Ink, paint, wrapped},
+    layout::wrapped,
     workload::title,
 };
 use crate::report::{Episodes, Group, Task};
@@ -22,7 +22,7 @@ pub(super) fn answer(view: &View<'_>) -> String {
         [task] => alone(task, audit),
         _ => together(tree, &Words::of_tree(view), audit),
     };
-    let mut out = paint(view.style, Ink::Bold, &wrapped("  ", &together));
+    let mut out = wrapped("  ", &together);
     if let Some(sentence) = starved(tree, view) {
         out.push_str(&wrapped("  ", &sentence));
     }

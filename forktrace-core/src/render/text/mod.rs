@@ -8,10 +8,12 @@ mod causes;
 mod claim;
 mod deadlocks;
 pub mod figures;
+mod findings;
 mod headline;
 pub mod layout;
 mod marks;
 mod pairs;
+mod path;
 mod polls;
 mod profile;
 mod stops;
@@ -38,8 +40,10 @@ pub(super) fn render(report: &Report, style: &Style) -> String {
     let view = View::new(report, *style);
     let mut sections = vec![workload::section(&view)];
     if view.tree.is_some() {
-        sections.push(deadlocks::section(&view));
+        sections.push(findings::section(&view));
         sections.push(headline::answer(&view));
+        sections.push(deadlocks::section(&view));
+        sections.push(path::section(&view));
         sections.push(profile::section(&view));
         sections.push(throttled::section(&view));
         sections.push(why::section(&view));

@@ -18,7 +18,39 @@ pub(crate) struct Report {
     #[serde(rename = "stops")]
     pub(crate) kernel_stops: Vec<KernelStop>,
     pub(crate) deadlocks: Vec<Deadlock>,
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) path: CriticalPath,
     pub(crate) audit: Audit,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Finding {
+    pub(crate) kind: String,
+    pub(crate) sentence: String,
+    pub(crate) ns: u64,
+    pub(crate) tasks: Vec<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct CriticalPath {
+    pub(crate) ns: u64,
+    pub(crate) parts: Vec<PathPart>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct PathPart {
+    pub(crate) ns: u64,
+}
+
+/// The wait that a stall is put down to.
+#[derive(Debug, Deserialize)]
+pub(crate) struct EndedBy {
+    pub(crate) tid: u32,
+    pub(crate) name: String,
+    pub(crate) reason: String,
+    pub(crate) how: String,
+    pub(crate) end_ns: Option<u64>,
+    pub(crate) apart: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -206,7 +238,10 @@ pub(crate) struct Episode {
     pub(crate) group: u32,
     pub(crate) start_ns: u64,
     pub(crate) end_ns: u64,
+    pub(crate) ns: u64,
+    pub(crate) look_ups: u64,
     pub(crate) verdict: String,
+    pub(crate) ended_by: Option<EndedBy>,
     pub(crate) tasks: u32,
     pub(crate) chain: Vec<Link>,
     pub(crate) chain_in_group: u32,

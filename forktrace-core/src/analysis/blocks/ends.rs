@@ -1,0 +1,164 @@
+//! What ended a block, and how.
+
+use super::{Block, Blocks, Class};
+use crate::{
+    model::{FutexKey, Target},
+    report::Ended,
+    trace::{Interrupt, Timeout, Waker, Why},
+};
+
+/// The kernel sends a signal and wakes for it in one go; so much later it was
+/// something else.
+const SIGNAL_WAKES_WITHIN_NS: u64 = 1_000_000;
+
+/// What ended a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::analysis) enum End {
+    /// The wakeup of this task (index in the model) that what it waited for had
+    /// come.
+    Task(u32),
+    /// A task outside the workload.
+    Outside,
+    /// An interrupt.
+    Interrupt,
+    /// It was killed: what it waited for did not come.
+    CutShort,
+    /// A signal that it survived: what it waited for did not come.
+    Interrupted,
+    /// Nobody woke it.
+    Nobody,
+    /// The record does not tell.
+    Unknown,
+}
+
+impl Blocks<'_> {
+    /// What ended this block of a task.
+    #[inline]
+    pub(in crate::analysis) fn end(&self, task: usize, block: &Block) -> End {
+        let Some(wake_ns) = block.wake_ns else {
+            return End::Nobody;
+        };
+        let waker = match block.waker {
+            Waker::None | Waker::Unknown => return End::Unknown,
+            Waker::Interrupt(_) => {
+                return match self.only_a_signal(task, block, None) {
+                    true if self.killed(task, None, block) => End::CutShort,
+                    true if block.timeout == Timeout::None => End::Interrupted,
+                    _ => End::Interrupt,
+                };
+            }
+            Waker::Outsider { .. } => None,
+            Waker::Task { serial, .. } => match self.wakers.index(serial) {
+                // A task can't wake itself from a sleep.
+                Some(waker) if waker != task => Some(waker),
+                _ => return End::Unknown,
+            },
+        };
+        if self.killed(task, waker, block) {
+            End::CutShort
+        } else if self.signalled(task, block, wake_ns) || self.only_a_signal(task, block, waker) {
+            End::Interrupted
+        } else {
+            waker.map_or(End::Outside, |waker| End::Task(waker as u32))
+        }
+    }
+
+    /// How a block ended.
+    pub(in crate::analysis) fn how(&self, task: usize, block: &Block) -> Ended {
+        match self.end(task, block) {
+            End::Nobody | End::CutShort => Ended::CutShort,
+            End::Interrupted => Ended::Interrupted,
+            End::Unknown => Ended::Unknown,
+            // For a time to pass is what a sleeper waits for.
+            _ if self.is_sleep(block) => Ended::Fulfilled,
+            _ if self.timed_out(block) => Ended::TimedOut,
+            _ => Ended::Fulfilled,
+        }
+    }
+
+    /// Does it wait for nothing but time?
+    pub(in crate::analysis) fn is_sleep(&self, block: &Block) -> bool {
+        self.class(block) == Class::Time && !self.timed_out_call(block)
+    }
+
+    /// A call of another kind whose time ran out.
+    fn timed_out_call(&self, block: &Block) -> bool {
+        let number = usize::try_from(block.syscall).unwrap_or(usize::MAX);
+        self.classes.get(number) == Some(&Class::Busy) && self.timed_out(block)
+    }
+
+    /// Did its time run out? A futex is woken by nobody but a task, so a timer's wakeup
+    /// of one is always that, however little was left of its time.
+    #[inline]
+    pub(in crate::analysis) fn timed_out(&self, block: &Block) -> bool {
+        block.timed_out()
+            || block.timeout != Timeout::None
+                && matches!(block.waker, Waker::Interrupt(Interrupt::Timer))
+                && matches!(
+                    self.model.targets.get(block.target as usize),
+                    Some(Target::Futex(_) | Target::AnyFutex { .. })
+                )
+    }
+
+    /// Is it a wait that only certain tasks can end, none of which this waker is? Then it
+    /// was a signal. A private futex is woken from within its process, a wait for a child
+    /// by that child, a page fault that a signal can end by the task that handles it.
+    fn only_a_signal(&self, task: usize, block: &Block, waker: Option<usize>) -> bool {
+        let process = self.model.tasks[task].process;
+        let waker = waker.map(|waker| self.model.tasks[waker].process);
+        match self.model.targets.get(block.target as usize) {
+            Some(
+                Target::Futex(FutexKey::Private { process: of, .. })
+                | Target::AnyFutex {
+                    first: FutexKey::Private { process: of, .. },
+                    ..
+                },
+            ) => waker != Some(*of),
+            Some(Target::PageFault(_)) => {
+                block.why != Why::Uninterruptible && waker.is_none() && self.all_followed
+            }
+            Some(Target::Child(_)) => {
+                self.all_followed && waker.is_none_or(|waker| waker == process)
+            }
+            _ => false,
+        }
+    }
+
+    /// Was it woken to end, by a signal, or by a task that ended its process?
+    #[inline]
+    fn killed(&self, task: usize, waker: Option<usize>, block: &Block) -> bool {
+        let tasks = &self.model.tasks;
+        match self.killed_in[task] {
+            Some((start_ns, by_signal)) if start_ns == block.start_ns => {
+                by_signal || waker.is_some_and(|w| tasks[task].process == tasks[w].process)
+            }
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn signalled(&self, task: usize, block: &Block, wake_ns: u64) -> bool {
+        if self.signals.is_empty() {
+            return false;
+        }
+        let Some(sent) = self.signals.get(&self.model.tasks[task].process) else {
+            return false;
+        };
+        let until = sent.partition_point(|(at_ns, _)| *at_ns <= wake_ns);
+        let recent = sent[..until].iter().rev();
+        let from_ns = block
+            .start_ns
+            .max(wake_ns.saturating_sub(SIGNAL_WAKES_WITHIN_NS));
+        recent
+            .take_while(|(at_ns, _)| *at_ns >= from_ns)
+            .any(|(_, sender)| same_task(*sender, block.waker))
+    }
+}
+
+fn same_task(a: Waker, b: Waker) -> bool {
+    match (a, b) {
+        (Waker::Task { serial: a, .. }, Waker::Task { serial: b, .. })
+        | (Waker::Outsider { tid: a, .. }, Waker::Outsider { tid: b, .. }) => a == b,
+        _ => false,
+    }
+}

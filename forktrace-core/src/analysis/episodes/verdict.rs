@@ -1,0 +1,221 @@
+//! What can be said of a stall, and what it is put down to.
+
+use super::{CauseKey, INTERRUPTED_NS, Watch};
+use crate::{
+    analysis::{
+        blocks::Block,
+        families::NO_SYSCALL,
+        parts::Part,
+        providers::{Hang, Providers, Standstill},
+    },
+    model::Target,
+    report::{Ended, Verdict},
+    trace::Waker,
+};
+
+impl Watch<'_> {
+    /// The verdict on a stall that ends when the state of `next` changes, what it is put
+    /// down to, and whether nothing came of what was waited for.
+    pub(super) fn verdict(
+        &self,
+        next: u32,
+        (start_ns, end_ns): (u64, u64),
+    ) -> (Verdict, u32, bool) {
+        if let Some(root) = self.hung(start_ns, end_ns) {
+            return (Verdict::Stuck, root, true);
+        }
+        let task = self.members.tasks[next as usize] as usize;
+        let how = self.block(next).map(|block| self.blocks.how(task, &block));
+        let unfulfilled = match how {
+            Some(Ended::CutShort) | None => true,
+            Some(Ended::Interrupted) => end_ns - start_ns >= INTERRUPTED_NS,
+            _ => false,
+        };
+        if unfulfilled {
+            let (verdict, root) = self.unfulfilled(next, end_ns);
+            return (verdict, root, true);
+        }
+        (self.put_down_to(next), next, false)
+    }
+
+    /// A task of the group that could not go on for most of this time.
+    fn hung(&self, start_ns: u64, end_ns: u64) -> Option<u32> {
+        let most = |hang: &&Hang| {
+            let (from, to) = (hang.from_ns.max(start_ns), hang.to_ns.min(end_ns));
+            to.saturating_sub(from) > (end_ns - start_ns) / 2
+        };
+        let of_group = |hang: &Hang| hang.tasks.iter().find_map(|at| self.members.position(*at));
+        self.hangs.iter().filter(most).find_map(of_group)
+    }
+
+    /// What can be said of a stall that the end of this member's wait ended.
+    fn put_down_to(&self, root: u32) -> Verdict {
+        let counts = self.standing.counts();
+        let part = self.standing.part(root);
+        if self.standing.edges_to(root) > 0 {
+            return match part {
+                Some(Part::Unknown) | None => Verdict::Unknown,
+                _ => Verdict::Caused,
+            };
+        }
+        if counts.unknown > 0 {
+            return Verdict::Unknown;
+        }
+        let busy = self.standing.busy();
+        let own = usize::from(matches!(part, Some(Part::Busy | Part::Abroad)));
+        let others = busy.len() - own;
+        match part {
+            _ if own == 1 && others == 0 && counts.time_with_edges == 0 => Verdict::CommonCause,
+            _ if own == 1 && others > 0 && self.busy_have_one_cause() => Verdict::CommonCause,
+            // The others wait for work of their own group.
+            Some(Part::Time) if others == 0 && counts.time == 1 && counts.input == 0 => {
+                Verdict::CommonCause
+            }
+            Some(Part::Edge { .. }) => Verdict::Coincidence,
+            _ if others > 0 || counts.time_with_edges > 0 => Verdict::Coincidence,
+            _ => Verdict::Idle,
+        }
+    }
+
+    /// The same of one that a signal or the end of the trace ended. The root is where the
+    /// most chains of those lead who could have ended the waits.
+    fn unfulfilled(&self, next: u32, end_ns: u64) -> (Verdict, u32) {
+        let still = Standstill::before(self.kin, end_ns);
+        let of = |position: u32| self.members.tasks[position as usize];
+        let there = |position: &u32| still.waits[of(*position) as usize].is_some();
+        let live: Vec<u32> = (0..self.members.tasks.len() as u32).filter(there).collect();
+        let mut roots: Vec<Option<u32>> = vec![None; self.members.tasks.len()];
+        let mut behind = vec![0u32; self.members.tasks.len()];
+        for first in &live {
+            let (mut at, mut path) = (*first, Vec::new());
+            let root = loop {
+                if let Some(root) = roots[at as usize] {
+                    break root;
+                }
+                // For now: a circle ends where it began.
+                roots[at as usize] = Some(at);
+                path.push(at);
+                let next = still.leads_to(self.kin, of(at));
+                match next.and_then(|next| self.members.position(next)) {
+                    Some(next) => at = next,
+                    None => break at,
+                }
+            };
+            for at in path {
+                roots[at as usize] = Some(root);
+            }
+            behind[root as usize] += u32::from(root != *first);
+        }
+        let provider = |position: u32| still.waits[of(position) as usize].as_ref().map(|(_, p)| p);
+        let known = |position: &u32| match provider(*position) {
+            Some(Providers::Time | Providers::Device) => 2,
+            Some(Providers::Outside) => 1,
+            _ => 0,
+        };
+        let matters = |position: &&u32| {
+            let position = **position;
+            (
+                behind[position as usize],
+                known(&position),
+                position == next,
+            )
+        };
+        let is_root = |position: &&u32| roots[**position as usize] == Some(**position);
+        let Some(root) = live.iter().filter(is_root).max_by_key(matters) else {
+            return (Verdict::Unknown, next);
+        };
+        let device = |position: &&u32| provider(**position) == Some(&Providers::Device);
+        let nothing_to_do = live.iter().any(|position| known(position) > 0);
+        let verdict = match (behind[*root as usize], live.iter().filter(device).count()) {
+            (1.., _) => Verdict::Caused,
+            (0, 1..) => Verdict::CommonCause,
+            (0, 0) if nothing_to_do => Verdict::Idle,
+            // Nobody brought it, and the record does not tell who could have.
+            (0, 0) => Verdict::Unknown,
+        };
+        (verdict, *root)
+    }
+
+    /// What an episode with this verdict and root is put down to.
+    pub(super) fn key(&self, verdict: Verdict, root: u32) -> CauseKey {
+        let block = self.block(root);
+        let waker = block.map_or(Waker::None, |b| b.waker);
+        // The same sync can be ended by a disk's interrupt or by a kernel thread.
+        let by_kernel = self.standing.part(root) == Some(Part::Busy)
+            && match waker {
+                Waker::Interrupt(_) => true,
+                Waker::Outsider { tid, .. } => {
+                    let at_ns = block.and_then(|b| b.wake_ns).unwrap_or(0);
+                    let outsider = self.blocks.model.outsider(tid, at_ns);
+                    outsider.is_some_and(|o| o.kernel_thread)
+                }
+                _ => false,
+            };
+        CauseKey {
+            verdict,
+            alone: verdict == Verdict::CommonCause && self.standing.busy().len() < 2,
+            root,
+            syscall: block.map_or(NO_SYSCALL, |b| b.syscall),
+            target: block.map_or(0, |b| self.target(b.target)),
+            waker: if by_kernel { Waker::None } else { waker },
+        }
+    }
+
+    pub(super) fn target(&self, target: u32) -> u32 {
+        match self.blocks.model.targets.get(target as usize) {
+            // There are too many of them.
+            None | Some(Target::PageFault(_)) => 0,
+            Some(_) => match self.targets.get(target as usize) {
+                None | Some(0) => target,
+                Some(same) => *same,
+            },
+        }
+    }
+
+    /// Do those that wait neither for input nor for a time all wait for the same
+    /// thing, for the same disk, or for the same process outside the group?
+    fn busy_have_one_cause(&self) -> bool {
+        let of = |position: &u32| {
+            let block = self.block(*position);
+            let target = block.map_or(0, |b| *self.targets.get(b.target as usize).unwrap_or(&0));
+            let waker = block.and_then(|b| self.waker_process(&b));
+            let disk = block.and_then(|b| self.blocks.is_disk(&b));
+            (target, waker, disk)
+        };
+        let mut busy = self.standing.busy().iter().map(of);
+        let Some((target, waker, mut disk)) = busy.next() else {
+            return false;
+        };
+        let (mut one_target, mut one_waker) = (target != 0, waker.is_some());
+        for (other_target, other_waker, other_disk) in busy {
+            one_target &= other_target == target;
+            one_waker &= other_waker == waker;
+            // A page fault does not tell which disk it waits for.
+            disk = match (disk, other_disk) {
+                (Some(a), Some(b)) if a == b || b == 0 => Some(a),
+                (Some(0), Some(b)) => Some(b),
+                _ => None,
+            };
+            if !one_target && !one_waker && disk.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The process outside the group that ended a block.
+    fn waker_process(&self, block: &Block) -> Option<(bool, u32)> {
+        match block.waker {
+            Waker::Task { serial, .. } => {
+                let at = self.blocks.wakers.index(serial)?;
+                Some((true, self.blocks.model.tasks[at].process))
+            }
+            Waker::Outsider { tid, .. } => {
+                let outsider = self.blocks.model.outsider(tid, block.wake_ns?)?;
+                // Kernel threads work for everybody.
+                (!outsider.kernel_thread).then_some((false, outsider.tgid))
+            }
+            _ => None,
+        }
+    }
+}

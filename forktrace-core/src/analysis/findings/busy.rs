@@ -1,0 +1,64 @@
+//! Tasks that ask again and again: polls that return at once, and `sched_yield`.
+
+use super::{Blocks, Confidence, Finding, FindingKind, Report, count, duration, finding, who};
+use crate::model::State;
+
+/// Calls that return at once so often a second of CPU time do no work in between.
+const CALLS_A_SECOND: u64 = 100_000;
+/// Fewer calls are no loop.
+const LEAST: u64 = 1_000;
+
+pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
+    let polls = report.polls.iter().flatten().filter_map(|poll| {
+        let task = report.tasks.iter().find(|t| t.serial == poll.serial)?;
+        let at_once = poll.ready_at_once + poll.empty_at_once;
+        let often = at_once >= LEAST
+            && at_once.saturating_mul(1_000_000_000) / task.running_ns.max(1) >= CALLS_A_SECOND;
+        let sentence = format!(
+            "{} spins: its {} returned at once {} times, and it ran for {}.",
+            who(&task.name, task.tid),
+            poll.syscall,
+            count(at_once),
+            duration(task.running_ns)
+        );
+        often.then(|| Finding {
+            tasks: vec![task.serial],
+            next: Some("--show polls".to_owned()),
+            ..finding(
+                FindingKind::BusyLoop,
+                task.running_ns,
+                Confidence::Likely,
+                sentence,
+            )
+        })
+    });
+    let number = blocks.arch.syscall_number("sched_yield");
+    let yields = blocks
+        .model
+        .tasks
+        .iter()
+        .zip(&report.tasks)
+        .filter_map(|(of_model, task)| {
+            let yielded = of_model
+                .stretches
+                .iter()
+                .filter(|off| off.state() == State::Runnable && number == Some(off.syscall.into()));
+            let yielded = yielded.count() as u64;
+            let sentence = format!(
+                "{} spins: it gave up the CPU in sched_yield {} times, and ran for {}.",
+                who(&task.name, task.tid),
+                count(yielded),
+                duration(task.running_ns)
+            );
+            (yielded >= LEAST).then(|| Finding {
+                tasks: vec![task.serial],
+                ..finding(
+                    FindingKind::BusyLoop,
+                    task.running_ns,
+                    Confidence::Likely,
+                    sentence,
+                )
+            })
+        });
+    polls.chain(yields).collect()
+}

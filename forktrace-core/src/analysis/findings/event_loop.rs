@@ -1,0 +1,94 @@
+//! Event loops that were blocked elsewhere: a thread that waits for events, in epoll and
+//! its kin, serves nobody while it waits for anything else.
+
+use std::collections::HashMap;
+
+use super::{Blocks, Confidence, Finding, FindingKind, Report, count, did, duration, finding, who};
+use crate::{
+    analysis::{
+        blocks::Block,
+        families::{family, wait_reason},
+        objects,
+    },
+    report::Object,
+};
+
+/// A thread that waited for events so often is a loop.
+const WAITS: u64 = 5;
+/// A block outside is told from this length on, ns: shorter than what a user feels, longer
+/// than a lock that is passed on.
+const LONG_NS: u64 = 5_000_000;
+
+#[derive(Default)]
+struct Outside {
+    count: u64,
+    ns: u64,
+    longest_ns: u64,
+    object: Option<u32>,
+}
+
+pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
+    let model = blocks.model;
+    let candidates = report.tasks.iter().enumerate().filter(|(_, task)| {
+        let of_events = task.waits.iter().filter(|w| is_events(&w.reason));
+        of_events.map(|w| w.count).sum::<u64>() >= WAITS && !task.helper
+    });
+    candidates
+        .filter_map(|(at, task)| {
+            // Both are in the order of creation.
+            let offs = &model.tasks.get(at)?.stretches;
+            let events = |syscall: i16| {
+                let name = blocks.arch.syscall_name(syscall.into());
+                name.is_some_and(|name| is_events(family(name)))
+            };
+            let is_loop =
+                |off: &&crate::model::Off| Block::of(off).is_some() && events(off.syscall);
+            let first = offs.iter().position(|off| is_loop(&off))?;
+            let last = offs.iter().rposition(|off| is_loop(&off))?;
+            let mut outside: HashMap<i16, Outside> = HashMap::new();
+            for block in offs[first..=last].iter().filter_map(Block::of) {
+                let ns = block.wake_ns.unwrap_or(block.start_ns) - block.start_ns;
+                if events(block.syscall) || ns < LONG_NS {
+                    continue;
+                }
+                let sum = outside.entry(block.syscall).or_default();
+                sum.count += 1;
+                sum.ns += ns;
+                if ns > sum.longest_ns {
+                    (sum.longest_ns, sum.object) = (ns, Some(block.target));
+                }
+            }
+            let worst = outside
+                .iter()
+                .max_by_key(|(syscall, sum)| (sum.ns, **syscall))?;
+            let total: u64 = outside.values().map(|sum| sum.ns).sum();
+            let times: u64 = outside.values().map(|sum| sum.count).sum();
+            let longest = outside.values().map(|sum| sum.longest_ns).max()?;
+            let (reason, syscall) = wait_reason(blocks.arch, *worst.0, false, false);
+            let object: Option<u32> = worst.1.object.filter(|_| reason != "sleep");
+            let object: Option<Object> = object.and_then(|target| objects::describe(model, target));
+            let sentence = format!(
+                "The event loop of {} was blocked outside of its wait for events for {}, {}, the \
+                 longest {}: mostly it {}.",
+                who(&task.name, task.tid),
+                duration(total),
+                match times {
+                    1 => "once".to_owned(),
+                    n => format!("{} times", count(n)),
+                },
+                duration(longest),
+                did(&reason, syscall.as_deref(), object.as_ref(), None),
+            );
+            Some(Finding {
+                tasks: vec![task.serial],
+                object,
+                next: Some("--stacks shows which functions block it".to_owned()),
+                ..finding(FindingKind::EventLoop, total, Confidence::Likely, sentence)
+            })
+        })
+        .collect()
+}
+
+fn is_events(reason: &str) -> bool {
+    matches!(reason, "epoll" | "poll" | "select")
+}

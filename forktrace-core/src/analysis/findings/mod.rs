@@ -1,0 +1,267 @@
+//! What is worth telling, ranked: by how much wall time it would give back, then by how
+//! sure it is. One that can never have ended comes first; that nothing is wrong comes last.
+
+mod busy;
+mod event_loop;
+mod lock;
+mod stalls;
+mod stuck;
+
+use super::blocks::Blocks;
+use crate::report::{
+    Confidence, Finding, FindingKind, GroupKind, Link, Object, Report, TaskName,
+    words::{count, duration, percent, quantity},
+};
+
+/// Less than this part of the run is not worth a finding.
+const SHARE: f64 = 0.01;
+/// Nor is less time, ns.
+const LEAST_NS: u64 = 1_000_000;
+/// Findings that are listed.
+const MOST: usize = 50;
+/// Tasks of a finding that are listed.
+const TASKS: usize = 10;
+
+/// The findings of a report that has all but them.
+pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
+    let mut found = stuck::findings(report);
+    found.extend(stalls::findings(report));
+    found.extend(starved(report));
+    found.extend(quota(report));
+    found.extend(stopped(report));
+    found.extend(on_the_path(report));
+    found.extend(event_loop::findings(report, blocks));
+    found.extend(lock::findings(report, blocks));
+    found.extend(busy::findings(report, blocks));
+    for finding in &mut found {
+        finding.share = share(finding.ns, report.workload.duration_ns);
+        finding.tasks.truncate(TASKS);
+    }
+    let stays = |f: &Finding| f.kind <= FindingKind::Hang || f.share >= SHARE && f.ns >= LEAST_NS;
+    found.retain(stays);
+    if found.is_empty() {
+        found.push(nothing(report));
+    }
+    found.sort_by(|a, b| rank(a).cmp(&rank(b)));
+    found.truncate(MOST);
+    if let Some(first) = found
+        .first_mut()
+        .filter(|f| f.kind == FindingKind::Idle && f.share > 0.5)
+    {
+        first.sentence = match first.sentence.strip_prefix("For ") {
+            Some(rest) => format!("Nothing is wrong: for {rest}"),
+            None => format!("Nothing is wrong: {}", first.sentence),
+        };
+    }
+    found
+}
+
+fn rank(finding: &Finding) -> (u8, std::cmp::Reverse<u64>, Confidence, FindingKind) {
+    let class = match finding.kind {
+        FindingKind::Deadlock | FindingKind::Hang => 0,
+        FindingKind::Idle => 2,
+        _ => 1,
+    };
+    let ns = std::cmp::Reverse(finding.ns);
+    (class, ns, finding.confidence, finding.kind)
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    match whole {
+        0 => 0.0,
+        whole => (part as f64 / whole as f64).min(1.0),
+    }
+}
+
+/// A finding without its details.
+fn finding(kind: FindingKind, ns: u64, confidence: Confidence, sentence: String) -> Finding {
+    Finding {
+        kind,
+        sentence,
+        ns,
+        share: 0.0,
+        confidence,
+        tasks: Vec::new(),
+        object: None,
+        evidence: Vec::new(),
+        next: None,
+    }
+}
+
+/// `sleep` (31294).
+fn who(name: &str, tid: u32) -> String {
+    format!("`{name}` ({tid})")
+}
+
+fn whom(task: &TaskName) -> String {
+    who(&task.name, task.tid)
+}
+
+/// `1.2 s (58 %)`.
+fn part_of(ns: u64, report: &Report) -> String {
+    format!(
+        "{} ({})",
+        duration(ns),
+        percent(ns, report.workload.duration_ns)
+    )
+}
+
+/// What a task did in its wait: `slept 1.2 s`, `waited for the disk in fsync of /x`.
+fn did(reason: &str, syscall: Option<&str>, object: Option<&Object>, limit: Option<u64>) -> String {
+    let call = syscall.unwrap_or(reason);
+    let on = object.map(|object| object.name.as_str());
+    match (reason, on) {
+        ("sleep", _) => match limit {
+            Some(limit) => format!("slept {}", duration(limit)),
+            None => "slept".to_owned(),
+        },
+        ("fsync", Some(on)) => format!("waited for the disk in {call} of {on}"),
+        ("fsync", None) => format!("waited for the disk in {call}"),
+        ("page fault", _) => "waited for a page of memory".to_owned(),
+        ("wait", Some(on)) => format!("waited for {on} to end"),
+        ("wait", None) => "waited for a child to end".to_owned(),
+        ("accept", Some(on)) => format!("waited for connections on {on}"),
+        ("read" | "recv", Some(on)) => format!("waited for input from {on}"),
+        ("write" | "send", Some(on)) => format!("waited for room to write to {on}"),
+        ("connect", Some(on)) => format!("waited for the connection {on}"),
+        ("select" | "poll" | "epoll", Some(on)) => format!("waited for events of {on} in {call}"),
+        ("futex", Some(on)) => format!("waited for {on}"),
+        ("open", Some(on)) => format!("waited in {call} of {on}"),
+        (_, Some(on)) => format!("waited in {call} on {on}"),
+        (_, None) => format!("waited in {call}"),
+    }
+}
+
+fn link_did(link: &Link) -> String {
+    did(
+        &link.reason,
+        link.syscall.as_deref(),
+        link.object.as_ref(),
+        link.timeout_ns,
+    )
+}
+
+/// Ready, and no CPU was free: none of the workload's tasks ran, or those that did had all
+/// of them. What the end waited for tells how much of it mattered.
+fn starved(report: &Report) -> Option<Finding> {
+    let tree = report.groups.iter().find(|g| g.kind == GroupKind::Tree)?;
+    let runnable = report.path.parts.iter().filter(|p| p.state == "runnable");
+    let on_path_ns = runnable.clone().map(|p| p.ns).fold(0, u64::saturating_add);
+    let others_ns = tree.starved.lower_ns;
+    let ns = on_path_ns.max(others_ns);
+    let waited = part_of(ns, report);
+    let cpus = quantity(report.workload.cpus.into(), "CPU");
+    let sentence = if others_ns >= ns / 2 {
+        format!("For {waited} tasks were ready to run, and none of them got one of the {cpus}.")
+    } else {
+        format!(
+            "For {waited} what the run waited for was ready to run, while other tasks of the \
+             workload had the {cpus}."
+        )
+    };
+    let mut found = finding(FindingKind::Starved, ns, Confidence::Proved, sentence);
+    found.evidence = runnable
+        .take(3)
+        .map(|p| format!("{}: ready for {}", p.role, duration(p.ns)))
+        .collect();
+    let mut tasks: Vec<_> = report.tasks.iter().filter(|t| t.runnable_ns > 0).collect();
+    tasks.sort_by_key(|t| std::cmp::Reverse(t.runnable_ns));
+    found.tasks = tasks.iter().take(TASKS).map(|t| t.serial).collect();
+    Some(found)
+}
+
+fn quota(report: &Report) -> Vec<Finding> {
+    let held = report.throttled.iter().map(|t| {
+        let sentence = format!(
+            "The limit of the cgroup {} held tasks off the CPUs for {} in {}.",
+            t.cgroup,
+            duration(t.ns),
+            quantity(t.periods, "period"),
+        );
+        // The sum over the CPUs.
+        let ns = t.ns / u64::from(report.workload.cpus.max(1));
+        finding(FindingKind::Quota, ns, Confidence::Proved, sentence)
+    });
+    held.collect()
+}
+
+/// Stopped by a signal, a tracer or the freezer.
+fn stopped(report: &Report) -> Vec<Finding> {
+    use crate::report::StopKind;
+    let stops = report.stops.iter().filter(|s| {
+        matches!(
+            s.kind,
+            StopKind::Signal | StopKind::Tracer | StopKind::Freezer
+        )
+    });
+    stops
+        .map(|stop| {
+            let ns = stop.end_ns - stop.start_ns;
+            let how = match stop.kind {
+                StopKind::Tracer => "a debugger held",
+                StopKind::Freezer => "the freezer of its cgroup held",
+                _ => "a signal stopped",
+            };
+            let sentence = format!(
+                "For {} {how} {}.",
+                part_of(ns, report),
+                who(&stop.name, stop.pid)
+            );
+            Finding {
+                tasks: stop.tasks.clone(),
+                ..finding(FindingKind::Stopped, ns, Confidence::Proved, sentence)
+            }
+        })
+        .collect()
+}
+
+/// What the end of the run waited for, where no stall tells: page faults, and all that a
+/// workload of one task waits for.
+fn on_the_path(report: &Report) -> Vec<Finding> {
+    let alone = report.tasks.len() == 1;
+    let blocked = report.path.parts.iter().filter(|p| p.state == "blocked");
+    let parts = blocked.filter(|p| alone || p.reason.as_deref() == Some("page fault"));
+    let told = parts.map(|p| {
+        let reason = p.reason.as_deref().unwrap_or("unknown");
+        let object = p.object.as_ref();
+        let remote = object.is_some_and(|o| o.kind == "tcp" || o.kind == "udp");
+        let kind = match reason {
+            "page fault" => FindingKind::PageFault,
+            "fsync" => FindingKind::Disk,
+            "read" | "recv" | "connect" if remote => FindingKind::Peer,
+            "read" | "recv" | "accept" | "select" | "poll" | "epoll" | "signal wait" => {
+                FindingKind::Idle
+            }
+            _ => FindingKind::Stall,
+        };
+        let did = did(reason, None, object, None);
+        let times = match p.count {
+            1 => String::new(),
+            n => format!(", {} times", count(n)),
+        };
+        let sentence = format!("`{}` {did} for {}{times}.", p.role, part_of(p.ns, report));
+        Finding {
+            object: p.object.clone(),
+            next: Some("--show path".to_owned()),
+            ..finding(kind, p.ns, Confidence::Proved, sentence)
+        }
+    });
+    told.collect()
+}
+
+/// Nothing else was found.
+fn nothing(report: &Report) -> Finding {
+    let tree = report.groups.iter().find(|g| g.kind == GroupKind::Tree);
+    let running = report.path.parts.iter().filter(|p| p.state == "running");
+    let ran_ns = running.map(|p| p.ns).fold(0, u64::saturating_add);
+    let lived_ns = tree.map_or(0, |tree| tree.lifetime_ns);
+    let sentence = match lived_ns {
+        0 => "The record holds no task.".to_owned(),
+        _ => format!(
+            "Nothing held it up: what the run waited for ran for {} of {}.",
+            duration(ran_ns),
+            duration(report.path.ns)
+        ),
+    };
+    finding(FindingKind::Idle, 0, Confidence::Proved, sentence)
+}

@@ -1,0 +1,158 @@
+//! Stalls of the whole workload, by what they are put down to.
+
+use super::{Confidence, Finding, FindingKind, Report, finding, link_did, part_of, quantity, whom};
+use crate::report::{Cause, Ended, InterruptKind, Link, Verdict, WakerKind};
+
+pub(super) fn findings(report: &Report) -> Vec<Finding> {
+    let of_tree = || report.causes.iter().filter(|cause| cause.group == 0);
+    let mut found: Vec<Finding> = of_tree().filter_map(|cause| of(report, cause)).collect();
+    found.extend(idle(report, of_tree()));
+    found
+}
+
+fn of(report: &Report, cause: &Cause) -> Option<Finding> {
+    let root = cause.root.as_ref()?;
+    let behind = cause.verdict == Verdict::Caused || cause.alone;
+    if matches!(cause.verdict, Verdict::Idle | Verdict::Stuck) {
+        return None;
+    }
+    let kind = kind(cause, root);
+    let time = match cause.episodes {
+        1 => part_of(cause.ns, report),
+        n => format!(
+            "{}, in {},",
+            part_of(cause.ns, report),
+            quantity(n, "stall")
+        ),
+    };
+    let link = Link {
+        syscall: cause.syscall.clone(),
+        object: cause.object.clone(),
+        timeout_ns: root.timeout_ns.filter(|_| cause.tasks == 1),
+        ..root.clone()
+    };
+    let who = match (cause.by.as_slice(), &cause.name) {
+        ([only], _) if cause.tasks == 1 => whom(&only.task),
+        (_, Some(name)) => format!("{} (`{name}`)", quantity(cause.tasks.into(), "task")),
+        (_, None) => quantity(cause.tasks.into(), "task"),
+    };
+    let each = match cause.tasks {
+        1 => "",
+        _ => "one after the other ",
+    };
+    // It came back from many of them, and went on.
+    let short = link
+        .timeout_ns
+        .filter(|limit| *limit < cause.longest_ns / 2);
+    let again = match short {
+        Some(_) if link.reason == "sleep" => " at a time",
+        _ => "",
+    };
+    let sentence = if behind {
+        let ended = match root.ended {
+            Ended::CutShort | Ended::Interrupted => ", until a signal ended it",
+            Ended::TimedOut => ", until its time ran out",
+            _ => "",
+        };
+        let ended = if root.ended == Ended::CutShort && root.end_ns.is_none() {
+            " and still did when the recording ended"
+        } else {
+            ended
+        };
+        format!(
+            "Everything waited {time} for {who}, which {each}{}{again}{ended}.",
+            link_did(&link)
+        )
+    } else if kind == FindingKind::Disk {
+        let disk = cause
+            .object
+            .as_ref()
+            .map_or("the disk", |o| o.name.as_str());
+        format!("Everything waited {time} for {disk}: {who} and others, in files of their own.")
+    } else if cause.verdict == Verdict::Unknown {
+        let gap = match root.ended {
+            Ended::Unknown => "who ended that was not seen",
+            _ => "the record does not tell who could have ended that",
+        };
+        format!(
+            "Everything waited {time}: {who} {}, and {gap}.",
+            link_did(&link)
+        )
+    } else if cause.verdict == Verdict::Coincidence {
+        format!(
+            "Everything was blocked for {time}, each in a wait of its own: {who} {}, and others.",
+            link_did(&link)
+        )
+    } else {
+        format!(
+            "Everything waited {time} for the same thing: {who} and others {}.",
+            link_did(&link)
+        )
+    };
+    let confidence = match root.ended {
+        _ if !behind && cause.verdict != Verdict::CommonCause => Confidence::Possible,
+        Ended::CutShort | Ended::Interrupted => Confidence::Likely,
+        _ => Confidence::Proved,
+    };
+    Some(Finding {
+        tasks: cause.by.iter().map(|by| by.task.serial).collect(),
+        object: cause.object.clone(),
+        next: Some("--show stalls".to_owned()),
+        ..finding(kind, cause.ns, confidence, sentence)
+    })
+}
+
+fn kind(cause: &Cause, root: &Link) -> FindingKind {
+    let by_disk = cause
+        .woken_by
+        .as_ref()
+        .is_some_and(|by| by.kernel_thread || by.interrupt == Some(InterruptKind::Block));
+    let object = root.object.as_ref().map(|object| object.kind.as_str());
+    match (root.reason.as_str(), object) {
+        (_, Some("disk")) | ("fsync", _) => FindingKind::Disk,
+        ("read" | "write" | "open" | "file system" | "copy", Some("file" | "directory"))
+            if by_disk =>
+        {
+            FindingKind::Disk
+        }
+        ("page fault", _) => FindingKind::PageFault,
+        ("read" | "recv" | "connect" | "poll" | "epoll" | "select", _)
+            if root.ended == Ended::Fulfilled && from_outside(cause) =>
+        {
+            FindingKind::Peer
+        }
+        _ => FindingKind::Stall,
+    }
+}
+
+/// Did somebody outside the workload end it?
+fn from_outside(cause: &Cause) -> bool {
+    cause.woken_by.as_ref().is_some_and(|by| {
+        let task = matches!(by.kind, WakerKind::Task | WakerKind::TaskSoftirq);
+        task && by.outside && !by.kernel_thread || by.interrupt == Some(InterruptKind::Network)
+    })
+}
+
+/// Nobody was behind another, and all had nothing to do.
+fn idle<'a>(report: &Report, causes: impl Iterator<Item = &'a Cause>) -> Option<Finding> {
+    let idle: Vec<&Cause> = causes.filter(|c| c.verdict == Verdict::Idle).collect();
+    let worst = idle.first()?;
+    let ns = idle.iter().map(|c| c.ns).fold(0, u64::saturating_add);
+    let mostly = match &worst.root {
+        Some(root) if worst.ns > ns / 2 && worst.tasks == 1 => format!(
+            "; mostly until {} came back, which {}",
+            whom(&root.task),
+            link_did(root)
+        ),
+        _ => String::new(),
+    };
+    let sentence = format!(
+        "For {} all were idle, waiting for input or for a time{mostly}.",
+        part_of(ns, report)
+    );
+    Some(Finding {
+        tasks: worst.by.iter().map(|by| by.task.serial).collect(),
+        object: worst.object.clone(),
+        ..finding(FindingKind::Idle, ns, Confidence::Likely, sentence)
+    })
+}

@@ -1,0 +1,127 @@
+//! Deadlocks and hangs.
+
+use super::{Confidence, Finding, FindingKind, Report, duration, finding, part_of, quantity, who};
+use crate::report::{Deadlock, DeadlockKind, DeadlockedTask};
+
+/// Tasks that are named.
+const NAMED: usize = 4;
+
+pub(super) fn findings(report: &Report) -> Vec<Finding> {
+    report.deadlocks.iter().map(|d| of(report, d)).collect()
+}
+
+fn of(report: &Report, deadlock: &Deadlock) -> Finding {
+    let from_ns = deadlock.tasks.iter().map(|t| t.since_ns).max();
+    let from_ns = from_ns.unwrap_or(deadlock.at_ns);
+    let ends = report.tasks.iter().filter(|t| {
+        let mut those = deadlock.tasks.iter();
+        those.any(|stuck| stuck.serial == t.serial)
+    });
+    let to_ns = ends.map(|t| t.end_ns).min().unwrap_or(from_ns).max(from_ns);
+    let ns = to_ns - from_ns;
+    let tasks = &deadlock.tasks;
+    let (kind, confidence, story) = match (deadlock.kind, &tasks[..]) {
+        (DeadlockKind::Cycle, [only]) => (
+            FindingKind::Deadlock,
+            Confidence::Proved,
+            format!(
+                "{} waits for {}, which it holds itself",
+                name(only),
+                only.waits_for
+            ),
+        ),
+        (DeadlockKind::Cycle, [a, b]) => (
+            FindingKind::Deadlock,
+            Confidence::Proved,
+            format!(
+                "{} and {} each wait for a lock that the other holds",
+                name(a),
+                name(b)
+            ),
+        ),
+        (DeadlockKind::Cycle, all) => (
+            FindingKind::Deadlock,
+            Confidence::Proved,
+            format!(
+                "{} wait in a circle, each for a lock that the next one holds: {}",
+                quantity(all.len() as u64, "task"),
+                names(all)
+            ),
+        ),
+        (DeadlockKind::Circle, all) => (
+            FindingKind::Hang,
+            Confidence::Likely,
+            format!("in a circle, {}", chain(all, ", which waits for ")),
+        ),
+        (DeadlockKind::AllAsleep, [only]) => (
+            FindingKind::Hang,
+            Confidence::Likely,
+            format!(
+                "{} waits for {}, and nobody is left to end that",
+                name(only),
+                only.waits_for
+            ),
+        ),
+        (DeadlockKind::AllAsleep, all) => (
+            FindingKind::Hang,
+            Confidence::Likely,
+            format!("{}; nobody is left to end any of these waits", each(all)),
+        ),
+    };
+    let word = match kind {
+        FindingKind::Deadlock => "Deadlock",
+        _ => "Hang",
+    };
+    let sentence = format!(
+        "{word} for {}, from {} on: {story}.",
+        part_of(ns, report),
+        duration(from_ns)
+    );
+    Finding {
+        tasks: tasks.iter().map(|t| t.serial).collect(),
+        evidence: tasks.iter().take(NAMED).map(since).collect(),
+        next: Some("--stacks shows where each of them waits".to_owned()),
+        ..finding(kind, ns, confidence, sentence)
+    }
+}
+
+fn name(task: &DeadlockedTask) -> String {
+    who(&task.name, task.tid)
+}
+
+fn names(tasks: &[DeadlockedTask]) -> String {
+    let more = if tasks.len() > NAMED { ", …" } else { "" };
+    let names: Vec<String> = tasks.iter().take(NAMED).map(name).collect();
+    names.join(", ") + more
+}
+
+/// `a` waits for x, which waits for `b`…
+fn chain(tasks: &[DeadlockedTask], link: &str) -> String {
+    let first = match tasks {
+        [] => String::new(),
+        [first, ..] => format!("{} waits for ", name(first)),
+    };
+    let rest: Vec<String> = tasks
+        .iter()
+        .skip(1)
+        .chain(tasks.first())
+        .map(name)
+        .collect();
+    first + &rest.join(link)
+}
+
+fn each(tasks: &[DeadlockedTask]) -> String {
+    let more = if tasks.len() > NAMED { ", …" } else { "" };
+    let waits = tasks.iter().take(NAMED);
+    let waits = waits.map(|t| format!("{} waits for {}", name(t), t.waits_for));
+    waits.collect::<Vec<_>>().join(", ") + more
+}
+
+fn since(task: &DeadlockedTask) -> String {
+    format!(
+        "{} has waited for {} since {}",
+        name(task),
+        task.waits_for,
+        duration(task.since_ns)
+    )
+}

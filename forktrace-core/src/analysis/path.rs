@@ -1,0 +1,266 @@
+//! The critical path: what the run took its time for, from its end back to its start.
+//!
+//! It goes back along the task that ended last. Where that task's wait was ended by
+//! another one, that other one is what it took: the path goes on there, at the moment of
+//! the wakeup. Where the wait was ended by something else, such as a timer or a disk, it
+//! is itself a part. A task's life begins with its creator. So each moment of the run is
+//! in one part, and the path takes as long to find as there are stretches on it.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    blocks::{Block, Blocks, End},
+    chains,
+    providers::{Kin, Providers},
+};
+use crate::{
+    model::{Off, State, Task, state_of},
+    report::{CriticalPath, PathPart},
+};
+
+/// Parts that are listed by themselves.
+const PARTS: usize = 200;
+
+/// What of a part makes it one with others: role, state, syscall and target of a block.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    role: u32,
+    state: State,
+    syscall: i16,
+    target: u32,
+}
+
+struct Walk<'a> {
+    blocks: &'a Blocks<'a>,
+    kin: &'a Kin<'a>,
+    targets: &'a [u32],
+    /// By task: which role.
+    roles: Vec<u32>,
+    parts: HashMap<Key, (u64, u64, (u32, Option<Block>))>,
+    /// Tasks that the path came by at this moment.
+    here: HashSet<u32>,
+}
+
+/// A stretch off the CPU, finished or open.
+struct Away {
+    out_ns: u64,
+    wake_ns: u64,
+    in_ns: u64,
+    state: State,
+    block: Option<Block>,
+    /// What was between it and the one after it was seen whole.
+    followed: bool,
+}
+
+/// The path of a whole run.
+pub(super) fn path(kin: &Kin<'_>, targets: &[u32], names: &[String]) -> CriticalPath {
+    let tasks = &kin.blocks.model.tasks;
+    let first_ns = tasks.iter().map(|t| t.start_ns).min().unwrap_or(0);
+    let last = tasks.iter().enumerate();
+    let Some((at, task)) = last.max_by_key(|(at, t)| (t.end_ns, std::cmp::Reverse(*at))) else {
+        return CriticalPath::default();
+    };
+    let mut of_name: HashMap<&str, u32> = HashMap::new();
+    let roles = names.iter().map(|name| {
+        let next = of_name.len() as u32;
+        *of_name.entry(name).or_insert(next)
+    });
+    let roles: Vec<u32> = roles.collect();
+    let ns = task.end_ns - first_ns;
+    let mut walk = Walk {
+        blocks: kin.blocks,
+        kin,
+        targets,
+        roles,
+        parts: HashMap::new(),
+        here: HashSet::new(),
+    };
+    walk.back(at as u32, task.end_ns, first_ns);
+    let mut by_role: Vec<&str> = vec![""; of_name.len()];
+    for (name, at) in of_name {
+        by_role[at as usize] = name;
+    }
+    CriticalPath {
+        ns,
+        parts: walk.parts(&by_role),
+    }
+}
+
+impl Walk<'_> {
+    fn back(&mut self, mut at: u32, mut now_ns: u64, first_ns: u64) {
+        while now_ns > first_ns {
+            let task = &self.blocks.model.tasks[at as usize];
+            if now_ns <= task.start_ns {
+                match self
+                    .creator(task)
+                    .filter(|creator| self.here.insert(*creator))
+                {
+                    Some(creator) => at = creator,
+                    None => {
+                        self.add(at, State::Unknown, None, now_ns - first_ns);
+                        return;
+                    }
+                }
+                continue;
+            }
+            let away = before(task, now_ns);
+            let Some(away) = away else {
+                let from_ns = task.start_ns.max(first_ns);
+                self.add(at, State::Unknown, None, now_ns - from_ns);
+                self.here.clear();
+                now_ns = from_ns;
+                continue;
+            };
+            if now_ns == away.wake_ns || now_ns == task.end_ns && away.block.is_some_and(open) {
+                let next = away
+                    .block
+                    .and_then(|block| self.leads_to(at, &block, now_ns));
+                if let Some(next) = next.filter(|next| self.here.insert(*next)) {
+                    at = next;
+                    continue;
+                }
+            }
+            let (state, from_ns, block) = if away.in_ns < now_ns {
+                let state = match away.followed {
+                    true => State::Running,
+                    false => State::Unknown,
+                };
+                (state, away.in_ns, None)
+            } else if away.wake_ns < now_ns {
+                (State::Runnable, away.wake_ns, None)
+            } else {
+                (away.state, away.out_ns, away.block)
+            };
+            let from_ns = from_ns.max(first_ns).max(task.start_ns).min(now_ns - 1);
+            self.add(at, state, block, now_ns - from_ns);
+            self.here.clear();
+            self.here.insert(at);
+            now_ns = from_ns;
+        }
+    }
+
+    /// The task that is what this wait took, at its end.
+    fn leads_to(&self, at: u32, block: &Block, now_ns: u64) -> Option<u32> {
+        let lives = |other: &u32| {
+            let other = &self.blocks.model.tasks[*other as usize];
+            other.start_ns < now_ns && other.end_ns >= now_ns
+        };
+        let other = match self.blocks.end(at as usize, block) {
+            End::Task(waker) => {
+                let task = &self.blocks.model.tasks[waker as usize];
+                // A message can be on its way while its sender already sleeps.
+                let awake = before(task, now_ns).is_none_or(|away| away.in_ns < now_ns);
+                Some(waker).filter(|_| awake)
+            }
+            End::Nobody | End::CutShort | End::Interrupted => match self.kin.of(at, block) {
+                Providers::Tasks(tasks) => tasks.into_iter().find(lives),
+                _ => None,
+            },
+            End::Outside | End::Interrupt | End::Unknown => None,
+        };
+        other.filter(|other| *other != at && lives(other))
+    }
+
+    fn creator(&self, task: &Task) -> Option<u32> {
+        let creator = self.blocks.wakers.index(task.parent)?;
+        let lived = self.blocks.model.tasks[creator].start_ns < task.start_ns;
+        lived.then_some(creator as u32)
+    }
+
+    fn add(&mut self, at: u32, state: State, block: Option<Block>, ns: u64) {
+        let key = Key {
+            role: self.roles[at as usize],
+            state,
+            syscall: block.map_or(-1, |b| b.syscall),
+            target: block.map_or(0, |b| match self.targets.get(b.target as usize) {
+                None | Some(0) => 0,
+                Some(same) => *same,
+            }),
+        };
+        let part = self.parts.entry(key).or_insert((0, 0, (at, block)));
+        part.0 = part.0.saturating_add(ns);
+        part.1 += 1;
+    }
+
+    fn parts(self, roles: &[&str]) -> Vec<PathPart> {
+        let mut rows: Vec<_> = self.parts.into_iter().collect();
+        rows.sort_by_key(|(key, (ns, _, (at, block)))| {
+            let start_ns = block.map_or(0, |b| b.start_ns);
+            (
+                std::cmp::Reverse(*ns),
+                key.role,
+                key.state as u8,
+                *at,
+                start_ns,
+            )
+        });
+        let mut parts: Vec<PathPart> = Vec::new();
+        for (at, (key, (ns, count, (task, block)))) in rows.into_iter().enumerate() {
+            let link = block.map(|block| chains::link(self.blocks, (task, block)));
+            let object = link.as_ref().and_then(|link| link.object.clone());
+            let part = PathPart {
+                role: roles[key.role as usize].to_owned(),
+                state: match key.state {
+                    State::Running => "running",
+                    State::Runnable => "runnable",
+                    State::Blocked => "blocked",
+                    State::Stopped => "stopped",
+                    State::Unknown => "unknown",
+                },
+                reason: link.map(|link| link.reason),
+                object: object.filter(|_| key.target != 0 && at < PARTS),
+                ns,
+                count,
+            };
+            // Beyond the first, those that differ in what they wait for only.
+            let same = |other: &&mut PathPart| {
+                (&other.role, other.state, &other.reason, &other.object)
+                    == (&part.role, part.state, &part.reason, &part.object)
+            };
+            match parts.iter_mut().find(same) {
+                Some(other) => {
+                    other.ns = other.ns.saturating_add(part.ns);
+                    other.count += part.count;
+                }
+                None => parts.push(part),
+            }
+        }
+        parts.sort_by_key(|part| std::cmp::Reverse(part.ns));
+        parts
+    }
+}
+
+fn open(block: Block) -> bool {
+    block.wake_ns.is_none()
+}
+
+/// The last stretch off the CPU that began before this time.
+fn before(task: &Task, at_ns: u64) -> Option<Away> {
+    if let Some(open) = task.open.filter(|open| open.out_ns < at_ns) {
+        let wake_ns = open.wake_ns.unwrap_or(u64::MAX).max(open.out_ns);
+        return Some(Away {
+            out_ns: open.out_ns,
+            wake_ns,
+            in_ns: u64::MAX,
+            state: state_of(open.why),
+            block: Block::open(task),
+            followed: true,
+        });
+    }
+    let offs: &[Off] = &task.stretches;
+    let next = offs.partition_point(|off| off.out_ns < at_ns);
+    let off = &offs[next.checked_sub(1)?];
+    let expected = off.seq.wrapping_add(1);
+    let after = offs
+        .get(next)
+        .map(|off| off.seq)
+        .or(task.stretches_expected);
+    Some(Away {
+        out_ns: off.out_ns,
+        wake_ns: off.wake_ns,
+        in_ns: off.in_ns,
+        state: off.state(),
+        block: Block::of(off),
+        followed: after == Some(expected),
+    })
+}
