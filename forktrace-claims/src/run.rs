@@ -32,7 +32,7 @@ use forktrace_core::{
     analysis::analyse,
     model::Model,
     pipeline,
-    report::{Report, Weakness},
+    report::{Report, Weakness, WeaknessKind},
 };
 
 /// How thorough.
@@ -54,7 +54,7 @@ const REPEATS: [usize; 2] = [3, 10];
 /// that for no more than this share of the run's time?
 fn carries(report: &Report, tolerates: f64) -> bool {
     let audit = &report.audit;
-    let unwoken = |weakness: &Weakness| weakness.kind == "wakeup_missing";
+    let unwoken = |weakness: &Weakness| weakness.kind == WeaknessKind::WakeupMissing;
     let serious = audit
         .weaknesses
         .iter()
@@ -230,8 +230,7 @@ impl Runner {
             }
             let (report, model) = traced?;
             let audit = &report.audit;
-            let mut weaknesses: Vec<_> = audit.weaknesses.iter().collect();
-            weaknesses.sort_by_key(|weakness| weakness.is_note());
+            let weaknesses = &audit.weaknesses;
             let carries = carries(&report, claim.tolerates);
             let spoilt = arm.evidence == Evidence::Trace && !carries;
             if spoilt && repeated.len() < repeats {

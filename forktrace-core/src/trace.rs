@@ -643,7 +643,9 @@ pub struct MarksRefused {
 impl MarksRefused {
     /// All of them.
     pub fn count(&self) -> u64 {
-        self.not_understood + self.too_long + self.too_many
+        self.not_understood
+            .saturating_add(self.too_long)
+            .saturating_add(self.too_many)
     }
 }
 
@@ -797,6 +799,8 @@ pub enum Event {
     TablesRefused(TablesRefused),
     /// Who could end a wait.
     Providers(Providers),
+    /// So many bytes that the workload wrote as marks were not read.
+    MarksUnread(u64),
 }
 
 impl Event {
@@ -825,7 +829,8 @@ impl Event {
             | Self::Mark(_)
             | Self::MarksRefused(_)
             | Self::PollsLeftOut(_)
-            | Self::TablesRefused(_) => None,
+            | Self::TablesRefused(_)
+            | Self::MarksUnread(_) => None,
         }
     }
 }

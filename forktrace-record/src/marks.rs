@@ -5,6 +5,10 @@
 //! pipe: writing never waits for us, wakes nobody in the middle of what is being
 //! measured, and goes on working when we are gone. The recording loop reads what
 //! is new from time to time and gives the memory back.
+//!
+//! The workload can do with the file what it likes: make it 2^62 bytes long, write far out,
+//! fill it without end. What is read of it is bounded, at a time and in all; the rest is
+//! counted.
 
 use std::{
     fs::File,
@@ -21,8 +25,11 @@ use serde_json::{Map, Value};
 use crate::clock;
 use crate::trace::{
     Event, Mark, MarksRefused,
-    marks::{LONGEST_LINE, MOST},
+    marks::{LONGEST_LINE, MOST, MOST_BYTES},
 };
+
+/// So many bytes are read at a time: what the rings wait for.
+const AT_A_TIME: u64 = 4 << 20;
 
 /// The reading end.
 #[derive(Debug)]
@@ -30,8 +37,12 @@ pub struct Marks {
     file: File,
     /// The same file, for the workload.
     writer: Option<File>,
-    /// Up to here it has been read, bytes.
+    /// Up to here it has been read, or given up, bytes.
     read: u64,
+    /// Bytes that may still be read.
+    left: u64,
+    /// Bytes that are not read.
+    unread: u64,
     /// A line whose end has not come yet; of one that is too long, the start.
     line: Vec<u8>,
     too_long: bool,
@@ -52,6 +63,8 @@ impl Marks {
             writer: Some(file.try_clone()?),
             file,
             read: 0,
+            left: MOST_BYTES,
+            unread: 0,
             line: Vec::new(),
             too_long: false,
             taken: 0,
@@ -67,27 +80,37 @@ impl Marks {
         self.writer.take().map_or_else(|| self.file.try_clone(), Ok)
     }
 
-    /// Hands over what has been written since the last time.
+    /// Hands over what has been written since the last time, or a part of it when it is much.
     ///
     /// # Errors
     /// When the file can't be read.
-    pub fn drain(&mut self, mut sink: impl FnMut(Event)) -> io::Result<()> {
+    pub fn drain(&mut self, sink: impl FnMut(Event)) -> io::Result<()> {
+        self.read_up_to(AT_A_TIME, sink)
+    }
+
+    fn read_up_to(&mut self, most: u64, mut sink: impl FnMut(Event)) -> io::Result<()> {
         // What is written from now on is for the next time: a quick writer can't
         // keep us here.
         let end = self.file.metadata()?.len();
-        if end <= self.read {
-            return Ok(());
+        if end < self.read {
+            // It was made shorter, and may have been written anew from there on. What was
+            // read is zeros now.
+            self.read = 0;
+            self.line.clear();
+            self.too_long = false;
         }
         let begin = self.read;
+        let until = end.min(begin.saturating_add(most.min(self.left)));
         let mut buffer = [0; 64 << 10];
-        while self.read < end {
-            let most = buffer.len().min((end - self.read) as usize);
+        while self.read < until {
+            let most = buffer.len().min((until - self.read) as usize);
             let got = self.file.read_at(&mut buffer[..most], self.read)?;
             if got == 0 {
-                // Somebody made it shorter.
+                // Somebody made it shorter just now.
                 break;
             }
             self.read += got as u64;
+            self.left -= got as u64;
             for part in buffer[..got].split_inclusive(|&byte| byte == b'\n') {
                 match part.strip_suffix(b"\n") {
                     Some(rest) => {
@@ -98,14 +121,20 @@ impl Marks {
                 }
             }
         }
-        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        // Without, the memory goes back at the end.
-        let _ = fallocate(
-            self.file.as_fd(),
-            hole,
-            begin as i64,
-            (self.read - begin) as i64,
-        );
+        if self.left == 0 && self.read < end {
+            self.unread = self.unread.saturating_add(end - self.read);
+            self.read = end;
+        }
+        if self.read > begin {
+            let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            // Without, the memory goes back at the end. A file's length fits.
+            let _ = fallocate(
+                self.file.as_fd(),
+                hole,
+                begin as i64,
+                (self.read - begin) as i64,
+            );
+        }
         Ok(())
     }
 
@@ -114,15 +143,24 @@ impl Marks {
     /// # Errors
     /// When the file can't be read.
     pub fn finish(mut self, mut sink: impl FnMut(Event)) -> io::Result<()> {
-        let read = self.drain(&mut sink);
+        let read = self.read_up_to(MOST_BYTES, &mut sink);
         self.end_line(&mut sink);
         if self.refused.count() > 0 {
             sink(Event::MarksRefused(self.refused));
         }
+        if self.unread > 0 {
+            sink(Event::MarksUnread(self.unread));
+        }
         read
     }
 
-    fn add(&mut self, part: &[u8]) {
+    fn add(&mut self, mut part: &[u8]) {
+        // A hole, or what was given back.
+        while self.line.is_empty()
+            && let Some(rest) = part.strip_prefix(b"\0")
+        {
+            part = rest;
+        }
         let room = LONGEST_LINE - self.line.len();
         if part.len() > room {
             self.too_long = true;
@@ -236,6 +274,73 @@ mod tests {
                 }),
             ]
         );
+    }
+
+    fn drained(marks: Marks) -> Vec<Event> {
+        let mut events = Vec::new();
+        marks.finish(|event| events.push(event)).expect("read");
+        events
+    }
+
+    #[test]
+    fn a_file_that_is_made_endless_is_given_up() {
+        let mut marks = Marks::new().expect("a file in memory");
+        let mut writer = marks.writer().expect("it");
+        writer.write_all(b"{\"name\": \"a\"}\n").expect("written");
+        let mut events = Vec::new();
+        marks.drain(|event| events.push(event)).expect("read");
+        assert_eq!(events, [mark(None, "a", "{}")]);
+        writer.set_len(1 << 62).expect("it is a hole");
+        marks.drain(|event| events.push(event)).expect("read");
+        assert_eq!(marks.left, MOST_BYTES - 14 - AT_A_TIME, "a part at a time");
+        let end = drained(marks);
+        assert_eq!(end, [Event::MarksUnread((1 << 62) - MOST_BYTES)]);
+    }
+
+    #[test]
+    fn a_write_far_out_is_read_up_to_the_bound_and_counted() {
+        let mut marks = Marks::new().expect("a file in memory");
+        let writer = marks.writer().expect("it");
+        fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).expect("anybody may");
+        let far = b"\n{\"name\": \"far\"}\n";
+        writer.write_all_at(far, 1 << 20).expect("written");
+        writer.write_all_at(far, 1 << 40).expect("written");
+        let events = drained(marks);
+        assert_eq!(events[0], mark(None, "far", "{}"));
+        let unread = (1 << 40) + far.len() as u64 - MOST_BYTES;
+        assert_eq!(events.last(), Some(&Event::MarksUnread(unread)));
+    }
+
+    #[test]
+    fn more_than_the_bound_is_counted_and_given_back() {
+        let mut marks = Marks::new().expect("a file in memory");
+        let writer = marks.writer().expect("it");
+        let line = format!("{{\"name\": \"{}\"}}\n", "x".repeat(4000));
+        let count = MOST_BYTES as usize / line.len() + 10;
+        (&writer)
+            .write_all(line.repeat(count).as_bytes())
+            .expect("written");
+        let events = drained(marks);
+        let bytes = (count * line.len()) as u64;
+        assert_eq!(events.last(), Some(&Event::MarksUnread(bytes - MOST_BYTES)));
+        assert_eq!(writer.metadata().expect("its length").len(), bytes);
+        let blocks = std::os::unix::fs::MetadataExt::blocks(&writer.metadata().expect("it"));
+        assert!(blocks < 100, "{blocks} blocks are still there");
+    }
+
+    #[test]
+    fn a_file_that_is_made_shorter_and_written_anew_is_read() {
+        let mut marks = Marks::new().expect("a file in memory");
+        let mut writer = marks.writer().expect("it");
+        writer
+            .write_all(b"{\"name\": \"a\"}\n{\"na")
+            .expect("written");
+        let mut events = Vec::new();
+        marks.drain(|event| events.push(event)).expect("read");
+        writer.set_len(0).expect("it is ours");
+        writer.write_all(b"{\"name\": \"b\"}\n").expect("written");
+        events.extend(drained(marks));
+        assert_eq!(events, [mark(None, "a", "{}"), mark(None, "b", "{}")]);
     }
 
     proptest! {

@@ -14,6 +14,7 @@ mod ci;
 mod claims;
 mod cpio;
 mod ebpf;
+mod fuzz;
 #[cfg(test)]
 mod licences;
 mod matrix;
@@ -82,6 +83,8 @@ enum Command {
         #[arg(long, value_name = "DIR", conflicts_with = "tests")]
         payload: Option<PathBuf>,
     },
+    /// Run the fuzz targets of `fuzz/`, each for a bounded time
+    Fuzz(fuzz::Options),
     /// Measure what tracing costs, beside other tracers and the goals
     Bench(bench::Options),
     /// Settle all claims, as root, and write the verdicts into docs/claims.md
@@ -134,6 +137,7 @@ fn main() -> ExitCode {
         } => matrix::run(&kernels, &tests, payload.as_deref()),
         Command::Claims(options) => claims::run(&options).map(|()| true),
         Command::Programs(options) => programs::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::RunMeasured { command } => bench::run_measured(&command).map(|()| true),
         Command::RunTestBinary { binary, args } => test::run_binary(&binary, &args),

@@ -29,16 +29,17 @@ pub(super) fn outcome(outcome: &Outcome<'_>, style: Style) -> String {
 }
 
 pub(super) fn settled(claim: &Settled, style: Style) -> String {
-    let verdict = claim.verdict.to_string().to_uppercase();
-    let head = format!("{}: {verdict}", clean(&claim.id));
+    // What could not be run has no verdict: that is a mistake, and not a lack of evidence.
+    let verdict = match claim.error {
+        Some(_) => "error".to_owned(),
+        None => claim.verdict.to_string(),
+    };
+    let head = format!("{}: {}", clean(&claim.id), verdict.to_uppercase());
     let mut out = paint(style, Ink::Bold, &head);
     out.push('\n');
     let mut line = |first: &str, text: &str| out.push_str(&wrapped(first, &clean(text)));
     line("  Claim:    ", &claim.statement);
-    line(
-        "  Verdict:  ",
-        &format!("{}. {}", claim.verdict, claim.reason),
-    );
+    line("  Verdict:  ", &format!("{verdict}. {}", claim.reason));
     if let Some(control) = &claim.control {
         line("  Control:  ", &control.text);
     }

@@ -38,6 +38,7 @@ mod timeline;
 mod timeline_tests;
 mod waiting;
 mod wakers;
+mod weaknesses;
 #[cfg(test)]
 mod why_tests;
 mod witness;

@@ -24,7 +24,7 @@ pub(super) fn polls(model: &Model) -> Vec<Poll> {
                 failed: used.failed,
                 unfinished: used.unfinished,
                 max_fds: (position < EPOLL_WAIT
-                    && used.calls + used.unfinished > used.unknown_fds.into())
+                    && used.calls.saturating_add(used.unfinished) > used.unknown_fds.into())
                 .then_some(used.max_fds),
             });
         }

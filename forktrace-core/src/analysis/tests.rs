@@ -10,6 +10,7 @@ use crate::{
     model::{Builder, InSyscall, Segment, State, state_of},
     report::{
         AtOnce, Episodes, Fate, Group, GroupKind, GroupStop, StackKind, WaitingAtOnce, Weakness,
+        WeaknessKind,
     },
     trace::{
         Born, Event, Header, OpenStretch, PollUse, Stretch, TablesRefused, TaskRecord, Timeout,
@@ -1332,13 +1333,19 @@ fn polls_that_come_twice_count_once() {
     assert_eq!(polls.iter().map(|p| p.calls).collect::<Vec<_>>(), [10]);
 }
 
+/// What a kind is called in JSON.
+fn name(kind: WeaknessKind) -> String {
+    let json = serde_json::to_value(kind).expect("it serialises");
+    json.as_str().expect("it is a name").to_owned()
+}
+
 /// The only weakness of a report that is the weaker for it.
 #[track_caller]
 fn only_weakness(report: &Report, kind: &str) -> Weakness {
     let [weakness] = &report.audit.weaknesses[..] else {
         panic!("{:?}", report.audit.weaknesses)
     };
-    assert_eq!(weakness.kind, kind);
+    assert_eq!(name(weakness.kind), kind);
     assert!(
         !weakness.text.is_empty() && !weakness.text.ends_with('.'),
         "{weakness:?}"
@@ -1423,8 +1430,8 @@ fn calls_that_were_not_counted_are_said_and_leave_the_times_complete() {
         panic!("{:?}", report.audit.weaknesses)
     };
     assert_eq!(
-        (weakness.kind.as_str(), weakness.count),
-        ("polls_left_out", 3)
+        (weakness.kind, weakness.count),
+        (WeaknessKind::PollsLeftOut, 3)
     );
     assert!(report.audit.complete);
     assert!(
@@ -1443,9 +1450,66 @@ fn refused_changes_of_the_tables_are_said_and_leave_the_times_complete() {
     let events = [good_task(), vec![Event::TablesRefused(refused)]].concat();
     let report = report_with(|_| (), events);
     let found = report.audit.weaknesses.iter();
-    let found: Vec<_> = found.map(|w| (w.kind.as_str(), w.count)).collect();
-    assert_eq!(found, [("slots_lost", 2), ("tables_refused", 1)]);
+    let found: Vec<_> = found.map(|w| (w.kind, w.count)).collect();
+    let expected = [
+        (WeaknessKind::SlotsLost, 2),
+        (WeaknessKind::TablesRefused, 1),
+    ];
+    assert_eq!(found, expected);
     assert!(report.audit.complete);
+}
+
+#[test]
+fn weaknesses_come_worst_first_and_notes_last() {
+    let mut info = info(None, START + 100);
+    info.header.plain = true;
+    info.skipped.unreadable = 1;
+    info.skipped.unknown_kind = 1;
+    let events = [
+        good_task(),
+        vec![Event::PollsLeftOut(3), Event::MarksUnread(7)],
+    ];
+    let report = report_on(&info, events.concat());
+    let kinds: Vec<String> = report
+        .audit
+        .weaknesses
+        .iter()
+        .map(|w| name(w.kind))
+        .collect();
+    let expected = [
+        "end_missing",
+        "records_unreadable",
+        "polls_left_out",
+        "marks_unread",
+        "records_unknown",
+        "plain",
+    ];
+    assert_eq!(kinds, expected);
+}
+
+/// A forged trace can have holes that nothing else tells of.
+#[test]
+fn a_report_with_unknown_time_or_tasks_that_were_not_followed_is_not_complete() {
+    let mut events = good_task();
+    events.remove(1);
+    let report = report_with(|_| (), events);
+    assert!(report.audit.unknown_ns > 0);
+    assert_eq!(
+        only_weakness(&report, "time_unknown").count,
+        report.audit.unknown_ns
+    );
+
+    let untracked = crate::trace::Untracked {
+        tid: 77,
+        tgid: 77,
+        ppid: 1,
+        at_ns: START + 5,
+        comm: "many".to_owned(),
+    };
+    let events = [good_task(), vec![Event::Untracked(untracked)]].concat();
+    let report = report_with(|_| (), events);
+    assert_eq!(report.audit.tasks_not_followed, 1);
+    assert_eq!(only_weakness(&report, "table_full").count, 1);
 }
 
 #[test]
@@ -1454,7 +1518,10 @@ fn lost_stacks_are_said_and_leave_the_times_complete() {
     let [weakness] = &report.audit.weaknesses[..] else {
         panic!("{:?}", report.audit.weaknesses)
     };
-    assert_eq!((weakness.kind.as_str(), weakness.count), ("stacks_lost", 4));
+    assert_eq!(
+        (weakness.kind, weakness.count),
+        (WeaknessKind::StacksLost, 4)
+    );
     assert!(report.audit.complete && report.stacks.is_some());
     let none = report_with(|f| f.lost_stacks = Some(0), good_task());
     assert!(none.audit.weaknesses.is_empty());

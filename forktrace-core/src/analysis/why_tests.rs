@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     model::{Fate, File, FutexKey, Off, State, Target, Task},
-    report::{Apart, Ended, Episode, Link, StopKind, Verdict, WakerKind},
+    report::{Apart, Ended, Episode, Link, StopKind, Verdict, WakerKind, WeaknessKind},
     trace::{Born, Header, Interrupt, TaskRecord, Timeout, Totals, Waker, Why},
 };
 
@@ -940,7 +940,13 @@ fn what_was_left_out_is_absent_and_said() {
     let plain = analyse(&info(true), &model(tasks()));
     assert!(plain.causes.is_empty() && plain.episodes.is_empty() && plain.waits_for.is_empty());
     assert_eq!(plain.groups[0].all_blocked, full.groups[0].all_blocked);
-    assert!(plain.audit.weaknesses.iter().any(|w| w.kind == "plain"));
+    assert!(
+        plain
+            .audit
+            .weaknesses
+            .iter()
+            .any(|w| w.kind == WeaknessKind::Plain)
+    );
 }
 
 #[test]

@@ -79,6 +79,7 @@ pub struct Builder {
     untracked_ends: Vec<trace::Untracked>,
     marks: Vec<Mark>,
     marks_refused: MarksRefused,
+    marks_unread: u64,
 }
 
 impl Builder {
@@ -105,6 +106,7 @@ impl Builder {
             untracked_ends: Vec::new(),
             marks: Vec::new(),
             marks_refused: MarksRefused::default(),
+            marks_unread: 0,
         }
     }
 
@@ -185,6 +187,7 @@ impl Builder {
             }
             Event::PollsLeftOut(count) => self.polls_left_out = count,
             Event::TablesRefused(refused) => self.tables_refused = refused,
+            Event::MarksUnread(bytes) => self.marks_unread = bytes,
         }
     }
 
@@ -277,6 +280,7 @@ impl Builder {
             frames: self.frames,
             marks: self.marks,
             marks_refused: self.marks_refused,
+            marks_unread: self.marks_unread,
             deadlocks: self.deadlocks,
             providers: self.providers,
             polls_left_out: self.polls_left_out,

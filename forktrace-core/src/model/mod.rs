@@ -207,6 +207,8 @@ pub struct Model {
     pub marks: Vec<Mark>,
     /// What it said that is no mark.
     pub marks_refused: MarksRefused,
+    /// Bytes that it wrote as marks and that were not read.
+    pub marks_unread: u64,
     /// What tasks waited for; the first is [`Target::Unknown`].
     pub targets: Vec<Target>,
     /// The files among the targets.

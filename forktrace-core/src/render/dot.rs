@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::text::{
+    Edges,
     figures::{clean, count, duration},
     is_mutual, outsider,
 };
@@ -16,7 +17,8 @@ const LEAST_SHARE: f64 = 0.005;
 const EDGES: usize = 200;
 
 pub(super) fn render(report: &Report) -> String {
-    let total: u64 = report.waits_for.iter().map(|edge| edge.ns).sum();
+    let sum = |sum: u64, edge: &WaitsFor| sum.saturating_add(edge.ns);
+    let total = report.waits_for.iter().fold(0, sum);
     let matters = |edge: &&WaitsFor| edge.ns > 0 && edge.ns as f64 >= LEAST_SHARE * total as f64;
     // They come most time first.
     let shown: Vec<&WaitsFor> = report
@@ -26,6 +28,7 @@ pub(super) fn render(report: &Report) -> String {
         .take(EDGES)
         .collect();
     let hidden = report.waits_for.len() - shown.len();
+    let all = Edges::of(&report.waits_for);
 
     let mut out = String::from("digraph waits_for {\n");
     let mut line = |text: String| {
@@ -43,7 +46,8 @@ pub(super) fn render(report: &Report) -> String {
             .join(" ")
     );
     if hidden > 0 {
-        let hidden_ns = total - shown.iter().map(|edge| edge.ns).sum::<u64>();
+        let shown_ns = shown.iter().fold(0, |ns, edge| sum(ns, edge));
+        let hidden_ns = total.saturating_sub(shown_ns);
         let _ = write!(
             title,
             "\\n{} smaller edges, {} in all, are not shown",
@@ -103,7 +107,7 @@ pub(super) fn render(report: &Report) -> String {
                 format!("o{node}")
             }
         };
-        let both_ways = if is_mutual(edge, &report.waits_for) {
+        let both_ways = if is_mutual(edge, &all) {
             ", style=dashed"
         } else {
             ""

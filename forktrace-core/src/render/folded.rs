@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use super::text::figures::clean as escaped;
 use crate::report::{Report, StackKind, StackUse};
 
 /// Where a stack begins of which the outermost functions are missing.
@@ -39,7 +40,7 @@ fn wakee(stack: &StackUse) -> Option<String> {
         .map(|name| format!("wakes {}", clean(name)))
 }
 
-/// A name without the characters that have a meaning.
+/// A name on one line, without a character that acts on a terminal or parts functions.
 fn clean(name: &str) -> String {
-    name.replace(';', ":").replace(['\n', '\r'], " ")
+    escaped(name).replace(';', ":")
 }

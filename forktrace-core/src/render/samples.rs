@@ -564,7 +564,7 @@ pub(super) fn lossy() -> Report {
         unknown_ns: 3_750 * MS,
         weaknesses: vec![
             Weakness {
-                kind: "ring_full".to_owned(),
+                kind: WeaknessKind::RingFull,
                 count: 210,
                 start_ns: Some(300 * MS),
                 end_ns: Some(1_300 * MS),
@@ -573,7 +573,7 @@ pub(super) fn lossy() -> Report {
                     .to_owned(),
             },
             Weakness {
-                kind: "table_full".to_owned(),
+                kind: WeaknessKind::TableFull,
                 count: 1,
                 start_ns: Some(0),
                 end_ns: None,

@@ -4,8 +4,10 @@
 
 use std::{env, fs, path::PathBuf};
 
+use proptest::prelude::*;
+
 use super::{Format, Style, render, samples, samples_why, text::figures::width};
-use crate::report::{Group, Report, Wait};
+use crate::report::{Group, Report, StackKind, StackUse, Wait};
 
 const PLAIN: Style = Style {
     color: false,
@@ -132,9 +134,30 @@ fn colour_carries_no_meaning_of_its_own() {
     }
 }
 
-#[test]
-fn nothing_of_a_traced_program_acts_on_the_terminal() {
-    let evil = "\u{1b}]0;evil\u{7}\u{9b}2J\n\u{202e}x\u{7f}";
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn nothing_of_a_traced_program_acts_on_the_terminal(
+        pieces in prop::collection::vec(
+            prop_oneof![
+                prop::sample::select(vec![
+                    "\u{1b}[31m", "\u{1b}]0;title\u{7}", "\u{9b}2J", "\r", "\n", "\t", "\0",
+                    "\u{202e}", "\u{2066}", "\u{200b}", "\u{feff}", "\u{7f}", "\u{fffd}",
+                    "\u{e0001}", "\u{2028}", ";", "\"", "\\", "'", " 12", "日本", "a\u{300}", "",
+                ]).prop_map(str::to_owned),
+                any::<String>(),
+            ],
+            0..6,
+        ),
+    ) {
+        let evil = ["x".to_owned(), pieces.concat()].concat();
+        check_harmless(&evil);
+    }
+}
+
+#[track_caller]
+fn check_harmless(evil: &str) {
     for (name, mut report, style) in all() {
         report.workload.argv = vec![evil.to_owned(), evil.to_owned()];
         report.workload.kernel = evil.to_owned();
@@ -193,13 +216,35 @@ fn nothing_of_a_traced_program_acts_on_the_terminal() {
         for weakness in &mut report.audit.weaknesses {
             weakness.text = evil.to_owned();
         }
-        for format in [Format::Text, Format::Json] {
-            let shown = render(&report, format, &style);
-            let bad = shown
-                .chars()
-                .find(|&c| c != '\n' && (c.is_control() || c == '\u{202e}'));
-            assert_eq!(bad, None, "{name}");
+        for edge in &mut report.waits_for {
+            edge.to.name = Some(evil.to_owned());
         }
+        let frames = vec![evil.to_owned(), evil.to_owned()];
+        report.stacks = Some(vec![StackUse {
+            kind: StackKind::Wakeup,
+            name: evil.to_owned(),
+            frames: frames.clone(),
+            cut_off: false,
+            wakee: Some(evil.to_owned()),
+            ns: 5000,
+            count: 1,
+        }]);
+        for format in [Format::Text, Format::Json, Format::Dot, Format::Folded] {
+            let shown = render(&report, format, &style);
+            let acts = |c: char| {
+                let code = u32::from(c);
+                c != '\n'
+                    && (c.is_control()
+                        || matches!(code, 0x200b..=0x200f | 0x2028..=0x202e | 0x2066..=0x2069)
+                        || matches!(code, 0xfeff | 0xe0000..=0xe0fff))
+            };
+            let bad = shown.chars().find(|&c| acts(c));
+            assert_eq!(bad, None, "{name}, {format:?}");
+        }
+        let folded = render(&report, Format::Folded, &style);
+        // The kind, the task, two functions, and who was woken.
+        assert_eq!(folded.matches(';').count(), 4, "{folded}");
+        assert_eq!(folded.lines().count(), 1, "{folded}");
         let json = render(&report, Format::Json, &style);
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(

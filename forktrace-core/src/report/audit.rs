@@ -1,15 +1,80 @@
 //! How far the report can be trusted.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+/// What makes a report weaker, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeaknessKind {
+    /// The trace has no end: forktrace was killed, or the file was cut off.
+    EndMissing,
+    /// The file unpacks to more than it may: its rest was not read.
+    FileTooLarge,
+    /// A part of the file can't be read.
+    FileDamaged,
+    /// Records of the file can't be read.
+    RecordsUnreadable,
+    /// Records could not be written to the file.
+    WriteFailed,
+    /// Records found a ring full.
+    RingFull,
+    /// Records came from a CPU without a ring.
+    NoRing,
+    /// Tasks found no room in the table.
+    TableFull,
+    /// Other records were dropped.
+    OtherRecords,
+    /// The eBPF programs and forktrace do not fit together.
+    Undecodable,
+    /// Tasks have another number of context switches than the kernel counted.
+    SwitchesDiffer,
+    /// Context switches were not seen.
+    SwitchesMissed,
+    /// Times are not those that the kernel program added up.
+    SumsDiffer,
+    /// Ends of tasks are not in the trace.
+    TaskEndMissing,
+    /// Time is unknown for a reason that is none of the above.
+    TimeUnknown,
+    /// Blocks ended without a wakeup that was seen.
+    WakeupMissing,
+    /// A note: tasks lived when the recording ended.
+    CutShort,
+    /// A note: switch-ins were inferred from the CPU clock.
+    SwitchInInferred,
+    /// A note: calls of the select/poll family were not counted.
+    PollsLeftOut,
+    /// A note: places of the task table could not be used again.
+    SlotsLost,
+    /// A note: the kernel refused other changes of the tables of tasks.
+    TablesRefused,
+    /// A note: stacks found no room.
+    StacksLost,
+    /// A note: files have no name.
+    NamesMissing,
+    /// A note: lines of the workload are not valid marks.
+    MarksRefused,
+    /// A note: some of what the workload wrote as marks was not read.
+    MarksUnread,
+    /// A note: a later forktrace knows what these records tell.
+    RecordsUnknown,
+    /// A note: recorded with `--plain`.
+    Plain,
+}
+
+impl WeaknessKind {
+    /// Is it said, but leaves the report complete? No stretch of a time line is lost then,
+    /// and no state but those named is uncertain.
+    pub fn is_note(self) -> bool {
+        self >= Self::CutShort
+    }
+}
 
 /// Something that makes the report weaker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Weakness {
-    /// What it is, for programs: `ring_full`, `no_ring`, `other_records`,
-    /// `table_full`, `end_missing`, `file_damaged`, `write_failed`,
-    /// `switches_differ`, `wakeup_missing`, `cut_short`, `names_missing`, `polls_left_out`,
-    /// `slots_lost`, `tables_refused`.
-    pub kind: String,
+    /// What it is, for programs.
+    pub kind: WeaknessKind,
     /// How many records, tasks, …
     pub count: u64,
     /// From when; `None` when it can't be placed.
@@ -21,22 +86,9 @@ pub struct Weakness {
 }
 
 impl Weakness {
-    /// Is it said, but leaves the report complete? No stretch of a time line is lost then,
-    /// and no state but those named is uncertain.
+    /// See [`WeaknessKind::is_note`].
     pub fn is_note(&self) -> bool {
-        const NOTES: [&str; 10] = [
-            "records_unknown",
-            "stacks_lost",
-            "polls_left_out",
-            "slots_lost",
-            "tables_refused",
-            "plain",
-            "cut_short",
-            "switch_in_inferred",
-            "marks_refused",
-            "names_missing",
-        ];
-        NOTES.contains(&self.kind.as_str())
+        self.kind.is_note()
     }
 }
 
@@ -58,7 +110,8 @@ pub struct LookUps {
 /// Whether the report can be trusted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Audit {
-    /// No record lost, no task missed, every task's switches as the kernel counts.
+    /// No record lost, no task missed, no time unknown, every task's switches as the kernel
+    /// counts: no weakness but notes.
     pub complete: bool,
     /// Records that found no room or were lost with a part of the file.
     pub lost_records: u64,

@@ -12,8 +12,6 @@ pub enum Fate {
     Ended,
     /// It lived when the recording ended.
     Alive,
-    /// It was gone after another thread of its process executed a program.
-    ReplacedByExec,
     /// Its end is not in the trace.
     Unknown,
 }

@@ -7,3 +7,5 @@ pub const VARIABLE: &str = "FORKTRACE_MARKS_FD";
 pub const LONGEST_LINE: usize = 4096;
 /// More marks are refused: a report holds them all in memory.
 pub const MOST: u64 = 1 << 20;
+/// So many bytes of marks are read: what a workload can take of our memory and time.
+pub const MOST_BYTES: u64 = 32 << 20;

@@ -53,7 +53,8 @@ pub(super) fn memory_of(event: &Event) -> u64 {
             Event::Totals(_)
             | Event::Stacks(_)
             | Event::PollsLeftOut(_)
-            | Event::TablesRefused(_) => 0,
+            | Event::TablesRefused(_)
+            | Event::MarksUnread(_) => 0,
             Event::Born(b) => TASK + 2 * b.comm.len(),
             Event::Task(t) => TASK + 2 * t.born.comm.len(),
             Event::Untracked(u) | Event::UntrackedEnd(u) => TASK + 2 * u.comm.len(),

@@ -99,23 +99,10 @@ pub fn width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }
 
-/// East Asian wide characters and emoji take two. The blocks are taken whole:
-/// a column too many does no harm.
+/// East Asian wide characters and emoji take two. What has no width is escaped before it is
+/// shown, and never counts.
 pub(super) fn char_width(c: char) -> usize {
-    match u32::from(c) {
-        0x1100..=0x115f
-        | 0x2e80..=0x303e
-        | 0x3041..=0xa4cf
-        | 0xa960..=0xa97c
-        | 0xac00..=0xd7a3
-        | 0xf900..=0xfaff
-        | 0xfe30..=0xfe6f
-        | 0xff00..=0xff60
-        | 0xffe0..=0xffe6
-        | 0x1f300..=0x1faff
-        | 0x2_0000..=0x3_fffd => 2,
-        _ => 1,
-    }
+    unicode_width::UnicodeWidthChar::width(c).unwrap_or(0)
 }
 
 /// The text, or its beginning and `…` where it is too long.
@@ -260,5 +247,8 @@ mod tests {
         assert_eq!(shortened("select (x)", 8), "select…");
         assert_eq!(shortened("abc", 1), "…");
         assert_eq!(width("日本…"), 5);
+        // Emoji outside of the blocks that hold nothing else.
+        assert_eq!(width("⌚⏰☔⚡✅⭐"), 12);
+        assert_eq!(width("µ×⇄–"), 4);
     }
 }

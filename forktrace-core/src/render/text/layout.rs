@@ -12,7 +12,11 @@ const UNITS: [&str; 5] = ["ns", "µs", "ms", "s", "%"];
 /// with as many spaces. Ends in a newline.
 pub fn wrapped(first: &str, text: &str) -> String {
     let indent = width(first);
-    let room = COLUMNS - indent;
+    // A name that long leaves no column for the text.
+    if indent > COLUMNS / 2 && !text.is_empty() {
+        return wrapped("  ", &format!("{} {text}", first.trim()));
+    }
+    let room = COLUMNS.saturating_sub(indent).max(1);
     let mut lines = vec![String::new()];
     for word in words(text) {
         let mut line = lines.pop().unwrap_or_default();

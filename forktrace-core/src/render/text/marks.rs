@@ -4,13 +4,19 @@ use std::collections::BTreeMap;
 
 use super::{
     View,
-    figures::{clean, quantity},
+    figures::{clean, quantity, shortened},
     layout::wrapped,
 };
 use crate::report::Mark;
 
 /// Marks of one name that are shown one by one.
 const MOST: usize = 3;
+/// Names that are shown without `-v`: a workload can have as many as marks.
+const NAMES: usize = 20;
+/// Columns of a name.
+const NAME: usize = 40;
+/// Columns of a name's marks, without `-v`.
+const TEXT: usize = 400;
 
 /// A line for each name of marks.
 pub(super) fn section(view: &View<'_>) -> String {
@@ -21,8 +27,14 @@ pub(super) fn section(view: &View<'_>) -> String {
     if by_name.is_empty() {
         return String::new();
     }
-    let rows: String = by_name
+    let names = if view.style.verbose {
+        by_name.len()
+    } else {
+        NAMES
+    };
+    let mut rows: String = by_name
         .iter()
+        .take(names)
         .map(|(name, marks)| {
             let shown = if view.style.verbose {
                 marks.len()
@@ -39,9 +51,22 @@ pub(super) fn section(view: &View<'_>) -> String {
                 [] => number,
                 parts => format!("{number}: {}", parts.join("; ")),
             };
-            wrapped(&format!("  {}  ", clean(name)), &clean(&rest))
+            let (mut name, mut rest) = (clean(name), clean(&rest));
+            if !view.style.verbose {
+                (name, rest) = (shortened(&name, NAME), shortened(&rest, TEXT));
+            }
+            wrapped(&format!("  {name}  "), &rest)
         })
         .collect();
+    if by_name.len() > names {
+        let more = &by_name.iter().skip(names);
+        let marks = more.clone().map(|(_, marks)| marks.len() as u64).sum();
+        rows.push_str(&format!(
+            "  … and {} of {} more (-v shows all)\n",
+            quantity(marks, "mark"),
+            quantity(more.len() as u64, "name")
+        ));
+    }
     format!("  MARKS\n{rows}")
 }
 

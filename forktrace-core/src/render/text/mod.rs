@@ -25,13 +25,13 @@ mod why;
 mod workload;
 
 pub use self::deadlocks::{lines as deadlock_lines, sentence as deadlock_sentence};
-pub(super) use self::waits_for::{is_mutual, outsider};
+pub(super) use self::waits_for::{Edges, is_mutual, outsider};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use self::figures::clean;
 use super::Style;
-use crate::report::{Group, GroupKind, Report};
+use crate::report::{Group, GroupKind, Report, Task};
 
 /// Nothing is wider. Reports are pasted into mails and issues.
 const COLUMNS: usize = 100;
@@ -75,6 +75,8 @@ struct View<'a> {
     threaded: Vec<&'a Group>,
     /// Number of processes.
     processes: usize,
+    /// Tasks by serial.
+    by_serial: HashMap<u32, &'a Task>,
 }
 
 impl<'a> View<'a> {
@@ -91,13 +93,13 @@ impl<'a> View<'a> {
                 .filter(|group| group.tasks.len() > 1)
                 .collect(),
             processes: pids.len(),
+            by_serial: report.tasks.iter().map(|t| (t.serial, t)).collect(),
         }
     }
 
     /// A task as a table names it: `4123 selector`.
     fn task(&self, serial: u32) -> String {
-        let task = self.report.tasks.iter().find(|t| t.serial == serial);
-        task.map_or_else(
+        self.by_serial.get(&serial).map_or_else(
             || "?".to_owned(),
             |task| format!("{} {}", task.tid, clean(&task.name)),
         )

@@ -122,7 +122,6 @@ pub(super) fn accounts(view: &View<'_>) -> String {
     column("END", |task| match task.fate {
         Fate::Ended => duration(task.end_ns),
         Fate::Alive => "alive".to_owned(),
-        Fate::ReplacedByExec => "exec".to_owned(),
         Fate::Unknown => "?".to_owned(),
     });
     column("BLOCKS", |task| count_cell(task.blocks));

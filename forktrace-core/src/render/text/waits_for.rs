@@ -1,5 +1,7 @@
 //! Who ended whose waits.
 
+use std::collections::HashSet;
+
 use super::{
     View,
     figures::{clean, count_cell, duration_cell, quantity},
@@ -32,9 +34,10 @@ pub(super) fn section(view: &View<'_>) -> String {
     table.text("UNTIL WOKEN BY", 12, wokers.collect());
     table.number("TIME", rows.iter().map(|e| duration_cell(e.ns)).collect());
     table.number("COUNT", rows.iter().map(|e| count_cell(e.count)).collect());
+    let all = Edges::of(edges);
     let mutual = rows
         .iter()
-        .map(|edge| if is_mutual(edge, edges) { "⇄" } else { "" });
+        .map(|edge| if is_mutual(edge, &all) { "⇄" } else { "" });
     let mutual: Vec<String> = mutual.map(str::to_owned).collect();
     let any_mutual = mutual.iter().any(|mark| !mark.is_empty());
     if any_mutual {
@@ -55,14 +58,20 @@ pub(super) fn section(view: &View<'_>) -> String {
     out
 }
 
+/// Who waits for whom: from and to.
+pub(in crate::render) struct Edges(HashSet<(u32, u32)>);
+
+impl Edges {
+    pub(in crate::render) fn of(edges: &[WaitsFor]) -> Self {
+        let between = |edge: &WaitsFor| Some((edge.from, edge.to.serial?));
+        Self(edges.iter().filter_map(between).collect())
+    }
+}
+
 /// Does the other wait for this one as well?
-pub(in crate::render) fn is_mutual(edge: &WaitsFor, edges: &[WaitsFor]) -> bool {
-    edge.to.serial.is_some_and(|to| {
-        to != edge.from
-            && edges
-                .iter()
-                .any(|back| back.from == to && back.to.serial == Some(edge.from))
-    })
+pub(in crate::render) fn is_mutual(edge: &WaitsFor, edges: &Edges) -> bool {
+    let to = edge.to.serial;
+    to.is_some_and(|to| to != edge.from && edges.0.contains(&(to, edge.from)))
 }
 
 fn by(view: &View<'_>, peer: &Peer) -> String {

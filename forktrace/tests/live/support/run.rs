@@ -232,17 +232,21 @@ impl Running {
         let text = |name| String::from_utf8_lossy(&read(name)).into_owned();
         let json = self.wants_json.then(|| read("report.json"));
         let (stdout, stderr) = (text("stdout"), text("stderr"));
-        for output in [&stdout, &stderr, &text("report.json")] {
-            spoilt::note(output);
+        for output in [&stdout, &stderr] {
+            spoilt::note_text(output);
+        }
+        let report: Option<Report> = json
+            .as_deref()
+            .and_then(|json| serde_json::from_slice(json).ok());
+        if let Some(report) = &report {
+            spoilt::note(report);
         }
         Finished {
             pid: self.child.id(),
             status,
             stdout,
             stderr,
-            report: json
-                .as_deref()
-                .and_then(|json| serde_json::from_slice(json).ok()),
+            report,
             folder: self.folder,
         }
     }

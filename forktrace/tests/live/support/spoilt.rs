@@ -5,7 +5,9 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
-use super::skip;
+use forktrace_core::report::WeaknessKind;
+
+use super::{report::Report, skip};
 
 thread_local! {
     /// What spoilt a recording of the test that runs on this thread.
@@ -19,24 +21,35 @@ enum Spoilt {
     Busy(String),
 }
 
-/// Words of the audit about what the kernel did not announce, what came too fast for a
-/// forktrace without a CPU, for its programs when one is interrupted, what was gone
-/// before that could look, and what ran on a CPU that came online meanwhile.
-const INEXACT: [&str; 7] = [
-    "was brought online after the start",
-    "not announced by the kernel",
-    "without a wakeup that was seen",
-    "that the kernel did not announce",
-    "found no room in a ring",
-    "the table of these calls may be too small",
-    "no name was found",
+/// What the kernel did not announce, what came too fast for a forktrace without a CPU, for
+/// its programs when one is interrupted, and what was gone before that could look.
+const INEXACT: [WeaknessKind; 6] = [
+    WeaknessKind::SwitchInInferred,
+    WeaknessKind::WakeupMissing,
+    WeaknessKind::SwitchesMissed,
+    WeaknessKind::RingFull,
+    WeaknessKind::PollsLeftOut,
+    WeaknessKind::NamesMissing,
 ];
 
 /// Takes note if this report says that it is not exact.
-pub(super) fn note(report: &str) {
-    if INEXACT.iter().any(|words| report.contains(words)) {
+pub(super) fn note(report: &Report) {
+    let mut kinds = report.audit.weaknesses.iter().map(|it| &it.kind);
+    if kinds.any(|kind| INEXACT.iter().any(|inexact| *kind == name(*inexact))) {
         note_inexact();
     }
+}
+
+/// Takes note if what was printed is a report that calls itself incomplete.
+pub(super) fn note_text(output: &str) {
+    if output.contains("Audit: INCOMPLETE") {
+        note_inexact();
+    }
+}
+
+/// As the JSON has it.
+fn name(kind: WeaknessKind) -> serde_json::Value {
+    serde_json::to_value(kind).expect("it is a name")
 }
 
 pub(super) fn note_inexact() {

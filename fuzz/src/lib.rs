@@ -1,0 +1,61 @@
+//! What the targets share: a whole trace from the bytes of its blocks, and all that is made
+//! of it.
+
+use forktrace_core::{
+    analysis::Options,
+    pipeline,
+    render::{Format, Style, render},
+    trace_file::{
+        OLDEST_VERSION, VERSION,
+        container::{BlockInfo, BlockWriter},
+    },
+};
+
+/// The first block of `forktrace/tests/golden/version_3.ft`, unpacked: a header.
+pub fn header() -> Vec<u8> {
+    let golden = include_bytes!("../../forktrace/tests/golden/version_3.ft");
+    let mut payload = Vec::new();
+    let blocks = forktrace_core::trace_file::container::blocks(golden, OLDEST_VERSION..=VERSION);
+    let mut blocks = blocks.expect("it is a trace");
+    blocks.read_next(&mut payload);
+    payload
+}
+
+/// A file of these blocks, each a kind and a payload, with right checksums.
+pub fn file_of(version: u32, blocks: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    let mut writer = BlockWriter::new(Vec::new(), version).expect("a Vec takes it");
+    for (kind, payload) in blocks {
+        let info = BlockInfo {
+            kind: *kind,
+            records: 1,
+            first_ns: 0,
+            last_ns: 0,
+        };
+        writer.append(&info, payload).expect("a Vec takes it");
+    }
+    writer.into_inner()
+}
+
+/// Reads a trace and shows it in every way. What comes out is for people: no character of it
+/// acts on a terminal, and no line of the text is wider than a page.
+pub fn report(file: &[u8]) {
+    let Ok(report) = pipeline::make(file, None, &Options::default()) else {
+        return;
+    };
+    for verbose in [false, true] {
+        let style = Style {
+            color: false,
+            verbose,
+        };
+        for format in [Format::Text, Format::Json, Format::Dot, Format::Folded] {
+            let shown = render(&report, format, &style);
+            let acts = |c: char| c != '\n' && c.is_control();
+            assert!(!shown.contains(acts), "{format:?}: {shown}");
+        }
+    }
+    let audit = &report.audit;
+    assert!(
+        !audit.complete || audit.unknown_ns == 0 && audit.tasks_not_followed == 0,
+        "{audit:?}"
+    );
+}
