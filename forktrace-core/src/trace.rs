@@ -801,6 +801,8 @@ pub enum Event {
     Providers(Providers),
     /// So many bytes that the workload wrote as marks were not read.
     MarksUnread(u64),
+    /// Look-ups of names had to be begun anew.
+    HelperLost(HelperLost),
 }
 
 impl Event {
@@ -830,9 +832,21 @@ impl Event {
             | Self::MarksRefused(_)
             | Self::PollsLeftOut(_)
             | Self::TablesRefused(_)
-            | Self::MarksUnread(_) => None,
+            | Self::MarksUnread(_)
+            | Self::HelperLost(_) => None,
         }
     }
+}
+
+/// Processes that looked up names for the recording and had to be replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelperLost {
+    /// Times that one did not answer in time: a file system that hangs.
+    pub stuck: u64,
+    /// Times that one died: of a file that was cut short, or made to be expensive.
+    pub died: u64,
+    /// Files and stacks, and looks for deadlocks, that nothing came of.
+    pub unanswered: u64,
 }
 
 /// What became of the attempts to find out what tasks waited for.
@@ -903,4 +917,7 @@ pub struct Finish {
     pub look_ups: LookUps,
     /// Cgroups of the workload that were held off the CPUs.
     pub throttled: Vec<Throttled>,
+    /// Why the recorder could not be a real-time task, which real-time tasks of the
+    /// workload can keep off the CPUs; `None`: it was one.
+    pub not_real_time: Option<String>,
 }

@@ -12,6 +12,7 @@ use std::{
     future::poll_fn,
     io,
     os::fd::OwnedFd,
+    rc::Rc,
     task::Poll,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -35,10 +36,12 @@ use crate::{
     capture::{Settings, TableEntry, Tracer},
     clock::{self, now_ns},
     deadlock, decode,
+    helper::{Nursery, Setup},
     launch::{self, Account, Descriptors, Launch},
     marks::Marks,
     names::Resolver,
-    report,
+    priority::RealTime,
+    privileges, report,
     root::Root,
     signals::{Answer, Requests, Signals},
     stacks::Namer,
@@ -135,7 +138,8 @@ pub struct Recording {
     tracer: Tracer,
     session: Session,
     runtime: Runtime,
-    arch: Arch,
+    nursery: Rc<Nursery>,
+    watch: deadlock::Watch,
     start_ns: u64,
     cpu_before: u64,
     until_exit: bool,
@@ -152,15 +156,22 @@ impl Recording {
         clock::check()?;
         let descriptors = Descriptors::raise();
         let marks_writer = marks.writer().context("no file for the workload's marks")?;
+        // While this process has one thread, and nothing to hand on.
+        let nursery = Rc::new(Nursery::start(Setup {
+            stacks: plan.settings.stacks,
+            account: plan.account.clone(),
+        })?);
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("no event loop")?;
         let tracer = Tracer::attach(&plan.settings)?;
         let header = header(plan, &tracer)?;
         let writer = TraceWriter::new(file, &header).context("the trace file can't be written")?;
-        // Reads the kernel's names, while nothing is to be missed yet.
-        let stacks = plan.settings.stacks.then(Namer::new);
+        let no_helper = "no helper for looking up names";
+        let stacks = plan.settings.stacks.then(|| Namer::new(&nursery));
+        let stacks = stacks.transpose().context(no_helper)?;
+        let names = Resolver::new(&nursery, header.arch, header.start_ns).context(no_helper)?;
+        let watch = deadlock::Watch::new(&nursery, header.arch).context(no_helper)?;
         let cpu_before = own_cpu_ns()?;
-        let names = Resolver::new(header.arch, header.start_ns);
 
         let disarm = tracer.arm()?;
         if let Some(signal) = signals.request()? {
@@ -183,6 +194,7 @@ impl Recording {
                 });
             }
         };
+        privileges::of_recorder()?;
         let session = Session {
             writer,
             names,
@@ -202,7 +214,8 @@ impl Recording {
             tracer,
             session,
             runtime,
-            arch: header.arch,
+            nursery,
+            watch,
             start_ns: header.start_ns,
             cpu_before,
             until_exit: plan.until_exit,
@@ -220,16 +233,19 @@ impl Recording {
             mut tracer,
             mut session,
             runtime,
+            nursery,
+            mut watch,
             ..
         } = self;
+        let real_time = RealTime::begin();
         runtime.block_on(async {
-            let wakes = Wakes::new(&signals, &tracer)?;
+            let wakes = Wakes::new(&signals, &tracer, &nursery)?;
             let mut looped = Loop {
                 signals: &signals,
                 marks: &mut marks,
                 tracer: &mut tracer,
                 session: &mut session,
-                watch: deadlock::Watch::new(self.arch),
+                watch: &mut watch,
                 begun: Instant::now(),
                 start_ns: self.start_ns,
                 until_exit: self.until_exit,
@@ -246,7 +262,15 @@ impl Recording {
         drop(runtime);
         let read = marks.finish(|event| session.write(&event));
         read.context("the workload's marks can't be read")?;
-        session.finish(tracer, signals, self.cpu_before)
+        let not_real_time = real_time.err().map(|error| error.to_string());
+        session.finish(
+            tracer,
+            signals,
+            &nursery,
+            &watch,
+            self.cpu_before,
+            not_real_time,
+        )
     }
 }
 
@@ -254,9 +278,10 @@ impl Recording {
 struct Wakes(Vec<AsyncFd<OwnedFd>>);
 
 impl Wakes {
-    fn new(signals: &Signals, tracer: &Tracer) -> Result<Self> {
+    fn new(signals: &Signals, tracer: &Tracer, nursery: &Nursery) -> Result<Self> {
         let rings = tracer.ring_fds().map(|ring| ring.try_clone_to_owned());
-        let fds = std::iter::once(signals.wakes()).chain(rings);
+        let helpers = nursery.ready().try_clone_to_owned();
+        let fds = [signals.wakes(), helpers].into_iter().chain(rings);
         let sources = fds.map(|fd| {
             let fd = fd.context("no descriptor to wait for the rings")?;
             // SAFETY: an `OwnedFd` is open until it is dropped, with the `AsyncFd`.
@@ -301,7 +326,7 @@ struct Loop<'a, N> {
     marks: &'a mut Marks,
     tracer: &'a mut Tracer,
     session: &'a mut Session,
-    watch: deadlock::Watch,
+    watch: &'a mut deadlock::Watch,
     begun: Instant,
     start_ns: u64,
     until_exit: bool,
@@ -332,7 +357,7 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
         // The counters before the rings: what they count is then in the rings.
         let (live, untracked) = self.tracer.live();
         session.drain(self.tracer);
-        session.name_stacks(self.tracer, false);
+        session.name_stacks(self.tracer);
         self.tracer
             .read_log(|line| (self.notify)(Notice::Log(line)));
         session.take_unreported(self.tracer)?;
@@ -349,7 +374,7 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
         if over || session.detach {
             return Ok(true);
         }
-        for found in self.watch.look(self.tracer, now_ns()?)? {
+        for found in self.watch.look(self.tracer, now_ns()?) {
             let since = |ns: u64| ns.saturating_sub(self.start_ns);
             let name = |serial| found.names.get(&serial).cloned();
             (self.notify)(Notice::Deadlock(named(&found.deadlock, since, name)));
@@ -458,9 +483,9 @@ impl Session {
     }
 
     /// Gives names to the stacks that came, while their processes live.
-    fn name_stacks(&mut self, tracer: &Tracer, at_once: bool) {
+    fn name_stacks(&mut self, tracer: &Tracer) {
         if let Some(namer) = &mut self.stacks {
-            namer.name(|id| tracer.stack(id), at_once, &mut self.writer);
+            namer.name(|id| tracer.stack(id), &mut self.writer);
         }
     }
 
@@ -516,14 +541,24 @@ impl Session {
         Ok(())
     }
 
-    fn finish(mut self, mut tracer: Tracer, signals: Signals, cpu_before: u64) -> Result<Recorded> {
+    fn finish(
+        mut self,
+        mut tracer: Tracer,
+        signals: Signals,
+        nursery: &Nursery,
+        watch: &deadlock::Watch,
+        cpu_before: u64,
+        not_real_time: Option<String>,
+    ) -> Result<Recorded> {
         tracer.detach()?;
         let end_ns = now_ns()?;
         self.drain(&mut tracer);
         while self.unread {
             self.drain(&mut tracer);
         }
-        self.name_stacks(&tracer, true);
+        if let Some(namer) = &mut self.stacks {
+            namer.finish(nursery, |id| tracer.stack(id), &mut self.writer);
+        }
         let (live, untracked) = tracer.live();
         let mut left = BTreeMap::new();
         tracer.remaining(|entry| {
@@ -552,7 +587,17 @@ impl Session {
         if refused != TablesRefused::default() {
             writer.push(&Event::TablesRefused(refused));
         }
-        let (look_ups, throttled) = names.finish(end_ns, |event| writer.push(&event));
+        let (look_ups, throttled, of_names) =
+            names.finish(nursery, end_ns, |event| writer.push(&event));
+        let mut troubles = of_names + watch.troubles();
+        let mut helpers_cpu_ns = look_ups.cpu_ns + watch.helper_cpu_ns();
+        if let Some(namer) = &self.stacks {
+            troubles = troubles + namer.troubles();
+            helpers_cpu_ns += namer.helper_cpu_ns();
+        }
+        if let Some(lost) = troubles.event() {
+            writer.push(&lost);
+        }
         self.root.reap()?;
         let (exit_code, signal) = self.root.outcome();
         let finish = Finish {
@@ -566,9 +611,10 @@ impl Session {
             lost_stacks: self.stacks.is_some().then_some(losses.stacks),
             not_followed: losses.table_full,
             undecodable: self.undecodable,
-            tracer_cpu_ns: own_cpu_ns()?.saturating_sub(cpu_before),
+            tracer_cpu_ns: own_cpu_ns()?.saturating_sub(cpu_before) + helpers_cpu_ns,
             look_ups,
             throttled,
+            not_real_time,
             ..Finish::default()
         };
         let (finish, finish_error) = writer.finish(finish);

@@ -43,6 +43,7 @@ mod serve;
 mod shared_memory;
 mod signal;
 mod sleep;
+mod stuck_file;
 mod sys;
 mod targets;
 mod task;
@@ -76,6 +77,7 @@ pub enum Workload {
     ExecNonLeader(exec::ExecNonLeader),
     Stop(signal::Stop),
     PageFaults(fault::PageFaults),
+    StuckFile(stuck_file::StuckFile),
     Spinners(cpu::Spinners),
     TidReuse(tree::TidReuse),
     Daemon(tree::Daemon),
@@ -134,6 +136,7 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::ExecNonLeader(it) => it.run(),
         Workload::Stop(it) => it.run(),
         Workload::PageFaults(it) => it.run(),
+        Workload::StuckFile(it) => it.run(),
         Workload::Spinners(it) => it.run(),
         Workload::TidReuse(it) => it.run(),
         Workload::Daemon(it) => it.run(),

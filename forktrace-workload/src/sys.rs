@@ -34,7 +34,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 pub(super) use locks::{Among, Lock, Semaphore};
 use memory::Mapping;
-pub(super) use memory::{Pages, Shared, UserFaults, page_size, touch_a_huge_page};
+pub(super) use memory::{FileWord, Pages, Shared, UserFaults, page_size, touch_a_huge_page};
 pub(super) use polls::{
     EPOLL_MAX_EVENTS, PLAIN_POLL, epoll_pwait, epoll_pwait2, epoll_wait, fd_set, plain_poll, poll,
     poll_without_timeout, ppoll, pselect6, pselect6_sets, select,

@@ -24,7 +24,7 @@ pub(super) struct Facts<'a> {
 /// Looks for one kind.
 type Look = fn(&Facts<'_>) -> Option<Weakness>;
 
-const LOOKS: [Look; 24] = [
+const LOOKS: [Look; 25] = [
     end_missing,
     file_too_large,
     records_unreadable,
@@ -45,6 +45,7 @@ const LOOKS: [Look; 24] = [
     slots_lost,
     tables_refused,
     stacks_lost,
+    look_ups_lost,
     names_missing,
     marks_refused,
     marks_unread,
@@ -177,13 +178,20 @@ fn write_failed(facts: &Facts<'_>) -> Option<Weakness> {
 fn ring_full(facts: &Facts<'_>) -> Option<Weakness> {
     let lost = facts.finish()?.lost_ring_full;
     let bytes = facts.info.header.ring_bytes;
+    let why_slow = facts.finish()?.not_real_time.as_ref().map(|why| {
+        format!(
+            "; forktrace could not get real-time priority ({why}), which `ulimit -r 60` or \
+             CAP_SYS_NICE allows"
+        )
+    });
     let found = weakness(Kind::RingFull, lost, || {
         format!(
-            "{} {} dropped because a ring of {} KiB was full; --ring-size {} makes the rings larger",
+            "{} {} dropped because a ring of {} KiB was full; --ring-size {} makes the rings larger{}",
             counted(lost, "record"),
             was(lost),
             bytes >> 10,
             ring_size_to_try(bytes),
+            why_slow.unwrap_or_default(),
         )
     })?;
     Some(placed(found, gap_range(facts.model)))
@@ -380,6 +388,31 @@ fn stacks_lost(facts: &Facts<'_>) -> Option<Weakness> {
             "{} {} dropped: the blocks are there, where they were is not",
             counted(stacks, "stack"),
             was(stacks)
+        )
+    })
+}
+
+fn look_ups_lost(facts: &Facts<'_>) -> Option<Weakness> {
+    let lost = facts.model.helper_lost?;
+    weakness(Kind::LookUpsLost, lost.stuck + lost.died, || {
+        let mut how = Vec::new();
+        if lost.stuck > 0 {
+            how.push(format!(
+                "{} did not come to an end, as on a file system that no longer answers",
+                lost.stuck
+            ));
+        }
+        if lost.died > 0 {
+            how.push(format!(
+                "{} died, as of a file that is cut short while it is read",
+                lost.died
+            ));
+        }
+        format!(
+            "of the processes that look up names for forktrace {}: {} for files, functions or \
+             deadlocks got no answer",
+            how.join(", and "),
+            counted(lost.unanswered, "question")
         )
     })
 }

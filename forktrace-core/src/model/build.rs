@@ -12,8 +12,8 @@ use super::{
 use crate::{
     trace::{self, Arch, waits},
     trace::{
-        Born, Deadlock, Event, Exec, Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse,
-        Providers, Signal, Stacks, Stretch, TablesRefused, TaskRecord, Totals,
+        Born, Deadlock, Event, Exec, Frames, HelperLost, Mark, MarksRefused, OpenStretch, Outsider,
+        PollUse, Providers, Signal, Stacks, Stretch, TablesRefused, TaskRecord, Totals,
     },
 };
 
@@ -70,6 +70,7 @@ pub struct Builder {
     providers: Vec<Providers>,
     polls_left_out: u64,
     tables_refused: TablesRefused,
+    helper_lost: Option<HelperLost>,
     tasks: Vec<(u32, Collected)>,
     index: HashMap<u32, usize>,
     /// Where the tasks of the last stretches are, by the low bits of the serial:
@@ -99,6 +100,7 @@ impl Builder {
             providers: Vec::new(),
             polls_left_out: 0,
             tables_refused: TablesRefused::default(),
+            helper_lost: None,
             tasks: Vec::new(),
             index: HashMap::new(),
             recent: [(0, usize::MAX); RECENT],
@@ -188,6 +190,7 @@ impl Builder {
             Event::PollsLeftOut(count) => self.polls_left_out = count,
             Event::TablesRefused(refused) => self.tables_refused = refused,
             Event::MarksUnread(bytes) => self.marks_unread = bytes,
+            Event::HelperLost(lost) => self.helper_lost = Some(lost),
         }
     }
 
@@ -285,6 +288,7 @@ impl Builder {
             providers: self.providers,
             polls_left_out: self.polls_left_out,
             tables_refused: self.tables_refused,
+            helper_lost: self.helper_lost,
         }
     }
 

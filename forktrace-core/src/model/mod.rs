@@ -13,8 +13,8 @@ mod untracked;
 use std::collections::HashMap;
 
 use crate::trace::{
-    Deadlock, Frames, Mark, MarksRefused, OpenStretch, Outsider, PollUse, Providers, Signal,
-    Stacks, TablesRefused, TaskRecord, Timeout, Totals, Waker, Why,
+    Deadlock, Frames, HelperLost, Mark, MarksRefused, OpenStretch, Outsider, PollUse, Providers,
+    Signal, Stacks, TablesRefused, TaskRecord, Timeout, Totals, Waker, Why,
 };
 
 pub use self::build::Builder;
@@ -234,6 +234,8 @@ pub struct Model {
     pub polls_left_out: u64,
     /// Changes of the programs' tables that the kernel refused.
     pub tables_refused: TablesRefused,
+    /// Helpers of the recorder that had to be replaced.
+    pub helper_lost: Option<HelperLost>,
 }
 
 impl Model {

@@ -50,6 +50,8 @@ pub enum WeaknessKind {
     TablesRefused,
     /// A note: stacks found no room.
     StacksLost,
+    /// A note: look-ups of names had to be begun anew.
+    LookUpsLost,
     /// A note: files have no name.
     NamesMissing,
     /// A note: lines of the workload are not valid marks.

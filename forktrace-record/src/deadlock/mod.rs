@@ -5,27 +5,33 @@
 //! sleep in waits that only its own tasks could end. A false alarm is worse than
 //! none, so what can't be known is no deadlock.
 //!
-//! The watch costs the workload nothing: now and then it reads the task table,
-//! and only of tasks that have slept for long in a futex more, in `/proc`.
+//! The watch costs the workload nothing: now and then it reads the task table. If tasks
+//! have slept for long in a futex or for a child, a helper looks at them in `/proc`
+//! (`examine`): there a page of the workload's memory can be asked for that never comes.
 
+mod examine;
 mod procfs;
 mod rules;
 
 use std::{
     collections::{HashMap, HashSet},
+    io,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
-
+pub(crate) use self::examine::examine;
+use self::{
+    examine::{Asleep, Group, Scene, SceneTask, Sleep},
+    rules::Sleeper,
+};
 use crate::{
     capture::Tracer,
     decode,
+    helper::{Channel, Kind, Nursery, Troubles},
     trace::Arch,
     trace::{Deadlock, Stuck, TaskRecord, Timeout, Why},
 };
-use procfs::Lock;
-use rules::{Candidate, Process, Sleeper, Wait};
 
 /// Looks are this far apart at least…
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -33,9 +39,15 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const REST: u32 = 100;
 /// Who has slept for less is not looked at.
 const LONG_NS: u64 = 500_000_000;
+/// A helper that does not answer for so long is abandoned. It gives up itself much
+/// earlier, unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// And so many more are tried: the page that it waited for is asked for again.
+const REPLACED: u64 = 2;
 
 /// Looks for deadlocks.
 pub struct Watch {
+    helper: Channel<(), Vec<Group>>,
     due: Instant,
     syscalls: Syscalls,
     /// Those that are known, by the serials of the tasks and the numbers of the
@@ -58,193 +70,157 @@ pub struct Found {
 
 impl Watch {
     /// For a workload that begins now.
-    pub fn new(arch: Arch) -> Self {
+    ///
+    /// # Errors
+    /// When there is no helper.
+    pub(crate) fn new(nursery: &Rc<Nursery>, arch: Arch) -> io::Result<Self> {
         let number = |name| arch.syscall_number(name).map_or(i16::MIN, |n| n as i16);
-        Self {
+        Ok(Self {
+            helper: Channel::new(nursery, Kind::Deadlocks, PATIENCE, REPLACED)?,
             due: Instant::now() + INTERVAL,
             syscalls: Syscalls {
                 futex: number("futex"),
                 children: ["wait4", "waitid"].map(number),
             },
             known: HashSet::new(),
-        }
+        })
     }
 
-    /// Looks, if it is time. `now_ns` is the time of the records' clock.
-    ///
-    /// # Errors
-    /// When the task table can't be read.
-    pub fn look(&mut self, tracer: &Tracer, now_ns: u64) -> Result<Vec<Found>> {
-        let begun = Instant::now();
-        if begun < self.due {
-            return Ok(Vec::new());
+    /// CPU time that the helper used, ns.
+    pub(crate) fn helper_cpu_ns(&self) -> u64 {
+        self.helper.cpu_ns()
+    }
+
+    /// What went wrong with the helper.
+    pub(crate) fn troubles(&self) -> Troubles {
+        self.helper.troubles()
+    }
+
+    /// Has tasks examined, if it is time, and gives what was found of those before.
+    /// `now_ns` is the time of the records' clock.
+    pub fn look(&mut self, tracer: &Tracer, now_ns: u64) -> Vec<Found> {
+        let mut found = Vec::new();
+        let received = self.helper.receive();
+        if received.anew {
+            // What it hung on still is there: the next look comes late.
+            self.helper.go_on::<Scene>([]);
+            self.due = Instant::now() + PATIENCE * 2;
         }
-        let found = self.find(tracer, now_ns);
-        self.due = Instant::now() + INTERVAL.max(begun.elapsed() * REST);
+        for ((), groups, cpu_ns) in received.answers {
+            let rest = INTERVAL.max(Duration::from_nanos(cpu_ns) * REST);
+            self.due = self.due.max(Instant::now() + rest);
+            found.extend(self.confirmed(groups, tracer, now_ns));
+        }
+        let begun = Instant::now();
+        if begun >= self.due && self.helper.waiting() == 0 {
+            if let Some(scene) = self.scene(tracer, now_ns) {
+                self.helper.ask((), &scene);
+            }
+            self.due = Instant::now() + INTERVAL.max(begun.elapsed() * REST);
+        }
         found
     }
 
-    fn find(&mut self, tracer: &Tracer, now_ns: u64) -> Result<Vec<Found>> {
-        let tasks = living(tracer)?;
-        let for_long =
-            |task: &TaskRecord| sleeps_since(task).is_some_and(|ns| ns + LONG_NS <= now_ns);
-        let sleepers: Vec<Sleeper> = tasks
+    /// Those who could be in a deadlock; `None`: nobody.
+    fn scene(&self, tracer: &Tracer, now_ns: u64) -> Option<Scene> {
+        if !self.helper.is_open() {
+            return None;
+        }
+        let tasks = living(tracer);
+        let long = |ns: &u64| ns + LONG_NS <= now_ns;
+        let tasks: Vec<SceneTask> = tasks
             .iter()
-            .filter(|task| for_long(task))
-            .filter_map(|task| self.sleeper(task, &tasks))
+            .map(|task| SceneTask {
+                serial: task.born.serial,
+                process: task.born.process,
+                tgid: task.born.tgid,
+                tid: task.born.tid,
+                asleep: sleeps_since(task)
+                    .filter(long)
+                    .and_then(|_| self.asleep(task)),
+            })
             .collect();
-        let mut groups: Vec<(bool, Vec<&Sleeper>)> = rules::cycles(&sleepers)
-            .into_iter()
-            .map(|cycle| (true, cycle))
-            .collect();
-        if groups.is_empty() {
-            let closed = closed(tracer, &tasks, &sleepers);
-            groups.extend(Some((false, closed)).filter(|(_, closed)| !closed.is_empty()));
+        if tasks.iter().all(|task| task.asleep.is_none()) {
+            return None;
         }
-        groups.retain(|(_, group)| !self.known.contains(&key(group)));
+        let (live, untracked) = tracer.live();
+        Some(Scene {
+            whole: untracked == 0 && live == tasks.len() as u64,
+            futex: self.syscalls.futex,
+            tasks,
+        })
+    }
+
+    /// What a task that sleeps waits for; `None`: for something that others than
+    /// the workload could bring about.
+    fn asleep(&self, task: &TaskRecord) -> Option<Asleep> {
+        let open = task.open.as_ref()?;
+        let sleep = if open.compat || task.born.kernel_worker {
+            return None;
+        } else if self.syscalls.children.contains(&open.syscall) {
+            Sleep::Child
+        } else if open.syscall == self.syscalls.futex && open.timeout == Timeout::None {
+            Sleep::Futex {
+                address: open.arg0,
+                op: open.arg1,
+            }
+        } else {
+            return None;
+        };
+        Some(Asleep {
+            seq: task.totals.seq,
+            since_ns: open.out_ns,
+            sleep,
+        })
+    }
+
+    /// What was read one after the other was all true at one time if everybody
+    /// still sleeps the same sleep.
+    fn confirmed(&mut self, mut groups: Vec<Group>, tracer: &Tracer, now_ns: u64) -> Vec<Found> {
+        groups.retain(|group| !self.known.contains(&key(&group.sleepers)));
         if groups.is_empty() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
-        // What was read one after the other was all true at one time if everybody
-        // still sleeps the same sleep.
-        let still: HashSet<(u32, u32)> = living(tracer)?
+        let still: HashSet<(u32, u32)> = living(tracer)
             .iter()
             .filter(|task| sleeps_since(task).is_some())
             .map(|task| (task.born.serial, task.totals.seq))
             .collect();
         let mut found = Vec::new();
-        for (cycle, group) in groups {
-            let key = key(&group);
-            if key.iter().all(|sleep| still.contains(sleep)) {
+        for group in groups {
+            let key = key(&group.sleepers);
+            if !key.is_empty() && key.iter().all(|sleep| still.contains(sleep)) {
                 self.known.insert(key);
-                found.push(self.named(cycle, &group, &tasks, now_ns));
+                found.push(named(group, now_ns));
             }
         }
-        Ok(found)
-    }
-
-    /// What a task that sleeps waits for; `None`: for something that others than
-    /// the workload could bring about.
-    fn sleeper(&self, task: &TaskRecord, tasks: &[TaskRecord]) -> Option<Sleeper> {
-        let open = task.open.as_ref()?;
-        let wait = if open.compat || task.born.kernel_worker {
-            return None;
-        } else if self.syscalls.children.contains(&open.syscall) {
-            Wait::Child
-        } else if open.syscall == self.syscalls.futex && open.timeout == Timeout::None {
-            self.futex(task, open.arg0, open.arg1, tasks)
-        } else {
-            return None;
-        };
-        Some(Sleeper {
-            serial: task.born.serial,
-            seq: task.totals.seq,
-            since_ns: open.out_ns,
-            wait,
-        })
-    }
-
-    /// Who holds the lock at this address, if it is one that tells.
-    fn futex(&self, task: &TaskRecord, address: u64, op: u32, tasks: &[TaskRecord]) -> Wait {
-        let (tgid, tid) = (task.born.tgid, task.born.tid);
-        let owner = procfs::lock_kind(op)
-            .and_then(|kind| procfs::owner(tgid, tid, self.syscalls.futex, address, kind))
-            .and_then(|lock: Lock| {
-                let same = |t: &&TaskRecord| t.born.process == task.born.process;
-                let own = |t: &TaskRecord| procfs::own_tid(t.born.tgid, t.born.tid);
-                let owns = |t: &&TaskRecord| own(t) == Some(lock.owner);
-                let mut within = tasks.iter().filter(same);
-                // Another process can own a lock in shared memory. Its tid is what it is in
-                // its own pid namespace: where two have it, it is not known whose it is.
-                let mut elsewhere = tasks.iter().filter(|t| lock.shared && !same(t));
-                let mut others = elsewhere.by_ref().filter(owns);
-                within
-                    .find(owns)
-                    .or_else(|| others.next().filter(|_| others.next().is_none()))
-            });
-        match owner {
-            Some(owner) => Wait::Lock {
-                address,
-                owner: owner.born.serial,
-            },
-            None => Wait::Futex { address },
-        }
-    }
-
-    fn named(&self, cycle: bool, group: &[&Sleeper], tasks: &[TaskRecord], now_ns: u64) -> Found {
-        let stuck = group.iter().map(|sleeper| Stuck {
-            serial: sleeper.serial,
-            on: sleeper.wait.into(),
-            since_ns: sleeper.since_ns,
-        });
-        let names = tasks.iter().map(|task| {
-            let born = &task.born;
-            let name = crate::record::name_of_living(born.tgid, born.tid);
-            (born.serial, (born.tid, name))
-        });
-        Found {
-            deadlock: Deadlock {
-                at_ns: now_ns,
-                cycle,
-                tasks: stuck.collect(),
-            },
-            names: names.collect(),
-        }
+        found
     }
 }
 
-/// Those whom nobody could wake but one of themselves, or nobody at all: no other task, no
-/// timer, no debugger, nobody outside.
-fn closed<'a>(tracer: &Tracer, tasks: &[TaskRecord], sleepers: &'a [Sleeper]) -> Vec<&'a Sleeper> {
-    let (live, untracked) = tracer.live();
-    if untracked > 0 || live != tasks.len() as u64 || sleepers.is_empty() {
-        return Vec::new();
-    }
-    let of = |serial: u32| tasks.iter().find(|task| task.born.serial == serial);
-    let mut processes: HashMap<u32, Process> = HashMap::new();
-    for task in tasks {
-        let process = processes.entry(task.born.tgid).or_default();
-        process.tasks += 1;
-    }
-    for (&pid, process) in &mut processes {
-        process.parent = procfs::parent(pid);
-    }
-    let candidates: Vec<Candidate<'a>> = sleepers
-        .iter()
-        .filter_map(|sleeper| {
-            let born = &of(sleeper.serial)?.born;
-            let locked_in = match sleeper.wait {
-                Wait::Child => true,
-                Wait::Lock { address, .. } | Wait::Futex { address } => {
-                    procfs::waits_forever(born.tgid, born.tid, address)
-                }
-            };
-            locked_in.then_some(Candidate {
-                sleeper,
-                pid: born.tgid,
-            })
-        })
-        .collect();
-    let expecting: HashSet<u32> = candidates
-        .iter()
-        .map(|candidate| candidate.pid)
-        .filter(|&pid| !procfs::expects_nothing(pid))
-        .collect();
-    let closed = rules::closed(&candidates, &processes, &expecting);
-    let pids = closed.iter().map(|candidate| candidate.pid).collect();
-    match procfs::traces_others(&pids) {
-        true => Vec::new(),
-        false => closed
-            .into_iter()
-            .map(|candidate| candidate.sleeper)
+fn named(group: Group, now_ns: u64) -> Found {
+    let stuck = group.sleepers.iter().map(|sleeper| Stuck {
+        serial: sleeper.serial,
+        on: sleeper.wait.into(),
+        since_ns: sleeper.since_ns,
+    });
+    let names = group.names.into_iter();
+    Found {
+        deadlock: Deadlock {
+            at_ns: now_ns,
+            cycle: group.cycle,
+            tasks: stuck.collect(),
+        },
+        names: names
+            .map(|(serial, tid, name)| (serial, (tid, name)))
             .collect(),
     }
 }
 
-fn living(tracer: &Tracer) -> Result<Vec<TaskRecord>> {
+fn living(tracer: &Tracer) -> Vec<TaskRecord> {
     let mut tasks = Vec::new();
     tracer.living(|state| tasks.extend(decode::task(&state).ok()));
-    Ok(tasks)
+    tasks
 }
 
 /// Since when the task is asleep.
@@ -254,7 +230,7 @@ fn sleeps_since(task: &TaskRecord) -> Option<u64> {
     (asleep && open.wake_ns.is_none()).then_some(open.out_ns)
 }
 
-fn key(group: &[&Sleeper]) -> Vec<(u32, u32)> {
+fn key(group: &[Sleeper]) -> Vec<(u32, u32)> {
     let mut key: Vec<_> = group.iter().map(|s| (s.serial, s.seq)).collect();
     key.sort_unstable();
     key

@@ -26,7 +26,7 @@ pub(super) struct Lock {
 }
 
 /// How a lock tells who owns it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum LockKind {
     /// The futex is the owner's tid: the kernel's own rule.
     Pi,

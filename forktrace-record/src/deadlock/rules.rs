@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::trace::StuckOn;
 
 /// A task that sleeps until another one of the workload wakes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Sleeper {
     /// The task.
     pub(super) serial: u32,
@@ -18,7 +20,7 @@ pub(super) struct Sleeper {
 }
 
 /// What a task waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Wait {
     /// A lock with this owner.
     Lock { address: u64, owner: u32 },
@@ -99,9 +101,10 @@ pub(super) fn cycles(sleepers: &[Sleeper]) -> Vec<Vec<&Sleeper>> {
     serials.sort_unstable();
     for first in serials {
         let mut path: Vec<&Sleeper> = Vec::new();
+        let mut places: HashMap<u32, usize> = HashMap::new();
         let mut next = Some(first);
         while let Some(sleeper) = next.and_then(|serial| waiting.get(&serial)) {
-            if let Some(at) = path.iter().position(|s| s.serial == sleeper.serial) {
+            if let Some(at) = places.get(&sleeper.serial).copied() {
                 let mut cycle = path[at..].to_vec();
                 let oldest = cycle.iter().map(|s| s.serial).min();
                 let oldest = cycle.iter().position(|s| Some(s.serial) == oldest);
@@ -112,6 +115,7 @@ pub(super) fn cycles(sleepers: &[Sleeper]) -> Vec<Vec<&Sleeper>> {
             if done.contains(&sleeper.serial) {
                 break;
             }
+            places.insert(sleeper.serial, path.len());
             path.push(sleeper);
             next = match sleeper.wait {
                 Wait::Lock { owner, .. } => Some(owner),

@@ -1,10 +1,12 @@
 //! Which cgroups the kernel held off the CPUs, because of a limit on their CPU time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
+
+use serde::{Deserialize, Serialize};
 
 use super::text::unescape;
 use crate::trace::Throttled;
@@ -23,96 +25,127 @@ struct Mount {
 }
 
 /// What was counted up to a moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Counted {
     periods: u64,
     ns: u64,
 }
 
-struct Group {
-    folder: PathBuf,
-    first: Counted,
-    last: Counted,
+/// What a cgroup's files say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Its path.
+    name: String,
+    counted: Counted,
     /// CPU time a period, µs; `None`: no limit.
     limit: Option<(u64, u64)>,
 }
 
-/// The cgroups of the workload, and those that they are in.
-pub(super) struct Cgroups {
-    mount: Option<Mount>,
-    groups: BTreeMap<String, Group>,
+struct Group {
+    first: Counted,
+    last: State,
 }
 
+/// The cgroups of the workload, and those that they are in, as the recorder knows them.
+#[derive(Default)]
+pub(super) struct Cgroups(BTreeMap<String, Group>);
+
 impl Cgroups {
-    /// Begins with our own, which the workload inherits.
-    pub(super) fn new() -> Self {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mut cgroups = Self {
-            mount: find_mount(&mounts),
-            groups: BTreeMap::new(),
-        };
-        cgroups.add(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default());
-        cgroups
-    }
-
-    pub(super) fn are_there(&self) -> bool {
-        self.mount.is_some()
-    }
-
-    /// Adds that of a process, as its file `cgroup` has it, and all above it: a
-    /// limit counts for everything below.
-    pub(super) fn add(&mut self, cgroup: &str) {
-        let Some(mount) = &self.mount else { return };
-        let Some(path) = path_of(cgroup, mount.version) else {
-            return;
-        };
-        for path in Path::new(path).ancestors() {
-            let Some(name) = path.to_str().filter(|name| *name != "/") else {
-                break;
-            };
-            // What is above is known with it.
-            if self.groups.contains_key(name) || self.groups.len() >= MOST {
-                break;
-            }
-            let Some(folder) = mount.folder_of(name) else {
-                break;
-            };
-            // The root of a hierarchy has no such counters, nor has a cgroup
-            // without the controller; those above it may.
-            if let Some(first) = read_counted(&folder) {
-                let group = Group {
-                    limit: read_limit(&folder, mount.version),
-                    folder,
-                    first,
-                    last: first,
-                };
-                self.groups.insert(name.to_owned(), group);
+    pub(super) fn see(&mut self, states: Vec<State>) {
+        for state in states {
+            if let Some(group) = self.0.get_mut(&state.name) {
+                let limit = state.limit.or(group.last.limit);
+                group.last = State { limit, ..state };
+            } else if self.0.len() < MOST {
+                let first = state.counted;
+                let group = Group { first, last: state };
+                self.0.insert(group.last.name.clone(), group);
             }
         }
     }
 
-    /// Reads the counters again: a cgroup can go at any time.
-    pub(super) fn look(&mut self) {
-        let version = self.mount.as_ref().map_or(2, |mount| mount.version);
-        for group in self.groups.values_mut() {
-            if let Some(counted) = read_counted(&group.folder) {
-                group.last = counted;
-                group.limit = read_limit(&group.folder, version).or(group.limit);
-            }
-        }
+    /// Those that are known.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
     }
 
     /// Those that were held off the CPUs since they were first seen.
     pub(super) fn throttled(&self) -> Vec<Throttled> {
-        let of = |(name, group): (&String, &Group)| Throttled {
-            cgroup: name.clone(),
-            periods: group.last.periods.saturating_sub(group.first.periods),
-            ns: group.last.ns.saturating_sub(group.first.ns),
-            quota_us: group.limit.map(|limit| limit.0),
-            period_us: group.limit.map(|limit| limit.1),
+        let of = |group: &Group| {
+            let last = &group.last;
+            Throttled {
+                cgroup: last.name.clone(),
+                periods: last.counted.periods.saturating_sub(group.first.periods),
+                ns: last.counted.ns.saturating_sub(group.first.ns),
+                quota_us: last.limit.map(|limit| limit.0),
+                period_us: last.limit.map(|limit| limit.1),
+            }
         };
-        let all = self.groups.iter().map(of);
+        let all = self.0.values().map(of);
         all.filter(|t| t.periods > 0 || t.ns > 0).collect()
+    }
+}
+
+/// Reads the files of cgroups.
+pub(super) struct Reader {
+    mount: Option<Mount>,
+    /// Those that were read.
+    seen: BTreeSet<String>,
+}
+
+impl Reader {
+    pub(super) fn new() -> Self {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        Self {
+            mount: find_mount(&mounts),
+            seen: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.mount.is_some()
+    }
+
+    /// Our own, which the workload inherits.
+    pub(super) fn own(&mut self) -> Vec<State> {
+        self.of(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
+    }
+
+    /// That of a process, as its file `cgroup` has it, and all above it: a limit counts
+    /// for everything below. Those that were read before are left out.
+    pub(super) fn of(&mut self, cgroup: &str) -> Vec<State> {
+        let mut states = Vec::new();
+        let path = self
+            .mount
+            .as_ref()
+            .and_then(|mount| path_of(cgroup, mount.version));
+        for path in path.map(Path::new).into_iter().flat_map(Path::ancestors) {
+            let Some(name) = path.to_str().filter(|name| *name != "/") else {
+                break;
+            };
+            // What is above is known with it.
+            if self.seen.contains(name) || self.seen.len() >= MOST {
+                break;
+            }
+            // The root of a hierarchy has no such counters, nor has a cgroup
+            // without the controller; those above it may.
+            if let Some(state) = self.read(name) {
+                self.seen.insert(name.to_owned());
+                states.push(state);
+            }
+        }
+        states
+    }
+
+    /// A cgroup can go at any time.
+    pub(super) fn read(&self, name: &str) -> Option<State> {
+        let mount = self.mount.as_ref()?;
+        let folder = mount.folder_of(name)?;
+        Some(State {
+            counted: read_counted(&folder)?,
+            limit: read_limit(&folder, mount.version),
+            name: name.to_owned(),
+        })
     }
 }
 

@@ -6,6 +6,8 @@ use std::{
 };
 
 use nix::sys::stat::{SFlag, fstat, major, minor};
+use rustix::fs::{AtFlags, StatxFlags, statx};
+use serde::{Deserialize, Serialize};
 
 use super::{
     process::Folder,
@@ -15,15 +17,15 @@ use super::{
 use crate::trace::FileKind;
 
 /// A file, as the kernel numbers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Identity {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Identity {
     pub(super) inode: u64,
     pub(super) device: u32,
 }
 
 /// Why a descriptor has no name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Nameless {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Nameless {
     /// Its process has ended.
     Gone,
     /// It is closed, or another file by now.
@@ -43,11 +45,16 @@ pub(super) fn look_up(
             Ok(_) => Nameless::Changed,
             Err(_) => Nameless::Gone,
         })?;
-    let status = fstat(&handle).map_err(|_| Nameless::Changed)?;
+    // What a file is does not change: no server need be asked, which may never answer.
+    let (flags, wanted) = (
+        AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC,
+        StatxFlags::TYPE | StatxFlags::INO,
+    );
+    let status = statx(&handle, c"", flags, wanted).map_err(|_| Nameless::Changed)?;
     let own = own(&handle).ok_or(Nameless::Changed)?;
     let found = Identity {
-        inode: own.inode.unwrap_or(status.st_ino),
-        device: device(major(status.st_dev), minor(status.st_dev)),
+        inode: own.inode.unwrap_or(status.stx_ino),
+        device: device(status.stx_dev_major.into(), status.stx_dev_minor.into()),
     };
     let identity = match expected {
         Some(expected) if expected.inode != found.inode => return Err(Nameless::Changed),
@@ -61,11 +68,11 @@ pub(super) fn look_up(
         }
         expected => expected.unwrap_or(found),
     };
-    let file_type = SFlag::from_bits_truncate(status.st_mode & SFlag::S_IFMT.bits());
+    let file_type = SFlag::from_bits_truncate(u32::from(status.stx_mode) & SFlag::S_IFMT.bits());
     let kind = if file_type == SFlag::S_IFSOCK {
         sockets.name(folder, &handle, found.inode)
     } else {
-        let kind = kind(file_type, major(status.st_rdev), &own.link);
+        let kind = kind(file_type, status.stx_rdev_major.into(), &own.link);
         match kind {
             FileKind::PidFd(_) => FileKind::PidFd(pid_of(folder, fd)),
             kind => kind,

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     process::Folder,
     text::{parse_device, unescape},
@@ -20,8 +22,8 @@ struct Mapping {
 }
 
 /// Where an address is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Place {
     /// In the process's own memory.
     Private,
     /// In a file, or in memory that is shared like one.
@@ -39,16 +41,19 @@ struct Memory {
     round: u64,
 }
 
-/// The memory maps of processes, by serial: read again where an address is in
-/// none of the mappings, but once a round at most.
+/// Mappings that are remembered, of all processes.
+const MOST_MAPPINGS: usize = 1 << 18;
+
+/// The memory maps of processes, by serial and program: read again where an address is
+/// in none of the mappings, but once a round at most.
 #[derive(Default)]
-pub(super) struct Memories(HashMap<u32, Memory>);
+pub(super) struct Memories(HashMap<(u32, u32), Memory>);
 
 impl Memories {
     /// `None`: there is no such address any more.
     pub(super) fn place(
         &mut self,
-        process: u32,
+        process: (u32, u32),
         folder: &Folder,
         address: u64,
         round: u64,
@@ -57,23 +62,18 @@ impl Memories {
         if let Some(place) = known.and_then(|memory| memory.place(address)) {
             return Some(place);
         }
-        if known.is_some_and(|memory| memory.round == round) {
+        if known.is_some_and(|memory| memory.round >= round) {
             return None;
         }
         let mappings = parse(&folder.read("maps").ok()?);
         let memory = Memory { mappings, round };
         let place = memory.place(address);
+        let known: usize = self.0.values().map(|memory| memory.mappings.len()).sum();
+        if known + memory.mappings.len() > MOST_MAPPINGS {
+            self.0.clear();
+        }
         self.0.insert(process, memory);
         place
-    }
-
-    /// Another program has another memory.
-    pub(super) fn forget(&mut self, process: u32) {
-        self.0.remove(&process);
-    }
-
-    pub(super) fn keep_only(&mut self, lives: impl Fn(u32) -> bool) {
-        self.0.retain(|process, _| lives(*process));
     }
 }
 

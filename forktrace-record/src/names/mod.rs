@@ -6,6 +6,9 @@
 //! moment later, when the descriptor may be another file: so nothing is believed
 //! that does not agree with what the kernel program saw.
 //!
+//! The recorder notes what is to be looked up and keeps what came of it ([`Resolver`],
+//! `work`). The looking itself is done by a helper ([`Looker`]), which may hang.
+//!
 //! The work is bounded in CPU time; what does not fit waits, or is counted as not
 //! looked up.
 
@@ -13,28 +16,26 @@ mod cgroup;
 mod epoll;
 mod fds;
 mod futex;
+mod look_up;
 mod process;
 mod sockets;
 mod text;
 mod unix_diag;
 mod work;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    io,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use forktrace_common::layout::wait;
-use nix::{
-    sys::time::TimeValLike as _,
-    time::{ClockId, clock_gettime},
-};
 
-use self::{
-    cgroup::Cgroups,
-    fds::Identity,
-    futex::Memories,
-    process::{Folder, Tasks},
-    sockets::Sockets,
-};
+pub(crate) use self::look_up::{Answer, Looker, Question};
+use self::{cgroup::Cgroups, fds::Identity, process::Tasks, work::Asked};
 use crate::{
+    helper::{Channel, Kind, Nursery, Troubles},
     trace::{Arch, waits},
     trace::{Event, FileKind, Interest, LookUps, Object, Stretch, Throttled, Waitset, Why},
 };
@@ -56,19 +57,30 @@ const INTEREST_AGE_NS: u64 = 1_000_000_000;
 const INTEREST_COSTS: u64 = 1000;
 /// The counters of cgroups are read this often, ns.
 const CGROUP_AGE_NS: u64 = 1_000_000_000;
+/// Questions that the helper has at a time.
+const MOST_ASKED: usize = 32;
+/// A helper that does not answer for so long is abandoned.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// And so many more are tried.
+const REPLACED: u64 = 8;
+/// At the end of a recording the helper may take so long for all that is left, and be
+/// silent for so long.
+const LAST_WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
 
 /// Something to look up.
 enum Job {
     Object(Object),
-    Waitset(Waitset),
-    /// One that was looked up before, by its number.
-    WaitsetAgain(u32),
+    /// By its number: what it is made of is kept.
+    Waitset(u32),
     Interest(u64),
     Futex {
         serial: u32,
         address: u64,
     },
     Cgroup(u32),
+    OwnCgroups,
+    Cgroups,
+    Operations,
 }
 
 /// An epoll instance.
@@ -89,6 +101,7 @@ struct Epoll {
 struct Set {
     waitset: Waitset,
     files: HashMap<i32, (Identity, FileKind)>,
+    /// 0: not yet.
     looked_ns: u64,
     /// It was waited on since.
     waited: bool,
@@ -96,13 +109,13 @@ struct Set {
 
 /// Finds out what tasks wait for.
 pub struct Resolver {
+    helper: Channel<Asked, Answer>,
     waits: Box<forktrace_common::layout::Waits>,
     tasks: Tasks,
     jobs: VecDeque<Job>,
-    sockets: Sockets,
-    memories: Memories,
     cgroups: Cgroups,
     cgroups_read_ns: u64,
+    has_cgroups: bool,
     pipe_device: Option<u32>,
     /// What files without an inode of their own are, by the address of their
     /// operations; `None`: that was contradictory.
@@ -116,6 +129,8 @@ pub struct Resolver {
     /// By number.
     sets: HashMap<u32, Set>,
     known_futexes: HashSet<(u32, u64)>,
+    /// Programs of processes that a helper was lost over.
+    avoided: HashSet<(u32, u32)>,
     counts: LookUps,
     /// CPU time that may be used, ns; less than 0 after a long look-up.
     allowance_ns: i64,
@@ -125,15 +140,18 @@ pub struct Resolver {
 
 impl Resolver {
     /// For a recording that begins now.
-    pub fn new(arch: Arch, now_ns: u64) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When there is no helper.
+    pub(crate) fn new(nursery: &Rc<Nursery>, arch: Arch, now_ns: u64) -> io::Result<Self> {
+        let mut resolver = Self {
+            helper: Channel::new(nursery, Kind::Names, PATIENCE, REPLACED)?,
             waits: Box::new(waits(arch)),
             tasks: Tasks::default(),
             jobs: VecDeque::new(),
-            sockets: Sockets::new(),
-            memories: Memories::default(),
-            cgroups: Cgroups::new(),
+            cgroups: Cgroups::default(),
             cgroups_read_ns: now_ns,
+            has_cgroups: cgroup::Reader::new().is_there(),
             pipe_device: fds::pipe_device(),
             by_operations: HashMap::new(),
             nameless: Vec::new(),
@@ -141,11 +159,16 @@ impl Resolver {
             epoll_of: HashMap::new(),
             sets: HashMap::new(),
             known_futexes: HashSet::new(),
+            avoided: HashSet::new(),
             counts: LookUps::default(),
             allowance_ns: MOST_SAVED_NS as i64,
             last_ns: now_ns,
             round: 0,
-        }
+        };
+        // What they count before the workload begins is not its.
+        resolver.add(Job::OwnCgroups);
+        resolver.answers(now_ns, drop);
+        Ok(resolver)
     }
 
     /// Takes notice of an event. Nothing is looked up yet.
@@ -154,17 +177,14 @@ impl Resolver {
             Event::Stretch(s) => self.note_stretch(s),
             Event::Born(born) => {
                 self.tasks.born(born);
-                if born.process == born.serial && self.cgroups.are_there() {
+                if born.process == born.serial && self.has_cgroups {
                     self.add(Job::Cgroup(born.serial));
                 }
             }
             Event::Exec(exec) => {
                 self.tasks.exec(exec);
-                if let Some(task) = self.tasks.get(exec.serial) {
-                    self.memories.forget(task.process);
-                }
                 self.known_futexes.clear();
-                if self.cgroups.are_there() {
+                if self.has_cgroups {
                     self.add(Job::Cgroup(exec.serial));
                 }
             }
@@ -179,7 +199,7 @@ impl Resolver {
                 }
             }
             Event::Object(object) => self.note_object(object),
-            Event::Waitset(waitset) => self.add(Job::Waitset(waitset.clone())),
+            Event::Waitset(waitset) => self.note_waitset(waitset),
             _ => {}
         }
     }
@@ -232,6 +252,20 @@ impl Resolver {
         self.add(Job::Object(*object));
     }
 
+    fn note_waitset(&mut self, waitset: &Waitset) {
+        if self.sets.len() >= MOST_KNOWN {
+            self.sets.clear();
+        }
+        let set = Set {
+            waitset: waitset.clone(),
+            files: HashMap::new(),
+            looked_ns: 0,
+            waited: false,
+        };
+        self.sets.insert(waitset.id, set);
+        self.add(Job::Waitset(waitset.id));
+    }
+
     fn add(&mut self, job: Job) {
         if self.jobs.len() >= MOST_WAITING {
             self.counts.not_looked_up += 1;
@@ -240,37 +274,45 @@ impl Resolver {
         self.jobs.push_back(job);
     }
 
-    /// Looks up what is to be looked up, as far as the allowance goes.
+    /// Asks for what is to be looked up, as far as the allowance goes.
     pub fn resolve(&mut self, now_ns: u64, mut sink: impl FnMut(Event)) {
         let earned_ns = now_ns.saturating_sub(self.last_ns) / SHARE;
         self.last_ns = now_ns;
         self.allowance_ns = (self.allowance_ns + earned_ns as i64).min(MOST_SAVED_NS as i64);
         self.round += 1;
-        let begun_ns = thread_cpu_ns();
-        self.sockets.next_round();
         self.add_old_interests(now_ns);
         self.add_old_sets(now_ns);
-        let mut used_ns = 0;
-        let mut folders = HashMap::new();
-        while (used_ns as i64) < self.allowance_ns
-            && let Some(job) = self.jobs.pop_front()
-        {
-            self.run(job, now_ns, &mut folders, &mut sink);
-            used_ns = thread_cpu_ns().saturating_sub(begun_ns);
-        }
         if now_ns.saturating_sub(self.cgroups_read_ns) > CGROUP_AGE_NS {
             self.cgroups_read_ns = now_ns;
-            self.cgroups.look();
+            self.jobs.push_back(Job::Cgroups);
+        }
+        self.answers(now_ns, &mut sink);
+    }
+
+    /// Takes what the helper has answered, and asks for more.
+    pub fn answers(&mut self, now_ns: u64, mut sink: impl FnMut(Event)) {
+        let received = self.helper.receive();
+        for (asked, answer, cpu_ns) in received.answers {
+            self.counts.cpu_ns += cpu_ns;
+            self.allowance_ns -= cpu_ns as i64;
+            self.answered(asked, answer, cpu_ns, &mut sink);
+        }
+        for asked in received.lost {
+            self.lost(asked);
+        }
+        if received.anew {
+            self.helper.go_on::<Question>([]);
+        }
+        while self.allowance_ns > 0
+            && self.helper.waiting() < MOST_ASKED
+            && let Some(job) = self.jobs.pop_front()
+        {
+            self.ask(job, now_ns, &mut sink);
         }
         // What waits still needs to know whose it is.
         if self.jobs.is_empty() {
             self.tasks.bury();
-            let tasks = &self.tasks;
-            self.memories.keep_only(|process| tasks.lives(process));
         }
-        used_ns = thread_cpu_ns().saturating_sub(begun_ns);
-        self.counts.cpu_ns += used_ns;
-        self.allowance_ns -= used_ns as i64;
     }
 
     /// True: there was something new, so there may soon be more.
@@ -279,40 +321,52 @@ impl Resolver {
     }
 
     /// The last look-ups, and what came of all of them.
-    pub fn finish(mut self, now_ns: u64, mut sink: impl FnMut(Event)) -> (LookUps, Vec<Throttled>) {
+    pub(crate) fn finish(
+        mut self,
+        nursery: &Nursery,
+        now_ns: u64,
+        mut sink: impl FnMut(Event),
+    ) -> (LookUps, Vec<Throttled>, Troubles) {
         // Nobody is traced any more: what is left may take its time, once.
         self.allowance_ns += 5 * MOST_SAVED_NS as i64;
-        if self.cgroups.are_there() {
+        if self.has_cgroups {
             for serial in self.tasks.processes() {
                 self.jobs.push_back(Job::Cgroup(serial));
             }
         }
         self.resolve(now_ns, &mut sink);
-        self.cgroups.look();
-        let waiting = |job: &&Job| !matches!(job, Job::Cgroup(_));
+        self.wait(nursery, now_ns, &mut sink);
+        let waiting = |job: &&Job| {
+            matches!(
+                job,
+                Job::Object(_) | Job::Waitset(_) | Job::Interest(_) | Job::Futex { .. }
+            )
+        };
         self.counts.not_looked_up += self.jobs.iter().filter(waiting).count() as u64;
+        self.jobs.clear();
+        self.allowance_ns = MOST_SAVED_NS as i64;
+        self.jobs.push_back(Job::Cgroups);
+        if self.misses_operations() {
+            self.jobs.push_back(Job::Operations);
+        }
+        self.answers(now_ns, &mut sink);
+        self.wait(nursery, now_ns, &mut sink);
         self.name_by_operations(&mut sink);
-        (self.counts, self.cgroups.throttled())
+        let throttled = self.cgroups.throttled();
+        (self.counts, throttled, self.helper.troubles())
     }
-}
 
-/// The folders of tasks that were opened in this round, `None` for those that are
-/// gone.
-type Folders = HashMap<u32, Option<Folder>>;
-
-/// Most folders that are open at once.
-const MOST_FOLDERS: usize = 64;
-
-fn folder<'a>(folders: &'a mut Folders, tasks: &Tasks, serial: u32) -> Option<&'a Folder> {
-    if folders.len() >= MOST_FOLDERS && !folders.contains_key(&serial) {
-        folders.clear();
+    /// Until all is answered, or nothing comes.
+    fn wait(&mut self, nursery: &Nursery, now_ns: u64, sink: &mut impl FnMut(Event)) {
+        let begun = Instant::now();
+        let mut last = (Instant::now(), self.counts);
+        let (longest, silence) = LAST_WAIT;
+        while self.helper.waiting() > 0 && begun.elapsed() < longest && last.0.elapsed() < silence {
+            nursery.wait(50);
+            self.answers(now_ns, &mut *sink);
+            if self.counts != last.1 {
+                last = (Instant::now(), self.counts);
+            }
+        }
     }
-    let folder = folders.entry(serial);
-    folder.or_insert_with(|| tasks.folder(serial)).as_ref()
-}
-
-/// CPU time of this thread.
-fn thread_cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
-    time.map_or(0, |time| time.num_nanoseconds() as u64)
 }

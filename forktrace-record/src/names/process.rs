@@ -1,4 +1,5 @@
-//! The tasks of the workload, and their folders in `/proc`.
+//! The tasks of the workload, which the recorder knows, and their folders in `/proc`,
+//! which the helper opens.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,28 +15,53 @@ use nix::{
     unistd::{SysconfVar, sysconf},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     clock,
     trace::{Born, Exec},
 };
 
+/// Threads that can stand in for one that has ended.
+const STAND_INS: usize = 4;
+/// No more is read of a file.
+const MOST_BYTES: usize = 64 << 20;
+
 /// A task.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Task {
-    pub(super) pid: u32,
-    pub(super) tid: u32,
-    /// Serial of its process's first task.
-    pub(super) process: u32,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Task {
+    pid: u32,
+    tid: u32,
     born_ns: u64,
+}
+
+/// Whose file or memory is asked about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Who {
+    /// The task's serial.
+    pub(super) serial: u32,
+    /// Serial of its process's first task, and the how manieth program of the process it is.
+    pub(super) memory: (u32, u32),
+    /// The task, if it lives, and others of its process: they have the same files.
+    tasks: Vec<Task>,
+}
+
+/// A process of the workload.
+#[derive(Default)]
+struct Process {
+    living: BTreeSet<u32>,
+    /// Programs that it has executed.
+    programs: u32,
 }
 
 /// The tasks that live, and those that ended a moment ago: what they waited for
 /// may still be had from another thread of the process.
 #[derive(Default)]
 pub(super) struct Tasks {
-    tasks: HashMap<u32, Task>,
-    living: HashMap<u32, BTreeSet<u32>>,
-    ended: Vec<u32>,
+    /// With the serial of the process's first task.
+    tasks: HashMap<u32, (Task, u32)>,
+    processes: HashMap<u32, Process>,
+    ended: BTreeSet<u32>,
 }
 
 impl Tasks {
@@ -43,70 +69,66 @@ impl Tasks {
         let task = Task {
             pid: born.tgid,
             tid: born.tid,
-            process: born.process,
             born_ns: born.at_ns,
         };
-        self.tasks.entry(born.serial).or_insert(task);
-        let living = self.living.entry(born.process).or_default();
-        living.insert(born.serial);
+        self.tasks
+            .entry(born.serial)
+            .or_insert((task, born.process));
+        let process = self.processes.entry(born.process).or_default();
+        process.living.insert(born.serial);
     }
 
     pub(super) fn exec(&mut self, exec: &Exec) {
-        if let Some(task) = self.tasks.get_mut(&exec.serial) {
+        if let Some((task, process)) = self.tasks.get_mut(&exec.serial) {
             task.tid = exec.tid;
+            let process = self.processes.entry(*process).or_default();
+            process.programs += 1;
         }
     }
 
     /// Its records can come in any order, so it is kept until [`Self::bury`].
     pub(super) fn ended(&mut self, born: &Born) {
         self.born(born);
-        self.ended.push(born.serial);
+        self.ended.insert(born.serial);
     }
 
     /// Forgets the tasks that have ended.
     pub(super) fn bury(&mut self) {
-        for serial in self.ended.drain(..) {
-            let Some(task) = self.tasks.remove(&serial) else {
+        for serial in std::mem::take(&mut self.ended) {
+            let Some((_, process)) = self.tasks.remove(&serial) else {
                 continue;
             };
-            if let Some(living) = self.living.get_mut(&task.process) {
-                living.remove(&serial);
-                if living.is_empty() {
-                    self.living.remove(&task.process);
+            if let Some(found) = self.processes.get_mut(&process) {
+                found.living.remove(&serial);
+                if found.living.is_empty() {
+                    self.processes.remove(&process);
                 }
             }
         }
     }
 
-    pub(super) fn get(&self, serial: u32) -> Option<Task> {
-        self.tasks.get(&serial).copied()
-    }
-
-    /// The folder of a task, or of another thread of its process, if one lives.
-    pub(super) fn folder(&self, serial: u32) -> Option<Folder> {
-        let task = self.get(serial)?;
-        let ended = |serial: &u32| self.ended.contains(serial);
-        if !ended(&serial)
-            && let Some(folder) = Folder::open(&task)
-        {
-            return Some(folder);
-        }
-        let others = self.living.get(&task.process)?;
-        let others = others.iter().filter(|other| !ended(other)).take(4);
-        others
-            .filter_map(|other| self.tasks.get(other))
-            .find_map(Folder::open)
-    }
-
-    /// Does a task of this process live?
-    pub(super) fn lives(&self, process: u32) -> bool {
-        self.living.contains_key(&process)
+    /// A task, and those that can stand in for it; `None`: it is not known.
+    pub(super) fn who(&self, serial: u32) -> Option<Who> {
+        let (_, process) = self.tasks.get(&serial)?;
+        let known = self.processes.get(process)?;
+        let others = known.living.iter().filter(|other| **other != serial);
+        let lives = |serial: &&u32| !self.ended.contains(*serial);
+        let others = others.filter(lives).take(STAND_INS);
+        let tasks = Some(&serial).filter(lives).into_iter().chain(others);
+        Some(Who {
+            serial,
+            memory: (*process, known.programs),
+            tasks: tasks
+                .filter_map(|serial| self.tasks.get(serial))
+                .map(|(task, _)| *task)
+                .collect(),
+        })
     }
 
     /// The processes that live, each by one of its tasks.
     pub(super) fn processes(&self) -> Vec<u32> {
-        let first = |tasks: &BTreeSet<u32>| tasks.first().copied();
-        self.living.values().filter_map(first).collect()
+        let first = |process: &Process| process.living.first().copied();
+        self.processes.values().filter_map(first).collect()
     }
 }
 
@@ -115,6 +137,11 @@ impl Tasks {
 pub(super) struct Folder(OwnedFd);
 
 impl Folder {
+    /// Of the first of these tasks that still lives.
+    pub(super) fn of(who: &Who) -> Option<Self> {
+        who.tasks.iter().find_map(Self::open)
+    }
+
     fn open(task: &Task) -> Option<Self> {
         let path = format!("/proc/{}/task/{}", task.pid, task.tid);
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -139,6 +166,9 @@ impl Folder {
             match file.read(&mut chunk)? {
                 0 => break,
                 len => bytes.extend_from_slice(&chunk[..len]),
+            }
+            if bytes.len() > MOST_BYTES {
+                return Err(io::ErrorKind::FileTooLarge.into());
             }
         }
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -216,6 +246,10 @@ mod tests {
         }
     }
 
+    fn folder(tasks: &Tasks, serial: u32) -> Option<Folder> {
+        Folder::of(&tasks.who(serial)?)
+    }
+
     fn now_ns() -> u64 {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("a clock");
         now.num_nanoseconds() as u64
@@ -225,11 +259,11 @@ mod tests {
     fn a_later_task_with_the_same_tid_is_another_one() {
         let mut tasks = Tasks::default();
         tasks.born(&this_thread(1, now_ns()));
-        assert!(tasks.folder(1).is_some());
+        assert!(folder(&tasks, 1).is_some());
         // This thread began long after that.
         let mut tasks = Tasks::default();
         tasks.born(&this_thread(1, 0));
-        assert!(tasks.folder(1).is_none());
+        assert!(folder(&tasks, 1).is_none());
     }
 
     #[test]
@@ -241,12 +275,12 @@ mod tests {
             ..this_thread(2, now_ns())
         };
         tasks.ended(&gone);
-        assert!(tasks.folder(2).is_some());
+        assert!(folder(&tasks, 2).is_some());
         tasks.bury();
-        assert!(tasks.folder(2).is_none());
+        assert!(folder(&tasks, 2).is_none());
         tasks.ended(&this_thread(1, now_ns()));
-        assert!(tasks.folder(1).is_none());
+        assert!(folder(&tasks, 1).is_none());
         tasks.bury();
-        assert!(tasks.tasks.is_empty() && tasks.living.is_empty());
+        assert!(tasks.tasks.is_empty() && tasks.processes.is_empty());
     }
 }

@@ -4,10 +4,10 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    fs::File,
     hash::Hash,
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd as _, OwnedFd},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -60,7 +60,7 @@ impl<T> Kept<T> {
     ) -> &Table<T> {
         let of_now = |kept: &Self| {
             let has_it = kept.table.contains_key(&inode) && kept.read.elapsed() < BELIEVED;
-            has_it || kept.round == round
+            has_it || kept.round >= round
         };
         let new = || Self {
             table: read(),
@@ -96,9 +96,10 @@ impl Sockets {
         }
     }
 
-    /// A new round of look-ups begins: in each, a table is read once at most.
-    pub(super) fn next_round(&mut self) {
-        self.round += 1;
+    /// What is asked about now was there in this round: a table that was read in it, or
+    /// later, has it if there is anything to have.
+    pub(super) fn of_round(&mut self, round: u64) {
+        self.round = round;
     }
 
     /// Names a socket that a task of this folder has open.
@@ -262,15 +263,15 @@ fn parse_unix(line: &str) -> Option<(u64, Unix)> {
 
 /// The Unix sockets of the namespace that a task is in.
 fn ask_elsewhere(folder: &Folder) -> Option<Table<Unix>> {
-    let namespace = folder.open_file("ns/net").ok()?;
-    // A namespace is a thread's: this one goes there and does not come back.
-    thread::scope(|scope| {
-        let ask = || {
-            setns(&namespace, CloneFlags::CLONE_NEWNET).ok()?;
-            ask_for_unix_sockets().ok()
-        };
-        scope.spawn(ask).join().ok().flatten()
-    })
+    let there = folder.open_file("ns/net").ok()?;
+    let here = File::open("/proc/self/ns/net").ok()?;
+    setns(&there, CloneFlags::CLONE_NEWNET).ok()?;
+    let table = ask_for_unix_sockets().ok();
+    if setns(&here, CloneFlags::CLONE_NEWNET).is_err() {
+        // What is asked of it from here on would be of another namespace.
+        std::process::exit(1);
+    }
+    table
 }
 
 #[cfg(test)]

@@ -1,90 +1,169 @@
-//! The look-ups themselves.
-
-use std::collections::HashMap;
+//! What the recorder asks the helper for, and what it makes of the answers.
 
 use nix::sys::stat::SFlag;
 
 use super::{
-    Epoll, Folders, INTEREST_AGE_NS, INTEREST_COSTS, Job, MOST_KNOWN, MOST_WAITING, Resolver, Set,
-    epoll,
+    Epoll, INTEREST_AGE_NS, INTEREST_COSTS, Job, MOST_WAITING, Resolver, epoll,
     fds::{self, Identity, Nameless},
-    folder,
     futex::Place,
-    thread_cpu_ns,
+    look_up::{Answer, Question, What},
 };
-use crate::{
-    kernel::symbols,
-    trace::{Event, FileKind, Interest, Named, Object, SharedFutex, Watched},
-};
+use crate::trace::{Event, FileKind, Interest, Named, Object, SharedFutex, Watched};
+
+/// What a question was about.
+pub(super) struct Asked {
+    about: About,
+    /// Whose memory and files, if it was about a process.
+    memory: Option<(u32, u32)>,
+}
+
+enum About {
+    Object(Object),
+    /// By its number.
+    Waitset(u32),
+    /// By the open file description, and when it was asked.
+    Interest(u64, u64),
+    Futex {
+        serial: u32,
+        address: u64,
+    },
+    Cgroups,
+    Operations,
+}
 
 impl Resolver {
-    pub(super) fn run(
-        &mut self,
-        job: Job,
-        now_ns: u64,
-        folders: &mut Folders,
-        sink: &mut impl FnMut(Event),
-    ) {
+    pub(super) fn ask(&mut self, job: Job, now_ns: u64, sink: &mut impl FnMut(Event)) {
         match job {
-            Job::Object(object) => self.object(&object, folders, sink),
-            Job::Waitset(waitset) => {
-                let set = Set {
-                    waitset,
-                    files: HashMap::new(),
-                    looked_ns: 0,
-                    waited: false,
+            Job::Object(object) => self.ask_for_object(object, sink),
+            Job::Waitset(id) => self.ask_for_set(id),
+            Job::Interest(file) => self.ask_for_interest(file, now_ns),
+            Job::Futex { serial, address } => {
+                self.counts.done += 1;
+                let Some(who) = self.tasks.who(serial) else {
+                    self.counts.gone += 1;
+                    return;
                 };
-                self.set(set, now_ns, folders, sink);
+                let about = About::Futex { serial, address };
+                let memory = who.memory;
+                self.send(about, Some(memory), What::Futex(who, address));
             }
-            Job::WaitsetAgain(id) => {
-                if let Some(set) = self.sets.remove(&id) {
-                    self.set(set, now_ns, folders, sink);
-                }
-            }
-            Job::Interest(file) => self.interest(file, now_ns, folders, sink),
-            Job::Futex { serial, address } => self.futex(serial, address, folders, sink),
             Job::Cgroup(serial) => {
-                if let Some(folder) = folder(folders, &self.tasks, serial)
-                    && let Ok(cgroup) = folder.read("cgroup")
-                {
-                    self.cgroups.add(&cgroup);
+                if let Some(who) = self.tasks.who(serial) {
+                    let memory = who.memory;
+                    self.send(About::Cgroups, Some(memory), What::Cgroups(who));
                 }
             }
+            Job::OwnCgroups => self.send(About::Cgroups, None, What::OwnCgroups),
+            Job::Cgroups => {
+                let names = self.cgroups.names();
+                self.send(About::Cgroups, None, What::CgroupsAgain(names));
+            }
+            Job::Operations => self.send(About::Operations, None, What::Operations),
         }
     }
 
-    fn object(&mut self, object: &Object, folders: &mut Folders, sink: &mut impl FnMut(Event)) {
-        let named = |kind| {
-            Event::Named(Named {
-                id: object.id,
-                fd: object.fd,
-                inode: object.inode,
-                device: object.device,
-                kind,
-            })
-        };
+    fn send(&mut self, about: About, memory: Option<(u32, u32)>, what: What) {
+        let asked = Asked { about, memory };
+        let is_avoided = memory.is_some_and(|memory| self.avoided.contains(&memory));
+        if is_avoided || !self.helper.is_open() {
+            self.not_looked_up(asked);
+            return;
+        }
+        let round = self.round;
+        self.helper.ask(asked, &Question { round, what });
+    }
+
+    /// The helper hung over this, or died of it.
+    pub(super) fn lost(&mut self, asked: Asked) {
+        self.avoided.extend(asked.memory);
+        self.not_looked_up(asked);
+    }
+
+    fn not_looked_up(&mut self, asked: Asked) {
+        match asked.about {
+            About::Object(object) => {
+                self.counts.done -= 1;
+                self.keep_nameless(&object);
+            }
+            About::Waitset(id) => {
+                // Nothing is known of it, so nothing can be said of it later.
+                self.sets.remove(&id);
+            }
+            About::Futex { .. } => self.counts.done -= 1,
+            About::Interest(..) => {}
+            About::Cgroups | About::Operations => return,
+        }
+        self.counts.not_looked_up += 1;
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        asked: Asked,
+        answer: Answer,
+        cpu_ns: u64,
+        sink: &mut impl FnMut(Event),
+    ) {
+        match (asked.about, answer) {
+            (About::Object(object), Answer::Files(mut found)) if found.len() == 1 => {
+                let found = found.remove(0);
+                self.object(&object, found, sink);
+            }
+            (About::Object(object), _) => self.object(&object, Err(Nameless::Gone), sink),
+            (About::Waitset(id), Answer::Files(found)) => self.set(id, found, sink),
+            (About::Waitset(id), _) => self.set_gone(id),
+            (About::Interest(file, at_ns), Answer::Interest(fds, count)) => {
+                self.interest(file, at_ns, (fds, count), cpu_ns, sink);
+            }
+            (About::Interest(..), _) => {}
+            (About::Futex { serial, address }, Answer::Futex(Some(place))) => {
+                sink(shared_futex(serial, address, place));
+            }
+            (About::Futex { .. }, Answer::Futex(None)) => self.counts.changed += 1,
+            (About::Futex { .. }, _) => self.counts.gone += 1,
+            (About::Cgroups, Answer::Cgroups(states)) => self.cgroups.see(states),
+            (About::Operations, Answer::Operations(found)) => {
+                for (address, kind) in found {
+                    self.by_operations.entry(address).or_insert(Some(kind));
+                }
+            }
+            (About::Cgroups | About::Operations, _) => {}
+        }
+    }
+
+    fn ask_for_object(&mut self, object: Object, sink: &mut impl FnMut(Event)) {
         // All there is to say of a pipe is already known.
         let file_type = u32::from(object.mode) & SFlag::S_IFMT.bits();
         if file_type == SFlag::S_IFIFO.bits() && Some(object.device) == self.pipe_device {
-            sink(named(FileKind::Pipe));
+            sink(named(&object, FileKind::Pipe));
             return;
         }
         self.counts.done += 1;
+        let Some(who) = self.tasks.who(object.serial) else {
+            self.counts.gone += 1;
+            self.keep_nameless(&object);
+            return;
+        };
         let expected = Identity {
             inode: object.inode,
             device: object.device,
         };
-        let Some(folder) = folder(folders, &self.tasks, object.serial) else {
-            self.counts.gone += 1;
-            self.keep_nameless(object);
-            return;
-        };
-        match fds::look_up(folder, object.fd, Some(expected), &mut self.sockets) {
+        let memory = who.memory;
+        let what = What::File(who, object.fd, expected);
+        self.send(About::Object(object), Some(memory), what);
+    }
+
+    fn object(
+        &mut self,
+        object: &Object,
+        found: Result<(Identity, FileKind), Nameless>,
+        sink: &mut impl FnMut(Event),
+    ) {
+        match found {
             Ok((_, kind)) if self.agrees(object.operations, &kind) => {
                 if kind == FileKind::Epoll {
                     self.add_epoll(object);
                 }
-                sink(named(kind));
+                sink(named(object, kind));
             }
             Err(Nameless::Gone) => {
                 self.counts.gone += 1;
@@ -123,62 +202,73 @@ impl Resolver {
         }
     }
 
+    /// Is there a file without a name that the kernel's names of operations could tell?
+    pub(super) fn misses_operations(&self) -> bool {
+        let unknown = |o: &Object| {
+            u32::from(o.mode) & SFlag::S_IFMT.bits() == 0
+                && !self.by_operations.contains_key(&o.operations)
+        };
+        self.nameless.iter().any(unknown)
+    }
+
     /// Names the files that were gone by what others with the same operations
     /// turned out to be, or by the kernel's own list of names.
     pub(super) fn name_by_operations(&mut self, sink: &mut impl FnMut(Event)) {
-        let unknown = |by: &HashMap<_, _>, o: &Object| {
-            u32::from(o.mode) & SFlag::S_IFMT.bits() == 0 && !by.contains_key(&o.operations)
-        };
-        if self
-            .nameless
-            .iter()
-            .any(|o| unknown(&self.by_operations, o))
-        {
-            for (address, name) in symbols::addresses(|name| fds::by_symbol(name).is_some()) {
-                let kind = fds::by_symbol(&name);
-                self.by_operations.entry(address).or_insert(kind);
-            }
-        }
         for object in &self.nameless {
             if let Some(Some(kind)) = self.by_operations.get(&object.operations) {
-                sink(Event::Named(Named {
-                    id: object.id,
-                    fd: object.fd,
-                    inode: object.inode,
-                    device: object.device,
-                    kind: kind.clone(),
-                }));
+                sink(named(object, kind.clone()));
             }
         }
     }
 
-    /// Names what is new in a set, and keeps it for another look.
-    fn set(
-        &mut self,
-        mut set: Set,
-        now_ns: u64,
-        folders: &mut Folders,
-        sink: &mut impl FnMut(Event),
-    ) {
-        let first = set.looked_ns == 0;
-        let fds = set.waitset.fds.len() as u64;
-        let Some(folder) = folder(folders, &self.tasks, set.waitset.serial) else {
-            if first {
-                self.counts.done += fds;
-                self.counts.gone += fds;
-            }
+    fn ask_for_set(&mut self, id: u32) {
+        let Some(set) = self.sets.get(&id) else {
             return;
         };
-        self.counts.done += if first { fds } else { 0 };
-        for wait in &set.waitset.fds {
-            match fds::look_up(folder, wait.fd, None, &mut self.sockets) {
+        let fds = set.waitset.fds.iter().map(|wait| wait.fd).collect();
+        let Some(who) = self.tasks.who(set.waitset.serial) else {
+            self.set_gone(id);
+            return;
+        };
+        let memory = who.memory;
+        self.send(About::Waitset(id), Some(memory), What::Files(who, fds));
+    }
+
+    fn set_gone(&mut self, id: u32) {
+        if let Some(set) = self.sets.remove(&id)
+            && set.looked_ns == 0
+        {
+            let fds = set.waitset.fds.len() as u64;
+            self.counts.done += fds;
+            self.counts.gone += fds;
+        }
+    }
+
+    /// Names what is new in a set.
+    fn set(
+        &mut self,
+        id: u32,
+        found: Vec<Result<(Identity, FileKind), Nameless>>,
+        sink: &mut impl FnMut(Event),
+    ) {
+        let Some(set) = self.sets.get_mut(&id) else {
+            return;
+        };
+        let first = set.looked_ns == 0;
+        self.counts.done += if first {
+            set.waitset.fds.len() as u64
+        } else {
+            0
+        };
+        for (wait, found) in set.waitset.fds.iter().zip(found) {
+            match found {
                 // What was closed at first is another file now, and not what it was.
                 Ok(found) => {
                     let before = set.files.get(&wait.fd);
                     if first || before.is_some_and(|before| *before != found) {
                         let (identity, kind) = found.clone();
                         sink(Event::Named(Named {
-                            id: set.waitset.id,
+                            id,
                             fd: wait.fd,
                             inode: identity.inode,
                             device: identity.device,
@@ -193,19 +283,16 @@ impl Resolver {
                 Err(Nameless::Changed) => self.counts.changed += 1,
             }
         }
-        (set.looked_ns, set.waited) = (now_ns, false);
-        if self.sets.len() >= MOST_KNOWN {
-            self.sets.clear();
-        }
-        self.sets.insert(set.waitset.id, set);
+        (set.looked_ns, set.waited) = (self.last_ns.max(1), false);
     }
 
     /// The sets that have grown old and are waited on.
     pub(super) fn add_old_sets(&mut self, now_ns: u64) {
         for (id, set) in &mut self.sets {
-            if set.waited && now_ns.saturating_sub(set.looked_ns) > INTEREST_AGE_NS {
+            let is_old = now_ns.saturating_sub(set.looked_ns) > INTEREST_AGE_NS;
+            if set.waited && set.looked_ns > 0 && is_old {
                 set.waited = false;
-                self.jobs.push_back(Job::WaitsetAgain(*id));
+                self.jobs.push_back(Job::Waitset(*id));
             }
         }
     }
@@ -244,45 +331,38 @@ impl Resolver {
         self.jobs.extend(old);
     }
 
-    fn interest(
-        &mut self,
-        file: u64,
-        now_ns: u64,
-        folders: &mut Folders,
-        sink: &mut impl FnMut(Event),
-    ) {
+    fn ask_for_interest(&mut self, file: u64, now_ns: u64) {
         let Some(epoll) = self.epolls.get_mut(&file) else {
             return;
         };
         epoll.waited = false;
         epoll.read_ns = now_ns;
-        let Some(folder) = folder(folders, &self.tasks, epoll.serial) else {
+        let (fd, identity) = (epoll.fd, epoll.identity);
+        let Some(who) = self.tasks.who(epoll.serial) else {
             return;
         };
-        let before_ns = thread_cpu_ns();
-        // The descriptor can be another file by now.
-        let found = fds::look_up(folder, epoll.fd, Some(epoll.identity), &mut self.sockets);
-        if !matches!(found, Ok((_, FileKind::Epoll))) {
-            return;
-        }
-        let Some((fds, count)) = epoll::read(folder, epoll.fd) else {
+        let memory = who.memory;
+        let about = About::Interest(file, now_ns);
+        self.send(about, Some(memory), What::Interest(who, fd, identity));
+    }
+
+    fn interest(
+        &mut self,
+        file: u64,
+        at_ns: u64,
+        (fds, count): (Vec<Watched>, u64),
+        cpu_ns: u64,
+        sink: &mut impl FnMut(Event),
+    ) {
+        let Some(epoll) = self.epolls.get_mut(&file) else {
             return;
         };
-        epoll.cost_ns = thread_cpu_ns().saturating_sub(before_ns);
-        let watched = fds.into_iter().map(|(fd, identity)| {
-            let found = fds::look_up(folder, fd.fd, Some(identity), &mut self.sockets);
-            Watched {
-                fd,
-                inode: identity.inode,
-                device: identity.device,
-                kind: found.ok().map(|(_, kind)| kind),
-            }
-        });
+        epoll.cost_ns = cpu_ns;
         let interest = Interest {
             id: epoll.id,
-            at_ns: now_ns,
-            fds: watched.collect(),
-            cut_off: count > epoll::MOST,
+            at_ns,
+            fds,
+            cut_off: count > epoll::MOST as u64,
         };
         let same = |last: &Interest| {
             last.id == interest.id && last.fds == interest.fds && last.cut_off == interest.cut_off
@@ -292,47 +372,34 @@ impl Resolver {
         }
         epoll.last = Some(interest);
     }
+}
 
-    fn futex(
-        &mut self,
-        serial: u32,
-        address: u64,
-        folders: &mut Folders,
-        sink: &mut impl FnMut(Event),
-    ) {
-        self.counts.done += 1;
-        let task = self.tasks.get(serial);
-        let folder = folder(folders, &self.tasks, serial);
-        let (Some(task), Some(folder)) = (task, folder) else {
-            self.counts.gone += 1;
-            return;
-        };
-        let place = self
-            .memories
-            .place(task.process, folder, address, self.round);
-        let place = match place {
-            Some(place) => place,
-            None => {
-                self.counts.changed += 1;
-                return;
-            }
-        };
-        let (device, inode, offset, path) = match place {
-            Place::Private => (0, 0, 0, String::new()),
-            Place::Shared {
-                device,
-                inode,
-                offset,
-                path,
-            } => (device, inode, offset, path),
-        };
-        sink(Event::SharedFutex(SharedFutex {
-            serial,
-            address,
+fn named(object: &Object, kind: FileKind) -> Event {
+    Event::Named(Named {
+        id: object.id,
+        fd: object.fd,
+        inode: object.inode,
+        device: object.device,
+        kind,
+    })
+}
+
+fn shared_futex(serial: u32, address: u64, place: Place) -> Event {
+    let (device, inode, offset, path) = match place {
+        Place::Private => (0, 0, 0, String::new()),
+        Place::Shared {
             device,
             inode,
             offset,
             path,
-        }));
-    }
+        } => (device, inode, offset, path),
+    };
+    Event::SharedFutex(SharedFutex {
+        serial,
+        address,
+        device,
+        inode,
+        offset,
+        path,
+    })
 }

@@ -5,7 +5,9 @@
 //! process's user (or of root) is read, and of it what came after the program began.
 
 use std::{
+    cell::Cell,
     fs::{self, File, Metadata, OpenOptions},
+    hash::{DefaultHasher, Hasher as _},
     io::Read as _,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -23,7 +25,14 @@ use crate::clock;
 /// The file grows with each function: it is not read more often.
 const READ_AGAIN: Duration = Duration::from_millis(200);
 /// No more of it is read: one function has about a hundred.
-const MOST_BYTES: u64 = 64 << 20;
+const MOST_BYTES: u64 = 32 << 20;
+/// No more functions of one file are kept.
+const MOST_FUNCTIONS: usize = 1 << 19;
+/// What all processes have said may take so much memory, bytes: what is beyond is not
+/// kept.
+const MOST_KEPT: usize = 256 << 20;
+/// Generations of processes whose code one still knows.
+const MOST_INHERITED: usize = 32;
 /// The time of a file can be so much too early, ns: the kernel takes that of its last
 /// tick.
 const TICK_NS: i64 = 20_000_000;
@@ -35,25 +44,88 @@ pub(super) struct PerfMap {
     file: Option<PathBuf>,
     /// Whose the file may be.
     users: Vec<u32>,
-    /// What was in the file before: of an earlier program with this number.
-    before: Vec<u8>,
+    /// What was in the file before, of an earlier program with this number: how many bytes,
+    /// and what they come to.
+    before: (usize, u64),
     /// Size and time of the file when it was read, and when that was.
     seen: Option<((u64, i64, i64), Instant)>,
-    functions: Rc<Vec<Function>>,
+    functions: Rc<Functions>,
     /// Those of the processes that it was forked from, at that time, the last one first:
     /// their code is still there, and it may be in the middle of it.
-    inherited: Vec<Rc<Vec<Function>>>,
+    inherited: Vec<Rc<Functions>>,
+    budget: Budget,
+}
+
+/// What the functions of all processes take, bytes.
+#[derive(Clone, Default)]
+pub(super) struct Budget(Rc<Cell<usize>>);
+
+/// What a file says, kept close: processes that are forked share it.
+#[derive(Default)]
+struct Functions {
+    names: String,
+    functions: Vec<Function>,
+    budget: Budget,
 }
 
 struct Function {
     start: u64,
     bytes: u64,
-    name: String,
+    /// Where the name begins and ends.
+    name: (u32, u32),
+}
+
+impl Functions {
+    /// The last line can be one that is still being written.
+    fn of(text: &[u8], budget: &Budget) -> Self {
+        let whole = text.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
+        let text = String::from_utf8_lossy(&text[..whole]);
+        let mut all = Self {
+            names: String::new(),
+            functions: Vec::new(),
+            budget: budget.clone(),
+        };
+        let lines = text.lines().filter_map(function).take(MOST_FUNCTIONS);
+        for (start, bytes, name) in lines {
+            let from = all.names.len() as u32;
+            all.names.push_str(name);
+            let name = (from, all.names.len() as u32);
+            all.functions.push(Function { start, bytes, name });
+        }
+        all.names.shrink_to_fit();
+        all.functions.shrink_to_fit();
+        let taken = budget.0.get() + all.bytes();
+        if taken > MOST_KEPT {
+            all.names = String::new();
+            all.functions = Vec::new();
+            return all;
+        }
+        budget.0.set(taken);
+        all
+    }
+
+    fn bytes(&self) -> usize {
+        self.names.capacity() + self.functions.capacity() * size_of::<Function>()
+    }
+
+    /// A place can be used again: the last one counts.
+    fn name(&self, address: u64) -> Option<&str> {
+        let is_it = |f: &&Function| address.checked_sub(f.start).is_some_and(|at| at < f.bytes);
+        let (from, until) = self.functions.iter().rev().find(is_it)?.name;
+        self.names.get(from as usize..until as usize)
+    }
+}
+
+impl Drop for Functions {
+    fn drop(&mut self) {
+        let taken = self.budget.0.get();
+        self.budget.0.set(taken.saturating_sub(self.bytes()));
+    }
 }
 
 impl PerfMap {
     /// Of a process that is there already.
-    pub(super) fn of(pid: u32) -> Self {
+    pub(super) fn of(pid: u32, budget: &Budget) -> Self {
         let process = PathBuf::from(format!("/proc/{pid}"));
         let status = fs::read_to_string(process.join("status")).ok();
         let status = status.as_deref();
@@ -61,10 +133,11 @@ impl PerfMap {
             file: status.and_then(|status| file_of(&process, status)),
             users: status.map_or(Vec::new(), users),
             process,
-            before: Vec::new(),
+            before: (0, 0),
             seen: None,
             functions: Rc::default(),
             inherited: Vec::new(),
+            budget: budget.clone(),
         }
     }
 
@@ -73,26 +146,28 @@ impl PerfMap {
     pub(super) fn in_file(file: PathBuf) -> Self {
         Self {
             file: Some(file),
-            ..Self::of(std::process::id())
+            ..Self::of(std::process::id(), &Budget::default())
         }
     }
 
     /// Of a process that began, or executed a program, at this time of the monotonic
     /// clock, ns.
-    pub(super) fn since(pid: u32, at_ns: u64) -> Self {
-        let mut map = Self::of(pid);
+    pub(super) fn since(pid: u32, at_ns: u64, budget: &Budget) -> Self {
+        let mut map = Self::of(pid, budget);
         let before = map.open().filter(|(_, data)| is_before(data, at_ns));
-        map.before = before.map_or(Vec::new(), |(file, _)| read(file));
+        map.before = before.map_or((0, 0), |(file, _)| sum(&read(file)));
         map
     }
 
     /// Of a process that `parent` has just forked.
-    pub(super) fn forked(pid: u32, at_ns: u64, parent: Option<&mut Self>) -> Self {
-        let mut map = Self::since(pid, at_ns);
+    pub(super) fn forked(pid: u32, at_ns: u64, parent: Option<&mut Self>, budget: &Budget) -> Self {
+        let mut map = Self::since(pid, at_ns, budget);
         if let Some(parent) = parent {
             parent.read(true);
-            let said = (!parent.functions.is_empty()).then(|| parent.functions.clone());
-            map.inherited = said.into_iter().chain(parent.inherited.clone()).collect();
+            let has_said = !parent.functions.functions.is_empty();
+            let said = has_said.then(|| parent.functions.clone()).into_iter();
+            let inherited = parent.inherited.iter().cloned();
+            map.inherited = said.chain(inherited).take(MOST_INHERITED).collect();
         }
         map
     }
@@ -112,17 +187,19 @@ impl PerfMap {
         // The state of before it was read: what came meanwhile is read the next time.
         self.seen = Some((now, Instant::now()));
         let text = read(file);
-        let text = text.strip_prefix(&*self.before).unwrap_or(&text);
-        self.functions = Rc::new(functions(text));
+        let (before, since) = text.split_at_checked(self.before.0).unwrap_or_default();
+        let is_appended = sum(before) == self.before;
+        let text = if is_appended { since } else { &text };
+        // The old ones first: both can be more than there is room for.
+        self.functions = Rc::default();
+        self.functions = Rc::new(Functions::of(text, &self.budget));
         true
     }
 
-    /// The function at this address. A place can be used again: the last one counts.
+    /// The function at this address.
     pub(super) fn name(&self, address: u64) -> Option<&str> {
-        let is_it = |f: &&Function| address.checked_sub(f.start).is_some_and(|at| at < f.bytes);
         let mut all = std::iter::once(&self.functions).chain(&self.inherited);
-        let found = all.find_map(|functions| functions.iter().rev().find(is_it));
-        found.map(|function| function.name.as_str())
+        all.find_map(|functions| functions.name(address))
     }
 
     /// Can there be more? Not of one that has ended and that nobody has waited for.
@@ -188,23 +265,25 @@ fn read(file: File) -> Vec<u8> {
     text
 }
 
-/// The last line can be one that is still being written.
-fn functions(text: &[u8]) -> Vec<Function> {
-    let whole = text.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
-    let text = String::from_utf8_lossy(&text[..whole]);
-    text.lines().filter_map(function).collect()
+/// How many bytes, and what they come to.
+fn sum(text: &[u8]) -> (usize, u64) {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text);
+    (
+        text.len(),
+        if text.is_empty() { 0 } else { hasher.finish() },
+    )
 }
 
 /// `START SIZE NAME`, the numbers hexadecimal, with `0x` (Java) or without.
-fn function(line: &str) -> Option<Function> {
+fn function(line: &str) -> Option<(u64, u64, &str)> {
     let mut parts = line.splitn(3, ' ');
     let mut number = || {
         let digits = parts.next()?;
         u64::from_str_radix(digits.trim_start_matches("0x"), 16).ok()
     };
     let (start, bytes) = (number()?, number()?);
-    let name = parts.next()?.to_owned();
-    Some(Function { start, bytes, name })
+    Some((start, bytes, parts.next()?))
 }
 
 #[cfg(test)]
@@ -213,7 +292,7 @@ mod tests {
 
     fn of_text(text: &str) -> PerfMap {
         PerfMap {
-            functions: Rc::new(functions(text.as_bytes())),
+            functions: Rc::new(Functions::of(text.as_bytes(), &Budget::default())),
             ..PerfMap::in_file(PathBuf::new())
         }
     }
@@ -224,7 +303,7 @@ mod tests {
             "7f00 10 py::f:/a b.py\n0x8f00 0x20 void J.f(int, int)\nnonsense\n\
              9f00 zz x\n9f00 10\n",
         );
-        assert_eq!(map.functions.len(), 2);
+        assert_eq!(map.functions.functions.len(), 2);
         assert_eq!(map.name(0x7f00), Some("py::f:/a b.py"));
         assert_eq!(map.name(0x7f0f), Some("py::f:/a b.py"));
         assert_eq!(map.name(0x7f10), None);
@@ -268,7 +347,7 @@ mod tests {
     fn code_of_the_parent_has_its_names_but_what_was_made_since_counts_first() {
         let mut map = of_text("100 10 own\n");
         map.inherited = ["100 80 parent's\n", "100 f0 its parent's\n"]
-            .map(|text| Rc::new(functions(text.as_bytes())))
+            .map(|text| Rc::new(Functions::of(text.as_bytes(), &Budget::default())))
             .to_vec();
         assert_eq!(map.name(0x100), Some("own"));
         assert_eq!(map.name(0x170), Some("parent's"));
@@ -282,7 +361,7 @@ mod tests {
         let path = folder.path().join("map");
         fs::write(&path, "100 10 old\n").expect("a file");
         let mut map = PerfMap::in_file(path.clone());
-        map.before = read(map.open().expect("it is ours").0);
+        map.before = sum(&read(map.open().expect("it is ours").0));
         fs::write(&path, "100 10 old\n200 10 new\n").expect("a file");
         assert!(map.read(true));
         assert_eq!((map.name(0x100), map.name(0x200)), (None, Some("new")));

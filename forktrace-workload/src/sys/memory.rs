@@ -56,6 +56,62 @@ impl Mapping {
     }
 }
 
+/// A word at the beginning of a file, in a private mapping of its first page.
+pub(crate) struct FileWord(Mapping);
+
+impl FileWord {
+    pub(crate) fn new(file: &File) -> Result<Self> {
+        let bytes = page_size()?;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let start = unsafe {
+            libc::mmap(
+                null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error()).context("the file can't be mapped");
+        }
+        let start = start.cast();
+        Ok(Self(Mapping { start, bytes }))
+    }
+
+    /// Waits for a wakeup, without timeout, if this is the word.
+    pub(crate) fn wait(&self, word: u32) -> Result<()> {
+        self.futex(libc::FUTEX_WAIT, word)
+    }
+
+    /// Wakes whoever waits.
+    pub(crate) fn wake(&self) -> Result<()> {
+        self.futex(libc::FUTEX_WAKE, 1)
+    }
+
+    fn futex(&self, operation: libc::c_int, value: u32) -> Result<()> {
+        let (operation, no_timeout) = (operation | libc::FUTEX_PRIVATE_FLAG, 0_usize);
+        // SAFETY: the address is of our own mapping, which only the kernel reads; no other
+        // pointer is passed.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.0.start,
+                operation,
+                value,
+                no_timeout,
+                no_timeout,
+                0,
+            )
+        };
+        if done < 0 {
+            return Err(io::Error::last_os_error()).context("futex failed");
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, and what borrowed it is gone.

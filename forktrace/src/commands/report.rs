@@ -12,10 +12,10 @@ use anyhow::{Context as _, Result};
 use super::{
     Outcome,
     assert::{self, Assertions},
-    output::Output,
+    output::{Output, to_stderr},
 };
 use forktrace_core::pipeline;
-use forktrace_record::launch::Accounts;
+use forktrace_record::{launch::Accounts, privileges::drop_all};
 
 use crate::cli::ReportArgs;
 
@@ -34,6 +34,10 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     trace
         .read_to_end(&mut data)
         .with_context(|| format!("{} can't be read", args.trace.display()))?;
+    // All is open that has to be, and a trace can be a stranger's.
+    if drop_all()? && std::env::var_os("SUDO_UID").is_some() {
+        to_stderr(b"forktrace: a report needs no privileges: it works without sudo\n")?;
+    }
     let report = pipeline::make(&data, None, &args.output.analysis())
         .with_context(|| format!("{}", args.trace.display()))?;
     output.write(&report)?;

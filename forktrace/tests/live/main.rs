@@ -23,6 +23,7 @@ mod edges;
 mod ends;
 mod files;
 mod graph;
+mod helpers;
 mod kernel_programs;
 mod kernel_stops;
 mod loss;

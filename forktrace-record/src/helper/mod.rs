@@ -1,0 +1,24 @@
+//! Processes that look things up for the recorder, because looking can hang, crash or
+//! take any amount of memory: a file system that no longer answers, a library that is cut
+//! short while it is read, a file made to be expensive.
+//!
+//! ```text
+//! recorder ──questions──▶ names     /proc of the tasks, deadlocks   (a few capabilities)
+//!    │     ◀──answers────
+//!    │     ──questions──▶ symbols   ELF files, perf maps            (the workload's user)
+//!    │     ◀──answers────
+//!    └──"a new one"─────▶ nursery   forks the two, and again when one is lost
+//! ```
+//!
+//! The recorder never waits for a helper: sockets that can't take more keep their rest, and
+//! what is not answered in time is abandoned with the helper, counted, and a new one begins.
+//! `nursery` makes the processes, `fence` takes their rights away, `channel` carries
+//! questions. What a helper does is with those who ask: [`crate::names`],
+//! [`crate::deadlock`] and [`crate::stacks`].
+
+mod channel;
+mod fence;
+mod nursery;
+
+pub(crate) use channel::{Channel, Troubles};
+pub(crate) use nursery::{Kind, Nursery, Setup};

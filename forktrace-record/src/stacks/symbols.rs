@@ -1,0 +1,429 @@
+//! The functions of stacks: what is done in the helper, and what it is asked.
+//!
+//! Symbol tables are files of the workload, and so are perf maps. They are read with the
+//! rights of the workload's user, with bounds on size and memory, and a file that is cut
+//! short while it is mapped ends the helper, not the recording.
+
+use std::{collections::HashMap, fs::File, os::unix::fs::OpenOptionsExt as _};
+
+use blazesym::{
+    Pid,
+    symbolize::{
+        FindSymOpts, Input, ProcessMemberInfo, ProcessMemberType, Reason, Resolve, ResolvedSym,
+        Symbolize, Symbolized, Symbolizer, TranslateFileOffset,
+        source::{Kernel, Process, Source},
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use super::perf_map::{Budget, PerfMap};
+use crate::trace::Frames;
+
+/// The kernel takes no deeper stacks (`PERF_MAX_STACK_DEPTH`).
+const DEEPEST: usize = 127;
+
+/// Functions that a thread begins with, or `main`, below which there is only what calls
+/// it. A stack that does not go back to one of them was cut off.
+const BEGINNINGS: [&str; 12] = [
+    "_start",
+    "_dl_start_user",
+    "__libc_start_call_main",
+    "__libc_start_main",
+    "main",
+    "clone",
+    "clone3",
+    "__clone",
+    "__clone3",
+    "start_thread",
+    "thread_start",
+    "runtime.goexit",
+];
+
+/// What the kernel calls on the way to our programs, by how its name begins. How much of
+/// it is on top of a stack depends on who else uses the tracepoint.
+const TRACEPOINT: [&str; 4] = ["__traceiter_", "__bpf_trace_", "bpf_trace_run", "bpf_prog_"];
+
+/// In place of a stack of which no function can be named any more.
+const GONE: &str = "[process gone]";
+
+/// A longer file is not read: no program's symbols are that many.
+const MOST_ELF_BYTES: u64 = 4 << 30;
+/// So many functions are remembered, of all programs.
+const MOST_NAMES: usize = 1 << 18;
+
+/// Whose stack it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Of {
+    Kernel,
+    /// By its number, and which of the programs it is that were executed under that: by
+    /// this process, or by one before that had the number.
+    Process(u32, u32),
+}
+
+/// What the recorder tells and wants to know.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Question {
+    /// A program begins in this process, at this time of the monotonic clock, ns, with the
+    /// code of the one that it was forked from, if any.
+    Began(u32, u32, u64, Option<Of>),
+    /// The functions at these addresses, for the stack of this number.
+    Stack(u32, Of, Vec<u64>),
+    /// What has got a name since; what processes have said of themselves is read at once,
+    /// or soon.
+    Again(bool),
+}
+
+/// Stacks with names, some of them again with more.
+pub(crate) type Answer = Vec<Frames>;
+
+/// Looks functions up.
+pub(crate) struct Symbols {
+    symbolizer: Symbolizer,
+    /// The program that a process is in now.
+    programs: HashMap<u32, u32>,
+    /// Functions that were looked up.
+    names: HashMap<(Of, u64), Name>,
+    /// What each process that lives says of itself.
+    processes: HashMap<Of, Told>,
+    budget: Budget,
+}
+
+/// What is known of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Name {
+    Is(String),
+    /// It has none, so far.
+    None,
+    /// There is no code: whoever called did not keep a frame pointer, and from here on
+    /// it is not a stack.
+    NoCode,
+}
+
+/// What a process has told of the code that it made.
+struct Told {
+    map: PerfMap,
+    /// Stacks with functions that have no name yet, to be looked at again when there are
+    /// more.
+    unnamed: Vec<Unnamed>,
+    /// The map has changed since they were looked at.
+    again: bool,
+}
+
+struct Unnamed {
+    /// Our number of the stack.
+    number: u32,
+    addresses: Vec<u64>,
+    /// How many of its functions have no name.
+    missing: usize,
+}
+
+impl From<PerfMap> for Told {
+    fn from(map: PerfMap) -> Self {
+        Self {
+            map,
+            unnamed: Vec::new(),
+            again: false,
+        }
+    }
+}
+
+impl Default for Symbols {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Symbols {
+    /// Knows the functions of the kernel, which takes a while to read.
+    pub(crate) fn new() -> Self {
+        let mut symbols = Self::knowing_nothing();
+        // Any address will do.
+        symbols.look_up(Of::Kernel, &[u64::MAX]);
+        symbols
+    }
+
+    fn knowing_nothing() -> Self {
+        Self {
+            symbolizer: Symbolizer::builder()
+                .enable_code_info(false)
+                .enable_inlined_fns(false)
+                .set_process_dispatcher(dispatch)
+                .build(),
+            programs: HashMap::new(),
+            names: HashMap::new(),
+            processes: HashMap::new(),
+            budget: Budget::default(),
+        }
+    }
+
+    pub(crate) fn answer(&mut self, question: Question) -> Answer {
+        match question {
+            Question::Began(pid, program, at_ns, parent) => {
+                self.began(pid, program, at_ns, parent);
+                Vec::new()
+            }
+            Question::Stack(number, of, addresses) => vec![self.stack(number, of, addresses)],
+            Question::Again(at_once) => self.name_again(at_once),
+        }
+    }
+
+    fn began(&mut self, pid: u32, program: u32, at_ns: u64, parent: Option<Of>) {
+        let map = match parent {
+            Some(parent) => {
+                let parent = self.processes.get_mut(&parent).map(|told| &mut told.map);
+                PerfMap::forked(pid, at_ns, parent, &self.budget)
+            }
+            None => PerfMap::since(pid, at_ns, &self.budget),
+        };
+        self.programs.insert(pid, program);
+        self.processes.insert(Of::Process(pid, program), map.into());
+    }
+
+    fn stack(&mut self, number: u32, of: Of, addresses: Vec<u64>) -> Frames {
+        self.look_up(of, &addresses);
+        let told = match of {
+            Of::Process(pid, _) => {
+                let told = self.processes.remove(&of);
+                let mut told = told.unwrap_or_else(|| PerfMap::of(pid, &self.budget).into());
+                told.again |= told.map.read(false);
+                self.name_made(of, &addresses, &told.map);
+                Some(told)
+            }
+            Of::Kernel => None,
+        };
+        let (frames, missing) = self.frames(of, number, &addresses);
+        if let Some(mut told) = told {
+            if missing > 0 {
+                told.unnamed.push(Unnamed {
+                    number,
+                    addresses,
+                    missing,
+                });
+            }
+            self.processes.insert(of, told);
+        }
+        frames
+    }
+
+    /// Looks again at stacks without names, where there are new ones to be had.
+    fn name_again(&mut self, at_once: bool) -> Vec<Frames> {
+        let mut named = Vec::new();
+        for (of, mut told) in std::mem::take(&mut self.processes) {
+            let Of::Process(pid, program) = of else {
+                continue;
+            };
+            let is_current = self.programs.get(&pid).is_none_or(|it| *it == program);
+            let lives = is_current && told.map.lives();
+            // At the end all is there that it wrote.
+            if told.map.read(at_once || !lives) | std::mem::take(&mut told.again) {
+                told.unnamed.retain_mut(|stack| {
+                    self.name_made(of, &stack.addresses, &told.map);
+                    // Also by names that another stack got.
+                    let (frames, missing) = self.frames(of, stack.number, &stack.addresses);
+                    if missing < stack.missing {
+                        named.push(frames);
+                        stack.missing = missing;
+                    }
+                    missing > 0
+                });
+            }
+            if lives {
+                self.processes.insert(of, told);
+            }
+        }
+        named
+    }
+
+    /// Names functions that the process has made.
+    fn name_made(&mut self, of: Of, addresses: &[u64], map: &PerfMap) {
+        for (i, address) in addresses.iter().enumerate() {
+            let known = self.names.get(&(of, *address));
+            if known.is_none_or(|name| *name == Name::None)
+                && let Some(name) = map.name(call(i, *address))
+            {
+                self.names.insert((of, *address), Name::Is(name.to_owned()));
+            }
+        }
+    }
+
+    /// The functions of a stack, and how many have no name.
+    fn frames(&self, of: Of, number: u32, addresses: &[u64]) -> (Frames, usize) {
+        let name = |address: &u64| self.names.get(&(of, *address));
+        let is_code = |address: &&u64| name(address) != Some(&Name::NoCode);
+        let code = addresses.iter().take_while(is_code);
+        let mut missing = 0;
+        let mut frames: Vec<String> = code
+            .map(|address| match name(address) {
+                Some(Name::Is(name)) => name.clone(),
+                _ => {
+                    missing += 1;
+                    format!("[{address:#x}]")
+                }
+            })
+            .collect();
+        let whole = frames.len() == addresses.len() && addresses.len() < DEEPEST;
+        let cut_off = match of {
+            Of::Kernel => {
+                let ours = |name: &String| TRACEPOINT.iter().any(|it| name.starts_with(it));
+                let ours = frames.iter().take_while(|name| ours(name)).count();
+                frames.drain(..ours);
+                !whole
+            }
+            Of::Process(..) => !whole || !begins(&frames),
+        };
+        // Where a task is there is code: if not, it has executed another program since.
+        let is_gone = match addresses.first().and_then(name) {
+            None => addresses.iter().all(|address| name(address).is_none()),
+            Some(name) => *name == Name::NoCode,
+        };
+        if of != Of::Kernel && is_gone {
+            frames = vec![GONE.to_owned()];
+        }
+        let frames = Frames {
+            number,
+            frames,
+            cut_off,
+        };
+        (frames, missing)
+    }
+
+    /// Looks up the names of the addresses that are new.
+    fn look_up(&mut self, of: Of, addresses: &[u64]) {
+        if self.names.len() > MOST_NAMES {
+            self.names.clear();
+        }
+        let is_new = |(_, address): &(usize, &u64)| !self.names.contains_key(&(of, **address));
+        let new = addresses.iter().enumerate().filter(is_new);
+        let (new, calls): (Vec<u64>, Vec<u64>) = new
+            .map(|(i, address)| (*address, call(i, *address)))
+            .unzip();
+        let source = match of {
+            Of::Kernel => Source::Kernel(Kernel {
+                debug_syms: false,
+                ..Kernel::default()
+            }),
+            Of::Process(pid, _) => Source::Process(Process {
+                // We read it ourselves: see there.
+                perf_map: false,
+                // Only symbol tables: what else there is can be compressed a thousand times,
+                // or name other files.
+                debug_syms: false,
+                ..Process::new(Pid::from(pid))
+            }),
+        };
+        // When the process is gone there are no names.
+        let Ok(found) = self.symbolizer.symbolize(&source, Input::AbsAddr(&calls)) else {
+            return;
+        };
+        for (address, symbol) in new.into_iter().zip(found) {
+            let name = match symbol {
+                Symbolized::Sym(symbol) => Name::Is(symbol.name.into_owned()),
+                Symbolized::Unknown(Reason::Unmapped) => Name::NoCode,
+                Symbolized::Unknown(_) => Name::None,
+            };
+            self.names.insert((of, address), name);
+        }
+    }
+}
+
+/// Files of a process are read if they are files, and not too long: nothing that acts when
+/// it is opened, or waits.
+fn dispatch(member: ProcessMemberInfo<'_>) -> blazesym::Result<Option<Box<dyn Resolve>>> {
+    let ProcessMemberType::Path(path) = member.member_entry else {
+        return Ok(None);
+    };
+    let mut options = File::options();
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
+    let file = options.read(true).custom_flags(flags);
+    let is_plain = |file: File| {
+        let data = file.metadata();
+        data.is_ok_and(|data| data.is_file() && data.len() <= MOST_ELF_BYTES)
+    };
+    if path_is_plain(&path.maps_file) && file.open(&path.maps_file).is_ok_and(is_plain) {
+        return Ok(None);
+    }
+    Ok(Some(Box::new(Unread)))
+}
+
+/// Nothing is opened yet.
+fn path_is_plain(path: &std::path::Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|data| data.is_file())
+}
+
+/// In place of a file that is not read: it has no symbols.
+#[derive(Debug)]
+struct Unread;
+
+impl Symbolize for Unread {
+    fn find_sym(
+        &self,
+        _: u64,
+        _: &FindSymOpts,
+    ) -> blazesym::Result<Result<ResolvedSym<'_>, Reason>> {
+        Ok(Err(Reason::MissingSyms))
+    }
+}
+
+impl TranslateFileOffset for Unread {
+    fn file_offset_to_virt_offset(&self, offset: u64) -> blazesym::Result<Option<u64>> {
+        Ok(Some(offset))
+    }
+}
+
+/// Where the call was that the `i`th address of a stack, innermost first, is in: a return
+/// address is that of the instruction after it.
+fn call(i: usize, address: u64) -> u64 {
+    address.saturating_sub(u64::from(i > 0))
+}
+
+/// Does a stack, innermost function first, go back to where a thread begins?
+fn begins(frames: &[String]) -> bool {
+    // Below the first function there can be a piece of the loader.
+    let last = frames.iter().rev().take(2);
+    last.into_iter()
+        .any(|name| BEGINNINGS.contains(&name.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_given_to_each_stack_that_waited_for_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("map");
+        std::fs::write(&path, "100 10 made\n").expect("a file");
+        let mut symbols = Symbols::knowing_nothing();
+        let of = Of::Process(std::process::id(), 0);
+        let known = [(0x105, Name::None), (0x205, Name::Is("main".to_owned()))];
+        let known = known.map(|(address, name)| ((of, address), name));
+        symbols.names.extend(known);
+        let mut told = Told::from(PerfMap::in_file(path));
+        let unnamed = |number| Unnamed {
+            number,
+            addresses: vec![0x105, 0x205],
+            missing: 1,
+        };
+        told.unnamed = vec![unnamed(0), unnamed(1)];
+        symbols.processes.insert(of, told);
+
+        let named = symbols.answer(Question::Again(true));
+        assert!(symbols.processes[&of].unnamed.is_empty());
+        let numbers: Vec<u32> = named.iter().map(|frames| frames.number).collect();
+        assert_eq!(numbers, [0, 1]);
+        assert_eq!(named[0].frames, ["made", "main"]);
+    }
+
+    #[test]
+    fn a_stack_that_begins_where_there_is_no_code_is_of_a_program_that_is_gone() {
+        let mut symbols = Symbols::knowing_nothing();
+        let of = Of::Process(7, 1);
+        symbols.names.insert((of, 1), Name::NoCode);
+        symbols.names.insert((of, 2), Name::Is("main".to_owned()));
+        assert_eq!(symbols.frames(of, 0, &[1, 2]).0.frames, [GONE]);
+        assert_eq!(symbols.frames(of, 0, &[2, 1]).0.frames, ["main"]);
+        // Another program with the same number knows nothing of these.
+        let next = Of::Process(7, 2);
+        assert_eq!(symbols.frames(next, 0, &[2]).0.frames, [GONE]);
+    }
+}
