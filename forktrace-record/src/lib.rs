@@ -13,6 +13,7 @@ pub mod decode;
 mod helper;
 pub mod kernel;
 pub mod launch;
+mod look_ups;
 pub mod marks;
 pub mod names;
 mod priority;

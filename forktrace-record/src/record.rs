@@ -36,8 +36,9 @@ use crate::{
     capture::{Settings, TableEntry, Tracer},
     clock::{self, now_ns},
     deadlock, decode,
-    helper::{Nursery, Setup},
+    helper::Nursery,
     launch::{self, Account, Descriptors, Launch},
+    look_ups,
     marks::Marks,
     names::Resolver,
     priority::RealTime,
@@ -157,10 +158,7 @@ impl Recording {
         let descriptors = Descriptors::raise();
         let marks_writer = marks.writer().context("no file for the workload's marks")?;
         // While this process has one thread, and nothing to hand on.
-        let nursery = Rc::new(Nursery::start(Setup {
-            stacks: plan.settings.stacks,
-            account: plan.account.clone(),
-        })?);
+        let nursery = look_ups::helpers(plan.account.as_ref(), plan.settings.stacks)?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("no event loop")?;
         let tracer = Tracer::attach(&plan.settings)?;
@@ -512,7 +510,7 @@ impl Session {
         match decode::task(&entry.state) {
             Ok(mut task) => {
                 let living = task.end_ns.is_none().then(|| {
-                    task.born.comm = name_of_living(task.born.tgid, task.born.tid);
+                    task.born.comm = deadlock::name_of_living(task.born.tgid, task.born.tid);
                     Living {
                         tgid: task.born.tgid,
                         tid: task.born.tid,
@@ -626,10 +624,4 @@ impl Session {
             signals,
         })
     }
-}
-
-/// The name of a task that lives; empty when it just ended.
-pub(crate) fn name_of_living(tgid: u32, tid: u32) -> String {
-    let path = format!("/proc/{tgid}/task/{tid}/comm");
-    std::fs::read_to_string(path).map_or(String::new(), |name| name.trim_end().to_owned())
 }

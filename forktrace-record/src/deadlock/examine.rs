@@ -91,7 +91,7 @@ pub(crate) fn examine(scene: &Scene) -> Vec<Group> {
             .iter()
             .filter_map(|sleeper| tasks.get(&sleeper.serial))
             .map(|task| {
-                let name = crate::record::name_of_living(task.tgid, task.tid);
+                let name = procfs::name_of_living(task.tgid, task.tid);
                 (task.serial, task.tid, name)
             })
             .collect(),

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::examine::examine;
+pub(crate) use self::{examine::examine, procfs::name_of_living};
 use self::{
     examine::{Asleep, Group, Scene, SceneTask, Sleep},
     rules::Sleeper,

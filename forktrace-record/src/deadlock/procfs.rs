@@ -124,6 +124,12 @@ fn read_words(pid: u32, address: u64, words: &mut [u32]) -> Option<()> {
     Some(())
 }
 
+/// The name of a task that lives; empty when it just ended.
+pub(crate) fn name_of_living(tgid: u32, tid: u32) -> String {
+    let path = format!("/proc/{tgid}/task/{tid}/comm");
+    fs::read_to_string(path).map_or(String::new(), |name| name.trim_end().to_owned())
+}
+
 fn status(pid: u32, tid: u32) -> Option<String> {
     fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()
 }

@@ -304,7 +304,7 @@ fn unframed(bytes: &[u8]) -> Option<Result<&[u8], TooLong>> {
 struct TooLong;
 
 /// The helper's end: answers until nobody asks any more.
-pub(super) fn serve<Q: DeserializeOwned, A: Serialize>(
+pub(crate) fn serve<Q: DeserializeOwned, A: Serialize>(
     mut socket: UnixStream,
     mut answer: impl FnMut(Q) -> A,
 ) -> io::Result<()> {

@@ -13,12 +13,24 @@
 //! The recorder never waits for a helper: sockets that can't take more keep their rest, and
 //! what is not answered in time is abandoned with the helper, counted, and a new one begins.
 //! `nursery` makes the processes, `fence` takes their rights away, `channel` carries
-//! questions. What a helper does is with those who ask: [`crate::names`],
-//! [`crate::deadlock`] and [`crate::stacks`].
+//! questions. What a helper does is with those who ask: `names`, `deadlock` and `stacks`;
+//! `look_ups` puts the two together.
 
 mod channel;
 mod fence;
 mod nursery;
 
-pub(crate) use channel::{Channel, Troubles};
-pub(crate) use nursery::{Kind, Nursery, Setup};
+pub(crate) use channel::{Channel, Troubles, serve};
+pub(crate) use nursery::Nursery;
+
+/// What a helper is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// What tasks wait for: `/proc`.
+    Names,
+    /// Deadlocks: `/proc`, and the memory of tasks.
+    Deadlocks,
+    /// Functions of stacks: ELF files and perf maps.
+    Symbols,
+}

@@ -33,31 +33,10 @@ use rustix::{
     process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
-use super::{channel::serve, fence};
-use crate::{deadlock, launch::Account, names, stacks};
-
-/// What a helper is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Kind {
-    /// What tasks wait for: `/proc`.
-    Names,
-    /// Deadlocks: `/proc`, and the memory of tasks.
-    Deadlocks,
-    /// Functions of stacks: ELF files and perf maps.
-    Symbols,
-}
+use super::{Kind, fence};
+use crate::launch::Account;
 
 const KINDS: [Kind; 3] = [Kind::Names, Kind::Deadlocks, Kind::Symbols];
-
-/// What the helpers are to know.
-#[derive(Clone, Debug)]
-pub(crate) struct Setup {
-    /// Stacks will have to be named.
-    pub(crate) stacks: bool,
-    /// Whom the workload runs as; `None`: as we do.
-    pub(crate) account: Option<Account>,
-}
 
 /// The recorder's end.
 pub(crate) struct Nursery {
@@ -67,11 +46,16 @@ pub(crate) struct Nursery {
 }
 
 impl Nursery {
-    /// Starts it. This process must have one thread.
+    /// Starts it. This process must have one thread. `account` is whom the workload runs
+    /// as. What `begin` does takes its time in the nursery; what it gives is a helper's
+    /// work, which each has to itself.
     ///
     /// # Errors
     /// When no process can be made.
-    pub(crate) fn start(setup: Setup) -> Result<Self> {
+    pub(crate) fn start<W: FnOnce(Kind, UnixStream) -> Result<()>>(
+        account: Option<&Account>,
+        begin: impl FnOnce() -> W,
+    ) -> Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let recorder = Pid::this();
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
@@ -88,7 +72,7 @@ impl Nursery {
             leave_everything(theirs.as_raw_fd())?;
             // What is ours is closed; `drop` would close another's of that number.
             std::mem::forget((ours, ready));
-            raise(&theirs, &setup, recorder)
+            raise(&theirs, account, begin, recorder)
         }));
         std::process::exit(0)
     }
@@ -169,12 +153,16 @@ fn leave_everything(but: RawFd) -> Result<()> {
 }
 
 /// The nursery's life: a message is a kind, and the socket for a new helper of it.
-fn raise(control: &OwnedFd, setup: &Setup, recorder: Pid) -> Result<()> {
+fn raise<W: FnOnce(Kind, UnixStream) -> Result<()>>(
+    control: &OwnedFd,
+    account: Option<&Account>,
+    begin: impl FnOnce() -> W,
+    recorder: Pid,
+) -> Result<()> {
     fence::of_nursery(recorder)?;
     let nursery = Pid::this();
     let mut helpers: [Option<OwnedFd>; KINDS.len()] = [const { None }; KINDS.len()];
-    // The kernel's names, which take a while, while the programs are attached.
-    let mut symbols = setup.stacks.then(stacks::Symbols::new);
+    let work = begin();
     loop {
         let Some((kind, socket)) = next(control)? else {
             for helper in helpers.iter().flatten() {
@@ -190,12 +178,10 @@ fn raise(control: &OwnedFd, setup: &Setup, recorder: Pid) -> Result<()> {
         helpers[kind as usize] = match pidfd_of_fork()? {
             Some(helper) => helper,
             None => {
-                let socket = UnixStream::from(socket);
                 // Only the nursery listens there.
                 nix::unistd::close(control.as_raw_fd())?;
-                let symbols = symbols.take();
-                help(kind, socket, setup, symbols, nursery)?;
-                return Ok(());
+                fence::of_helper(kind, account, nursery)?;
+                return work(kind, UnixStream::from(socket));
             }
         };
     }
@@ -213,29 +199,6 @@ fn pidfd_of_fork() -> Result<Option<Option<OwnedFd>>> {
             Some(child.and_then(|child| pidfd_open(child, PidfdFlags::empty()).ok()))
         }
     })
-}
-
-/// The life of a helper.
-fn help(
-    kind: Kind,
-    socket: UnixStream,
-    setup: &Setup,
-    symbols: Option<stacks::Symbols>,
-    nursery: Pid,
-) -> Result<()> {
-    fence::of_helper(kind, setup.account.as_ref(), nursery)?;
-    match kind {
-        Kind::Names => {
-            let mut looker = names::Looker::new();
-            serve(socket, |question| looker.answer(&question))?;
-        }
-        Kind::Deadlocks => serve(socket, |scene| deadlock::examine(&scene))?,
-        Kind::Symbols => {
-            let mut symbols = symbols.unwrap_or_default();
-            serve(socket, |question| symbols.answer(question))?;
-        }
-    }
-    Ok(())
 }
 
 /// `None`: the recorder has ended.

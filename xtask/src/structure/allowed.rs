@@ -4,7 +4,6 @@
 /// Uses of one file by another that close a circle: user and used, by module path.
 pub(super) const USES: &[(&str, &str)] = &[
     ("analysis::blocks", "analysis::wakers"),
-    ("deadlock", "record"),
     ("names::unix_diag", "names::sockets"),
     ("probes::lifecycle", "probes::sched"),
     ("render::text::causes", "render::text::why"),

@@ -1,0 +1,40 @@
+//! Which helper does what.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use crate::{
+    deadlock,
+    helper::{Kind, Nursery, serve},
+    launch::Account,
+    names::Looker,
+    stacks::Symbols,
+};
+
+/// Starts the helpers for a workload that runs as `account`. This process must have one
+/// thread.
+///
+/// # Errors
+/// When no process can be made.
+pub(crate) fn helpers(account: Option<&Account>, stacks: bool) -> Result<Rc<Nursery>> {
+    let begin = || {
+        // The kernel's names, which take a while, while the programs are attached.
+        let symbols = stacks.then(Symbols::new);
+        move |kind, socket| {
+            match kind {
+                Kind::Names => {
+                    let mut looker = Looker::new();
+                    serve(socket, |question| looker.answer(&question))?;
+                }
+                Kind::Deadlocks => serve(socket, |scene| deadlock::examine(&scene))?,
+                Kind::Symbols => {
+                    let mut symbols = symbols.unwrap_or_default();
+                    serve(socket, |question| symbols.answer(question))?;
+                }
+            }
+            Ok(())
+        }
+    };
+    Ok(Rc::new(Nursery::start(account, begin)?))
+}
