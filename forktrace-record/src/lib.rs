@@ -18,6 +18,8 @@ pub mod marks;
 pub mod names;
 mod priority;
 pub mod privileges;
+mod procfs;
+pub mod providers;
 pub mod record;
 pub mod root;
 pub mod signals;

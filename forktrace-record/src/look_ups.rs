@@ -9,6 +9,7 @@ use crate::{
     helper::{Kind, Nursery, serve},
     launch::Account,
     names::Looker,
+    providers,
     stacks::Symbols,
 };
 
@@ -28,6 +29,7 @@ pub(crate) fn helpers(account: Option<&Account>, stacks: bool) -> Result<Rc<Nurs
                     serve(socket, |question| looker.answer(&question))?;
                 }
                 Kind::Deadlocks => serve(socket, |scene| deadlock::examine(&scene))?,
+                Kind::Providers => serve(socket, |scene| providers::examine(&scene))?,
                 Kind::Symbols => {
                     let mut symbols = symbols.unwrap_or_default();
                     serve(socket, |question| symbols.answer(question))?;

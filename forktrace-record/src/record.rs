@@ -42,7 +42,9 @@ use crate::{
     marks::Marks,
     names::Resolver,
     priority::RealTime,
-    privileges, report,
+    privileges, procfs,
+    providers::Search,
+    report,
     root::Root,
     signals::{Answer, Requests, Signals},
     stacks::Namer,
@@ -169,6 +171,7 @@ impl Recording {
         let stacks = stacks.transpose().context(no_helper)?;
         let names = Resolver::new(&nursery, header.arch, header.start_ns).context(no_helper)?;
         let watch = deadlock::Watch::new(&nursery, header.arch).context(no_helper)?;
+        let search = Search::new(&nursery, header.arch).context(no_helper)?;
         let cpu_before = own_cpu_ns()?;
 
         let disarm = tracer.arm()?;
@@ -196,6 +199,7 @@ impl Recording {
         let session = Session {
             writer,
             names,
+            search,
             records: 0,
             tasks: 0,
             undecodable: 0,
@@ -378,6 +382,9 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
             (self.notify)(Notice::Deadlock(named(&found.deadlock, since, name)));
             session.write(&Event::Deadlock(found.deadlock));
         }
+        for found in session.search.look(self.tracer, now_ns()?) {
+            session.write(&Event::Providers(found));
+        }
         let losses = self.tracer.losses();
         (self.notify)(Notice::Progress(Progress {
             elapsed: self.begun.elapsed(),
@@ -433,6 +440,7 @@ struct Living {
 struct Session {
     writer: TraceWriter<File>,
     names: Resolver,
+    search: Search,
     records: u64,
     tasks: u64,
     undecodable: u64,
@@ -474,6 +482,7 @@ impl Session {
             self.tasks += 1;
         }
         self.names.note(event);
+        self.search.note(event);
         match &mut self.stacks {
             Some(namer) => namer.see(event, &mut self.writer),
             None => self.writer.push(event),
@@ -510,7 +519,7 @@ impl Session {
         match decode::task(&entry.state) {
             Ok(mut task) => {
                 let living = task.end_ns.is_none().then(|| {
-                    task.born.comm = deadlock::name_of_living(task.born.tgid, task.born.tid);
+                    task.born.comm = procfs::name_of_living(task.born.tgid, task.born.tid);
                     Living {
                         tgid: task.born.tgid,
                         tid: task.born.tid,
@@ -587,8 +596,9 @@ impl Session {
         }
         let (look_ups, throttled, of_names) =
             names.finish(nursery, end_ns, |event| writer.push(&event));
-        let mut troubles = of_names + watch.troubles();
-        let mut helpers_cpu_ns = look_ups.cpu_ns + watch.helper_cpu_ns();
+        let mut troubles = of_names + watch.troubles() + self.search.troubles();
+        let mut helpers_cpu_ns =
+            look_ups.cpu_ns + watch.helper_cpu_ns() + self.search.helper_cpu_ns();
         if let Some(namer) = &self.stacks {
             troubles = troubles + namer.troubles();
             helpers_cpu_ns += namer.helper_cpu_ns();

@@ -9,10 +9,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    procfs::{self, LockKind},
-    rules::{self, Candidate, Process, Sleeper, Wait},
-};
+use super::rules::{self, Candidate, Process, Sleeper, Wait};
+use crate::procfs::{self, LockKind};
 
 /// A look takes no longer: what is not known then is no deadlock.
 const LONGEST: Duration = Duration::from_secs(2);

@@ -10,7 +10,6 @@
 //! (`examine`): there a page of the workload's memory can be asked for that never comes.
 
 mod examine;
-mod procfs;
 mod rules;
 
 use std::{
@@ -20,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::{examine::examine, procfs::name_of_living};
+pub(crate) use self::examine::examine;
 use self::{
     examine::{Asleep, Group, Scene, SceneTask, Sleep},
     rules::Sleeper,
@@ -217,7 +216,8 @@ fn named(group: Group, now_ns: u64) -> Found {
     }
 }
 
-fn living(tracer: &Tracer) -> Vec<TaskRecord> {
+/// All tasks that live.
+pub(crate) fn living(tracer: &Tracer) -> Vec<TaskRecord> {
     let mut tasks = Vec::new();
     tracer.living(|state| tasks.extend(decode::task(&state).ok()));
     tasks

@@ -72,7 +72,7 @@ pub(super) fn of_helper(kind: Kind, account: Option<&Account>, nursery: Pid) -> 
     setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
     setrlimit(Resource::RLIMIT_NOFILE, MOST_FILES, MOST_FILES)?;
     let memory = match kind {
-        Kind::Names | Kind::Deadlocks => MEMORY_FOR_PROC,
+        Kind::Names | Kind::Deadlocks | Kind::Providers => MEMORY_FOR_PROC,
         Kind::Symbols => MEMORY_FOR_SYMBOLS,
     };
     setrlimit(Resource::RLIMIT_DATA, memory, memory)?;
@@ -80,7 +80,7 @@ pub(super) fn of_helper(kind: Kind, account: Option<&Account>, nursery: Pid) -> 
         (Kind::Symbols, Some(account)) if !account.uid.is_root() => become_user(account)?,
         (Kind::Symbols, _) => drop(keep_only(OF_SYMBOLS)?),
         (Kind::Names, _) => drop(keep_only(OF_NAMES)?),
-        (Kind::Deadlocks, _) => drop(keep_only(OF_DEADLOCKS)?),
+        (Kind::Deadlocks | Kind::Providers, _) => drop(keep_only(OF_DEADLOCKS)?),
     }
     // Another user's process forgets it.
     end_with(nursery)?;
@@ -166,7 +166,7 @@ fn filter(kind: Kind) -> Result<BpfProgram> {
     rules.insert(libc::SYS_mprotect, without(2, libc::PROT_EXEC as u64)?);
     // To the other end only.
     rules.insert(libc::SYS_sendto, only(4, 0)?);
-    if kind == Kind::Names {
+    if matches!(kind, Kind::Names | Kind::Providers) {
         rules.extend(ALLOWED_FOR_NAMES.iter().map(|number| (*number, Vec::new())));
         rules.insert(libc::SYS_socket, only(0, libc::AF_NETLINK as u64)?);
     }

@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Names,
     /// Deadlocks: `/proc`, and the memory of tasks.
     Deadlocks,
+    /// Who could end waits: `/proc`, and the memory of tasks.
+    Providers,
     /// Functions of stacks: ELF files and perf maps.
     Symbols,
 }

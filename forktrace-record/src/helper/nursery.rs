@@ -36,7 +36,7 @@ use rustix::{
 use super::{Kind, fence};
 use crate::launch::Account;
 
-const KINDS: [Kind; 3] = [Kind::Names, Kind::Deadlocks, Kind::Symbols];
+const KINDS: [Kind; 4] = [Kind::Names, Kind::Deadlocks, Kind::Providers, Kind::Symbols];
 
 /// The recorder's end.
 pub(crate) struct Nursery {

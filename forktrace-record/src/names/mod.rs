@@ -32,8 +32,13 @@ use std::{
 
 use forktrace_common::layout::wait;
 
-pub(crate) use self::look_up::{Answer, Looker, Question};
 use self::{cgroup::Cgroups, fds::Identity, process::Tasks, work::Asked};
+pub(crate) use self::{
+    look_up::{Answer, Looker, Question},
+    sockets::{Unix, inet_ends},
+    text::unescape,
+    unix_diag::ask_for_unix_sockets,
+};
 use crate::{
     helper::{Channel, Kind, Nursery, Troubles},
     trace::{Arch, waits},

@@ -29,14 +29,14 @@ struct Inet {
 
 /// A Unix socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Unix {
+pub(crate) struct Unix {
     pub(super) path: Option<String>,
-    pub(super) peer: Option<u64>,
+    pub(crate) peer: Option<u64>,
     pub(super) listening: bool,
 }
 
 /// By inode.
-pub(super) type Table<T> = HashMap<u64, T>;
+pub(crate) type Table<T> = HashMap<u64, T>;
 
 /// A table as of some moment.
 struct Kept<T> {
@@ -216,6 +216,18 @@ fn parse_inet(line: &str) -> Option<(u64, Inet)> {
             listening: state == TCP_LISTEN,
         },
     ))
+}
+
+/// Inode, and both ends of a line of a table, in whatever form the socket has them.
+pub(crate) fn inet_ends(line: &str) -> Option<(u64, (SocketAddr, SocketAddr))> {
+    let parts: Vec<&str> = line.split_ascii_whitespace().take(10).collect();
+    let [_, local, remote, .., inode] = parts[..] else {
+        return None;
+    };
+    let inode = inode.parse().ok().filter(|_| parts.len() == 10)?;
+    let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    let end = |text| parse_address(text).map(plain);
+    Some((inode, (end(local)?, end(remote)?)))
 }
 
 /// `0100007F:1F90`: words of the address as the machine reads them.

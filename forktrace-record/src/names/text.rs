@@ -2,7 +2,7 @@
 
 /// Some tables of `/proc` write a blank, a tab, a line feed or a backslash as
 /// three octal digits: `\040`.
-pub(super) fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.as_bytes();
     while let Some((&first, rest)) = bytes.split_first() {

@@ -17,7 +17,7 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 
 /// The Unix sockets of our own network namespace: see `sock_diag(7)`.
-pub(super) fn ask_for_unix_sockets() -> nix::Result<Table<Unix>> {
+pub(crate) fn ask_for_unix_sockets() -> nix::Result<Table<Unix>> {
     const SOCK_DIAG_BY_FAMILY: u16 = 20;
     const NLM_F_REQUEST: u16 = 1;
     const NLM_F_DUMP: u16 = 0x300;

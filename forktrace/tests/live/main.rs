@@ -31,6 +31,7 @@ mod loss_of_causes;
 mod objects;
 mod polls;
 mod programs;
+mod providers;
 mod reasons;
 #[cfg(test)]
 #[path = "../../../forktrace-core/src/render/schema_check.rs"]

@@ -8,26 +8,28 @@ const FUTEX_WAIT: u32 = 0;
 const FUTEX_LOCK_PI: u32 = 6;
 const FUTEX_WAIT_BITSET: u32 = 9;
 const FUTEX_LOCK_PI2: u32 = 13;
-const FUTEX_PRIVATE_FLAG: u32 = 128;
+/// Of `futex`: only this process has the memory.
+pub(crate) const FUTEX_PRIVATE_FLAG: u32 = 128;
 const FUTEX_CLOCK_REALTIME: u32 = 256;
 const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
 
-fn command(op: u32) -> u32 {
+/// What a futex call does.
+pub(crate) fn futex_command(op: u32) -> u32 {
     op & !(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)
 }
 
 /// A lock that tells who owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     /// The owner's tid, as the process itself sees it.
-    pub(super) owner: u32,
+    pub(crate) owner: u32,
     /// Tasks of other processes can own it.
-    pub(super) shared: bool,
+    pub(crate) shared: bool,
 }
 
 /// How a lock tells who owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum LockKind {
+pub(crate) enum LockKind {
     /// The futex is the owner's tid: the kernel's own rule.
     Pi,
     /// It may be a mutex of the GNU C library, which has the owner beside it.
@@ -36,8 +38,8 @@ pub(super) enum LockKind {
 
 /// What kind of lock a call with this operation can wait for. (The library's
 /// condition variables, semaphores and joins wait with `FUTEX_WAIT_BITSET`.)
-pub(super) fn lock_kind(op: u32) -> Option<LockKind> {
-    match command(op) {
+pub(crate) fn lock_kind(op: u32) -> Option<LockKind> {
+    match futex_command(op) {
         FUTEX_LOCK_PI | FUTEX_LOCK_PI2 => Some(LockKind::Pi),
         FUTEX_WAIT => Some(LockKind::Glibc),
         _ => None,
@@ -45,13 +47,14 @@ pub(super) fn lock_kind(op: u32) -> Option<LockKind> {
 }
 
 /// The call that a task is in: its number and its arguments.
-struct Call {
-    number: i64,
-    arguments: [u64; 6],
+pub(crate) struct Call {
+    pub(crate) number: i64,
+    pub(crate) arguments: [u64; 6],
 }
 
 impl Call {
-    fn of(tgid: u32, tid: u32) -> Option<Self> {
+    /// `None`: it runs, or is in none.
+    pub(crate) fn of(tgid: u32, tid: u32) -> Option<Self> {
         Self::parse(&fs::read_to_string(format!("/proc/{tgid}/task/{tid}/syscall")).ok()?)
     }
 
@@ -73,7 +76,7 @@ impl Call {
 }
 
 /// Who owns the lock that a task sleeps on.
-pub(super) fn owner(tgid: u32, tid: u32, futex: i16, address: u64, kind: LockKind) -> Option<Lock> {
+pub(crate) fn owner(tgid: u32, tid: u32, futex: i16, address: u64, kind: LockKind) -> Option<Lock> {
     let call = Call::of(tgid, tid)?;
     let [at, _, value, timeout, ..] = call.arguments;
     if call.number != i64::from(futex) || at != address || timeout != 0 {
@@ -96,7 +99,11 @@ pub(super) fn owner(tgid: u32, tid: u32, futex: i16, address: u64, kind: LockKin
 /// The owner in a mutex of the GNU C library (`struct __pthread_mutex_s`, the same
 /// since 2007 on all 64-bit machines: lock, count, owner, users, kind), if it is
 /// one: whoever waits has set the lock to 2 and waits while it is 2.
-fn glibc_owner([lock, _, owner, users, kind]: [u32; 5], op: u32, value: u32) -> Option<u32> {
+pub(crate) fn glibc_owner(
+    [lock, _, owner, users, kind]: [u32; 5],
+    op: u32,
+    value: u32,
+) -> Option<u32> {
     const CONTENDED: u32 = 2;
     const SHARED: u32 = 128;
     /// Normal, recursive, error-checking, adaptive.
@@ -114,7 +121,8 @@ fn glibc_owner([lock, _, owner, users, kind]: [u32; 5], op: u32, value: u32) -> 
     is_mutex.then_some(owner)
 }
 
-fn read_words(pid: u32, address: u64, words: &mut [u32]) -> Option<()> {
+/// Words of a process's memory.
+pub(crate) fn read_words(pid: u32, address: u64, words: &mut [u32]) -> Option<()> {
     let memory = fs::File::open(format!("/proc/{pid}/mem")).ok()?;
     let mut bytes = vec![0; words.len() * 4];
     memory.read_exact_at(&mut bytes, address).ok()?;
@@ -130,6 +138,32 @@ pub(crate) fn name_of_living(tgid: u32, tid: u32) -> String {
     fs::read_to_string(path).map_or(String::new(), |name| name.trim_end().to_owned())
 }
 
+/// A text in a process's memory, up to its NUL; `None`: it is longer, or not there.
+pub(crate) fn read_text(pid: u32, address: u64, longest: usize) -> Option<String> {
+    const PAGE: u64 = 4096;
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).ok()?;
+    let mut text: Vec<u8> = Vec::new();
+    while text.len() < longest {
+        // The next page may not be there.
+        let at = address.checked_add(text.len() as u64)?;
+        let mut bytes = vec![0; (PAGE - at % PAGE) as usize];
+        memory.read_exact_at(&mut bytes, at).ok()?;
+        let end = bytes.iter().position(|byte| *byte == 0);
+        text.extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
+        if end.is_some() {
+            return Some(String::from_utf8_lossy(&text).into_owned());
+        }
+    }
+    None
+}
+
+/// The function of the kernel that a task sleeps in.
+pub(crate) fn wait_channel(tgid: u32, tid: u32) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/{tgid}/task/{tid}/wchan")).ok()?;
+    // 0: it does not sleep, or may not be told.
+    (name != "0").then_some(name)
+}
+
 fn status(pid: u32, tid: u32) -> Option<String> {
     fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()
 }
@@ -141,7 +175,7 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The tid of a task as it sees it itself, in its own pid namespace.
-pub(super) fn own_tid(tgid: u32, tid: u32) -> Option<u32> {
+pub(crate) fn own_tid(tgid: u32, tid: u32) -> Option<u32> {
     let status = status(tgid, tid)?;
     field(&status, "NSpid")?
         .split_ascii_whitespace()
@@ -150,20 +184,47 @@ pub(super) fn own_tid(tgid: u32, tid: u32) -> Option<u32> {
         .ok()
 }
 
+/// The pids of a process, from our pid namespace to its own.
+pub(crate) fn own_pids(pid: u32) -> Option<Vec<i64>> {
+    let status = status(pid, pid)?;
+    let pids = field(&status, "NSpid")?.split_ascii_whitespace();
+    pids.map(|pid| pid.parse().ok()).collect()
+}
+
+/// How many pid namespaces, from ours on, a task is in.
+pub(crate) fn pid_levels(tgid: u32, tid: u32) -> Option<usize> {
+    let status = status(tgid, tid)?;
+    Some(field(&status, "NSpid")?.split_ascii_whitespace().count())
+}
+
+/// Who traces a task.
+pub(crate) fn tracer(tgid: u32, tid: u32) -> Option<u32> {
+    let tracer = field(&status(tgid, tid)?, "TracerPid")?
+        .trim()
+        .parse()
+        .ok()?;
+    (tracer != 0).then_some(tracer)
+}
+
+/// Is there a process or thread with this tid?
+pub(crate) fn lives(tid: u32) -> bool {
+    fs::exists(format!("/proc/{tid}")).unwrap_or(true)
+}
+
 /// The parent of a process.
-pub(super) fn parent(pid: u32) -> Option<u32> {
+pub(crate) fn parent(pid: u32) -> Option<u32> {
     field(&status(pid, pid)?, "PPid")?.trim().parse().ok()
 }
 
 /// Does the task wait without a timeout for a futex that only its own process can
 /// reach?
-pub(super) fn waits_forever(tgid: u32, tid: u32, address: u64) -> bool {
+pub(crate) fn waits_forever(tgid: u32, tid: u32, address: u64) -> bool {
     let Some(call) = Call::of(tgid, tid) else {
         return false;
     };
     let op = call.op();
     let waits = matches!(
-        command(op),
+        futex_command(op),
         FUTEX_WAIT | FUTEX_WAIT_BITSET | FUTEX_LOCK_PI | FUTEX_LOCK_PI2
     );
     let [at, _, _, timeout, ..] = call.arguments;
@@ -201,7 +262,7 @@ const fn bit(signal: u32) -> u64 {
 
 /// Is there no timer and no signal that could wake a process's threads, and does
 /// no debugger hold it?
-pub(super) fn expects_nothing(pid: u32) -> bool {
+pub(crate) fn expects_nothing(pid: u32) -> bool {
     let Some(status) = status(pid, pid) else {
         return false;
     };
@@ -214,7 +275,7 @@ pub(super) fn expects_nothing(pid: u32) -> bool {
 
 /// Does one of these processes trace one that is none of them? (What happens to
 /// that one ends its `wait`.) Not known counts as yes.
-pub(super) fn traces_others(processes: &HashSet<u32>) -> bool {
+pub(crate) fn traces_others(processes: &HashSet<u32>) -> bool {
     let Ok(all) = fs::read_dir("/proc") else {
         return true;
     };

@@ -1,0 +1,115 @@
+//! Who has what open, in the whole system: an end of a pipe can be with a process that is
+//! not traced.
+
+use std::{collections::HashMap, fs};
+
+/// No more descriptors are looked at: then it is not known who has what.
+const MOST: usize = 1 << 18;
+
+/// A descriptor of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) pid: u32,
+    pub(super) fd: u32,
+}
+
+/// By what the links in `/proc/PID/fd` say.
+#[derive(Debug, Default)]
+pub(super) struct Holders {
+    by_link: HashMap<Box<str>, Vec<Held>>,
+    /// Nobody was left out for their number.
+    pub(super) complete: bool,
+}
+
+/// The processes that there are.
+pub(super) fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+impl Holders {
+    /// Looks at all of them. Links are read, and nothing that they lead to.
+    pub(super) fn look() -> Self {
+        let mut holders = Self {
+            complete: true,
+            ..Self::default()
+        };
+        let mut count = 0;
+        for pid in pids() {
+            let Ok(fds) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+                continue;
+            };
+            for entry in fds.flatten() {
+                let fd = entry.file_name().to_str().and_then(|fd| fd.parse().ok());
+                let (Some(fd), Ok(link)) = (fd, fs::read_link(entry.path())) else {
+                    continue;
+                };
+                let link = link.to_string_lossy().into();
+                let held = holders.by_link.entry(link).or_default();
+                held.push(Held { pid, fd });
+                count += 1;
+            }
+            if count > MOST {
+                holders.complete = false;
+                break;
+            }
+        }
+        holders
+    }
+
+    /// The descriptors with this link.
+    pub(super) fn of(&self, link: &str) -> &[Held] {
+        self.by_link.get(link).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What the kernel says of a descriptor.
+pub(super) struct FdInfo(String);
+
+impl FdInfo {
+    pub(super) fn of(pid: u32, fd: u32) -> Option<Self> {
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}"));
+        info.ok().map(Self)
+    }
+
+    /// The lines that begin so, without that.
+    pub(super) fn fields<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        let field = move |line: &'a str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim());
+        self.0.lines().filter_map(field)
+    }
+
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
+        self.fields(name).next()?.parse().ok()
+    }
+
+    /// May the file be read by this descriptor, and may it be written?
+    pub(super) fn access(&self) -> Option<(bool, bool)> {
+        let flags = u32::from_str_radix(self.fields("flags").next()?, 8).ok()?;
+        // O_RDONLY, O_WRONLY, O_RDWR
+        match flags & 3 {
+            0 => Some((true, false)),
+            1 => Some((false, true)),
+            _ => Some((true, true)),
+        }
+    }
+}
+
+/// What a descriptor is, by its link.
+pub(super) fn link(tgid: u32, fd: u32) -> Option<String> {
+    let link = fs::read_link(format!("/proc/{tgid}/fd/{fd}")).ok()?;
+    Some(link.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn access_is_read_from_the_flags() {
+        let of = |flags| FdInfo(format!("pos:\t0\nflags:\t{flags}\nmnt_id:\t15\n")).access();
+        assert_eq!(of("02100000"), Some((true, false)));
+        assert_eq!(of("02100001"), Some((false, true)));
+        assert_eq!(of("0100002"), Some((true, true)));
+        assert_eq!(of("x"), None);
+    }
+}

@@ -1,0 +1,278 @@
+//! Who could end the waits that last, found out while they last: `/proc` tells it of living
+//! tasks only.
+//!
+//! Now and then the task table is read. A helper looks at those who have slept for long
+//! (`examine`), at each the more seldom the longer it sleeps, so that parked threads cost
+//! next to nothing. What it finds is written if the task still sleeps the same sleep.
+
+mod descriptors;
+mod examine;
+mod family;
+mod file_locks;
+mod futex;
+mod holders;
+mod memory;
+mod paths;
+mod peers;
+mod servers;
+#[cfg(test)]
+mod tests;
+mod waitsets;
+mod world;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    io,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+pub(crate) use self::examine::examine;
+use self::{
+    examine::Answer,
+    world::{Member, Scene, Sleeper},
+};
+use crate::{
+    capture::Tracer,
+    deadlock::living,
+    helper::{Channel, Kind, Nursery, Troubles},
+    trace::{Arch, Event, Providers, TaskRecord, Timeout, Why},
+};
+
+/// Looks are this far apart at least…
+const INTERVAL: Duration = Duration::from_millis(250);
+/// …and so many times as long as a look takes.
+const REST: u32 = 50;
+/// Who has slept for less is not looked at.
+const LONG_NS: u64 = 100_000_000;
+/// Who was looked at is looked at again when it has slept so many times as long.
+const AGAIN: u64 = 4;
+/// A look is at so many sleepers at most.
+const MOST: usize = 1 << 12;
+/// Tids of tasks that have ended, so many as are remembered.
+const MOST_ENDED: usize = 1 << 16;
+/// A helper that does not answer for so long is abandoned.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// It is replaced so often.
+const REPLACED: u64 = 3;
+
+/// Finds out who could end waits.
+pub struct Search {
+    helper: Channel<Vec<(u32, u32)>, Answer>,
+    arch: Arch,
+    due: Instant,
+    /// By serial.
+    known: HashMap<u32, Known>,
+    ended: Ended,
+}
+
+/// What is known of a task's present sleep.
+struct Known {
+    seq: u32,
+    /// When it is looked at again.
+    next_ns: u64,
+    told: Option<Providers>,
+}
+
+/// Tids of the workload's tasks that have ended.
+#[derive(Default)]
+struct Ended {
+    tids: HashSet<u32>,
+    order: VecDeque<u32>,
+}
+
+impl Ended {
+    fn add(&mut self, tid: u32) {
+        if self.tids.insert(tid) {
+            self.order.push_back(tid);
+        }
+        if self.order.len() > MOST_ENDED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.tids.remove(&oldest);
+        }
+    }
+}
+
+impl Search {
+    /// For a workload that begins now.
+    ///
+    /// # Errors
+    /// When there is no helper.
+    pub(crate) fn new(nursery: &Rc<Nursery>, arch: Arch) -> io::Result<Self> {
+        Ok(Self {
+            helper: Channel::new(nursery, Kind::Providers, PATIENCE, REPLACED)?,
+            arch,
+            due: Instant::now() + INTERVAL,
+            known: HashMap::new(),
+            ended: Ended::default(),
+        })
+    }
+
+    /// Takes notice of an event.
+    pub(crate) fn note(&mut self, event: &Event) {
+        if let Event::Task(task) = event
+            && task.end_ns.is_some()
+        {
+            self.ended.add(task.born.tid);
+        }
+    }
+
+    /// CPU time that the helper used, ns.
+    pub(crate) fn helper_cpu_ns(&self) -> u64 {
+        self.helper.cpu_ns()
+    }
+
+    /// What went wrong with the helper.
+    pub(crate) fn troubles(&self) -> Troubles {
+        self.helper.troubles()
+    }
+
+    /// Has sleepers looked at, if it is time, and gives what was found of those before.
+    /// `now_ns` is the time of the records' clock.
+    pub(crate) fn look(&mut self, tracer: &Tracer, now_ns: u64) -> Vec<Providers> {
+        let mut found = Vec::new();
+        let received = self.helper.receive();
+        if received.anew {
+            self.helper.go_on::<Scene>([]);
+            self.due = Instant::now() + PATIENCE * 2;
+        }
+        for (asked, answer, cpu_ns) in received.answers {
+            let rest = Duration::from_nanos(cpu_ns) * REST;
+            self.due = self.due.max(Instant::now() + rest);
+            found.extend(self.confirmed(&asked, answer, tracer, now_ns));
+        }
+        let begun = Instant::now();
+        if begun >= self.due && self.helper.is_open() && self.helper.waiting() == 0 {
+            if let Some(scene) = self.scene(&living(tracer), now_ns) {
+                let asked = scene.sleepers.iter().map(|s| (s.serial, s.seq)).collect();
+                self.helper.ask(asked, &scene);
+            }
+            self.due = Instant::now() + INTERVAL.max(begun.elapsed() * REST);
+        }
+        found
+    }
+
+    /// Those who have slept for long; `None`: nobody is due.
+    fn scene(&mut self, tasks: &[TaskRecord], now_ns: u64) -> Option<Scene> {
+        let asleep: HashMap<u32, u32> = tasks
+            .iter()
+            .filter(|task| sleeps_since(task).is_some())
+            .map(|task| (task.born.serial, task.totals.seq))
+            .collect();
+        self.known
+            .retain(|serial, known| asleep.get(serial) == Some(&known.seq));
+        let mut due: Vec<(u64, Sleeper)> = tasks
+            .iter()
+            .filter_map(|task| {
+                let since_ns = sleeps_since(task)?;
+                let known = self.known.get(&task.born.serial);
+                let next_ns = known.map_or(since_ns + LONG_NS, |known| known.next_ns);
+                (next_ns <= now_ns).then_some(())?;
+                Some((next_ns, sleeper(task)?))
+            })
+            .collect();
+        if due.is_empty() {
+            return None;
+        }
+        due.sort_unstable_by_key(|(next_ns, sleeper)| (*next_ns, sleeper.serial));
+        due.truncate(MOST);
+        Some(Scene {
+            arch: self.arch,
+            members: tasks.iter().map(member).collect(),
+            sleepers: due.into_iter().map(|(_, sleeper)| sleeper).collect(),
+        })
+    }
+
+    /// What is new, of those who still sleep the same sleep.
+    fn confirmed(
+        &mut self,
+        asked: &[(u32, u32)],
+        answer: Answer,
+        tracer: &Tracer,
+        now_ns: u64,
+    ) -> Vec<Providers> {
+        let tasks = living(tracer);
+        let still: HashMap<(u32, u32), u64> = tasks
+            .iter()
+            .filter_map(|task| {
+                let since_ns = sleeps_since(task)?;
+                Some(((task.born.serial, task.totals.seq), since_ns))
+            })
+            .collect();
+        for (serial, seq) in asked.iter().take(answer.examined as usize) {
+            let Some(since_ns) = still.get(&(*serial, *seq)) else {
+                continue;
+            };
+            let next_ns = since_ns + now_ns.saturating_sub(*since_ns) * AGAIN;
+            let told = self.known.remove(serial).filter(|known| known.seq == *seq);
+            self.known.insert(
+                *serial,
+                Known {
+                    seq: *seq,
+                    next_ns,
+                    told: told.and_then(|known| known.told),
+                },
+            );
+        }
+        let lives: HashSet<u32> = tasks.iter().map(|task| task.born.tid).collect();
+        let mut found = answer.providers;
+        found.retain(|found| {
+            // A number that was never a tid of the workload is no owner.
+            let is_ours = |tid| lives.contains(&tid) || self.ended.tids.contains(&tid);
+            let is_owner = found.outside || found.foreign.is_none_or(is_ours);
+            is_owner && still.contains_key(&(found.serial, found.seq)) && self.is_new(found)
+        });
+        found
+    }
+
+    fn is_new(&mut self, found: &Providers) -> bool {
+        let Some(known) = self.known.get_mut(&found.serial) else {
+            return false;
+        };
+        let same = known.told.as_ref().is_some_and(|told| {
+            let said = |p: &Providers| (p.kind, p.outside, p.foreign);
+            said(told) == said(found) && told.tasks == found.tasks
+        });
+        known.told = Some(found.clone());
+        !same
+    }
+}
+
+/// Since when a task sleeps, or is held by a tracer.
+fn sleeps_since(task: &TaskRecord) -> Option<u64> {
+    let open = task.open.as_ref()?;
+    let asleep = matches!(
+        open.why,
+        Why::Interruptible | Why::Killable | Why::Uninterruptible | Why::Traced
+    );
+    (asleep && open.wake_ns.is_none()).then_some(open.out_ns)
+}
+
+/// `None`: time ends its wait, or the call is not of our table.
+fn sleeper(task: &TaskRecord) -> Option<Sleeper> {
+    let open = task.open.as_ref()?;
+    if open.compat || task.born.kernel_worker || open.timeout != Timeout::None {
+        return None;
+    }
+    Some(Sleeper {
+        serial: task.born.serial,
+        seq: task.totals.seq,
+        syscall: open.syscall,
+        arg0: open.arg0,
+        traced: open.why == Why::Traced,
+    })
+}
+
+fn member(task: &TaskRecord) -> Member {
+    // include/uapi/linux/sched.h
+    const CLONE_VFORK: u64 = 0x4000;
+    let born = &task.born;
+    Member {
+        serial: born.serial,
+        parent: born.parent,
+        tgid: born.tgid,
+        tid: born.tid,
+        vforked: born.clone_flags & CLONE_VFORK != 0,
+    }
+}

@@ -1,0 +1,118 @@
+//! The paths that calls are given, and the mounts that these are in: from the caller's
+//! memory and mount table. No path is followed, since what it leads to may not answer.
+
+use std::{fs, path::Path};
+
+use super::world::Member;
+use crate::procfs::{self, Call};
+
+/// A longer path is refused by the kernel (`PATH_MAX`).
+const LONGEST: usize = 4096;
+
+/// Which of its arguments a call takes the path from.
+pub(super) fn argument(name: &str) -> Option<usize> {
+    Some(match name {
+        "open" | "creat" | "stat" | "lstat" | "access" | "execve" | "truncate" | "chdir"
+        | "mkdir" | "rmdir" | "unlink" | "rename" | "link" | "chmod" | "chown" | "lchown"
+        | "readlink" | "statfs" | "utime" | "utimes" | "mknod" | "symlink" => 0,
+        "openat" | "openat2" | "newfstatat" | "statx" | "faccessat" | "faccessat2" | "execveat"
+        | "mkdirat" | "unlinkat" | "renameat" | "renameat2" | "linkat" | "fchmodat"
+        | "fchownat" | "readlinkat" | "utimensat" | "mknodat" => 1,
+        _ => return None,
+    })
+}
+
+/// The absolute path that a call was given.
+pub(super) fn path(member: &Member, call: &Call, position: usize) -> Option<String> {
+    let given = procfs::read_text(member.tgid, call.arguments[position], LONGEST)?;
+    if given.starts_with('/') {
+        return Some(given);
+    }
+    let folder = match position
+        .checked_sub(1)
+        .map(|at| call.arguments[at] as u32 as i32)
+    {
+        Some(fd) if fd >= 0 => format!("fd/{fd}"),
+        _ => "cwd".to_owned(),
+    };
+    let folder = fs::read_link(format!("/proc/{}/{folder}", member.tgid)).ok()?;
+    if given.is_empty() {
+        return Some(folder.to_string_lossy().into_owned());
+    }
+    Some(folder.join(given).to_string_lossy().into_owned())
+}
+
+/// A mounted file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mount {
+    number: u64,
+    /// As the kernel has it: `major << 20 | minor`.
+    pub(super) device: u32,
+    place: String,
+    pub(super) is_fuse: bool,
+}
+
+/// The mount table of a process.
+pub(super) struct Mounts(Vec<Mount>);
+
+impl Mounts {
+    pub(super) fn of(tgid: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{tgid}/mountinfo")).ok()?;
+        Some(Self(text.lines().filter_map(parse).collect()))
+    }
+
+    pub(super) fn of_number(&self, number: u64) -> Option<&Mount> {
+        self.0.iter().find(|mount| mount.number == number)
+    }
+
+    /// The mount that a path leads into, unless by a symbolic link.
+    pub(super) fn of_path(&self, path: &str) -> Option<&Mount> {
+        let inside = |mount: &&Mount| Path::new(path).starts_with(&mount.place);
+        // The last of those that cover each other.
+        let inside = self.0.iter().filter(inside);
+        inside.max_by_key(|mount| mount.place.len())
+    }
+}
+
+/// `36 35 98:0 /root /mnt rw,noatime shared:1 - ext3 /dev/root rw`
+fn parse(line: &str) -> Option<Mount> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut words = before.split(' ');
+    let number = words.next()?.parse().ok()?;
+    let (major, minor) = words.nth(1)?.split_once(':')?;
+    let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
+    let place = words.nth(1)?;
+    let kind = after.split(' ').next()?;
+    Some(Mount {
+        number,
+        device: major << 20 | minor,
+        place: crate::names::unescape(place),
+        is_fuse: kind == "fuse" || kind.starts_with("fuse.") || kind == "fuseblk",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+99 27 0:44 / /tmp/a\\040b rw shared:1 - fuse.onefile onefile rw
+100 27 0:45 / /tmp/a\\040b/c rw - tmpfs none rw
+odd
+";
+
+    #[test]
+    fn a_path_is_in_the_innermost_mount() {
+        let mounts = Mounts(TABLE.lines().filter_map(parse).collect());
+        let of = |path| {
+            mounts
+                .of_path(path)
+                .map(|mount| (mount.number, mount.is_fuse))
+        };
+        assert_eq!(of("/tmp/a b/tool"), Some((99, true)));
+        assert_eq!(of("/tmp/a bc"), Some((27, false)));
+        assert_eq!(of("/tmp/a b/c/x"), Some((100, false)));
+        assert_eq!(mounts.of_number(99).map(|mount| mount.device), Some(44));
+    }
+}
