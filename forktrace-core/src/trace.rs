@@ -803,6 +803,8 @@ pub enum Event {
     MarksUnread(u64),
     /// Look-ups of names had to be begun anew.
     HelperLost(HelperLost),
+    /// What a process was executed with.
+    Argv(Argv),
 }
 
 impl Event {
@@ -821,6 +823,7 @@ impl Event {
             Self::Interest(i) => Some(i.at_ns),
             Self::Deadlock(d) => Some(d.at_ns),
             Self::Providers(p) => Some(p.at_ns),
+            Self::Argv(a) => Some(a.at_ns),
             Self::Totals(_)
             | Self::Poll(_)
             | Self::Named(_)
@@ -836,6 +839,18 @@ impl Event {
             | Self::HelperLost(_) => None,
         }
     }
+}
+
+/// The command line of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Argv {
+    /// The task that executed a program.
+    pub serial: u32,
+    /// When it did.
+    pub at_ns: u64,
+    /// The command line as `/proc/PID/cmdline` had it soon after; the end of a long one is
+    /// left out.
+    pub argv: Vec<String>,
 }
 
 /// Processes that looked up names for the recording and had to be replaced.

@@ -133,6 +133,7 @@ pub(super) fn task(task: &model::Task, process: &Process<'_>, context: &Context<
         waits,
         wakers: context.wakers.of_task(task),
         longest_blocks: Vec::new(),
+        argv: task.argv.clone(),
         switches: Switches {
             traced: task.record.as_ref().map_or(0, |r| r.switches),
             kernel: task.record.as_ref().and_then(|r| r.kernel_switches),

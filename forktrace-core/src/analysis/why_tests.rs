@@ -125,6 +125,7 @@ pub(super) fn task(serial: u32, process: u32, line: &str, blocks: &[In]) -> Task
         ppid: 1,
         parent: 0,
         name: format!("t{serial}"),
+        argv: Vec::new(),
         kernel_worker: false,
         clone_flags: 0,
         start_ns,

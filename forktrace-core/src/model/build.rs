@@ -12,8 +12,8 @@ use super::{
 use crate::{
     trace::{self, Arch, waits},
     trace::{
-        Born, Deadlock, Event, Exec, Frames, HelperLost, Mark, MarksRefused, OpenStretch, Outsider,
-        PollUse, Providers, Signal, Stacks, Stretch, TablesRefused, TaskRecord, Totals,
+        Argv, Born, Deadlock, Event, Exec, Frames, HelperLost, Mark, MarksRefused, OpenStretch,
+        Outsider, PollUse, Providers, Signal, Stacks, Stretch, TablesRefused, TaskRecord, Totals,
     },
 };
 
@@ -28,6 +28,7 @@ struct Collected {
     sums: Vec<Totals>,
     record: Option<TaskRecord>,
     execs: Vec<Exec>,
+    argv: Option<Argv>,
     polls: Vec<PollUse>,
     /// What it waited for; [`Off::target`] is an index here until the end.
     targets: Vec<Raw>,
@@ -133,6 +134,12 @@ impl Builder {
                 self.of(serial).born = Some(b);
             }
             Event::Exec(e) => self.of(e.serial).execs.push(e),
+            Event::Argv(argv) => {
+                let last = &mut self.of(argv.serial).argv;
+                if last.as_ref().is_none_or(|last| last.at_ns <= argv.at_ns) {
+                    *last = Some(argv);
+                }
+            }
             Event::Task(t) => {
                 let serial = t.born.serial;
                 self.of(serial).record = Some(t);
@@ -322,6 +329,7 @@ impl Builder {
 
         let first_seen = c.stretches.first().map_or(trace_end_ns, |s| s.out_ns);
         let last_seen = c.stretches.last().map_or(0, |s| s.in_ns);
+        let argv = c.argv.take().map_or(Vec::new(), |argv| argv.argv);
         let born = c.born();
         let start_ns = born.map_or(first_seen, |b| self.since_start(b.at_ns));
         let (end_ns, fate) = match &c.record {
@@ -371,6 +379,7 @@ impl Builder {
             ppid: born.map_or(0, |b| b.ppid),
             parent: born.map_or(0, |b| b.parent),
             name,
+            argv,
             clone_flags: born.map_or(0, |b| b.clone_flags),
             kernel_worker: born.is_some_and(|b| b.kernel_worker),
             start_ns: start_ns.min(end_ns),

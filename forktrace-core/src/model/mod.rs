@@ -146,6 +146,9 @@ pub struct Task {
     pub parent: u32,
     /// Last name.
     pub name: String,
+    /// The command line of the last program that it executed; empty: it executed none, or
+    /// the command line is not known.
+    pub argv: Vec<String>,
     /// Flags of the clone that made it; 0: not known, or a plain fork.
     pub clone_flags: u64,
     /// It never runs in user mode.

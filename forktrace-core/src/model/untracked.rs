@@ -67,6 +67,7 @@ impl Untracked {
                 ppid: u.ppid,
                 parent: 0,
                 name: u.comm.clone(),
+                argv: Vec::new(),
                 clone_flags: 0,
                 kernel_worker: false,
                 start_ns,

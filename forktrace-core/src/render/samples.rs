@@ -48,6 +48,7 @@ fn task(serial: u32, pid: u32, tid: u32, name: &str, start: u64, time: Time) -> 
         waits: Vec::new(),
         wakers: Vec::new(),
         longest_blocks: Vec::new(),
+        argv: Vec::new(),
         switches: Switches {
             traced: switches,
             kernel: Some(switches),

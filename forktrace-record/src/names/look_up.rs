@@ -47,6 +47,8 @@ pub(super) enum What {
     CgroupsAgain(Vec<String>),
     /// What the kernel calls the operations of its files.
     Operations,
+    /// The command line of a process.
+    Argv(Who),
 }
 
 /// What it is told.
@@ -66,6 +68,8 @@ pub(crate) enum Answer {
     Cgroups(Vec<cgroup::State>),
     /// Kinds of files by the addresses of their operations.
     Operations(Vec<(u64, FileKind)>),
+    /// A command line.
+    Argv(Vec<String>),
 }
 
 /// Looks things up.
@@ -123,6 +127,9 @@ impl Looker {
                 Answer::Cgroups(names.iter().filter_map(read).collect())
             }
             What::Operations => Answer::Operations(operations()),
+            What::Argv(who) => self.in_folder(who, |folder, _| {
+                Answer::Argv(argv(&folder.read("cmdline").unwrap_or_default()))
+            }),
         }
     }
 
@@ -162,9 +169,41 @@ fn interest(folder: &Folder, fd: i32, identity: Identity, sockets: &mut Sockets)
     Answer::Interest(watched.collect(), count as u64)
 }
 
+/// `/proc/PID/cmdline`, up to a length that is enough to tell one process from another.
+fn argv(cmdline: &str) -> Vec<String> {
+    const LONGEST: usize = 4096;
+    let mut length = 0;
+    let fits = |arg: &&str| {
+        length += arg.len();
+        length <= LONGEST
+    };
+    let args = cmdline.strip_suffix('\0').unwrap_or(cmdline);
+    if args.is_empty() {
+        return Vec::new();
+    }
+    args.split('\0')
+        .take_while(fits)
+        .map(str::to_owned)
+        .collect()
+}
+
 /// Those that say all there is to say of a file.
 fn operations() -> Vec<(u64, FileKind)> {
     let found = symbols::addresses(|name| fds::by_symbol(name).is_some());
     let kind = |(address, name): (u64, String)| Some((address, fds::by_symbol(&name)?));
     found.into_iter().filter_map(kind).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_split_at_its_zeros() {
+        assert_eq!(argv("sh\0-c\0\0"), ["sh", "-c", ""]);
+        assert_eq!(argv("title"), ["title"]);
+        assert_eq!(argv(""), [""; 0]);
+        let long = "x".repeat(3000);
+        assert_eq!(argv(&format!("{long}\0{long}\0y\0")), [long]);
+    }
 }

@@ -83,6 +83,8 @@ enum Job {
         address: u64,
     },
     Cgroup(u32),
+    /// Of a task that executed a program, and when.
+    Argv(u32, u64),
     OwnCgroups,
     Cgroups,
     Operations,
@@ -189,6 +191,10 @@ impl Resolver {
             Event::Exec(exec) => {
                 self.tasks.exec(exec);
                 self.known_futexes.clear();
+                // What tasks wait for comes first.
+                if self.jobs.len() < MOST_WAITING / 2 {
+                    self.jobs.push_back(Job::Argv(exec.serial, exec.at_ns));
+                }
                 if self.has_cgroups {
                     self.add(Job::Cgroup(exec.serial));
                 }

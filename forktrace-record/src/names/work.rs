@@ -8,7 +8,7 @@ use super::{
     futex::Place,
     look_up::{Answer, Question, What},
 };
-use crate::trace::{Event, FileKind, Interest, Named, Object, SharedFutex, Watched};
+use crate::trace::{Argv, Event, FileKind, Interest, Named, Object, SharedFutex, Watched};
 
 /// What a question was about.
 pub(super) struct Asked {
@@ -29,6 +29,7 @@ enum About {
     },
     Cgroups,
     Operations,
+    Argv(u32, u64),
 }
 
 impl Resolver {
@@ -51,6 +52,12 @@ impl Resolver {
                 if let Some(who) = self.tasks.who(serial) {
                     let memory = who.memory;
                     self.send(About::Cgroups, Some(memory), What::Cgroups(who));
+                }
+            }
+            Job::Argv(serial, at_ns) => {
+                if let Some(who) = self.tasks.who(serial) {
+                    let memory = who.memory;
+                    self.send(About::Argv(serial, at_ns), Some(memory), What::Argv(who));
                 }
             }
             Job::OwnCgroups => self.send(About::Cgroups, None, What::OwnCgroups),
@@ -91,7 +98,7 @@ impl Resolver {
             }
             About::Futex { .. } => self.counts.done -= 1,
             About::Interest(..) => {}
-            About::Cgroups | About::Operations => return,
+            About::Cgroups | About::Operations | About::Argv(..) => return,
         }
         self.counts.not_looked_up += 1;
     }
@@ -126,7 +133,14 @@ impl Resolver {
                     self.by_operations.entry(address).or_insert(Some(kind));
                 }
             }
-            (About::Cgroups | About::Operations, _) => {}
+            (About::Argv(serial, at_ns), Answer::Argv(argv)) if !argv.is_empty() => {
+                sink(Event::Argv(Argv {
+                    serial,
+                    at_ns,
+                    argv,
+                }));
+            }
+            (About::Cgroups | About::Operations | About::Argv(..), _) => {}
         }
     }
 
