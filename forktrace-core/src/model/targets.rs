@@ -190,6 +190,9 @@ pub(super) struct Known {
     pub(super) objects: HashMap<u32, Object>,
     pub(super) waitsets: HashMap<u32, crate::trace::Waitset>,
     pub(super) names: HashMap<(u32, i32), Named>,
+    /// How manieth name each of them is, from 1.
+    order: HashMap<(u32, i32), u64>,
+    named: u64,
     /// Descriptors of sets that were several files, one after the other.
     pub(super) reopened: HashSet<(u32, i32)>,
     pub(super) interests: HashMap<u32, Vec<Interest>>,
@@ -210,6 +213,8 @@ impl Known {
         if before.is_some_and(another) {
             self.reopened.insert(key);
         }
+        self.named += 1;
+        self.order.insert(key, self.named);
         self.names.insert(key, named);
     }
 }
@@ -222,6 +227,8 @@ pub(super) struct Targets {
     targets: Vec<Target>,
     by_file: HashMap<(u64, u64, u64, u32), u32>,
     files: Vec<File>,
+    /// Of each file, how manieth name it has.
+    named: HashMap<u32, u64>,
     by_waitset: HashMap<u32, u32>,
     waitsets: Vec<Waitset>,
 }
@@ -264,6 +271,7 @@ impl Targets {
             targets: vec![Target::Unknown],
             by_file: HashMap::new(),
             files: Vec::new(),
+            named: HashMap::new(),
             by_waitset: HashMap::new(),
             waitsets: Vec::new(),
         }
@@ -327,8 +335,13 @@ impl Targets {
             self.files.len() as u32 - 1
         });
         let file = &mut self.files[index as usize];
-        if file.kind.is_none() {
-            let named = self.known.names.get(&(id, object.fd));
+        // The last name that it had.
+        let key = (id, object.fd);
+        let order = self.known.order.get(&key).copied().unwrap_or(0);
+        let last = self.named.entry(index).or_default();
+        if order > *last {
+            *last = order;
+            let named = self.known.names.get(&key);
             file.kind = named.map(|n| n.kind.clone());
         }
         // Several objects can be one file: it is read under the number of one.
@@ -402,6 +415,31 @@ mod tests {
         assert_ne!(one, two);
         assert_eq!(one, again);
         assert_eq!(targets.finish().1.len(), 2);
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_has_its_last_name() {
+        let named = |id, path: &str| Named {
+            id,
+            fd: 3,
+            inode: 18,
+            device: 16,
+            kind: FileKind::File(path.to_owned()),
+        };
+        for order in [[1, 2], [2, 1]] {
+            let mut known = Known::default();
+            for id in [1, 2] {
+                known.objects.insert(id, object(id, 0x10));
+            }
+            known.name(named(1, "/old"));
+            known.name(named(2, "/new"));
+            let mut targets = Targets::new(known, |serial| serial);
+            for id in order {
+                targets.index(of_fd(id), 1);
+            }
+            let kind = targets.finish().1.remove(0).kind;
+            assert_eq!(kind, Some(FileKind::File("/new".to_owned())), "{order:?}");
+        }
     }
 
     #[test]

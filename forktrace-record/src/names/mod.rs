@@ -60,6 +60,9 @@ const INTEREST_AGE_NS: u64 = 1_000_000_000;
 /// And when so many times the time has passed that reading it took: the kernel
 /// locks it meanwhile.
 const INTEREST_COSTS: u64 = 1000;
+/// Files that are waited for are looked at again after this, ns: they can have been
+/// renamed.
+const NAME_AGE_NS: u64 = 500_000_000;
 /// The counters of cgroups are read this often, ns.
 const CGROUP_AGE_NS: u64 = 1_000_000_000;
 /// Questions that the helper has at a time.
@@ -75,6 +78,8 @@ const LAST_WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_
 /// Something to look up.
 enum Job {
     Object(Object),
+    /// A file that has a name, by its number.
+    Again(u32),
     /// By its number: what it is made of is kept.
     Waitset(u32),
     Interest(u64),
@@ -101,6 +106,14 @@ struct Epoll {
     read_ns: u64,
     cost_ns: u64,
     /// It was waited on since.
+    waited: bool,
+}
+
+/// A file with a path, as it was last.
+struct NamedFile {
+    object: Object,
+    kind: FileKind,
+    /// It was waited for since.
     waited: bool,
 }
 
@@ -135,6 +148,9 @@ pub struct Resolver {
     epoll_of: HashMap<u32, u64>,
     /// By number.
     sets: HashMap<u32, Set>,
+    /// By number.
+    named_files: HashMap<u32, NamedFile>,
+    names_read_ns: u64,
     known_futexes: HashSet<(u32, u64)>,
     /// Programs of processes that a helper was lost over.
     avoided: HashSet<(u32, u32)>,
@@ -165,6 +181,8 @@ impl Resolver {
             epolls: HashMap::new(),
             epoll_of: HashMap::new(),
             sets: HashMap::new(),
+            named_files: HashMap::new(),
+            names_read_ns: now_ns,
             known_futexes: HashSet::new(),
             avoided: HashSet::new(),
             counts: LookUps::default(),
@@ -228,6 +246,12 @@ impl Resolver {
             && let Some(set) = self.sets.get_mut(&s.object)
         {
             set.waited = true;
+        }
+        if s.object != 0
+            && !self.named_files.is_empty()
+            && let Some(file) = self.named_files.get_mut(&s.object)
+        {
+            file.waited = true;
         }
         if !s.compat {
             self.note_futex(s.serial, s.syscall, s.arg0, s.arg1, s.why);
@@ -293,6 +317,7 @@ impl Resolver {
         self.round += 1;
         self.add_old_interests(now_ns);
         self.add_old_sets(now_ns);
+        self.add_old_names(now_ns);
         if now_ns.saturating_sub(self.cgroups_read_ns) > CGROUP_AGE_NS {
             self.cgroups_read_ns = now_ns;
             self.jobs.push_back(Job::Cgroups);

@@ -3,7 +3,8 @@
 use nix::sys::stat::SFlag;
 
 use super::{
-    Epoll, INTEREST_AGE_NS, INTEREST_COSTS, Job, MOST_WAITING, Resolver, epoll,
+    Epoll, INTEREST_AGE_NS, INTEREST_COSTS, Job, MOST_KNOWN, MOST_WAITING, NAME_AGE_NS, NamedFile,
+    Resolver, epoll,
     fds::{self, Identity, Nameless},
     futex::Place,
     look_up::{Answer, Question, What},
@@ -19,6 +20,8 @@ pub(super) struct Asked {
 
 enum About {
     Object(Object),
+    /// By its number.
+    Again(u32),
     /// By its number.
     Waitset(u32),
     /// By the open file description, and when it was asked.
@@ -36,6 +39,7 @@ impl Resolver {
     pub(super) fn ask(&mut self, job: Job, now_ns: u64, sink: &mut impl FnMut(Event)) {
         match job {
             Job::Object(object) => self.ask_for_object(object, sink),
+            Job::Again(id) => self.ask_again(id),
             Job::Waitset(id) => self.ask_for_set(id),
             Job::Interest(file) => self.ask_for_interest(file, now_ns),
             Job::Futex { serial, address } => {
@@ -98,6 +102,10 @@ impl Resolver {
             }
             About::Futex { .. } => self.counts.done -= 1,
             About::Interest(..) => {}
+            About::Again(id) => {
+                self.named_files.remove(&id);
+                return;
+            }
             About::Cgroups | About::Operations | About::Argv(..) => return,
         }
         self.counts.not_looked_up += 1;
@@ -115,6 +123,10 @@ impl Resolver {
                 let found = found.remove(0);
                 self.object(&object, found, sink);
             }
+            (About::Again(id), Answer::Files(mut found)) if found.len() == 1 => {
+                self.named_again(id, found.remove(0), sink);
+            }
+            (About::Again(id), _) => drop(self.named_files.remove(&id)),
             (About::Object(object), _) => self.object(&object, Err(Nameless::Gone), sink),
             (About::Waitset(id), Answer::Files(found)) => self.set(id, found, sink),
             (About::Waitset(id), _) => self.set_gone(id),
@@ -177,6 +189,9 @@ impl Resolver {
                 if kind == FileKind::Epoll {
                     self.add_epoll(object);
                 }
+                if let FileKind::File(_) = &kind {
+                    self.add_named(object, kind.clone());
+                }
                 sink(named(object, kind));
             }
             Err(Nameless::Gone) => {
@@ -187,6 +202,72 @@ impl Resolver {
                 self.counts.changed += 1;
                 self.keep_nameless(object);
             }
+        }
+    }
+
+    fn add_named(&mut self, object: &Object, kind: FileKind) {
+        if self.named_files.len() >= MOST_KNOWN {
+            self.named_files.clear();
+        }
+        let file = NamedFile {
+            object: *object,
+            kind,
+            waited: false,
+        };
+        self.named_files.insert(object.id, file);
+    }
+
+    /// The files whose names have grown old and that are waited for.
+    pub(super) fn add_old_names(&mut self, now_ns: u64) {
+        if now_ns.saturating_sub(self.names_read_ns) < NAME_AGE_NS {
+            return;
+        }
+        self.names_read_ns = now_ns;
+        for (id, file) in &mut self.named_files {
+            if std::mem::take(&mut file.waited) && self.jobs.len() < MOST_WAITING / 2 {
+                self.jobs.push_back(Job::Again(*id));
+            }
+        }
+    }
+
+    fn ask_again(&mut self, id: u32) {
+        let Some(file) = self.named_files.get(&id) else {
+            return;
+        };
+        let fd = file.object.fd;
+        let expected = Identity {
+            inode: file.object.inode,
+            device: file.object.device,
+        };
+        match self.tasks.who(file.object.serial) {
+            Some(who) => {
+                let memory = who.memory;
+                self.send(
+                    About::Again(id),
+                    Some(memory),
+                    What::File(who, fd, expected),
+                );
+            }
+            None => drop(self.named_files.remove(&id)),
+        }
+    }
+
+    /// It may have another name by now; one that is closed keeps what it had.
+    fn named_again(
+        &mut self,
+        id: u32,
+        found: Result<(Identity, FileKind), Nameless>,
+        sink: &mut impl FnMut(Event),
+    ) {
+        match (self.named_files.get_mut(&id), found) {
+            (Some(file), Ok((_, kind))) => {
+                if file.kind != kind {
+                    file.kind = kind.clone();
+                    sink(named(&file.object, kind));
+                }
+            }
+            (_, Err(_)) => drop(self.named_files.remove(&id)),
+            (None, _) => {}
         }
     }
 

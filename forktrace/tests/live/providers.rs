@@ -7,7 +7,7 @@ use std::{
 };
 
 use forktrace_core::{
-    trace::{Event, Providers},
+    trace::{Event, FileKind, Providers},
     trace_file,
 };
 use nix::{
@@ -75,6 +75,58 @@ fn who_could_end_a_wait_is_found_out_while_it_lasts() {
         assert!(!is_late, "{wrong:#?}\n{}", running.stderr());
         std::thread::sleep(Duration::from_millis(100));
     }
+    kill(Pid::from_raw(running.pid() as i32), Signal::SIGTERM).expect("forktrace runs");
+    running.finish();
+}
+
+/// The paths that files were found under, in order.
+fn paths(trace: &[u8]) -> Vec<String> {
+    let mut paths = Vec::new();
+    let read = trace_file::read(trace, |_, event| {
+        if let Event::Named(named) = event
+            && let FileKind::File(path) = named.kind
+        {
+            paths.push(path);
+        }
+    });
+    if read.is_err() { Vec::new() } else { paths }
+}
+
+#[test]
+fn a_file_that_is_renamed_while_it_is_waited_for_has_its_new_name() {
+    let program = "import os, sys\n\
+        old, new = sys.argv[1:]\n\
+        file = os.open(old, os.O_CREAT | os.O_RDWR)\n\
+        def sync():\n    os.pwrite(file, b'x', 0); os.fsync(file)\n\
+        sync(); print('begun', flush=True)\n\
+        while not os.path.exists(new + '.go'): sync()\n\
+        os.rename(old, new)\n\
+        while True: sync()";
+    let run = run();
+    let trace = run.file("trace");
+    let [old, new, go] = ["old", "new", "new.go"].map(|name| run.file(name));
+    let mut running = run
+        .args(["--save"])
+        .args([&trace])
+        .args(["--", "python3", "-c", program])
+        .args([&old, &new])
+        .start();
+    assert_eq!(running.line(1), "begun");
+    let until = |path: &std::path::Path, running: &crate::support::Running| {
+        let begun = Instant::now();
+        let path = path.to_str().expect("a path");
+        while !paths(&fs::read(&trace).unwrap_or_default())
+            .iter()
+            .any(|p| p == path)
+        {
+            let is_late = begun.elapsed() > Duration::from_secs(200);
+            assert!(!is_late, "no {path}\n{}", running.stderr());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    until(&old, &running);
+    fs::write(go, "").expect("a file");
+    until(&new, &running);
     kill(Pid::from_raw(running.pid() as i32), Signal::SIGTERM).expect("forktrace runs");
     running.finish();
 }
