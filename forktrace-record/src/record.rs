@@ -183,7 +183,7 @@ impl Recording {
             account: plan.account.as_ref(),
             signals: signals.inherited(),
             descriptors,
-            marks: marks_writer,
+            marks: (crate::trace::marks::VARIABLE, marks_writer),
             first: disarm,
         };
         let child = match launch::spawn(launch) {

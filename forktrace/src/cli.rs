@@ -4,8 +4,10 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+#[cfg(feature = "record")]
 use forktrace_claims::render::ClaimsFormat;
 use forktrace_core::{analysis::Options, render::Format};
+#[cfg(feature = "record")]
 use forktrace_record::capture::{LogLevel, PollProbes};
 use forktrace_workload::Workload;
 
@@ -32,16 +34,19 @@ pub(crate) struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[cfg(feature = "record")]
     /// Run a command, follow every process it starts, and report when and why they blocked.
     Run(RunArgs),
     /// Report on a trace that `run --save` wrote, on any machine, without root.
     Report(ReportArgs),
+    #[cfg(feature = "record")]
     /// Test claims about blocking experimentally on this machine.
     Claims {
         /// What to do.
         #[command(subcommand)]
         command: ClaimsCommand,
     },
+    #[cfg(feature = "record")]
     /// Check kernel and privileges, and explain how to fix what is missing.
     Doctor {
         /// Show everything that was looked up, with offsets.
@@ -113,6 +118,7 @@ impl OutputArgs {
     }
 }
 
+#[cfg(feature = "record")]
 /// Arguments of `run`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -203,6 +209,7 @@ pub(crate) struct ReportArgs {
     pub(crate) trace: PathBuf,
 }
 
+#[cfg(feature = "record")]
 /// The subcommands of `claims`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClaimsCommand {
@@ -214,6 +221,7 @@ pub(crate) enum ClaimsCommand {
     Show(ClaimsShowArgs),
 }
 
+#[cfg(feature = "record")]
 /// Arguments of `claims list`.
 #[derive(Args, Debug)]
 pub(crate) struct ClaimsListArgs {
@@ -222,6 +230,7 @@ pub(crate) struct ClaimsListArgs {
     pub(crate) format: ClaimsFormat,
 }
 
+#[cfg(feature = "record")]
 /// Arguments of `claims show`.
 #[derive(Args, Debug)]
 pub(crate) struct ClaimsShowArgs {
@@ -236,6 +245,7 @@ pub(crate) struct ClaimsShowArgs {
     pub(crate) claim: String,
 }
 
+#[cfg(feature = "record")]
 /// Arguments of `claims run`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -273,6 +283,7 @@ pub(crate) struct ClaimsRunArgs {
     pub(crate) claims: Vec<String>,
 }
 
+#[cfg(feature = "record")]
 /// Parses `512K`, `16M` or a number of bytes into what a ring can be.
 fn ring_size(text: &str) -> Result<u32, String> {
     let (digits, unit) = match text.to_ascii_uppercase().trim_end_matches('B') {

@@ -1,14 +1,23 @@
 //! The `forktrace` command.
+#![cfg_attr(
+    not(feature = "record"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "what only a recording needs, in files that `report` needs too"
+    )
+)]
 
 mod cli;
 mod commands;
+#[cfg(feature = "record")]
 mod progress;
 mod version;
 
 use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
-use forktrace_record::{launch::LaunchError, signals};
+use forktrace_process::{launch::LaunchError, signals};
 
 use self::{
     cli::{Cli, Command},
@@ -30,9 +39,12 @@ fn main() -> ExitCode {
         }
     };
     let done = match &cli.command {
+        #[cfg(feature = "record")]
         Command::Run(args) => commands::run(args),
         Command::Report(args) => commands::report(args),
+        #[cfg(feature = "record")]
         Command::Claims { command } => commands::claims(command),
+        #[cfg(feature = "record")]
         Command::Doctor { verbose } => commands::doctor(*verbose),
         Command::Workload { workload } => {
             forktrace_workload::run(workload).map(|()| Outcome::Exit(0))

@@ -8,6 +8,16 @@ pub(crate) static LONG: LazyLock<String> = LazyLock::new(|| {
         "{}\ncommit: {}\nBPF object: {}",
         env!("CARGO_PKG_VERSION"),
         option_env!("FORKTRACE_COMMIT").unwrap_or("not known"),
-        forktrace_record::capture::object_sha256(),
+        object(),
     )
 });
+
+#[cfg(feature = "record")]
+fn object() -> &'static str {
+    forktrace_record::capture::object_sha256()
+}
+
+#[cfg(not(feature = "record"))]
+fn object() -> &'static str {
+    "none: this build reads traces and records none"
+}

@@ -40,6 +40,12 @@ fn steps(counts: &mut Option<Counts>) -> Result<()> {
             cargo()?
                 .args(["clippy", "--workspace", "--all-targets", "--locked"])
                 .args(["--", "-D", "warnings"]),
+        )?;
+        // What reads traces and records none.
+        run_command(
+            cargo()?
+                .args(["clippy", "--package", "forktrace", "--no-default-features"])
+                .args(["--locked", "--", "-D", "warnings"]),
         )
     })?;
     let mut skip = None;

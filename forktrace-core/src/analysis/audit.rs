@@ -34,7 +34,7 @@ pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
         switches_kernel: total(checked().filter_map(|t| t.switches.kernel)),
         unknown_ns,
         tracer_cpu_ns: info.finish.as_ref().map(|f| f.tracer_cpu_ns),
-        early_wakeups: stretches_with(model, Off::EARLY_WAKE),
+        early_wakeups: model.stretches_with(Off::EARLY_WAKE),
         unwoken_ns: total(model.tasks.iter().map(unwoken_ns)),
         running_ns: total(checked().map(|t| t.running_ns)),
         kernel_cpu_ns: total(checked().filter_map(|t| t.kernel_cpu_ns)),
@@ -47,12 +47,6 @@ pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
         }),
         weaknesses,
     }
-}
-
-pub(super) fn stretches_with(model: &Model, flag: u8) -> u64 {
-    let has = |off: &&Off| off.flags & flag != 0;
-    let of = |t: &crate::model::Task| t.stretches.iter().filter(has).count() as u64;
-    total(model.tasks.iter().map(of))
 }
 
 /// Time in blocks that ended without a wakeup that was seen.

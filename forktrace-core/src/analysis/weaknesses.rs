@@ -1,6 +1,6 @@
 //! What makes a report weaker: a function for each kind.
 
-use super::{audit::stretches_with, tally::total};
+use super::tally::total;
 use crate::{
     model::{Fate, Model, Off, State},
     report::{Task, Weakness, WeaknessKind as Kind},
@@ -301,7 +301,7 @@ fn time_unknown(facts: &Facts<'_>) -> Option<Weakness> {
 }
 
 fn wakeup_missing(facts: &Facts<'_>) -> Option<Weakness> {
-    let unwoken = stretches_with(facts.model, Off::NO_WAKE);
+    let unwoken = facts.model.stretches_with(Off::NO_WAKE);
     weakness(Kind::WakeupMissing, unwoken, || {
         format!(
             "{} ended without a recorded wakeup: shown as blocked to the end",

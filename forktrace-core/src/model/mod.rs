@@ -242,6 +242,15 @@ pub struct Model {
 }
 
 impl Model {
+    /// Stretches of all tasks that have this flag of [`Off`].
+    pub fn stretches_with(&self, flag: u8) -> u64 {
+        let has = |off: &&Off| off.flags & flag != 0;
+        let of = |task: &Task| task.stretches.iter().filter(has).count() as u64;
+        self.tasks.iter().map(of).sum()
+    }
+}
+
+impl Model {
     /// Who had this tid outside the workload at this time.
     pub fn outsider(&self, tid: u32, at_ns: u64) -> Option<&Outsider> {
         let until = self

@@ -20,7 +20,7 @@ use forktrace_claims::{
     verdict,
 };
 use forktrace_core::render::Style;
-use forktrace_record::launch::Accounts;
+use forktrace_process::launch::Accounts;
 
 use crate::cli::{ClaimsCommand, ClaimsRunArgs};
 

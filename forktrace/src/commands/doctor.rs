@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Outcome, output::to_stdout};
 use forktrace_core::trace::{Arch, PollWay};
+use forktrace_process::launch::Descriptors;
 use forktrace_record::{
     capture::{LogLevel, PollProbes, Settings, Tracer},
     kernel::{
@@ -13,7 +14,6 @@ use forktrace_record::{
         environment,
         layout::{OPTIONAL_TRACEPOINTS, resolve},
     },
-    launch::Descriptors,
 };
 
 /// Checks kernel, privileges, offsets and programs, and prints what it finds: the

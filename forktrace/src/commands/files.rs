@@ -23,7 +23,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use forktrace_core::trace_file;
-use forktrace_record::{
+use forktrace_process::{
     child::{Answer, with_rights_of},
     launch::Accounts,
 };

@@ -6,7 +6,7 @@
 use std::{fs, io, os::fd::AsFd as _};
 
 use anyhow::{Context as _, Result, anyhow};
-use forktrace_record::{
+use forktrace_process::{
     child::{Answer, Ended, Worker},
     signals::Signals,
 };

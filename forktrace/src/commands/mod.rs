@@ -1,14 +1,19 @@
 //! What the subcommands do.
 
 mod assert;
+#[cfg(feature = "record")]
 mod claims;
+#[cfg(feature = "record")]
 mod doctor;
 mod files;
+#[cfg(feature = "record")]
 mod making;
 mod man;
 mod output;
 mod report;
+#[cfg(feature = "record")]
 mod run;
+#[cfg(feature = "record")]
 mod scratch;
 
 use anyhow::Result;
@@ -16,12 +21,11 @@ use clap::CommandFactory as _;
 
 use crate::cli::Cli;
 
+#[cfg(feature = "record")]
+pub(crate) use self::{claims::claims, doctor::doctor, run::run};
 pub(crate) use self::{
-    claims::claims,
-    doctor::doctor,
     man::{man, man_all},
     report::report,
-    run::run,
 };
 
 /// How the program ends.

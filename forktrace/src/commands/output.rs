@@ -12,7 +12,7 @@ use forktrace_core::{
     render::{self, Format, Style},
     report::Report,
 };
-use forktrace_record::launch::Accounts;
+use forktrace_process::launch::Accounts;
 
 use super::files::{Target, Use, same};
 use crate::cli::{Color, OutputArgs};

@@ -15,7 +15,7 @@ use super::{
     output::{Output, to_stderr},
 };
 use forktrace_core::pipeline;
-use forktrace_record::{launch::Accounts, privileges::drop_all};
+use forktrace_process::{launch::Accounts, privileges::drop_all};
 
 use crate::cli::ReportArgs;
 

@@ -8,13 +8,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use forktrace_core::{pipeline, render::Format};
+use forktrace_process::{launch::Accounts, signals::Signals};
 use forktrace_record::{
     background,
     capture::Settings,
-    launch::Accounts,
     marks::Marks,
     record::{Interrupted, Notice, Plan, Recorded, Recording},
-    signals::Signals,
 };
 
 use super::{

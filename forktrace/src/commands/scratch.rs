@@ -3,7 +3,7 @@
 use std::{fs::File, io, os::fd::AsRawFd as _, path::PathBuf};
 
 use anyhow::{Context as _, Result};
-use forktrace_record::launch::Accounts;
+use forktrace_process::launch::Accounts;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 /// A file without a name, which is gone when we are, however we end.

@@ -156,4 +156,33 @@ mod tests {
         let found = examine().expect("the sources can be read");
         assert!(found.wrong.is_empty(), "{}", found.wrong.join("\n"));
     }
+
+    #[test]
+    fn reading_traces_takes_no_ebpf() {
+        let depends_on = |package: &str, features: &[&str]| {
+            let output = crate::util::cargo()
+                .expect("a cargo")
+                .args(["tree", "--locked", "--offline", "--edges", "normal"])
+                .args(["--prefix", "none", "--format", "{p}", "--package", package])
+                .args(features)
+                .output()
+                .expect("cargo runs");
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).expect("names of packages")
+        };
+        let reader = depends_on("forktrace", &["--no-default-features"]);
+        let core = depends_on("forktrace-core", &[]);
+        for (what, packages) in [("forktrace", reader), ("forktrace-core", core)] {
+            let ebpf = packages.lines().find(|line| {
+                ["aya", "blazesym", "forktrace-record"]
+                    .iter()
+                    .any(|name| line.starts_with(name))
+            });
+            assert_eq!(ebpf, None, "{what} without the feature `record`");
+        }
+        assert!(
+            depends_on("forktrace", &[]).contains("\naya v"),
+            "the test sees aya where it is"
+        );
+    }
 }

@@ -19,7 +19,7 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities,
 };
 
-use crate::{signals::Inherited, trace::marks::VARIABLE};
+use crate::signals::Inherited;
 
 /// Whom the workload runs as, and whose the files are that we write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -268,8 +268,8 @@ pub struct Launch<'a, F> {
     pub signals: Inherited,
     /// The limit of descriptors as we found it, if we changed it.
     pub descriptors: Option<Descriptors>,
-    /// The descriptor for its marks.
-    pub marks: File,
+    /// The descriptor for its marks, and the variable that names it to the command.
+    pub marks: (&'static str, File),
     /// What the new process calls before all else; it may only make system calls.
     pub first: F,
 }
@@ -287,7 +287,7 @@ where
         account,
         signals,
         descriptors,
-        marks,
+        marks: (variable, marks),
         mut first,
     } = launch;
     let (program, args) = argv
@@ -300,7 +300,7 @@ where
     };
     let mut command = Command::new(program);
     command.args(args);
-    command.env(VARIABLE, marks.as_raw_fd().to_string());
+    command.env(variable, marks.as_raw_fd().to_string());
     if let Some(account) = account {
         command
             .env("HOME", &account.home)

@@ -21,7 +21,7 @@ const OF_RECORDER: CapabilitySet = CapabilitySet::KILL
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(crate) fn keep_only(kept: CapabilitySet) -> Result<bool> {
+pub fn keep_only(kept: CapabilitySet) -> Result<bool> {
     // Kernels without them have nothing to clear.
     let _ = clear_ambient_capability_set();
     let has = capabilities(None).context("capabilities can't be read")?;
@@ -40,7 +40,7 @@ pub(crate) fn keep_only(kept: CapabilitySet) -> Result<bool> {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(crate) fn of_recorder() -> Result<()> {
+pub fn of_recorder() -> Result<()> {
     set_no_new_privs().context("no_new_privs")?;
     keep_only(OF_RECORDER)?;
     Ok(())

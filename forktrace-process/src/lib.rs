@@ -1,0 +1,8 @@
+//! Processes, and with whose rights they run: starting the workload as the user who
+//! called sudo, children that have given up rights, privileges, signals. Nothing here
+//! knows of traces or of eBPF.
+
+pub mod child;
+pub mod launch;
+pub mod privileges;
+pub mod signals;
