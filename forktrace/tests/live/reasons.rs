@@ -52,11 +52,13 @@ fn all(report: &Report) -> u64 {
 #[test]
 fn a_shell_is_behind_its_sleeping_child_when_a_signal_ends_both() {
     unspoilt(|| {
-        let mut running = run().shell("echo begun; sleep 100; true").start();
-        running.line(1);
+        let mut running = run().shell("sleep 100 & echo $!; wait; true").start();
+        let child: i32 = running.line(1).trim().parse().expect("a pid");
         // Long enough for a wait that is told from the start of the programs.
         std::thread::sleep(Duration::from_millis(700));
+        // Both get it, as from a terminal.
         kill(Pid::from_raw(running.pid() as i32), Signal::SIGTERM).expect("forktrace runs");
+        kill(Pid::from_raw(child), Signal::SIGTERM).expect("it sleeps");
         let finished = running.finish();
         let report = finished.report();
         check(report);
@@ -176,7 +178,7 @@ fn a_lock_that_was_copied_locked_hangs_though_another_thread_ticks() {
             assert!(waited < Duration::from_secs(100), "{}", running.stderr());
             std::thread::sleep(Duration::from_millis(20));
         }
-        kill(Pid::from_raw(running.pid() as i32), Signal::SIGTERM).expect("forktrace runs");
+        kill(Pid::from_raw(child as i32), Signal::SIGKILL).expect("it hangs");
         let finished = running.finish();
         let report = finished.report();
         check(report);
