@@ -52,10 +52,13 @@ fn all(report: &Report) -> u64 {
 #[test]
 fn a_shell_is_behind_its_sleeping_child_when_a_signal_ends_both() {
     unspoilt(|| {
-        let mut running = run().shell("sleep 100 & echo $!; wait; true").start();
-        let child: i32 = running.line(1).trim().parse().expect("a pid");
+        let mut running = run().shell("echo $$; sleep 100; true").start();
+        let shell = running.line(1);
         // Long enough for a wait that is told from the start of the programs.
         std::thread::sleep(Duration::from_millis(700));
+        let children = format!("/proc/{shell}/task/{shell}/children");
+        let children = std::fs::read_to_string(children).expect("the shell runs");
+        let child: i32 = children.trim().parse().expect("it has one child");
         // Both get it, as from a terminal.
         kill(Pid::from_raw(running.pid() as i32), Signal::SIGTERM).expect("forktrace runs");
         kill(Pid::from_raw(child), Signal::SIGTERM).expect("it sleeps");

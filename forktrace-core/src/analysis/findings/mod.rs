@@ -1,5 +1,6 @@
 //! What is worth telling, ranked: by how much wall time it would give back, then by how
-//! sure it is. One that can never have ended comes first; that nothing is wrong comes last.
+//! sure it is. One that can never have ended comes first; that nothing is wrong comes after
+//! all that took a tenth of the run.
 
 mod busy;
 mod event_loop;
@@ -57,10 +58,12 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
 }
 
 fn rank(finding: &Finding) -> (u8, std::cmp::Reverse<u64>, Confidence, FindingKind) {
+    // What took less than a tenth of the run is no reason to doubt that it had nothing to do.
     let class = match finding.kind {
         FindingKind::Deadlock | FindingKind::Hang => 0,
         FindingKind::Idle => 2,
-        _ => 1,
+        _ if finding.share >= 0.1 => 1,
+        _ => 3,
     };
     let ns = std::cmp::Reverse(finding.ns);
     (class, ns, finding.confidence, finding.kind)
