@@ -154,6 +154,11 @@ pub(super) fn part(
         // A task that wakes a sleeper cuts its sleep short.
         _ if class == Class::Time => Part::Time,
         End::Task(waker) => match (members.position(waker), class) {
+            (Some(to), Class::Anything) if siblings(blocks, task, waker) => Part::Edge {
+                to,
+                from: blocks.held_from(block, waker as usize, near(to)),
+                class: Class::Busy,
+            },
             (Some(to), class) => Part::Edge {
                 to,
                 from: blocks.held_from(block, waker as usize, near(to)),
@@ -167,4 +172,15 @@ pub(super) fn part(
             false => Part::Busy,
         },
     }
+}
+
+/// Processes of one server: a message from one to another is what that one waited for, even
+/// where it looks at several descriptors, as a backend of PostgreSQL does that waits for a
+/// row. Threads of a process wake each other for reasons of its runtime.
+fn siblings(blocks: &Blocks<'_>, one: u32, other: u32) -> bool {
+    let (one, other) = (
+        &blocks.model.tasks[one as usize],
+        &blocks.model.tasks[other as usize],
+    );
+    one.process != other.process && one.ppid == other.ppid && one.name == other.name
 }

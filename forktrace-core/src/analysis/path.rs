@@ -30,13 +30,16 @@ struct Key {
     target: u32,
 }
 
+/// How long, how many stretches, and the first of them: of whom, and which block.
+type Part = (u64, u64, (u32, Option<Block>));
+
 struct Walk<'a> {
     blocks: &'a Blocks<'a>,
     kin: &'a Kin<'a>,
     targets: &'a [u32],
     /// By task: which role.
     roles: Vec<u32>,
-    parts: HashMap<Key, (u64, u64, (u32, Option<Block>))>,
+    parts: HashMap<Key, Part>,
     /// Tasks that the path came by at this moment.
     here: HashSet<u32>,
 }

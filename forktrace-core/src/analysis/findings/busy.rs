@@ -7,6 +7,9 @@ use crate::model::State;
 const CALLS_A_SECOND: u64 = 100_000;
 /// Fewer calls are no loop.
 const LEAST: u64 = 1_000;
+/// But for yields, where they are most of the times that a task gives up its CPU: only those
+/// are seen that another task took it after.
+const FEW: u64 = 100;
 
 pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     let polls = report.polls.iter().flatten().filter_map(|poll| {
@@ -50,7 +53,12 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
                 count(yielded),
                 duration(task.running_ns)
             );
-            (yielded >= LEAST).then(|| Finding {
+            let given_up = of_model
+                .stretches
+                .iter()
+                .filter(|off| off.state() == State::Runnable);
+            let mostly = yielded >= FEW && yielded * 2 >= given_up.count() as u64;
+            (yielded >= LEAST || mostly).then(|| Finding {
                 tasks: vec![task.serial],
                 ..finding(
                     FindingKind::BusyLoop,

@@ -1,20 +1,21 @@
 //! Event loops that were blocked elsewhere: a thread that waits for events, in epoll and
 //! its kin, serves nobody while it waits for anything else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Blocks, Confidence, Finding, FindingKind, Report, count, did, duration, finding, who};
 use crate::{
     analysis::{
-        blocks::Block,
+        blocks::{Block, Class},
         families::{family, wait_reason},
         objects,
     },
+    model::{Off, Target},
     report::Object,
 };
 
 /// A thread that waited for events so often is a loop.
-const WAITS: u64 = 5;
+const WAITS: usize = 5;
 /// A block outside is told from this length on, ns: shorter than what a user feels, longer
 /// than a lock that is passed on.
 const LONG_NS: u64 = 5_000_000;
@@ -29,26 +30,30 @@ struct Outside {
 
 pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     let model = blocks.model;
+    let shared = shared_sets(blocks);
+    let process_of = |at: usize| model.tasks[at].process;
     let candidates = report.tasks.iter().enumerate().filter(|(_, task)| {
         let of_events = task.waits.iter().filter(|w| is_events(&w.reason));
-        of_events.map(|w| w.count).sum::<u64>() >= WAITS && !task.helper
+        of_events.map(|w| w.count).sum::<u64>() >= WAITS as u64 && !task.helper
     });
     candidates
         .filter_map(|(at, task)| {
             // Both are in the order of creation.
             let offs = &model.tasks.get(at)?.stretches;
-            let events = |syscall: i16| {
-                let name = blocks.arch.syscall_name(syscall.into());
-                name.is_some_and(|name| is_events(family(name)))
-            };
-            let is_loop =
-                |off: &&crate::model::Off| Block::of(off).is_some() && events(off.syscall);
-            let first = offs.iter().position(|off| is_loop(&off))?;
-            let last = offs.iter().rposition(|off| is_loop(&off))?;
+            let is_loop = |off: &Off| Block::of(off).is_some_and(|b| waits_for_events(blocks, &b));
+            if offs.iter().filter(|off| is_loop(off)).take(WAITS).count() < WAITS {
+                return None;
+            }
+            let first = offs.iter().position(is_loop)?;
+            let last = offs.iter().rposition(is_loop)?;
+            let in_turn = offs
+                .iter()
+                .any(|off| shared.contains(&(process_of(at), off.target)));
             let mut outside: HashMap<i16, Outside> = HashMap::new();
             for block in offs[first..=last].iter().filter_map(Block::of) {
                 let ns = block.wake_ns.unwrap_or(block.start_ns) - block.start_ns;
-                if events(block.syscall) || ns < LONG_NS {
+                let parked = in_turn && is_futex(blocks, &block);
+                if waits_for_events(blocks, &block) || parked || ns < LONG_NS {
                     continue;
                 }
                 let sum = outside.entry(block.syscall).or_default();
@@ -87,6 +92,34 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
             })
         })
         .collect()
+}
+
+/// Sets of descriptors that several threads of a process wait for. A runtime's threads take
+/// turns at it (Go, Erlang, tokio): who does not, sleeps on a futex until it is needed.
+fn shared_sets(blocks: &Blocks<'_>) -> HashSet<(u32, u32)> {
+    let mut waiters: HashMap<(u32, u32), u32> = HashMap::new();
+    let mut shared = HashSet::new();
+    for task in &blocks.model.tasks {
+        let offs = task.stretches.iter().filter_map(Block::of);
+        let sets = offs.filter(|block| block.target != 0 && waits_for_events(blocks, block));
+        for set in sets.map(|block| (task.process, block.target)) {
+            if *waiters.entry(set).or_insert(task.serial) != task.serial {
+                shared.insert(set);
+            }
+        }
+    }
+    shared
+}
+
+/// Does it wait for whatever comes first of several?
+fn waits_for_events(blocks: &Blocks<'_>, block: &Block) -> bool {
+    let name = blocks.arch.syscall_name(block.syscall.into());
+    blocks.class(block) == Class::Anything && name.is_some_and(|name| is_events(family(name)))
+}
+
+fn is_futex(blocks: &Blocks<'_>, block: &Block) -> bool {
+    let target = blocks.model.targets.get(block.target as usize);
+    matches!(target, Some(Target::Futex(_) | Target::AnyFutex { .. }))
 }
 
 fn is_events(reason: &str) -> bool {

@@ -5,8 +5,12 @@
 mod busy;
 mod event_loop;
 mod lock;
+mod pool;
 mod stalls;
+mod straggler;
 mod stuck;
+#[cfg(test)]
+mod tests;
 
 use super::blocks::Blocks;
 use crate::report::{
@@ -33,7 +37,19 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     found.extend(on_the_path(report));
     found.extend(event_loop::findings(report, blocks));
     found.extend(lock::findings(report, blocks));
+    found.extend(pool::findings(report, blocks));
+    found.extend(straggler::findings(report, blocks));
     found.extend(busy::findings(report, blocks));
+    // One wait is told once: that of a loop, as what it is for the loop.
+    let loops: Vec<(Vec<u32>, u64)> = found
+        .iter()
+        .filter(|f| f.kind == FindingKind::EventLoop)
+        .map(|f| (f.tasks.clone(), f.ns))
+        .collect();
+    found.retain(|f| {
+        let same = |(tasks, ns): &(Vec<u32>, u64)| *tasks == f.tasks && f.ns <= ns + ns / 20;
+        f.kind != FindingKind::Stall || !loops.iter().any(same)
+    });
     for finding in &mut found {
         finding.share = share(finding.ns, report.workload.duration_ns);
         finding.tasks.truncate(TASKS);
@@ -43,7 +59,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     if found.is_empty() {
         found.push(nothing(report));
     }
-    found.sort_by(|a, b| rank(a).cmp(&rank(b)));
+    found.sort_by_key(rank);
     found.truncate(MOST);
     if let Some(first) = found
         .first_mut()
@@ -244,6 +260,10 @@ fn on_the_path(report: &Report) -> Vec<Finding> {
         };
         let sentence = format!("`{}` {did} for {}{times}.", p.role, part_of(p.ns, report));
         Finding {
+            tasks: match &report.tasks[..] {
+                [only] => vec![only.serial],
+                _ => Vec::new(),
+            },
             object: p.object.clone(),
             next: Some("--show path".to_owned()),
             ..finding(kind, p.ns, Confidence::Proved, sentence)

@@ -5,9 +5,76 @@ use crate::report::{Cause, Ended, InterruptKind, Link, Verdict, WakerKind};
 
 pub(super) fn findings(report: &Report) -> Vec<Finding> {
     let of_tree = || report.causes.iter().filter(|cause| cause.group == 0);
-    let mut found: Vec<Finding> = of_tree().filter_map(|cause| of(report, cause)).collect();
+    let folded = folded(report, of_tree().cloned());
+    let mut found: Vec<Finding> = folded
+        .iter()
+        .filter_map(|cause| of(report, cause))
+        .collect();
     found.extend(idle(report, of_tree()));
     found
+}
+
+/// Causes that differ only in which task of a role it was, each in a wait of its own, put
+/// together: threads of a runtime that sleep, backends that wait for their own clients.
+fn folded(report: &Report, causes: impl Iterator<Item = Cause>) -> Vec<Cause> {
+    let role = |cause: &Cause| {
+        let serial = cause.root.as_ref()?.task.serial;
+        let task = report.tasks.iter().find(|task| task.serial == serial)?;
+        Some(task.role.clone())
+    };
+    let own = |cause: &Cause| {
+        let kind = cause.object.as_ref().map(|object| object.kind.as_str());
+        matches!(kind, None | Some("futex" | "epoll"))
+    };
+    let mut rows: Vec<(Option<String>, Cause)> = Vec::new();
+    for cause in causes {
+        let role = role(&cause);
+        let key = |cause: &Cause| {
+            let root = cause.root.as_ref();
+            let how = root.map(|root| (root.reason.clone(), root.ended));
+            (cause.verdict, cause.alone, how)
+        };
+        let same = rows.iter_mut().find(|(other_role, other)| {
+            role.is_some()
+                && *other_role == role
+                && own(&cause)
+                && own(other)
+                && key(other) == key(&cause)
+        });
+        let Some((_, row)) = same else {
+            rows.push((role, cause));
+            continue;
+        };
+        row.ns = row.ns.saturating_add(cause.ns);
+        row.alone_ns = row.alone_ns.saturating_add(cause.alone_ns);
+        row.episodes += cause.episodes;
+        row.longest_ns = row.longest_ns.max(cause.longest_ns);
+        row.object = row
+            .object
+            .take()
+            .filter(|object| Some(object) == cause.object.as_ref());
+        let stem = |name: &Option<String>| {
+            let name = name.as_deref()?;
+            Some(
+                name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-')
+                    .to_owned(),
+            )
+        };
+        row.name = stem(&row.name).filter(|name| Some(name) == stem(&cause.name).as_ref());
+        for by in cause.by {
+            match row
+                .by
+                .iter_mut()
+                .find(|it| it.task.serial == by.task.serial)
+            {
+                Some(it) => it.ns = it.ns.saturating_add(by.ns),
+                None => row.by.push(by),
+            }
+        }
+        row.tasks = row.tasks.max(row.by.len() as u32);
+        row.by.sort_by_key(|by| std::cmp::Reverse(by.ns));
+    }
+    rows.into_iter().map(|(_, cause)| cause).collect()
 }
 
 fn of(report: &Report, cause: &Cause) -> Option<Finding> {
@@ -110,6 +177,7 @@ fn kind(cause: &Cause, root: &Link) -> FindingKind {
     let object = root.object.as_ref().map(|object| object.kind.as_str());
     match (root.reason.as_str(), object) {
         (_, Some("disk")) | ("fsync", _) => FindingKind::Disk,
+        ("aio" | "io_uring", _) if by_disk => FindingKind::Disk,
         ("read" | "write" | "open" | "file system" | "copy", Some("file" | "directory"))
             if by_disk =>
         {

@@ -1,0 +1,261 @@
+//! Pools whose workers were all busy.
+//!
+//! The trace tells a pool by where its workers wait for work: two tasks or more take turns
+//! at one listening socket, or at one futex that others than themselves end their waits on.
+//! A worker is busy while it is blocked in anything else but a futex: a worker that waits
+//! for a futex waits for another task, and what for is told elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{
+    Blocks, Confidence, Finding, FindingKind, Report, count, did, duration, finding, part_of,
+    quantity,
+};
+use crate::{
+    analysis::{
+        blocks::{Block, Class, End},
+        families::wait_reason,
+        objects,
+    },
+    model::{Target, Task},
+    trace::FileKind,
+};
+
+/// A block is told from this length on, ns.
+const LONG_NS: u64 = 5_000_000;
+
+/// Where workers wait for work.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Source {
+    /// Index in the model's targets.
+    Futex(u32),
+    /// Inode and device of a socket that others connect to.
+    Socket(u64, u32),
+}
+
+/// A worker's use of a source.
+#[derive(Default)]
+struct Uses {
+    first_ns: u64,
+    /// By others than workers of the pool, and by such, but for the last in its life: when
+    /// a pool is closed its workers tell each other.
+    ended_by: Vec<Option<u32>>,
+}
+
+/// How long all were busy.
+#[derive(Default)]
+struct Busy {
+    ns: u64,
+    times: u64,
+    longest_ns: u64,
+    most: u64,
+}
+
+pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
+    let mut pools: BTreeMap<Source, BTreeMap<usize, Uses>> = BTreeMap::new();
+    for (at, task) in blocks.model.tasks.iter().enumerate() {
+        if report.tasks.get(at).is_some_and(|task| task.helper) {
+            continue;
+        }
+        let last = task
+            .stretches
+            .iter()
+            .rposition(|off| Block::of(off).is_some());
+        for (which, off) in task.stretches.iter().enumerate() {
+            let Some((block, source)) = Block::of(off).and_then(|b| Some((b, source(blocks, &b)?)))
+            else {
+                continue;
+            };
+            let uses = pools
+                .entry(source)
+                .or_default()
+                .entry(at)
+                .or_insert_with(|| Uses {
+                    first_ns: block.start_ns,
+                    ..Uses::default()
+                });
+            if Some(which) != last {
+                uses.ended_by.push(match blocks.end(at, &block) {
+                    End::Task(waker) => Some(waker),
+                    _ => None,
+                });
+            }
+        }
+        if let Some(block) = Block::open(task)
+            && let Some(source) = source(blocks, &block)
+        {
+            let uses = pools.entry(source).or_default().entry(at);
+            uses.or_insert_with(|| Uses {
+                first_ns: block.start_ns,
+                ..Uses::default()
+            });
+        }
+    }
+    pools.retain(|source, workers| is_pool(*source, workers));
+    // Some of a pool can share another futex besides.
+    let all: Vec<BTreeSet<usize>> = pools
+        .values()
+        .map(|w| w.keys().copied().collect())
+        .collect();
+    let part = |(at, workers): (usize, &BTreeSet<usize>)| {
+        let others = all.iter().enumerate().filter(|(other, _)| *other != at);
+        let larger = |(other, of): (usize, &BTreeSet<usize>)| {
+            workers.is_subset(of) && (of.len() > workers.len() || other < at)
+        };
+        others.into_iter().any(larger)
+    };
+    let whole = pools
+        .iter()
+        .zip(all.iter().enumerate())
+        .filter(|(_, it)| !part(*it));
+    whole
+        .filter_map(|((source, workers), _)| of(report, blocks, *source, workers))
+        .collect()
+}
+
+fn source(blocks: &Blocks<'_>, block: &Block) -> Option<Source> {
+    let model = blocks.model;
+    let listens = |kind: &Option<FileKind>| kind.as_ref().is_some_and(FileKind::is_listening);
+    match model.targets.get(block.target as usize)? {
+        Target::Futex(_) => Some(Source::Futex(block.target)),
+        Target::File { file, .. } => {
+            let file = model.files.get(*file as usize)?;
+            listens(&file.kind).then_some(Source::Socket(file.inode, file.device))
+        }
+        Target::Fds(set) => {
+            let set = model.waitsets.get(*set as usize)?;
+            let (inode, device) = set.fds.iter().find(|fd| listens(&fd.kind))?.identity?;
+            Some(Source::Socket(inode, device))
+        }
+        _ => None,
+    }
+}
+
+/// A lock is passed on from one that waits for it to the next; work comes from others.
+fn is_pool(source: Source, workers: &BTreeMap<usize, Uses>) -> bool {
+    let ends = || workers.values().flat_map(|uses| &uses.ended_by);
+    let passed_on = ends()
+        .flatten()
+        .filter(|by| workers.contains_key(&(**by as usize)))
+        .count();
+    workers.len() > 1 && (matches!(source, Source::Socket(..)) || passed_on * 2 <= ends().count())
+}
+
+fn of(
+    report: &Report,
+    blocks: &Blocks<'_>,
+    source: Source,
+    workers: &BTreeMap<usize, Uses>,
+) -> Option<Finding> {
+    let mut edges: Vec<(u64, i64, i64)> = Vec::new();
+    let mut kinds: HashMap<(i16, u32), u64> = HashMap::new();
+    let mut by_task: Vec<(u64, u32)> = Vec::new();
+    let opened_ns = workers.values().map(|uses| uses.first_ns).min()?;
+    for at in workers.keys() {
+        let task = &blocks.model.tasks[*at];
+        // A process starts long before it serves; a thread of a pool does nothing else.
+        let from_ns = match task.serial == task.process {
+            true => opened_ns.max(task.start_ns),
+            false => task.start_ns,
+        };
+        edges.extend([(from_ns, 1, 0), (task.end_ns, -1, 0)]);
+        let mut sum_ns = 0;
+        let busy =
+            |block: &Block| self::source(blocks, block) != Some(source) && works(blocks, block);
+        for block in blocks_of(task)
+            .filter(busy)
+            .filter(|b| b.start_ns >= from_ns)
+        {
+            let (start_ns, end_ns) = (block.start_ns, block.end_ns(task));
+            if end_ns - start_ns >= LONG_NS {
+                edges.extend([(start_ns, 0, 1), (end_ns, 0, -1)]);
+                let kind = kinds.entry((block.syscall, block.target)).or_default();
+                *kind = kind.saturating_add(end_ns - start_ns);
+                sum_ns = u64::saturating_add(sum_ns, end_ns - start_ns);
+            }
+        }
+        by_task.push((sum_ns, task.serial));
+    }
+    let busy = all_busy(edges);
+    if busy.ns == 0 {
+        return None;
+    }
+    let ((syscall, target), most_ns) = kinds.iter().max_by_key(|(kind, ns)| (**ns, **kind))?;
+    let (reason, call) = wait_reason(blocks.arch, *syscall, false, false);
+    let same = most_ns.saturating_mul(2) > kinds.values().copied().fold(0, u64::saturating_add);
+    let object = objects::describe(blocks.model, *target).filter(|_| same && reason != "sleep");
+    by_task.sort_unstable_by_key(|(ns, serial)| (std::cmp::Reverse(*ns), *serial));
+    let name = &report.tasks.get(*workers.keys().next()?)?.role;
+    let sentence = format!(
+        "All {} workers of `{name}` were busy at once for {}, {}, the longest {}: mostly each {}.",
+        count(busy.most),
+        part_of(busy.ns, report),
+        quantity(busy.times, "time"),
+        duration(busy.longest_ns),
+        did(&reason, call.as_deref(), object.as_ref(), None),
+    );
+    Some(Finding {
+        tasks: by_task.iter().map(|(_, serial)| *serial).collect(),
+        object,
+        next: Some("--show tasks".to_owned()),
+        ..finding(
+            FindingKind::PoolExhausted,
+            busy.ns,
+            Confidence::Likely,
+            sentence,
+        )
+    })
+}
+
+/// Is it a wait for what a job needs?
+fn works(blocks: &Blocks<'_>, block: &Block) -> bool {
+    let futex = matches!(
+        blocks.model.targets.get(block.target as usize),
+        Some(Target::Futex(_) | Target::AnyFutex { .. })
+    );
+    !futex && blocks.class(block) != Class::Anything
+}
+
+fn blocks_of(task: &Task) -> impl Iterator<Item = Block> {
+    task.stretches
+        .iter()
+        .filter_map(Block::of)
+        .chain(Block::open(task))
+}
+
+/// From when workers come and go, and when their jobs block and go on.
+fn all_busy(mut edges: Vec<(u64, i64, i64)>) -> Busy {
+    edges.sort_unstable();
+    let (mut live, mut blocked, mut sum) = (0, 0, Busy::default());
+    let mut since: Option<u64> = None;
+    // Between two jobs a worker runs for a moment.
+    let (mut ended_ns, mut run_ns) = (None, 0);
+    let mut at = 0;
+    while at < edges.len() {
+        let now_ns = edges[at].0;
+        while let Some((_, lives, blocks)) = edges.get(at).filter(|edge| edge.0 == now_ns) {
+            live += lives;
+            blocked += blocks;
+            at += 1;
+        }
+        let all = live > 1 && blocked == live;
+        match (since, all) {
+            (None, true) => {
+                since = Some(now_ns);
+                sum.most = sum.most.max(live as u64);
+                if ended_ns.is_none_or(|ended_ns| now_ns - ended_ns >= LONG_NS) {
+                    sum.times += 1;
+                    run_ns = 0;
+                }
+            }
+            (Some(start_ns), false) => {
+                sum.ns = sum.ns.saturating_add(now_ns - start_ns);
+                run_ns = u64::saturating_add(run_ns, now_ns - start_ns);
+                sum.longest_ns = sum.longest_ns.max(run_ns);
+                (since, ended_ns) = (None, Some(now_ns));
+            }
+            _ => {}
+        }
+    }
+    sum
+}

@@ -1,0 +1,252 @@
+//! Findings on time lines that are known. A character is 10 ms.
+
+use super::*;
+use crate::{
+    analysis::{
+        analyse,
+        why_tests::{header, model, task},
+    },
+    model::{File, FutexKey, Model, Target, Task},
+    trace::{FileKind, Interrupt, Waker, Why},
+    trace_file::{Skipped, TraceInfo},
+};
+
+const SLEEP: i16 = 35;
+const ACCEPT: i16 = 43;
+const FUTEX: i16 = 202;
+const TIMER: Waker = Waker::Interrupt(Interrupt::Timer);
+const NETWORK: Waker = Waker::Interrupt(Interrupt::Soft(3));
+const LOCK: u32 = 2;
+/// The model's targets are as many as this without it.
+const SOCKET: u32 = 5;
+/// Futexes of one thread each.
+const OWN: [u32; 2] = [6, 7];
+const EPOLL: i16 = 232;
+const FILE: u32 = 1;
+const YIELD: i16 = 24;
+
+fn by(serial: u32) -> Waker {
+    Waker::Task {
+        serial,
+        softirq: false,
+    }
+}
+
+/// With a character of 10 ms in place of 1 ns.
+fn slow(name: &str, mut task: Task) -> Task {
+    const FACTOR: u64 = 10_000_000;
+    task.name = name.to_owned();
+    task.start_ns *= FACTOR;
+    task.end_ns *= FACTOR;
+    for off in &mut task.stretches {
+        off.out_ns *= FACTOR;
+        off.wake_ns *= FACTOR;
+        off.in_ns *= FACTOR;
+    }
+    task
+}
+
+fn found(tasks: Vec<Task>, kind: FindingKind) -> Vec<Finding> {
+    let mut model: Model = model(tasks);
+    assert_eq!(model.targets.len(), SOCKET as usize);
+    model.targets.push(Target::File {
+        fd: 4,
+        file: model.files.len() as u32,
+    });
+    model.files.push(File {
+        file: 1,
+        inode: 11,
+        device: 8,
+        mode: 0o140_777,
+        kind: Some(FileKind::InetSocket {
+            protocol: "tcp".to_owned(),
+            local: "127.0.0.1:80".to_owned(),
+            remote: String::new(),
+            listening: true,
+        }),
+        interests: Vec::new(),
+    });
+    for address in [0x1000, 0x2000] {
+        let key = FutexKey::Private {
+            process: 1,
+            address,
+        };
+        model.targets.push(Target::Futex(key));
+    }
+    let info = TraceInfo {
+        header: header(),
+        finish: None,
+        damage: Vec::new(),
+        skipped: Skipped::default(),
+        last_ns: 0,
+    };
+    let report = analyse(&info, &model);
+    report
+        .findings
+        .into_iter()
+        .filter(|f| f.kind == kind)
+        .collect()
+}
+
+/// A worker process: waits for a connection, then for something else.
+fn worker(serial: u32, line: &str) -> Task {
+    let waits = [
+        (ACCEPT, SOCKET, NETWORK),
+        (SLEEP, 0, TIMER),
+        (ACCEPT, SOCKET, NETWORK),
+    ];
+    slow("worker", task(serial, serial, line, &waits))
+}
+
+#[test]
+fn a_pool_is_exhausted_while_all_its_workers_are_blocked_elsewhere() {
+    let tasks = vec![
+        worker(1, "rbbrbbbbbbbbrbr$"),
+        worker(2, "rbbbbrbbbbbbbrbr$"),
+    ];
+    let [pool] = &found(tasks, FindingKind::PoolExhausted)[..] else {
+        panic!("one pool")
+    };
+    // From the sixth character on, until the first has slept.
+    assert_eq!((pool.ns, &pool.tasks[..]), (60_000_000, &[1, 2][..]));
+    assert!(
+        pool.sentence.starts_with("All 2 workers"),
+        "{}",
+        pool.sentence
+    );
+}
+
+#[test]
+fn a_pool_with_an_idle_worker_is_not_exhausted() {
+    let tasks = vec![
+        worker(1, "rbbrbbbbbbbbrbr$"),
+        worker(2, "rbbbbbbbbbbbbrbr$"),
+    ];
+    assert_eq!(found(tasks, FindingKind::PoolExhausted), []);
+}
+
+#[test]
+fn who_takes_a_lock_in_turn_is_no_pool() {
+    let waits = |other| {
+        [
+            (FUTEX, LOCK, by(other)),
+            (SLEEP, 0, TIMER),
+            (FUTEX, LOCK, by(other)),
+        ]
+    };
+    let tasks = vec![
+        slow("worker", task(1, 1, "rbbrbbbbbbbbrbr$", &waits(2))),
+        slow("worker", task(2, 1, "rrrrrrbbbrbbbbrbr$", &waits(1))),
+    ];
+    assert_eq!(found(tasks, FindingKind::PoolExhausted), []);
+}
+
+/// A thread of a team: it waits for the one with this serial.
+fn member(serial: u32, line: &str, of: u32) -> Task {
+    slow(
+        &format!("team-{serial}"),
+        task(serial, 1, line, &[(FUTEX, LOCK, by(of))]),
+    )
+}
+
+#[test]
+fn a_team_waits_for_its_straggler() {
+    let tasks = vec![
+        member(1, "rrbbbbbbbbrr$", 2),
+        member(2, "rrrrrrrrrrrr$", 2),
+        member(3, "rrrbbbbbbbrr$", 2),
+    ];
+    let [straggler] = &found(tasks, FindingKind::Straggler)[..] else {
+        panic!("one straggler")
+    };
+    assert_eq!((straggler.ns, straggler.tasks[0]), (70_000_000, 2));
+}
+
+#[test]
+fn who_was_asleep_all_the_time_waits_for_no_straggler() {
+    let tasks = vec![
+        member(1, "rrrrrrrrrrrr$", 1),
+        member(2, "bbbbbbbbbbrr$", 1),
+        member(3, "bbbbbbbbbbrr$", 1),
+    ];
+    assert_eq!(found(tasks, FindingKind::Straggler), []);
+}
+
+#[test]
+fn a_loop_that_sleeps_is_blocked_and_that_is_no_other_stall() {
+    let event = (EPOLL, FILE, NETWORK);
+    let waits = [event, event, event, event, (SLEEP, 0, TIMER), event];
+    let looping = || vec![slow("server", task(1, 1, "rbrbrbrbrbbbbbbrbr$", &waits))];
+    let [blocked] = &found(looping(), FindingKind::EventLoop)[..] else {
+        panic!("one loop")
+    };
+    assert_eq!((blocked.ns, &blocked.tasks[..]), (60_000_000, &[1][..]));
+    assert_eq!(found(looping(), FindingKind::Stall), []);
+}
+
+#[test]
+fn threads_that_take_turns_at_one_set_park_on_futexes() {
+    let event = (EPOLL, FILE, NETWORK);
+    let waits = [event, event, event, event, (FUTEX, OWN[0], by(2)), event];
+    let tasks = vec![
+        slow("1_scheduler", task(1, 1, "rbrbrbrbrbbbbbbrbr$", &waits)),
+        slow(
+            "2_scheduler",
+            task(2, 1, "rbrbrbrbrrrrrrrrbr$", &[event; 5]),
+        ),
+    ];
+    assert_eq!(found(tasks, FindingKind::EventLoop), []);
+}
+
+#[test]
+fn a_backend_that_another_one_wakes_waited_for_it() {
+    let holder = [(EPOLL, FILE, TIMER)];
+    let waiter = [(EPOLL, FILE, by(1))];
+    let tasks = |process| {
+        vec![
+            slow("backend", task(1, 1, "rbbbbbbbrr$", &holder)),
+            slow("backend", task(2, process, "rbbbbbbbbr$", &waiter)),
+        ]
+    };
+    let [stall] = &found(tasks(2), FindingKind::Stall)[..] else {
+        panic!("one stall")
+    };
+    assert_eq!((stall.ns, stall.tasks[0]), (70_000_000, 1));
+    // Threads of a process wake each other for reasons of its runtime.
+    assert_eq!(found(tasks(1), FindingKind::Stall), []);
+}
+
+#[test]
+fn threads_of_a_jvm_that_let_each_other_go_on_wait_for_one_lock() {
+    let tasks = |helper| {
+        let first = [(FUTEX, OWN[0], by(3)); 11];
+        let second = [(FUTEX, OWN[1], by(2)); 11];
+        vec![
+            slow(
+                helper,
+                task(1, 1, "bbbbbbbbbbbbbbbbbbbbb$", &[(FUTEX, 0, TIMER)]),
+            ),
+            slow("worker-1", task(2, 1, "rbrbrbrbrbrbrbrbrbrbrb$", &first)),
+            slow("worker-2", task(3, 1, "brbrbrbrbrbrbrbrbrbrbr$", &second)),
+        ]
+    };
+    let [lock] = &found(tasks("VM Thread"), FindingKind::Lock)[..] else {
+        panic!("one lock")
+    };
+    assert_eq!(lock.ns, 110_000_000);
+    assert_eq!(found(tasks("main"), FindingKind::Lock), []);
+}
+
+#[test]
+fn who_mostly_yields_spins() {
+    let spinning = |syscall| {
+        let mut task = task(1, 1, &format!("{}r$", "rw".repeat(120)), &[]);
+        for off in &mut task.stretches {
+            if off.why == Why::Preempted {
+                off.syscall = syscall;
+            }
+        }
+        found(vec![slow("rank", task)], FindingKind::BusyLoop).len()
+    };
+    assert_eq!((spinning(YIELD), spinning(-1)), (1, 0));
+}
