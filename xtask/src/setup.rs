@@ -36,7 +36,7 @@ type Package = &'static [&'static str];
 /// fails where its tool is absent, unless `FORKTRACE_TESTS_LACK` names it. A JVM and
 /// PostgreSQL wait in ways of their own: monitors that are timed futexes, semaphores in
 /// memory that processes share, locks that are granted by a signal.
-const FOR_TESTS: [Package; 13] = [
+const FOR_TESTS: [Package; 15] = [
     &["g++"],
     &["gcc"],
     &["libc6-dev"],
@@ -48,6 +48,8 @@ const FOR_TESTS: [Package; 13] = [
     &["redis-tools"],
     &["default-jdk-headless"],
     &["postgresql"],
+    &["nginx"],
+    &["memcached"],
     // ps; unshare, taskset, chrt and su; mount.
     &["procps"],
     &["util-linux"],
@@ -181,7 +183,7 @@ fn perf_of_another_kernel() -> Result<()> {
 /// Stops the servers whose packages were just installed. Those start a server and have it
 /// started at each boot; the tests start their own.
 fn stop_services(installed: &[&str]) {
-    for server in ["redis-server", "postgresql"] {
+    for server in ["redis-server", "postgresql", "nginx", "memcached"] {
         if !installed.contains(&server) {
             continue;
         }

@@ -21,6 +21,7 @@ mod cpu;
 mod deadlocks;
 mod edges;
 mod ends;
+mod experts;
 mod files;
 mod graph;
 mod helpers;

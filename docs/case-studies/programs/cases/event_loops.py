@@ -52,7 +52,7 @@ def redis_sleeps(run):
     ms = sum(it[2] for it in json.loads(slow)) / 1000
     output(*cli, "shutdown", "nosave")
     run.wait()
-    return is_blocked("redis-server", "sleep", ms, f"SLOWLOG: {ms:.1f} ms")
+    return is_blocked("redis-server", "slept|sleep", ms, f"SLOWLOG: {ms:.1f} ms")
 
 
 @case("nginx-log", ["nginx"])
@@ -209,7 +209,7 @@ asyncio.run(main(), debug=True)""")
     run.wait()
     slow = [float(it) for it in re.findall(r"took ([0-9.]+) seconds", run.said())]
     ms = 1000 * sum(slow)
-    return is_blocked("python", "sleep", ms + 5, f"slow callbacks: {len(slow)}, {ms:.0f} ms")
+    return is_blocked("python", "slept|sleep", ms + 5, f"slow callbacks: {len(slow)}, {ms:.0f} ms")
 
 
 @case("uvicorn-sleep", ["uvicorn"])
@@ -236,7 +236,7 @@ async def app(scope, receive, send):
         time.sleep(0.1)
     end()
     run.end()
-    return is_blocked("uvicorn|python", "sleep", ms, f"the handler: {ms:.0f} ms")
+    return is_blocked("uvicorn|python", "slept|sleep", ms, f"the handler: {ms:.0f} ms")
 
 
 @case("tokio-sleep", ["cargo"])
@@ -245,7 +245,7 @@ def tokio_sleeps(run):
     run.trace_program(rust(run, "sleeper"), str(TIMES), str(int(1000 * SLEEP)))
     run.wait()
     ms = float(re.search(r"slept ([0-9.]+)", run.said())[1])
-    return is_blocked("sleeper", "sleep", ms, f"the task: {ms:.0f} ms")
+    return is_blocked("sleeper", "slept|sleep", ms, f"the task: {ms:.0f} ms")
 
 
 def rust(run, binary):

@@ -20,6 +20,7 @@ async fn main() {
         std::thread::sleep(Duration::from_millis(ms));
         slept += begin.elapsed();
     }
+    tokio::time::sleep(Duration::from_millis(100)).await;
     ticks.abort();
     println!("slept {:.3} ms", slept.as_secs_f64() * 1e3);
 }
