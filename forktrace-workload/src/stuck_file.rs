@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use nix::{
     mount::{MsFlags, mount},
@@ -74,7 +74,10 @@ impl StuckFile {
             let file = OpenOptions::new().read(true).write(true).open(&path);
             let mut file = file.context("the file can't be opened")?;
             if self.on == On::Lock {
-                let _ = word.set(FileWord::new(&file)?);
+                let mapped = FileWord::new(&file)?;
+                // Whoever sleeps from here on does not wait for the server.
+                ensure!(mapped.read() == Server::WORD, "another file is mapped");
+                let _ = word.set(mapped);
             }
             let waiting = word.get();
             let jailer = spawn(scope, "jailer", move || {

@@ -5,7 +5,8 @@
 //! - `CAP_SYS_PTRACE`: `/proc/PID/{fd,maps,mem,syscall,ns}` of others;
 //! - `CAP_DAC_READ_SEARCH`: the files of `/proc/PID` that only their owner may read;
 //! - `CAP_SYS_ADMIN`: to ask for Unix sockets in another network namespace;
-//! - `CAP_SYSLOG`: the kernel's addresses in `/proc/kallsyms`;
+//! - `CAP_SYSLOG`: the kernel's addresses in `/proc/kallsyms`, which blazesym opens again and
+//!   again;
 //! - `CAP_CHECKPOINT_RESTORE`: `/proc/PID/map_files`, the files that are really mapped,
 //!   wherever they are mounted and whether or not they have been deleted.
 //!
@@ -49,9 +50,10 @@ const OF_DEADLOCKS: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySe
 /// For a workload that runs as root, or with us.
 const OF_SYMBOLS: CapabilitySet = CapabilitySet::SYS_PTRACE
     .union(CapabilitySet::DAC_READ_SEARCH)
-    .union(CapabilitySet::CHECKPOINT_RESTORE);
+    .union(OF_SYMBOLS_AS_USER);
 /// For one that runs as somebody: its files are read as that user would.
-const OF_SYMBOLS_AS_USER: CapabilitySet = CapabilitySet::CHECKPOINT_RESTORE;
+const OF_SYMBOLS_AS_USER: CapabilitySet =
+    CapabilitySet::CHECKPOINT_RESTORE.union(CapabilitySet::SYSLOG);
 /// To make all of these, and to kill them.
 const OF_NURSERY: CapabilitySet = OF_NAMES
     .union(OF_SYMBOLS)

@@ -80,6 +80,12 @@ impl FileWord {
         Ok(Self(Mapping { start, bytes }))
     }
 
+    /// Reads the word, which the file system has to give.
+    pub(crate) fn read(&self) -> u32 {
+        // SAFETY: the word is at the beginning of the mapping, on a page, and nobody writes.
+        unsafe { self.0.start.cast::<u32>().read_volatile() }
+    }
+
     /// Waits for a wakeup, without timeout, if this is the word.
     pub(crate) fn wait(&self, word: u32) -> Result<()> {
         self.futex(libc::FUTEX_WAIT, word)
