@@ -87,11 +87,15 @@ class Run:
         return process
 
     def program(self):
-        """Pid of the program: forktrace's child."""
+        """Pid of the program: the child of forktrace that is not forktrace itself."""
+        own = os.path.realpath(f"/proc/{self.tracer.pid}/exe")
         while self.tracer.poll() is None:
-            found = children(self.tracer.pid)
-            if found:
-                return found[0]
+            for child in children(self.tracer.pid):
+                try:
+                    if os.path.realpath(f"/proc/{child}/exe") != own:
+                        return child
+                except OSError:
+                    pass
             time.sleep(0.01)
         raise Spoilt(f"it ended at once: {self.said()[-800:]}")
 
