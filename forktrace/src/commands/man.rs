@@ -69,14 +69,18 @@ fn page(command: &Command) -> Result<Vec<u8>> {
         .and_then(|()| man.render_synopsis_section(&mut page))
         .and_then(|()| man.render_description_section(&mut page))
         .and_then(|()| {
-            has_options
-                .then(|| man.render_options_section(&mut page))
-                .unwrap_or(Ok(()))
+            if has_options {
+                man.render_options_section(&mut page)
+            } else {
+                Ok(())
+            }
         })
         .and_then(|()| {
-            has_subcommands
-                .then(|| man.render_subcommands_section(&mut page))
-                .unwrap_or(Ok(()))
+            if has_subcommands {
+                man.render_subcommands_section(&mut page)
+            } else {
+                Ok(())
+            }
         })
         .and_then(|()| sections(command).to_writer(&mut page))
         .and_then(|()| man.render_version_section(&mut page))

@@ -297,7 +297,7 @@ fn helpers_hold_nothing_of_the_caller_s() {
         let expected = |it: &String| {
             it == "/dev/null" || it.starts_with("socket:[") || it.starts_with("/proc/")
         };
-        assert!(links.iter().all(|it| expected(it)), "{links:?}");
+        assert!(links.iter().all(expected), "{links:?}");
         let folder = fs::read_link(format!("/proc/{helper}/cwd")).expect("it lives");
         assert_eq!(folder, Path::new("/"));
     }
