@@ -55,10 +55,12 @@ impl Signals {
     pub fn take() -> Result<Self> {
         let mut ignored = Vec::new();
         // Without a default action for SIGCHLD the kernel keeps no status of a child
-        // and tells of none; a file that grows too long shall be an error of `write`.
+        // and tells of none; a file that grows too long shall be an error of `write`, and the
+        // caller's soft limit of CPU time is the workload's to keep.
         for (signal, ours) in [
             (Signal::SIGCHLD, SigHandler::SigDfl),
             (Signal::SIGXFSZ, SigHandler::SigIgn),
+            (Signal::SIGXCPU, SigHandler::SigIgn),
         ] {
             let before = set(signal, ours).with_context(|| format!("{signal} can't be set"))?;
             if matches!(before, SigHandler::SigIgn) {
@@ -147,6 +149,7 @@ impl Inherited {
     /// When the kernel refuses.
     pub fn restore(&self) -> io::Result<()> {
         set(Signal::SIGXFSZ, SigHandler::SigDfl)?;
+        set(Signal::SIGXCPU, SigHandler::SigDfl)?;
         for &signal in &self.ignored {
             set(signal, SigHandler::SigIgn)?;
         }

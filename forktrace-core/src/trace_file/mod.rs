@@ -234,7 +234,9 @@ pub fn read(data: &[u8], mut sink: impl FnMut(&Header, Event)) -> Result<TraceIn
         match block.info.kind {
             _ if !fits => {}
             KIND_HEADER if header.is_none() && payload.len() <= MAX_HEADER_LEN => {
-                header = Some(read_fields(&payload).context("its header is no header")?);
+                let mut found = read_fields(&payload).context("its header is no header")?;
+                limit_arguments(&mut found);
+                header = Some(found);
             }
             KIND_EVENTS => {
                 let Some(header) = &header else {
@@ -276,6 +278,20 @@ pub fn read(data: &[u8], mut sink: impl FnMut(&Header, Event)) -> Result<TraceIn
         damage,
         skipped,
     })
+}
+
+/// A command line of empty arguments takes many times what it takes in the file: of so many
+/// the first are kept, and the last one says how many are left out.
+fn limit_arguments(header: &mut Header) {
+    const MOST: usize = 100_000;
+    let count = header.argv.len();
+    if count > MOST {
+        header.argv.truncate(MOST);
+        header.argv.shrink_to_fit();
+        header
+            .argv
+            .push(format!("… and {} more arguments", count - MOST));
+    }
 }
 
 /// With as much of the command line as a header can hold; the last argument says how many

@@ -1064,3 +1064,18 @@ fn a_file_whose_header_is_lost_is_an_error_that_says_so() {
     let error = events_of(&data).expect_err("its header is lost");
     assert!(error.to_string().contains("first block"), "{error}");
 }
+
+#[test]
+fn a_command_line_of_empty_arguments_is_shortened_and_says_so() {
+    let long = Header {
+        argv: vec![String::new(); 200_000],
+        ..header()
+    };
+    let disk = Disk::default();
+    let writer = TraceWriter::new(disk.clone(), &long).expect("there is room");
+    let _ = writer.finish(finish());
+    let (_, info) = events_of(&disk.content()).expect("it is a trace");
+    assert_eq!(info.header.argv.len(), 100_001);
+    let last = info.header.argv.last().expect("the note");
+    assert_eq!(last, "… and 100000 more arguments");
+}

@@ -96,7 +96,10 @@ fn become_user(account: &Account) -> Result<()> {
     set_keep_capabilities(true).context("capabilities can't be kept")?;
     setgroups(&account.groups).context("setgroups")?;
     setresgid(gid, gid, gid).context("setresgid")?;
-    setresuid(uid, uid, uid).context("setresuid")?;
+    // Who may signal, stop or limit a process is asked of its real and saved user: they
+    // stay root's, and the filter lets no call change them.
+    let root = Uid::from_raw(0);
+    setresuid(root, uid, root).context("setresuid")?;
     keep_only(OF_SYMBOLS_AS_USER)?;
     if (Uid::effective(), Gid::effective()) != (uid, gid) {
         bail!("the helper for symbols is not the workload's user");

@@ -434,6 +434,10 @@ fn duplicate(number: i32) -> io::Result<File> {
     // SAFETY: it is only borrowed for the call, which says so if it is not open.
     #[expect(unsafe_code, reason = "the number is all that our caller gave us")]
     let given = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+    // One that our caller passed on stayed open over the exec; ours would not.
+    if rustix::io::fcntl_getfd(given)?.contains(rustix::io::FdFlags::CLOEXEC) {
+        return Err(Errno::BADF.into());
+    }
     let file = File::from(given.try_clone_to_owned()?);
     let flags = rustix::fs::fcntl_getfl(&file)?;
     if flags & OFlags::RWMODE == OFlags::RDONLY {

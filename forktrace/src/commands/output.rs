@@ -37,7 +37,7 @@ impl Output {
         args: &OutputArgs,
         stderr_by_default: bool,
         accounts: &Accounts,
-        trace: Option<&File>,
+        traces: &[&File],
     ) -> Result<Self> {
         let to = match args.output.as_deref() {
             Some(path) if path == Path::new("-") => To::Stdout,
@@ -48,7 +48,7 @@ impl Output {
             None if stderr_by_default => To::Stderr,
             None => To::Stdout,
         };
-        if let Some(trace) = trace {
+        for trace in traces {
             let is_regular = trace.metadata().is_ok_and(|it| it.is_file());
             let both = match &to {
                 To::Stdout => same(io::stdout(), trace).unwrap_or(false),

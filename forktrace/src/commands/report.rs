@@ -29,7 +29,7 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     // It is opened first, so that nothing is created for a trace that is not there.
     let mut trace = open(&args.trace)?;
     let accounts = Accounts::choose(None, false)?;
-    let mut output = Output::open(&args.output, false, &accounts, Some(&trace))?;
+    let mut output = Output::open(&args.output, false, &accounts, &[&trace])?;
     let mut data = Vec::new();
     trace
         .read_to_end(&mut data)

@@ -44,7 +44,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
     // Before the files, which take descriptors.
     let marks = Marks::new().context("no file for the workload's marks")?;
     let mut trace = Trace::open(args, &accounts)?;
-    let mut output = Output::open(&args.output, true, &accounts, Some(trace.target()))?;
+    let mut output = {
+        let traces = [trace.target(), trace.file()];
+        Output::open(&args.output, true, &accounts, &traces)?
+    };
     let plan = Plan {
         argv: args.command.clone(),
         account: accounts.workload.clone(),
@@ -72,6 +75,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
         left,
         signals,
     } = recorded;
+    // Under its name it may be a file that we opened for writing only.
+    let recording = trace.file().try_clone();
     let saved = trace.finish();
     background::drop_in_background(tracer)?;
     if let Some(left) = &left {
@@ -81,9 +86,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
     let mut holds = true;
     if wants_report || !assertions.is_empty() {
         let made = making::make(&signals, || {
-            let mut file = trace.file();
             let mut data = Vec::new();
-            let read = file.rewind().and_then(|()| file.read_to_end(&mut data));
+            let read = recording.and_then(|mut file| {
+                file.rewind()?;
+                file.read_to_end(&mut data)
+            });
             read.context("the trace file can't be read back")?;
             let report = pipeline::make(&data, Some(finish.clone()), &args.output.analysis())
                 .context("the trace that was just recorded")?;

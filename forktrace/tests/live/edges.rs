@@ -73,13 +73,14 @@ fn a_caller_that_ignores_sigchld_gets_the_status() {
 }
 
 #[test]
-fn the_workload_has_the_callers_sigpipe_and_sigxfsz() {
+fn the_workload_has_the_callers_sigpipe_and_signals_of_limits() {
     for (option, expected) in [("--ignore-signal=PIPE", true), ("--default-signal", false)] {
         let run = Forktrace::under("env", &[option], "run");
         let finished = run.shell("grep SigIgn: /proc/self/status").complete();
         let ignored = mask(&finished.stdout, "SigIgn:");
         assert_eq!(ignored & bit(Signal::SIGPIPE) != 0, expected, "{option}");
         assert_eq!(ignored & bit(Signal::SIGXFSZ), 0, "{option}");
+        assert_eq!(ignored & bit(Signal::SIGXCPU), 0, "{option}");
     }
 }
 

@@ -135,6 +135,42 @@ fn a_trace_stays_until_there_is_another() {
 }
 
 #[test]
+fn a_trace_that_replaces_another_is_reported_on() {
+    let run = run();
+    let (trace, report) = (run.file("trace"), run.file("report"));
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sleepers.ft");
+    fs::copy(golden, &trace).expect("a trace");
+    let run = run.args(["--save"]).args([&trace]).args(["-o"]);
+    let finished = run
+        .args([&report])
+        .args(["--", "sh", "-c", "exit 7"])
+        .finish();
+    assert_eq!(finished.status.code(), Some(7), "{}", finished.stderr);
+    let report = fs::read_to_string(report).expect("a report");
+    assert!(report.contains("exit status 7"), "{report}");
+}
+
+#[test]
+fn a_report_is_not_written_over_the_trace_that_is_under_way() {
+    let run = run();
+    let (trace, partial) = (run.file("trace"), run.file("trace.partial"));
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sleepers.ft");
+    fs::copy(golden, &trace).expect("a trace");
+    let run = run.args(["--save"]).args([&trace]).args(["-o"]);
+    let finished = run.args([&partial]).args(["--", "echo", "ran"]).finish();
+    check_refused(&finished, "would overwrite the trace");
+}
+
+#[test]
+fn a_descriptor_that_the_caller_did_not_open_is_no_file() {
+    for number in 3..16 {
+        let run = run().args(["-o", &format!("/dev/fd/{number}")]);
+        let finished = run.args(["--", "echo", "ran"]).finish();
+        check_refused(&finished, "Bad file descriptor");
+    }
+}
+
+#[test]
 fn a_killed_recording_that_was_to_replace_a_trace_leaves_both() {
     let run = run();
     let (trace, partial) = (run.file("trace"), run.file("trace.partial"));
