@@ -45,8 +45,8 @@ impl RealTime {
 impl Drop for RealTime {
     fn drop(&mut self) {
         if let Some((policy, parameters)) = &self.before {
-            // Less is always allowed.
-            let _ = set(*policy, parameters);
+            // Less is always allowed, but for what is forked to be an ordinary task.
+            let _ = set(*policy | libc::SCHED_RESET_ON_FORK, parameters);
         }
     }
 }

@@ -142,6 +142,7 @@ pub struct Recording {
     session: Session,
     runtime: Runtime,
     nursery: Rc<Nursery>,
+    real_time: io::Result<RealTime>,
     watch: deadlock::Watch,
     start_ns: u64,
     cpu_before: u64,
@@ -195,6 +196,8 @@ impl Recording {
                 });
             }
         };
+        // The workload is to have neither, and the first takes a right that goes.
+        let real_time = RealTime::begin();
         privileges::of_recorder()?;
         let session = Session {
             writer,
@@ -217,6 +220,7 @@ impl Recording {
             session,
             runtime,
             nursery,
+            real_time,
             watch,
             start_ns: header.start_ns,
             cpu_before,
@@ -236,10 +240,10 @@ impl Recording {
             mut session,
             runtime,
             nursery,
+            real_time,
             mut watch,
             ..
         } = self;
-        let real_time = RealTime::begin();
         runtime.block_on(async {
             let wakes = Wakes::new(&signals, &tracer, &nursery)?;
             let mut looped = Loop {

@@ -139,6 +139,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_futex,
     libc::SYS_clock_gettime,
     libc::SYS_getrandom,
+    libc::SYS_uname,
     libc::SYS_getpid,
     libc::SYS_gettid,
     libc::SYS_rt_sigaction,

@@ -178,6 +178,8 @@ fn raise<W: FnOnce(Kind, UnixStream) -> Result<()>>(
         helpers[kind as usize] = match pidfd_of_fork()? {
             Some(helper) => helper,
             None => {
+                // The others are the nursery's to end.
+                helpers.fill_with(|| None);
                 // Only the nursery listens there.
                 nix::unistd::close(control.as_raw_fd())?;
                 fence::of_helper(kind, account, nursery)?;

@@ -7,7 +7,7 @@
 use std::{collections::HashMap, fs::File, os::unix::fs::OpenOptionsExt as _};
 
 use blazesym::{
-    Pid,
+    MaybeDefault, Pid,
     symbolize::{
         FindSymOpts, Input, ProcessMemberInfo, ProcessMemberType, Reason, Resolve, ResolvedSym,
         Symbolize, Symbolized, Symbolizer, TranslateFileOffset,
@@ -300,6 +300,8 @@ impl Symbols {
         let source = match of {
             Of::Kernel => Source::Kernel(Kernel {
                 debug_syms: false,
+                // The running kernel's own list has them all.
+                vmlinux: MaybeDefault::None,
                 ..Kernel::default()
             }),
             Of::Process(pid, _) => Source::Process(Process {

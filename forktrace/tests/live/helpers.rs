@@ -102,7 +102,10 @@ fn who_ends_a_recording_does_not_wait_for_a_page_that_never_comes() {
         let test = "who_ends_a_recording_does_not_wait_for_a_page_that_never_comes";
         return skip(test, "there is no /dev/fuse");
     }
-    let running = run().workload("stuck-file --on lock --seconds 100").start();
+    // It stays when it is told to end, and ends by itself: its own file system could not be
+    // given up by a process that is killed.
+    let script = "trap '' TERM; exec \"$FORKTRACE\" workload stuck-file --on lock --seconds 25";
+    let mut running = run().shell(script).start();
     // The look has begun when it hangs: the helper is in the kernel for good.
     let pid = running.pid().to_string();
     let hangs = || {
@@ -121,16 +124,15 @@ fn who_ends_a_recording_does_not_wait_for_a_page_that_never_comes() {
         std::thread::sleep(Duration::from_millis(20));
     }
     let begun = Instant::now();
-    for _ in 0..2 {
+    // Two that are not answered yet are one.
+    while !running.has_ended() {
         kill(Pid::from_raw(running.pid() as i32), Signal::SIGTERM).expect("it runs");
+        std::thread::sleep(Duration::from_millis(300));
     }
     let finished = running.finish();
-    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
-    assert!(
-        finished.report().audit.lost_records == 0,
-        "{}",
-        finished.stderr
-    );
+    assert!(begun.elapsed() < SOON / 3, "{:?}", begun.elapsed());
+    let audit = &finished.report().audit;
+    assert_eq!(audit.lost_records, 0, "{audit:?}");
 }
 
 #[test]
@@ -173,11 +175,8 @@ fn nothing_is_opened_because_a_program_says_so() {
         let linked = folder.path().join("linked");
         add_sections(&program, &linked, &[".gnu_debuglink"], &section);
         let begun = Instant::now();
-        run()
-            .json()
-            .args(["--stacks", "--"])
-            .args([linked])
-            .complete();
+        let run = run().json().args(["--stacks", "--"]);
+        whole(&run.args([linked]).finish());
         assert!(begun.elapsed() < SOON);
     });
 }
@@ -214,11 +213,8 @@ fn nothing_is_unpacked_because_a_program_says_so() {
         let forged = folder.path().join("forged");
         add_sections(&program, &forged, &names, &section);
         set_compressed(&forged);
-        run()
-            .json()
-            .args(["--stacks", "--"])
-            .args([forged])
-            .complete();
+        let run = run().json().args(["--stacks", "--"]);
+        whole(&run.args([forged]).finish());
     });
 }
 
@@ -278,7 +274,7 @@ fn helpers_hold_nothing_of_the_caller_s() {
         let nursery = children(&pid);
         let helpers: Vec<String> = nursery.iter().flat_map(|it| children(it)).collect();
         let helpers: Vec<String> = helpers.into_iter().filter(|it| is_ours(it)).collect();
-        if helpers.len() == 2 && helpers.iter().all(|it| status(it, "Seccomp") == "2") {
+        if helpers.len() >= 3 && helpers.iter().all(|it| status(it, "Seccomp") == "2") {
             break helpers;
         }
         assert!(begun.elapsed() < SOON, "{nursery:?} {helpers:?}");
