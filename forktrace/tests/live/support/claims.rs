@@ -11,7 +11,7 @@ const TRIES: u32 = 4;
 
 /// The file of a built-in claim.
 pub(crate) fn built_in(claim: &str) -> String {
-    let file = format!("claims/{claim}.toml");
+    let file = format!("../forktrace-claims/claims/{claim}.toml");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
