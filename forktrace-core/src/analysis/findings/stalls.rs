@@ -105,7 +105,7 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
     };
     let each = match cause.tasks {
         1 => "",
-        _ => "one after the other ",
+        _ => " one after the other",
     };
     // It came back from many of them, and went on.
     let short = link
@@ -127,7 +127,7 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
             ended
         };
         format!(
-            "Everything waited {time} for {who}, which {each}{}{again}{ended}.",
+            "Everything waited {time} for {who}, which {}{again}{each}{ended}.",
             link_did(&link)
         )
     } else if kind == FindingKind::Disk {
