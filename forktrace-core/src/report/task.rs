@@ -36,8 +36,8 @@ pub struct Task {
     /// A runtime keeps it for itself, as its name says; or nobody ever woke it from the
     /// futex that it slept on for nearly all its life.
     pub helper: bool,
-    /// The command line of the last program that it executed, as far as it is known.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// The command line of the last program that it executed; empty when it executed none
+    /// itself, or when it is not known.
     pub argv: Vec<String>,
     /// What it shares with its creator, by the flags of its clone: `memory`,
     /// `files`, `signal handlers`, `file system`, `thread group`. A thread shares

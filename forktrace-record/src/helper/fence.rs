@@ -1,7 +1,7 @@
 //! What helpers may do: a few capabilities, a little memory, and the system calls of
 //! somebody who only reads.
 //!
-//! Which capabilities are needed was found by leaving each out:
+//! Each capability is there for what the kernel asks it for:
 //! - `CAP_SYS_PTRACE`: `/proc/PID/{fd,maps,mem,syscall,ns}` of others;
 //! - `CAP_DAC_READ_SEARCH`: the files of `/proc/PID` that only their owner may read;
 //! - `CAP_SYS_ADMIN`: to ask for Unix sockets in another network namespace;

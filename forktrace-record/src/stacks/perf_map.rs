@@ -298,6 +298,26 @@ mod tests {
     }
 
     #[test]
+    fn what_all_maps_take_is_bounded_and_given_back() {
+        let budget = Budget::default();
+        let text = "7f00 10 f\n8f00 20 g\n";
+        let held = Functions::of(text.as_bytes(), &budget);
+        assert_eq!((held.functions.len(), budget.0.get()), (2, held.bytes()));
+        budget.0.set(MOST_KEPT);
+        let refused = Functions::of(text.as_bytes(), &budget);
+        assert_eq!((refused.functions.len(), budget.0.get()), (0, MOST_KEPT));
+        drop(refused);
+        budget.0.set(held.bytes());
+        drop(held);
+        assert_eq!(budget.0.get(), 0);
+        let long = "7f00 10 f\n".repeat(MOST_FUNCTIONS + 2);
+        assert_eq!(
+            Functions::of(long.as_bytes(), &budget).functions.len(),
+            MOST_FUNCTIONS
+        );
+    }
+
+    #[test]
     fn both_ways_to_write_a_number_are_read_and_nonsense_is_not() {
         let map = of_text(
             "7f00 10 py::f:/a b.py\n0x8f00 0x20 void J.f(int, int)\nnonsense\n\
