@@ -50,6 +50,20 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
         let same = |(tasks, ns): &(Vec<u32>, u64)| *tasks == f.tasks && f.ns <= ns + ns / 20;
         f.kind != FindingKind::Stall || !loops.iter().any(same)
     });
+    // Nor is a lock whose holder sleeps told again as a stall behind each of its holders in
+    // turn, where threads sleep and wait on futexes of their own.
+    let parked: Vec<(Vec<u32>, u64)> = found
+        .iter()
+        .filter(|f| f.kind == FindingKind::Lock && f.object.is_none())
+        .map(|f| (f.tasks.clone(), f.ns))
+        .collect();
+    found.retain(|f| {
+        let of_lock = |(tasks, ns): &(Vec<u32>, u64)| {
+            let all = !f.tasks.is_empty() && f.tasks.iter().all(|task| tasks.contains(task));
+            all && f.ns / 2 <= *ns
+        };
+        f.kind != FindingKind::Stall || !parked.iter().any(of_lock)
+    });
     for finding in &mut found {
         finding.share = share(finding.ns, report.workload.duration_ns);
         finding.tasks.truncate(TASKS);
