@@ -302,95 +302,95 @@ pub struct Untracked {
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct TaskState {
     /// Address of the `task_struct`: the task's identity for the kernel, unique
-    /// among living tasks. 0: the slot is free, or the task is dead. *[birth; 0: last switch]*
+    /// among living tasks. 0: the slot is free, or the task is dead. *(birth; 0: last switch)*
     pub task: u64,
-    /// The task's serial: its identity for us, never used again. *[birth]*
+    /// The task's serial: its identity for us, never used again. *(birth)*
     pub serial: u32,
-    /// Number of the stretch that is open or comes next. *[switch]*
+    /// Number of the stretch that is open or comes next. *(switch)*
     pub seq: u32,
-    /// When it left the CPU; 0 while it runs. *[birth, switch]*
+    /// When it left the CPU; 0 while it runs. *(birth, switch)*
     pub out_ns: u64,
-    /// Last wakeup since it was last switched in; 0 if none. *[waker; 0: switch]*
+    /// Last wakeup since it was last switched in; 0 if none. *(waker; 0: switch)*
     pub wake_ns: u64,
-    /// First syscall argument at the last switch-out that blocked. *[switch]*
+    /// First syscall argument at the last switch-out that blocked. *(switch)*
     pub arg0: u64,
-    /// Second syscall argument, low half. *[switch]*
+    /// Second syscall argument, low half. *(switch)*
     pub arg1: u32,
     /// Syscall at the last switch-out that blocked; at its end the one that it ended
-    /// in. *[switch]*
+    /// in. *(switch)*
     pub syscall: i16,
-    /// CPU that it left. *[birth, switch]*
+    /// CPU that it left. *(birth, switch)*
     pub cpu_out: u16,
-    /// See [`why`]. *[birth, switch]*
+    /// See [`why`]. *(birth, switch)*
     pub why: u8,
-    /// See [`flag`]. *[birth, switch]*
+    /// See [`flag`]. *(birth, switch)*
     pub flags: u8,
-    /// Who woke it last: see [`waker`]. *[waker; none: switch]*
+    /// Who woke it last: see [`waker`]. *(waker; none: switch)*
     pub waker_class: u8,
     /// 1: it blocked in a pipe, a socket, a futex or for a child. Tasks, timers, devices
-    /// and soft interrupts end that, and no interrupt that does not say what it is. *[switch]*
+    /// and soft interrupts end that, and no interrupt that does not say what it is. *(switch)*
     pub common_wait: u8,
-    /// See [`waker`]. *[waker]*
+    /// See [`waker`]. *(waker)*
     pub waker: u32,
     /// `sched_switch` events with this task as the one that leaves. A `u64`
-    /// because it is compared with the kernel's. *[switch]*
+    /// because it is compared with the kernel's. *(switch)*
     pub switches: u64,
 
-    /// Time blocked in finished stretches, ns. *[switch]*
+    /// Time blocked in finished stretches, ns. *(switch)*
     pub blocked_ns: u64,
-    /// Time runnable in finished stretches, ns. *[switch]*
+    /// Time runnable in finished stretches, ns. *(switch)*
     pub runnable_ns: u64,
-    /// Time stopped in finished stretches, ns. *[switch]*
+    /// Time stopped in finished stretches, ns. *(switch)*
     pub stopped_ns: u64,
-    /// When it was last switched in. *[switch]*
+    /// When it was last switched in. *(switch)*
     pub in_ns: u64,
-    /// Stretch records that found no room. *[switch]*
+    /// Stretch records that found no room. *(switch)*
     pub lost: u32,
-    /// Stretches so far that were blocks. *[switch]*
+    /// Stretches so far that were blocks. *(switch)*
     pub blocks: u32,
-    /// See [`Stretch::object`], at the last switch-out that blocked. *[switch]*
+    /// See [`Stretch::object`], at the last switch-out that blocked. *(switch)*
     pub object: u32,
-    /// See [`Stretch::timeout_us`], at the last switch-out that blocked. *[switch]*
+    /// See [`Stretch::timeout_us`], at the last switch-out that blocked. *(switch)*
     pub timeout_us: u32,
-    /// Address of its last page fault in user mode. *[itself]*
+    /// Address of its last page fault in user mode. *(itself)*
     pub fault: u64,
     /// Where its registers are saved at its entry into the kernel: the upper end of
-    /// its kernel stack. *[birth]*
+    /// its kernel stack. *(birth)*
     pub stack_top: u64,
 
-    /// Serial of its process's first task. *[birth]*
+    /// Serial of its process's first task. *(birth)*
     pub process: u32,
-    /// Serial of the task that created it. *[birth]*
+    /// Serial of the task that created it. *(birth)*
     pub parent: u32,
-    /// Tid. *[birth, any]*
+    /// Tid. *(birth, any)*
     pub tid: u32,
-    /// Tgid. *[birth]*
+    /// Tgid. *(birth)*
     pub tgid: u32,
-    /// Tgid of its parent process when it was created. *[birth]*
+    /// Tgid of its parent process when it was created. *(birth)*
     pub ppid: u32,
     /// Times that it was switched in without having been switched out. Each leaves
-    /// a gap in `seq`, and the sums above are then too small. *[switch]*
+    /// a gap in `seq`, and the sums above are then too small. *(switch)*
     pub missed: u32,
-    /// Flags of `clone`: those of what is shared, and of `vfork`. *[birth]*
+    /// Flags of `clone`: those of what is shared, and of `vfork`. *(birth)*
     pub clone_flags: u64,
-    /// When it was created. *[birth]*
+    /// When it was created. *(birth)*
     pub born_ns: u64,
-    /// When it was switched out for the last time; 0 while it lives. *[last switch]*
+    /// When it was switched out for the last time; 0 while it lives. *(last switch)*
     pub end_ns: u64,
-    /// At its end: the kernel's own count of its switches (`nvcsw + nivcsw`). *[last switch]*
+    /// At its end: the kernel's own count of its switches (`nvcsw + nivcsw`). *(last switch)*
     pub kernel_switches: u64,
-    /// At its end: the kernel's own count of its CPU time, ns. *[last switch]*
+    /// At its end: the kernel's own count of its CPU time, ns. *(last switch)*
     pub kernel_cpu_ns: u64,
-    /// Its name, as of its end or of when it was read. *[last switch]*
+    /// Its name, as of its end or of when it was read. *(last switch)*
     pub comm: [u8; COMM_LEN],
-    /// At its end: exit code as `wait` returns it. *[last switch]*
+    /// At its end: exit code as `wait` returns it. *(last switch)*
     pub exit_code: u32,
     /// 1: the task made calls of the select/poll family. Not a flag: the programs that
-    /// count them can be preempted, and the switch changes the flags. *[itself]*
+    /// count them can be preempted, and the switch changes the flags. *(itself)*
     pub polled: u32,
-    /// Hash of the waitset that was sent last; 0: none. *[switch]*
+    /// Hash of the waitset that was sent last; 0: none. *(switch)*
     pub waitset_hash: u64,
-    /// Its [`Waitset::id`]. *[switch]*
+    /// Its [`Waitset::id`]. *(switch)*
     pub waitset: u32,
     /// Always 0.
     pub zero3: [u32; 7],
@@ -636,22 +636,22 @@ pub mod hard {
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Control {
     /// Children of the task with this tid, in the pid namespace below, are roots
-    /// of the workload; 0: none. *[user space]*
+    /// of the workload; 0: none. *(user space)*
     pub launcher: u64,
-    /// Device of that pid namespace, as the kernel encodes it. *[user space]*
+    /// Device of that pid namespace, as the kernel encodes it. *(user space)*
     pub namespace_device: u64,
-    /// Inode of that pid namespace. *[user space]*
+    /// Inode of that pid namespace. *(user space)*
     pub namespace_inode: u64,
-    /// Last serial given. *[programs]*
+    /// Last serial given. *(programs)*
     pub serial: u64,
     /// Slots of the task table that were ever used (a little more when it is full).
-    /// *[programs]*
+    /// *(programs)*
     pub slots: u64,
-    /// Tasks of the workload that live and are followed. *[programs]*
+    /// Tasks of the workload that live and are followed. *(programs)*
     pub live: u64,
-    /// Tasks of the workload that live and are not followed. *[programs]*
+    /// Tasks of the workload that live and are not followed. *(programs)*
     pub live_untracked: u64,
-    /// Last number given to an object or a waitset. *[programs]*
+    /// Last number given to an object or a waitset. *(programs)*
     pub objects: u64,
 }
 

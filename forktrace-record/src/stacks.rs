@@ -1,7 +1,7 @@
 //! Names for the functions of stacks, looked up while the processes live.
 //!
 //! The recorder keeps the kernel's numbers of stacks apart and gives them its own
-//! ([`Namer`]); a helper finds the functions ([`Symbols`]).
+//! ([`Namer`]); a helper finds the functions (`Symbols`).
 
 mod perf_map;
 mod symbols;

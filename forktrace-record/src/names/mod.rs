@@ -7,7 +7,7 @@
 //! that does not agree with what the kernel program saw.
 //!
 //! The recorder notes what is to be looked up and keeps what came of it ([`Resolver`],
-//! `work`). The looking itself is done by a helper ([`Looker`]), which may hang.
+//! `work`). The looking itself is done by a helper (`Looker`), which may hang.
 //!
 //! The work is bounded in CPU time; what does not fit waits, or is counted as not
 //! looked up.
