@@ -279,7 +279,7 @@ fn on_the_path(report: &Report) -> Vec<Finding> {
                 _ => Vec::new(),
             },
             object: p.object.clone(),
-            next: Some("--show path".to_owned()),
+            next: Some("-v".to_owned()),
             ..finding(kind, p.ns, Confidence::Proved, sentence)
         }
     });

@@ -197,7 +197,7 @@ fn of(
     Some(Finding {
         tasks: by_task.iter().map(|(_, serial)| *serial).collect(),
         object,
-        next: Some("--show tasks".to_owned()),
+        next: Some("-v".to_owned()),
         ..finding(
             FindingKind::PoolExhausted,
             busy.ns,

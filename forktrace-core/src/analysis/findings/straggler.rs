@@ -100,7 +100,7 @@ fn of(report: &Report, blocks: &Blocks<'_>, tasks: &[usize]) -> Option<Finding> 
         .chain(sum.waiters.iter().copied());
     Some(Finding {
         tasks: named.map(|at| blocks.model.tasks[at].serial).collect(),
-        next: Some("--show path".to_owned()),
+        next: Some("-v".to_owned()),
         ..finding(
             FindingKind::Straggler,
             sum.ns,
