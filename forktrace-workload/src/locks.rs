@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::sys::{
     Pages, nap, now_ns, page_size, tid, touch_a_huge_page, voluntary_switches, yield_now,
 };
-use super::task::{Announcement, StartLine, join, spawn};
+use super::task::{Announcement, StartLine, end_look_ups, join, spawn};
 use super::truth::Truth;
 
 /// One thread holds a mutex across a nap, and all the others wait for it
@@ -64,6 +64,7 @@ impl SharedMutex {
             for (announcement, waiter) in announcements.iter().zip(&waiters) {
                 announcement.until_asleep(1, || waiter.is_finished())?;
             }
+            end_look_ups();
             let begin_ns = now_ns();
             nap(Duration::from_millis(self.millis))?;
             let nap_times = json!({"begin_ns": begin_ns, "end_ns": now_ns()});

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-use super::sys::{nap, now_ns, tid, voluntary_switches, yield_now};
+use super::sys::{cpu_ns, nap, now_ns, tid, voluntary_switches, yield_now};
 
 /// Starts a named thread; unlike `Scope::spawn` it reports a failure.
 pub(super) fn spawn<'scope, T: Send + 'scope>(
@@ -160,6 +160,13 @@ impl Announcement {
         }
         Ok(tid)
     }
+}
+
+/// Runs for 2 ms of CPU time, so that a nap from now on is a wait of its own: naps between
+/// looks at something, and one that is taken up less than 1 ms after them, are told as one.
+pub(super) fn end_look_ups() {
+    let begin_ns = cpu_ns();
+    while cpu_ns() - begin_ns < 2_000_000 {}
 }
 
 /// Whether a task sleeps, and has left its CPU to do so since its count of voluntary

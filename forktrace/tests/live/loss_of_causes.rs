@@ -1,19 +1,17 @@
 //! Where records are lost a verdict is weaker, and a name is missing; neither is wrong.
 
-use crate::support::{Finished, Report, Task, Timelines, id, list, n, run, skip, unspoilt};
+use crate::support::{
+    Finished, Report, Task, Timelines, beside_noise, id, list, n, run, skip, unspoilt,
+};
 
 /// Runs in which something may be lost of what is looked at.
 const TRIES: u32 = 12;
 
-/// Two pairs of players fill both CPUs' rings, of 64 records each, while the workload
-/// runs.
+/// While the workload runs most records find no room in rings of 64 each.
 fn trace_beside_noise(workload: &str) -> (Finished, Timelines) {
     let run = run();
     let file = run.file("trace.ft");
-    let script = format!(
-        "$FORKTRACE workload ping-pong --pin --pairs 2 --seconds 1 & \
-         $FORKTRACE workload nap --millis 150; $FORKTRACE workload {workload}; wait"
-    );
+    let script = beside_noise(workload);
     let traced = run
         .args(["--ring-size", "4K", "--episodes", "100000", "--save"])
         .args([&file])

@@ -11,7 +11,7 @@ pub(crate) use self::{
     claims::{built_in, check_altered, check_verdict},
     figures::{all_announced, check_complete, check_figures},
     report::{Deadlock, Episode, Group, KernelStop, Link, Poll, Report, Task, Wait, WaitsFor},
-    run::{Finished, Forktrace, Running, forktrace, run, trace, trace_until},
+    run::{Finished, Forktrace, Running, beside_noise, forktrace, run, trace, trace_until},
     spoilt::{again, too_busy, unspoilt},
     timelines::{Timelines, timelines, timelines_of},
 };

@@ -48,6 +48,21 @@ pub(crate) fn run() -> Forktrace {
     Forktrace::new("run")
 }
 
+/// A shell script that runs a workload while two pairs of players fill both CPUs' rings and the
+/// recorder is stopped again and again, so that records are lost on any machine: first of
+/// all those of some players who have no part in it.
+pub(crate) fn beside_noise(workload: &str) -> String {
+    const PLAYERS: &str = "$FORKTRACE workload ping-pong --pin --pairs 2";
+    format!(
+        "kill -STOP $PPID; {PLAYERS} --rounds 1000; kill -CONT $PPID
+        for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+            kill -STOP $PPID; sleep 0.03; kill -CONT $PPID; sleep 0.01
+        done &
+        {PLAYERS} --seconds 1.5 &
+        $FORKTRACE workload nap --millis 150; $FORKTRACE workload {workload}; wait"
+    )
+}
+
 /// A call of forktrace to be.
 pub(crate) struct Forktrace {
     command: Command,
