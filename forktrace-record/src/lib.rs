@@ -1,7 +1,7 @@
 //! The recorder: everything that touches the running machine.
 //!
 //! [`capture`] (bytes from the kernel programs) → [`decode`] (events) → the trace
-//! file, driven by [`record`]; beside it [`names`], [`deadlock`] and [`stacks`] find out what
+//! file, driven by [`record`]; beside it [`resolve`], [`deadlock`] and [`stacks`] find out what
 //! only a living process can tell.
 
 pub mod background;
@@ -13,11 +13,11 @@ mod helper;
 pub mod kernel;
 mod look_ups;
 pub mod marks;
-pub mod names;
 mod priority;
 mod procfs;
 pub mod providers;
 pub mod record;
+pub mod resolve;
 pub mod root;
 pub mod stacks;
 

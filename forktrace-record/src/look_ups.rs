@@ -8,8 +8,8 @@ use crate::{
     deadlock,
     helper::{Kind, Nursery, serve},
     launch::Account,
-    names::Looker,
     providers,
+    resolve::Looker,
     stacks::Symbols,
 };
 

@@ -86,7 +86,7 @@ fn parse(line: &str) -> Option<Mount> {
     Some(Mount {
         number,
         device: major << 20 | minor,
-        place: crate::names::unescape(place),
+        place: crate::resolve::unescape(place),
         is_fuse: kind == "fuse" || kind.starts_with("fuse.") || kind == "fuseblk",
     })
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::names::{Unix, ask_for_unix_sockets, inet_ends};
+use crate::resolve::{Unix, ask_for_unix_sockets, inet_ends};
 
 /// Where the other end of a socket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

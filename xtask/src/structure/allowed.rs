@@ -4,7 +4,7 @@
 /// Uses of one file by another that close a circle: user and used, by module path.
 pub(super) const USES: &[(&str, &str)] = &[
     ("analysis::blocks", "analysis::wakers"),
-    ("names::unix_diag", "names::sockets"),
+    ("resolve::unix_diag", "resolve::sockets"),
     ("probes::lifecycle", "probes::sched"),
     ("render::text::causes", "render::text::why"),
     ("trace_file::damage", "trace_file::container"),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    names::{Target, resolve},
+    resolve::{Target, resolve},
     sources::Package,
 };
 

@@ -10,7 +10,7 @@
 
 mod allowed;
 mod graph;
-mod names;
+mod resolve;
 mod sources;
 
 use anyhow::{Result, bail};

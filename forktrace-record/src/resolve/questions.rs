@@ -7,7 +7,7 @@ use super::{
     Resolver, epoll,
     fds::{self, Identity, Nameless},
     futex::Place,
-    look_up::{Answer, Question, What},
+    looker::{Answer, Question, What},
 };
 use crate::trace::{Argv, Event, FileKind, Interest, Named, Object, SharedFutex, Watched};
 

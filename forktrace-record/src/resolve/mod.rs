@@ -7,7 +7,7 @@
 //! that does not agree with what the kernel program saw.
 //!
 //! The recorder notes what is to be looked up and keeps what came of it ([`Resolver`],
-//! `work`). The looking itself is done by a helper (`Looker`), which may hang.
+//! `questions`). The looking itself is done by a helper (`Looker`), which may hang.
 //!
 //! The work is bounded in CPU time; what does not fit waits, or is counted as not
 //! looked up.
@@ -16,12 +16,12 @@ mod cgroup;
 mod epoll;
 mod fds;
 mod futex;
-mod look_up;
+mod looker;
 mod process;
+mod questions;
 mod sockets;
 mod text;
 mod unix_diag;
-mod work;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -32,9 +32,9 @@ use std::{
 
 use forktrace_common::layout::wait;
 
-use self::{cgroup::Cgroups, fds::Identity, process::Tasks, work::Asked};
+use self::{cgroup::Cgroups, fds::Identity, process::Tasks, questions::Asked};
 pub(crate) use self::{
-    look_up::{Answer, Looker, Question},
+    looker::{Answer, Looker, Question},
     sockets::{Unix, inet_ends},
     text::unescape,
     unix_diag::ask_for_unix_sockets,
