@@ -10,8 +10,8 @@ use super::{
     blocks::{Block, Blocks},
     chains,
     episodes::{CauseKey, CauseSum, Found},
+    held_by::Members,
     objects,
-    parts::Members,
     tally::Tally,
 };
 use crate::{

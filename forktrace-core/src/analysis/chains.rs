@@ -7,8 +7,8 @@ use super::{
     blocks::{Block, Blocks, End},
     episodes::Found,
     families::{NO_SYSCALL, wait_reason},
+    held_by::{HeldBy, Members, counted, held_by},
     objects,
-    parts::{Members, Part, counted, part},
     providers::{Kin, Standstill},
 };
 use crate::{
@@ -157,7 +157,7 @@ pub(super) struct Inquiry<'a> {
     members: &'a Members<'a>,
     found: Found,
     /// By position; `None`: it did not live.
-    parts: Vec<Option<(Block, Part)>>,
+    held: Vec<Option<(Block, HeldBy)>>,
     /// By position: the member that each was behind.
     leads: Vec<Option<u32>>,
 }
@@ -165,20 +165,20 @@ pub(super) struct Inquiry<'a> {
 impl<'a> Inquiry<'a> {
     pub(super) fn new(kin: &'a Kin<'a>, members: &'a Members<'a>, found: Found) -> Self {
         let blocks = kin.blocks;
-        let parts = members.tasks.iter().map(|at| {
+        let held = members.tasks.iter().map(|at| {
             let task = &blocks.model.tasks[*at as usize];
             let lives = task.start_ns < found.end_ns && task.end_ns >= found.end_ns;
             let block = Block::before(task, found.end_ns).filter(|_| lives)?;
-            Some((block, part(blocks, members, *at, &block, |_| 0)))
+            Some((block, held_by(blocks, members, *at, &block, |_| 0)))
         });
-        let mut parts: Vec<Option<(Block, Part)>> = parts.collect();
-        let starts = parts.iter().map(|p| p.map(|(block, _)| block.start_ns));
+        let mut held: Vec<Option<(Block, HeldBy)>> = held.collect();
+        let starts = held.iter().map(|p| p.map(|(block, _)| block.start_ns));
         let starts: Vec<Option<u64>> = starts.collect();
-        let all: Vec<_> = parts.iter().map(|p| p.map(|(_, part)| part)).collect();
+        let all: Vec<_> = held.iter().map(|p| p.map(|(_, held_by)| held_by)).collect();
         let counted = counted(&all, &starts);
-        for (known, counted) in parts.iter_mut().zip(counted) {
-            if let (Some((_, part)), Some(counted)) = (known, counted) {
-                *part = counted;
+        for (known, counted) in held.iter_mut().zip(counted) {
+            if let (Some((_, held_by)), Some(counted)) = (known, counted) {
+                *held_by = counted;
             }
         }
         let mut leads: Vec<Option<u32>> = if found.unfulfilled {
@@ -186,37 +186,37 @@ impl<'a> Inquiry<'a> {
             let lead = |at: &u32| members.position(still.leads_to(kin, *at)?);
             members.tasks.iter().map(lead).collect()
         } else {
-            let lead = |part: &Option<(Block, Part)>| match part {
-                Some((_, Part::Edge { to, .. })) => Some(*to),
+            let lead = |held_by: &Option<(Block, HeldBy)>| match held_by {
+                Some((_, HeldBy::Edge { to, .. })) => Some(*to),
                 _ => None,
             };
-            parts.iter().map(lead).collect()
+            held.iter().map(lead).collect()
         };
         // It is the end of all chains, in a circle too.
         if let Some(root) = leads.get_mut(found.root as usize) {
             *root = None;
         }
-        for (lead, part) in leads.iter_mut().zip(&parts) {
-            *lead = lead.filter(|to| part.is_some() && parts[*to as usize].is_some());
+        for (lead, held_by) in leads.iter_mut().zip(&held) {
+            *lead = lead.filter(|to| held_by.is_some() && held[*to as usize].is_some());
         }
         Self {
             blocks,
             members,
             found,
-            parts,
+            held,
             leads,
         }
     }
 
     fn step(&self, position: u32) -> Option<Step> {
-        let (block, _) = (*self.parts.get(position as usize)?)?;
+        let (block, _) = (*self.held.get(position as usize)?)?;
         Some((self.members.tasks[position as usize], block))
     }
 
     /// By position: how many links away the root is; `None`: its chain leads elsewhere.
     /// Takes as long as there are members, however long the chains.
     fn distances(&self) -> Vec<Option<u32>> {
-        let mut known: Vec<Option<Option<u32>>> = vec![None; self.parts.len()];
+        let mut known: Vec<Option<Option<u32>>> = vec![None; self.held.len()];
         for first in self.live() {
             let (mut at, mut path) = (first, Vec::new());
             let mut distance = loop {
@@ -245,7 +245,7 @@ impl<'a> Inquiry<'a> {
     fn path(&self, from: u32) -> Vec<u32> {
         let mut path = vec![from];
         let mut at = from;
-        while let Some(to) = self.leads[at as usize].filter(|_| path.len() <= self.parts.len()) {
+        while let Some(to) = self.leads[at as usize].filter(|_| path.len() <= self.held.len()) {
             path.push(to);
             at = to;
         }
@@ -253,8 +253,8 @@ impl<'a> Inquiry<'a> {
     }
 
     fn live(&self) -> impl Iterator<Item = u32> {
-        let parts = self.parts.iter().enumerate();
-        parts.filter_map(|(at, part)| part.is_some().then_some(at as u32))
+        let held = self.held.iter().enumerate();
+        held.filter_map(|(at, held_by)| held_by.is_some().then_some(at as u32))
     }
 
     /// The episode as it is reported.
@@ -281,7 +281,12 @@ impl<'a> Inquiry<'a> {
         let mut chain: Vec<Step> = path.into_iter().filter_map(|at| self.step(at)).collect();
         let chain_in_group = chain.len() as u32;
         let chain_cut = follow(self.blocks, &mut chain, start_ns);
-        let of = |part: Part| self.parts.iter().flatten().filter(move |(_, p)| *p == part);
+        let of = |held_by: HeldBy| {
+            self.held
+                .iter()
+                .flatten()
+                .filter(move |(_, p)| *p == held_by)
+        };
         Episode {
             group: self.members.group,
             start_ns,
@@ -299,7 +304,7 @@ impl<'a> Inquiry<'a> {
             chain_left_out: chain_left_out as u32,
             held,
             idle: self.idle(),
-            not_woken: of(Part::NotWoken).count() as u32,
+            not_woken: of(HeldBy::NotWoken).count() as u32,
             shared: self.shared(),
             blocked: {
                 let steps = self.live().filter_map(|at| self.step(at));
@@ -331,14 +336,14 @@ impl<'a> Inquiry<'a> {
 
     /// How many had nothing to do.
     fn idle(&self) -> u32 {
-        let idle = |part: &Part| {
+        let idle = |held_by: &HeldBy| {
             matches!(
-                part,
-                Part::Input | Part::Time | Part::Later | Part::NotWoken
+                held_by,
+                HeldBy::Input | HeldBy::Time | HeldBy::EdgeLater | HeldBy::NotWoken
             )
         };
-        let parts = self.parts.iter().flatten();
-        parts.filter(|(_, part)| idle(part)).count() as u32
+        let held = self.held.iter().flatten();
+        held.filter(|(_, held_by)| idle(held_by)).count() as u32
     }
 
     fn links(&self, steps: impl IntoIterator<Item = Step>) -> Vec<Link> {

@@ -9,11 +9,11 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{
+    blocked_set::BlockedSet,
     blocks::{Block, Blocks},
-    parts::{Members, Part, part},
+    held_by::{HeldBy, Members, held_by},
     profile::Watcher,
     providers::{Hang, Kin},
-    standing::Standing,
     tally::Tally,
 };
 use crate::{
@@ -105,8 +105,8 @@ pub(super) struct Findings {
 struct Now {
     /// Index of its next stretch.
     stretch: u32,
-    /// `None`: it is not blocked. An edge counts as the part says that it has.
-    part: Option<Part>,
+    /// `None`: it is not blocked. An edge counts from the time on that it says itself.
+    held_by: Option<HeldBy>,
     /// When its block began.
     start_ns: u64,
     /// Its block: an index of a stretch, or [`NONE`] for the open one.
@@ -133,7 +133,7 @@ pub(super) struct Watch<'a> {
     hangs: &'a [Hang],
     keep: usize,
     now: Vec<Now>,
-    standing: Standing,
+    blocked: BlockedSet,
     /// By member: edges to it that don't count yet, by when they will.
     pending: Vec<BinaryHeap<Reverse<(u64, u32, u64)>>>,
     open: Option<Stall>,
@@ -153,7 +153,7 @@ impl<'a> Watch<'a> {
     ) -> Self {
         let now = Now {
             stretch: 0,
-            part: None,
+            held_by: None,
             start_ns: 0,
             block: NONE,
         };
@@ -165,7 +165,7 @@ impl<'a> Watch<'a> {
             hangs,
             keep,
             now: vec![now; members.tasks.len()],
-            standing: Standing::new(members.tasks.len()),
+            blocked: BlockedSet::new(members.tasks.len()),
             pending: vec![BinaryHeap::new(); members.tasks.len()],
             open: None,
             findings: Findings::default(),
@@ -191,7 +191,7 @@ impl<'a> Watch<'a> {
     /// The block that a member is in.
     fn block(&self, position: u32) -> Option<Block> {
         let (now, task) = (&self.now[position as usize], self.task(position));
-        now.part?;
+        now.held_by?;
         match task.stretches.get(now.block as usize) {
             Some(off) => Block::of(off),
             None => Block::open(task),
@@ -218,28 +218,28 @@ impl<'a> Watch<'a> {
         };
         let task = self.members.tasks[position as usize];
         let near = |member: u32| self.now[member as usize].stretch as usize;
-        let part = part(self.blocks, self.members, task, &it, near);
+        let held_by = held_by(self.blocks, self.members, task, &it, near);
         let now = &mut self.now[position as usize];
-        (now.part, now.block, now.start_ns) = (Some(part), block, it.start_ns);
-        let counted = match part {
-            Part::Edge { to, from, .. } => {
-                let counted = part.during(self.counted(to));
-                if !matches!(counted, Part::Edge { .. }) {
+        (now.held_by, now.block, now.start_ns) = (Some(held_by), block, it.start_ns);
+        let counted = match held_by {
+            HeldBy::Edge { to, from, .. } => {
+                let counted = held_by.during(self.counted(to));
+                if !matches!(counted, HeldBy::Edge { .. }) {
                     let entry = (from.ns, position, it.start_ns);
                     self.pending[to as usize].push(Reverse(entry));
                 }
                 counted
             }
-            part => part,
+            held_by => held_by,
         };
-        self.standing.enter(position, counted);
+        self.blocked.enter(position, counted);
         self.count_edges_to(position);
     }
 
-    /// The block that a member is in: when it began, and the part that counts.
-    fn counted(&self, position: u32) -> Option<(u64, Part)> {
-        let part = self.standing.part(position)?;
-        Some((self.now[position as usize].start_ns, part))
+    /// The block that a member is in: when it began, and what counts of what holds it up.
+    fn counted(&self, position: u32) -> Option<(u64, HeldBy)> {
+        let held_by = self.blocked.held_by(position)?;
+        Some((self.now[position as usize].start_ns, held_by))
     }
 
     /// Edges to a member that count from now on.
@@ -254,12 +254,12 @@ impl<'a> Watch<'a> {
                 self.pending[position as usize].pop();
                 let (_, from, start_ns) = entry;
                 let now = self.now[from as usize];
-                if let Some(part @ Part::Edge { to, .. }) = now.part
+                if let Some(held_by @ HeldBy::Edge { to, .. }) = now.held_by
                     && (to, now.start_ns) == (position, start_ns)
                 {
-                    if part.during(waker) == part {
-                        self.standing.leave(from);
-                        self.standing.enter(from, part);
+                    if held_by.during(waker) == held_by {
+                        self.blocked.leave(from);
+                        self.blocked.enter(from, held_by);
                         changed.push(from);
                     } else {
                         not_yet.push(Reverse(entry));
@@ -271,8 +271,8 @@ impl<'a> Watch<'a> {
     }
 
     fn end(&mut self, position: u32) {
-        self.now[position as usize].part = None;
-        self.standing.leave(position);
+        self.now[position as usize].held_by = None;
+        self.blocked.leave(position);
     }
 
     fn close(&mut self) {

@@ -6,7 +6,7 @@ use super::{
     causes::causes,
     chains::Inquiry,
     episodes::{Findings, Watch},
-    parts::Members,
+    held_by::Members,
     profile::sweep,
     providers::{Hang, Kin},
     spans,

@@ -4,6 +4,7 @@
 //! `report`, and a line in [`analyse`].
 
 mod audit;
+mod blocked_set;
 mod blocks;
 mod causes;
 mod chains;
@@ -13,13 +14,13 @@ mod families;
 mod findings;
 mod graph;
 mod groups;
+mod held_by;
 mod marks;
 mod objects;
 mod others;
 #[cfg(test)]
 mod others_tests;
 mod pairs;
-mod parts;
 mod path;
 mod polls;
 mod profile;
@@ -27,7 +28,6 @@ mod providers;
 mod roles;
 mod spans;
 mod stacks;
-mod standing;
 mod stops;
 mod tally;
 mod tasks;

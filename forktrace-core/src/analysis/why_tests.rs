@@ -13,8 +13,8 @@ use super::{
     blocks::{Block, Blocks, Class},
     chains::Inquiry,
     episodes::{LOOK_UP_NS, Watch},
+    held_by::{HeldBy, Members, held_by},
     objects,
-    parts::{Members, Part, part},
     profile::sweep,
     providers::{Kin, hangs},
     waiting::Waiting,
@@ -1254,46 +1254,51 @@ fn state_at(task: &Task, at: u64) -> Option<State> {
         .map(|s| s.state)
 }
 
-/// The part that counts of a member that is blocked.
-fn search_part(at: u32, parts: &[Option<Part>], starts: &[Option<u64>], depth: usize) -> Part {
-    let part = parts[at as usize].unwrap();
-    let Part::Edge { to, class, .. } = part else {
-        return part;
+/// What counts of what holds up a member that is blocked.
+fn search_held_by(
+    at: u32,
+    held: &[Option<HeldBy>],
+    starts: &[Option<u64>],
+    depth: usize,
+) -> HeldBy {
+    let held_by = held[at as usize].unwrap();
+    let HeldBy::Edge { to, class, .. } = held_by else {
+        return held_by;
     };
     // A ring of those that nobody owes anything.
-    if depth > parts.len() && class == Class::Anything {
-        return Part::Input;
+    if depth > held.len() && class == Class::Anything {
+        return HeldBy::Input;
     }
-    let waker = parts[to as usize].map(|other| match class {
-        Class::Anything => search_part(to, parts, starts, depth + 1),
+    let waker = held[to as usize].map(|other| match class {
+        Class::Anything => search_held_by(to, held, starts, depth + 1),
         _ => other,
     });
-    part.during(starts[to as usize].zip(waker))
+    held_by.during(starts[to as usize].zip(waker))
 }
 
 /// The verdict on a stall that the end of the root's wait ended, from all blocks of its
 /// last nanosecond.
 fn search(
-    parts: &BTreeMap<u32, Part>,
+    held: &BTreeMap<u32, HeldBy>,
     root: u32,
     end_ns: u64,
     m: &Members<'_>,
     b: &Blocks<'_>,
 ) -> Verdict {
-    let to_root = |p: &&Part| matches!(p, Part::Edge { to, .. } if *to == root);
-    let part = parts[&root];
-    if parts.values().any(|p| to_root(&p)) {
-        return match part {
-            Part::Unknown => Verdict::Unknown,
+    let to_root = |p: &&HeldBy| matches!(p, HeldBy::Edge { to, .. } if *to == root);
+    let held_by = held[&root];
+    if held.values().any(|p| to_root(&p)) {
+        return match held_by {
+            HeldBy::Unknown => Verdict::Unknown,
             _ => Verdict::Caused,
         };
     }
-    let count = |of: &[Part]| parts.values().filter(|p| of.contains(p)).count();
-    if count(&[Part::Unknown]) > 0 {
+    let count = |of: &[HeldBy]| held.values().filter(|p| of.contains(p)).count();
+    if count(&[HeldBy::Unknown]) > 0 {
         return Verdict::Unknown;
     }
-    let is_busy = |p: &Part| [Part::Busy, Part::Abroad].contains(p);
-    let blocks = parts.iter().filter(|(_, p)| is_busy(p));
+    let is_busy = |p: &HeldBy| [HeldBy::Busy, HeldBy::Abroad].contains(p);
+    let blocks = held.iter().filter(|(_, p)| is_busy(p));
     let blocks: Vec<Block> = blocks
         .filter_map(|(at, _)| {
             let task = m.tasks[*at as usize] as usize;
@@ -1314,21 +1319,20 @@ fn search(
     // These are all of one disk that is not known.
     let one_disk = blocks.iter().all(|b| b.why == Why::Uninterruptible);
     let led_to = |at: &u32| {
-        parts
-            .values()
-            .any(|p| matches!(p, Part::Edge { to, .. } if to == at))
+        held.values()
+            .any(|p| matches!(p, HeldBy::Edge { to, .. } if to == at))
     };
-    let behind_a_sleeper = parts.iter().any(|(at, p)| *p == Part::Time && led_to(at));
-    let others = blocks.len() - usize::from(is_busy(&part));
-    match part {
-        _ if is_busy(&part) && others > 0 && (one_target || one_waker || one_disk) => {
+    let behind_a_sleeper = held.iter().any(|(at, p)| *p == HeldBy::Time && led_to(at));
+    let others = blocks.len() - usize::from(is_busy(&held_by));
+    match held_by {
+        _ if is_busy(&held_by) && others > 0 && (one_target || one_waker || one_disk) => {
             Verdict::CommonCause
         }
         _ if others > 0 => Verdict::Coincidence,
-        Part::Edge { .. } => Verdict::Coincidence,
-        Part::Time if count(&[Part::Time, Part::Input]) == 1 => Verdict::CommonCause,
+        HeldBy::Edge { .. } => Verdict::Coincidence,
+        HeldBy::Time if count(&[HeldBy::Time, HeldBy::Input]) == 1 => Verdict::CommonCause,
         _ if behind_a_sleeper => Verdict::Coincidence,
-        _ if is_busy(&part) => Verdict::CommonCause,
+        _ if is_busy(&held_by) => Verdict::CommonCause,
         _ => Verdict::Idle,
     }
 }
@@ -1397,24 +1401,24 @@ proptest! {
             prop_assert_eq!(found.root, found.next);
             prop_assert_eq!(ended_by.end_ns, Some(found.end_ns));
             prop_assert_eq!(ended_by.apart, None);
-            let mut parts = BTreeMap::new();
+            let mut held = BTreeMap::new();
             let mut ends = 0;
             for (position, at) in members.tasks.iter().enumerate() {
                 if state_at(of(at), found.end_ns - 1) != Some(State::Blocked) {
                     continue;
                 }
                 let block = Block::before(of(at), found.end_ns).unwrap();
-                parts.insert(position as u32, part(&blocks, &members, *at, &block, |_| 0));
+                held.insert(position as u32, held_by(&blocks, &members, *at, &block, |_| 0));
                 ends += u32::from(block.end_ns(of(at)) == found.end_ns);
             }
             let starts: Vec<Option<u64>> = (0..members.tasks.len() as u32)
                 .map(|at| {
-                    parts.get(&at)?;
+                    held.get(&at)?;
                     Some(Block::before(of(&members.tasks[at as usize]), found.end_ns)?.start_ns)
                 })
                 .collect();
-            let dead = |(at, part): (&u32, &Part)| match part {
-                Part::Edge { to, .. } => {
+            let dead = |(at, held_by): (&u32, &HeldBy)| match held_by {
+                HeldBy::Edge { to, .. } => {
                     let waker = of(&members.tasks[*to as usize]);
                     let block = Block::before(of(&members.tasks[*at as usize]), found.end_ns);
                     let wake_ns = block.and_then(|b| b.wake_ns).unwrap();
@@ -1428,18 +1432,18 @@ proptest! {
                 let open = of(at).open.map(|open| open.out_ns);
                 offs.any(|ns| ns == found.end_ns) || open == Some(found.end_ns)
             });
-            if ends > 1 || begins || parts.iter().any(dead) {
+            if ends > 1 || begins || held.iter().any(dead) {
                 // Which of two was first? The dead wake nobody, nor do those who never woke
                 // up again: there is no right answer.
                 continue;
             }
             let all = 0..members.tasks.len() as u32;
-            let all: Vec<_> = all.map(|at| parts.get(&at).copied()).collect();
-            for (at, part) in &mut parts {
-                *part = search_part(*at, &all, &starts, 0);
+            let all: Vec<_> = all.map(|at| held.get(&at).copied()).collect();
+            for (at, held_by) in &mut held {
+                *held_by = search_held_by(*at, &all, &starts, 0);
             }
-            let expected = search(&parts, found.root, found.end_ns, &members, &blocks);
-            prop_assert_eq!(verdict, expected, "{:?}", parts);
+            let expected = search(&held, found.root, found.end_ns, &members, &blocks);
+            prop_assert_eq!(verdict, expected, "{:?}", held);
             let in_group = episode.chain_in_group as usize;
             if verdict == Verdict::Caused {
                 prop_assert!(in_group > 1 && episode.held > 0);

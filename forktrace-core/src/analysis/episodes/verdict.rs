@@ -5,7 +5,7 @@ use crate::{
     analysis::{
         blocks::Block,
         families::NO_SYSCALL,
-        parts::Part,
+        held_by::HeldBy,
         providers::{Hang, Providers, Standstill},
     },
     model::Target,
@@ -50,28 +50,28 @@ impl Watch<'_> {
 
     /// What can be said of a stall that the end of this member's wait ended.
     fn put_down_to(&self, root: u32) -> Verdict {
-        let counts = self.standing.counts();
-        let part = self.standing.part(root);
-        if self.standing.edges_to(root) > 0 {
-            return match part {
-                Some(Part::Unknown) | None => Verdict::Unknown,
+        let counts = self.blocked.counts();
+        let held_by = self.blocked.held_by(root);
+        if self.blocked.edges_to(root) > 0 {
+            return match held_by {
+                Some(HeldBy::Unknown) | None => Verdict::Unknown,
                 _ => Verdict::Caused,
             };
         }
         if counts.unknown > 0 {
             return Verdict::Unknown;
         }
-        let busy = self.standing.busy();
-        let own = usize::from(matches!(part, Some(Part::Busy | Part::Abroad)));
+        let busy = self.blocked.busy();
+        let own = usize::from(matches!(held_by, Some(HeldBy::Busy | HeldBy::Abroad)));
         let others = busy.len() - own;
-        match part {
+        match held_by {
             _ if own == 1 && others == 0 && counts.time_with_edges == 0 => Verdict::CommonCause,
             _ if own == 1 && others > 0 && self.busy_have_one_cause() => Verdict::CommonCause,
             // The others wait for work of their own group.
-            Some(Part::Time) if others == 0 && counts.time == 1 && counts.input == 0 => {
+            Some(HeldBy::Time) if others == 0 && counts.time == 1 && counts.input == 0 => {
                 Verdict::CommonCause
             }
-            Some(Part::Edge { .. }) => Verdict::Coincidence,
+            Some(HeldBy::Edge { .. }) => Verdict::Coincidence,
             _ if others > 0 || counts.time_with_edges > 0 => Verdict::Coincidence,
             _ => Verdict::Idle,
         }
@@ -141,7 +141,7 @@ impl Watch<'_> {
         let block = self.block(root);
         let waker = block.map_or(Waker::None, |b| b.waker);
         // The same sync can be ended by a disk's interrupt or by a kernel thread.
-        let by_kernel = self.standing.part(root) == Some(Part::Busy)
+        let by_kernel = self.blocked.held_by(root) == Some(HeldBy::Busy)
             && match waker {
                 Waker::Interrupt(_) => true,
                 Waker::Outsider { tid, .. } => {
@@ -153,7 +153,7 @@ impl Watch<'_> {
             };
         CauseKey {
             verdict,
-            alone: verdict == Verdict::CommonCause && self.standing.busy().len() < 2,
+            alone: verdict == Verdict::CommonCause && self.blocked.busy().len() < 2,
             root,
             syscall: block.map_or(NO_SYSCALL, |b| b.syscall),
             target: block.map_or(0, |b| self.target(b.target)),
@@ -182,7 +182,7 @@ impl Watch<'_> {
             let disk = block.and_then(|b| self.blocks.is_disk(&b));
             (target, waker, disk)
         };
-        let mut busy = self.standing.busy().iter().map(of);
+        let mut busy = self.blocked.busy().iter().map(of);
         let Some((target, waker, mut disk)) = busy.next() else {
             return false;
         };

@@ -1,4 +1,4 @@
-//! What a member's block says of who holds up whom.
+//! Who or what holds up a member that is blocked, as its block tells.
 //!
 //! In an episode each task is in one block, and that block tells who will end it:
 //! either another task of the group, which is blocked as well (an edge), or something
@@ -37,9 +37,9 @@ impl Members<'_> {
     }
 }
 
-/// A block's part in the verdict.
+/// Who or what holds up a member that is blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum HeldBy {
     /// A member woke it.
     Edge {
         /// Its position.
@@ -50,7 +50,7 @@ pub(super) enum Part {
         class: Class,
     },
     /// A member woke it, after it had waited for other input first.
-    Later,
+    EdgeLater,
     /// It waited for input from outside the group.
     Input,
     /// It waited for a time.
@@ -66,17 +66,17 @@ pub(super) enum Part {
     Unknown,
 }
 
-impl Part {
-    /// Its part while the member that it may lead to is in a block that began at
-    /// this time, and has this part in it.
+impl HeldBy {
+    /// The same while the member that it may lead to is in a block that began at
+    /// this time, and is held up by this itself.
     #[inline]
     pub(super) fn during(self, waker: Option<(u64, Self)>) -> Self {
         let Self::Edge { from, class, .. } = self else {
             return self;
         };
         match waker {
-            Some((start_ns, part)) if start_ns >= from.ns => {
-                match class == Class::Anything && part == Self::Input {
+            Some((start_ns, held_by)) if start_ns >= from.ns => {
+                match class == Class::Anything && held_by == Self::Input {
                     true => Self::Input,
                     false => self,
                 }
@@ -84,27 +84,27 @@ impl Part {
             _ => match (from.known_before, class.is_input()) {
                 (false, _) => Self::Unknown,
                 (true, true) => Self::Input,
-                (true, false) => Self::Later,
+                (true, false) => Self::EdgeLater,
             },
         }
     }
 }
 
-/// The parts that count, of members (by position) whose blocks began at these times.
+/// What counts of what holds up members (by position) whose blocks began at these times.
 /// Takes as long as there are members, however long the chains.
-pub(super) fn counted(parts: &[Option<Part>], starts: &[Option<u64>]) -> Vec<Option<Part>> {
-    let mut counted: Vec<Option<Part>> = vec![None; parts.len()];
-    let mut known = vec![false; parts.len()];
-    let mut on_the_way = vec![false; parts.len()];
-    for first in 0..parts.len() {
+pub(super) fn counted(held: &[Option<HeldBy>], starts: &[Option<u64>]) -> Vec<Option<HeldBy>> {
+    let mut counted: Vec<Option<HeldBy>> = vec![None; held.len()];
+    let mut known = vec![false; held.len()];
+    let mut on_the_way = vec![false; held.len()];
+    for first in 0..held.len() {
         let mut path = Vec::new();
         let mut at = first;
         // Up to one that is known, or does not depend on another, or comes again.
         while !known[at] && !on_the_way[at] {
             on_the_way[at] = true;
             path.push(at);
-            match parts[at] {
-                Some(Part::Edge {
+            match held[at] {
+                Some(HeldBy::Edge {
                     to,
                     class: Class::Anything,
                     ..
@@ -113,19 +113,19 @@ pub(super) fn counted(parts: &[Option<Part>], starts: &[Option<u64>]) -> Vec<Opt
             }
         }
         for at in path.into_iter().rev() {
-            counted[at] = parts[at].map(|part| match part {
-                Part::Edge { to, class, .. } => {
+            counted[at] = held[at].map(|held_by| match held_by {
+                HeldBy::Edge { to, class, .. } => {
                     let to = to as usize;
                     // Whether it waits for input matters for who is owed nothing only,
                     // and those in a ring are all owed nothing.
                     let of_waker = match (class, known[to]) {
                         (Class::Anything, true) => counted[to],
-                        (Class::Anything, false) => parts[to].map(|_| Part::Input),
-                        _ => parts[to],
+                        (Class::Anything, false) => held[to].map(|_| HeldBy::Input),
+                        _ => held[to],
                     };
-                    part.during(starts[to].zip(of_waker))
+                    held_by.during(starts[to].zip(of_waker))
                 }
-                part => part,
+                held_by => held_by,
             });
             known[at] = true;
         }
@@ -133,43 +133,43 @@ pub(super) fn counted(parts: &[Option<Part>], starts: &[Option<u64>]) -> Vec<Opt
     counted
 }
 
-/// The part of a block of a member. `near` gives a stretch of another member not
-/// long before.
-pub(super) fn part(
+/// Who or what holds up a member in this block. `near` gives a stretch of another member
+/// not long before.
+pub(super) fn held_by(
     blocks: &Blocks<'_>,
     members: &Members<'_>,
     task: u32,
     block: &Block,
     near: impl Fn(u32) -> usize,
-) -> Part {
+) -> HeldBy {
     let class = blocks.class(block);
     let without_end = match class {
-        Class::Input | Class::Anything => Part::Input,
-        Class::Time => Part::Time,
-        Class::Busy => Part::NotWoken,
+        Class::Input | Class::Anything => HeldBy::Input,
+        Class::Time => HeldBy::Time,
+        Class::Busy => HeldBy::NotWoken,
     };
     match blocks.end(task as usize, block) {
-        End::Unknown => Part::Unknown,
+        End::Unknown => HeldBy::Unknown,
         End::CutShort | End::Interrupted | End::Nobody => without_end,
         // A task that wakes a sleeper cuts its sleep short.
-        _ if class == Class::Time => Part::Time,
+        _ if class == Class::Time => HeldBy::Time,
         End::Task(waker) => match (members.position(waker), class) {
-            (Some(to), Class::Anything) if siblings(blocks, task, waker) => Part::Edge {
+            (Some(to), Class::Anything) if siblings(blocks, task, waker) => HeldBy::Edge {
                 to,
                 from: blocks.held_from(block, waker as usize, near(to)),
                 class: Class::Busy,
             },
-            (Some(to), class) => Part::Edge {
+            (Some(to), class) => HeldBy::Edge {
                 to,
                 from: blocks.held_from(block, waker as usize, near(to)),
                 class,
             },
-            (None, class) if class.is_input() => Part::Input,
-            (None, _) => Part::Abroad,
+            (None, class) if class.is_input() => HeldBy::Input,
+            (None, _) => HeldBy::Abroad,
         },
         End::Outside | End::Interrupt => match class.is_input() {
-            true => Part::Input,
-            false => Part::Busy,
+            true => HeldBy::Input,
+            false => HeldBy::Busy,
         },
     }
 }

@@ -1,0 +1,122 @@
+//! The members of a group that are blocked now, by who or what holds them up, and who has
+//! how many others directly behind it. Kept up to date in the time of one change.
+
+use super::held_by::HeldBy;
+
+/// One member.
+#[derive(Clone, Copy, Default)]
+struct Member {
+    /// `None`: it is not blocked.
+    held_by: Option<HeldBy>,
+    /// Where it is in `busy`.
+    busy_at: u32,
+    /// How many edges lead to it.
+    edges: u32,
+}
+
+/// Blocked members, by what holds them up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) edges: u32,
+    pub(super) input: u32,
+    pub(super) time: u32,
+    /// Of these, those that an edge leads to.
+    pub(super) time_with_edges: u32,
+    pub(super) abroad: u32,
+    pub(super) unknown: u32,
+}
+
+/// All members.
+pub(super) struct BlockedSet {
+    members: Vec<Member>,
+    counts: Counts,
+    busy: Vec<u32>,
+}
+
+impl BlockedSet {
+    pub(super) fn new(count: usize) -> Self {
+        Self {
+            members: vec![Member::default(); count],
+            counts: Counts::default(),
+            busy: Vec::new(),
+        }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Those who wait neither for input, nor for a time, nor for another member.
+    pub(super) fn busy(&self) -> &[u32] {
+        &self.busy
+    }
+
+    pub(super) fn held_by(&self, position: u32) -> Option<HeldBy> {
+        self.members[position as usize].held_by
+    }
+
+    /// How many wait directly for this one.
+    pub(super) fn edges_to(&self, position: u32) -> u32 {
+        self.members[position as usize].edges
+    }
+
+    /// It blocks.
+    pub(super) fn enter(&mut self, position: u32, held_by: HeldBy) {
+        let member = &mut self.members[position as usize];
+        member.held_by = Some(held_by);
+        match held_by {
+            HeldBy::Edge { to, .. } => {
+                self.counts.edges += 1;
+                self.change_edges(to, 1);
+            }
+            HeldBy::Input => self.counts.input += 1,
+            HeldBy::Time => {
+                self.counts.time += 1;
+                self.counts.time_with_edges += u32::from(member.edges > 0);
+            }
+            HeldBy::Busy | HeldBy::Abroad => {
+                member.busy_at = self.busy.len() as u32;
+                self.busy.push(position);
+                self.counts.abroad += u32::from(held_by == HeldBy::Abroad);
+            }
+            HeldBy::EdgeLater | HeldBy::NotWoken => {}
+            HeldBy::Unknown => self.counts.unknown += 1,
+        }
+    }
+
+    /// It goes on, if it was blocked.
+    pub(super) fn leave(&mut self, position: u32) {
+        let member = &mut self.members[position as usize];
+        match member.held_by.take() {
+            Some(HeldBy::Edge { to, .. }) => {
+                self.counts.edges -= 1;
+                self.change_edges(to, -1);
+            }
+            Some(HeldBy::Input) => self.counts.input -= 1,
+            Some(HeldBy::Time) => {
+                self.counts.time -= 1;
+                self.counts.time_with_edges -= u32::from(member.edges > 0);
+            }
+            Some(held_by @ (HeldBy::Busy | HeldBy::Abroad)) => {
+                let at = member.busy_at;
+                self.counts.abroad -= u32::from(held_by == HeldBy::Abroad);
+                self.busy.swap_remove(at as usize);
+                if let Some(moved) = self.busy.get(at as usize) {
+                    self.members[*moved as usize].busy_at = at;
+                }
+            }
+            Some(HeldBy::EdgeLater | HeldBy::NotWoken) | None => {}
+            Some(HeldBy::Unknown) => self.counts.unknown -= 1,
+        }
+    }
+
+    fn change_edges(&mut self, to: u32, by: i32) {
+        let member = &mut self.members[to as usize];
+        let before = member.edges > 0;
+        member.edges = member.edges.saturating_add_signed(by);
+        if member.held_by == Some(HeldBy::Time) && before != (member.edges > 0) {
+            let with = &mut self.counts.time_with_edges;
+            *with = with.saturating_add_signed(by);
+        }
+    }
+}
