@@ -1,7 +1,7 @@
 //! Can the report be trusted? The kernel's own counters say.
 
 use super::{
-    tally::total,
+    sum_by_key::total,
     weaknesses::{Facts, weaknesses},
 };
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::OnceLock};
 
-use super::{families::family, wakers::Wakers};
+use super::{syscall_families::family, wakers::Wakers};
 use crate::{
     model::{Fate, Model, Off, PAGE_FAULT, State, Target, Task, state_of},
     trace::{Arch, FileKind, Interrupt, Timeout, Waker, Why},

@@ -9,10 +9,10 @@ use std::{
 use super::{
     blocks::{Block, Blocks},
     chains,
-    episodes::{CauseKey, CauseSum, Found},
-    held_by::Members,
+    episodes::{CauseKey, CauseSum, Stall},
+    members::Members,
     objects,
-    tally::Tally,
+    sum_by_key::SumByKey,
 };
 use crate::{
     model::Target,
@@ -95,12 +95,12 @@ pub(super) fn causes(
     blocks: &Blocks<'_>,
     members: &Members<'_>,
     targets: &[u32],
-    sums: Tally<CauseKey, CauseSum>,
+    sums: SumByKey<CauseKey, CauseSum>,
 ) -> Vec<Cause> {
     let mut rows = sums.into_rows();
     rows.sort_by_key(|(_, sum)| Reverse(sum.total.longest_ns));
     let mut found: Vec<Cause> = Vec::new();
-    let mut of_tasks: Vec<Tally<u32, (u64, u64)>> = Vec::new();
+    let mut of_tasks: Vec<SumByKey<u32, (u64, u64)>> = Vec::new();
     let mut index = HashMap::new();
     for (key, sum) in rows {
         let root = root(blocks, members, &sum.longest);
@@ -121,7 +121,7 @@ pub(super) fn causes(
             Entry::Vacant(entry) => {
                 let at = *entry.insert(found.len());
                 found.push(first(members, &key, root.clone()));
-                of_tasks.push(Tally::default());
+                of_tasks.push(SumByKey::default());
                 at
             }
         };
@@ -138,11 +138,11 @@ pub(super) fn causes(
 }
 
 /// The root's block in the longest of these episodes.
-fn root(blocks: &Blocks<'_>, members: &Members<'_>, found: &Found) -> Option<(Block, Link)> {
-    let at = *members.tasks.get(found.root as usize)?;
+fn root(blocks: &Blocks<'_>, members: &Members<'_>, stall: &Stall) -> Option<(Block, Link)> {
+    let at = *members.tasks.get(stall.root as usize)?;
     let task = &blocks.model.tasks[at as usize];
-    let lives = task.start_ns < found.end_ns && task.end_ns >= found.end_ns;
-    let block = Block::before(task, found.end_ns).filter(|_| lives)?;
+    let lives = task.start_ns < stall.end_ns && task.end_ns >= stall.end_ns;
+    let block = Block::before(task, stall.end_ns).filter(|_| lives)?;
     Some((block, chains::link(blocks, (at, block))))
 }
 
@@ -258,7 +258,7 @@ fn by_tasks(
     blocks: &Blocks<'_>,
     members: &Members<'_>,
     cause: &mut Cause,
-    tasks: Tally<u32, (u64, u64)>,
+    tasks: SumByKey<u32, (u64, u64)>,
 ) {
     if cause.root.is_none() {
         return;

@@ -5,11 +5,12 @@ use std::{cmp::Reverse, collections::HashMap};
 
 use super::{
     blocks::{Block, Blocks, End},
-    episodes::Found,
-    families::{NO_SYSCALL, wait_reason},
-    held_by::{HeldBy, Members, counted, held_by},
+    episodes::Stall,
+    held_by::{HeldBy, counted, held_by},
+    members::Members,
     objects,
     providers::{Kin, Standstill},
+    syscall_families::{NO_SYSCALL, wait_reason},
 };
 use crate::{
     model::{State, Target},
@@ -155,7 +156,7 @@ pub(super) fn longest_blocks(blocks: &Blocks<'_>, at: u32, keep: usize) -> Vec<L
 pub(super) struct Inquiry<'a> {
     blocks: &'a Blocks<'a>,
     members: &'a Members<'a>,
-    found: Found,
+    stall: Stall,
     /// By position; `None`: it did not live.
     held: Vec<Option<(Block, HeldBy)>>,
     /// By position: the member that each was behind.
@@ -163,12 +164,12 @@ pub(super) struct Inquiry<'a> {
 }
 
 impl<'a> Inquiry<'a> {
-    pub(super) fn new(kin: &'a Kin<'a>, members: &'a Members<'a>, found: Found) -> Self {
+    pub(super) fn new(kin: &'a Kin<'a>, members: &'a Members<'a>, stall: Stall) -> Self {
         let blocks = kin.blocks;
         let held = members.tasks.iter().map(|at| {
             let task = &blocks.model.tasks[*at as usize];
-            let lives = task.start_ns < found.end_ns && task.end_ns >= found.end_ns;
-            let block = Block::before(task, found.end_ns).filter(|_| lives)?;
+            let lives = task.start_ns < stall.end_ns && task.end_ns >= stall.end_ns;
+            let block = Block::before(task, stall.end_ns).filter(|_| lives)?;
             Some((block, held_by(blocks, members, *at, &block, |_| 0)))
         });
         let mut held: Vec<Option<(Block, HeldBy)>> = held.collect();
@@ -181,8 +182,8 @@ impl<'a> Inquiry<'a> {
                 *held_by = counted;
             }
         }
-        let mut leads: Vec<Option<u32>> = if found.unfulfilled {
-            let still = Standstill::before(kin, found.end_ns);
+        let mut leads: Vec<Option<u32>> = if stall.unfulfilled {
+            let still = Standstill::before(kin, stall.end_ns);
             let lead = |at: &u32| members.position(still.leads_to(kin, *at)?);
             members.tasks.iter().map(lead).collect()
         } else {
@@ -193,7 +194,7 @@ impl<'a> Inquiry<'a> {
             held.iter().map(lead).collect()
         };
         // It is the end of all chains, in a circle too.
-        if let Some(root) = leads.get_mut(found.root as usize) {
+        if let Some(root) = leads.get_mut(stall.root as usize) {
             *root = None;
         }
         for (lead, held_by) in leads.iter_mut().zip(&held) {
@@ -202,7 +203,7 @@ impl<'a> Inquiry<'a> {
         Self {
             blocks,
             members,
-            found,
+            stall,
             held,
             leads,
         }
@@ -222,7 +223,7 @@ impl<'a> Inquiry<'a> {
             let mut distance = loop {
                 match (known[at as usize], self.leads[at as usize]) {
                     (Some(known), _) => break known,
-                    _ if at == self.found.root => break Some(0),
+                    _ if at == self.stall.root => break Some(0),
                     (None, None) => break None,
                     (None, Some(to)) => {
                         // A circle that the root is not in.
@@ -259,7 +260,7 @@ impl<'a> Inquiry<'a> {
 
     /// The episode as it is reported.
     pub(super) fn episode(&self, verdict: Verdict) -> Episode {
-        let Found {
+        let Stall {
             start_ns,
             end_ns,
             ns,
@@ -267,7 +268,7 @@ impl<'a> Inquiry<'a> {
             next,
             root,
             ..
-        } = self.found;
+        } = self.stall;
         let distances = self.distances();
         let away = |at: u32| distances[at as usize].map(|links| (links, Reverse(at)));
         let held = self.live().filter(|at| *at != root && away(*at).is_some());
@@ -315,7 +316,7 @@ impl<'a> Inquiry<'a> {
 
     /// The wait that it is put down to.
     fn ended_by(&self, verdict: Verdict) -> Option<EndedBy> {
-        let step = self.step(self.found.root)?;
+        let step = self.step(self.stall.root)?;
         let link = link(self.blocks, step);
         let stuck = verdict == Verdict::Stuck;
         Some(EndedBy {
@@ -326,7 +327,7 @@ impl<'a> Inquiry<'a> {
             how: link.ended,
             start_ns: link.start_ns,
             end_ns: link.end_ns,
-            apart: match (stuck, self.found.unfulfilled) {
+            apart: match (stuck, self.stall.unfulfilled) {
                 (true, _) => Some(Apart::Stuck),
                 (false, true) => Some(Apart::CutShort),
                 (false, false) => None,
@@ -361,7 +362,7 @@ impl<'a> Inquiry<'a> {
 
     fn terminator(&self, next: u32) -> Option<Terminator> {
         let (task, block) = self.step(next)?;
-        let wake_ns = block.wake_ns.filter(|wake| *wake <= self.found.end_ns)?;
+        let wake_ns = block.wake_ns.filter(|wake| *wake <= self.stall.end_ns)?;
         Some(Terminator {
             task: name(self.blocks, task),
             woken_by: self.blocks.wakers.describe(block.waker, wake_ns),
@@ -374,7 +375,7 @@ impl<'a> Inquiry<'a> {
         for (task, block) in self.live().filter_map(|at| self.step(at)) {
             let serial = self.blocks.model.tasks[task as usize].serial;
             for (key, object) in
-                objects::shareable(self.blocks.model, block.target, self.found.end_ns)
+                objects::shareable(self.blocks.model, block.target, self.stall.end_ns)
             {
                 let at = *by_key.entry(key).or_insert_with(|| {
                     shared.push(Shared {

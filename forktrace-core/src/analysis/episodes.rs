@@ -3,7 +3,7 @@
 //!
 //! There can be a million of them in a group of a thousand tasks, so nothing here
 //! looks at each task for each episode. Figures are kept up to date as blocks
-//! begin and end ([`super::standing`]), and the verdict on an episode is read off
+//! begin and end ([`super::blocked_set`]), and the verdict on an episode is read off
 //! them.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
@@ -11,10 +11,11 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use super::{
     blocked_set::BlockedSet,
     blocks::{Block, Blocks},
-    held_by::{HeldBy, Members, held_by},
+    held_by::{HeldBy, held_by},
+    members::Members,
     profile::Watcher,
     providers::{Hang, Kin},
-    tally::Tally,
+    sum_by_key::SumByKey,
 };
 use crate::{
     model::{Segment, State, Task},
@@ -71,12 +72,12 @@ pub(super) struct CauseKey {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CauseSum {
     pub(super) total: Total,
-    pub(super) longest: Found,
+    pub(super) longest: Stall,
 }
 
 /// A stall.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct Stall {
     pub(super) start_ns: u64,
     pub(super) end_ns: u64,
     /// How long all were blocked.
@@ -92,12 +93,12 @@ pub(super) struct Found {
 
 /// What comes of a group's sweep.
 #[derive(Default)]
-pub(super) struct Findings {
+pub(super) struct Stalls {
     /// By verdict.
-    pub(super) verdicts: Tally<Verdict, Total>,
-    pub(super) causes: Tally<CauseKey, CauseSum>,
+    pub(super) verdicts: SumByKey<Verdict, Total>,
+    pub(super) causes: SumByKey<CauseKey, CauseSum>,
     /// The longest episodes, longest first.
-    pub(super) longest: Vec<(Verdict, Found)>,
+    pub(super) longest: Vec<(Verdict, Stall)>,
 }
 
 /// A task as of now.
@@ -114,9 +115,9 @@ struct Now {
 }
 
 /// A stall under way, or over if nothing follows it at once.
-struct Stall {
+struct OpenStall {
     key: CauseKey,
-    found: Found,
+    stall: Stall,
     /// Somebody's wait is over for good, or a task came.
     over: bool,
     /// Positions of those that look up.
@@ -136,10 +137,10 @@ pub(super) struct Watch<'a> {
     blocked: BlockedSet,
     /// By member: edges to it that don't count yet, by when they will.
     pending: Vec<BinaryHeap<Reverse<(u64, u32, u64)>>>,
-    open: Option<Stall>,
-    findings: Findings,
+    open: Option<OpenStall>,
+    stalls: Stalls,
     longest: BinaryHeap<Reverse<(u64, Reverse<u64>, usize)>>,
-    kept: Vec<(Verdict, Found)>,
+    kept: Vec<(Verdict, Stall)>,
 }
 
 impl<'a> Watch<'a> {
@@ -168,20 +169,20 @@ impl<'a> Watch<'a> {
             blocked: BlockedSet::new(members.tasks.len()),
             pending: vec![BinaryHeap::new(); members.tasks.len()],
             open: None,
-            findings: Findings::default(),
+            stalls: Stalls::default(),
             longest: BinaryHeap::new(),
             kept: Vec::new(),
         }
     }
 
     /// What came of it.
-    pub(super) fn finish(mut self) -> Findings {
+    pub(super) fn finish(mut self) -> Stalls {
         self.close();
         let mut kept: Vec<_> = self.longest.into_iter().map(|Reverse(l)| l).collect();
         kept.sort_by_key(|(ns, start, _)| Reverse((*ns, *start)));
         let longest = kept.into_iter().map(|(_, _, at)| self.kept[at]);
-        self.findings.longest = longest.collect();
-        self.findings
+        self.stalls.longest = longest.collect();
+        self.stalls
     }
 
     fn task(&self, position: u32) -> &'a Task {
@@ -276,14 +277,14 @@ impl<'a> Watch<'a> {
     }
 
     fn close(&mut self) {
-        let Some(Stall { key, found, .. }) = self.open.take() else {
+        let Some(OpenStall { key, stall, .. }) = self.open.take() else {
             return;
         };
-        let (ns, verdict) = (found.ns, key.verdict);
-        self.findings.verdicts.of(verdict).add(ns);
-        let sum = self.findings.causes.of(key);
+        let (ns, verdict) = (stall.ns, key.verdict);
+        self.stalls.verdicts.of(verdict).add(ns);
+        let sum = self.stalls.causes.of(key);
         if sum.total.episodes == 0 || ns > sum.total.longest_ns {
-            sum.longest = found;
+            sum.longest = stall;
         }
         sum.total.add(ns);
         if self.keep == 0 {
@@ -291,29 +292,29 @@ impl<'a> Watch<'a> {
         }
         if self.kept.len() < self.keep {
             self.longest
-                .push(Reverse((ns, Reverse(found.start_ns), self.kept.len())));
-            self.kept.push((verdict, found));
+                .push(Reverse((ns, Reverse(stall.start_ns), self.kept.len())));
+            self.kept.push((verdict, stall));
         } else if let Some(mut least) = self.longest.peek_mut()
             && ns > least.0.0
         {
             let at = least.0.2;
-            *least = Reverse((ns, Reverse(found.start_ns), at));
-            self.kept[at] = (verdict, found);
+            *least = Reverse((ns, Reverse(stall.start_ns), at));
+            self.kept[at] = (verdict, stall);
         }
     }
 
     /// A member's block is over: does that end the stall under way?
     fn leaves(&mut self, position: u32, block: &Block) {
         let looks_up = self.looks_up(position, block);
-        let Some(stall) = self.open.as_mut().filter(|stall| !stall.over) else {
+        let Some(open) = self.open.as_mut().filter(|open| !open.over) else {
             return;
         };
         if looks_up {
-            stall.awake.push(position);
+            open.awake.push(position);
             return;
         }
-        stall.over = true;
-        if stall.awake.is_empty() || position == stall.found.next {
+        open.over = true;
+        if open.awake.is_empty() || position == open.stall.next {
             return;
         }
         // Those who were awake went on to wait: it was this one. But one of them who woke
@@ -323,10 +324,10 @@ impl<'a> Watch<'a> {
             _ => None,
         };
         let waker = waker.and_then(|waker| self.members.position(waker as u32));
-        if waker.is_none_or(|waker| !stall.awake.contains(&waker)) {
-            let mut found = stall.found;
-            found.end_ns = found.end_ns.max(block.wake_ns.unwrap_or(found.end_ns));
-            self.put(position, found);
+        if waker.is_none_or(|waker| !open.awake.contains(&waker)) {
+            let mut stall = open.stall;
+            stall.end_ns = stall.end_ns.max(block.wake_ns.unwrap_or(stall.end_ns));
+            self.put(position, stall);
         }
     }
 
@@ -372,16 +373,16 @@ impl<'a> Watch<'a> {
     }
 
     /// Puts the stall under way down to what its end by this member says.
-    fn put(&mut self, next: u32, mut found: Found) {
-        let (verdict, root, unfulfilled) = self.verdict(next, (found.start_ns, found.end_ns));
-        (found.next, found.root, found.unfulfilled) = (next, root, unfulfilled);
+    fn put(&mut self, next: u32, mut stall: Stall) {
+        let (verdict, root, unfulfilled) = self.verdict(next, (stall.start_ns, stall.end_ns));
+        (stall.next, stall.root, stall.unfulfilled) = (next, root, unfulfilled);
         let key = self.key(verdict, root);
         match &mut self.open {
-            Some(stall) => (stall.key, stall.found) = (key, found),
+            Some(open) => (open.key, open.stall) = (key, stall),
             None => {
-                self.open = Some(Stall {
+                self.open = Some(OpenStall {
                     key,
-                    found,
+                    stall,
                     over: false,
                     awake: Vec::new(),
                 });
@@ -393,28 +394,28 @@ impl<'a> Watch<'a> {
 impl Watcher for Watch<'_> {
     fn all_blocked(&mut self, start_ns: u64, end_ns: u64, next: usize) {
         let next = next as u32;
-        let mut found = Found {
+        let mut stall = Stall {
             start_ns,
-            ..Found::default()
+            ..Stall::default()
         };
         match &mut self.open {
-            Some(stall) if stall.found.end_ns == start_ns => {
-                found = stall.found;
-                found.look_ups += stall.awake.len() as u64;
-                stall.over = false;
+            Some(open) if open.stall.end_ns == start_ns => {
+                stall = open.stall;
+                stall.look_ups += open.awake.len() as u64;
+                open.over = false;
             }
-            Some(stall) if !stall.over => {
-                found = stall.found;
-                found.look_ups += stall.awake.len() as u64;
+            Some(open) if !open.over => {
+                stall = open.stall;
+                stall.look_ups += open.awake.len() as u64;
             }
             _ => self.close(),
         }
-        if let Some(stall) = &mut self.open {
-            stall.awake.clear();
+        if let Some(open) = &mut self.open {
+            open.awake.clear();
         }
-        found.end_ns = end_ns;
-        found.ns = found.ns.saturating_add(end_ns - start_ns);
-        self.put(next, found);
+        stall.end_ns = end_ns;
+        stall.ns = stall.ns.saturating_add(end_ns - start_ns);
+        self.put(next, stall);
     }
 
     fn change(&mut self, task: usize, segment: Option<&Segment>) {
@@ -423,8 +424,8 @@ impl Watcher for Watch<'_> {
         match (block, &mut self.open) {
             (Some(block), _) => self.leaves(position, &block),
             // A task came, or one that looked up ended.
-            (None, Some(stall)) if segment.is_none() || !stall.awake.contains(&position) => {
-                stall.over = true;
+            (None, Some(open)) if segment.is_none() || !open.awake.contains(&position) => {
+                open.over = true;
             }
             (None, _) => {}
         }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::{
     causes::causes,
     chains::Inquiry,
-    episodes::{Findings, Watch},
-    held_by::Members,
+    episodes::{Stalls, Watch},
+    members::Members,
     profile::sweep,
     providers::{Hang, Kin},
+    same_reason::SameReason,
     spans,
-    waiting::Waiting,
 };
 use crate::{
     model::Task,
@@ -19,7 +19,7 @@ use crate::{
 
 /// What is known of groups.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct GroupFigures {
     pub(super) groups: Vec<Group>,
     /// The tree's, then those of all processes; each longest first.
     pub(super) episodes: Vec<Episode>,
@@ -27,11 +27,16 @@ pub(super) struct Found {
     pub(super) causes: Vec<Cause>,
 }
 
-pub(super) fn groups(kin: &Kin<'_>, targets: &[u32], hangs: &[Hang], episodes: usize) -> Found {
+pub(super) fn groups(
+    kin: &Kin<'_>,
+    targets: &[u32],
+    hangs: &[Hang],
+    episodes: usize,
+) -> GroupFigures {
     let blocks = kin.blocks;
     let tasks = &blocks.model.tasks;
     let spans = spans::spans(blocks.model);
-    let mut found = Found::default();
+    let mut found = GroupFigures::default();
     if tasks.is_empty() {
         return found;
     }
@@ -112,7 +117,7 @@ fn group(
     members: &Members<'_>,
     leader: &Task,
     (kin, targets, hangs, spans, episodes): Context<'_>,
-    found: &mut Found,
+    found: &mut GroupFigures,
 ) -> Group {
     let blocks = kin.blocks;
     let tasks = || {
@@ -122,28 +127,28 @@ fn group(
             .map(|at| &blocks.model.tasks[*at as usize])
     };
     let segments = tasks().map(Task::segments);
-    let mut findings = Findings::default();
-    let mut waiting = Waiting::new(
+    let mut stalls = Stalls::default();
+    let mut same_reason = SameReason::new(
         blocks.arch,
         tasks().map(|task| task.kernel_worker).collect(),
     );
     let profile = if members.tasks.len() > 1 {
         let mut watch = Watch::new(kin, members, targets, hangs, episodes);
-        let profile = sweep(segments, &mut waiting, &mut watch);
-        findings = watch.finish();
+        let profile = sweep(segments, &mut same_reason, &mut watch);
+        stalls = watch.finish();
         profile
     } else {
-        sweep(segments, &mut waiting, &mut ())
+        sweep(segments, &mut same_reason, &mut ())
     };
-    let inquire = |found| Inquiry::new(kin, members, found);
-    let listed = findings.longest.iter();
+    let inquire = |stall| Inquiry::new(kin, members, stall);
+    let listed = stalls.longest.iter();
     found
         .episodes
-        .extend(listed.map(|(verdict, found)| inquire(*found).episode(*verdict)));
+        .extend(listed.map(|(verdict, stall)| inquire(*stall).episode(*verdict)));
     found
         .causes
-        .extend(causes(blocks, members, targets, findings.causes));
-    let verdicts = findings.verdicts.into_rows().into_iter();
+        .extend(causes(blocks, members, targets, stalls.causes));
+    let verdicts = stalls.verdicts.into_rows().into_iter();
     let verdicts = verdicts.map(|(verdict, total)| VerdictSum {
         verdict,
         ns: total.ns,
@@ -165,7 +170,7 @@ fn group(
         starved: profile.starved,
         blocked_at_once: profile.blocked_at_once,
         running_at_once: profile.running_at_once,
-        waiting_at_once: waiting.finish(),
+        waiting_at_once: same_reason.finish(),
         unknown_ns: profile.unknown_ns,
         stops: profile.stops,
         spans: spans::of_group(spans, &tasks().collect::<Vec<_>>()),

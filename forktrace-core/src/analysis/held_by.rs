@@ -15,27 +15,10 @@
 //! as the server itself until a client comes. What the server waits for after that
 //! does hold it up.
 
-use super::blocks::{Block, Blocks, Class, End, HeldFrom};
-
-/// A group's tasks.
-pub(super) struct Members<'a> {
-    /// [`crate::report::Group::id`].
-    pub(super) group: u32,
-    /// Indices in the model, ascending.
-    pub(super) tasks: Vec<u32>,
-    /// The position in `tasks` of a task of the model, if it is one of its own
-    /// group.
-    pub(super) positions: &'a [u32],
-}
-
-impl Members<'_> {
-    /// The position of a task of the model.
-    #[inline]
-    pub(super) fn position(&self, task: u32) -> Option<u32> {
-        let position = *self.positions.get(task as usize)?;
-        (self.tasks.get(position as usize) == Some(&task)).then_some(position)
-    }
-}
+use super::{
+    blocks::{Block, Blocks, Class, End, HeldFrom},
+    members::Members,
+};
 
 /// Who or what holds up a member that is blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,38 +10,40 @@ mod causes;
 mod chains;
 mod deadlocks;
 mod episodes;
-mod families;
 mod findings;
 mod graph;
 mod groups;
 mod held_by;
+mod intervals;
+mod longest_run;
 mod marks;
-mod objects;
-mod others;
+mod meanwhile;
 #[cfg(test)]
-mod others_tests;
+mod meanwhile_tests;
+mod members;
+mod objects;
 mod pairs;
 mod path;
 mod polls;
 mod profile;
 mod providers;
 mod roles;
+mod same_reason;
 mod spans;
 mod stacks;
 mod stops;
-mod tally;
+mod sum_by_key;
+mod syscall_families;
 mod tasks;
 #[cfg(test)]
 mod tests;
 mod timeline;
 #[cfg(test)]
 mod timeline_tests;
-mod waiting;
 mod wakers;
 mod weaknesses;
 #[cfg(test)]
 mod why_tests;
-mod witness;
 
 use std::{collections::BTreeMap, panic::resume_unwind, thread};
 
@@ -54,9 +56,9 @@ use crate::{
     trace_file::TraceInfo,
 };
 
-use self::{blocks::Blocks, wakers::Wakers};
+use self::{blocks::Blocks, meanwhile::Meanwhile, wakers::Wakers};
 pub use deadlocks::named_deadlock;
-pub use families::family;
+pub use syscall_families::family;
 
 pub use profile::Profile;
 pub use timeline::timeline;
@@ -211,12 +213,12 @@ fn processes(model: &Model) -> BTreeMap<u32, tasks::Process<'_>> {
         .into_iter()
         .map(|(serial, tasks)| {
             // A task without company has no witness.
-            let together = match tasks.as_slice() {
-                [_] => others::Together::default(),
-                tasks => others::together(tasks.iter().map(|task| task.segments())),
+            let meanwhile = match tasks.as_slice() {
+                [_] => Meanwhile::default(),
+                tasks => meanwhile::of_tasks(tasks.iter().map(|task| task.segments())),
             };
-            let runs = witness::Runs::new(tasks);
-            (serial, tasks::Process { runs, together })
+            let runs = longest_run::Runs::new(tasks);
+            (serial, tasks::Process { runs, meanwhile })
         })
         .collect()
 }

@@ -8,7 +8,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use super::waiting::Waiting;
+use super::same_reason::SameReason;
 use crate::{
     model::{Segment, State},
     report::{AtOnce, Episodes, GroupStop},
@@ -198,7 +198,7 @@ impl Watcher for () {
 /// knows tasks by their position.
 pub(super) fn sweep(
     tasks: impl Iterator<Item = impl Iterator<Item = Segment>>,
-    waiting: &mut Waiting,
+    same_reason: &mut SameReason,
     watcher: &mut impl Watcher,
 ) -> Profile {
     let mut tasks: Vec<_> = tasks.map(|segments| segments.peekable()).collect();
@@ -234,7 +234,7 @@ pub(super) fn sweep(
                 profile.most_live = profile.most_live.max(live);
                 blocked_at_once.add(blocked, ns);
                 running_at_once.add(running, ns);
-                waiting.pass(ns, running);
+                same_reason.pass(ns, running);
                 if unknown > 0 {
                     profile.unknown_ns += ns;
                 }
@@ -258,14 +258,14 @@ pub(super) fn sweep(
         }
         if let Some(before) = current[task].take() {
             *counts.slot(before.state) -= 1;
-            waiting.leave(task, &before);
+            same_reason.leave(task, &before);
         }
         let next = tasks[task].next();
         watcher.change(task, next.as_ref());
         match next {
             Some(segment) => {
                 current[task] = Some(segment);
-                waiting.enter(task, &segment);
+                same_reason.enter(task, &segment);
                 *counts.slot(segment.state) += 1;
                 first.0.at_ns = segment.end_ns;
             }

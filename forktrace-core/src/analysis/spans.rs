@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::others::{Intervals, Together, together};
+use super::{
+    intervals::Intervals,
+    meanwhile::{self, Meanwhile},
+};
 use crate::{
     model::{Model, Task},
     report::Span,
@@ -29,10 +32,10 @@ pub(super) fn of_group(spans: &Spans<'_>, tasks: &[&Task]) -> Vec<Span> {
     if spans.is_empty() {
         return Vec::new();
     }
-    let Together {
+    let Meanwhile {
         any_ran,
         all_blocked,
-    } = together(tasks.iter().map(|task| task.segments()));
+    } = meanwhile::of_tasks(tasks.iter().map(|task| task.segments()));
     spans
         .iter()
         .map(|(name, spans)| {

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::{blocks::Blocks, chains, tally::total};
+use super::{blocks::Blocks, chains, sum_by_key::total};
 use crate::{
     model::{Off, State, state_of},
     report::{Stop, StopKind, WakerKind, WokenBy},

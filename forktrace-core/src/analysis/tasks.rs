@@ -2,12 +2,13 @@
 
 use super::{
     blocks::Block,
-    families::{NO_SYSCALL, wait_reason},
+    intervals::Intervals,
+    longest_run::Runs,
+    meanwhile::Meanwhile,
     objects,
-    others::{Intervals, Together},
-    tally::{Tally, total},
+    sum_by_key::{SumByKey, total},
+    syscall_families::{NO_SYSCALL, wait_reason},
     wakers::{Sum, Wakers},
-    witness::Runs,
 };
 use crate::{
     model::{self, Model, State, Target, state_of},
@@ -36,8 +37,8 @@ struct WaitKey {
 pub(super) struct Process<'a> {
     /// When its tasks ran.
     pub(super) runs: Runs<'a>,
-    /// What they did together; of a process with one task, nothing.
-    pub(super) together: Together,
+    /// When they ran and were all blocked; of a process with one task, nothing.
+    pub(super) meanwhile: Meanwhile,
 }
 
 /// What a task shares with its creator, by the flags of its clone
@@ -239,14 +240,14 @@ fn waits(
     process: &Process<'_>,
     context: &Context<'_>,
 ) -> (u64, Vec<Wait>, Sums) {
-    let together = &process.together;
+    let meanwhile = &process.meanwhile;
     // With each where its longest block began.
     let mut waits: Vec<(Wait, u64)> = Vec::new();
-    let mut index_of: Tally<WaitKey, Option<usize>> = Tally::default();
+    let mut index_of: SumByKey<WaitKey, Option<usize>> = SumByKey::default();
     let mut blocks = 0;
     let mut longest = Sums::default();
     // By index in `waits` and target.
-    let mut objects: Tally<(u32, u32), Sum> = Tally::default();
+    let mut objects: SumByKey<(u32, u32), Sum> = SumByKey::default();
     let mut near = (0, 0);
     let mut add_block = |block: &Block, end_ns: u64, cut_off: bool| {
         let ns = end_ns - block.start_ns;
@@ -280,9 +281,9 @@ fn waits(
         let within = |intervals: &Intervals, near: &mut usize| {
             intervals.within_near(near, block.start_ns, end_ns)
         };
-        let others_ran_ns = within(&together.any_ran, &mut near.0);
+        let others_ran_ns = within(&meanwhile.any_ran, &mut near.0);
         wait.others_ran_ns = wait.others_ran_ns.saturating_add(others_ran_ns);
-        let others_blocked_ns = within(&together.all_blocked, &mut near.1);
+        let others_blocked_ns = within(&meanwhile.all_blocked, &mut near.1);
         wait.others_blocked_ns = wait.others_blocked_ns.saturating_add(others_blocked_ns);
         wait.ns = wait.ns.saturating_add(ns);
         wait.count += 1;

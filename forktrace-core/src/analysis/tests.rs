@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{profile::sweep, waiting::Waiting, *};
+use super::{profile::sweep, same_reason::SameReason, *};
 use crate::{
     model::{Builder, InSyscall, Segment, State, state_of},
     report::{
@@ -60,9 +60,13 @@ fn segment(start_ns: u64, end_ns: u64, state: State, syscall: &str) -> Segment {
 
 /// The profile and the reasons of tasks.
 fn swept(tasks: Vec<Vec<Segment>>) -> (Profile, Vec<WaitingAtOnce>) {
-    let mut waiting = Waiting::new(Arch::X86_64, vec![false; tasks.len()]);
-    let profile = sweep(tasks.into_iter().map(Vec::into_iter), &mut waiting, &mut ());
-    (profile, waiting.finish())
+    let mut same_reason = SameReason::new(Arch::X86_64, vec![false; tasks.len()]);
+    let profile = sweep(
+        tasks.into_iter().map(Vec::into_iter),
+        &mut same_reason,
+        &mut (),
+    );
+    (profile, same_reason.finish())
 }
 
 /// The same as segments, as the model gives them.

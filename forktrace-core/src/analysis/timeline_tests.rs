@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::{
+    longest_run::Runs,
     timeline::{ROWS, SLICES, timeline},
     why_tests::{In, model, task},
-    witness::Runs,
 };
 use crate::{
     model::{State, Task},

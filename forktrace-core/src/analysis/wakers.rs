@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{blocks::Block, tally::Tally};
+use super::{blocks::Block, sum_by_key::SumByKey};
 use crate::{
     model::{Model, State, Task},
     report::{self, InterruptKind, WakerKind, WokenBy},
@@ -107,7 +107,7 @@ impl<'a> Wakers<'a> {
     /// Who ended the blocks of a task, most time first.
     pub(super) fn of_task(&self, task: &Task) -> Vec<report::Waker> {
         // By waker and, for a tid that was used again, which of them.
-        let mut sums: Tally<(Waker, u32), (Sum, u64)> = Tally::default();
+        let mut sums: SumByKey<(Waker, u32), (Sum, u64)> = SumByKey::default();
         for off in &task.stretches {
             if off.state() != State::Blocked {
                 continue;

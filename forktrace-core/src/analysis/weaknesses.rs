@@ -1,6 +1,6 @@
 //! What makes a report weaker: a function for each kind.
 
-use super::tally::total;
+use super::sum_by_key::total;
 use crate::{
     model::{Fate, Model, Off, State},
     report::{Task, Weakness, WeaknessKind as Kind},

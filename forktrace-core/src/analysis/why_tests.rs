@@ -13,11 +13,12 @@ use super::{
     blocks::{Block, Blocks, Class},
     chains::Inquiry,
     episodes::{LOOK_UP_NS, Watch},
-    held_by::{HeldBy, Members, held_by},
+    held_by::{HeldBy, held_by},
+    members::Members,
     objects,
     profile::sweep,
     providers::{Kin, hangs},
-    waiting::Waiting,
+    same_reason::SameReason,
     wakers::Wakers,
     *,
 };
@@ -1361,76 +1362,76 @@ proptest! {
         let hangs = hangs(&kin);
         let mut watch = Watch::new(&kin, &members, &targets, &hangs, usize::MAX);
         let of = |at: &u32| &model.tasks[*at as usize];
-        let mut waiting = Waiting::new(Arch::X86_64, vec![false; members.tasks.len()]);
+        let mut same_reason = SameReason::new(Arch::X86_64, vec![false; members.tasks.len()]);
         let segments = members.tasks.iter().map(|at| of(at).segments());
-        let profile = sweep(segments, &mut waiting, &mut watch);
-        let findings = watch.finish();
-        let total: u64 = findings.verdicts.clone().into_rows().iter().map(|(_, t)| t.ns).sum();
-        let count: u64 = findings.causes.into_rows().iter().map(|(_, s)| s.total.episodes).sum();
+        let profile = sweep(segments, &mut same_reason, &mut watch);
+        let stalls = watch.finish();
+        let total: u64 = stalls.verdicts.clone().into_rows().iter().map(|(_, t)| t.ns).sum();
+        let count: u64 = stalls.causes.into_rows().iter().map(|(_, s)| s.total.episodes).sum();
         prop_assert_eq!(total, profile.all_blocked.lower_ns);
-        prop_assert_eq!(findings.longest.len() as u64, count);
-        let look_ups: u64 = findings.longest.iter().map(|(_, found)| found.look_ups).sum();
+        prop_assert_eq!(stalls.longest.len() as u64, count);
+        let look_ups: u64 = stalls.longest.iter().map(|(_, stall)| stall.look_ups).sum();
         prop_assert!(count <= profile.all_blocked.episodes);
         prop_assert!(count + look_ups >= profile.all_blocked.episodes);
         let mut before_ns = 0;
-        let mut sorted = findings.longest.clone();
-        sorted.sort_by_key(|(_, found)| found.start_ns);
-        for (_, found) in sorted {
-            prop_assert!(found.start_ns >= before_ns, "they overlap");
-            before_ns = found.end_ns;
+        let mut sorted = stalls.longest.clone();
+        sorted.sort_by_key(|(_, stall)| stall.start_ns);
+        for (_, stall) in sorted {
+            prop_assert!(stall.start_ns >= before_ns, "they overlap");
+            before_ns = stall.end_ns;
         }
-        for (verdict, found) in findings.longest {
-            let all_blocked = (found.start_ns..found.end_ns).filter(|ns| {
+        for (verdict, stall) in stalls.longest {
+            let all_blocked = (stall.start_ns..stall.end_ns).filter(|ns| {
                 let states = members.tasks.iter().filter_map(|at| state_at(of(at), *ns));
                 let states: Vec<State> = states.collect();
                 states.len() > 1 && states.iter().all(|s| *s == State::Blocked)
             });
-            prop_assert_eq!(all_blocked.count() as u64, found.ns);
-            if found.look_ups == 0 {
-                prop_assert!(found.end_ns - found.start_ns <= found.ns + LOOK_UP_NS);
+            prop_assert_eq!(all_blocked.count() as u64, stall.ns);
+            if stall.look_ups == 0 {
+                prop_assert!(stall.end_ns - stall.start_ns <= stall.ns + LOOK_UP_NS);
             }
-            let episode = Inquiry::new(&kin, &members, found).episode(verdict);
+            let episode = Inquiry::new(&kin, &members, stall).episode(verdict);
             let ended_by = episode.ended_by.as_ref().unwrap();
-            let root = &model.tasks[members.tasks[found.root as usize] as usize];
+            let root = &model.tasks[members.tasks[stall.root as usize] as usize];
             prop_assert_eq!(ended_by.task.serial, root.serial);
-            if found.unfulfilled {
+            if stall.unfulfilled {
                 prop_assert!(ended_by.apart.is_some());
                 continue;
             }
             // The wait that is named ends when the stall ends.
-            prop_assert_eq!(found.root, found.next);
-            prop_assert_eq!(ended_by.end_ns, Some(found.end_ns));
+            prop_assert_eq!(stall.root, stall.next);
+            prop_assert_eq!(ended_by.end_ns, Some(stall.end_ns));
             prop_assert_eq!(ended_by.apart, None);
             let mut held = BTreeMap::new();
             let mut ends = 0;
             for (position, at) in members.tasks.iter().enumerate() {
-                if state_at(of(at), found.end_ns - 1) != Some(State::Blocked) {
+                if state_at(of(at), stall.end_ns - 1) != Some(State::Blocked) {
                     continue;
                 }
-                let block = Block::before(of(at), found.end_ns).unwrap();
+                let block = Block::before(of(at), stall.end_ns).unwrap();
                 held.insert(position as u32, held_by(&blocks, &members, *at, &block, |_| 0));
-                ends += u32::from(block.end_ns(of(at)) == found.end_ns);
+                ends += u32::from(block.end_ns(of(at)) == stall.end_ns);
             }
             let starts: Vec<Option<u64>> = (0..members.tasks.len() as u32)
                 .map(|at| {
                     held.get(&at)?;
-                    Some(Block::before(of(&members.tasks[at as usize]), found.end_ns)?.start_ns)
+                    Some(Block::before(of(&members.tasks[at as usize]), stall.end_ns)?.start_ns)
                 })
                 .collect();
             let dead = |(at, held_by): (&u32, &HeldBy)| match held_by {
                 HeldBy::Edge { to, .. } => {
                     let waker = of(&members.tasks[*to as usize]);
-                    let block = Block::before(of(&members.tasks[*at as usize]), found.end_ns);
+                    let block = Block::before(of(&members.tasks[*at as usize]), stall.end_ns);
                     let wake_ns = block.and_then(|b| b.wake_ns).unwrap();
                     let asleep = waker.open.is_some_and(|open| open.out_ns < wake_ns);
-                    asleep || waker.end_ns < found.end_ns
+                    asleep || waker.end_ns < stall.end_ns
                 }
                 _ => false,
             };
             let begins = members.tasks.iter().any(|at| {
                 let mut offs = of(at).stretches.iter().map(|off| off.out_ns);
                 let open = of(at).open.map(|open| open.out_ns);
-                offs.any(|ns| ns == found.end_ns) || open == Some(found.end_ns)
+                offs.any(|ns| ns == stall.end_ns) || open == Some(stall.end_ns)
             });
             if ends > 1 || begins || held.iter().any(dead) {
                 // Which of two was first? The dead wake nobody, nor do those who never woke
@@ -1442,7 +1443,7 @@ proptest! {
             for (at, held_by) in &mut held {
                 *held_by = search_held_by(*at, &all, &starts, 0);
             }
-            let expected = search(&held, found.root, found.end_ns, &members, &blocks);
+            let expected = search(&held, stall.root, stall.end_ns, &members, &blocks);
             prop_assert_eq!(verdict, expected, "{:?}", held);
             let in_group = episode.chain_in_group as usize;
             if verdict == Verdict::Caused {

@@ -4,9 +4,9 @@ use super::{CauseKey, INTERRUPTED_NS, Watch};
 use crate::{
     analysis::{
         blocks::Block,
-        families::NO_SYSCALL,
         held_by::HeldBy,
         providers::{Hang, Providers, Standstill},
+        syscall_families::NO_SYSCALL,
     },
     model::Target,
     report::{Ended, Verdict},

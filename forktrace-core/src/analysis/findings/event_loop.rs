@@ -7,8 +7,8 @@ use super::{Blocks, Confidence, Finding, FindingKind, Report, count, did, durati
 use crate::{
     analysis::{
         blocks::{Block, Class},
-        families::{family, wait_reason},
         objects,
+        syscall_families::{family, wait_reason},
     },
     model::{Off, Target},
     report::Object,

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     analysis::{
         blocks::{Block, Class, End},
-        families::wait_reason,
         objects,
+        syscall_families::wait_reason,
     },
     model::{Target, Task},
     trace::FileKind,

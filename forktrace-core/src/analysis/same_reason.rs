@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::{families::wait_reason, tally::Tally};
+use super::{sum_by_key::SumByKey, syscall_families::wait_reason};
 use crate::{
     model::{InSyscall, Segment},
     report::WaitingAtOnce,
@@ -15,12 +15,12 @@ use crate::{
 };
 
 /// What the sweep over a group tells of reasons.
-pub(super) struct Waiting {
+pub(super) struct SameReason {
     arch: Arch,
     /// By task: it waits in the kernel, whatever its registers say.
     kernel_workers: Vec<bool>,
     /// The reason of each syscall met, by index in `reasons`.
-    met: Tally<(InSyscall, bool), Option<usize>>,
+    met: SumByKey<(InSyscall, bool), Option<usize>>,
     by_name: HashMap<String, usize>,
     reasons: Vec<Reason>,
     /// Time so far, and time with a task running.
@@ -54,12 +54,12 @@ impl Reason {
     }
 }
 
-impl Waiting {
+impl SameReason {
     pub(super) fn new(arch: Arch, kernel_workers: Vec<bool>) -> Self {
         Self {
             arch,
             kernel_workers,
-            met: Tally::default(),
+            met: SumByKey::default(),
             by_name: HashMap::new(),
             reasons: Vec::new(),
             passed: Passed::default(),

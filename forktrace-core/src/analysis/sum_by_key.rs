@@ -7,13 +7,13 @@ const FEW: usize = 16;
 
 /// Sums by key, in the order in which the keys came.
 #[derive(Clone, Debug)]
-pub(super) struct Tally<K, V> {
+pub(super) struct SumByKey<K, V> {
     rows: Vec<(K, V)>,
     last: usize,
     index: HashMap<K, usize>,
 }
 
-impl<K, V> Default for Tally<K, V> {
+impl<K, V> Default for SumByKey<K, V> {
     fn default() -> Self {
         Self {
             rows: Vec::new(),
@@ -23,7 +23,7 @@ impl<K, V> Default for Tally<K, V> {
     }
 }
 
-impl<K: Copy + Eq + Hash, V: Default> Tally<K, V> {
+impl<K: Copy + Eq + Hash, V: Default> SumByKey<K, V> {
     /// The sum of a key.
     #[inline]
     pub(super) fn of(&mut self, key: K) -> &mut V {
@@ -70,17 +70,17 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::Tally;
+    use super::SumByKey;
 
     proptest! {
         #[test]
-        fn a_tally_is_a_map(keys in prop::collection::vec(0u32..40, 0..300)) {
-            let (mut tally, mut map) = (Tally::<u32, u64>::default(), BTreeMap::new());
+        fn sums_by_key_are_a_map(keys in prop::collection::vec(0u32..40, 0..300)) {
+            let (mut sums, mut map) = (SumByKey::<u32, u64>::default(), BTreeMap::new());
             for key in keys {
-                *tally.of(key) += 1;
+                *sums.of(key) += 1;
                 *map.entry(key).or_insert(0u64) += 1;
             }
-            let rows = tally.into_rows();
+            let rows = sums.into_rows();
             prop_assert_eq!(rows.len(), map.len());
             prop_assert_eq!(rows.into_iter().collect::<BTreeMap<_, _>>(), map);
         }

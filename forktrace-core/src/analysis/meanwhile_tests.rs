@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::others::{Intervals, together};
+use super::{intervals::Intervals, meanwhile};
 use crate::model::{Segment, State};
 
 const STATES: [State; 5] = [
@@ -49,7 +49,7 @@ proptest! {
         lives in prop::collection::vec(life(), 0..5), from in 0u64..80, length in 0u64..80,
         near in 0usize..12,
     ) {
-        let found = together(lives.iter().map(|life| life.iter().copied()));
+        let found = meanwhile::of_tasks(lives.iter().map(|life| life.iter().copied()));
         let count = |holds: &dyn Fn(&[State]) -> bool| {
             (from..from + length).filter(|&ns| holds(&at(&lives, ns))).count() as u64
         };
