@@ -1,12 +1,14 @@
 //! The whole way from the bytes of a trace to a report.
 
+use std::{mem, panic::resume_unwind, sync::mpsc, thread};
+
 use anyhow::Result;
 
 use crate::{
     analysis::{Options, analyse_with},
     model::{Builder, Model},
     report::Report,
-    trace::{Finish, Header},
+    trace::{Arch, Event, Finish, Header},
     trace_file::{self, TraceInfo},
 };
 
@@ -25,17 +27,58 @@ pub fn make(data: &[u8], end: Option<Finish>, options: &Options) -> Result<Repor
 /// # Errors
 /// When the bytes are no trace, or of another version.
 pub fn read(data: &[u8], end: Option<Finish>) -> Result<(TraceInfo, Model)> {
-    let mut builder: Option<Builder> = None;
-    let header = |header: &Header| Builder::new(header.start_ns, header.arch);
-    let mut info = trace_file::read(data, |from, event| {
-        builder.get_or_insert_with(|| header(from)).push(event);
-    })?;
+    let (sender, batches) = mpsc::sync_channel(BATCHES);
+    let (info, builder) = thread::scope(|scope| {
+        let unpacks = scope.spawn(|| unpack(data, sender));
+        let mut builder: Option<Builder> = None;
+        for Batch { header, events } in batches {
+            let (start_ns, arch) = header;
+            let builder = builder.get_or_insert_with(|| Builder::new(start_ns, arch));
+            for event in events {
+                builder.push(event);
+            }
+        }
+        let info = unpacks.join().unwrap_or_else(|panic| resume_unwind(panic));
+        (info, builder)
+    });
+    let mut info = info?;
     if end.is_some() {
         info.finish = end;
     }
     let end_ns = info.finish.as_ref().map_or(info.last_ns, |f| f.end_ns);
     let model = builder
-        .unwrap_or_else(|| header(&info.header))
+        .unwrap_or_else(|| Builder::new(info.header.start_ns, info.header.arch))
         .build(end_ns);
     Ok((info, model))
+}
+
+/// So many events go from the thread that unpacks them to the one that collects them at once:
+/// less than what an allocator asks the kernel for and gives back each time.
+const BATCH: usize = 512;
+/// So many such lots may lie between the two.
+const BATCHES: usize = 8;
+
+/// Events on their way to the model, and when and on what they were recorded.
+struct Batch {
+    header: (u64, Arch),
+    events: Vec<Event>,
+}
+
+/// Unpacks a file on a thread of its own, since that takes about as long as collecting what
+/// was in it.
+fn unpack(data: &[u8], collects: mpsc::SyncSender<Batch>) -> Result<TraceInfo> {
+    let mut events = Vec::with_capacity(BATCH);
+    let send = |header: &Header, events: Vec<Event>| {
+        let header = (header.start_ns, header.arch);
+        // It takes them as long as it lives; if it panicked, that is what is told.
+        let _ = collects.send(Batch { header, events });
+    };
+    let info = trace_file::read(data, |header, event| {
+        events.push(event);
+        if events.len() == BATCH {
+            send(header, mem::replace(&mut events, Vec::with_capacity(BATCH)));
+        }
+    })?;
+    send(&info.header, events);
+    Ok(info)
 }

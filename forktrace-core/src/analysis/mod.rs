@@ -113,7 +113,8 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
             .collect();
         let waits_for = graph::waits_for(model, &tasks);
         let pairs = pairs::pairs(model, &waits_for);
-        (tasks, waits_for, pairs, stops::stops(&blocks))
+        let path = path::path(&kin, &targets, &roles);
+        (tasks, waits_for, pairs, stops::stops(&blocks), path)
     };
     // Each goes over all that was recorded, and neither needs the other.
     let (found, of_tasks) = thread::scope(|scope| {
@@ -122,12 +123,12 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
         let groups = groups.join().unwrap_or_else(|panic| resume_unwind(panic));
         (groups, of_tasks)
     });
-    let (tasks, waits_for, (pair_tests, pairs), (stops, other_stops)) = of_tasks;
+    let (tasks, waits_for, (pair_tests, pairs), (stops, other_stops), path) = of_tasks;
     let mut report = Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
         findings: Vec::new(),
-        path: path::path(&kin, &targets, &roles),
+        path,
         groups: found.groups,
         episodes: found.episodes,
         causes: found.causes,

@@ -6,7 +6,7 @@
 //! is itself a part. A task's life begins with its creator. So each moment of the run is
 //! in one part, and the path takes as long to find as there are stretches on it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::{
     blocks::{Block, Blocks, End},
@@ -30,6 +30,19 @@ struct Key {
     target: u32,
 }
 
+const RECENT: usize = 64;
+
+impl Key {
+    fn short(&self) -> usize {
+        let short = self
+            .role
+            .wrapping_mul(5)
+            .wrapping_add(self.state as u32)
+            .wrapping_add(self.target.wrapping_mul(7));
+        short as usize % RECENT
+    }
+}
+
 /// How long, how many stretches, and the first of them: of whom, and which block.
 type Part = (u64, u64, (u32, Option<Block>));
 
@@ -39,9 +52,16 @@ struct Walk<'a> {
     targets: &'a [u32],
     /// By task: which role.
     roles: Vec<u32>,
-    parts: HashMap<Key, Part>,
-    /// Tasks that the path came by at this moment.
-    here: HashSet<u32>,
+    parts: Vec<(Key, Part)>,
+    /// Where in `parts` each is.
+    by_key: HashMap<Key, usize>,
+    /// The last ones that were added to, by [`Key::short`]: mostly it is one of these.
+    recent: [usize; RECENT],
+    /// By task: the moment at which the path last came by, if it did.
+    came_by: Vec<Option<u64>>,
+    /// By task: how many of its stretches began before the moment that the path is at, or a
+    /// little more. The path goes back in time only, so a look is never far.
+    before: Vec<usize>,
 }
 
 /// A stretch off the CPU, finished or open.
@@ -75,8 +95,11 @@ pub(super) fn path(kin: &Kin<'_>, targets: &[u32], names: &[String]) -> Critical
         kin,
         targets,
         roles,
-        parts: HashMap::new(),
-        here: HashSet::new(),
+        parts: Vec::new(),
+        by_key: HashMap::new(),
+        recent: [usize::MAX; RECENT],
+        came_by: vec![None; tasks.len()],
+        before: tasks.iter().map(|task| task.stretches.len()).collect(),
     };
     walk.back(at as u32, task.end_ns, first_ns);
     let mut by_role: Vec<&str> = vec![""; of_name.len()];
@@ -94,23 +117,19 @@ impl Walk<'_> {
         while now_ns > first_ns {
             let task = &self.blocks.model.tasks[at as usize];
             if now_ns <= task.start_ns {
-                match self
-                    .creator(task)
-                    .filter(|creator| self.here.insert(*creator))
-                {
-                    Some(creator) => at = creator,
-                    None => {
-                        self.add(at, State::Unknown, None, now_ns - first_ns);
-                        return;
-                    }
-                }
+                let creator = self.creator(task);
+                let Some(creator) = creator.filter(|creator| self.comes_to(*creator, now_ns))
+                else {
+                    self.add(at, State::Unknown, None, now_ns - first_ns);
+                    return;
+                };
+                at = creator;
                 continue;
             }
-            let away = before(task, now_ns);
+            let away = self.before(at, now_ns);
             let Some(away) = away else {
                 let from_ns = task.start_ns.max(first_ns);
                 self.add(at, State::Unknown, None, now_ns - from_ns);
-                self.here.clear();
                 now_ns = from_ns;
                 continue;
             };
@@ -118,7 +137,7 @@ impl Walk<'_> {
                 let next = away
                     .block
                     .and_then(|block| self.leads_to(at, &block, now_ns));
-                if let Some(next) = next.filter(|next| self.here.insert(*next)) {
+                if let Some(next) = next.filter(|next| self.comes_to(*next, now_ns)) {
                     at = next;
                     continue;
                 }
@@ -136,23 +155,28 @@ impl Walk<'_> {
             };
             let from_ns = from_ns.max(first_ns).max(task.start_ns).min(now_ns - 1);
             self.add(at, state, block, now_ns - from_ns);
-            self.here.clear();
-            self.here.insert(at);
             now_ns = from_ns;
+            self.comes_to(at, now_ns);
         }
     }
 
+    /// Not if it has been there at this moment: it would go round for ever.
+    fn comes_to(&mut self, at: u32, now_ns: u64) -> bool {
+        self.came_by[at as usize].replace(now_ns) != Some(now_ns)
+    }
+
     /// The task that is what this wait took, at its end.
-    fn leads_to(&self, at: u32, block: &Block, now_ns: u64) -> Option<u32> {
+    fn leads_to(&mut self, at: u32, block: &Block, now_ns: u64) -> Option<u32> {
         let lives = |other: &u32| {
             let other = &self.blocks.model.tasks[*other as usize];
             other.start_ns < now_ns && other.end_ns >= now_ns
         };
         let other = match self.blocks.end(at as usize, block) {
             End::Task(waker) => {
-                let task = &self.blocks.model.tasks[waker as usize];
                 // A message can be on its way while its sender already sleeps.
-                let awake = before(task, now_ns).is_none_or(|away| away.in_ns < now_ns);
+                let awake = self
+                    .before(waker, now_ns)
+                    .is_none_or(|away| away.in_ns < now_ns);
                 Some(waker).filter(|_| awake)
             }
             End::Nobody | End::CutShort | End::Interrupted => match self.kin.of(at, block) {
@@ -162,6 +186,12 @@ impl Walk<'_> {
             End::Outside | End::Interrupt | End::Unknown => None,
         };
         other.filter(|other| *other != at && lives(other))
+    }
+
+    /// See [`before`].
+    fn before(&mut self, at: u32, at_ns: u64) -> Option<Away> {
+        let task = &self.blocks.model.tasks[at as usize];
+        before(task, at_ns, &mut self.before[at as usize])
     }
 
     fn creator(&self, task: &Task) -> Option<u32> {
@@ -180,13 +210,21 @@ impl Walk<'_> {
                 Some(same) => *same,
             }),
         };
-        let part = self.parts.entry(key).or_insert((0, 0, (at, block)));
+        let recent = &mut self.recent[key.short()];
+        if self.parts.get(*recent).is_none_or(|(same, _)| *same != key) {
+            let parts = &mut self.parts;
+            *recent = *self.by_key.entry(key).or_insert_with(|| {
+                parts.push((key, (0, 0, (at, block))));
+                parts.len() - 1
+            });
+        }
+        let (_, part) = &mut self.parts[*recent];
         part.0 = part.0.saturating_add(ns);
         part.1 += 1;
     }
 
     fn parts(self, roles: &[&str]) -> Vec<PathPart> {
-        let mut rows: Vec<_> = self.parts.into_iter().collect();
+        let mut rows = self.parts;
         rows.sort_by_key(|(key, (ns, _, (at, block)))| {
             let start_ns = block.map_or(0, |b| b.start_ns);
             (
@@ -237,8 +275,9 @@ fn open(block: Block) -> bool {
     block.wake_ns.is_none()
 }
 
-/// The last stretch off the CPU that began before this time.
-fn before(task: &Task, at_ns: u64) -> Option<Away> {
+/// The last stretch off the CPU that began before this time, of a task of which no more than
+/// the first `near` are of interest.
+fn before(task: &Task, at_ns: u64, near: &mut usize) -> Option<Away> {
     if let Some(open) = task.open.filter(|open| open.out_ns < at_ns) {
         let wake_ns = open.wake_ns.unwrap_or(u64::MAX).max(open.out_ns);
         return Some(Away {
@@ -251,7 +290,8 @@ fn before(task: &Task, at_ns: u64) -> Option<Away> {
         });
     }
     let offs: &[Off] = &task.stretches;
-    let next = offs.partition_point(|off| off.out_ns < at_ns);
+    let next = first_from(&offs[..*near], at_ns);
+    *near = next;
     let off = &offs[next.checked_sub(1)?];
     let expected = off.seq.wrapping_add(1);
     let after = offs
@@ -266,4 +306,18 @@ fn before(task: &Task, at_ns: u64) -> Option<Away> {
         block: Block::of(off),
         followed: after == Some(expected),
     })
+}
+
+/// The first of these that begins at this time or later, looked for from the end on in
+/// growing steps.
+fn first_from(offs: &[Off], at_ns: u64) -> usize {
+    let (mut until, mut step) = (offs.len(), 1);
+    while let Some(at) = until.checked_sub(step)
+        && offs[at].out_ns >= at_ns
+    {
+        until = at;
+        step *= 2;
+    }
+    let from = until.saturating_sub(step);
+    from + offs[from..until].partition_point(|off| off.out_ns < at_ns)
 }
