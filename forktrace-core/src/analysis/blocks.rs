@@ -1,16 +1,22 @@
 //! A task's blocks, one by one: what each was in, and what ended it.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::OnceLock,
+};
 
 use super::{syscall_families::family, wakers::Wakers};
 use crate::{
     model::{Fate, Model, Off, PAGE_FAULT, State, Target, Task, state_of},
-    trace::{Arch, FileKind, Interrupt, Timeout, Waker, Why},
+    trace::{Arch, FileKind, Interrupt, ProviderKind, Timeout, Waker, Why},
 };
 
 mod ends;
+mod held;
+mod runtime;
 
 pub(super) use ends::End;
+use held::Behind;
 
 /// One block, finished or open.
 #[derive(Clone, Copy, Debug)]
@@ -102,9 +108,6 @@ impl Block {
     }
 }
 
-/// Blocks of a waker among which its last wait for input is looked for.
-const LOOK_BACK: usize = 64;
-
 /// What a task waits for in a block, as far as syscall and state tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
@@ -156,19 +159,10 @@ pub(super) struct Blocks<'a> {
     signals: HashMap<u32, Vec<(u64, Waker)>>,
     /// What is behind each stretch of the tasks that woke others.
     behind: Vec<OnceLock<Behind>>,
-}
-
-/// What a look back from any of a task's stretches finds.
-#[derive(Default)]
-struct Behind {
-    /// By stretch: how many blocks are before it.
-    blocks_before: Vec<u32>,
-    /// By block: its stretch.
-    blocks: Vec<u32>,
-    /// By block: the last wait for input that is not after it, as a block.
-    inputs: Vec<Option<u32>>,
-    /// Stretches before which records are lost, in order.
-    gaps: Vec<u32>,
+    /// By target: a thread of a runtime parks there (see [`runtime`]); empty: none.
+    parks: Vec<bool>,
+    /// Waits, by serial and stretch, of which it was seen who owed it to the waiting task.
+    owed: HashSet<(u32, u32)>,
 }
 
 impl<'a> Blocks<'a> {
@@ -210,10 +204,16 @@ impl<'a> Blocks<'a> {
             }
         }
         let disk_calls = (0..512).map(|number| waits_for_disk(arch, number));
-        Self {
+        let owed = model.providers.iter().filter(|p| {
+            let by_kind = matches!(p.kind, ProviderKind::Owner | ProviderKind::Joined);
+            by_kind && !p.tasks.is_empty()
+        });
+        let mut blocks = Self {
             model,
             wakers,
             arch,
+            owed: owed.map(|p| (p.serial, p.seq)).collect(),
+            parks: Vec::new(),
             disk_calls: disk_calls.collect(),
             classes: (0..512).map(|number| class_of(arch, number)).collect(),
             killed_in,
@@ -223,7 +223,9 @@ impl<'a> Blocks<'a> {
                 .map(|name| arch.syscall_number(name).map(|number| number as i16)),
             signals,
             behind: model.tasks.iter().map(|_| OnceLock::new()).collect(),
-        }
+        };
+        blocks.parks = runtime::parks(&blocks);
+        blocks
     }
 
     /// The device of the file system that a task waits for, 0 if it is not known; `None`: it
@@ -239,6 +241,11 @@ impl<'a> Blocks<'a> {
         disk.then_some(device)
     }
 
+    /// Did the task end, and was this its last block?
+    pub(super) fn is_last(&self, task: usize, block: &Block) -> bool {
+        self.ends_after[task] == Some(block.start_ns)
+    }
+
     /// What a task waits for in this block.
     #[inline]
     pub(super) fn class(&self, block: &Block) -> Class {
@@ -247,6 +254,7 @@ impl<'a> Blocks<'a> {
         }
         let number = usize::try_from(block.syscall).unwrap_or(usize::MAX);
         match *self.classes.get(number).unwrap_or(&Class::Busy) {
+            Class::Busy if self.parks.get(block.target as usize) == Some(&true) => Class::Anything,
             Class::Busy if self.timed_out(block) => Class::Time,
             Class::Anything => self.class_of_set(block.target),
             class => class,
@@ -269,100 +277,6 @@ impl<'a> Blocks<'a> {
             _ => Class::Anything,
         }
     }
-
-    /// From when on a task's blocks hold up the one that it will wake from this
-    /// block: from its last wait for input on; from the beginning where its end is
-    /// waited for.
-    ///
-    /// `near`: a stretch of the waker not long before.
-    pub(super) fn held_from(&self, block: &Block, waker: usize, near: usize) -> HeldFrom {
-        let mut held = HeldFrom {
-            ns: u64::MAX,
-            known_before: true,
-        };
-        let Some(wake_ns) = block.wake_ns else {
-            return held;
-        };
-        // Who waits for input is told of the end of another too, by a signal.
-        let ends = self.ends_after[waker].is_some_and(|last| last < wake_ns)
-            && !self.class(block).is_input();
-        if ends || self.child_waits.contains(&Some(block.syscall)) {
-            held.ns = 0;
-            return held;
-        }
-        let task = &self.model.tasks[waker];
-        let until = first_from(&task.stretches, near, wake_ns);
-        let after = task.stretches.get(until).map(|off| off.seq);
-        let next = after.or(task.stretches_expected);
-        let Some(last) = until.checked_sub(1) else {
-            held.known_before = next == Some(0);
-            return held;
-        };
-        if next != Some(task.stretches[last].seq.wrapping_add(1)) {
-            // What is lost there can be a wait for input.
-            held.known_before = false;
-            return held;
-        }
-        let behind = self.behind[waker].get_or_init(|| self.behind(task));
-        let begin = |block: usize| task.stretches[behind.blocks[block] as usize].out_ns;
-        let gaps = behind.gaps.partition_point(|gap| *gap as usize <= last);
-        let gap = gaps.checked_sub(1).map(|gap| behind.gaps[gap] as usize);
-        let first = gap.map_or(0, |gap| behind.blocks_before[gap] as usize);
-        let before = behind.blocks_before[until] as usize;
-        if first == before {
-            held.known_before = gap.is_none();
-            return held;
-        }
-        let input = behind.inputs[before - 1].map(|input| input as usize);
-        // So far and no farther.
-        let farthest = before.checked_sub(LOOK_BACK + 1);
-        match input.max(farthest).filter(|block| *block >= first) {
-            Some(block) => held.ns = begin(block),
-            None => {
-                held.ns = begin(first);
-                held.known_before = gap.is_none();
-            }
-        }
-        held
-    }
-
-    /// Looks at all of a task's stretches once.
-    fn behind(&self, task: &Task) -> Behind {
-        let mut behind = Behind::default();
-        let mut expected = 0;
-        for (at, off) in task.stretches.iter().enumerate() {
-            behind.blocks_before.push(behind.blocks.len() as u32);
-            if off.seq != expected {
-                behind.gaps.push(at as u32);
-            }
-            expected = off.seq.wrapping_add(1);
-            if let Some(block) = Block::of(off) {
-                let input = if self.class(&block).is_input() {
-                    Some(behind.blocks.len() as u32)
-                } else {
-                    behind.inputs.last().copied().flatten()
-                };
-                behind.inputs.push(input);
-                behind.blocks.push(at as u32);
-            }
-        }
-        behind.blocks_before.push(behind.blocks.len() as u32);
-        behind
-    }
-}
-
-/// The first stretch that begins at this time or later, looked for from `near` on
-/// in growing steps.
-fn first_from(offs: &[Off], near: usize, at_ns: u64) -> usize {
-    let before = |at: usize| offs.get(at).is_some_and(|off| off.out_ns < at_ns);
-    let mut from = if before(near) { near } else { 0 };
-    let mut step = 1;
-    while before(from + step) {
-        from += step;
-        step *= 2;
-    }
-    let until = (from + step).min(offs.len());
-    from + offs[from..until].partition_point(|off| off.out_ns < at_ns)
 }
 
 /// What an interruptible wait in a syscall is for.

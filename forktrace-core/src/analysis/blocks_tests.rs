@@ -2,7 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::{super::why_tests::header, *};
+use super::{
+    super::why_tests::header,
+    held::{LOOK_BACK, first_from},
+    *,
+};
 use crate::{
     model::Builder,
     trace::{Event, Stretch},
@@ -22,22 +26,41 @@ fn held_by_walking(blocks: &Blocks<'_>, block: &Block, waker: usize, near: usize
     let after = task.stretches.get(until).map(|off| off.seq);
     let mut next = after.or(task.stretches_expected);
     let mut count = 0;
+    // Since a wait for input was met: blocks that were looked at for a long one before it.
+    let mut before: Option<u32> = None;
     for off in task.stretches[..until].iter().rev() {
         if next != Some(off.seq.wrapping_add(1)) {
-            held.known_before = false;
+            held.known_before &= before.is_some();
             return held;
         }
         next = Some(off.seq);
         let Some(block) = Block::of(off) else {
             continue;
         };
+        let input = blocks.class(&block).is_input();
+        if let Some(seen) = &mut before {
+            let (end_ns, after_ns) = (off.wake_ns, wake_ns - off.wake_ns);
+            let long = after_ns * 4 <= end_ns - block.start_ns;
+            *seen += 1;
+            match (long, input) {
+                (true, true) => return held,
+                (true, false) => {
+                    held.ns = block.start_ns;
+                    return held;
+                }
+                (false, _) if *seen == 8 => return held,
+                (false, _) => continue,
+            }
+        }
         held.ns = block.start_ns;
-        if count == LOOK_BACK || blocks.class(&block).is_input() {
+        if input {
+            before = Some(0);
+        } else if count == LOOK_BACK {
             return held;
         }
         count += 1;
     }
-    held.known_before = next == Some(0);
+    held.known_before = before.is_some() || next == Some(0);
     held
 }
 
@@ -49,31 +72,35 @@ proptest! {
 
     #[test]
     fn what_holds_up_is_what_a_walk_back_finds(
-        // Why it went, whether it waited for input, whether the record is there.
+        // Why it went, whether it waited for input, for how long, whether the record is
+        // there.
         stretches in prop::collection::vec(
             (
                 prop::sample::select(vec![Why::Preempted, Why::Interruptible, Why::Killable]),
                 prop::bool::weighted(0.03),
+                prop::sample::select(vec![5u64, 5, 5, 100]),
                 prop::bool::weighted(0.98),
             ),
             0..200,
         ),
         first_seq in prop_oneof![4 => Just(0u32), 1 => Just(1)],
         expected in prop::option::of(0u32..200),
-        wakes in prop::collection::vec((0u64..4000, 0usize..200), 1..20),
+        wakes in prop::collection::vec((0u64..10_000, 0usize..200), 1..20),
     ) {
         let mut builder = Builder::new(0, Arch::X86_64);
-        for (seq, (why, input, is_there)) in (first_seq..).zip(&stretches) {
+        let mut now_ns = 10;
+        for (seq, (why, input, length, is_there)) in (first_seq..).zip(&stretches) {
+            let out_ns = now_ns;
+            now_ns += length + 15;
             if !is_there {
                 continue;
             }
-            let out_ns = 10 + 20 * u64::from(seq);
             builder.push(Event::Stretch(Stretch {
                 serial: 1,
                 seq,
                 out_ns,
-                wake_ns: out_ns + 5,
-                in_ns: out_ns + 10,
+                wake_ns: out_ns + length,
+                in_ns: out_ns + length + 5,
                 why: *why,
                 early_wake: false,
                 no_wake: false,
@@ -89,7 +116,7 @@ proptest! {
                 timeout: Timeout::None,
             }));
         }
-        let mut model = builder.build(4000);
+        let mut model = builder.build(30_000);
         for task in &mut model.tasks {
             task.stretches_expected = expected;
         }
@@ -110,7 +137,7 @@ proptest! {
             };
             if !model.tasks.is_empty() {
                 prop_assert_eq!(
-                    blocks.held_from(&block, 0, near),
+                    blocks.held_from((0, &block), 0, near),
                     held_by_walking(&blocks, &block, 0, near),
                     "at {}", wake_ns
                 );

@@ -6,7 +6,7 @@ use std::{cmp::Reverse, collections::HashMap};
 use super::{
     blocks::{Block, Blocks, End},
     episodes::Stall,
-    held_by::{HeldBy, counted, held_by},
+    held_by::{HeldBy, awaited_by, counted, held_by, waits_for_child},
     members::Members,
     objects,
     providers::{Kin, Standstill},
@@ -193,6 +193,15 @@ impl<'a> Inquiry<'a> {
             };
             held.iter().map(lead).collect()
         };
+        let root = held.get(stall.root as usize).copied().flatten();
+        let waiter = root.and_then(|(block, _)| awaited_by(blocks, members, stall.root, &block));
+        let child = members.tasks.get(stall.root as usize);
+        if let (Some(waiter), Some(child)) = (waiter, child)
+            && let Some((block, _)) = held[waiter as usize]
+            && waits_for_child(blocks, &block, &blocks.model.tasks[*child as usize])
+        {
+            leads[waiter as usize] = Some(stall.root);
+        }
         // It is the end of all chains, in a circle too.
         if let Some(root) = leads.get_mut(stall.root as usize) {
             *root = None;

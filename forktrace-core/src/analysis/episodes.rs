@@ -10,7 +10,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{
     blocked_set::BlockedSet,
-    blocks::{Block, Blocks},
+    blocks::{Block, Blocks, Class},
     held_by::{HeldBy, held_by},
     members::Members,
     profile::Watcher,
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     model::{Segment, State, Task},
     report::{Ended, Verdict},
-    trace::Waker,
+    trace::{Interrupt, Timeout, Waker, Why},
 };
 
 mod verdict;
@@ -112,6 +112,8 @@ struct Now {
     start_ns: u64,
     /// Its block: an index of a stretch, or [`NONE`] for the open one.
     block: u32,
+    /// From when to when it looked up last.
+    looks_up_ns: (u64, u64),
 }
 
 /// A stall under way, or over if nothing follows it at once.
@@ -120,8 +122,11 @@ struct OpenStall {
     stall: Stall,
     /// Somebody's wait is over for good, or a task came.
     over: bool,
-    /// Positions of those that look up.
-    awake: Vec<u32>,
+    /// How many looked up since all were blocked, and when the last of them waits again.
+    look_ups: u64,
+    awake_until_ns: u64,
+    /// A timer of theirs came, and nothing else.
+    tick: bool,
 }
 
 /// Watches a sweep over a group.
@@ -157,6 +162,7 @@ impl<'a> Watch<'a> {
             held_by: None,
             start_ns: 0,
             block: NONE,
+            looks_up_ns: (0, 0),
         };
         Self {
             blocks: kin.blocks,
@@ -305,16 +311,31 @@ impl<'a> Watch<'a> {
 
     /// A member's block is over: does that end the stall under way?
     fn leaves(&mut self, position: u32, block: &Block) {
-        let looks_up = self.looks_up(position, block);
+        let alone = self.looks_up(position, block);
+        let tick = alone.is_some() && self.is_tick(block);
+        let until_ns = alone.or_else(|| self.looks_up_with(position, block));
         let Some(open) = self.open.as_mut().filter(|open| !open.over) else {
             return;
         };
-        if looks_up {
-            open.awake.push(position);
+        let end_ns = block.wake_ns.unwrap_or(block.start_ns);
+        let (woken_ns, back_ns) = self.now[position as usize].looks_up_ns;
+        if (woken_ns..back_ns).contains(&block.start_ns) {
+            // It had to wait for a moment on its way.
+            return;
+        }
+        if let Some(until_ns) = until_ns {
+            open.tick = match open.look_ups {
+                0 => tick,
+                _ => open.tick && (tick || alone.is_none()),
+            };
+            open.look_ups += 1;
+            open.awake_until_ns = open.awake_until_ns.max(until_ns);
+            self.now[position as usize].looks_up_ns = (end_ns, until_ns);
             return;
         }
         open.over = true;
-        if open.awake.is_empty() || position == open.stall.next {
+        let nobody = open.look_ups == 0 && open.awake_until_ns <= end_ns;
+        if nobody || position == open.stall.next {
             return;
         }
         // Those who were awake went on to wait: it was this one. But one of them who woke
@@ -324,7 +345,8 @@ impl<'a> Watch<'a> {
             _ => None,
         };
         let waker = waker.and_then(|waker| self.members.position(waker as u32));
-        if waker.is_none_or(|waker| !open.awake.contains(&waker)) {
+        let looks_up = |at: u32| is_within(self.now[at as usize].looks_up_ns, end_ns);
+        if waker.is_none_or(|waker| !looks_up(waker)) {
             let mut stall = open.stall;
             stall.end_ns = stall.end_ns.max(block.wake_ns.unwrap_or(stall.end_ns));
             self.put(position, stall);
@@ -332,18 +354,47 @@ impl<'a> Watch<'a> {
     }
 
     /// Will a member go on with the wait that is over, after a moment and without waiting
-    /// for anything else?
-    fn looks_up(&self, position: u32, block: &Block) -> bool {
-        let (task, at) = (self.task(position), self.now[position as usize].block);
-        let Some(off) = task.stretches.get(at as usize) else {
-            return false;
+    /// for anything else? Its time ran out, or a signal interrupted it; whoever waits for
+    /// whatever comes first has looked up as well where a timer came, and so has whoever has
+    /// a time limit where it was not seen what came.
+    /// Gives when it waits again.
+    fn looks_up(&self, position: u32, block: &Block) -> Option<u64> {
+        let task = self.members.tasks[position as usize] as usize;
+        let again = match self.blocks.how(task, block) {
+            Ended::TimedOut | Ended::Interrupted => true,
+            Ended::Unknown => block.timeout != Timeout::None,
+            _ => self.blocks.is_sleep(block) || self.is_tick(block),
         };
-        let how = self
-            .blocks
-            .how(self.members.tasks[position as usize] as usize, block);
-        if !matches!(how, Ended::TimedOut | Ended::Interrupted) && !self.blocks.is_sleep(block) {
-            return false;
-        }
+        again.then(|| self.goes_on(position, block))?
+    }
+
+    /// Did a timer end a wait for whatever comes first?
+    fn is_tick(&self, block: &Block) -> bool {
+        self.blocks.class(block) == Class::Anything
+            && matches!(
+                block.waker,
+                Waker::Interrupt(Interrupt::Timer | Interrupt::Soft(1 | 8))
+            )
+    }
+
+    /// A runtime's thread that a timer woke can wake others, to see whether there is anything
+    /// to do: they look up with it if they go on with what they waited for.
+    fn looks_up_with(&self, position: u32, block: &Block) -> Option<u64> {
+        self.open.as_ref().filter(|open| open.tick)?;
+        let waker = match block.waker {
+            Waker::Task { serial, .. } => self.blocks.wakers.index(serial),
+            _ => None,
+        };
+        let waker = self.members.position(waker? as u32)?;
+        let looks_up_ns = self.now[waker as usize].looks_up_ns;
+        is_within(looks_up_ns, block.wake_ns?).then(|| self.goes_on(position, block))?
+    }
+
+    /// Does a member wait for the same again after its block, before it does anything else
+    /// but run, and wait for its own memory? Gives when.
+    fn goes_on(&self, position: u32, block: &Block) -> Option<u64> {
+        let (task, at) = (self.task(position), self.now[position as usize].block);
+        let off = task.stretches.get(at as usize)?;
         let again = |syscall: i16, target: u32| {
             syscall == block.syscall && self.target(target) == self.target(block.target)
         };
@@ -356,20 +407,23 @@ impl<'a> Watch<'a> {
         {
             ran_ns = ran_ns.saturating_add(next.out_ns.saturating_sub(in_ns));
             if next.seq != seq.wrapping_add(1) || ran_ns > LOOK_UP_NS {
-                return false;
+                return None;
             }
             match next.state() {
-                State::Blocked => return again(next.syscall, next.target),
+                State::Blocked if again(next.syscall, next.target) => return Some(next.out_ns),
+                State::Blocked if next.why == Why::Killable => {
+                    ran_ns = ran_ns.saturating_add(next.in_ns.saturating_sub(next.out_ns));
+                    (in_ns, seq) = (next.in_ns, next.seq);
+                }
                 State::Runnable => (in_ns, seq) = (next.in_ns, next.seq),
-                _ => return false,
+                _ => return None,
             }
         }
         let last = task.stretches.last().is_some_and(|last| last.seq == seq);
         let open = Block::open(task).filter(|open| last && open.seq == seq.wrapping_add(1));
-        open.is_some_and(|open| {
-            let ran_ns = ran_ns.saturating_add(open.start_ns.saturating_sub(in_ns));
-            ran_ns <= LOOK_UP_NS && again(open.syscall, open.target)
-        })
+        let open = open?;
+        let ran_ns = ran_ns.saturating_add(open.start_ns.saturating_sub(in_ns));
+        (ran_ns <= LOOK_UP_NS && again(open.syscall, open.target)).then_some(open.start_ns)
     }
 
     /// Puts the stall under way down to what its end by this member says.
@@ -384,11 +438,18 @@ impl<'a> Watch<'a> {
                     key,
                     stall,
                     over: false,
-                    awake: Vec::new(),
+                    look_ups: 0,
+                    awake_until_ns: 0,
+                    tick: false,
                 });
             }
         }
     }
+}
+
+/// Is it at this time, or just before it?
+fn is_within((from_ns, until_ns): (u64, u64), at_ns: u64) -> bool {
+    from_ns < until_ns && from_ns <= at_ns && at_ns <= until_ns
 }
 
 impl Watcher for Watch<'_> {
@@ -401,17 +462,17 @@ impl Watcher for Watch<'_> {
         match &mut self.open {
             Some(open) if open.stall.end_ns == start_ns => {
                 stall = open.stall;
-                stall.look_ups += open.awake.len() as u64;
+                stall.look_ups += open.look_ups;
                 open.over = false;
             }
             Some(open) if !open.over => {
                 stall = open.stall;
-                stall.look_ups += open.awake.len() as u64;
+                stall.look_ups += open.look_ups;
             }
             _ => self.close(),
         }
         if let Some(open) = &mut self.open {
-            open.awake.clear();
+            open.look_ups = 0;
         }
         stall.end_ns = end_ns;
         stall.ns = stall.ns.saturating_add(end_ns - start_ns);
@@ -421,10 +482,11 @@ impl Watcher for Watch<'_> {
     fn change(&mut self, task: usize, segment: Option<&Segment>) {
         let position = task as u32;
         let block = self.block(position);
+        let looks_up_ns = self.now[position as usize].looks_up_ns;
         match (block, &mut self.open) {
             (Some(block), _) => self.leaves(position, &block),
             // A task came, or one that looked up ended.
-            (None, Some(open)) if segment.is_none() || !open.awake.contains(&position) => {
+            (None, Some(open)) if segment.is_none_or(|s| !is_within(looks_up_ns, s.start_ns)) => {
                 open.over = true;
             }
             (None, _) => {}

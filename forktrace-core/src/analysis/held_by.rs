@@ -19,6 +19,7 @@ use super::{
     blocks::{Block, Blocks, Class, End, HeldFrom},
     members::Members,
 };
+use crate::model::{Target, Task};
 
 /// Who or what holds up a member that is blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,12 +140,12 @@ pub(super) fn held_by(
         End::Task(waker) => match (members.position(waker), class) {
             (Some(to), Class::Anything) if siblings(blocks, task, waker) => HeldBy::Edge {
                 to,
-                from: blocks.held_from(block, waker as usize, near(to)),
+                from: blocks.held_from((task, block), waker as usize, near(to)),
                 class: Class::Busy,
             },
             (Some(to), class) => HeldBy::Edge {
                 to,
-                from: blocks.held_from(block, waker as usize, near(to)),
+                from: blocks.held_from((task, block), waker as usize, near(to)),
                 class,
             },
             (None, class) if class.is_input() => HeldBy::Input,
@@ -154,6 +155,30 @@ pub(super) fn held_by(
             true => HeldBy::Input,
             false => HeldBy::Busy,
         },
+    }
+}
+
+/// The position of the member that made this one, if it waits for nothing more before it
+/// ends. Whoever waits for any child goes on when the first of them ends, and is behind each
+/// of those.
+pub(super) fn awaited_by(
+    blocks: &Blocks<'_>,
+    members: &Members<'_>,
+    position: u32,
+    block: &Block,
+) -> Option<u32> {
+    let at = members.tasks[position as usize] as usize;
+    let task = &blocks.model.tasks[at];
+    let is_last = task.serial == task.process && blocks.is_last(at, block);
+    let parent = is_last.then(|| blocks.wakers.index(task.parent))??;
+    members.position(parent as u32)
+}
+
+/// Does a task wait in this block for the end of this child, or of any?
+pub(super) fn waits_for_child(blocks: &Blocks<'_>, block: &Block, child: &Task) -> bool {
+    match blocks.model.targets.get(block.target as usize) {
+        Some(Target::Child(pid)) => pid.is_none_or(|pid| pid <= 0 || pid == i64::from(child.pid)),
+        _ => false,
     }
 }
 

@@ -14,6 +14,8 @@ mod findings;
 mod graph;
 mod groups;
 mod held_by;
+#[cfg(test)]
+mod idle_tests;
 mod intervals;
 mod longest_run;
 mod marks;

@@ -10,6 +10,9 @@ use crate::{
 /// The kernel sends a signal and wakes for it in one go; so much later it was
 /// something else.
 const SIGNAL_WAKES_WITHIN_NS: u64 = 1_000_000;
+/// It tells of a signal when it has woken all whom that concerns (`complete_signal` comes
+/// before `trace_signal_generate`), so much later at most, also where there are hundreds.
+const SIGNAL_TOLD_WITHIN_NS: u64 = 100_000;
 
 /// What ended a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,10 @@ impl Blocks<'_> {
             return End::Nobody;
         };
         let waker = match block.waker {
+            // A sleep that was as long as it was to be needs no witness.
+            Waker::None | Waker::Unknown if self.slept_its_time(block, wake_ns) => {
+                return End::Interrupt;
+            }
             Waker::None | Waker::Unknown => return End::Unknown,
             Waker::Interrupt(_) => {
                 return match self.only_a_signal(task, block, None) {
@@ -60,6 +67,16 @@ impl Blocks<'_> {
             End::Interrupted
         } else {
             waker.map_or(End::Outside, |waker| End::Task(waker as u32))
+        }
+    }
+
+    /// Was it a sleep, and did it last as long as was asked for?
+    fn slept_its_time(&self, block: &Block, wake_ns: u64) -> bool {
+        match block.timeout {
+            Timeout::Us(us) if self.class(block) == Class::Time => {
+                wake_ns - block.start_ns >= u64::from(us).saturating_mul(1000)
+            }
+            _ => false,
         }
     }
 
@@ -144,7 +161,8 @@ impl Blocks<'_> {
         let Some(sent) = self.signals.get(&self.model.tasks[task].process) else {
             return false;
         };
-        let until = sent.partition_point(|(at_ns, _)| *at_ns <= wake_ns);
+        let told_ns = wake_ns.saturating_add(SIGNAL_TOLD_WITHIN_NS);
+        let until = sent.partition_point(|(at_ns, _)| *at_ns <= told_ns);
         let recent = sent[..until].iter().rev();
         let from_ns = block
             .start_ns

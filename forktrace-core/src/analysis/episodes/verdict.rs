@@ -3,8 +3,8 @@
 use super::{CauseKey, INTERRUPTED_NS, Watch};
 use crate::{
     analysis::{
-        blocks::Block,
-        held_by::HeldBy,
+        blocks::{Block, Class},
+        held_by::{HeldBy, awaited_by, waits_for_child},
         providers::{Hang, Providers, Standstill},
         syscall_families::NO_SYSCALL,
     },
@@ -58,6 +58,9 @@ impl Watch<'_> {
                 _ => Verdict::Caused,
             };
         }
+        if self.waits_for_end(root).is_some() {
+            return Verdict::Caused;
+        }
         if counts.unknown > 0 {
             return Verdict::Unknown;
         }
@@ -72,9 +75,20 @@ impl Watch<'_> {
                 Verdict::CommonCause
             }
             Some(HeldBy::Edge { .. }) => Verdict::Coincidence,
-            _ if others > 0 || counts.time_with_edges > 0 => Verdict::Coincidence,
+            _ if others > 0 => Verdict::Coincidence,
+            // What came from outside is for whoever waited for it, also while others are
+            // behind a sleep.
+            Some(HeldBy::Input) => Verdict::Idle,
+            _ if counts.time_with_edges > 0 => Verdict::Coincidence,
             _ => Verdict::Idle,
         }
+    }
+
+    /// The member that waits for the end of this one, which comes after this block.
+    fn waits_for_end(&self, root: u32) -> Option<u32> {
+        let waiter = awaited_by(self.blocks, self.members, root, &self.block(root)?)?;
+        let block = self.block(waiter)?;
+        waits_for_child(self.blocks, &block, self.task(root)).then_some(waiter)
     }
 
     /// The same of one that a signal or the end of the trace ended. The root is where the
@@ -104,7 +118,8 @@ impl Watch<'_> {
             for at in path {
                 roots[at as usize] = Some(root);
             }
-            behind[root as usize] += u32::from(root != *first);
+            let parked = || self.is_parked(&still, of(*first), of(root));
+            behind[root as usize] += u32::from(root != *first && !parked());
         }
         let provider = |position: u32| still.waits[of(position) as usize].as_ref().map(|(_, p)| p);
         let known = |position: &u32| match provider(*position) {
@@ -134,6 +149,15 @@ impl Watch<'_> {
             (0, 0) => Verdict::Unknown,
         };
         (verdict, *root)
+    }
+
+    /// Is this task parked on a futex of its process, and does the root wait for whatever
+    /// comes first? Then there was nothing to do for either.
+    fn is_parked(&self, still: &Standstill, at: u32, root: u32) -> bool {
+        let wait = |at: u32| still.waits[at as usize].as_ref();
+        let root = wait(root);
+        matches!(wait(at), Some((_, Providers::Process(_))))
+            && root.is_some_and(|(block, _)| self.blocks.class(block) == Class::Anything)
     }
 
     /// What an episode with this verdict and root is put down to.

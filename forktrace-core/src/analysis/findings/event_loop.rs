@@ -10,7 +10,7 @@ use crate::{
         objects,
         syscall_families::{family, wait_reason},
     },
-    model::{Off, Target},
+    model::Off,
     report::Object,
 };
 
@@ -52,7 +52,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
             let mut outside: HashMap<i16, Outside> = HashMap::new();
             for block in offs[first..=last].iter().filter_map(Block::of) {
                 let ns = block.wake_ns.unwrap_or(block.start_ns) - block.start_ns;
-                let parked = in_turn && is_futex(blocks, &block);
+                let parked = in_turn && blocks.is_futex(&block);
                 if waits_for_events(blocks, &block) || parked || ns < LONG_NS {
                     continue;
                 }
@@ -115,11 +115,6 @@ fn shared_sets(blocks: &Blocks<'_>) -> HashSet<(u32, u32)> {
 fn waits_for_events(blocks: &Blocks<'_>, block: &Block) -> bool {
     let name = blocks.arch.syscall_name(block.syscall.into());
     blocks.class(block) == Class::Anything && name.is_some_and(|name| is_events(family(name)))
-}
-
-fn is_futex(blocks: &Blocks<'_>, block: &Block) -> bool {
-    let target = blocks.model.targets.get(block.target as usize);
-    matches!(target, Some(Target::Futex(_) | Target::AnyFutex { .. }))
 }
 
 fn is_events(reason: &str) -> bool {

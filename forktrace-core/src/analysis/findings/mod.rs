@@ -1,6 +1,7 @@
 //! What is worth telling, ranked: by how much wall time it would give back, then by how
-//! sure it is. One that can never have ended comes first; that nothing is wrong comes after
-//! all that took a tenth of the run.
+//! sure it is. One that can never have ended comes first. That nothing is wrong comes after
+//! all that took a tenth of the run, and, unless it is most of the run, after all that took
+//! a tenth of its own time.
 
 mod busy;
 mod event_loop;
@@ -73,7 +74,12 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     if found.is_empty() {
         found.push(nothing(report));
     }
-    found.sort_by_key(rank);
+    let idle = found.iter().filter(|f| f.kind == FindingKind::Idle);
+    let idle_ns = match idle.map(|f| (f.share, f.ns)).max_by_key(|(_, ns)| *ns) {
+        Some((share, ns)) if share <= 0.5 => ns,
+        _ => u64::MAX,
+    };
+    found.sort_by_key(|finding| rank(finding, idle_ns));
     found.truncate(MOST);
     if let Some(first) = found
         .first_mut()
@@ -87,12 +93,12 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     found
 }
 
-fn rank(finding: &Finding) -> (u8, std::cmp::Reverse<u64>, Confidence, FindingKind) {
-    // What took less than a tenth of the run is no reason to doubt that it had nothing to do.
+fn rank(finding: &Finding, idle_ns: u64) -> (u8, std::cmp::Reverse<u64>, Confidence, FindingKind) {
+    // What took less than a tenth is no reason to doubt that it had nothing to do.
     let class = match finding.kind {
         FindingKind::Deadlock | FindingKind::Hang => 0,
         FindingKind::Idle => 2,
-        _ if finding.share >= 0.1 => 1,
+        _ if finding.share >= 0.1 || finding.ns >= idle_ns / 10 => 1,
         _ => 3,
     };
     let ns = std::cmp::Reverse(finding.ns);
