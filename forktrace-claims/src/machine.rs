@@ -12,6 +12,7 @@ use crate::expression::Shape;
 
 /// The machine, as `machine` in expressions and in the JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Machine {
     /// CPUs that this process may run on.
     pub cpus: u64,
@@ -35,6 +36,7 @@ pub struct Machine {
 
 /// A Python interpreter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Python {
     /// The interpreter itself: what `python3` in PATH may only start.
     pub path: PathBuf,

@@ -15,23 +15,26 @@ use forktrace_core::{
     report::{Interval, Timeline},
 };
 
-/// A picture.
+/// What decides a claim, to be looked at. Either `timeline` or `bars` has something, unless
+/// `missing` says why not.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Picture {
     /// What is to be seen.
     pub shows: String,
     /// The run that it is of; `None`: of all.
     pub run: Option<String>,
-    /// Time lines of tasks.
+    /// Time lines of tasks around a moment of the run.
     pub timeline: Option<Timeline>,
     /// Figures that are compared.
     pub bars: Vec<Bar>,
-    /// Why there is neither.
+    /// Why there is nothing to be seen.
     pub missing: Option<String>,
 }
 
 /// A figure, as a bar.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Bar {
     /// What it is of.
     pub label: String,

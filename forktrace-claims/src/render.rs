@@ -27,16 +27,20 @@ pub enum ClaimsFormat {
     Markdown,
 }
 
-/// The claims of one invocation and what became of them.
+/// What `forktrace claims run --format json` writes. Points in time are nanoseconds since
+/// the trace began, durations are nanoseconds. `None` means not known, or that there is
+/// none. Later versions with the same `schema_version` may add properties.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Outcome<'a> {
-    /// Version of this format.
+    /// Version of this format; it changes when a property changes its meaning or goes away.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
     pub schema_version: u32,
-    /// Where they were tested.
+    /// Where the claims were tested.
     pub machine: &'a Machine,
-    /// How thoroughly.
+    /// How thoroughly: with few and short runs, or more and longer ones.
     pub mode: Mode,
-    /// The claims.
+    /// The claims, in the order in which they were tested.
     pub claims: &'a [Settled],
 }
 

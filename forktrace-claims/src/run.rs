@@ -37,6 +37,7 @@ use forktrace_core::{
 
 /// How thorough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Few and short runs.

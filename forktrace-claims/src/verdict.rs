@@ -22,6 +22,7 @@ use crate::expression::Figures;
 
 /// What became of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The runs show what it says.
@@ -30,7 +31,8 @@ pub enum Verdict {
     Refuted,
     /// Not on this machine.
     NotTestable,
-    /// The runs don't decide.
+    /// The runs don't decide, their traces are incomplete, the control missed its mark, or
+    /// it could not be run ([`Settled::error`]).
     Inconclusive,
 }
 
@@ -47,8 +49,9 @@ impl fmt::Display for Verdict {
 
 /// A claim with its verdict and what that rests on.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Settled {
-    /// The claim.
+    /// Its name; of a file that can't be used, the file's.
     pub id: String,
     /// What is claimed.
     pub statement: String,
@@ -66,7 +69,8 @@ pub struct Settled {
     pub control: Option<Control>,
     /// What the traces are worth; `None`: nothing was run.
     pub audit: Option<Audit>,
-    /// The figures over all arms, each with an interval.
+    /// The figures over all arms, by name: each a `value` and, if that is a number, the ends
+    /// `low` and `high` of its interval.
     pub figures: Map<String, Value>,
     /// What each arm measured.
     pub arms: Vec<ArmSummary>,
@@ -81,6 +85,7 @@ pub struct Settled {
 
 /// The control's outcome.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Control {
     /// Whether it came out as it must.
     pub holds: bool,
@@ -90,6 +95,7 @@ pub struct Control {
 
 /// The audits of all runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Audit {
     /// Every trace that a figure comes from is complete, or as much of it is
     /// uncertain as the claim tolerates.
@@ -98,7 +104,8 @@ pub struct Audit {
     pub runs: usize,
     /// Of these, runs with a complete trace.
     pub runs_complete: usize,
-    /// Runs that were done again because their traces were incomplete.
+    /// Runs that don't count and were done again, since their traces were incomplete or
+    /// lacked what is measured.
     pub runs_repeated: u64,
     /// Why.
     pub repeated_because: Vec<String>,
@@ -114,13 +121,15 @@ pub struct Audit {
 
 /// What an arm measured.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ArmSummary {
     /// Its name.
     pub name: String,
     /// Its command, with placeholders.
     pub command: Vec<String>,
-    /// A row for each combination of parameters: these, and each measure with
-    /// its interval.
+    /// A row for each combination of parameters: these by name, and each measure with its
+    /// `value` (the median of the runs), `low` and `high` (an interval for it), `min`, `max`,
+    /// `values` and `n`. Null: its figures could not be computed.
     pub points: Value,
     /// The kept traces.
     pub traces: Vec<String>,
@@ -128,6 +137,7 @@ pub struct ArmSummary {
 
 /// An arm that can't be run here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LeftOut {
     /// Its name.
     pub arm: String,
@@ -137,6 +147,7 @@ pub struct LeftOut {
 
 /// An error and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Problem {
     /// The claim file.
     pub file: String,

@@ -1,7 +1,8 @@
 //! What a report says: plain figures, computed by `analysis`, shown by `render`.
 //!
 //! The JSON report is this structure as serde writes it, so a change of a name
-//! here changes the interface: see `docs/report.schema.json`. Times are
+//! here changes the interface. The comments are the descriptions in its schema,
+//! `docs/report.schema.json`, which `cargo xtask schema` writes. Times are
 //! nanoseconds since the trace began; durations are nanoseconds.
 //!
 //! `None` (JSON `null`) always means "not known" or "not measured", never 0.
@@ -9,17 +10,22 @@
 mod audit;
 mod findings;
 mod relations;
+mod schema;
+#[cfg(test)]
+pub(crate) mod schema_check;
 mod task;
 mod timeline;
 mod why;
 pub mod words;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub use self::audit::*;
 pub use self::findings::*;
 pub use self::relations::*;
+pub use self::schema::{schema, schema_of};
 pub use self::task::*;
 pub use self::timeline::*;
 pub use self::why::*;
@@ -28,25 +34,29 @@ pub use crate::trace::InterruptKind;
 /// Version of the JSON report; a reader that knows this number can read it.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// The JSON Schema of a report, which `docs/` shows too.
-pub const SCHEMA: &str = include_str!("../report.schema.json");
-
-/// A whole report.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// What `forktrace --format json` writes. Points in time are nanoseconds since the trace
+/// began, durations are nanoseconds. `None` always means not known or not measured, never
+/// 0. Later versions with the same `schema_version` may add properties, and values where a
+/// description lists them by way of example.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Report {
-    /// [`SCHEMA_VERSION`].
+    /// Version of this format; it changes when a property changes its meaning or goes away.
+    #[schemars(extend("const" = SCHEMA_VERSION))]
     pub schema_version: u32,
     /// What was run, where and how it ended.
     pub workload: Workload,
-    /// What is worth telling, the most important first. Never empty.
+    /// What is worth telling, the most important first: by the wall time that it took, but
+    /// deadlocks and hangs first, and that nothing is wrong after all that took a tenth of
+    /// the run. Never empty.
     pub findings: Vec<Finding>,
     /// What the run took its time for; empty when wakers were left out.
     pub path: CriticalPath,
-    /// The whole tree first, then each process that had two tasks or more or
-    /// blocked at all, in the order of creation.
+    /// Sets of tasks that are compared with each other: the whole tree first, then each
+    /// process that had two tasks or more or blocked at all, in the order of creation.
     pub groups: Vec<Group>,
-    /// The longest episodes in which all tasks of a group were blocked: the tree's,
-    /// then those of all processes. A workload of one process has the tree's only.
+    /// The longest episodes in which all tasks of a group were blocked (`--episodes N`): the
+    /// tree's, then those of all processes, each longest first. A workload of one process has
+    /// the tree's only.
     pub episodes: Vec<Episode>,
     /// All such episodes by what they are put down to: the tree's, then each
     /// process's, each worst first. A workload of one process has the tree's only.
@@ -55,40 +65,45 @@ pub struct Report {
     pub stops: Vec<Stop>,
     /// How many more there are.
     pub other_stops: u64,
-    /// All tasks, in the order of creation.
+    /// All tasks (threads), in the order of creation.
     pub tasks: Vec<Task>,
-    /// The select/poll family; `None` when it was not watched.
+    /// Calls of the select/poll family, a row a task and syscall; `None` when they were not
+    /// watched (see `poll_probes`).
     pub polls: Option<Vec<Poll>>,
-    /// How the select/poll family was watched, or why not.
+    /// How the select/poll family was watched, or why it was not. For people.
     pub poll_probes: String,
-    /// Where tasks blocked and where they were woken, most time first; `None` when
-    /// stacks were not taken.
+    /// Where tasks blocked (`off_cpu`) and where they were woken (`wakeup`), blocks with the
+    /// same stack put together, most time first; `None` when stacks were not taken (`--stacks`).
     pub stacks: Option<Vec<StackUse>>,
-    /// What the workload said about itself, by time.
+    /// What the workload said about itself on the descriptor that `FORKTRACE_MARKS_FD`
+    /// names, by time.
     pub marks: Vec<Mark>,
-    /// Cgroups of the workload that the kernel held off the CPUs because of a limit.
+    /// Cgroups of the workload that the kernel held off the CPUs because of a limit on their
+    /// CPU time. Their tasks were waiting for a CPU then, not blocked.
     pub throttled: Vec<Throttled>,
-    /// Pairs of tasks: were they blocked together more than by chance?
+    /// Pairs of tasks: were they blocked at the same time more than by chance? See
+    /// `pair_tests` for which pairs these are. Association is no cause.
     pub pairs: Vec<Pair>,
     /// Which pairs were tested, and how.
     pub pair_tests: PairTests,
-    /// Who ended whose waits, longest first.
+    /// The wait-for graph: how long each task was blocked until whom woke it, most time
+    /// first.
     pub waits_for: Vec<WaitsFor>,
-    /// Deadlocks that were found while the workload ran, by time.
+    /// Deadlocks that were found while the workload ran, in the order of time.
     pub deadlocks: Vec<Deadlock>,
     /// Whether all this can be trusted.
     pub audit: Audit,
 }
 
 /// What was run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Workload {
     /// The command line.
     pub argv: Vec<String>,
     /// Exit code of the first process; `None` when a signal ended it or it had
     /// not ended.
     pub exit_code: Option<i32>,
-    /// Signal that ended the first process.
+    /// Number of the signal that ended the first process; `None` when none did.
     pub signal: Option<i32>,
     /// From the first task's creation to the last one's end (or to the end of
     /// the recording).
@@ -104,22 +119,22 @@ pub struct Workload {
 /// A figure that is exact, or bounded where time is unknown: `lower` counts
 /// unknown time as running, `upper` as what makes the figure largest: blocked
 /// (all blocked), or waiting for a CPU (starved).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Episodes {
     /// Total time, at least.
     pub lower_ns: u64,
     /// Total time, at most.
     pub upper_ns: u64,
-    /// Number of maximal intervals, by the lower bound's count.
+    /// Number of maximal intervals of the state, by the lower bound's count.
     pub episodes: u64,
-    /// The longest of them.
+    /// Length of the longest of them.
     pub longest_ns: u64,
     /// When the longest began; `None` when there is none.
     pub longest_start_ns: Option<u64>,
 }
 
 /// Time during which exactly `count` tasks were in a state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct AtOnce {
     /// How many tasks.
     pub count: u32,
@@ -129,7 +144,7 @@ pub struct AtOnce {
 }
 
 /// Time during which exactly `count` tasks were blocked for one reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct WaitingAtOnce {
     /// As in [`Wait::reason`].
     pub reason: String,
@@ -143,7 +158,7 @@ pub struct WaitingAtOnce {
 }
 
 /// What a group is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupKind {
     /// Everything that the workload started.
@@ -153,45 +168,48 @@ pub enum GroupKind {
 }
 
 /// Tasks that are compared with each other.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Group {
     /// What it is.
     pub kind: GroupKind,
     /// Serial of the process's first task; 0 for the tree.
     pub id: u32,
-    /// Its tgid; for the tree that of the first process.
+    /// Pid (tgid) of the process; for the tree that of the first process.
     pub pid: u32,
     /// Name of the process; for the tree that of the first process.
     pub name: String,
     /// Serials of its tasks (see [`Task::serial`]).
     pub tasks: Vec<u32>,
-    /// Time during which at least one task lived.
+    /// Time during which at least one of its tasks lived.
     pub lifetime_ns: u64,
-    /// Most tasks that lived at the same time.
+    /// Most of its tasks that lived at the same time.
     pub most_live: u32,
-    /// All of two or more live tasks were blocked.
+    /// Time during which two tasks or more lived and all of them were blocked.
     pub all_blocked: Episodes,
     /// The same by what can be said of it, most time first.
     pub verdicts: Vec<VerdictSum>,
-    /// No task ran and at least one wanted to.
+    /// Time during which no task ran and at least one wanted to.
     pub starved: Episodes,
-    /// By number of blocked tasks, ascending; sums to `lifetime_ns`.
+    /// Time by number of blocked tasks, ascending; sums to `lifetime_ns`. Unknown time counts
+    /// as running.
     pub blocked_at_once: Vec<AtOnce>,
-    /// By number of running tasks, ascending; sums to `lifetime_ns`.
+    /// Time by number of running tasks, ascending; sums to `lifetime_ns`. Unknown time counts
+    /// as blocked.
     pub running_at_once: Vec<AtOnce>,
-    /// By what tasks were blocked in and how many of them were, names ascending.
+    /// Time by what tasks were blocked in and how many of them were, reasons ascending.
     pub waiting_at_once: Vec<WaitingAtOnce>,
     /// Time during which the state of at least one live task is unknown.
     pub unknown_ns: u64,
     /// When tasks were stopped, traced or frozen: each time from the first one's stop
     /// until none was, but no more than the first 1000 times.
     pub stops: Vec<GroupStop>,
-    /// What its tasks did during the spans that the workload marked, by name.
+    /// What its tasks did during the spans that the workload marked (marks with `since`), a
+    /// row for each name.
     pub spans: Vec<Span>,
 }
 
 /// A time during which tasks of a group were stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct GroupStop {
     /// When the first one was.
     pub start_ns: u64,
@@ -206,54 +224,55 @@ pub struct GroupStop {
 }
 
 /// What the tasks of a group did during all marked spans of one name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Span {
     /// Name of the marks.
     pub name: String,
     /// Number of spans.
     pub count: u64,
-    /// Time in at least one of them.
+    /// Time in at least one of the spans.
     pub ns: u64,
-    /// Of that, time in which at least one task ran.
+    /// Of that, time in which at least one task of the group ran.
     pub ran_ns: u64,
-    /// Of that, time in which two or more tasks lived and all were blocked.
+    /// Of that, time in which two or more tasks of the group lived and all were blocked.
     pub all_blocked_ns: u64,
     /// The 99th percentile, over the spans, of the time all blocked in each.
     pub all_blocked_p99_ns: u64,
-    /// The most of that in one span.
+    /// The most time all blocked in one span.
     pub all_blocked_longest_ns: u64,
 }
 
 /// One task's calls of one syscall of the select/poll family.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Poll {
     /// The task.
     pub serial: u32,
     /// Its tid.
     pub tid: u32,
-    /// `select`, `pselect6`, `poll`, `ppoll`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2`.
+    /// For example `select`, `pselect6`, `poll`, `ppoll`, `epoll_wait`, `epoll_pwait`,
+    /// `epoll_pwait2`. The C library's select() arrives as pselect6 on many machines.
     pub syscall: String,
     /// Calls that returned.
     pub calls: u64,
-    /// Of these: found something ready and did not block.
+    /// Of the calls, those that found something ready and did not block.
     pub ready_at_once: u64,
-    /// Of these: blocked at least once.
+    /// Of the calls, those that blocked at least once.
     pub blocked: u64,
-    /// Of these: returned 0.
+    /// Of the calls, those that returned 0.
     pub timed_out: u64,
-    /// Of these: returned 0 without blocking.
+    /// Of the calls, those that returned 0 without blocking.
     pub empty_at_once: u64,
-    /// Of these: failed (a signal, a bad argument).
+    /// Of the calls, those that failed: a signal, a bad argument.
     pub failed: u64,
-    /// Calls under way when the task or the recording ended.
+    /// Calls under way when the task or the recording ended; not in `calls`.
     pub unfinished: u64,
-    /// Most fds that one call waited for; `None` for epoll, whose arguments do
+    /// Most file descriptors that one call waited for; `None` for epoll, whose arguments do
     /// not tell, and where they could not be read.
     pub max_fds: Option<u32>,
 }
 
 /// What a stack is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StackKind {
     /// Where a task blocked.
@@ -263,7 +282,7 @@ pub enum StackKind {
 }
 
 /// Blocks with the same stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StackUse {
     /// What it is of.
     pub kind: StackKind,
@@ -272,9 +291,11 @@ pub struct StackUse {
     pub name: String,
     /// Of a wakeup: name of the task that was woken.
     pub wakee: Option<String>,
-    /// The functions, outermost first; those of the kernel end in `_[k]`.
+    /// Functions, outermost first; those of the kernel end in `_[k]`, those without a name are
+    /// addresses in brackets.
     pub frames: Vec<String>,
-    /// Does the program's part not go back to where the thread began?
+    /// The program's part does not go back to where its thread began: it was built without
+    /// frame pointers, is too deep, or has no names.
     pub cut_off: bool,
     /// Blocked time that began, or ended, there.
     pub ns: u64,
@@ -284,7 +305,7 @@ pub struct StackUse {
 
 /// Something that the workload said about itself, on the descriptor that
 /// `FORKTRACE_MARKS_FD` names.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Mark {
     /// What it is about.
     pub name: String,
@@ -292,7 +313,7 @@ pub struct Mark {
     pub time_ns: Option<u64>,
     /// When what it speaks of began; `None`: it speaks of a moment.
     pub since_ns: Option<u64>,
-    /// Its value, of any kind; null: none.
+    /// Its value, of any kind; null when it has none.
     pub value: Value,
     /// All else that it says.
     #[serde(flatten)]
@@ -301,7 +322,7 @@ pub struct Mark {
 
 /// A cgroup that the kernel held off the CPUs because of its limit. Its tasks were
 /// waiting for a CPU then, not blocked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Throttled {
     /// Its path.
     pub cgroup: String,
@@ -309,8 +330,8 @@ pub struct Throttled {
     pub periods: u64,
     /// How long: the sum over the CPUs.
     pub ns: u64,
-    /// The limit: CPU time a period, µs; `None`: not known.
+    /// The limit: µs of CPU time per period; `None` when not known.
     pub quota_us: Option<u64>,
-    /// The period, µs.
+    /// The period in µs; `None` when not known.
     pub period_us: Option<u64>,
 }

@@ -23,6 +23,10 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "shared/schema_check.rs"]
+#[allow(dead_code, reason = "the schemas themselves are checked by unit tests")]
+mod schema_check;
+
 /// A saved trace is no larger than this, bytes: they are in the repository.
 const MOST_BYTES: u64 = 30 << 10;
 
@@ -142,6 +146,8 @@ fn check_trace(name: &str, trace: &Path) {
     let json = report(trace, &["--format", "json"]);
     let report = serde_json::from_str(&json).expect("it is JSON");
     check_sums(name, &report);
+    let wrong = schema_check::check(forktrace_core::report::schema().as_value(), &report);
+    assert_eq!(wrong, Vec::<String>::new(), "{name}");
     if let Some(trace) = TRACES.iter().find(|trace| trace.name == name) {
         assert!(shows(&report, trace), "{name}: {}", report["audit"]);
     }

@@ -20,6 +20,7 @@ mod licences;
 mod matrix;
 mod package;
 mod programs;
+mod schema;
 mod setup;
 mod structure;
 mod test;
@@ -64,6 +65,8 @@ enum Command {
         #[arg(long)]
         graph: bool,
     },
+    /// Write the JSON schemas in docs/ from the types of what is written as JSON
+    Schema,
     /// Make a Debian package of forktrace, in target/debian
     Deb,
     /// Build a forktrace that needs no library of the machine it runs on
@@ -127,6 +130,7 @@ fn main() -> ExitCode {
         Command::Ci => Ok(ci::run()),
         Command::Structure { graph: false } => structure::check().map(|()| true),
         Command::Structure { graph: true } => structure::print_graph().map(|()| true),
+        Command::Schema => schema::write().map(|()| true),
         Command::Deb => package::deb().map(|()| true),
         Command::Static => package::static_program().map(|()| true),
         Command::Package => package::package().map(|()| true),

@@ -26,9 +26,6 @@ pub enum Shape {
     },
 }
 
-/// The schema of the report, which is also what `docs/` shows.
-const SCHEMA: &str = forktrace_core::report::SCHEMA;
-
 impl Shape {
     /// Named figures and no others.
     pub fn object(fields: impl IntoIterator<Item = (String, Shape)>) -> Self {
@@ -60,9 +57,8 @@ impl Shape {
 
     /// The variables that a report has, from its schema.
     pub fn of_report() -> Self {
-        // A test reads it.
-        let schema = serde_json::from_str(SCHEMA).unwrap_or(Value::Null);
-        Self::of_schema(&schema, &schema)
+        let schema = forktrace_core::report::schema();
+        Self::of_schema(schema.as_value(), schema.as_value())
     }
 
     /// What a part of the schema says.
@@ -70,6 +66,11 @@ impl Shape {
         if let Some(name) = schema["$ref"].as_str() {
             let name = name.trim_start_matches("#/$defs/");
             return Self::of_schema(root, &root["$defs"][name]);
+        }
+        // One that can be null.
+        if let Some(choices) = schema["anyOf"].as_array() {
+            let one = choices.iter().find(|choice| choice["type"] != "null");
+            return one.map_or(Self::Any, |one| Self::of_schema(root, one));
         }
         if let Some(fields) = schema["properties"].as_object() {
             return Self::Object {
@@ -93,10 +94,8 @@ impl Shape {
             Self::Number
         } else if is("boolean") {
             Self::Bool
-        } else if is("string") || schema["enum"].is_array() {
+        } else if is("string") || schema["oneOf"][0]["type"] == "string" {
             Self::Text
-        } else if schema["const"].is_number() {
-            Self::Number
         } else {
             Self::Any
         }

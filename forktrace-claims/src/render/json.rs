@@ -97,7 +97,7 @@ mod tests {
     use serde_json::Map;
 
     use super::*;
-    use forktrace_core::report::{Interval, Slice, Timeline, TimelineRow};
+    use forktrace_core::report::{Interval, Slice, Timeline, TimelineRow, schema_of};
 
     use crate::{
         Machine, Mode, Settled,
@@ -106,7 +106,7 @@ mod tests {
         picture::Picture,
         render::{
             Outcome,
-            schema_check::{check, requires_and_describes_every_property},
+            schema_check::{check, is_shown, requires_and_describes_every_property},
         },
         verdict::decide,
     };
@@ -139,8 +139,8 @@ shows = "twice"
 bars = { "twice" = "twice_ns" }
 "#;
 
-    fn schema() -> Value {
-        serde_json::from_str(include_str!("../../claims.schema.json")).expect("the schema is JSON")
+    fn schema() -> schemars::Schema {
+        schema_of::<Outcome<'_>>("forktrace claims")
     }
 
     fn settled() -> Vec<Settled> {
@@ -202,9 +202,10 @@ bars = { "twice" = "twice_ns" }
     }
 
     fn errors_of(json: &str) -> Vec<String> {
-        let schema = schema();
-        let value = serde_json::from_str(json).expect("JSON");
-        check(&schema, &schema, &value, "claims")
+        check(
+            schema().as_value(),
+            &serde_json::from_str(json).expect("JSON"),
+        )
     }
 
     fn shown() -> String {
@@ -235,22 +236,14 @@ bars = { "twice" = "twice_ns" }
     fn the_check_finds_what_is_wrong() {
         let json = shown();
         for (from, to, error) in [
-            (
-                "\"slices\"",
-                "\"states\"",
-                "claims.claims[].picture.timeline.rows[]: no",
-            ),
+            ("\"slices\"", "\"states\"", "/claims/1/picture"),
             (
                 "\"more_tasks\": 0",
                 "\"more_tasks\": -1",
-                "claims.claims[].picture.timeline.more_tasks",
+                "/claims/1/picture",
             ),
-            (
-                "\"inconclusive\"",
-                "\"unknown\"",
-                "claims.claims[].verdict: enum",
-            ),
-            ("\"quick\"", "\"fast\"", "claims.mode: enum"),
+            ("\"inconclusive\"", "\"unknown\"", "/claims/0/verdict: "),
+            ("\"quick\"", "\"fast\"", "/mode: "),
         ] {
             assert!(json.contains(from), "{from}");
             let errors = errors_of(&json.replace(from, to));
@@ -262,7 +255,12 @@ bars = { "twice" = "twice_ns" }
     }
 
     #[test]
+    fn docs_show_the_schema_of_the_types() {
+        is_shown(&schema(), "claims.schema.json");
+    }
+
+    #[test]
     fn the_schema_requires_and_describes_every_property() {
-        requires_and_describes_every_property(&schema());
+        requires_and_describes_every_property(schema().as_value());
     }
 }

@@ -1,1 +1,1 @@
-../../../forktrace-core/src/render/schema_check.rs
+../../../forktrace-core/src/report/schema_check.rs

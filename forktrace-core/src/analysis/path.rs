@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     model::{Off, State, Task, state_of},
-    report::{CriticalPath, PathPart},
+    report::{CriticalPath, PathPart, PathState},
 };
 
 /// Parts that are listed by themselves.
@@ -242,11 +242,11 @@ impl Walk<'_> {
             let part = PathPart {
                 role: roles[key.role as usize].to_owned(),
                 state: match key.state {
-                    State::Running => "running",
-                    State::Runnable => "runnable",
-                    State::Blocked => "blocked",
-                    State::Stopped => "stopped",
-                    State::Unknown => "unknown",
+                    State::Running => PathState::Running,
+                    State::Runnable => PathState::Runnable,
+                    State::Blocked => PathState::Blocked,
+                    State::Stopped => PathState::Stopped,
+                    State::Unknown => PathState::Unknown,
                 },
                 reason: link.map(|link| link.reason),
                 object: object.filter(|_| key.target != 0 && at < PARTS),

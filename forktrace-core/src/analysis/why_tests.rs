@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     model::{Fate, File, FutexKey, Off, State, Target, Task},
-    report::{Apart, Ended, Episode, Link, StopKind, Verdict, WakerKind, WeaknessKind},
+    report::{Apart, Ended, Episode, Link, PathState, StopKind, Verdict, WakerKind, WeaknessKind},
     trace::{Born, Header, Interrupt, TaskRecord, Timeout, Totals, Waker, Why},
 };
 
@@ -1183,10 +1183,16 @@ fn the_path_goes_from_the_end_to_the_start_along_what_was_waited_for() {
     // 1 runs at its end; 2 wakes it in the ninth nanosecond, has synced and been preempted.
     // Nobody is known to have made 2.
     let role = |name: &str| name.to_owned();
-    assert!(parts.contains(&(role("t1"), "running", 2)), "{parts:?}");
-    assert!(parts.contains(&(role("t1: t2"), "blocked", 3)), "{parts:?}");
     assert!(
-        parts.contains(&(role("t1: t2"), "runnable", 1)),
+        parts.contains(&(role("t1"), PathState::Running, 2)),
+        "{parts:?}"
+    );
+    assert!(
+        parts.contains(&(role("t1: t2"), PathState::Blocked, 3)),
+        "{parts:?}"
+    );
+    assert!(
+        parts.contains(&(role("t1: t2"), PathState::Runnable, 1)),
         "{parts:?}"
     );
     assert_eq!(report.path.ns, 11);

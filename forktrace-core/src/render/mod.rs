@@ -14,8 +14,6 @@ mod samples;
 #[cfg(test)]
 mod samples_why;
 #[cfg(test)]
-mod schema_check;
-#[cfg(test)]
 mod tests;
 
 pub use self::{

@@ -195,7 +195,7 @@ pub(super) fn standstill() -> Report {
         parts: vec![
             PathPart {
                 role: "python3".to_owned(),
-                state: "blocked",
+                state: PathState::Blocked,
                 reason: Some("fsync".to_owned()),
                 object: fsync().object,
                 ns: 3_000 * MS,
@@ -203,7 +203,7 @@ pub(super) fn standstill() -> Report {
             },
             PathPart {
                 role: "python3".to_owned(),
-                state: "running",
+                state: PathState::Running,
                 reason: None,
                 object: None,
                 ns: 2_000 * MS,

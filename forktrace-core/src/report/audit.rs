@@ -1,9 +1,12 @@
 //! How far the report can be trusted.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What makes a report weaker, the worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum WeaknessKind {
     /// The trace has no end: forktrace was killed, or the file was cut off.
@@ -73,7 +76,7 @@ impl WeaknessKind {
 }
 
 /// Something that makes the report weaker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Weakness {
     /// What it is, for programs.
     pub kind: WeaknessKind,
@@ -95,7 +98,7 @@ impl Weakness {
 }
 
 /// Attempts to find out, while the tasks lived, what they waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LookUps {
     /// Files and futexes that were looked up.
     pub done: u64,
@@ -110,10 +113,11 @@ pub struct LookUps {
 }
 
 /// Whether the report can be trusted.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Audit {
-    /// No record lost, no task missed, no time unknown, every task's switches as the kernel
-    /// counts: no weakness but notes.
+    /// No record was lost, no task missed, no time is unknown or can't be placed, and every
+    /// task's context switches are as many as the kernel counted: `weaknesses` holds nothing
+    /// but notes.
     pub complete: bool,
     /// Records that found no room or were lost with a part of the file.
     pub lost_records: u64,
@@ -123,7 +127,7 @@ pub struct Audit {
     pub switches_traced: u64,
     /// The kernel's count of the same.
     pub switches_kernel: u64,
-    /// Time whose place is not known, over all tasks: unknown and unplaced.
+    /// Time whose place is not known, summed over all tasks: `unknown_ns` and `unplaced_ns`.
     pub unknown_ns: u64,
     /// CPU time of forktrace itself while it recorded; `None` when the recording
     /// has no end. The time in its kernel programs is charged to the workload.

@@ -1,11 +1,12 @@
 //! What is worth telling: findings, ranked, and the critical path.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Object;
 
 /// What a finding is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FindingKind {
     /// Tasks wait in a circle for locks that the others hold.
@@ -45,7 +46,7 @@ pub enum FindingKind {
 }
 
 /// How sure a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
     /// The record proves it.
@@ -57,7 +58,7 @@ pub enum Confidence {
 }
 
 /// One thing that is worth telling.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Finding {
     /// What it is about.
     pub kind: FindingKind,
@@ -81,7 +82,7 @@ pub struct Finding {
 
 /// What the run took its time for: from its end back to its start, always along what was
 /// waited for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct CriticalPath {
     /// Its length: the wall time of the run.
     pub ns: u64,
@@ -89,13 +90,29 @@ pub struct CriticalPath {
     pub parts: Vec<PathPart>,
 }
 
+/// What a task does on the critical path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PathState {
+    /// It is on a CPU.
+    Running,
+    /// It wants a CPU.
+    Runnable,
+    /// It is asleep.
+    Blocked,
+    /// It is stopped, traced or frozen.
+    Stopped,
+    /// It is not known.
+    Unknown,
+}
+
 /// A part of the critical path: all stretches of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PathPart {
     /// Role of the tasks: see [`super::Task::role`].
     pub role: String,
-    /// `running`, `runnable`, `blocked`, `stopped`, `unknown`.
-    pub state: &'static str,
+    /// What they did.
+    pub state: PathState,
     /// Of a blocked task: in what, as in [`super::Wait::reason`].
     pub reason: Option<String>,
     /// Of a blocked task: what it waited for.

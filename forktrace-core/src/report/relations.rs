@@ -1,11 +1,12 @@
 //! How tasks stand to each other: pairs, the wait-for graph, deadlocks.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::InterruptKind;
 
 /// Two tasks, over the time that both lived and both are known.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Pair {
     /// Serial of the task that was created first.
     pub a: u32,
@@ -15,7 +16,7 @@ pub struct Pair {
     pub common_ns: u64,
     /// Time left out since one of them is unknown.
     pub unknown_ns: u64,
-    /// Both were blocked.
+    /// How long both were blocked, within `common_ns`.
     pub overlap_ns: u64,
     /// How long both would have been blocked by chance: the product of the times
     /// that each was, divided by `common_ns`.
@@ -24,27 +25,30 @@ pub struct Pair {
     pub lift: Option<f64>,
     /// What was tested; `None`: nothing could be.
     pub test: Option<PairTest>,
-    /// Probability of a difference like this, or a larger one, by chance.
+    /// Probability of a difference like this or larger by chance: how often it comes out when
+    /// one time line is shifted against the other, by up to an eighth of the time. Two-sided
+    /// for overlap, one-sided for onset.
     pub p: Option<f64>,
-    /// The same, adjusted for the number of pairs (Benjamini–Hochberg).
+    /// The same, adjusted for the number of pairs (Benjamini–Hochberg): up to 0.05 counts as
+    /// more than chance.
     pub q: Option<f64>,
     /// What follows.
     pub verdict: PairVerdict,
 }
 
 /// What of a pair was compared with chance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PairTest {
     /// How long both were blocked.
     Overlap,
-    /// Whether their blocks begin at the same moments, since their overlap can't
-    /// tell anything.
+    /// Whether their blocks begin at the same moments, where one was blocked for more than
+    /// 95 % of the time, or for so little that the overlap tells nothing.
     Onset,
 }
 
 /// What can be said of a pair. None of it says that one is the cause of the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PairVerdict {
     /// Blocked together as chance would have it.
@@ -58,12 +62,12 @@ pub enum PairVerdict {
     StartTogether,
     /// The overlap tells nothing, nor do the moments at which blocks begin.
     Uninformative,
-    /// Too few blocks for a test.
+    /// Fewer than 5 blocks: too few for a test.
     TooFew,
 }
 
 /// Which pairs were tested, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PairTests {
     /// Pairs that there are.
     pub possible: u64,
@@ -71,9 +75,10 @@ pub struct PairTests {
     /// is those that wake each other, wait for the same things, and are blocked
     /// longest.
     pub tested: u64,
-    /// Up to so many tasks, all pairs are in the report.
+    /// Up to so many tasks, all pairs that had time in common are in this report.
     pub all_up_to_tasks: u32,
-    /// By how many amounts a time line is shifted against the other at most.
+    /// By how many random amounts one time line was shifted against the other at most; fewer
+    /// where chance is plainly enough.
     pub shifts: u32,
     /// How much of the time was looked at: of a trace with very many stretches,
     /// evenly spread parts.
@@ -81,7 +86,7 @@ pub struct PairTests {
 }
 
 /// Who ends a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerKind {
     /// A task of the workload.
@@ -92,29 +97,29 @@ pub enum PeerKind {
     KernelThread,
     /// An interrupt.
     Interrupt,
-    /// It is not known who.
+    /// No wakeup was seen, or it can't be told whether by a task.
     Unknown,
     /// Nobody: the wait goes on when the task or the recording ends.
     Nobody,
 }
 
 /// One who ends a wait.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Peer {
     /// What it is.
     pub kind: PeerKind,
-    /// Serial, of a task of the workload.
+    /// Serial of a task of the workload; `None` for all others.
     pub serial: Option<u32>,
-    /// Tid, of another task.
+    /// Tid of another task; `None` for all others.
     pub tid: Option<u32>,
-    /// Name, of another task; `None` when it is not known.
+    /// Name of another task; `None` for all others, and when it is not known.
     pub name: Option<String>,
-    /// Kind, of an interrupt.
+    /// Kind of an interrupt; `None` for all others.
     pub interrupt: Option<InterruptKind>,
 }
 
 /// What one task waited until the other one woke it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct WaitsFor {
     /// Serial of the task that waited.
     pub from: u32,
@@ -127,7 +132,7 @@ pub struct WaitsFor {
 }
 
 /// What kind of deadlock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeadlockKind {
     /// Each holds a lock that the one before waits for.
@@ -139,7 +144,7 @@ pub enum DeadlockKind {
 }
 
 /// Tasks that can never go on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Deadlock {
     /// When it was found.
     pub at_ns: u64,
@@ -150,7 +155,7 @@ pub struct Deadlock {
 }
 
 /// A task in a deadlock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeadlockedTask {
     /// Its serial.
     pub serial: u32,

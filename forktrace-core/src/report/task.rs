@@ -1,11 +1,12 @@
 //! A task: what it did, and what it waited in.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{LongBlock, ObjectWait, Waker};
 
 /// How a task ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
     /// It exited or was killed under trace.
@@ -18,17 +19,17 @@ pub enum Fate {
 
 /// One task. `running + runnable + blocked + stopped + unknown` is exactly
 /// `end - start`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Task {
     /// The task's identity: a tid can be used twice, a serial is not.
     pub serial: u32,
-    /// Its last tid.
+    /// Its last tid (an exec by another thread than the first changes it).
     pub tid: u32,
     /// Its process (tgid).
     pub pid: u32,
     /// Its parent process.
     pub ppid: u32,
-    /// Its last name.
+    /// Its last name, at most 15 bytes long; not to be trusted, since the program chose it.
     pub name: String,
     /// Tasks that do the same job have the same: the program, the thread's name without
     /// its number, and the program of the parent.
@@ -37,7 +38,8 @@ pub struct Task {
     /// futex that it slept on for nearly all its life.
     pub helper: bool,
     /// The command line of the last program that it executed; empty when it executed none
-    /// itself, or when it is not known.
+    /// itself, or when the command line is not known. The end of a long one is left out. Not
+    /// to be trusted: a program can change it.
     pub argv: Vec<String>,
     /// What it shares with its creator, by the flags of its clone: `memory`,
     /// `files`, `signal handlers`, `file system`, `thread group`. A thread shares
@@ -45,26 +47,27 @@ pub struct Task {
     pub shares: Vec<String>,
     /// When it was created.
     pub start_ns: u64,
-    /// When it ran for the first time; `None`: it did not, or it is not known.
+    /// When it ran for the first time; `None` when it did not, or when that is not known.
     pub first_run_ns: Option<u64>,
     /// When it was switched out for the last time, or the end of the recording.
     pub end_ns: u64,
     /// How it ended.
     pub fate: Fate,
-    /// On a CPU.
+    /// Time on a CPU.
     pub running_ns: u64,
-    /// Wanted a CPU.
+    /// Time in which it wanted a CPU and had none: new, preempted, or woken and not yet
+    /// switched in.
     pub runnable_ns: u64,
-    /// Asleep.
+    /// Time asleep, until the wakeup that really ended the sleep.
     pub blocked_ns: u64,
-    /// Stopped, traced or frozen.
+    /// Time in which the kernel held it stopped, traced or frozen.
     pub stopped_ns: u64,
-    /// Not known.
+    /// Time in which its state is not known.
     pub unknown_ns: u64,
     /// Time whose sums are known (they are in the figures above), but not when
     /// in it the task ran or slept: records were lost there.
     pub unplaced_ns: u64,
-    /// Blocks.
+    /// How often it blocked.
     pub blocks: u64,
     /// The longest block.
     pub longest_block_ns: u64,
@@ -78,18 +81,21 @@ pub struct Task {
     pub longest_blocks: Vec<LongBlock>,
     /// Context switches.
     pub switches: Switches,
-    /// CPU time that the kernel charged, for comparison: it counts from the
-    /// wakeup of a task onto an idle CPU, so it can be more than `running_ns`.
+    /// CPU time in nanoseconds that the kernel charged, for comparison: it can count from the
+    /// wakeup of a task onto an idle CPU, and so be more than `running_ns`. `None` when not
+    /// known.
     pub kernel_cpu_ns: Option<u64>,
-    /// Whether it is followed; `false`: the task table was full, all its time is
+    /// Whether it was followed; false when the task table was full: then all its time is
     /// unknown.
     pub followed: bool,
 }
 
 /// Blocks of one task for one reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Wait {
-    /// Family: `select`, `poll`, `epoll`, `futex`, `read`, …, `page fault`, `stop`.
+    /// Family of syscalls, or what it was without one: for example `select`, `poll`, `epoll`,
+    /// `futex`, `read`, `page fault`, `stop`, `outside syscalls` (for example on the way back
+    /// from a signal; a page fault too, where it can't be told), `kernel`.
     pub reason: String,
     /// The syscall's name, or `syscall 999` for an unknown number; `None` when
     /// the task was not in a syscall.
@@ -106,13 +112,14 @@ pub struct Wait {
     pub cut_off: u64,
     /// Of the time, that in which another task of its process ran.
     pub others_ran_ns: u64,
-    /// Of the time, that in which its process had other tasks and all were
-    /// blocked.
+    /// Of the time, that in which its process had other tasks and all of them were blocked.
     pub others_blocked_ns: u64,
-    /// Another task of its process that ran during the longest of the blocks.
+    /// Another task of its process that ran during the longest of the blocks: the longest
+    /// such run, or one of the longest where there are thousands. `None` when none ran.
     pub witness: Option<Witness>,
-    /// Of the blocks, those that a timer ended after about the time that the call
-    /// had at most.
+    /// Of the blocks, those that a timer ended after about the time that the call had at
+    /// most. A call that blocks several times has less left each time, so not every timeout
+    /// is seen; [`super::Poll::timed_out`] is exact.
     pub timeouts: u64,
     /// What it waited for, most time first, as far as that is known; only the
     /// first few.
@@ -122,7 +129,7 @@ pub struct Wait {
 }
 
 /// A task that ran while another one was blocked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Witness {
     /// Its serial.
     pub serial: u32,
@@ -139,7 +146,7 @@ pub struct Witness {
 }
 
 /// Context switches of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Switches {
     /// Seen by our probe.
     pub traced: u64,

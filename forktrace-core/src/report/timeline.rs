@@ -1,5 +1,6 @@
 //! A picture of a part of a trace.
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 /// What a task mostly did in a slice of time.
@@ -34,7 +35,7 @@ impl Slice {
 }
 
 /// A part of a trace's time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Interval {
     /// Its start.
     pub start_ns: u64,
@@ -50,7 +51,7 @@ impl Interval {
 }
 
 /// What one task did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TimelineRow {
     /// Its serial.
     pub serial: u32,
@@ -58,20 +59,22 @@ pub struct TimelineRow {
     pub tid: u32,
     /// Its name.
     pub name: String,
-    /// What it mostly did in each slice.
+    /// A letter for each slice, for the state in which it was for most of it: `r` running, `w`
+    /// wanting a CPU, `b` blocked, `s` stopped, `?` not known, a space when it was not alive.
     #[serde(serialize_with = "as_letters")]
+    #[schemars(with = "String")]
     pub slices: Vec<Slice>,
 }
 
 /// What some tasks did in a part of a trace, slice by slice. In a slice a task can
 /// have been in several states: the one with the most time is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Timeline {
     /// What is shown, in slices of the same length.
     pub window: Interval,
     /// The moment that it is about, within the window.
     pub moment: Interval,
-    /// The first slice that it has a part in, and the last one.
+    /// The first slice that the moment has a part in, and the last one; from 0.
     pub moment_slices: [u64; 2],
     /// A row a task.
     pub rows: Vec<TimelineRow>,

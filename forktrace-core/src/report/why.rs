@@ -1,24 +1,25 @@
 //! Why tasks were blocked: what they waited for, who woke them, what came of it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::InterruptKind;
 
 /// What a task waited for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Object {
     /// `file`, `directory`, `pipe`, `fifo`, `unix socket`, `tcp`, `socket`, `eventfd`,
-    /// `timerfd`, `epoll`, `terminal`, `device`, `fds`, `fd`, `futex`, `child`, `page`,
-    /// `sleep`, …
+    /// `timerfd`, `epoll`, `terminal`, `device`, `fds` (several descriptors), `fd` (a descriptor
+    /// of which nothing else is known), `futex`, `child`, `page`, `sleep`, …
     pub kind: String,
-    /// The same for all who waited for the same thing, and for nothing else.
+    /// The same for all who waited for the same thing, and for nothing else in this report.
     pub id: String,
     /// For people: a path, `tcp 127.0.0.1:6379 ↔ 127.0.0.1:50412`, `pipe 1368548`, …
     pub name: String,
 }
 
 /// Blocks of one task for one reason on one object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ObjectWait {
     /// What it waited for.
     #[serde(flatten)]
@@ -30,7 +31,9 @@ pub struct ObjectWait {
 }
 
 /// What kind of thing ended a block.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum WakerKind {
     /// A task.
@@ -48,7 +51,7 @@ pub enum WakerKind {
 
 /// Who ended a block. A waker proves order: it says who went before, not who held
 /// what.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct WokenBy {
     /// What it was.
     pub kind: WakerKind,
@@ -69,7 +72,7 @@ pub struct WokenBy {
 }
 
 /// Blocks of one task that one waker ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Waker {
     /// Who.
     #[serde(flatten)]
@@ -81,7 +84,7 @@ pub struct Waker {
 }
 
 /// A task, named.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TaskName {
     /// Its serial.
     pub serial: u32,
@@ -92,7 +95,7 @@ pub struct TaskName {
 }
 
 /// How a wait ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
     /// What it waited for came: somebody brought it, or a sleeper's time was over.
@@ -108,7 +111,7 @@ pub enum Ended {
 }
 
 /// One task's block, as a link of a chain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Link {
     /// Who was blocked.
     #[serde(flatten)]
@@ -117,9 +120,9 @@ pub struct Link {
     pub reason: String,
     /// In which syscall.
     pub syscall: Option<String>,
-    /// For what, if that is known.
+    /// What it waited for; `None` when that is not known.
     pub object: Option<Object>,
-    /// How long its call waits at most, if it has a limit that is known.
+    /// How long the call waits at most; `None` when it has no limit or that is not known.
     pub timeout_ns: Option<u64>,
     /// When it blocked.
     pub start_ns: u64,
@@ -132,7 +135,7 @@ pub struct Link {
 }
 
 /// The wait that a stall is put down to: had it been shorter, so had been the stall.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct EndedBy {
     /// Who waited.
     #[serde(flatten)]
@@ -141,7 +144,7 @@ pub struct EndedBy {
     pub reason: String,
     /// In which syscall.
     pub syscall: Option<String>,
-    /// For what.
+    /// What it waited for; `None` when that is not known.
     pub object: Option<Object>,
     /// How it ended.
     pub how: Ended,
@@ -154,7 +157,7 @@ pub struct EndedBy {
 }
 
 /// Why the wait that a stall is put down to did not end when the stall did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Apart {
     /// Nothing that was waited for came: a signal ended the stall, or the recording did.
@@ -172,8 +175,8 @@ pub enum Apart {
 /// those whose waker waited for input again before it woke them.
 ///
 /// Where nothing that was waited for came before a signal or the end of the trace, those
-/// who could have brought it tell (`analysis::providers`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+/// who could have brought it tell. A waker proves order, not ownership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Others were behind the wait that ended it.
@@ -193,7 +196,7 @@ pub enum Verdict {
 }
 
 /// Something that several blocked tasks waited for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Shared {
     /// What.
     #[serde(flatten)]
@@ -203,7 +206,7 @@ pub struct Shared {
 }
 
 /// The wakeup that ended an episode.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Terminator {
     /// Who was woken.
     #[serde(flatten)]
@@ -213,7 +216,7 @@ pub struct Terminator {
 }
 
 /// The last task to block.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Trigger {
     /// Who.
     #[serde(flatten)]
@@ -225,7 +228,7 @@ pub struct Trigger {
 /// A stall: an interval in which all of two or more live tasks of a group were blocked. A
 /// task that looked up for a moment, since the time of its call was over or a signal came,
 /// and then went on with the same wait, does not end it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Episode {
     /// [`super::Group::id`].
     pub group: u32,
@@ -235,11 +238,12 @@ pub struct Episode {
     pub end_ns: u64,
     /// How long all were blocked: all of it but the look-ups.
     pub ns: u64,
-    /// How often a task looked up.
+    /// How often a task looked up and went on with the same wait.
     pub look_ups: u64,
     /// What can be said of it.
     pub verdict: Verdict,
-    /// What it is put down to; `None`: the record does not tell.
+    /// The wait that it is put down to: had it been shorter, so had been the stall.
+    /// `None`: the record does not tell.
     pub ended_by: Option<EndedBy>,
     /// Tasks that lived, all of them blocked.
     pub tasks: u32,
@@ -247,8 +251,8 @@ pub struct Episode {
     pub trigger: Option<Trigger>,
     /// The first of them to be woken; `None`: the trace ended first.
     pub terminator: Option<Terminator>,
-    /// From a blocked task to its waker, to that one's waker, up to the root: the
-    /// longest that leads to the root.
+    /// From a blocked task to its waker, to that one's waker, up to the root and beyond the
+    /// group: the longest that leads to the root.
     pub chain: Vec<Link>,
     /// So many links of the chain are of the group. The last of them is the root,
     /// those after it are other tasks of the workload.
@@ -275,12 +279,12 @@ pub struct Episode {
 /// Where one held up others, or was the only one that was not idle, that is what it
 /// waited in, and for what. Where nobody held up another, it is who ended the first
 /// wait that ended, by kind and name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Cause {
     /// [`super::Group::id`].
     pub group: u32,
-    /// What is said of the episodes: `Caused` also where in some of them all others
-    /// were idle.
+    /// What is said of the episodes: `caused` also where in some of them all others
+    /// were idle (see `alone_ns`).
     pub verdict: Verdict,
     /// In each of them the root's task was the only one that was not idle.
     pub alone: bool,
@@ -289,16 +293,17 @@ pub struct Cause {
     /// The last link of their chains, that of the longest of them; `None`: all
     /// others together.
     pub root: Option<Link>,
-    /// What the roots' tasks waited for, where it was the same in all episodes.
+    /// What the roots' tasks waited for; `None` where it was not the same in all episodes, or
+    /// is not known.
     pub object: Option<Object>,
-    /// In which syscall, where it was the same in all of them.
+    /// In which syscall; `None` where it was not the same in all of them.
     pub syscall: Option<String>,
     /// Who ended the roots' waits, as far as it was the same in all of them: without
     /// tid and serial where several with one name did.
     pub woken_by: Option<WokenBy>,
     /// How many tasks were a root.
     pub tasks: u32,
-    /// Their name, if they have the same.
+    /// Their name; `None` where they have several.
     pub name: Option<String>,
     /// The tasks, worst first; only the first few.
     pub by: Vec<CauseTask>,
@@ -311,7 +316,7 @@ pub struct Cause {
 }
 
 /// A task's part in a [`Cause`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct CauseTask {
     /// Who.
     #[serde(flatten)]
@@ -323,7 +328,7 @@ pub struct CauseTask {
 }
 
 /// All episodes of a group with one verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct VerdictSum {
     /// Which.
     pub verdict: Verdict,
@@ -336,7 +341,7 @@ pub struct VerdictSum {
 }
 
 /// One of the longest blocks of a task, with the chain of wakers that ended it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LongBlock {
     /// The block itself, then its waker's longest block inside it, and so on.
     pub chain: Vec<Link>,
@@ -345,7 +350,7 @@ pub struct LongBlock {
 }
 
 /// How the kernel stopped tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StopKind {
     /// By a stop signal.
@@ -363,7 +368,7 @@ pub enum StopKind {
 }
 
 /// Tasks of one process that the kernel stopped, together or overlapping.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Stop {
     /// How.
     pub kind: StopKind,

@@ -1,9 +1,10 @@
 //! What interrupts are for.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Kinds of interrupts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InterruptKind {
     /// A timer ran out.

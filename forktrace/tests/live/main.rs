@@ -35,8 +35,8 @@ mod programs;
 mod providers;
 mod reasons;
 #[cfg(test)]
-#[path = "../../../forktrace-core/src/render/schema_check.rs"]
-#[expect(dead_code, reason = "the schemas themselves are checked by unit tests")]
+#[path = "../shared/schema_check.rs"]
+#[allow(dead_code, reason = "the schemas themselves are checked by unit tests")]
 mod schema_check;
 mod servers;
 mod signals;

@@ -15,7 +15,7 @@ mod tests;
 
 use super::blocks::Blocks;
 use crate::report::{
-    Confidence, Finding, FindingKind, GroupKind, Link, Object, Report, TaskName,
+    Confidence, Finding, FindingKind, GroupKind, Link, Object, PathState, Report, TaskName,
     words::{count, duration, percent, quantity},
 };
 
@@ -184,7 +184,11 @@ fn link_did(link: &Link) -> String {
 /// of them. What the end waited for tells how much of it mattered.
 fn starved(report: &Report) -> Option<Finding> {
     let tree = report.groups.iter().find(|g| g.kind == GroupKind::Tree)?;
-    let runnable = report.path.parts.iter().filter(|p| p.state == "runnable");
+    let runnable = report
+        .path
+        .parts
+        .iter()
+        .filter(|p| p.state == PathState::Runnable);
     let on_path_ns = runnable.clone().map(|p| p.ns).fold(0, u64::saturating_add);
     let others_ns = tree.starved.lower_ns;
     let ns = on_path_ns.max(others_ns);
@@ -258,7 +262,11 @@ fn stopped(report: &Report) -> Vec<Finding> {
 /// workload of one task waits for.
 fn on_the_path(report: &Report) -> Vec<Finding> {
     let alone = report.tasks.len() == 1;
-    let blocked = report.path.parts.iter().filter(|p| p.state == "blocked");
+    let blocked = report
+        .path
+        .parts
+        .iter()
+        .filter(|p| p.state == PathState::Blocked);
     let parts = blocked.filter(|p| alone || p.reason.as_deref() == Some("page fault"));
     let told = parts.map(|p| {
         let reason = p.reason.as_deref().unwrap_or("unknown");
@@ -295,7 +303,11 @@ fn on_the_path(report: &Report) -> Vec<Finding> {
 /// Nothing else was found.
 fn nothing(report: &Report) -> Finding {
     let tree = report.groups.iter().find(|g| g.kind == GroupKind::Tree);
-    let running = report.path.parts.iter().filter(|p| p.state == "running");
+    let running = report
+        .path
+        .parts
+        .iter()
+        .filter(|p| p.state == PathState::Running);
     let ran_ns = running.map(|p| p.ns).fold(0, u64::saturating_add);
     let lived_ns = tree.map_or(0, |tree| tree.lifetime_ns);
     let sentence = match lived_ns {

@@ -5,7 +5,7 @@ use super::{
     figures::{clean, count_cell, duration_cell, percent},
     layout::{Ink, Table, paint},
 };
-use crate::report::PathPart;
+use crate::report::{PathPart, PathState};
 
 /// Parts that are shown without `-v`, and the least that one of them has of the whole.
 const PARTS: usize = 6;
@@ -49,11 +49,11 @@ pub(super) fn section(view: &View<'_>) -> String {
 
 fn what(part: &PathPart) -> String {
     let did = match (part.state, part.reason.as_deref()) {
-        ("running", _) => "ran".to_owned(),
-        ("runnable", _) => "was ready, and no CPU was free".to_owned(),
-        ("stopped", _) => "was stopped".to_owned(),
-        ("blocked", Some("sleep")) => "slept".to_owned(),
-        ("blocked", Some(reason)) => match &part.object {
+        (PathState::Running, _) => "ran".to_owned(),
+        (PathState::Runnable, _) => "was ready, and no CPU was free".to_owned(),
+        (PathState::Stopped, _) => "was stopped".to_owned(),
+        (PathState::Blocked, Some("sleep")) => "slept".to_owned(),
+        (PathState::Blocked, Some(reason)) => match &part.object {
             Some(object) => format!("waited in {} on {}", clean(reason), clean(&object.name)),
             None => format!("waited in {}", clean(reason)),
         },

@@ -12,9 +12,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{Report, check_complete, spoilt};
+use crate::schema_check;
 
 /// Nothing takes so long, even emulated: forktrace hangs.
 const GIVE_UP: Duration = Duration::from_secs(300);
+
+/// Reports up to this size, bytes, are compared with their schema, which takes a while.
+const CHECKED_BYTES: usize = 256 << 10;
 
 /// The program to test.
 pub(crate) fn forktrace() -> PathBuf {
@@ -250,6 +254,9 @@ impl Running {
         for output in [&stdout, &stderr] {
             spoilt::note_text(output);
         }
+        if let Some(json) = json.as_deref().filter(|json| json.len() <= CHECKED_BYTES) {
+            check_schema(json);
+        }
         let report: Option<Report> = json
             .as_deref()
             .and_then(|json| serde_json::from_slice(json).ok());
@@ -264,6 +271,15 @@ impl Running {
             report,
             folder: self.folder,
         }
+    }
+}
+
+/// Fails if a report is not as its schema says. One that is none at all is left to the test.
+#[track_caller]
+fn check_schema(json: &[u8]) {
+    if let Ok(report) = serde_json::from_slice(json) {
+        let wrong = schema_check::check(forktrace_core::report::schema().as_value(), &report);
+        assert_eq!(wrong, Vec::<String>::new());
     }
 }
 

@@ -1,0 +1,1 @@
+../../../forktrace-core/src/report/schema_check.rs
