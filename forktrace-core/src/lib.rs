@@ -12,3 +12,4 @@ pub mod render;
 pub mod report;
 pub mod trace;
 pub mod trace_file;
+pub mod words;

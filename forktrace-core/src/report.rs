@@ -16,7 +16,6 @@ pub(crate) mod schema_check;
 mod task;
 mod timeline;
 mod why;
-pub mod words;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -30,6 +29,7 @@ pub use self::task::*;
 pub use self::timeline::*;
 pub use self::why::*;
 pub use crate::trace::InterruptKind;
+pub use crate::words;
 
 /// Version of the JSON report; a reader that knows this number can read it.
 pub const SCHEMA_VERSION: u32 = 1;

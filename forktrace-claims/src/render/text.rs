@@ -10,6 +10,7 @@ use forktrace_core::render::{
         layout::{Ink, paint, wrapped},
     },
 };
+use forktrace_core::words::quantity;
 
 use crate::{
     Claim, Mode, Settled, Verdict,
@@ -98,10 +99,7 @@ pub(super) fn picture_words(picture: &Picture) -> String {
 const REASONS: usize = 3;
 
 pub(super) fn audit_words(audit: &Audit) -> String {
-    let runs = match audit.runs {
-        1 => "1 run".to_owned(),
-        n => format!("{n} runs"),
-    };
+    let runs = quantity(audit.runs as u64, "run");
     let mut text = format!(
         "{runs}, {} with a complete trace: {} of {} context switches accounted for, {} records lost",
         if audit.runs == audit.runs_complete {
@@ -159,10 +157,7 @@ pub(super) fn summary(outcome: &Outcome<'_>, _style: Style) -> String {
             parts.push(format!("{number} {word}"));
         }
     }
-    let claims = match outcome.claims.len() {
-        1 => "1 claim".to_owned(),
-        n => format!("{n} claims"),
-    };
+    let claims = quantity(outcome.claims.len() as u64, "claim");
     let machine = outcome.machine;
     let python = machine.python.as_ref().map_or(String::new(), |python| {
         format!(", {} {}", python.implementation, python.version)

@@ -46,6 +46,7 @@ mod wakers;
 mod weaknesses;
 #[cfg(test)]
 mod why_tests;
+mod woken_by;
 
 use std::{collections::BTreeMap, panic::resume_unwind, thread};
 

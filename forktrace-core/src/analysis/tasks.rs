@@ -9,6 +9,7 @@ use super::{
     sum_by_key::{SumByKey, total},
     syscall_families::{NO_SYSCALL, wait_reason},
     wakers::{Sum, Wakers},
+    woken_by::woken_by,
 };
 use crate::{
     model::{self, Model, State, Target, state_of},
@@ -132,7 +133,7 @@ pub(super) fn task(task: &model::Task, process: &Process<'_>, context: &Context<
         longest_block_ns: longest.blocked_ns,
         longest_runnable_ns: longest.runnable_ns,
         waits,
-        wakers: context.wakers.of_task(task),
+        wakers: woken_by(context.wakers, task),
         longest_blocks: Vec::new(),
         argv: task.argv.clone(),
         switches: Switches {

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{blocks::Block, sum_by_key::SumByKey};
 use crate::{
-    model::{Model, State, Task},
-    report::{self, InterruptKind, WakerKind, WokenBy},
+    model::Model,
+    report::{InterruptKind, WakerKind, WokenBy},
     trace::interrupts,
     trace::{Header, Interrupt, Waker},
 };
@@ -104,35 +103,8 @@ impl<'a> Wakers<'a> {
         }
     }
 
-    /// Who ended the blocks of a task, most time first.
-    pub(super) fn of_task(&self, task: &Task) -> Vec<report::Waker> {
-        // By waker and, for a tid that was used again, which of them.
-        let mut sums: SumByKey<(Waker, u32), (Sum, u64)> = SumByKey::default();
-        for off in &task.stretches {
-            if off.state() != State::Blocked {
-                continue;
-            }
-            let which = match off.waker {
-                Waker::Outsider { tid, .. } => self.which(tid, off.wake_ns),
-                _ => 0,
-            };
-            let (sum, at_ns) = sums.of((off.waker, which));
-            sum.add(off.wake_ns - off.out_ns);
-            *at_ns = off.wake_ns;
-        }
-        if let Some(block) = Block::open(task)
-            && let Some(wake_ns) = block.wake_ns
-        {
-            let (sum, at_ns) = sums.of((block.waker, 0));
-            sum.add(wake_ns - block.start_ns);
-            *at_ns = wake_ns;
-        }
-        let rows = sums.into_rows().into_iter();
-        let rows = rows.map(|((waker, _), (sum, at_ns))| (self.describe(waker, at_ns), sum));
-        merged(rows.collect())
-    }
-
-    fn which(&self, tid: u32, at_ns: u64) -> u32 {
+    /// Which of the tasks with this tid an outsider was.
+    pub(super) fn which(&self, tid: u32, at_ns: u64) -> u32 {
         let outsiders = &self.model.outsiders;
         let until = outsiders.partition_point(|o| (o.tid, o.at_ns) <= (tid, at_ns));
         // Before its first record it is the same as after.
@@ -142,30 +114,6 @@ impl<'a> Wakers<'a> {
         };
         at as u32
     }
-}
-
-/// Different wakers can be the same for us: two soft vectors of one kind, or a
-/// record repeated.
-fn merged(rows: Vec<(WokenBy, Sum)>) -> Vec<report::Waker> {
-    let mut merged: Vec<report::Waker> = Vec::with_capacity(rows.len());
-    let key = |by: &WokenBy| (by.kind, by.serial, by.tid, by.interrupt);
-    let mut rows = rows;
-    rows.sort_by(|(a, _), (b, _)| (key(a), &a.name, &a.device).cmp(&(key(b), &b.name, &b.device)));
-    for (by, sum) in rows {
-        match merged.last_mut() {
-            Some(last) if last.by == by => {
-                last.count += sum.count;
-                last.ns = last.ns.saturating_add(sum.ns);
-            }
-            _ => merged.push(report::Waker {
-                by,
-                count: sum.count,
-                ns: sum.ns,
-            }),
-        }
-    }
-    merged.sort_by_key(|w| std::cmp::Reverse((w.ns, w.count)));
-    merged
 }
 
 /// Serials of a real trace count from 1, those of a forged one need not.

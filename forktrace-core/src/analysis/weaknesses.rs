@@ -9,6 +9,7 @@ use crate::{
         marks::{LONGEST_LINE, MOST, MOST_BYTES, VARIABLE},
     },
     trace_file::TraceInfo,
+    words::quantity,
 };
 
 /// What is known when weaknesses are looked for.
@@ -95,16 +96,6 @@ impl Facts<'_> {
     }
 }
 
-/// `1 task`, `2 tasks`, `2 switches`.
-fn counted(count: u64, what: &str) -> String {
-    let plural = match count {
-        1 => "",
-        _ if what.ends_with("ch") => "es",
-        _ => "s",
-    };
-    format!("{count} {what}{plural}")
-}
-
 fn was(count: u64) -> &'static str {
     if count == 1 { "was" } else { "were" }
 }
@@ -156,7 +147,7 @@ fn records_unreadable(facts: &Facts<'_>) -> Option<Weakness> {
     weakness(Kind::RecordsUnreadable, count, || {
         format!(
             "{} of the trace could not be read",
-            counted(count, "record")
+            quantity(count, "record")
         )
     })
 }
@@ -166,7 +157,7 @@ fn write_failed(facts: &Facts<'_>) -> Option<Weakness> {
     let found = weakness(Kind::WriteFailed, f.unwritten, || {
         format!(
             "{} could not be written: {}; --save puts the trace on another disk",
-            counted(f.unwritten, "record"),
+            quantity(f.unwritten, "record"),
             f.write_error.as_deref().unwrap_or("for an unknown reason")
         )
     })?;
@@ -187,7 +178,7 @@ fn ring_full(facts: &Facts<'_>) -> Option<Weakness> {
     let found = weakness(Kind::RingFull, lost, || {
         format!(
             "{} {} dropped because a ring of {} KiB was full; --ring-size {} makes the rings larger{}",
-            counted(lost, "record"),
+            quantity(lost, "record"),
             was(lost),
             bytes >> 10,
             ring_size_to_try(bytes),
@@ -202,7 +193,7 @@ fn no_ring(facts: &Facts<'_>) -> Option<Weakness> {
     let found = weakness(Kind::NoRing, lost, || {
         format!(
             "{} came from a CPU that was brought online after the start and has no ring",
-            counted(lost, "record")
+            quantity(lost, "record")
         )
     })?;
     Some(placed(found, gap_range(facts.model)))
@@ -214,9 +205,9 @@ fn table_full(facts: &Facts<'_>) -> Option<Weakness> {
     let found = weakness(Kind::TableFull, count, || {
         format!(
             "{} {} not followed: the table of {} was full; --max-tasks makes it larger",
-            counted(count, "task"),
+            quantity(count, "task"),
             was(count),
-            counted(facts.info.header.max_tasks.into(), "task"),
+            quantity(facts.info.header.max_tasks.into(), "task"),
         )
     })?;
     let first = facts.tasks.iter().find(|t| !t.followed);
@@ -231,7 +222,7 @@ fn other_records(facts: &Facts<'_>) -> Option<Weakness> {
             "{} of creations, execs, wakers, wait targets and untracked tasks {} dropped, because \
              a ring was full or the kernel skipped the probe (recursion): names may be stale or \
              unknown, and tasks missing; --ring-size makes the rings larger",
-            counted(lost, "record"),
+            quantity(lost, "record"),
             was(lost)
         )
     })
@@ -242,7 +233,7 @@ fn undecodable(facts: &Facts<'_>) -> Option<Weakness> {
     weakness(Kind::Undecodable, count, || {
         format!(
             "{} could not be read: the eBPF programs and forktrace do not fit together",
-            counted(count, "record")
+            quantity(count, "record")
         )
     })
 }
@@ -253,7 +244,7 @@ fn switches_differ(facts: &Facts<'_>) -> Option<Weakness> {
     weakness(Kind::SwitchesDiffer, count, || {
         format!(
             "{} with another number of context switches than the kernel counted",
-            counted(count, "task")
+            quantity(count, "task")
         )
     })
 }
@@ -264,7 +255,7 @@ fn switches_missed(facts: &Facts<'_>) -> Option<Weakness> {
     weakness(Kind::SwitchesMissed, count, || {
         format!(
             "{} {} not seen: the task's state before them is unknown",
-            counted(count, "context switch"),
+            quantity(count, "context switch"),
             was(count)
         )
     })
@@ -276,7 +267,7 @@ fn sums_differ(facts: &Facts<'_>) -> Option<Weakness> {
     weakness(Kind::SumsDiffer, wrong, || {
         format!(
             "{} whose times are not those that the kernel program added up",
-            counted(wrong, "task")
+            quantity(wrong, "task")
         )
     })
 }
@@ -286,7 +277,7 @@ fn task_end_missing(facts: &Facts<'_>) -> Option<Weakness> {
     let unseen = |t: &&crate::model::Task| t.followed && t.fate == Fate::Unknown;
     let count = facts.model.tasks.iter().filter(unseen).count() as u64;
     weakness(Kind::TaskEndMissing, count, || {
-        format!("{} whose end is not in the trace", counted(count, "task"))
+        format!("{} whose end is not in the trace", quantity(count, "task"))
     })
 }
 
@@ -305,7 +296,7 @@ fn wakeup_missing(facts: &Facts<'_>) -> Option<Weakness> {
     weakness(Kind::WakeupMissing, unwoken, || {
         format!(
             "{} ended without a recorded wakeup: shown as blocked to the end",
-            counted(unwoken, "block")
+            quantity(unwoken, "block")
         )
     })
 }
@@ -320,7 +311,7 @@ fn cut_short(facts: &Facts<'_>) -> Option<Weakness> {
         format!(
             "{} {} still alive at the end of the recording: their last waits are truncated, and \
              the kernel's count of their switches is unknown",
-            counted(alive, "task"),
+            quantity(alive, "task"),
             was(alive)
         )
     })
@@ -366,7 +357,7 @@ fn slots_lost(facts: &Facts<'_>) -> Option<Weakness> {
         format!(
             "{} of the task table could not be used again: the kernel refused to take it back, \
              and the table held fewer tasks from then on",
-            counted(slots, "place")
+            quantity(slots, "place")
         )
     })
 }
@@ -376,7 +367,7 @@ fn tables_refused(facts: &Facts<'_>) -> Option<Weakness> {
     weakness(Kind::TablesRefused, others, || {
         format!(
             "the kernel refused {} of the tables of tasks, on which no figure depends",
-            counted(others, "change")
+            quantity(others, "change")
         )
     })
 }
@@ -386,7 +377,7 @@ fn stacks_lost(facts: &Facts<'_>) -> Option<Weakness> {
     weakness(Kind::StacksLost, stacks, || {
         format!(
             "{} {} dropped: the blocks are there, where they were is not",
-            counted(stacks, "stack"),
+            quantity(stacks, "stack"),
             was(stacks)
         )
     })
@@ -412,7 +403,7 @@ fn look_ups_lost(facts: &Facts<'_>) -> Option<Weakness> {
             "of the processes that look up names for forktrace {}: {} for files, functions or \
              deadlocks got no answer",
             how.join(", and "),
-            counted(lost.unanswered, "question")
+            quantity(lost.unanswered, "question")
         )
     })
 }
@@ -422,7 +413,7 @@ fn names_missing(facts: &Facts<'_>) -> Option<Weakness> {
     weakness(Kind::NamesMissing, nameless, || {
         format!(
             "no name was found for {nameless} of {} that tasks waited for{}",
-            counted(files, "open file"),
+            quantity(files, "open file"),
             facts.finish().map_or(String::new(), why_nameless)
         )
     })
@@ -439,7 +430,7 @@ fn marks_unread(facts: &Facts<'_>) -> Option<Weakness> {
     weakness(Kind::MarksUnread, bytes, || {
         format!(
             "{} in the file that {VARIABLE} names {} not read: no more than {} MiB of marks are",
-            counted(bytes, "byte"),
+            quantity(bytes, "byte"),
             was(bytes),
             MOST_BYTES >> 20
         )
@@ -451,7 +442,7 @@ fn records_unknown(facts: &Facts<'_>) -> Option<Weakness> {
     weakness(Kind::RecordsUnknown, count, || {
         format!(
             "{} of a kind that only a later forktrace knows: what they tell is not in the report",
-            counted(count, "record")
+            quantity(count, "record")
         )
     })
 }
@@ -486,7 +477,7 @@ fn why_refused(refused: &MarksRefused) -> String {
     }
     format!(
         "{} written to {VARIABLE} {} no valid marks: {}",
-        counted(refused.count(), "line"),
+        quantity(refused.count(), "line"),
         if refused.count() == 1 { "is" } else { "are" },
         why.join(", ")
     )

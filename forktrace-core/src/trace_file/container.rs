@@ -60,7 +60,11 @@ use std::ops::RangeInclusive;
 
 use zstd::bulk::{Compressor, Decompressor};
 
-use super::damage::{Damage, DamageKind, OpenError};
+pub use super::format::BlockInfo;
+use super::{
+    damage::{Damage, DamageKind, OpenError},
+    format::{FILE_HEADER_LEN, FILE_MAGIC},
+};
 
 #[cfg(test)]
 #[path = "container_tests.rs"]
@@ -69,9 +73,6 @@ mod tests;
 /// The longest payload of a block, in bytes. It also bounds what a forged
 /// length in a file can make the reader allocate.
 pub const MAX_PAYLOAD_LEN: usize = 16 << 20;
-
-pub(super) const FILE_MAGIC: [u8; 8] = *b"\x89FTR\r\n\x1a\n";
-pub(super) const FILE_HEADER_LEN: usize = 20;
 
 const BLOCK_MAGIC: [u8; 4] = *b"\xf5KB\xd1";
 const BLOCK_HEADER_LEN: usize = 64;
@@ -87,20 +88,6 @@ const MANGLED_MAGICS: [&[u8]; 5] = [
 
 /// Level 1: the recording shares the machine with what it records.
 const COMPRESSION_LEVEL: i32 = 1;
-
-/// What the caller says about a block, and gets back on reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BlockInfo {
-    /// What sort of block it is. The container gives it no meaning.
-    pub kind: u8,
-    /// How many records are in the block. Counts what is lost with it.
-    pub records: u32,
-    /// The time of the first record. A block whose content has no time should
-    /// carry the time it was written: its neighbours' damage is placed by it.
-    pub first_ns: u64,
-    /// The time of the last record.
-    pub last_ns: u64,
-}
 
 /// A block that was read, without its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

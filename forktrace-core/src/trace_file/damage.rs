@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
 
-use super::container::{BlockInfo, FILE_HEADER_LEN, FILE_MAGIC};
+use super::format::{BlockInfo, FILE_HEADER_LEN, FILE_MAGIC};
+use crate::words::quantity;
 
 /// A stretch of the file that could not be read, or blocks that should be
 /// there and are not.
@@ -74,30 +75,25 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "at byte {}: {}; ", self.offset, self.kind)?;
         if self.bytes > 0 {
-            write!(f, "{} skipped, ", count(self.bytes, "byte"))?;
+            write!(f, "{} skipped, ", quantity(self.bytes, "byte"))?;
         }
         match (self.blocks_lost, self.records_lost, self.lost) {
             (Some(0), ..) => f.write_str("nothing lost"),
             (Some(blocks), Some(records), _) => write!(
                 f,
                 "{} with {} lost",
-                count(blocks, "block"),
-                count(records, "record")
+                quantity(blocks, "block"),
+                quantity(records, "record")
             ),
-            (Some(blocks), None, _) => write!(f, "{} lost", count(blocks, "block")),
+            (Some(blocks), None, _) => write!(f, "{} lost", quantity(blocks, "block")),
             (None, _, Some(lost)) => write!(
                 f,
                 "at least {} lost",
-                count(u64::from(lost.records), "record")
+                quantity(u64::from(lost.records), "record")
             ),
             (None, _, None) => f.write_str("how much is lost is unknown"),
         }
     }
-}
-
-/// "1 block", "2 blocks".
-fn count(n: u64, noun: &str) -> String {
-    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Why a file can't be read as a trace at all.
@@ -159,7 +155,7 @@ impl fmt::Display for OpenError {
                 f,
                 "the file ends after {}, inside its {FILE_HEADER_LEN}-byte header, so there is \
                  nothing in it to read; if it is a copy, copy it again, else {RECORD}",
-                count(*len as u64, "byte")
+                quantity(*len as u64, "byte")
             ),
             Self::NotATrace { first_bytes } => {
                 f.write_str("this is not a forktrace trace")?;

@@ -12,6 +12,7 @@ mod budget;
 mod codec;
 pub mod container;
 pub mod damage;
+mod format;
 #[cfg(test)]
 mod tests;
 
@@ -188,7 +189,7 @@ pub struct Skipped {
 
 /// Whether a file that begins so is a trace, of whatever version.
 pub fn is_trace(start: &[u8]) -> bool {
-    start.starts_with(&container::FILE_MAGIC)
+    start.starts_with(&format::FILE_MAGIC)
 }
 
 /// What a file holds besides its events.

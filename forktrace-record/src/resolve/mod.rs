@@ -35,9 +35,9 @@ use forktrace_common::layout::wait;
 use self::{cgroup::Cgroups, fds::Identity, process::Tasks, questions::Asked};
 pub(crate) use self::{
     looker::{Answer, Looker, Question},
-    sockets::{Unix, inet_ends},
+    sockets::inet_ends,
     text::unescape,
-    unix_diag::ask_for_unix_sockets,
+    unix_diag::{Unix, ask_for_unix_sockets},
 };
 use crate::{
     helper::{Channel, Kind, Nursery, Troubles},

@@ -16,7 +16,10 @@ use nix::{
     sys::stat::{fstat, stat},
 };
 
-use super::{process::Folder, unix_diag::ask_for_unix_sockets};
+use super::{
+    process::Folder,
+    unix_diag::{Table, Unix, ask_for_unix_sockets},
+};
 use crate::trace::FileKind;
 
 /// A line of a table of internet sockets.
@@ -26,17 +29,6 @@ struct Inet {
     remote: String,
     listening: bool,
 }
-
-/// A Unix socket.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Unix {
-    pub(super) path: Option<String>,
-    pub(crate) peer: Option<u64>,
-    pub(super) listening: bool,
-}
-
-/// By inode.
-pub(crate) type Table<T> = HashMap<u64, T>;
 
 /// A table as of some moment.
 struct Kept<T> {

@@ -1,6 +1,6 @@
 //! Unix sockets with their other ends, from `sock_diag(7)`.
 
-use std::{io::IoSliceMut, os::fd::AsRawFd as _};
+use std::{collections::HashMap, io::IoSliceMut, os::fd::AsRawFd as _};
 
 use nix::sys::{
     socket::{
@@ -10,7 +10,16 @@ use nix::sys::{
     time::{TimeVal, TimeValLike as _},
 };
 
-use super::sockets::{Table, Unix};
+/// A Unix socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unix {
+    pub(super) path: Option<String>,
+    pub(crate) peer: Option<u64>,
+    pub(super) listening: bool,
+}
+
+/// By inode.
+pub(crate) type Table<T> = HashMap<u64, T>;
 
 const HEADER_BYTES: usize = 16;
 const NLMSG_ERROR: u16 = 2;

@@ -4,7 +4,7 @@ use super::{
     View,
     figures::{clean, count, count_cell, duration, duration_cell, percent, plural, quantity},
     layout::Table,
-    why::{SHARE, by, wait_in, who},
+    phrases::{SHARE, by, wait_in, who},
 };
 use crate::report::{Cause, CauseTask, Ended, Group, InterruptKind, Link, Verdict, WakerKind};
 

@@ -14,6 +14,7 @@ pub mod layout;
 mod marks;
 mod pairs;
 mod path;
+mod phrases;
 mod polls;
 mod profile;
 mod stops;

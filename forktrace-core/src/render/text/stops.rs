@@ -4,7 +4,7 @@ use super::{
     View,
     figures::{clean, count, duration, quantity},
     layout::{Ink, paint, wrapped},
-    why::by,
+    phrases::by,
 };
 use crate::report::{Stop, StopKind};
 

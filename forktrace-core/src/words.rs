@@ -49,7 +49,7 @@ pub fn count(n: u64) -> String {
     thousands(u128::from(n))
 }
 
-/// A number and its noun: `1 task`, `2 tasks`, `2 processes`.
+/// A number and its noun: `1 task`, `2 tasks`, `2 processes`, `2 switches`.
 pub fn quantity(n: u64, noun: &str) -> String {
     match n {
         1 => format!("1 {noun}"),
@@ -59,7 +59,11 @@ pub fn quantity(n: u64, noun: &str) -> String {
 
 /// The plural of a noun.
 pub fn plural(noun: &str) -> String {
-    let ending = if noun.ends_with('s') { "es" } else { "s" };
+    let ending = if noun.ends_with(['s', 'x']) || noun.ends_with("ch") {
+        "es"
+    } else {
+        "s"
+    };
     format!("{noun}{ending}")
 }
 
