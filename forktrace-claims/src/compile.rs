@@ -223,6 +223,63 @@ impl Compiler<'_> {
         if command.is_empty() {
             return Err(self.error(&given.command, format!("arms.{name}: the command is empty")));
         }
+        let (params, fields) = self.params(raw, name, given)?;
+        if given.optional && !command.iter().any(|w| names_in(w).any(|n| n == "python")) {
+            return Err(self.error(
+                arm,
+                format!("arms.{name}: optional, but it needs nothing that could be missing"),
+            ));
+        }
+        let shape = shape(given.evidence, fields.into_iter());
+        let mut holds = Vec::new();
+        for at in [&raw.holds, &given.holds].into_iter().flatten() {
+            holds.push(self.predicate(at, "holds", &shape)?);
+        }
+        if holds.is_empty() {
+            return Err(self.error(
+                arm,
+                format!(
+                    "arms.{name}: no `holds`, here or at the top: say what every run must show so \
+                     that a workload that did nothing is noticed"
+                ),
+            ));
+        }
+        let measures = self.measures(raw, name, given, &shape)?;
+        let runs = given.runs.as_ref().or(raw.runs.as_ref());
+        if let Some(at) = runs
+            && (at.get_ref().quick == 0 || at.get_ref().full == 0)
+        {
+            return Err(self.error(at, "runs: at least one is needed"));
+        }
+        let runs = runs.map_or(RUNS, |runs| *runs.get_ref());
+        let limit_s = given.limit_s.or(raw.limit_s).unwrap_or(LIMIT_S);
+        if !(limit_s > 0.0 && limit_s <= 3600.0) {
+            return Err(self.error(arm, format!("limit_s = {limit_s}: use 0 to 3600 seconds")));
+        }
+        Ok(Arm {
+            name: name.to_owned(),
+            command: command.clone(),
+            line: line_of(self.text, given.command.span().start),
+            params,
+            runs: [runs.quick, runs.full],
+            limit_s,
+            holds,
+            measures,
+            evidence: given.evidence,
+            as_root: given.as_root,
+            may_fail: given.may_fail,
+            optional: given.optional,
+        })
+    }
+
+    /// The parameters that an arm's command names, in quick and in full mode, and their names.
+    fn params(
+        &self,
+        raw: &Raw,
+        name: &str,
+        given: &RawArm,
+    ) -> Result<([Vec<Param>; 2], BTreeSet<String>)> {
+        let command = given.command.get_ref();
         let mut params = [Vec::new(), Vec::new()];
         let mut fields: BTreeSet<String> = BTreeSet::new();
         let mut placeholders: Vec<&str> = command.iter().flat_map(|word| names_in(word)).collect();
@@ -266,27 +323,17 @@ impl Compiler<'_> {
                 ));
             }
         }
+        Ok((params, fields))
+    }
 
-        if given.optional && !command.iter().any(|w| names_in(w).any(|n| n == "python")) {
-            return Err(self.error(
-                arm,
-                format!("arms.{name}: optional, but it needs nothing that could be missing"),
-            ));
-        }
-        let shape = shape(given.evidence, fields.into_iter());
-        let mut holds = Vec::new();
-        for at in [&raw.holds, &given.holds].into_iter().flatten() {
-            holds.push(self.predicate(at, "holds", &shape)?);
-        }
-        if holds.is_empty() {
-            return Err(self.error(
-                arm,
-                format!(
-                    "arms.{name}: no `holds`, here or at the top: say what every run must show so \
-                     that a workload that did nothing is noticed"
-                ),
-            ));
-        }
+    /// What an arm measures: what all do, and what it does itself.
+    fn measures(
+        &self,
+        raw: &Raw,
+        name: &str,
+        given: &RawArm,
+        shape: &Shape,
+    ) -> Result<Vec<(String, Placed)>> {
         let mut measures: Vec<(String, Placed)> = Vec::new();
         for (measure, at) in in_order(&raw.measures)
             .into_iter()
@@ -296,34 +343,10 @@ impl Compiler<'_> {
             if measures.iter().any(|(seen, _)| seen == measure) {
                 return Err(self.error(at, format!("arms.{name}: {measure} is measured twice")));
             }
-            let placed = self.placed(at, &format!("measures.{measure}"), &shape)?;
+            let placed = self.placed(at, &format!("measures.{measure}"), shape)?;
             measures.push((measure.clone(), placed));
         }
-        let runs = given.runs.as_ref().or(raw.runs.as_ref());
-        if let Some(at) = runs
-            && (at.get_ref().quick == 0 || at.get_ref().full == 0)
-        {
-            return Err(self.error(at, "runs: at least one is needed"));
-        }
-        let runs = runs.map_or(RUNS, |runs| *runs.get_ref());
-        let limit_s = given.limit_s.or(raw.limit_s).unwrap_or(LIMIT_S);
-        if !(limit_s > 0.0 && limit_s <= 3600.0) {
-            return Err(self.error(arm, format!("limit_s = {limit_s}: use 0 to 3600 seconds")));
-        }
-        Ok(Arm {
-            name: name.to_owned(),
-            command: command.clone(),
-            line: line_of(self.text, given.command.span().start),
-            params,
-            runs: [runs.quick, runs.full],
-            limit_s,
-            holds,
-            measures,
-            evidence: given.evidence,
-            as_root: given.as_root,
-            may_fail: given.may_fail,
-            optional: given.optional,
-        })
+        Ok(measures)
     }
 
     /// A parameter's values in quick and in full mode.

@@ -5,6 +5,8 @@ mod spread;
 
 use serde_json::{Map, Value, json};
 
+use forktrace_core::random::SplitMix;
+
 use super::{
     file::{Arm, Claim, ClaimError},
     machine::Machine,
@@ -110,11 +112,15 @@ fn intervals(
 ) -> Vec<Option<(f64, f64)>> {
     let mut samples: Vec<Vec<f64>> = vec![Vec::new(); values.len()];
     let repeated = arms.iter().flatten().any(|point| point.runs.len() > 1);
-    let mut random = Random::default();
+    // The same runs always give the same interval.
+    let mut random = SplitMix(0);
     for _ in 0..if repeated { RESAMPLINGS } else { 0 } {
         let mut drawn = variables.clone();
         for (arm, points) in claim.arms.iter().zip(arms) {
-            let points: Vec<_> = points.iter().map(|point| random.resample(point)).collect();
+            let points: Vec<_> = points
+                .iter()
+                .map(|point| resample(point, &mut random))
+                .collect();
             drawn.insert(arm.name.clone(), arm_value(arm, &points));
         }
         // Drawn runs can lack what a figure needs; the others tell the spread.
@@ -137,31 +143,13 @@ fn intervals(
         .collect()
 }
 
-/// Marsaglia's xorshift64: the same runs always give the same interval.
-struct Random(u64);
-
-impl Default for Random {
-    fn default() -> Self {
-        Self(0x9e37_79b9_7f4a_7c15)
-    }
-}
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % n
-    }
-
-    fn resample(&mut self, point: &Point) -> Point {
-        let runs = (0..point.runs.len())
-            .map(|_| point.runs[self.below(point.runs.len())].clone())
-            .collect();
-        Point {
-            params: point.params.clone(),
-            runs,
-        }
+/// As many runs of a point, drawn from them with replacement.
+fn resample(point: &Point, random: &mut SplitMix) -> Point {
+    let count = point.runs.len();
+    let runs = (0..count).map(|_| point.runs[random.below(count as u64) as usize].clone());
+    Point {
+        params: point.params.clone(),
+        runs: runs.collect(),
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod analysis;
 pub mod model;
 pub mod pipeline;
+pub mod random;
 pub mod render;
 pub mod report;
 pub mod trace;

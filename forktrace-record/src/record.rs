@@ -232,7 +232,7 @@ impl Recording {
     ///
     /// # Errors
     /// When the tracer's tables can't be read.
-    pub fn run(self, notify: impl FnMut(Notice)) -> Result<Recorded> {
+    pub fn run(self, mut notify: impl FnMut(Notice)) -> Result<Recorded> {
         let Self {
             signals,
             mut marks,
@@ -255,7 +255,7 @@ impl Recording {
                 begun: Instant::now(),
                 start_ns: self.start_ns,
                 until_exit: self.until_exit,
-                notify,
+                notify: &mut notify,
             };
             let mut tick = TICK_WHEN_NEW;
             loop {
@@ -269,14 +269,17 @@ impl Recording {
         let read = marks.finish(|event| session.write(&event));
         read.context("the workload's marks can't be read")?;
         let not_real_time = real_time.err().map(|error| error.to_string());
-        session.finish(
+        let mut recorded = session.finish(
             tracer,
             signals,
             &nursery,
             &watch,
             self.cpu_before,
             not_real_time,
-        )
+        )?;
+        // What the programs said after the last turn of the loop.
+        recorded.tracer.read_log(|line| notify(Notice::Log(line)));
+        Ok(recorded)
     }
 }
 

@@ -257,6 +257,7 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
+    // Long: most of it is the table of calls, each with what it is given.
     pub(super) fn run(&self) -> Result<()> {
         let truth = Truth::begin("timeouts");
         let time = Duration::from_millis(self.millis);

@@ -5,6 +5,7 @@ use crate::{model::PAGE_FAULT, trace::Arch};
 pub(super) const NO_SYSCALL: i16 = -1;
 
 /// The family of a syscall.
+// Long: a table, in which each syscall is in one place.
 pub fn family(syscall: &str) -> &'static str {
     match syscall {
         "select" | "pselect6" | "_newselect" => "select",

@@ -27,7 +27,6 @@ pub(super) fn render(report: &Report) -> String {
         .filter(matters)
         .take(EDGES)
         .collect();
-    let hidden = report.waits_for.len() - shown.len();
     let all = Edges::of(&report.waits_for);
 
     let mut out = String::from("digraph waits_for {\n");
@@ -35,57 +34,13 @@ pub(super) fn render(report: &Report) -> String {
         out.push_str(&text);
         out.push('\n');
     };
-    let mut title = format!(
-        "Who waited until whom woke them: {}",
-        report
-            .workload
-            .argv
-            .iter()
-            .map(|arg| clean(arg))
-            .collect::<Vec<_>>()
-            .join(" ")
-    );
-    if hidden > 0 {
-        let shown_ns = shown.iter().fold(0, |ns, edge| sum(ns, edge));
-        let hidden_ns = total.saturating_sub(shown_ns);
-        let _ = write!(
-            title,
-            "\\n{} smaller edges, {} in all, are not shown",
-            count(hidden as u64),
-            duration(hidden_ns)
-        );
-    }
+    let title = title(report, &shown, total);
     line(format!("  label=\"{}\";", quoted_label(&title)));
     line("  labelloc=t; rankdir=LR; fontname=\"sans-serif\";".to_owned());
     line("  node [shape=box, style=rounded, fontname=\"sans-serif\"];".to_owned());
     line("  edge [fontname=\"sans-serif\", fontsize=10];".to_owned());
 
-    let in_edges: BTreeSet<u32> = shown
-        .iter()
-        .flat_map(|edge| [Some(edge.from), edge.to.serial])
-        .flatten()
-        .collect();
-    let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
-    for task in report.tasks.iter().filter(|t| in_edges.contains(&t.serial)) {
-        processes.entry(task.pid).or_default().push(task);
-    }
-    for (pid, tasks) in processes {
-        line(format!("  subgraph cluster_{pid} {{"));
-        let leader = tasks.iter().find(|t| t.tid == pid).unwrap_or(&tasks[0]);
-        line(format!(
-            "    label=\"{} (pid {pid})\";",
-            quoted(&leader.name)
-        ));
-        for task in tasks {
-            line(format!(
-                "    t{} [label=\"{}\\n{}\"];",
-                task.serial,
-                quoted(&task.name),
-                task.tid
-            ));
-        }
-        line("  }".to_owned());
-    }
+    processes(report, &shown, &mut line);
     let mut others: BTreeMap<String, usize> = BTreeMap::new();
     for edge in &shown {
         let to = match edge.to.serial {
@@ -122,6 +77,64 @@ pub(super) fn render(report: &Report) -> String {
     }
     out.push_str("}\n");
     out
+}
+
+/// What the picture is of, and what is left out.
+fn title(report: &Report, shown: &[&WaitsFor], total: u64) -> String {
+    let mut title = format!(
+        "Who waited until whom woke them: {}",
+        report
+            .workload
+            .argv
+            .iter()
+            .map(|arg| clean(arg))
+            .collect::<Vec<_>>()
+            .join(" ")
+    );
+    let hidden = report.waits_for.len() - shown.len();
+    if hidden > 0 {
+        let shown_ns = shown
+            .iter()
+            .fold(0, |ns: u64, edge| ns.saturating_add(edge.ns));
+        let hidden_ns = total.saturating_sub(shown_ns);
+        let _ = write!(
+            title,
+            "\\n{} smaller edges, {} in all, are not shown",
+            count(hidden as u64),
+            duration(hidden_ns)
+        );
+    }
+    title
+}
+
+/// The tasks at the ends of the edges, in a box for each process.
+fn processes(report: &Report, shown: &[&WaitsFor], line: &mut impl FnMut(String)) {
+    let in_edges: BTreeSet<u32> = shown
+        .iter()
+        .flat_map(|edge| [Some(edge.from), edge.to.serial])
+        .flatten()
+        .collect();
+    let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
+    for task in report.tasks.iter().filter(|t| in_edges.contains(&t.serial)) {
+        processes.entry(task.pid).or_default().push(task);
+    }
+    for (pid, tasks) in processes {
+        line(format!("  subgraph cluster_{pid} {{"));
+        let leader = tasks.iter().find(|t| t.tid == pid).unwrap_or(&tasks[0]);
+        line(format!(
+            "    label=\"{} (pid {pid})\";",
+            quoted(&leader.name)
+        ));
+        for task in tasks {
+            line(format!(
+                "    t{} [label=\"{}\\n{}\"];",
+                task.serial,
+                quoted(&task.name),
+                task.tid
+            ));
+        }
+        line("  }".to_owned());
+    }
 }
 
 /// A name inside quotes.

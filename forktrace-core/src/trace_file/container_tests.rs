@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::trace_file::damage::recognise;
+use crate::{random::SplitMix, trace_file::damage::recognise};
 
 const VERSION: u32 = 3;
 const FILE_ID: u32 = 0x1234_abcd;
@@ -51,15 +51,10 @@ fn info(i: usize) -> BlockInfo {
 
 /// Bytes that don't compress.
 fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let next = || {
-        // SplitMix64.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) as u8
-    };
-    std::iter::repeat_with(next).take(len).collect()
+    let mut random = SplitMix(seed);
+    std::iter::repeat_with(|| random.next() as u8)
+        .take(len)
+        .collect()
 }
 
 /// A trace with one block, which looks like noise to the compressor.

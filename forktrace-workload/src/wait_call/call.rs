@@ -86,6 +86,7 @@ impl Call {
     }
 
     /// Makes all that the call needs; to be called while the process has one thread.
+    // Long: a table, with an arm for each call.
     pub(super) fn prepare<'a>(
         self,
         number: usize,

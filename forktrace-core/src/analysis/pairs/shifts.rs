@@ -11,6 +11,7 @@
 //! costs a pass over some hundred words, however many blocks there are.
 
 use super::spans::Span;
+use crate::random::SplitMix;
 
 /// A time line, sampled.
 pub(super) struct Bits(Vec<u64>);
@@ -100,23 +101,6 @@ pub(super) fn compare(a: &Bits, b: &Bits, most: u32, seed: u64) -> Compared {
     Compared {
         p_more: share(more),
         p_less: share(less),
-    }
-}
-
-/// SplitMix64: small, and good enough to shift time lines.
-pub(super) struct SplitMix(pub(super) u64);
-
-impl SplitMix {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`, which is not 0.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 }
 

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{shifts::SplitMix, *};
+use super::*;
+use crate::random::SplitMix;
 use crate::{
     model::{Builder, State},
     trace::Arch,

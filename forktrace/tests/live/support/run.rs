@@ -36,6 +36,10 @@ pub(crate) fn trace(workload: &str) -> Finished {
 
 /// The same until the answer is as it was meant: the machine can spoil it.
 #[track_caller]
+#[expect(
+    clippy::print_stdout,
+    reason = "runs that are made again are counted by it"
+)]
 pub(crate) fn trace_until(workload: &str, as_meant: impl Fn(&Finished) -> bool) -> Finished {
     const TRIES: u32 = 20;
     for _ in 0..TRIES {
@@ -43,6 +47,7 @@ pub(crate) fn trace_until(workload: &str, as_meant: impl Fn(&Finished) -> bool) 
         if as_meant(&traced) {
             return traced;
         }
+        println!("AGAIN: the machine did not do what it should have");
     }
     panic!("in {TRIES} runs of {workload} the machine never did what it should have");
 }
