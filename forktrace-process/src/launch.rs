@@ -1,5 +1,7 @@
 //! Starts the workload.
 
+mod not_there;
+
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
@@ -206,6 +208,8 @@ pub struct LaunchError {
     pub command: OsString,
     /// What the kernel said.
     pub error: io::Error,
+    /// Why it was not found, if it was not.
+    not_there: String,
     /// What it said that to, if not to the exec.
     step: Option<Step>,
 }
@@ -240,14 +244,7 @@ impl std::fmt::Display for LaunchError {
             );
         }
         match self.error.kind() {
-            io::ErrorKind::NotFound if command.contains('/') => {
-                write!(f, "{command}: there is no such file")
-            }
-            io::ErrorKind::NotFound => write!(
-                f,
-                "{command}: no such command in PATH; under sudo PATH may be another than yours: \
-                 give the whole path, as `command -v {command}` prints it"
-            ),
+            io::ErrorKind::NotFound => f.write_str(&self.not_there),
             io::ErrorKind::PermissionDenied => write!(
                 f,
                 "{command}: may not be executed; `ls -l` shows its permissions \
@@ -295,6 +292,10 @@ where
         .map_or((OsStr::new(""), &[][..]), |(p, a)| (p.as_os_str(), a));
     let failed = |error: io::Error, step| LaunchError {
         command: program.to_owned(),
+        not_there: match error.kind() {
+            io::ErrorKind::NotFound => not_there::why(&program.to_string_lossy()),
+            _ => String::new(),
+        },
         error,
         step,
     };

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let error = without_far_fetched_tips(error);
             // Not clap's own 2: that could be the workload's.
             let status = if error.use_stderr() { FAILED } else { 0 };
             // Nowhere to say that this failed.
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "record")]
         Command::Run(args) => commands::run(args),
         Command::Report(args) => commands::report(args),
+        Command::Explain(args) => commands::explain(args),
         #[cfg(feature = "record")]
         Command::Claims { command } => commands::claims(command),
         #[cfg(feature = "record")]
@@ -67,6 +69,39 @@ fn main() -> ExitCode {
             ExitCode::from(status)
         }
     }
+}
+
+/// A tip is for a typo: an option that only begins like another is not meant by it.
+fn without_far_fetched_tips(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+
+    let written = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(written)) => written.clone(),
+        _ => return error,
+    };
+    let is_close = match error.get(ContextKind::SuggestedArg) {
+        Some(ContextValue::String(tip)) => distance(&written, tip) <= 2,
+        _ => return error,
+    };
+    if !is_close {
+        error.remove(ContextKind::SuggestedArg);
+    }
+    error
+}
+
+/// Letters that are to be put in, taken out or replaced to make one text of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
 }
 
 fn print_error(error: &anyhow::Error) {

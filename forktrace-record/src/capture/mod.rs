@@ -660,11 +660,17 @@ fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
 fn permission_hint(error: aya::EbpfError) -> anyhow::Error {
     let error = anyhow!(error);
     if nix::unistd::geteuid().is_root() {
-        error.context("the kernel refuses forktrace's eBPF programs")
-    } else {
-        error.context(
-            "loading eBPF programs takes root or CAP_BPF and CAP_PERFMON; run it with sudo",
-        )
+        return error.context("the kernel refuses forktrace's eBPF programs");
+    }
+    let says = "loading eBPF programs takes root or CAP_BPF and CAP_PERFMON; run it with sudo";
+    let denied = error.chain().any(|cause| {
+        let error = cause.downcast_ref::<std::io::Error>();
+        error.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+    });
+    // Which table it was that was refused first helps nobody.
+    match denied {
+        true => anyhow!(says),
+        false => error.context(says),
     }
 }
 
