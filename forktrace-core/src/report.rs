@@ -9,6 +9,8 @@
 
 mod audit;
 mod findings;
+mod moment;
+mod overview;
 mod relations;
 mod schema;
 #[cfg(test)]
@@ -23,6 +25,8 @@ use serde_json::{Map, Value};
 
 pub use self::audit::*;
 pub use self::findings::*;
+pub use self::moment::*;
+pub use self::overview::*;
 pub use self::relations::*;
 pub use self::schema::{schema, schema_of};
 pub use self::task::*;
@@ -51,6 +55,13 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What the run took its time for; empty when wakers were left out.
     pub path: CriticalPath,
+    /// What the tasks of each role did when; only of the first few roles.
+    pub timeline: RoleTimeline,
+    /// Tasks that do the same job, the most important first: by how much of the critical path
+    /// was theirs, then by what they ran and wanted to run. No more than 200.
+    pub roles: Vec<Role>,
+    /// What tasks waited for, over all tasks, most time first. No more than 200.
+    pub waited_for: Vec<WaitedFor>,
     /// Sets of tasks that are compared with each other: the whole tree first, then each
     /// process that had two tasks or more or blocked at all, in the order of creation.
     pub groups: Vec<Group>,
@@ -190,6 +201,8 @@ pub struct Group {
     pub verdicts: Vec<VerdictSum>,
     /// Time during which no task ran and at least one wanted to.
     pub starved: Episodes,
+    /// Where its time went.
+    pub wall: Wall,
     /// Time by number of blocked tasks, ascending; sums to `lifetime_ns`. Unknown time counts
     /// as running.
     pub blocked_at_once: Vec<AtOnce>,

@@ -4,6 +4,7 @@
 //! file, driven by [`record`]; beside it [`resolve`], [`deadlock`] and [`stacks`] find out what
 //! only a living process can tell.
 
+pub mod at_work;
 pub mod background;
 pub mod capture;
 pub mod clock;

@@ -33,6 +33,7 @@ use tokio::{
 
 use crate::{
     analysis::named_deadlock as named,
+    at_work::AtWork,
     capture::{Settings, TableEntry, Tracer},
     clock::{self, now_ns},
     deadlock, decode,
@@ -89,6 +90,8 @@ pub struct Progress {
     pub records: u64,
     /// Records lost.
     pub lost: u64,
+    /// What the living tasks do; renewed once a second.
+    pub at_work: AtWork,
     /// After a press of Ctrl-C: so many more end the recording.
     pub presses_left: Option<u32>,
 }
@@ -211,6 +214,7 @@ impl Recording {
             root: Root::new(&child),
             detach: false,
             requests: Requests::default(),
+            at_work: Default::default(),
             unread: false,
         };
         Ok(Self {
@@ -393,12 +397,19 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
             session.write(&Event::Providers(found));
         }
         let losses = self.tracer.losses();
+        let second = self.begun.elapsed().as_secs();
+        if session.at_work.0 != second {
+            let tracer = &*self.tracer;
+            let living = |add: &mut dyn FnMut(&_)| tracer.living(|task| add(&task));
+            session.at_work = (second, AtWork::of(living, now_ns()?));
+        }
         (self.notify)(Notice::Progress(Progress {
             elapsed: self.begun.elapsed(),
             tasks: session.tasks,
             live: live + untracked,
             records: session.records,
             lost: losses.ring_full + losses.no_ring + losses.other,
+            at_work: session.at_work.1,
             presses_left: session.requests.presses_left(Instant::now()),
         }));
         Ok(false)
@@ -459,6 +470,8 @@ struct Session {
     /// A signal has ended the recording.
     detach: bool,
     requests: Requests,
+    /// What the tasks did in this second of the recording.
+    at_work: (u64, AtWork),
     /// More came while the rings were read than they hold, and is still there.
     unread: bool,
 }

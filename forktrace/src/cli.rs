@@ -6,7 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[cfg(feature = "record")]
 use forktrace_claims::render::ClaimsFormat;
-use forktrace_core::{analysis::Options, render::Format};
+use forktrace_core::{
+    analysis::Options,
+    render::{Format, Show},
+};
 #[cfg(feature = "record")]
 use forktrace_record::capture::{LogLevel, PollProbes};
 use forktrace_workload::Workload;
@@ -39,6 +42,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Report on a trace that `run --save` wrote, on any machine, without root.
     Report(ReportArgs),
+    /// Answer one question about a trace in ten lines: a moment, a task, a stall.
+    Explain(ExplainArgs),
     #[cfg(feature = "record")]
     /// Test claims about blocking experimentally on this machine.
     Claims {
@@ -98,10 +103,13 @@ pub(crate) struct OutputArgs {
     /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
-    /// Show all tasks and more detail.
+    /// Show these views in place of the summary.
+    #[arg(long, value_enum, value_name = "VIEWS", value_delimiter = ',')]
+    pub(crate) show: Vec<Show>,
+    /// Show the summary and every view: the same as --show all.
     #[arg(short, long)]
     pub(crate) verbose: bool,
-    /// List the N longest periods with everything blocked, each with its chain of wakers.
+    /// For --show episodes: list the N longest stalls, each with its chain of wakers.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) episodes: usize,
     /// When to use colour.
@@ -207,6 +215,62 @@ pub(crate) struct ReportArgs {
     /// The trace; - is standard input.
     #[arg(value_name = "FILE")]
     pub(crate) trace: PathBuf,
+}
+
+/// Arguments of `explain`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit status: 0; 125 when there is no answer, such as no such task, or forktrace fails.
+
+Examples:
+  forktrace explain trace.ft --at 3.2s
+  forktrace explain trace.ft --task 4123
+  forktrace explain trace.ft --stall 1")]
+pub(crate) struct ExplainArgs {
+    /// What is asked.
+    #[command(flatten)]
+    pub(crate) question: Question,
+    /// When to use colour.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
+    /// The trace; - is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) trace: PathBuf,
+}
+
+/// What `explain` is asked.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Question {
+    /// What every task did at TIME since the recording began, such as 3.2s or 250ms.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) at: Option<u64>,
+    /// What the task with this tid did, and what it waited for.
+    #[arg(long, value_name = "TID")]
+    pub(crate) task: Option<u32>,
+    /// How stall N came about; 1 is the longest.
+    #[arg(long, value_name = "N")]
+    pub(crate) stall: Option<usize>,
+}
+
+/// A time in ns; without a unit it is seconds.
+fn time(text: &str) -> Result<u64, String> {
+    let units = [
+        ("ns", 1.0),
+        ("us", 1e3),
+        ("µs", 1e3),
+        ("ms", 1e6),
+        ("s", 1e9),
+    ];
+    let trimmed = text.trim();
+    let (number, unit) = units
+        .iter()
+        .find_map(|(name, unit)| Some((trimmed.strip_suffix(name)?, *unit)))
+        .unwrap_or((trimmed, 1e9));
+    match number.trim().parse::<f64>() {
+        Ok(number) if number >= 0.0 && number.is_finite() => Ok((number * unit).round() as u64),
+        _ => Err(format!("{text:?} is no time; write 3.2s, 250ms or 12us")),
+    }
 }
 
 #[cfg(feature = "record")]
@@ -332,6 +396,23 @@ mod tests {
             "99999999999999999999M",
         ] {
             assert!(ring_size(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn times() {
+        for (text, ns) in [
+            ("3.2s", 3_200_000_000),
+            ("3.2", 3_200_000_000),
+            ("250 ms", 250_000_000),
+            ("12us", 12_000),
+            ("0s", 0),
+            ("7ns", 7),
+        ] {
+            assert_eq!(time(text), Ok(ns), "{text}");
+        }
+        for bad in ["", "s", "-1s", "inf", "NaN", "3.2m", "soon"] {
+            assert!(time(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -7,13 +7,15 @@ use std::{
 
 use forktrace_core::{
     render::text::{deadlock_lines, deadlock_sentence, figures::clean},
-    report::Deadlock,
+    report::{Deadlock, words::quantity},
 };
-use forktrace_record::record::Progress;
+use forktrace_record::{at_work::AtWork, record::Progress};
 use rustix::termios::{LocalModes, tcgetattr, tcgetpgrp};
 
 /// Nothing is shown before this: most recordings are short.
 const FIRST: Duration = Duration::from_secs(3);
+/// That all are blocked is worth telling from here on, ns.
+const ALL_BLOCKED: u64 = 500_000_000;
 /// The line is renewed this often.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -133,14 +135,30 @@ fn left_running(left: &[(u32, String)]) -> String {
 }
 
 fn line(p: &Progress) -> String {
+    let AtWork {
+        running,
+        runnable,
+        blocked,
+        stopped,
+        all_blocked_ns,
+        ..
+    } = p.at_work;
+    let want = if runnable == 1 { "wants" } else { "want" };
     let mut text = format!(
-        "forktrace: {} s, {} tasks ({} live), {} records, {} lost",
+        "forktrace: {} s; {}: {running} running, {runnable} {want} a CPU, {blocked} blocked",
         p.elapsed.as_secs(),
-        p.tasks,
-        p.live,
-        p.records,
-        p.lost
+        quantity(p.live, "task"),
     );
+    if stopped > 0 {
+        text.push_str(&format!(", {stopped} stopped"));
+    }
+    if all_blocked_ns >= ALL_BLOCKED {
+        let seconds = all_blocked_ns as f64 / 1e9;
+        text.push_str(&format!("; all blocked for {seconds:.1} s"));
+    }
+    if p.lost > 0 {
+        text.push_str(&format!("; {} lost", quantity(p.lost, "record")));
+    }
     match p.presses_left {
         None | Some(0) => {}
         Some(1) => text.push_str("; Ctrl-C again ends the recording"),
@@ -209,17 +227,37 @@ mod tests {
             live: 5,
             records: 1_000,
             lost: 0,
+            at_work: AtWork {
+                running: 1,
+                runnable: 1,
+                blocked: 3,
+                ..AtWork::default()
+            },
             presses_left: None,
         };
         assert_eq!(
             line(&progress),
-            "forktrace: 12 s, 7 tasks (5 live), 1000 records, 0 lost"
+            "forktrace: 12 s; 5 tasks: 1 running, 1 wants a CPU, 3 blocked"
+        );
+        let stuck = Progress {
+            lost: 2,
+            at_work: AtWork {
+                blocked: 5,
+                all_blocked_ns: 1_230_000_000,
+                ..AtWork::default()
+            },
+            ..progress
+        };
+        assert_eq!(
+            line(&stuck),
+            "forktrace: 12 s; 5 tasks: 0 running, 0 want a CPU, 5 blocked; all blocked for 1.2 s; \
+             2 records lost"
         );
         let pressed = Progress {
             presses_left: Some(2),
             ..progress
         };
-        assert!(line(&pressed).ends_with("0 lost; Ctrl-C 2 times more ends the recording"));
+        assert!(line(&pressed).ends_with("3 blocked; Ctrl-C 2 times more ends the recording"));
     }
 
     #[test]

@@ -16,7 +16,9 @@ fn trace(name: &str) -> PathBuf {
 
 fn forktrace(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forktrace"));
+    // What the terminal of whoever runs the tests is like has no part in it.
     command.args(arguments).env_remove("NO_COLOR");
+    command.env_remove("COLUMNS").env("LC_ALL", "C.UTF-8");
     command
 }
 
@@ -59,6 +61,38 @@ fn colour_is_for_terminals_unless_wanted() {
 }
 
 #[test]
+fn the_page_is_as_wide_as_the_environment_says_and_has_its_characters() {
+    for columns in [72, 80, 120] {
+        let mut command = forktrace(&["report"]);
+        let command = command.arg(trace("select_and_compute"));
+        let text = printed(command.env("COLUMNS", columns.to_string()));
+        let widest = text.lines().map(|line| line.chars().count()).max();
+        let widest = widest.expect("a line");
+        assert!(
+            (columns - 12..=columns).contains(&widest),
+            "{columns}: {text}"
+        );
+    }
+    let mut command = forktrace(&["report"]);
+    let command = command.arg(trace("select_and_compute"));
+    let ascii = printed(command.env("LC_ALL", "C"));
+    assert!(ascii.is_ascii(), "{ascii}");
+}
+
+#[test]
+fn a_view_is_shown_in_place_of_the_summary_and_a_wrong_one_names_all() {
+    let text = report(&["--show", "tasks,audit"], "fork_tree");
+    let heads = ["\nTASKS\n", "\nAUDIT\n"];
+    assert!(heads.iter().all(|head| text.contains(head)), "{text}");
+    assert!(!text.contains("WHERE THE TIME WENT"), "{text}");
+    let mut command = forktrace(&["report", "--show", "nothing"]);
+    let refused = output(command.arg(trace("sleepers")));
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(125), "{error}");
+    assert!(error.contains("findings, stalls, episodes"), "{error}");
+}
+
+#[test]
 fn who_asks_for_colour_has_it_in_spite_of_no_color() {
     let mut command = forktrace(&["report", "--color", "always"]);
     let coloured = printed(command.arg(trace("sleepers")).env("NO_COLOR", "1"));
@@ -90,14 +124,54 @@ fn folded_stacks_need_a_trace_that_has_stacks() {
 fn more_is_said_when_asked_for() {
     let lines = |arguments: &[&str]| report(arguments, "fork_tree").lines().count();
     assert!(lines(&["-v"]) > lines(&[]));
-    assert!(lines(&["--episodes", "0"]) < lines(&["--episodes", "1"]));
+    assert_eq!(
+        report(&["-v"], "fork_tree"),
+        report(&["--show", "all"], "fork_tree")
+    );
+    let listed = |n| lines(&["--show", "episodes", "--episodes", n]);
+    assert!(listed("0") < listed("1"));
+}
+
+#[test]
+fn a_question_is_answered_in_ten_lines_and_a_bad_one_with_what_there_is() {
+    let explain = |question: &[&str]| {
+        let mut command = forktrace(&["explain"]);
+        output(command.arg(trace("fork_tree")).args(question))
+    };
+    for (question, answer) in [
+        (["--at", "9ms"], "At 9.00 ms, of 7 tasks that lived: "),
+        (["--task", "4982"], "4982 forktrace: a task of process 4982"),
+        (["--stall", "1"], "Stall 1 of "),
+    ] {
+        let output = explain(&question);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && text.starts_with(answer),
+            "{output:?}"
+        );
+        assert!(text.lines().count() <= 12, "{text}");
+    }
+    for (question, there_is) in [
+        (&["--at", "9s"][..], "the recording goes from"),
+        (&["--at", "soon"], "write 3.2s, 250ms"),
+        (&["--task", "1"], "its 7 tasks: 4982 (forktrace)"),
+        (&["--stall", "0"], "--stall 1"),
+        (&["--stall", "99"], "--stall 1"),
+        (&[], "--at <TIME>|--task <TID>|--stall <N>"),
+        (&["--task", "1", "--stall", "1"], "cannot be used with"),
+    ] {
+        let output = explain(question);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "{error}");
+        assert!(error.contains(there_is), "{question:?}: {error}");
+    }
 }
 
 #[test]
 fn each_command_has_a_manual_page() {
     let all = printed(&mut forktrace(&["man"]));
     assert!(all.contains(".TH"), "{all}");
-    for command in ["run", "report", "claims", "doctor", "workload"] {
+    for command in ["run", "report", "explain", "claims", "doctor", "workload"] {
         let page = printed(&mut forktrace(&["man", command]));
         assert!(page.contains(&format!("forktrace\\-{command}")), "{page}");
     }
@@ -252,5 +326,16 @@ fn a_report_replaces_another_trace_only_when_told() {
 fn a_dash_is_standard_input() {
     let file = std::fs::File::open(trace("sleepers")).expect("a trace");
     let mut command = forktrace(&["report", "-"]);
-    assert_eq!(printed(command.stdin(file)), report(&[], "sleepers"));
+    let (text, other) = (printed(command.stdin(file)), report(&[], "sleepers"));
+    // The last line says how to ask for more, of the file by its name.
+    let without_last = |text: &str| {
+        text.trim_end()
+            .rsplit_once('\n')
+            .map(|(text, _)| text.to_owned())
+    };
+    assert_eq!(without_last(&text), without_last(&other));
+    assert!(
+        text.ends_with("Next: forktrace report - --show waits (or all).\n"),
+        "{text}"
+    );
 }

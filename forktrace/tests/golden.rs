@@ -23,12 +23,16 @@ use std::{
 
 use serde_json::Value;
 
+mod documents;
 #[path = "shared/schema_check.rs"]
 #[allow(dead_code, reason = "the schemas themselves are checked by unit tests")]
 mod schema_check;
 
 /// A saved trace is no larger than this, bytes: they are in the repository.
 const MOST_BYTES: u64 = 30 << 10;
+
+/// A report fits a terminal.
+const MOST_LINES: usize = 40;
 
 /// A saved trace.
 struct Trace {
@@ -88,9 +92,10 @@ fn report(trace: &Path, options: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_forktrace"))
         // Colour and width are to come from nowhere.
         .env_clear()
-        .arg("report")
-        .arg(trace)
+        .args(["report", "-"])
         .args(options)
+        // So that it tells of no path of ours.
+        .stdin(fs::File::open(trace).expect("a trace"))
         .output()
         .expect("forktrace was built");
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -143,6 +148,8 @@ fn check_trace(name: &str, trace: &Path) {
         );
         assert_eq!(line.trim_end(), line, "{name}: blanks at the end of a line");
     }
+    let lines = text.lines().count();
+    assert!(lines <= MOST_LINES, "{name}: {lines} lines:\n{text}");
     let json = report(trace, &["--format", "json"]);
     let report = serde_json::from_str(&json).expect("it is JSON");
     check_sums(name, &report);

@@ -42,10 +42,11 @@ pub fn report(file: &[u8]) {
     let Ok(report) = pipeline::make(file, None, &Options::default()) else {
         return;
     };
-    for verbose in [false, true] {
+    for (verbose, columns) in [(false, 72), (false, 100), (true, 80)] {
         let style = Style {
-            color: false,
             verbose,
+            columns,
+            ..Style::PLAIN
         };
         for format in [Format::Text, Format::Json, Format::Dot, Format::Folded] {
             let shown = render(&report, format, &style);

@@ -36,7 +36,7 @@ type Package = &'static [&'static str];
 /// fails where its tool is absent, unless `FORKTRACE_TESTS_LACK` names it. A JVM and
 /// PostgreSQL wait in ways of their own: monitors that are timed futexes, semaphores in
 /// memory that processes share, locks that are granted by a signal.
-const FOR_TESTS: [Package; 15] = [
+const FOR_TESTS: [Package; 17] = [
     &["g++"],
     &["gcc"],
     &["libc6-dev"],
@@ -50,6 +50,9 @@ const FOR_TESTS: [Package; 15] = [
     &["postgresql"],
     &["nginx"],
     &["memcached"],
+    // The worked lines of docs/json.md, and the samples of docs/.
+    &["jq"],
+    &["make"],
     // ps; unshare, taskset, chrt and su; mount.
     &["procps"],
     &["util-linux"],

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use forktrace_core::{
-    render::text::figures::{clean, duration, shortened, width},
+    render::{
+        Style,
+        text::figures::{clean, duration, shortened, width},
+    },
     report::{Slice, Timeline},
 };
 
@@ -66,7 +69,7 @@ fn time_lines(timeline: &Timeline) -> String {
     }
     line(axis);
     for row in &timeline.rows {
-        let name = shortened(&clean(&row.name), NAME);
+        let name = shortened(Style::PLAIN, &clean(&row.name), NAME);
         let gap = " ".repeat(NAME - width(&name));
         let states: String = row.slices.iter().map(|slice| symbol(*slice)).collect();
         line(format!("{name}{gap}  {:>TID$}  {states}", row.tid));

@@ -38,7 +38,7 @@ pub(super) fn settled(claim: &Settled, style: Style) -> String {
     let head = format!("{}: {}", clean(&claim.id), verdict.to_uppercase());
     let mut out = paint(style, Ink::Bold, &head);
     out.push('\n');
-    let mut line = |first: &str, text: &str| out.push_str(&wrapped(first, &clean(text)));
+    let mut line = |first: &str, text: &str| out.push_str(&wrapped(style, first, &clean(text)));
     line("  Claim:    ", &claim.statement);
     line("  Verdict:  ", &format!("{verdict}. {}", claim.reason));
     if let Some(control) = &claim.control {
@@ -75,7 +75,7 @@ pub(super) fn settled(claim: &Settled, style: Style) -> String {
         out.push_str(&picture::lines(shown));
         out.push('\n');
     }
-    let mut line = |first: &str, text: &str| out.push_str(&wrapped(first, &clean(text)));
+    let mut line = |first: &str, text: &str| out.push_str(&wrapped(style, first, &clean(text)));
     let traces: usize = claim.arms.iter().map(|arm| arm.traces.len()).sum();
     if let Some(first) = claim.arms.iter().find_map(|arm| arm.traces.first()) {
         line(
@@ -132,7 +132,7 @@ pub(super) fn audit_words(audit: &Audit) -> String {
     text
 }
 
-pub(super) fn summary(outcome: &Outcome<'_>, _style: Style) -> String {
+pub(super) fn summary(outcome: &Outcome<'_>, style: Style) -> String {
     let of = |verdict| {
         outcome
             .claims
@@ -167,6 +167,7 @@ pub(super) fn summary(outcome: &Outcome<'_>, _style: Style) -> String {
         Mode::Full => "a full run",
     };
     wrapped(
+        style,
         "",
         &clean(&format!(
             "{claims}: {}. On Linux {}, {}, {} CPUs{python}; {mode}.",
@@ -184,6 +185,7 @@ pub(super) fn list(claims: &[Claim]) -> String {
         .iter()
         .map(|claim| {
             wrapped(
+                Style::PLAIN,
                 &format!("{:longest$}  ", claim.id),
                 &clean(&claim.statement),
             )
@@ -194,7 +196,7 @@ pub(super) fn list(claims: &[Claim]) -> String {
 pub(super) fn show(claim: &Claim, style: Style) -> String {
     let mut out = paint(style, Ink::Bold, &claim.id);
     out.push('\n');
-    let mut line = |first: &str, text: &str| out.push_str(&wrapped(first, &clean(text)));
+    let mut line = |first: &str, text: &str| out.push_str(&wrapped(style, first, &clean(text)));
     line("  Claim:      ", &claim.statement);
     if !claim.said_by.is_empty() {
         line("  Said by:    ", &claim.said_by.join("; "));

@@ -36,6 +36,7 @@ pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
         tracer_cpu_ns: info.finish.as_ref().map(|f| f.tracer_cpu_ns),
         early_wakeups: model.stretches_with(Off::EARLY_WAKE),
         unwoken_ns: total(model.tasks.iter().map(unwoken_ns)),
+        uncertain_ns: 0,
         running_ns: total(checked().map(|t| t.running_ns)),
         kernel_cpu_ns: total(checked().filter_map(|t| t.kernel_cpu_ns)),
         look_ups: info.finish.as_ref().map(|f| LookUps {

@@ -120,6 +120,14 @@ fn follow(blocks: &Blocks<'_>, chain: &mut Vec<Step>, from_ns: u64) -> bool {
     waker_block(blocks, step, from_ns).is_some()
 }
 
+/// A block, its waker's longest block inside it, and so on; and whether it goes on.
+pub(super) fn chain(blocks: &Blocks<'_>, at: u32, block: Block) -> (Vec<Link>, bool) {
+    let mut chain = vec![(at, block)];
+    let cut = follow(blocks, &mut chain, block.start_ns);
+    let links = chain.into_iter().map(|step| link(blocks, step));
+    (links.collect(), cut)
+}
+
 /// The longest blocks of a task, each with its chain.
 pub(super) fn longest_blocks(blocks: &Blocks<'_>, at: u32, keep: usize) -> Vec<LongBlock> {
     let task = &blocks.model.tasks[at as usize];
@@ -142,12 +150,8 @@ pub(super) fn longest_blocks(blocks: &Blocks<'_>, at: u32, keep: usize) -> Vec<L
     let open = Block::open(task);
     consider(open.map_or(0, |b| b.end_ns(task) - b.start_ns), open);
     let chains = longest.into_iter().map(|(_, block)| {
-        let mut chain = vec![(at, block)];
-        let chain_cut = follow(blocks, &mut chain, block.start_ns);
-        LongBlock {
-            chain: chain.into_iter().map(|step| link(blocks, step)).collect(),
-            chain_cut,
-        }
+        let (chain, chain_cut) = self::chain(blocks, at, block);
+        LongBlock { chain, chain_cut }
     });
     chains.collect()
 }

@@ -168,6 +168,7 @@ fn group(
         all_blocked: profile.all_blocked,
         verdicts,
         starved: profile.starved,
+        wall: profile.wall,
         blocked_at_once: profile.blocked_at_once,
         running_at_once: profile.running_at_once,
         waiting_at_once: same_reason.finish(),

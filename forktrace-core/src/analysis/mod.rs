@@ -23,7 +23,9 @@ mod meanwhile;
 #[cfg(test)]
 mod meanwhile_tests;
 mod members;
+mod moment;
 mod objects;
+mod overview;
 mod pairs;
 mod path;
 mod polls;
@@ -61,6 +63,9 @@ use crate::{
 
 use self::{blocks::Blocks, meanwhile::Meanwhile, wakers::Wakers};
 pub use deadlocks::named_deadlock;
+pub use moment::moment;
+#[cfg(test)]
+pub(crate) use overview::{CELLS, roles as roles_of};
 pub use syscall_families::family;
 
 pub use profile::Profile;
@@ -106,18 +111,25 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
     let of_tasks = || {
         let processes = processes(model);
         let tasks = model.tasks.iter().enumerate();
+        let mut waited = overview::Waited::new(model);
         let tasks: Vec<_> = tasks
-            .map(|(at, t)| report::Task {
-                longest_blocks: chains::longest_blocks(&blocks, at as u32, long_blocks),
-                role: roles[at].clone(),
-                helper: roles::is_helper(&blocks, at),
-                ..tasks::task(t, &processes[&t.process], &context)
+            .map(|(at, t)| {
+                let helper = roles::is_helper(&blocks, at);
+                let process = &processes[&t.process];
+                report::Task {
+                    longest_blocks: chains::longest_blocks(&blocks, at as u32, long_blocks),
+                    role: roles[at].clone(),
+                    ..tasks::task(t, helper, process, &context, &mut waited)
+                }
             })
             .collect();
         let waits_for = graph::waits_for(model, &tasks);
         let pairs = pairs::pairs(model, &waits_for);
         let path = path::path(&kin, &targets, &roles);
-        (tasks, waits_for, pairs, stops::stops(&blocks), path)
+        let of_roles = overview::roles(&tasks, &path);
+        let timeline = overview::timeline(model, &of_roles, &roles);
+        let overview = (path, of_roles, timeline, waited.finish());
+        (tasks, waits_for, pairs, stops::stops(&blocks), overview)
     };
     // Each goes over all that was recorded, and neither needs the other.
     let (found, of_tasks) = thread::scope(|scope| {
@@ -126,12 +138,16 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
         let groups = groups.join().unwrap_or_else(|panic| resume_unwind(panic));
         (groups, of_tasks)
     });
-    let (tasks, waits_for, (pair_tests, pairs), (stops, other_stops), path) = of_tasks;
+    let (tasks, waits_for, (pair_tests, pairs), (stops, other_stops), overview) = of_tasks;
+    let (path, of_roles, timeline, waited_for) = overview;
     let mut report = Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
         findings: Vec::new(),
         path,
+        timeline,
+        roles: of_roles,
+        waited_for,
         groups: found.groups,
         episodes: found.episodes,
         causes: found.causes,
@@ -155,6 +171,8 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
     if info.header.plain {
         report = without_wakers(report);
     }
+    let (_, inferred_ns) = weaknesses::inferred(model);
+    report.audit.uncertain_ns = overview::uncertain_ns(&report, inferred_ns);
     report.findings = findings::findings(&report, &blocks);
     report
 }

@@ -11,7 +11,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use super::same_reason::SameReason;
 use crate::{
     model::{Segment, State},
-    report::{AtOnce, Episodes, GroupStop},
+    report::{AtOnce, Episodes, GroupStop, Wall},
 };
 
 /// The result of a sweep. See [`crate::report::Group`].
@@ -25,6 +25,8 @@ pub struct Profile {
     pub all_blocked: Episodes,
     /// No task ran and at least one wanted to.
     pub starved: Episodes,
+    /// Each moment in one state.
+    pub wall: Wall,
     /// Time by number of blocked tasks, unknown ones taken as running.
     pub blocked_at_once: Vec<AtOnce>,
     /// Time by number of running tasks, unknown ones taken as blocked.
@@ -81,6 +83,26 @@ impl Stops {
             });
         }
     }
+}
+
+/// A time in which so many tasks were in each state. What ran is known to have run, whatever
+/// the others did.
+fn add_to_wall(wall: &mut Wall, counts: Counts, ns: u64) {
+    let running = u64::from(counts.of(State::Running));
+    let any = |state: State| counts.of(state) > 0;
+    let sum = if running > 0 {
+        wall.cpu_ns = wall.cpu_ns.saturating_add(ns.saturating_mul(running));
+        &mut wall.running_ns
+    } else if any(State::Unknown) {
+        &mut wall.unknown_ns
+    } else if any(State::Runnable) {
+        &mut wall.starved_ns
+    } else if any(State::Blocked) {
+        &mut wall.blocked_ns
+    } else {
+        &mut wall.stopped_ns
+    };
+    *sum += ns;
 }
 
 /// Numbers of tasks by state.
@@ -234,6 +256,7 @@ pub(super) fn sweep(
                 profile.most_live = profile.most_live.max(live);
                 blocked_at_once.add(blocked, ns);
                 running_at_once.add(running, ns);
+                add_to_wall(&mut profile.wall, counts, ns);
                 same_reason.pass(ns, running);
                 if unknown > 0 {
                     profile.unknown_ns += ns;

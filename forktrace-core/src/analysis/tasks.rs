@@ -6,6 +6,7 @@ use super::{
     longest_run::Runs,
     meanwhile::Meanwhile,
     objects,
+    overview::Waited,
     sum_by_key::{SumByKey, total},
     syscall_families::{NO_SYSCALL, wait_reason},
     wakers::{Sum, Wakers},
@@ -58,6 +59,9 @@ fn shares(clone_flags: u64) -> Vec<String> {
     .collect()
 }
 
+/// What helper threads are said to wait in.
+const PARKED: &str = "parked";
+
 /// Objects of a wait that are listed.
 const OBJECTS: usize = 5;
 
@@ -70,7 +74,14 @@ pub(super) struct Context<'a> {
     pub(super) targets: &'a [u32],
 }
 
-pub(super) fn task(task: &model::Task, process: &Process<'_>, context: &Context<'_>) -> Task {
+/// What a task did. What it waited for is added to `waited`; of a helper, that it was parked.
+pub(super) fn task(
+    task: &model::Task,
+    helper: bool,
+    process: &Process<'_>,
+    context: &Context<'_>,
+    waited: &mut Waited<'_>,
+) -> Task {
     let lifetime_ns = task.lifetime_ns();
     let mut placed = [0; 5];
     for segment in task.segments() {
@@ -93,7 +104,9 @@ pub(super) fn task(task: &model::Task, process: &Process<'_>, context: &Context<
         ]
         .into_iter(),
     );
-    let (blocks, mut waits, longest) = waits(task, process, context);
+    let (blocks, mut waits, objects, longest) = waits(task, process, context);
+    add_waited(waited, task.serial, helper, &waits, &objects);
+    name_objects(context.model, &mut waits, objects);
     let waited = total(waits.iter().map(|w| w.ns));
     if sums.blocked_ns > waited {
         waits.push(Wait {
@@ -113,7 +126,7 @@ pub(super) fn task(task: &model::Task, process: &Process<'_>, context: &Context<
         ppid: task.ppid,
         name: task.name.clone(),
         role: String::new(),
-        helper: false,
+        helper,
         shares: shares(task.clone_flags),
         start_ns: task.start_ns,
         first_run_ns: first_run_ns(task),
@@ -240,7 +253,7 @@ fn waits(
     task: &model::Task,
     process: &Process<'_>,
     context: &Context<'_>,
-) -> (u64, Vec<Wait>, Sums) {
+) -> (u64, Vec<Wait>, Vec<WaitObject>, Sums) {
     let meanwhile = &process.meanwhile;
     // With each where its longest block began.
     let mut waits: Vec<(Wait, u64)> = Vec::new();
@@ -314,7 +327,7 @@ fn waits(
         add_block(&block, block.end_ns(task), true);
     }
     longest.runnable_ns = longest_runnable_ns;
-    let mut waits: Vec<Wait> = waits
+    let waits: Vec<Wait> = waits
         .into_iter()
         .map(|(mut wait, start_ns)| {
             if wait.others_ran_ns > 0 {
@@ -324,8 +337,37 @@ fn waits(
             wait
         })
         .collect();
-    name_objects(context.model, &mut waits, objects.into_rows());
-    (blocks, waits, longest)
+    (blocks, waits, objects.into_rows(), longest)
+}
+
+/// Blocks on one target, and which of a task's waits they belong to.
+type WaitObject = ((u32, u32), Sum);
+
+/// What a task waited for, target by target; what has no target of its own by its reason.
+fn add_waited(
+    waited: &mut Waited<'_>,
+    serial: u32,
+    helper: bool,
+    waits: &[Wait],
+    objects: &[WaitObject],
+) {
+    let mut rest: Vec<(u64, u64)> = waits.iter().map(|wait| (wait.ns, wait.count)).collect();
+    if helper {
+        for (ns, count) in rest {
+            waited.add(serial, PARKED, 0, ns, count);
+        }
+        return;
+    }
+    for ((wait, target), sum) in objects {
+        let (at, target) = (*wait as usize, *target);
+        let (ns, count) = &mut rest[at];
+        *ns = ns.saturating_sub(sum.ns);
+        *count = count.saturating_sub(sum.count);
+        waited.add(serial, &waits[at].reason, target, sum.ns, sum.count);
+    }
+    for (wait, (ns, count)) in waits.iter().zip(rest) {
+        waited.add(serial, &wait.reason, 0, ns, count);
+    }
 }
 
 /// Gives each wait the objects that took the most time. A sleep has none but time.

@@ -155,6 +155,15 @@ fn oracle(tasks: &[Line]) -> Profile {
         profile.unknown_ns += u64::from(count(State::Unknown) > 0);
         *blocked_at_once.entry(count(State::Blocked)).or_insert(0) += 1;
         *running_at_once.entry(count(State::Running)).or_insert(0) += 1;
+        profile.wall.cpu_ns += count(State::Running) as u64;
+        let any = |state: State| count(state) > 0;
+        *match true {
+            _ if any(State::Running) => &mut profile.wall.running_ns,
+            _ if any(State::Unknown) => &mut profile.wall.unknown_ns,
+            _ if any(State::Runnable) => &mut profile.wall.starved_ns,
+            _ if any(State::Blocked) => &mut profile.wall.blocked_ns,
+            _ => &mut profile.wall.stopped_ns,
+        } += 1;
         let all = |upper: State| live.iter().all(|s| *s == State::Blocked || *s == upper);
         all_blocked[at] = live.len() >= 2 && all(State::Blocked);
         all_blocked_upper[at] = live.len() >= 2 && all(State::Unknown);
@@ -792,6 +801,7 @@ proptest! {
                 starved: group.starved,
                 blocked_at_once: group.blocked_at_once.clone(),
                 running_at_once: group.running_at_once.clone(),
+                wall: group.wall,
                 unknown_ns: group.unknown_ns,
                 stops: group.stops.clone(),
             };

@@ -541,7 +541,7 @@ fn sums_of_task_differ(task: &crate::model::Task) -> bool {
 
 /// Switch-ins that are computed, and the time in which they can lie: from the
 /// wakeup to the next time that the task left.
-fn inferred(model: &Model) -> (u64, u64) {
+pub(super) fn inferred(model: &Model) -> (u64, u64) {
     let (mut count, mut uncertain_ns) = (0, 0u64);
     for task in &model.tasks {
         for (i, off) in task.stretches.iter().enumerate() {

@@ -8,6 +8,7 @@ mod dot;
 mod folded;
 mod json;
 pub mod text;
+mod views;
 
 #[cfg(test)]
 mod samples;
@@ -19,6 +20,7 @@ mod tests;
 pub use self::{
     assertions::{Assertion, assertions},
     json::escaped,
+    views::{Show, Views},
 };
 use crate::report::Report;
 
@@ -26,7 +28,7 @@ use crate::report::Report;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Format {
-    /// For people, at most 100 columns wide.
+    /// For people, as wide as the terminal.
     #[default]
     Text,
     /// For programs: `docs/report.schema.json` describes it.
@@ -38,12 +40,40 @@ pub enum Format {
 }
 
 /// How the text looks; JSON is always the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// Use colour and weight (never as the only carrier of a meaning).
     pub color: bool,
-    /// Show all rows, and the tables that serve to check the figures.
+    /// Write nothing but ASCII.
+    pub ascii: bool,
+    /// Columns of the page; no line is wider.
+    pub columns: usize,
+    /// Say more: of a report, all views after the summary.
     pub verbose: bool,
+    /// What to show in place of the summary; nothing: the summary.
+    pub views: Views,
+}
+
+impl Style {
+    /// Without colour, 100 columns wide: for what is pasted into mails and issues.
+    pub const PLAIN: Self = Self {
+        color: false,
+        ascii: false,
+        columns: 100,
+        verbose: false,
+        views: Views::NONE,
+    };
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self::PLAIN
+    }
+}
+
+/// A line for people: what to ask next, of the trace in this file if there is one.
+pub fn pointer(report: &Report, style: &Style, trace: Option<&str>) -> String {
+    text::pointer(report, *style, trace)
 }
 
 /// The whole report, ending in a newline.

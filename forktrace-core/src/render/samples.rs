@@ -1,6 +1,6 @@
 //! Reports made by hand, for the tests of the renderers.
 
-use crate::report::*;
+use crate::{analysis, report::*};
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000_000_000;
@@ -29,7 +29,7 @@ fn task(serial: u32, pid: u32, tid: u32, name: &str, start: u64, time: Time) -> 
         pid,
         ppid: if pid == 4121 { 4100 } else { 4121 },
         name: name.to_owned(),
-        role: String::new(),
+        role: name.to_owned(),
         helper: false,
         shares: Vec::new(),
         start_ns: start,
@@ -109,12 +109,80 @@ fn group(
         verdicts: Vec::new(),
         starved,
         blocked_at_once: at_once(blocked),
+        wall: Wall::default(),
         running_at_once: at_once(running),
         waiting_at_once: Vec::new(),
         unknown_ns: 0,
         stops: Vec::new(),
         spans: Vec::new(),
     }
+}
+
+/// Where the time went, as the profiles say.
+fn with_wall(group: Group) -> Group {
+    let ran = group.running_at_once.iter().filter(|at| at.count > 0);
+    let running_ns = ran.clone().map(|at| at.ns).sum();
+    let starved_ns = group.starved.lower_ns;
+    let unknown_ns = group
+        .unknown_ns
+        .min(group.lifetime_ns - running_ns - starved_ns);
+    let wall = Wall {
+        running_ns,
+        starved_ns,
+        unknown_ns,
+        blocked_ns: group.lifetime_ns - running_ns - starved_ns - unknown_ns,
+        stopped_ns: 0,
+        cpu_ns: ran.map(|at| at.ns * u64::from(at.count)).sum(),
+    };
+    Group { wall, ..group }
+}
+
+/// What each role did, evenly spread.
+fn timeline(roles: &[Role]) -> RoleTimeline {
+    let cells = |ns: u64| match ns {
+        0 => Vec::new(),
+        ns => vec![ns / analysis::CELLS as u64; analysis::CELLS],
+    };
+    let row = |role: &Role| RoleRow {
+        role: role.name.clone(),
+        running: cells(role.running_ns),
+        runnable: cells(role.runnable_ns),
+        blocked: cells(role.blocked_ns),
+        stopped: cells(role.stopped_ns),
+        unknown: cells(role.unknown_ns),
+    };
+    RoleTimeline {
+        start_ns: 0,
+        end_ns: 4 * S,
+        cells: analysis::CELLS as u64,
+        rows: roles.iter().map(row).collect(),
+    }
+}
+
+fn waited_for(tasks: &[Task]) -> Vec<WaitedFor> {
+    let mut all: Vec<WaitedFor> = Vec::new();
+    for wait in tasks.iter().flat_map(|task| &task.waits) {
+        let object = wait.objects.first().map(|it| it.object.clone());
+        match all
+            .iter_mut()
+            .find(|it| (&it.reason, &it.object) == (&wait.reason, &object))
+        {
+            Some(it) => {
+                it.ns += wait.ns;
+                it.count += wait.count;
+                it.tasks += 1;
+            }
+            None => all.push(WaitedFor {
+                reason: wait.reason.clone(),
+                object,
+                ns: wait.ns,
+                count: wait.count,
+                tasks: 1,
+            }),
+        }
+    }
+    all.sort_by_key(|it| std::cmp::Reverse(it.ns));
+    all
 }
 
 fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
@@ -129,11 +197,13 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         tracer_cpu_ns: Some(12_300_000),
         early_wakeups: 0,
         unwoken_ns: 0,
+        uncertain_ns: 0,
         running_ns: ended().map(|task| task.running_ns).sum(),
         kernel_cpu_ns: ended().filter_map(|task| task.kernel_cpu_ns).sum(),
         look_ups: None,
         weaknesses: Vec::new(),
     };
+    let roles = analysis::roles_of(&tasks, &CriticalPath::default());
     Report {
         schema_version: SCHEMA_VERSION,
         workload: Workload {
@@ -147,7 +217,10 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         },
         findings: Vec::new(),
         path: CriticalPath::default(),
-        groups,
+        timeline: timeline(&roles),
+        waited_for: waited_for(&tasks),
+        roles,
+        groups: groups.into_iter().map(with_wall).collect(),
         episodes: Vec::new(),
         causes: Vec::new(),
         stops: Vec::new(),

@@ -188,7 +188,7 @@ pub(super) fn standstill() -> Report {
         tasks: vec![1],
         object: fsync().object,
         evidence: Vec::new(),
-        next: Some("-v".to_owned()),
+        next: Some("--show episodes".to_owned()),
     }];
     report.path = CriticalPath {
         ns: 5_000 * MS,

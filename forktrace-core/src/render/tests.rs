@@ -6,17 +6,42 @@ use std::{env, fs, path::PathBuf};
 
 use proptest::prelude::*;
 
-use super::{Format, Style, render, samples, samples_why, text::figures::width};
-use crate::report::{Group, Report, StackKind, StackUse, Wait};
-
-const PLAIN: Style = Style {
-    color: false,
-    verbose: false,
+use super::{
+    Format, Show, Style, Views, pointer, render, samples, samples_why, text::figures::width,
 };
+use crate::{
+    analysis,
+    report::{Group, Report, RoleRow, StackKind, StackUse, Task, Wait, WaitedFor},
+};
+
+const PLAIN: Style = Style::PLAIN;
 const VERBOSE: Style = Style {
     verbose: true,
     ..PLAIN
 };
+/// Pages that are tried: the narrowest, the usual ones, and one without UTF-8.
+const PAGES: [Style; 5] = [
+    Style {
+        columns: 72,
+        ..PLAIN
+    },
+    Style {
+        columns: 80,
+        ..PLAIN
+    },
+    PLAIN,
+    Style {
+        columns: 160,
+        ..PLAIN
+    },
+    Style {
+        columns: 80,
+        ascii: true,
+        ..PLAIN
+    },
+];
+/// Lines of a summary; two more say where to look next.
+const LINES: usize = 38;
 
 fn all() -> [(&'static str, Report, Style); 10] {
     [
@@ -53,19 +78,89 @@ fn the_text_is_as_agreed() {
 }
 
 #[test]
-fn no_line_is_wider_than_100_columns() {
+fn no_line_is_wider_than_its_page_and_no_summary_longer_than_it_may_be() {
     for (name, mut report, _) in all() {
         for hard in [false, true] {
             if hard {
                 widest(&mut report);
             }
-            for style in [PLAIN, VERBOSE] {
-                let text = render(&report, Format::Text, &style);
+            for (page, verbose) in PAGES
+                .into_iter()
+                .flat_map(|page| [(page, false), (page, true)])
+            {
+                let text = render(&report, Format::Text, &Style { verbose, ..page });
                 for line in text.lines() {
-                    assert!(width(line) <= 100, "{name}: {line}");
+                    assert!(
+                        width(line) <= page.columns,
+                        "{name}, {}: {line}",
+                        page.columns
+                    );
                     assert_eq!(line.trim_end(), line, "{name}: space at the end");
                 }
+                assert!(!page.ascii || text.is_ascii(), "{name}: {text}");
+                let lines = text.lines().count();
+                assert!(verbose || lines <= LINES, "{name}: {lines} lines: {text}");
             }
+        }
+    }
+}
+
+/// A workload of so many tasks, each of a role of its own, or all of one.
+fn crowd_of(tasks: u32, own_roles: bool) -> Report {
+    let mut report = samples::crowd();
+    let model = report.tasks[0].clone();
+    report.tasks = (0..tasks)
+        .map(|n| Task {
+            serial: n,
+            tid: 5000 + n,
+            name: format!("worker-{n}"),
+            role: match own_roles {
+                true => format!("role {n}"),
+                false => "worker".to_owned(),
+            },
+            ..model.clone()
+        })
+        .collect();
+    report.roles = analysis::roles_of(&report.tasks, &report.path);
+    report.timeline.rows = report
+        .roles
+        .iter()
+        .map(|role| RoleRow {
+            role: role.name.clone(),
+            running: vec![1; report.timeline.cells as usize],
+            ..RoleRow::default()
+        })
+        .collect();
+    report.waited_for = (0..tasks)
+        .map(|n| WaitedFor {
+            reason: "futex".to_owned(),
+            object: None,
+            ns: u64::from(n) * 1_000_000_000,
+            count: 1,
+            tasks: 1,
+        })
+        .collect();
+    report
+}
+
+#[test]
+fn a_summary_fits_however_many_tasks_there_are() {
+    for (tasks, own_roles) in [
+        (1, true),
+        (5, true),
+        (64, false),
+        (1000, false),
+        (1000, true),
+    ] {
+        let mut report = crowd_of(tasks, own_roles);
+        let findings = samples_why::standstill().findings;
+        report.findings = findings.iter().cycle().take(50).cloned().collect();
+        for page in PAGES {
+            let text = render(&report, Format::Text, &page);
+            let lines = text.lines().count();
+            assert!(lines <= LINES, "{tasks} tasks, {lines} lines: {text}");
+            let pointer = pointer(&report, &page, Some("/var/tmp/trace.ft"));
+            assert!(pointer.lines().count() <= 2, "{pointer}");
         }
     }
 }
@@ -256,8 +351,13 @@ fn check_harmless(evil: &str) {
 
 /// The answer, on one line.
 fn headline(report: &Report) -> String {
-    let text = render(report, Format::Text, &PLAIN);
+    let style = Style {
+        views: [Show::Stalls].into_iter().collect::<Views>(),
+        ..PLAIN
+    };
+    let text = render(report, Format::Text, &style);
     let answer = text.split("\n\n").nth(1).unwrap();
+    let answer = answer.strip_prefix("STALLS\n").unwrap();
     answer.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -375,28 +475,6 @@ fn odd_reports_are_shown_too() {
             render(&report, Format::Text, &style);
         }
     }
-}
-
-#[test]
-fn many_processes_get_a_line_each_up_to_five() {
-    let mut report = samples::fork_tree();
-    for n in 0..7 {
-        let mut group = report.groups[2].clone();
-        group.pid = 5000 + n;
-        group.all_blocked.lower_ns += u64::from(n);
-        group.all_blocked.upper_ns += u64::from(n);
-        report.groups.push(group);
-    }
-    let answer = headline(&report);
-    assert!(
-        answer.contains("- python3 (pid 5006): all 3 threads"),
-        "{answer}"
-    );
-    assert!(!answer.contains("(pid 4122):"), "{answer}");
-    assert!(
-        answer.contains("… and 3 processes more with several threads"),
-        "{answer}"
-    );
 }
 
 #[test]

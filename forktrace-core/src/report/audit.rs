@@ -137,6 +137,8 @@ pub struct Audit {
     /// Blocks whose wakeup was not announced, in all: how much of this they waited
     /// for a CPU is not known.
     pub unwoken_ns: u64,
+    /// The wall time by which a figure of the whole workload can be off.
+    pub uncertain_ns: u64,
     /// Our running time, over the tasks that ended.
     pub running_ns: u64,
     /// The kernel's CPU time of the same tasks.

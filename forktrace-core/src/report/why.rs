@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::InterruptKind;
 
 /// What a task waited for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 pub struct Object {
     /// `file`, `directory`, `pipe`, `fifo`, `unix socket`, `tcp`, `socket`, `eventfd`,
     /// `timerfd`, `epoll`, `terminal`, `device`, `fds` (several descriptors), `fd` (a descriptor

@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, bail};
 use super::{
     Outcome,
     files::{Target, Use, make_folder},
-    output::{to_stdout, wants_color},
+    output::to_stdout,
+    page::wants_color,
 };
 use forktrace_claims::{
     Claim, ClaimError, Mode, Runner, Settled, Verdict, builtin,
@@ -48,6 +49,7 @@ pub(crate) fn claims(command: &ClaimsCommand) -> Result<Outcome> {
             let style = Style {
                 color: wants_color(args.color, io::stdout().is_terminal()),
                 verbose: true,
+                ..Style::PLAIN
             };
             to_stdout(shown::show(&claim, args.format, &style).as_bytes())?;
             Ok(Outcome::Exit(0))
@@ -104,6 +106,7 @@ fn run(args: &ClaimsRunArgs) -> Result<Outcome> {
     let style = Style {
         color: wants_color(args.color, file.is_none() && io::stdout().is_terminal()),
         verbose: args.verbose,
+        ..Style::PLAIN
     };
     let mode = if args.quick { Mode::Quick } else { Mode::Full };
     let owner = accounts.caller.as_ref();

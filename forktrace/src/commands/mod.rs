@@ -5,11 +5,13 @@ mod assert;
 mod claims;
 #[cfg(feature = "record")]
 mod doctor;
+mod explain;
 mod files;
 #[cfg(feature = "record")]
 mod making;
 mod man;
 mod output;
+mod page;
 mod report;
 #[cfg(feature = "record")]
 mod run;
@@ -24,6 +26,7 @@ use crate::cli::Cli;
 #[cfg(feature = "record")]
 pub(crate) use self::{claims::claims, doctor::doctor, run::run};
 pub(crate) use self::{
+    explain::explain,
     man::{man, man_all},
     report::report,
 };

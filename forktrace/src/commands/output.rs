@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, IsTerminal as _, Write as _},
+    os::fd::AsFd as _,
     path::Path,
 };
 
@@ -14,8 +15,11 @@ use forktrace_core::{
 };
 use forktrace_process::launch::Accounts;
 
-use super::files::{Target, Use, same};
-use crate::cli::{Color, OutputArgs};
+use super::{
+    files::{Target, Use, same},
+    page,
+};
+use crate::cli::OutputArgs;
 
 /// Where a report goes, opened before anything else is done, so that a file that
 /// can't be written is known at once.
@@ -60,18 +64,16 @@ impl Output {
                 "the report would overwrite the trace that it is made of; choose another file"
             );
         }
+        let (stdout, stderr) = (io::stdout(), io::stderr());
         let terminal = match &to {
-            To::Stdout => io::stdout().is_terminal(),
-            To::Stderr => io::stderr().is_terminal(),
-            To::File(_) => false,
+            To::Stdout => Some(stdout.as_fd()).filter(|fd| fd.is_terminal()),
+            To::Stderr => Some(stderr.as_fd()).filter(|fd| fd.is_terminal()),
+            To::File(_) => None,
         };
-        let color = wants_color(args.color, terminal);
+        let style = page::style(args, terminal);
         Ok(Self {
             to,
-            style: Style {
-                color,
-                verbose: args.verbose,
-            },
+            style,
             format: args.format,
         })
     }
@@ -83,30 +85,27 @@ impl Output {
         }
     }
 
-    /// Writes the report.
-    pub(super) fn write(&mut self, report: &Report) -> Result<()> {
+    /// Writes the report, made of the trace in this file; `None`: it is kept nowhere.
+    pub(super) fn write(&mut self, report: &Report, trace: Option<&str>) -> Result<()> {
         if self.format == Format::Folded && report.stacks.is_none() {
             bail!(
                 "this trace has no stacks to fold; `forktrace run --stacks` takes them, with \
                  `--format folded` or with `--save`"
             );
         }
-        let text = render::render(report, self.format, &self.style);
+        let mut text = render::render(report, self.format, &self.style);
+        let is_summary = self.style.views.is_empty() && !self.style.verbose;
+        if self.format == Format::Text && is_summary {
+            text.push_str(&render::pointer(report, &self.style, trace));
+        }
+        if self.format == Format::Text && matches!(self.to, To::Stderr) {
+            text.insert_str(0, &page::rule(&self.style));
+        }
         match &mut self.to {
             To::Stdout => to_stdout(text.as_bytes()),
             To::Stderr => to_stderr(text.as_bytes()),
             To::File(target) => target.write(text.as_bytes()),
         }
-    }
-}
-
-/// Whether to use colour.
-pub(super) fn wants_color(color: Color, terminal: bool) -> bool {
-    match color {
-        Color::Always => true,
-        Color::Never => false,
-        // https://no-color.org: set and not empty.
-        Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
     }
 }
 

@@ -40,7 +40,8 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     }
     let report = pipeline::make(&data, None, &args.output.analysis())
         .with_context(|| format!("{}", args.trace.display()))?;
-    output.write(&report)?;
+    let name = args.trace.to_string_lossy();
+    output.write(&report, Some(&*name))?;
     Ok(Outcome::Exit(if assertions.hold(&report)? {
         0
     } else {
@@ -49,7 +50,7 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
 }
 
 /// `-` is standard input.
-fn open(path: &Path) -> Result<File> {
+pub(super) fn open(path: &Path) -> Result<File> {
     let file = if path == Path::new("-") {
         io::stdin().as_fd().try_clone_to_owned().map(File::from)
     } else {

@@ -95,7 +95,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
             let report = pipeline::make(&data, Some(finish.clone()), &args.output.analysis())
                 .context("the trace that was just recorded")?;
             if wants_report {
-                output.write(&report)?;
+                let saved = args.save.as_ref().map(|path| path.to_string_lossy());
+                output.write(&report, saved.as_deref())?;
             }
             assertions.hold(&report)
         })?;

@@ -26,7 +26,6 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
         );
         often.then(|| Finding {
             tasks: vec![task.serial],
-            next: Some("-v".to_owned()),
             ..finding(
                 FindingKind::BusyLoop,
                 task.running_ns,

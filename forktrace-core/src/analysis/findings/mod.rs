@@ -68,6 +68,12 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     for finding in &mut found {
         finding.share = share(finding.ns, report.workload.duration_ns);
         finding.tasks.truncate(TASKS);
+        // What is said of --stacks is for whom has none yet.
+        let more = finding.next.take().filter(|_| report.stacks.is_none());
+        finding.next = Some(match more {
+            Some(more) => format!("--show {}; {more}", view(finding.kind)),
+            None => format!("--show {}", view(finding.kind)),
+        });
     }
     let stays = |f: &Finding| f.kind <= FindingKind::Hang || f.share >= SHARE && f.ns >= LEAST_NS;
     found.retain(stays);
@@ -91,6 +97,20 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
         };
     }
     found
+}
+
+/// The view that shows more of what a finding is about.
+fn view(kind: FindingKind) -> &'static str {
+    match kind {
+        FindingKind::Deadlock | FindingKind::Hang | FindingKind::Stall => "episodes",
+        FindingKind::Disk | FindingKind::Peer | FindingKind::EventLoop => "episodes",
+        FindingKind::Lock | FindingKind::Herd => "locks",
+        FindingKind::BusyLoop => "polls",
+        FindingKind::Starved | FindingKind::Straggler | FindingKind::PoolExhausted => "tasks",
+        FindingKind::Creation => "tasks",
+        FindingKind::PageFault | FindingKind::Idle => "waits",
+        FindingKind::Quota | FindingKind::Stopped => "stops",
+    }
 }
 
 fn rank(finding: &Finding, idle_ns: u64) -> (u8, std::cmp::Reverse<u64>, Confidence, FindingKind) {
@@ -192,11 +212,12 @@ fn starved(report: &Report) -> Option<Finding> {
     let on_path_ns = runnable.clone().map(|p| p.ns).fold(0, u64::saturating_add);
     let others_ns = tree.starved.lower_ns;
     let ns = on_path_ns.max(others_ns);
-    let waited = part_of(ns, report);
     let cpus = quantity(report.workload.cpus.into(), "CPU");
     let sentence = if others_ns >= ns / 2 {
+        let waited = part_of(others_ns, report);
         format!("For {waited} tasks were ready to run, and none of them got one of the {cpus}.")
     } else {
+        let waited = part_of(ns, report);
         format!(
             "For {waited} what the run waited for was ready to run, while other tasks of the \
              workload had the {cpus}."
@@ -293,7 +314,6 @@ fn on_the_path(report: &Report) -> Vec<Finding> {
                 _ => Vec::new(),
             },
             object: p.object.clone(),
-            next: Some("-v".to_owned()),
             ..finding(kind, p.ns, Confidence::Proved, sentence)
         }
     });

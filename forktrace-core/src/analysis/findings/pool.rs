@@ -197,7 +197,6 @@ fn of(
     Some(Finding {
         tasks: by_task.iter().map(|(_, serial)| *serial).collect(),
         object,
-        next: Some("-v".to_owned()),
         ..finding(
             FindingKind::PoolExhausted,
             busy.ns,

@@ -164,7 +164,6 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
     Some(Finding {
         tasks: cause.by.iter().map(|by| by.task.serial).collect(),
         object: cause.object.clone(),
-        next: Some("-v".to_owned()),
         ..finding(kind, cause.ns, confidence, sentence)
     })
 }

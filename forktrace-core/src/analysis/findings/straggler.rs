@@ -100,7 +100,6 @@ fn of(report: &Report, blocks: &Blocks<'_>, tasks: &[usize]) -> Option<Finding> 
         .chain(sum.waiters.iter().copied());
     Some(Finding {
         tasks: named.map(|at| blocks.model.tasks[at].serial).collect(),
-        next: Some("-v".to_owned()),
         ..finding(
             FindingKind::Straggler,
             sum.ns,

@@ -2,83 +2,134 @@
 
 use super::{
     View,
-    figures::{clean, count, duration, percent, quantity, recased},
+    figures::{clean, count, duration, percent, quantity, recased, shortened},
     layout::{Ink, paint, wrapped},
 };
+use crate::report::Weakness;
 
-/// The verdict on the record, and a line for each thing that weakens it.
+/// Lines of a weakness in a summary.
+const LINES: usize = 2;
+
+/// A line, and one for the worst of what weakens the record.
+pub(super) fn summary(view: &View<'_>, most: usize) -> String {
+    let weaknesses = &view.report.audit.weaknesses;
+    let worst: Vec<&Weakness> = weaknesses.iter().filter(|it| !it.is_note()).collect();
+    let shown = worst.len().min(most);
+    let notes = weaknesses.len() - worst.len();
+    let more = match (worst.len() - shown, notes) {
+        (0, 0) => String::new(),
+        (0, notes) => format!("; {} (--show audit)", quantity(notes as u64, "note")),
+        (more, 0) => format!("; {more} more weaknesses than these (--show audit)"),
+        (more, notes) => {
+            let notes = quantity(notes as u64, "note");
+            format!("; {more} more weaknesses than these and {notes} (--show audit)")
+        }
+    };
+    let mut out = line(view, &more);
+    for weakness in &worst[..shown] {
+        let room = LINES * (view.style.columns - 12);
+        out.push_str(&of(view, weakness, room));
+    }
+    out
+}
+
+/// All that can be said of it.
 pub(super) fn section(view: &View<'_>) -> String {
     let audit = &view.report.audit;
-    let (verdict, ink) = if audit.complete {
-        ("complete", Ink::Good)
-    } else {
-        ("INCOMPLETE", Ink::Bad)
-    };
+    let mut out = line(view, "");
+    for weakness in &audit.weaknesses {
+        out.push_str(&of(view, weakness, usize::MAX));
+    }
+    let system = &view.report.workload;
+    let mut facts = vec![format!(
+        "Recorded on Linux {} ({}), {}.",
+        clean(&system.kernel),
+        clean(&system.arch),
+        quantity(system.cpus.into(), "CPU")
+    )];
+    facts.push(match audit.lost_records {
+        0 => "No record was lost.".to_owned(),
+        lost => format!("{} lost.", quantity(lost, "record")),
+    });
+    if audit.tasks_not_followed > 0 {
+        let tasks = quantity(audit.tasks_not_followed, "task");
+        facts.push(format!("{tasks} not followed: all their time is unknown."));
+    }
+    if audit.unknown_ns > 0 {
+        let time = duration(audit.unknown_ns);
+        facts.push(format!(
+            "{time} of the tasks' time is unknown or can't be placed."
+        ));
+    }
+    if audit.running_ns != audit.kernel_cpu_ns {
+        facts.push(format!(
+            "CPU time of the tasks that ended: {} between their switches, {} charged by the \
+             kernel, which can count from the wakeup on.",
+            duration(audit.running_ns),
+            duration(audit.kernel_cpu_ns)
+        ));
+    }
+    if audit.early_wakeups > 0 {
+        facts.push(format!(
+            "{} found that the wakeup had come before the switch: they count as blocks of no \
+             length.",
+            quantity(audit.early_wakeups, "block")
+        ));
+    }
+    for fact in facts {
+        out.push_str(&wrapped(view.style, "  - ", &fact));
+    }
+    out
+}
 
-    let tasks = &view.report.tasks;
-    // The kernel's count is read at a task's end.
-    let of_whom = if tasks.iter().any(|task| task.switches.kernel.is_none()) {
-        " in the tasks that ended"
-    } else {
-        ""
+fn of(view: &View<'_>, weakness: &Weakness, room: usize) -> String {
+    let text = recased(&clean(&weakness.text), char::to_ascii_uppercase);
+    let stop = if text.ends_with('.') { "" } else { "." };
+    let text = shortened(view.style, &format!("{text}{stop}"), room);
+    wrapped(view.style, "  - ", &text)
+}
+
+/// How far the figures can be off, what was checked, and what forktrace took.
+fn line(view: &View<'_>, more: &str) -> String {
+    let audit = &view.report.audit;
+    let whole = view.report.workload.duration_ns;
+    let off = match audit.uncertain_ns {
+        0 => None,
+        ns => Some(format!("± {} ({})", duration(ns), percent(ns, whole))),
     };
-    let mut facts = vec![match audit.switches_kernel {
-        0 => "no task ended, so the kernel's count of context switches is not known".to_owned(),
+    let (verdict, ink) = match (audit.complete, off) {
+        (true, None) => ("complete".to_owned(), Ink::Good),
+        (true, Some(off)) => (format!("complete, {off}"), Ink::Good),
+        (false, None) => ("not complete".to_owned(), Ink::Bad),
+        (false, Some(off)) => (off, Ink::Bad),
+    };
+    // The kernel's count is read at a task's end.
+    let tasks = &view.report.tasks;
+    let of_whom = match tasks.iter().any(|task| task.switches.kernel.is_none()) {
+        true => " in the tasks that ended",
+        false => "",
+    };
+    let switches = match audit.switches_kernel {
+        0 => "no task ended, so the kernel's count of switches is not known".to_owned(),
         kernel => format!(
-            "{} of {} context switches accounted for{of_whom}",
+            "{} of {} context switches{of_whom}",
             count(audit.switches_traced),
             count(kernel)
         ),
-    }];
-    facts.push(quantity(audit.lost_records, "record") + " lost");
-    if audit.tasks_not_followed > 0 {
-        facts.push(quantity(audit.tasks_not_followed, "task") + " not followed");
-    }
-    let mut text = format!(
-        "Audit: {verdict}. {}",
-        recased(&facts.join(", "), char::to_ascii_uppercase)
-    );
-    text.push_str(&match audit.tracer_cpu_ns {
-        Some(cpu) => format!(
-            "; forktrace used {} of CPU ({} of one CPU).",
+    };
+    let cost = match audit.tracer_cpu_ns {
+        // Of a run of milliseconds it is mostly the start, and a share says nothing.
+        Some(cpu) if whole >= 100_000_000 => format!(
+            "forktrace took {} of CPU ({} of one)",
             duration(cpu),
-            percent(cpu, view.report.workload.duration_ns)
+            percent(cpu, whole)
         ),
-        None => "; the CPU time of forktrace itself is not known.".to_owned(),
-    });
-    if audit.unknown_ns > 0 {
-        text.push_str(&format!(
-            " {} of the tasks' time is unknown or can't be placed.",
-            duration(audit.unknown_ns)
-        ));
-    }
+        Some(cpu) => format!("forktrace took {} of CPU", duration(cpu)),
+        None => "the CPU time of forktrace is not known".to_owned(),
+    };
+    let text = format!("Audit: {verdict}; {switches}; {cost}{more}.");
     // The verdict stands in the first line, which is never broken before it.
-    let painted = paint(view.style, ink, verdict);
-    let mut out = wrapped("", &text).replacen(verdict, &painted, 1);
-
-    for weakness in &audit.weaknesses {
-        let text = recased(&clean(&weakness.text), char::to_ascii_uppercase);
-        let stop = if text.ends_with('.') { "" } else { "." };
-        out.push_str(&wrapped("  - ", &format!("{text}{stop}")));
-    }
-    if view.style.verbose {
-        if audit.running_ns != audit.kernel_cpu_ns {
-            let text = format!(
-                "CPU time of the tasks that ended: {} between their switches, {} charged by the \
-                 kernel, which can count from the wakeup on.",
-                duration(audit.running_ns),
-                duration(audit.kernel_cpu_ns)
-            );
-            out.push_str(&wrapped("  ", &text));
-        }
-        if audit.early_wakeups > 0 {
-            let text = format!(
-                "{} found that the wakeup had come before the switch: they count as blocks of no \
-                 length.",
-                quantity(audit.early_wakeups, "block")
-            );
-            out.push_str(&wrapped("  ", &text));
-        }
-    }
-    out
+    let verdict = super::figures::plain(view.style, &verdict).into_owned();
+    let painted = paint(view.style, ink, &verdict);
+    wrapped(view.style, "", &text).replacen(&verdict, &painted, 1)
 }

@@ -14,10 +14,10 @@ pub(super) fn section(view: &View<'_>) -> String {
         out.push_str(&paint(
             view.style,
             Ink::Bad,
-            &wrapped("  ", &sentence(deadlock)),
+            &wrapped(view.style, "  ", &sentence(deadlock)),
         ));
         for line in lines(deadlock) {
-            out.push_str(&wrapped("  - ", &line));
+            out.push_str(&wrapped(view.style, "  - ", &line));
         }
     }
     out

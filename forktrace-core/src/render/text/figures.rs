@@ -1,6 +1,8 @@
 //! Figures and names as text.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
+
+use super::Style;
 
 pub use crate::report::words::{count, duration};
 pub(super) use crate::report::words::{percent, plural, quantity};
@@ -105,8 +107,37 @@ pub(super) fn char_width(c: char) -> usize {
     unicode_width::UnicodeWidthChar::width(c).unwrap_or(0)
 }
 
+/// The text in characters that the terminal has: where it is to be ASCII, ours as others that
+/// are like them, and those of names escaped.
+pub(super) fn plain(style: Style, text: &str) -> Cow<'_, str> {
+    if !style.ascii || text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            _ if c.is_ascii() => out.push(c),
+            'µ' => out.push('u'),
+            '–' | '─' => out.push('-'),
+            '…' => out.push('~'),
+            '×' => out.push('x'),
+            '±' => out.push_str("+-"),
+            '≥' => out.push_str(">="),
+            '⇄' => out.push_str("<>"),
+            '←' => out.push_str("<-"),
+            '↔' => out.push_str("<->"),
+            '█' | '▉' | '▊' | '▋' | '▌' | '▍' | '▎' | '▏' => out.push('#'),
+            '▒' => out.push('+'),
+            '░' => out.push('.'),
+            _ => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// The text, or its beginning and `…` where it is too long.
-pub fn shortened(text: &str, columns: usize) -> String {
+pub fn shortened(style: Style, text: &str, columns: usize) -> String {
+    let text = &*plain(style, text);
     if width(text) <= columns {
         return text.to_owned();
     }
@@ -120,7 +151,7 @@ pub fn shortened(text: &str, columns: usize) -> String {
         out.push(c);
     }
     out.truncate(out.trim_end().len());
-    out.push('…');
+    out.push_str(&plain(style, "…"));
     out
 }
 
@@ -241,11 +272,11 @@ mod tests {
 
     #[test]
     fn shortening_counts_columns() {
-        assert_eq!(shortened("selector", 8), "selector");
-        assert_eq!(shortened("selectors", 8), "selecto…");
-        assert_eq!(shortened("日本語日本語", 6), "日本…");
-        assert_eq!(shortened("select (x)", 8), "select…");
-        assert_eq!(shortened("abc", 1), "…");
+        assert_eq!(shortened(Style::default(), "selector", 8), "selector");
+        assert_eq!(shortened(Style::default(), "selectors", 8), "selecto…");
+        assert_eq!(shortened(Style::default(), "日本語日本語", 6), "日本…");
+        assert_eq!(shortened(Style::default(), "select (x)", 8), "select…");
+        assert_eq!(shortened(Style::default(), "abc", 1), "…");
         assert_eq!(width("日本…"), 5);
         // Emoji outside of the blocks that hold nothing else.
         assert_eq!(width("⌚⏰☔⚡✅⭐"), 12);

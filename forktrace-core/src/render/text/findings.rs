@@ -2,35 +2,115 @@
 
 use super::{
     View,
-    figures::clean,
+    figures::{clean, duration, percent, plain, shortened},
     layout::{Ink, paint, wrapped},
+    tasks::command,
 };
+use crate::report::{Confidence, Episode, Finding, FindingKind, Link};
 
-/// Findings that are shown without `-v`, the first one included.
-const FINDINGS: usize = 5;
+/// Lines of the first sentence of a summary, and of another one.
+const FIRST: usize = 4;
+const OTHER: usize = 2;
+/// Links of a chain that are shown.
+const CHAIN: usize = 4;
+/// Statements that are shown of a deadlock.
+const EVIDENCE: usize = 3;
 
-pub(super) fn section(view: &View<'_>) -> String {
-    let findings = &view.report.findings;
-    let Some((first, others)) = findings.split_first() else {
+/// The first finding, and some of the others.
+pub(super) fn summary(view: &View<'_>, most: usize) -> String {
+    let Some((first, others)) = view.report.findings.split_first() else {
         return String::new();
     };
-    let mut out = paint(
-        view.style,
-        Ink::Bold,
-        &wrapped("  ", &clean(&first.sentence)),
-    );
-    let shown = match view.style.verbose {
-        true => others.len(),
-        false => others.len().min(FINDINGS - 1),
+    let room = view.style.columns - 4;
+    let sentence = |finding: &Finding, lines: usize| {
+        // A line that is broken between words is not full.
+        shortened(view.style, &clean(&finding.sentence), lines * (room - 8))
     };
+    let text = wrapped(view.style, "  ", &sentence(first, FIRST));
+    let mut out = paint(view.style, Ink::Bold, &text);
+    // What one task waits for, the sentence says.
+    if first.kind <= FindingKind::Hang && first.evidence.len() > 1 {
+        for line in first.evidence.iter().take(EVIDENCE) {
+            let line = shortened(view.style, &clean(line), OTHER * (room - 8));
+            out.push_str(&wrapped(view.style, "    ", &format!("{line}.")));
+        }
+    }
+    if let Some(chain) = chain(view, first) {
+        let line = format!("    {}", shortened(view.style, &chain, room));
+        out.push_str(&plain(view.style, &format!("{}\n", line.trim_end())));
+    }
+    let shown = others.len().min(most);
     for finding in &others[..shown] {
-        out.push_str(&wrapped("  - ", &clean(&finding.sentence)));
+        out.push_str(&wrapped(view.style, "  - ", &sentence(finding, OTHER)));
     }
     if shown < others.len() {
         let rest = others.len() - shown;
-        out.push_str(&format!(
-            "    … and {rest} more (-v shows all; --format json has them)\n"
-        ));
+        let text = format!("… and {rest} more (--show findings)");
+        out.push_str(&wrapped(view.style, "    ", &text));
+    }
+    out
+}
+
+/// Who waited for whom in the longest stall that a finding is about.
+fn chain(view: &View<'_>, finding: &Finding) -> Option<String> {
+    let of_it = |episode: &&Episode| {
+        let ended_by = episode.ended_by.as_ref();
+        episode.group == 0 && ended_by.is_some_and(|by| finding.tasks.contains(&by.task.serial))
+    };
+    let first = view.report.episodes.iter().find(of_it)?;
+    let links = &first.chain;
+    let name = |link: &Link| match view.by_serial.get(&link.task.serial) {
+        Some(task) => command(task),
+        None => clean(&link.task.name),
+    };
+    // The end of a long chain says more than its middle.
+    let (begin, end) = match links.len() {
+        0 | 1 => return None,
+        n if n <= CHAIN => (n, n),
+        n => (CHAIN - 1, n - 1),
+    };
+    let mut names: Vec<String> = links[..begin].iter().map(name).collect();
+    if end > begin {
+        names.push("…".to_owned());
+    }
+    names.extend(links[end..].iter().map(name));
+    Some(names.join(" <- "))
+}
+
+/// All of them, with what each rests on and what shows more.
+pub(super) fn section(view: &View<'_>) -> String {
+    let mut out = String::new();
+    for (at, finding) in view.report.findings.iter().enumerate() {
+        let first = format!("  {}. ", at + 1);
+        let text = wrapped(view.style, &first, &clean(&finding.sentence));
+        out.push_str(&match at {
+            0 => paint(view.style, Ink::Bold, &text),
+            _ => text,
+        });
+        let sure = match finding.confidence {
+            Confidence::Proved => "the record proves it",
+            Confidence::Likely => "it follows from the record, but for what that can't show",
+            Confidence::Possible => "it is one way to read the record",
+        };
+        let whole = view.report.workload.duration_ns;
+        let mut notes = vec![match finding.ns {
+            0 => sure.to_owned(),
+            ns => format!(
+                "{} of the run, {}: {sure}",
+                duration(ns),
+                percent(ns, whole)
+            ),
+        }];
+        notes.extend(finding.evidence.iter().map(|text| clean(text)));
+        notes.extend(
+            finding
+                .next
+                .iter()
+                .map(|next| format!("more: {}", clean(next))),
+        );
+        for note in notes {
+            out.push_str(&wrapped(view.style, "     - ", &note));
+        }
     }
     out
 }

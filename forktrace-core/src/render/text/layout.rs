@@ -1,8 +1,8 @@
 //! Lines, tables and colour.
 
 use super::{
-    COLUMNS, Style,
-    figures::{char_width, shortened, width},
+    Style,
+    figures::{char_width, plain, shortened, width},
 };
 
 /// Units stay with their number when a line is broken.
@@ -10,13 +10,14 @@ const UNITS: [&str; 5] = ["ns", "µs", "ms", "s", "%"];
 
 /// Breaks a text into lines that begin with `first` and, from the second on,
 /// with as many spaces. Ends in a newline.
-pub fn wrapped(first: &str, text: &str) -> String {
+pub fn wrapped(style: Style, first: &str, text: &str) -> String {
+    let (first, text) = (&*plain(style, first), &*plain(style, text));
     let indent = width(first);
     // A name that long leaves no column for the text.
-    if indent > COLUMNS / 2 && !text.is_empty() {
-        return wrapped("  ", &format!("{} {text}", first.trim()));
+    if indent > style.columns / 2 && !text.is_empty() {
+        return wrapped(style, "  ", &format!("{} {text}", first.trim()));
     }
-    let room = COLUMNS.saturating_sub(indent).max(1);
+    let room = style.columns.saturating_sub(indent).max(1);
     let mut lines = vec![String::new()];
     for word in words(text) {
         let mut line = lines.pop().unwrap_or_default();
@@ -66,7 +67,7 @@ fn words(text: &str) -> Vec<String> {
 }
 
 /// How a text stands out; without colour it stays as it is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ink {
     /// The answer.
     Bold,
@@ -76,6 +77,16 @@ pub enum Ink {
     Good,
     /// It is not.
     Bad,
+    /// A task ran.
+    Running,
+    /// It wanted a CPU.
+    Runnable,
+    /// It was blocked.
+    Blocked,
+    /// It was stopped.
+    Stopped,
+    /// What it did is not known.
+    Unknown,
 }
 
 /// Paints each line of a text on its own: a pager shows any part of it right.
@@ -86,8 +97,12 @@ pub fn paint(style: Style, ink: Ink, text: &str) -> String {
     let code = match ink {
         Ink::Bold => "1",
         Ink::Dim => "2",
-        Ink::Good => "32",
+        Ink::Good | Ink::Running => "32",
         Ink::Bad => "1;31",
+        Ink::Runnable => "33",
+        Ink::Blocked => "34",
+        Ink::Stopped => "35",
+        Ink::Unknown => "31",
     };
     let mut out = String::new();
     for line in text.split_inclusive('\n') {
@@ -95,6 +110,26 @@ pub fn paint(style: Style, ink: Ink, text: &str) -> String {
         out.push_str(&format!("\x1b[{code}m{body}\x1b[0m{}", &line[body.len()..]));
     }
     out
+}
+
+/// How a state is drawn. Each has a shape of its own, so that colour is never alone.
+pub(super) fn glyph(state: Ink) -> &'static str {
+    match state {
+        Ink::Running => "█",
+        Ink::Runnable => "▒",
+        Ink::Blocked => "░",
+        Ink::Stopped => "s",
+        _ => "?",
+    }
+}
+
+/// A bar of a state: something is at least one column.
+pub(super) fn state_bar(style: Style, state: Ink, part: u64, whole: u64, room: usize) -> String {
+    let columns = u128::from(part) * room as u128 * 2 / u128::from(whole.max(1));
+    let columns = (columns as usize).div_ceil(2).clamp(1, room);
+    let glyph = plain(style, glyph(state)).into_owned();
+    let bar = paint(style, state, &glyph.repeat(columns));
+    bar + &" ".repeat(room - columns)
 }
 
 /// On which side of its column a cell stands.
@@ -111,8 +146,13 @@ struct Column {
     side: Side,
     /// A column that gives way when the table is too wide, and how far.
     least: Option<usize>,
+    /// Where there is no room, the highest of these is left out first; 0: it never is.
+    spare: usize,
     cells: Vec<String>,
 }
+
+/// What a column of prose needs at least.
+const PROSE: usize = 24;
 
 /// A table that fits the page.
 #[derive(Default)]
@@ -129,8 +169,17 @@ impl Table {
             head,
             side: Side::Right,
             least: None,
+            spare: 0,
             cells,
         });
+    }
+
+    /// Lets the column that was added last go where the page has no room for it, after those
+    /// of a higher rank.
+    pub(super) fn spare(&mut self, rank: usize) {
+        if let Some(column) = self.columns.last_mut() {
+            column.spare = rank;
+        }
     }
 
     /// Adds a column of text that may be shortened to `least` columns.
@@ -139,6 +188,7 @@ impl Table {
             head,
             side: Side::Left,
             least: Some(least),
+            spare: 0,
             cells,
         });
     }
@@ -149,14 +199,31 @@ impl Table {
     }
 
     /// The table, indented by two, with its heads.
-    pub(super) fn to_text(&self, style: Style) -> String {
-        let widths = self.widths();
+    pub(super) fn into_text(mut self, style: Style) -> String {
+        for column in &mut self.columns {
+            for cell in &mut column.cells {
+                *cell = plain(style, cell).into_owned();
+            }
+        }
+        let room = style.columns - self.prose.as_ref().map_or(0, |_| PROSE + 2);
+        let widths = loop {
+            let widths = self.widths(room);
+            let spare = (0..self.columns.len())
+                .filter(|&at| self.columns[at].spare > 0)
+                .max_by_key(|&at| self.columns[at].spare);
+            match spare {
+                Some(at) if widths.iter().map(|width| width + 2).sum::<usize>() > room => {
+                    self.columns.remove(at);
+                }
+                _ => break widths,
+            }
+        };
         let heads = self.columns.iter().map(|column| column.head);
         let head = self.prose.as_ref().map(|(head, _)| *head);
         let mut out = paint(
             style,
             Ink::Dim,
-            &Self::with(self.line(&widths, heads), head),
+            &Self::with(style, self.line(style, &widths, heads), head),
         );
         let rows = self.columns.first().map_or(0, |column| column.cells.len());
         for row in 0..rows {
@@ -165,21 +232,21 @@ impl Table {
                 .iter()
                 .map(|column| column.cells.get(row).map_or("", String::as_str));
             let cell = self.prose.as_ref().and_then(|(_, cells)| cells.get(row));
-            let line = self.line(&widths, cells);
-            out.push_str(&Self::with(line, cell.map(String::as_str)));
+            let line = self.line(style, &widths, cells);
+            out.push_str(&Self::with(style, line, cell.map(String::as_str)));
         }
         out
     }
 
     /// A line, and beside it a cell that may need more lines.
-    fn with(line: String, prose: Option<&str>) -> String {
+    fn with(style: Style, line: String, prose: Option<&str>) -> String {
         match prose {
-            Some(prose) => wrapped(&format!("{}  ", line.trim_end()), prose),
+            Some(prose) => wrapped(style, &format!("{}  ", line.trim_end()), prose),
             None => line,
         }
     }
 
-    fn widths(&self) -> Vec<usize> {
+    fn widths(&self, room: usize) -> Vec<usize> {
         let mut widths: Vec<usize> = self
             .columns
             .iter()
@@ -189,7 +256,7 @@ impl Table {
             })
             .collect();
         // Two columns of space before each.
-        while widths.iter().map(|width| width + 2).sum::<usize>() > COLUMNS {
+        while widths.iter().map(|width| width + 2).sum::<usize>() > room {
             let widest = (0..widths.len())
                 .filter(|&at| {
                     self.columns[at]
@@ -205,10 +272,15 @@ impl Table {
         widths
     }
 
-    fn line<'a>(&self, widths: &[usize], cells: impl Iterator<Item = &'a str>) -> String {
+    fn line<'a>(
+        &self,
+        style: Style,
+        widths: &[usize],
+        cells: impl Iterator<Item = &'a str>,
+    ) -> String {
         let mut line = String::new();
         for ((cell, column), &room) in cells.zip(&self.columns).zip(widths) {
-            let cell = shortened(cell, room);
+            let cell = shortened(style, cell, room);
             let space = " ".repeat(room - width(&cell));
             line.push_str("  ");
             match column.side {
@@ -230,14 +302,14 @@ mod tests {
     fn lines_break_between_words_but_not_before_a_unit() {
         let text = format!("{} 4.02 s, and more", "x".repeat(92));
         let expected = format!("  {}\n  4.02 s, and more\n", "x".repeat(92));
-        assert_eq!(wrapped("  ", &text), expected);
+        assert_eq!(wrapped(Style::default(), "  ", &text), expected);
     }
 
     #[test]
     fn a_word_that_is_too_long_is_cut() {
         let text = format!("see {}", "y".repeat(150));
         let expected = format!("- see\n  {}\n  {}\n", "y".repeat(98), "y".repeat(52));
-        assert_eq!(wrapped("- ", &text), expected);
+        assert_eq!(wrapped(Style::default(), "- ", &text), expected);
     }
 
     #[test]
@@ -245,7 +317,7 @@ mod tests {
         let mut table = Table::default();
         table.number("N", vec!["1".to_owned()]);
         table.text("NAME", 4, vec!["z".repeat(120)]);
-        let text = table.to_text(Style::default());
+        let text = table.into_text(Style::default());
         assert_eq!(text, format!("  N  NAME\n  1  {}…\n", "z".repeat(94)));
     }
 
@@ -256,7 +328,7 @@ mod tests {
         table.prose("WHY", vec!["why ".repeat(30), "so".to_owned()]);
         let why = |times| vec!["why"; times].join(" ");
         let lines = format!("   N  WHY\n   1  {}\n      {}\n  23  so\n", why(23), why(7));
-        assert_eq!(table.to_text(Style::default()), lines);
+        assert_eq!(table.into_text(Style::default()), lines);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The report for people.
 //!
-//! It opens with the sentence that answers the question, then come the figures
-//! behind it, and last what they are worth: the audit.
+//! By default a summary that fits a terminal: the first finding, the figures behind it, and
+//! what they are worth. Everything else is a view, which shows one side of the report whole.
 
 mod audit;
-mod causes;
 mod claim;
 mod deadlocks;
+mod episodes;
+pub mod explain;
 pub mod figures;
 mod findings;
 mod headline;
@@ -17,12 +18,17 @@ mod path;
 mod phrases;
 mod polls;
 mod profile;
+mod roles;
+mod stalls;
 mod stops;
+mod summary;
 mod tasks;
 mod throttled;
+mod timeline;
+mod waited;
 mod waits;
 mod waits_for;
-mod why;
+mod wall;
 mod workload;
 
 pub use self::deadlocks::{lines as deadlock_lines, sentence as deadlock_sentence};
@@ -30,40 +36,130 @@ pub(super) use self::waits_for::{Edges, is_mutual, outsider};
 
 use std::collections::{BTreeSet, HashMap};
 
-use self::figures::clean;
-use super::Style;
+use self::{
+    figures::clean,
+    layout::{Ink, paint, wrapped},
+};
+use super::{Show, Style};
 use crate::report::{Group, GroupKind, Report, Task};
-
-/// Nothing is wider. Reports are pasted into mails and issues.
-const COLUMNS: usize = 100;
 
 pub(super) fn render(report: &Report, style: &Style) -> String {
     let view = View::new(report, *style);
-    let mut sections = vec![workload::section(&view)];
-    if view.tree.is_some() {
-        sections.push(findings::section(&view));
-        sections.push(headline::answer(&view));
-        sections.push(deadlocks::section(&view));
-        sections.push(path::section(&view));
-        sections.push(profile::section(&view));
-        sections.push(throttled::section(&view));
-        sections.push(why::section(&view));
-        sections.push(stops::section(&view));
-        sections.push(tasks::table(&view));
-        if style.verbose {
-            sections.push(tasks::accounts(&view));
-        }
-        sections.push(waits::section(&view));
-        sections.push(waits_for::section(&view));
-        sections.push(pairs::section(&view));
-        sections.push(polls::section(&view));
-    } else {
-        sections.push("  The record holds no task.\n".to_owned());
+    if view.tree.is_none() {
+        let nothing = "  The record holds no task.\n";
+        return [&workload::section(&view), nothing, &audit::section(&view)].join("\n");
     }
-    sections.push(marks::section(&view));
-    sections.push(audit::section(&view));
-    sections.retain(|section| !section.is_empty());
+    let all = style.verbose || style.views.has(Show::All);
+    if style.views.is_empty() && !all {
+        return summary::render(&view);
+    }
+    let mut sections = vec![match all {
+        true => summary::render(&view),
+        false => workload::section(&view),
+    }];
+    for show in Show::VIEWS {
+        let asked = style.views.has(show);
+        let body = if all || asked {
+            body(&view, show)
+        } else {
+            continue;
+        };
+        match (body.is_empty(), asked) {
+            (true, false) => {}
+            (true, true) => sections.push(wrapped(*style, "  ", nothing(show))),
+            (false, _) => sections.push(body),
+        }
+    }
     sections.join("\n")
+}
+
+/// A view; empty where there is nothing to show.
+fn body(view: &View<'_>, show: Show) -> String {
+    let sections = match show {
+        Show::Findings => vec![findings::section(view)],
+        Show::Stalls => vec![
+            headline::answer(view),
+            profile::section(view),
+            stalls::section(view),
+        ],
+        Show::Episodes => vec![deadlocks::section(view), episodes::section(view)],
+        Show::Path => vec![path::section(view)],
+        Show::Locks => vec![waited::locks(view)],
+        Show::Waits => vec![waited::section(view), waits::section(view)],
+        Show::Tasks => vec![
+            roles::section(view),
+            tasks::table(view),
+            tasks::accounts(view),
+        ],
+        Show::Wakers => vec![waits_for::section(view)],
+        Show::Pairs => vec![pairs::section(view)],
+        Show::Polls => vec![polls::section(view)],
+        Show::Stops => vec![throttled::section(view), stops::section(view)],
+        Show::Marks => vec![marks::section(view)],
+        Show::Audit => vec![audit::section(view)],
+        Show::All => Vec::new(),
+    };
+    let mut sections = sections;
+    sections.retain(|section| !section.is_empty());
+    let body = sections.join("\n");
+    if body.is_empty() {
+        return body;
+    }
+    let title = format!("{show:?}").to_uppercase();
+    paint(view.style, Ink::Bold, &format!("{title}\n")) + &body
+}
+
+/// What is said where a view has nothing to show.
+fn nothing(show: Show) -> &'static str {
+    match show {
+        Show::Findings => "There is no finding.",
+        Show::Stalls | Show::Episodes => {
+            "There was no time in which two or more tasks were all blocked."
+        }
+        Show::Path => "There is no critical path: wakers were left out (--plain).",
+        Show::Locks => "No task waited for a futex, a file lock or a semaphore.",
+        Show::Waits => "No task was ever blocked.",
+        Show::Wakers => "Nobody was woken, or wakers were left out (--plain).",
+        Show::Pairs => "There are no two tasks to compare.",
+        Show::Polls => "No task called select, poll or epoll.",
+        Show::Stops => "Nothing was stopped.",
+        Show::Marks => "The workload wrote no marks.",
+        Show::Tasks | Show::Audit | Show::All => "There is nothing to show.",
+    }
+}
+
+/// Where to look next: what helps with the first findings, for the trace in this file.
+pub(super) fn pointer(report: &Report, style: Style, trace: Option<&str>) -> String {
+    let mut views: Vec<&str> = Vec::new();
+    let mut more = String::new();
+    for (at, finding) in report.findings.iter().enumerate() {
+        let next = finding.next.as_deref();
+        let (next, then) = match next.and_then(|next| next.split_once("; ")) {
+            Some((next, then)) => (Some(next), Some(then)),
+            None => (next, None),
+        };
+        if let (0, Some(then)) = (at, then) {
+            more = format!("; {}", clean(then));
+        }
+        match next.and_then(|next| next.strip_prefix("--show ")) {
+            Some(view) if !views.contains(&view) && views.len() < 2 => views.push(view),
+            _ => {}
+        }
+    }
+    if views.is_empty() {
+        views.push("tasks");
+    }
+    let views = views.join(",");
+    let text = match trace {
+        Some(trace) => {
+            let trace = figures::command_line(&[trace.to_owned()]);
+            format!("Next: forktrace report {trace} --show {views} (or all){more}.")
+        }
+        None => format!(
+            "Next: --show {views} (or all){more}; --save FILE keeps the trace for `forktrace report`."
+        ),
+    };
+    paint(style, Ink::Dim, &wrapped(style, "", &text))
 }
 
 /// A report with what every section asks of it.

@@ -7,11 +7,7 @@ use super::{
 };
 use crate::report::{Pair, PairVerdict};
 
-/// Rows without `-v`.
-const ROWS: usize = 8;
-
-/// A sentence on how many, and a row for each that is more than chance; with `-v`
-/// for each.
+/// A row for each pair, and a sentence on how many are more than chance.
 pub(super) fn section(view: &View<'_>) -> String {
     let (pairs, tests) = (&view.report.pairs, &view.report.pair_tests);
     let of = |verdict| {
@@ -68,10 +64,7 @@ pub(super) fn section(view: &View<'_>) -> String {
         sentence.push_str(" Time in which one of two is unknown is left out.");
     }
 
-    let mut rows: Vec<&Pair> = pairs
-        .iter()
-        .filter(|pair| view.style.verbose || is_found(pair))
-        .collect();
+    let mut rows: Vec<&Pair> = pairs.iter().collect();
     rows.sort_by(|a, b| {
         let key = |pair: &Pair| (!is_found(pair), pair.q.unwrap_or(2.0));
         let ((x, p), (y, q)) = (key(a), key(b));
@@ -79,10 +72,6 @@ pub(super) fn section(view: &View<'_>) -> String {
             .then(p.total_cmp(&q))
             .then(b.overlap_ns.cmp(&a.overlap_ns))
     });
-    let all = rows.len();
-    if !view.style.verbose {
-        rows.truncate(ROWS);
-    }
     let mut out = String::new();
     if !rows.is_empty() {
         out.push_str(&table(view, &rows));
@@ -91,13 +80,7 @@ pub(super) fn section(view: &View<'_>) -> String {
              of pairs; a small one says that they go together, not that one is the cause.",
         );
     }
-    if rows.len() < all {
-        let rest = all - rows.len();
-        out.push_str(&format!(
-            "  … and {rest} more (-v shows all; --format json has them)\n"
-        ));
-    }
-    out.push_str(&wrapped("  ", &sentence));
+    out.push_str(&wrapped(view.style, "  ", &sentence));
     out
 }
 
@@ -126,7 +109,7 @@ fn table(view: &View<'_>, rows: &[&Pair]) -> String {
     column("P", |pair| pair.q.map_or("–".to_owned(), probability));
     let verdicts = rows.iter().map(|pair| verdict(pair).to_owned());
     table.text("", 8, verdicts.collect());
-    table.to_text(view.style)
+    table.into_text(view.style)
 }
 
 fn probability(p: f64) -> String {

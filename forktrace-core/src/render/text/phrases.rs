@@ -6,9 +6,6 @@ use super::{
 };
 use crate::report::{InterruptKind, Object, TaskName, WakerKind, WokenBy};
 
-/// Without `-v` an episode is shown when it is at least such a part of all.
-pub(super) const SHARE: u64 = 20;
-
 /// A task.
 pub(super) fn who(task: &TaskName) -> String {
     format!("tid {} ({})", task.tid, clean(&task.name))

@@ -9,11 +9,12 @@ use super::{
 };
 use crate::report::Poll;
 
-/// How the calls ended, by syscall; with `-v` by task too.
+/// How the calls ended, by syscall and by task.
 pub(super) fn section(view: &View<'_>) -> String {
     let how = clean(&view.report.poll_probes);
     let Some(polls) = &view.report.polls else {
         return wrapped(
+            view.style,
             "  ",
             &format!("select/poll/epoll calls: not counted ({how})."),
         );
@@ -32,9 +33,12 @@ pub(super) fn section(view: &View<'_>) -> String {
         13,
         rows.iter().map(|row| row.label.clone()).collect(),
     );
+    let mut rank = 0;
     let mut column = |head, figure: fn(&Row) -> u64| {
         let cells = rows.iter().map(|row| count_cell(figure(row)));
         table.number(head, cells.collect());
+        table.spare(rank);
+        rank += 1;
     };
     column("CALLS", |row| row.calls);
     column("READY AT ONCE", |row| row.ready_at_once);
@@ -47,10 +51,10 @@ pub(super) fn section(view: &View<'_>) -> String {
     }
     table.number("MAX FDS", rows.iter().map(Row::max_fds).collect());
 
-    let mut out = table.to_text(view.style);
+    let mut out = table.into_text(view.style);
     let how = recased(&how, char::to_ascii_uppercase);
     let note = format!("{how}. Timed out: returned 0; empty: the same without blocking.");
-    out.push_str(&wrapped("  ", &note));
+    out.push_str(&wrapped(view.style, "  ", &note));
     out
 }
 
@@ -112,7 +116,7 @@ fn rows(view: &View<'_>, polls: &[Poll]) -> Vec<Row> {
             sum.add(poll);
         }
         rows.push(sum);
-        if view.style.verbose && view.report.tasks.len() > 1 {
+        if view.report.tasks.len() > 1 {
             for poll in polls {
                 let name = names.get(&poll.serial).copied().unwrap_or_default();
                 let mut row = Row {

@@ -2,7 +2,7 @@
 
 use super::{
     View,
-    figures::{NONE, duration, duration_cell, percent, plural, quantity, width},
+    figures::{NONE, duration, duration_cell, percent, plain, plural, quantity, width},
     layout::{Ink, paint, wrapped},
 };
 use crate::report::{AtOnce, Episodes, Group};
@@ -19,7 +19,7 @@ pub(super) fn section(view: &View<'_>) -> String {
         return String::new();
     };
     let mut out = group(view, tree, view.noun(), "");
-    if view.style.verbose && view.processes > 1 {
+    if view.processes > 1 {
         for process in &view.threaded {
             let of = format!(" of pid {}", process.pid);
             out.push('\n');
@@ -31,26 +31,40 @@ pub(super) fn section(view: &View<'_>) -> String {
 
 fn group(view: &View<'_>, group: &Group, noun: &str, of: &str) -> String {
     let title = |state: &str| format!("{}{of} {state} at once", plural(noun)).to_uppercase();
-    let side_by_side = |left: &str, right: &str| {
-        let gap = " ".repeat((ROW + 4).saturating_sub(width(left)));
-        format!("  {left}{gap}{right}").trim_end().to_owned() + "\n"
-    };
-    let heads = side_by_side(&title("blocked"), &title("running"));
-    let mut out = paint(view.style, Ink::Dim, &heads);
+    let (left, right) = (title("blocked"), title("running"));
     let blocked = lines(&blocked_rows(group), group);
     let running = lines(&running_rows(group), group);
-    for at in 0..blocked.len().max(running.len()) {
-        let [left, right] = [&blocked, &running].map(|lines| lines.get(at).map_or("", |l| l));
-        out.push_str(&side_by_side(left, right));
+    let line = |text: &str| plain(view.style, &format!("  {text}\n")).into_owned();
+    let mut out = String::new();
+    if view.style.columns < 2 * (ROW + 3) {
+        for (title, rows) in [(&left, &blocked), (&right, &running)] {
+            out.push_str(&paint(view.style, Ink::Dim, &line(title)));
+            out.extend(rows.iter().map(|row| line(row)));
+        }
+    } else {
+        let side_by_side = |left: &str, right: &str| {
+            let gap = " ".repeat((ROW + 4).saturating_sub(width(left)));
+            line(format!("{left}{gap}{right}").trim_end())
+        };
+        let heads = side_by_side(&left, &right);
+        out.push_str(&paint(view.style, Ink::Dim, &heads));
+        for at in 0..blocked.len().max(running.len()) {
+            let [left, right] = [&blocked, &running].map(|lines| lines.get(at).map_or("", |l| l));
+            out.push_str(&side_by_side(left, right));
+        }
     }
-    out.push_str(&wrapped("  ", &starved(group, view.report.audit.complete)));
+    out.push_str(&wrapped(
+        view.style,
+        "  ",
+        &starved(group, view.report.audit.complete),
+    ));
     if group.unknown_ns > 0 {
         let text = format!(
             "For {} the state of at least one task is not known: it counts as running in the \
              profile of blocked tasks, and as blocked in the other.",
             duration(group.unknown_ns)
         );
-        out.push_str(&wrapped("  ", &text));
+        out.push_str(&wrapped(view.style, "  ", &text));
     }
     out
 }

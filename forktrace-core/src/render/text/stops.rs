@@ -3,37 +3,21 @@
 use super::{
     View,
     figures::{clean, count, duration, quantity},
-    layout::{Ink, paint, wrapped},
+    layout::wrapped,
     phrases::by,
 };
 use crate::report::{Stop, StopKind};
 
-/// Stops without `-v`.
-const STOPS: usize = 5;
-/// Without `-v` a stop is shown when it takes at least such a part of the run.
-const SHARE: u64 = 100;
-
+/// The longest stops.
 pub(super) fn section(view: &View<'_>) -> String {
     let all = &view.report.stops;
-    let whole = view.report.workload.duration_ns;
-    let long = |stop: &&Stop| (stop.end_ns - stop.start_ns).saturating_mul(SHARE) >= whole;
-    let shown: Vec<&Stop> = match view.style.verbose {
-        true => all.iter().collect(),
-        false => all.iter().filter(long).take(STOPS).collect(),
-    };
-    if shown.is_empty() {
-        return String::new();
+    let mut out = String::new();
+    for stop in all {
+        out.push_str(&wrapped(view.style, "  - ", &line(stop)));
     }
-    let mut out = paint(view.style, Ink::Dim, "  STOPPED BY THE KERNEL\n");
-    for stop in &shown {
-        out.push_str(&wrapped("  - ", &line(stop)));
-    }
-    let rest = (all.len() - shown.len()) as u64 + view.report.other_stops;
-    if rest > 0 {
-        out.push_str(&format!(
-            "  … and {} more (-v and --format json have them)\n",
-            count(rest)
-        ));
+    if view.report.other_stops > 0 {
+        let text = format!("… and {} shorter ones", count(view.report.other_stops));
+        out.push_str(&wrapped(view.style, "  ", &text));
     }
     out
 }
@@ -49,15 +33,15 @@ fn line(stop: &Stop) -> String {
         (StopKind::Freezer, None) => "frozen".to_owned(),
         (StopKind::CoreDump, Some(who)) => format!("held while {who} dumped core"),
         (StopKind::CoreDump, None) => "held for its core dump".to_owned(),
-        (StopKind::Vfork, Some(who)) => format!("held until its vfork child, {who}, went its way"),
-        (StopKind::Vfork, None) => "held until its vfork child went its way".to_owned(),
+        (StopKind::Vfork, Some(who)) => format!("waited for its vfork child, {who}, to exec"),
+        (StopKind::Vfork, None) => "waited for its vfork child to exec".to_owned(),
         (StopKind::Exec, who) => format!(
             "held in exec until the other threads of its process had ended{}",
             who.map_or_else(String::new, |who| format!(", the last of them {who}"))
         ),
     };
     format!(
-        "pid {} ({}), {}: {how}, for {} from {} on.",
+        "pid {} ({}), {}: {how}, for {} at {}.",
         stop.pid,
         clean(&stop.name),
         quantity(stop.tasks.len() as u64, "task"),

@@ -2,40 +2,31 @@
 
 use super::{
     View,
-    figures::{clean, count, count_cell, duration, duration_cell, percent, plural},
+    figures::{clean, command_line, count_cell, duration, duration_cell, percent, shortened},
     layout::{Table, wrapped},
     waits::place,
 };
-use crate::report::{Fate, Task};
+use crate::{
+    render::Style,
+    report::{Fate, Task},
+};
 
-/// Rows without `-v`.
-const ROWS: usize = 30;
+/// Columns of a command line.
+const COMMAND: usize = 32;
 
 /// What each task did with its time.
 pub(super) fn table(view: &View<'_>) -> String {
     let all = &view.report.tasks;
     let mut tasks: Vec<&Task> = all.iter().collect();
-    let cut = tasks.len() > ROWS && !view.style.verbose;
-    let mut out = String::new();
-    if cut {
-        tasks.sort_by_key(|task| std::cmp::Reverse(task.blocked_ns));
-        tasks.truncate(ROWS);
-        out.push_str(&format!(
-            "  The {ROWS} {} that were blocked the longest:\n",
-            plural(view.noun())
-        ));
-    } else {
-        tasks.sort_by_key(|task| task.start_ns);
-    }
-
+    tasks.sort_by_key(|task| task.start_ns);
     let mut table = who(view, &tasks);
     let any = |figure: fn(&Task) -> u64| all.iter().any(|task| figure(task) > 0);
     let mut time = |head, figure: fn(&Task) -> u64| {
         let cells = tasks.iter().map(|task| duration_cell(figure(task)));
         table.number(head, cells.collect());
     };
-    time("RUNNING", |task| task.running_ns);
-    time("RUNNABLE", |task| task.runnable_ns);
+    time("RAN", |task| task.running_ns);
+    time("NO CPU", |task| task.runnable_ns);
     // Columns of nothing would only push out the names.
     if any(|task| task.stopped_ns) {
         time("STOPPED", |task| task.stopped_ns);
@@ -45,19 +36,14 @@ pub(super) fn table(view: &View<'_>) -> String {
     }
     time("BLOCKED", |task| task.blocked_ns);
     time("LONGEST", |task| task.longest_block_ns);
+    table.spare(2);
     table.text(
         "MOSTLY IN",
         8,
         tasks.iter().map(|task| mostly_in(task)).collect(),
     );
-    out.push_str(&table.to_text(view.style));
-    if cut {
-        out.push_str(&format!(
-            "  … and {} more (-v shows all; --format json has them)\n",
-            count((all.len() - ROWS) as u64)
-        ));
-    }
-    out
+    table.spare(1);
+    table.into_text(view.style)
 }
 
 /// The columns that say which task it is.
@@ -68,17 +54,27 @@ fn who(view: &View<'_>, tasks: &[&Task]) -> Table {
             "PID",
             tasks.iter().map(|task| task.pid.to_string()).collect(),
         );
+        table.spare(3);
     }
     table.number(
         "TID",
         tasks.iter().map(|task| task.tid.to_string()).collect(),
     );
-    table.text(
-        "NAME",
-        8,
-        tasks.iter().map(|task| clean(&task.name)).collect(),
-    );
+    table.text("NAME", 8, tasks.iter().map(|task| command(task)).collect());
     table
+}
+
+/// The command that it executed, or its name.
+pub(super) fn command(task: &Task) -> String {
+    match task.argv.as_slice() {
+        [program, arguments @ ..] if !arguments.is_empty() => {
+            let program = program.rsplit('/').next().unwrap_or(program);
+            let mut argv = vec![program.to_owned()];
+            argv.extend_from_slice(arguments);
+            shortened(Style::PLAIN, &command_line(&argv), COMMAND)
+        }
+        _ => clean(&task.name),
+    }
 }
 
 /// The wait that took the most time, with its share where there were others.
@@ -115,8 +111,11 @@ pub(super) fn accounts(view: &View<'_>) -> String {
         8,
         tasks.iter().map(|task| clean(&task.name)).collect(),
     );
+    let mut rank = 0;
     let mut column = |head, figure: fn(&Task) -> String| {
         table.number(head, tasks.iter().map(|task| figure(task)).collect());
+        rank += 1;
+        table.spare(rank);
     };
     column("START", |task| duration(task.start_ns));
     column("END", |task| match task.fate {
@@ -139,5 +138,5 @@ pub(super) fn accounts(view: &View<'_>) -> String {
     });
     let note = "Max wait: the longest wait for a CPU. Kernel's: what the kernel counted for the \
                 same task.";
-    table.to_text(view.style) + &wrapped("  ", note)
+    table.into_text(view.style) + &wrapped(view.style, "  ", note)
 }

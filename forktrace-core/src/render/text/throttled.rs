@@ -27,7 +27,7 @@ pub(super) fn section(view: &View<'_>) -> String {
             duration(t.ns),
             quantity(t.periods, "period"),
         );
-        wrapped("  ", &text)
+        wrapped(view.style, "  ", &text)
     };
     view.report.throttled.iter().map(sentence).collect()
 }

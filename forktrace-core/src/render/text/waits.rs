@@ -4,12 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     View,
-    figures::{clean, count, count_cell, duration_cell},
+    figures::{clean, count_cell, duration_cell},
     layout::Table,
 };
-
-/// Rows without `-v`.
-const ROWS: usize = 12;
 
 #[derive(Default)]
 struct Sum<'a> {
@@ -40,10 +37,6 @@ pub(super) fn section(view: &View<'_>) -> String {
     }
     let mut rows: Vec<_> = sums.iter().collect();
     rows.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.ns));
-    let all = rows.len();
-    if !view.style.verbose {
-        rows.truncate(ROWS);
-    }
 
     let mut table = Table::default();
     let places = rows.iter().map(|((reason, interruptible), sum)| {
@@ -75,15 +68,7 @@ pub(super) fn section(view: &View<'_>) -> String {
     if rows.iter().any(|(_, sum)| sum.cut_off > 0) {
         column("STILL IN IT", |sum| count_cell(sum.cut_off));
     }
-    let mut out = table.to_text(view.style);
-    if rows.len() < all {
-        let rest = (all - rows.len()) as u64;
-        out.push_str(&format!(
-            "  … and {} more (-v shows all; --format json has them)\n",
-            count(rest)
-        ));
-    }
-    out
+    table.into_text(view.style)
 }
 
 /// `futex`, or the family and its syscalls: `select (pselect6)`.

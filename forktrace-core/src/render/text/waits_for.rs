@@ -4,13 +4,10 @@ use std::collections::HashSet;
 
 use super::{
     View,
-    figures::{clean, count_cell, duration_cell, quantity},
+    figures::{clean, count_cell, duration_cell},
     layout::{Table, wrapped},
 };
 use crate::report::{InterruptKind, Peer, PeerKind, WaitsFor};
-
-/// Rows without `-v`.
-const ROWS: usize = 10;
 
 /// The edges of the wait-for graph, most time first.
 pub(super) fn section(view: &View<'_>) -> String {
@@ -18,12 +15,7 @@ pub(super) fn section(view: &View<'_>) -> String {
     if edges.is_empty() {
         return String::new();
     }
-    let shown = if view.style.verbose {
-        edges.len()
-    } else {
-        edges.len().min(ROWS)
-    };
-    let rows = &edges[..shown];
+    let rows = edges;
     let mut table = Table::default();
     table.text(
         "WAITED",
@@ -43,17 +35,10 @@ pub(super) fn section(view: &View<'_>) -> String {
     if any_mutual {
         table.text("", 1, mutual);
     }
-    let mut out = table.to_text(view.style);
-    if shown < edges.len() {
-        let rest = (edges.len() - shown) as u64;
-        out.push_str(&format!(
-            "  … and {} more (-v shows all; --format dot draws them)\n",
-            quantity(rest, "pair")
-        ));
-    }
+    let mut out = table.into_text(view.style);
     if any_mutual {
         let note = "⇄: each of the two woke the other, by turns. That is an exchange, no deadlock.";
-        out.push_str(&wrapped("  ", note));
+        out.push_str(&wrapped(view.style, "  ", note));
     }
     out
 }
@@ -96,6 +81,6 @@ pub(in crate::render) fn outsider(peer: &Peer) -> String {
             _ => "another interrupt".to_owned(),
         },
         PeerKind::Unknown => "unknown".to_owned(),
-        PeerKind::Nobody => "nobody so far".to_owned(),
+        PeerKind::Nobody => "(still waiting)".to_owned(),
     }
 }

@@ -1,44 +1,44 @@
 //! What was run.
 
 use super::{
-    COLUMNS, View,
-    figures::{clean, command_line, duration, quantity, shortened},
-    layout::wrapped,
+    View,
+    figures::{clean, command_line, duration, plain, quantity, shortened, width},
+    layout::{Ink, paint, wrapped},
 };
 use crate::{
     report::{Group, Report},
     trace::signals,
 };
 
-/// What was run, how long and how it ended.
+/// What was run, how long and how it ended, in a line.
 pub(super) fn section(view: &View<'_>) -> String {
     let workload = &view.report.workload;
     let command = command_line(&workload.argv);
-    let mut line = match view.tree {
-        Some(tree) => format!(
-            "{}: {}, {} on {}",
-            title(tree),
-            members(view),
-            duration(workload.duration_ns),
-            quantity(workload.cpus.into(), "CPU"),
-        ),
-        None => "Nothing was traced".to_owned(),
+    let mut facts = Vec::new();
+    match view.tree {
+        Some(tree) => {
+            facts.push(duration(workload.duration_ns));
+            facts.push(members(view));
+            facts.push(quantity(workload.cpus.into(), "CPU"));
+            facts.push(format!("pid {}", tree.pid));
+        }
+        None => facts.push("nothing was traced".to_owned()),
+    }
+    facts.extend(end(view.report));
+    let facts = plain(view.style, &facts.join("   ")).into_owned();
+    let command = match (command.is_empty(), view.tree) {
+        (true, Some(tree)) => clean(&tree.name),
+        _ => command,
     };
-    if let Some(end) = end(view.report) {
-        line.push_str(&format!("; {end}"));
+    let room = view.style.columns.saturating_sub(width(&facts) + 3);
+    let command = shortened(view.style, &command, room.max(12));
+    let line = wrapped(view.style, "", &format!("{command}   {facts}"));
+    let bold = paint(view.style, Ink::Bold, &command);
+    // Several blanks keep the facts apart, where they fit.
+    match width(&command) + 3 + width(&facts) <= view.style.columns {
+        true => format!("{bold}   {facts}\n"),
+        false => line,
     }
-    let mut out = wrapped("", &line);
-    let name = view.tree.map_or_else(String::new, |tree| clean(&tree.name));
-    if view.style.verbose {
-        out.push_str(&wrapped("  command: ", &command));
-        let system = format!("{} {}", clean(&workload.kernel), clean(&workload.arch));
-        out.push_str(&wrapped("  kernel: ", &system));
-    } else if !command.is_empty() && command.rsplit('/').next() != Some(&name) {
-        let line = format!("  command: {command}");
-        out.push_str(&shortened(&line, COLUMNS));
-        out.push('\n');
-    }
-    out
 }
 
 /// `python3 (pid 4121)`.
@@ -61,7 +61,6 @@ fn end(report: &Report) -> Option<String> {
     let workload = &report.workload;
     match (workload.signal, workload.exit_code) {
         (Some(number), _) => Some(format!("killed by {}", signals::name(number))),
-        (None, Some(0)) => None,
         (None, Some(code)) => Some(format!("exit status {code}")),
         // A recording without an end does not know its own CPU time.
         (None, None) if report.audit.tracer_cpu_ns.is_none() => {

@@ -42,7 +42,7 @@ pub(super) fn note(report: &Report) {
 
 /// Takes note if what was printed is a report that calls itself incomplete.
 pub(super) fn note_text(output: &str) {
-    if output.contains("Audit: INCOMPLETE") {
+    if output.contains("Audit: ") && !output.contains("Audit: complete;") {
         note_inexact();
     }
 }

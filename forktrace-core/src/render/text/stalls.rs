@@ -1,24 +1,61 @@
-//! What the times in which all stood still are put down to: a sentence and a table.
+//! What the times in which all tasks were blocked are put down to: a sentence and a table.
 
 use super::{
     View,
     figures::{clean, count, count_cell, duration, duration_cell, percent, plural, quantity},
-    layout::Table,
-    phrases::{SHARE, by, wait_in, who},
+    layout::{Ink, Table, paint, wrapped},
+    phrases::{by, wait_in, who},
+    workload::members,
 };
 use crate::report::{Cause, CauseTask, Ended, Group, InterruptKind, Link, Verdict, WakerKind};
 
-/// Rows of causes without `-v`.
-const CAUSES: usize = 8;
+/// A second cause is named in the sentence when it is at least such a part of all.
+const SHARE: u64 = 20;
+
+/// The causes of the tree, then those of each process.
+pub(super) fn section(view: &View<'_>) -> String {
+    let Some(tree) = view.tree else {
+        return String::new();
+    };
+    let all = members(view).replace(" in ", " of ");
+    let mut out = of_group(view, tree, &all, view.noun());
+    if view.processes > 1 {
+        for process in &view.threaded {
+            let of = format!(
+                "{} of pid {} ({})",
+                quantity(process.tasks.len() as u64, "thread"),
+                process.pid,
+                clean(&process.name)
+            );
+            let text = of_group(view, process, &of, "thread");
+            if !text.is_empty() {
+                out.push('\n');
+                out.push_str(&text);
+            }
+        }
+    }
+    out
+}
+
+fn of_group(view: &View<'_>, group: &Group, all: &str, noun: &str) -> String {
+    let causes = view.report.causes.iter().filter(|c| c.group == group.id);
+    let causes: Vec<&Cause> = causes.collect();
+    let Some(worst) = causes.first() else {
+        return String::new();
+    };
+    let head = format!("  why all {} were blocked at once\n", plural(noun)).to_uppercase();
+    let mut out = paint(view.style, Ink::Dim, &head);
+    let sentence = sentence(group, all, noun, &causes, worst);
+    out.push_str(&wrapped(view.style, "  ", &sentence));
+    // One cause is told by the sentence.
+    if causes.len() > 1 {
+        out.push_str(&table(view, &causes, noun, group.all_blocked.lower_ns));
+    }
+    out
+}
 
 /// The answer in a sentence.
-pub(super) fn sentence(
-    group: &Group,
-    all: &str,
-    noun: &str,
-    causes: &[&Cause],
-    worst: &Cause,
-) -> String {
+fn sentence(group: &Group, all: &str, noun: &str, causes: &[&Cause], worst: &Cause) -> String {
     let total = group.all_blocked.lower_ns;
     let all = match (group.most_live as usize) < group.tasks.len() {
         true => format!("live {}", plural(noun)),
@@ -78,19 +115,15 @@ pub(super) fn sentence(
         _ => format!("{} for a cause that is not known", part(of_verdict)),
     };
     format!(
-        "All {all} stood still for {} in {}, {why}.",
+        "All {all} were blocked for {} in {}, {why}.",
         duration(total),
         quantity(group.verdicts.iter().map(|v| v.episodes).sum(), "stall"),
     )
 }
 
 /// The causes, worst first.
-pub(super) fn table(view: &View<'_>, causes: &[&Cause], noun: &str, total: u64) -> String {
-    let shown = match view.style.verbose {
-        true => causes.len(),
-        false => causes.len().min(CAUSES),
-    };
-    let rows = &causes[..shown];
+fn table(view: &View<'_>, causes: &[&Cause], noun: &str, total: u64) -> String {
+    let rows = causes;
     let mut table = Table::default();
     let mut column = |head, figure: &dyn Fn(&Cause) -> String| {
         table.number(head, rows.iter().map(|c| figure(c)).collect());
@@ -100,14 +133,7 @@ pub(super) fn table(view: &View<'_>, causes: &[&Cause], noun: &str, total: u64) 
     column("EPISODES", &|c| count_cell(c.episodes));
     column("LONGEST", &|c| duration_cell(c.longest_ns));
     table.prose("WHY", rows.iter().map(|c| why(c, noun)).collect());
-    let mut out = table.to_text(view.style);
-    if shown < causes.len() {
-        out.push_str(&format!(
-            "  … and {} more (-v shows all; --format json has them)\n",
-            count((causes.len() - shown) as u64)
-        ));
-    }
-    out
+    table.into_text(view.style)
 }
 
 /// A cause in a cell.
