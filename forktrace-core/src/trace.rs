@@ -7,12 +7,14 @@ use forktrace_common::event::{PollCounters, timeout};
 use serde::{Deserialize, Serialize};
 
 mod arch;
+mod helpers;
 pub mod interrupts;
 pub mod marks;
 pub mod signals;
 
 pub use self::{
     arch::{Arch, waits},
+    helpers::{HelperEnd, HelperLost, HelperOf, How},
     interrupts::InterruptKind,
 };
 
@@ -638,14 +640,18 @@ pub struct MarksRefused {
     pub too_many: u64,
     /// The first that was not understood, cut short.
     pub example: String,
+    /// Times that the file was seen to have become shorter: what it held then and had not
+    /// been read is gone.
+    pub cuts: u64,
 }
 
 impl MarksRefused {
-    /// All of them.
+    /// All of them, and times that some may have been lost.
     pub fn count(&self) -> u64 {
         self.not_understood
             .saturating_add(self.too_long)
             .saturating_add(self.too_many)
+            .saturating_add(self.cuts)
     }
 }
 
@@ -851,17 +857,6 @@ pub struct Argv {
     /// The command line as `/proc/PID/cmdline` had it soon after; the end of a long one is
     /// left out.
     pub argv: Vec<String>,
-}
-
-/// Processes that looked up names for the recording and had to be replaced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HelperLost {
-    /// Times that one did not answer in time: a file system that hangs.
-    pub stuck: u64,
-    /// Times that one died: of a file that was cut short, or made to be expensive.
-    pub died: u64,
-    /// Files and stacks, and looks for deadlocks, that nothing came of.
-    pub unanswered: u64,
 }
 
 /// What became of the attempts to find out what tasks waited for.

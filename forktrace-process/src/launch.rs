@@ -14,14 +14,16 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::{
     fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
-    sys::resource::{Resource, getrlimit, setrlimit},
     unistd::{Gid, Uid, User, getgrouplist, pipe2, read, setgid, setgroups, setuid, write},
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities,
 };
 
-use crate::signals::Inherited;
+use crate::{
+    limits::{self, Limits},
+    signals::Inherited,
+};
 
 /// Whom the workload runs as, and whose the files are that we write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +77,18 @@ impl Accounts {
 }
 
 impl Account {
+    /// Somebody of whom only the ids are known.
+    pub fn without_name(uid: u32, gid: u32) -> Self {
+        Self {
+            uid: Uid::from_raw(uid),
+            gid: Gid::from_raw(gid),
+            groups: vec![Gid::from_raw(gid)],
+            home: PathBuf::from("/"),
+            name: format!("user {uid}"),
+            shell: PathBuf::from("/bin/sh"),
+        }
+    }
+
     fn named(name: &str) -> Result<Self> {
         let found = match name.parse::<u32>() {
             Ok(uid) => User::from_uid(Uid::from_raw(uid)),
@@ -212,13 +226,16 @@ pub struct LaunchError {
     not_there: String,
     /// What it said that to, if not to the exec.
     step: Option<Step>,
+    /// The limit that leaves no room for a process, as it was seen then.
+    no_room: Option<String>,
 }
 
 impl LaunchError {
     /// The exit status that a shell gives: 127 for a command that is not there,
     /// 126 for one that can't be executed; `None`: we failed before.
     pub fn exit_status(&self) -> Option<u8> {
-        if self.step.is_some() {
+        // No process, or not the right one: nothing was executed.
+        if self.step.is_some() || self.no_room.is_some() {
             return None;
         }
         Some(match self.error.kind() {
@@ -244,6 +261,11 @@ impl std::fmt::Display for LaunchError {
             );
         }
         match self.error.kind() {
+            _ if self.no_room.is_some() => write!(
+                f,
+                "there is no room for a process for {command}: {}",
+                self.no_room.as_deref().unwrap_or_default()
+            ),
             io::ErrorKind::NotFound => f.write_str(&self.not_there),
             io::ErrorKind::PermissionDenied => write!(
                 f,
@@ -263,8 +285,8 @@ pub struct Launch<'a, F> {
     pub account: Option<&'a Account>,
     /// The signals as we found them.
     pub signals: Inherited,
-    /// The limit of descriptors as we found it, if we changed it.
-    pub descriptors: Option<Descriptors>,
+    /// The limits that we raised for ourselves.
+    pub limits: Limits,
     /// The descriptor for its marks, and the variable that names it to the command.
     pub marks: (&'static str, File),
     /// What the new process calls before all else; it may only make system calls.
@@ -283,7 +305,7 @@ where
         argv,
         account,
         signals,
-        descriptors,
+        limits,
         marks: (variable, marks),
         mut first,
     } = launch;
@@ -296,6 +318,8 @@ where
             io::ErrorKind::NotFound => not_there::why(&program.to_string_lossy()),
             _ => String::new(),
         },
+        no_room: (error.raw_os_error() == Some(libc::EAGAIN))
+            .then(|| limits::no_process(io::Error::from_raw_os_error(libc::EAGAIN)).to_string()),
         error,
         step,
     };
@@ -328,9 +352,7 @@ where
                 step(Step::Keyring, keyring::leave())?;
             }
         }
-        if let Some(descriptors) = &descriptors {
-            descriptors.restore()?;
-        }
+        limits.restore()?;
         signals.restore()?;
         // Only from here on, so that nobody else inherits it.
         fcntl(&marks, FcntlArg::F_SETFD(FdFlag::empty()))?;
@@ -346,7 +368,8 @@ where
     unsafe {
         command.pre_exec(before_exec);
     }
-    command.spawn().map_err(|error| {
+    let spawned = limits::tried_again(|| command.spawn());
+    spawned.map_err(|error| {
         let mut number = [0];
         let read = read(&refused, &mut number);
         let step = Step::ALL
@@ -354,50 +377,6 @@ where
             .find(|&step| read == Ok(1) && step as u8 == number[0]);
         failed(error, step)
     })
-}
-
-/// The limit of open descriptors (`RLIMIT_NOFILE`) as our caller set it.
-#[derive(Clone, Copy, Debug)]
-pub struct Descriptors {
-    soft: u64,
-    hard: u64,
-}
-
-impl Descriptors {
-    /// Raises the soft limit to the hard one for us. `None`: it was that already.
-    pub fn raise() -> Option<Self> {
-        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-        if soft == hard {
-            return None;
-        }
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok()?;
-        Some(Self { soft, hard })
-    }
-
-    fn restore(self) -> io::Result<()> {
-        Ok(setrlimit(Resource::RLIMIT_NOFILE, self.soft, self.hard)?)
-    }
-
-    /// Fails when fewer descriptors can be opened than a recording takes.
-    ///
-    /// # Errors
-    /// With what to do.
-    pub fn check(cpus: usize) -> Result<()> {
-        /// Programs, what attaches them, maps, files: without those of the CPUs.
-        const ALWAYS: usize = 80;
-        let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-            return Ok(());
-        };
-        let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-        let needed = (open + ALWAYS + 2 * cpus) as u64;
-        if soft < needed {
-            bail!(
-                "forktrace needs {needed} open files here and may have {soft}; raise the limit: \
-                 `ulimit -n {needed}`, or LimitNOFILE={needed} in a systemd unit"
-            );
-        }
-        Ok(())
-    }
 }
 
 /// The session keyring: who has it may use the keys in it, whoever they belong to.

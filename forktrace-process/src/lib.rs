@@ -4,5 +4,6 @@
 
 pub mod child;
 pub mod launch;
+pub mod limits;
 pub mod privileges;
 pub mod signals;

@@ -7,12 +7,11 @@ use rustix::thread::{
 };
 
 /// What a recorder needs once the programs are attached and the workload has begun: to pass
-/// signals on to another user's process, and to write the files of the user who called.
+/// signals on to another user's process, and to become the user who called where a file of
+/// that user is to be made or replaced. The files themselves are open by then, and have
+/// their owners.
 /// The kernel asks for nothing more to read maps through descriptors that are open.
 const OF_RECORDER: CapabilitySet = CapabilitySet::KILL
-    .union(CapabilitySet::CHOWN)
-    .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SETGID);
 

@@ -278,6 +278,30 @@ impl Requests {
         if number == Signal::SIGHUP as i32 {
             return Answer::PassOn;
         }
+        if self.pressed(now) >= PRESSES {
+            Answer::End
+        } else if shares_group {
+            Answer::Nothing
+        } else {
+            Answer::PassOn
+        }
+    }
+
+    /// Whether `signal` ends what is waited for when the recording is over. A press of
+    /// Ctrl-C may have been meant for a workload that has just ended: as before it takes
+    /// three of them. Whatever was sent to us is meant for us.
+    pub fn ends_wait(&mut self, signal: &siginfo, now: Instant) -> bool {
+        let number = signal.ssi_signo as i32;
+        if !REQUESTS.iter().any(|&it| it as i32 == number) {
+            return false;
+        }
+        signal.ssi_code != SI_KERNEL
+            || number == Signal::SIGHUP as i32
+            || self.pressed(now) >= PRESSES
+    }
+
+    /// Counts a press; how many have come together.
+    fn pressed(&mut self, now: Instant) -> u32 {
         if self
             .last
             .is_none_or(|last| now.duration_since(last) > TOGETHER)
@@ -286,13 +310,7 @@ impl Requests {
         }
         self.last = Some(now);
         self.presses += 1;
-        if self.presses >= PRESSES {
-            Answer::End
-        } else if shares_group {
-            Answer::Nothing
-        } else {
-            Answer::PassOn
-        }
+        self.presses
     }
 
     /// How many presses more end the recording, if one came a moment ago.
@@ -385,6 +403,21 @@ mod tests {
             requests.presses_left(begun + Duration::from_secs(100)),
             None
         );
+    }
+
+    #[test]
+    fn what_is_still_waited_for_at_the_end_ends_with_the_third_press() {
+        let begun = Instant::now();
+        let mut requests = Requests::default();
+        let press = signal(Signal::SIGINT, SI_KERNEL);
+        // Two of them came while it was recorded.
+        requests.answer(&press, true, begun);
+        assert!(!requests.ends_wait(&press, begun));
+        assert!(!requests.ends_wait(&signal(Signal::SIGCHLD, 1), begun));
+        assert!(requests.ends_wait(&press, begun));
+        for (number, code) in [(Signal::SIGTERM, 0), (Signal::SIGHUP, SI_KERNEL)] {
+            assert!(Requests::default().ends_wait(&signal(number, code), begun));
+        }
     }
 
     #[test]

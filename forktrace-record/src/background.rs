@@ -1,12 +1,13 @@
 //! Lets the kernel take its time.
 
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::fs;
 
-use anyhow::{Context as _, Result};
 use nix::{
     fcntl::OFlag,
     unistd::{ForkResult, chdir, close, fork, pipe2, read, setsid},
 };
+
+use crate::{kernel::own_process::in_first_pid_namespace, procfs};
 
 /// Drops something that only holds descriptors of eBPF, in a process of its own, so that
 /// nobody waits for it.
@@ -17,29 +18,28 @@ use nix::{
 ///
 /// In a pid namespace we wait ourselves. Its first process may end with us, and until
 /// Linux 6.9 the kernel locks up for good when such a process waits for one that lets go
-/// of an fentry program (`zap_pid_ns_processes` and `synchronize_rcu_tasks`).
-///
-/// # Errors
-/// When no process can be made.
-pub fn drop_in_background<T>(value: T) -> Result<()> {
-    if in_pid_namespace() {
-        drop(value);
-        return Ok(());
+/// of an fentry program (`zap_pid_ns_processes` and `synchronize_rcu_tasks`). So do we
+/// where there can be no other process.
+pub fn drop_in_background<T>(value: T) {
+    if in_first_pid_namespace() != Some(true) || procfs::missing().is_some() {
+        return drop(value);
     }
-    let (closed, closes) = pipe2(OFlag::O_CLOEXEC).context("no pipe")?;
+    let Ok((closed, closes)) = pipe2(OFlag::O_CLOEXEC) else {
+        return drop(value);
+    };
     // SAFETY: this process has one thread, so the child finds no lock held.
     #[expect(unsafe_code, reason = "fork is unsafe in programs with threads")]
     let forked = unsafe { fork() };
-    match forked.context("no process for cleaning up")? {
-        ForkResult::Parent { .. } => {
+    match forked {
+        Err(_) => drop(value),
+        Ok(ForkResult::Parent { .. }) => {
             drop(closes);
             // Whoever sees our end finds nothing held: the pipe ends with all the rest.
             let _ = read(&closed, &mut [0]);
             // Our copies of the descriptors are not the last: this is quick.
             drop(value);
-            Ok(())
         }
-        ForkResult::Child => {
+        Ok(ForkResult::Child) => {
             let _ = setsid();
             let _ = chdir("/");
             close_all_but_ebpf();
@@ -70,12 +70,4 @@ fn close_all_but_ebpf() {
         // That of the folder is closed.
         let _ = close(number);
     }
-}
-
-/// Are we in another pid namespace than the machine's?
-fn in_pid_namespace() -> bool {
-    /// `PROC_PID_INIT_INO`, the same in all kernels.
-    const OF_THE_MACHINE: u64 = 0xEFFF_FFFC;
-    let own = fs::metadata("/proc/self/ns/pid");
-    own.map_or(true, |own| own.ino() != OF_THE_MACHINE)
 }

@@ -12,6 +12,7 @@ pub mod deadlock;
 pub mod decode;
 mod helper;
 pub mod kernel;
+mod last_wait;
 mod look_ups;
 pub mod marks;
 mod priority;
@@ -23,4 +24,4 @@ pub mod root;
 pub mod stacks;
 
 use forktrace_core::{analysis, report, trace, trace_file};
-use forktrace_process::{launch, privileges, signals};
+use forktrace_process::{launch, limits, privileges, signals};

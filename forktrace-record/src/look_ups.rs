@@ -6,9 +6,9 @@ use anyhow::Result;
 
 use crate::{
     deadlock,
-    helper::{Kind, Nursery, serve},
+    helper::{Kind, Nursery, say_why_not, serve},
     launch::Account,
-    providers,
+    procfs, providers,
     resolve::Looker,
     stacks::Symbols,
 };
@@ -22,7 +22,11 @@ pub(crate) fn helpers(account: Option<&Account>, stacks: bool) -> Result<Rc<Nurs
     let begin = || {
         // The kernel's names, which take a while, while the programs are attached.
         let symbols = stacks.then(Symbols::new);
+        let missing = procfs::missing();
         move |kind, socket| {
+            if let Some(why) = &missing {
+                return Ok(say_why_not(socket, why)?);
+            }
             match kind {
                 Kind::Names => {
                     let mut looker = Looker::new();

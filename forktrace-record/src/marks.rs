@@ -13,12 +13,16 @@
 use std::{
     fs::File,
     io,
-    os::{fd::AsFd as _, unix::fs::FileExt as _},
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::fs::FileExt as _,
+    },
 };
 
 use nix::{
     fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl},
     sys::memfd::{MFdFlags, memfd_create},
+    unistd::{Whence, lseek},
 };
 use serde_json::{Map, Value};
 
@@ -35,6 +39,8 @@ const AT_A_TIME: u64 = 4 << 20;
 #[derive(Debug)]
 pub struct Marks {
     file: File,
+    /// The same, with a position of its own; `None`: there is no `/proc`.
+    seeker: Option<File>,
     /// The same file, for the workload.
     writer: Option<File>,
     /// Up to here it has been read, or given up, bytes.
@@ -59,8 +65,11 @@ impl Marks {
     pub fn new() -> io::Result<Self> {
         let file = File::from(memfd_create("forktrace-marks", MFdFlags::MFD_CLOEXEC)?);
         fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
+        let writer = Some(file.try_clone()?);
+        let seeker = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
         Ok(Self {
-            writer: Some(file.try_clone()?),
+            writer,
+            seeker,
             file,
             read: 0,
             left: MOST_BYTES,
@@ -92,10 +101,16 @@ impl Marks {
         // What is written from now on is for the next time: a quick writer can't
         // keep us here.
         let end = self.file.metadata()?.len();
-        if end < self.read {
-            // It was made shorter, and may have been written anew from there on. What was
-            // read is zeros now.
-            self.read = 0;
+        // It was made shorter, and may have been written anew, be it further than it was
+        // read. What was read is zeros now.
+        let anew = if end < self.read {
+            Some(0)
+        } else {
+            self.written_anew(end)
+        };
+        if let Some(at) = anew {
+            self.refused.cuts += 1;
+            self.read = at;
             self.line.clear();
             self.too_long = false;
         }
@@ -136,6 +151,29 @@ impl Marks {
             );
         }
         Ok(())
+    }
+
+    /// Where something stands that was not there when it was read: what has been read is
+    /// given back, and zeros since.
+    fn written_anew(&self, end: u64) -> Option<u64> {
+        let until = end.min(self.read);
+        let seeker = self.seeker.as_ref()?;
+        let begin = lseek(seeker, 0, Whence::SeekData).ok()?;
+        let begin = u64::try_from(begin).ok()?;
+        let mut at = begin;
+        let mut buffer = [0; 64 << 10];
+        while at < until.min(begin.saturating_add(AT_A_TIME)) {
+            let most = buffer.len().min((until - at) as usize);
+            let got = seeker.read_at(&mut buffer[..most], at).ok()?;
+            if got == 0 {
+                return None;
+            }
+            if buffer[..got].iter().any(|byte| *byte != 0) {
+                return Some(begin);
+            }
+            at += got as u64;
+        }
+        None
     }
 
     /// Hands over the rest: nothing more will be read.
@@ -269,8 +307,8 @@ mod tests {
                 Event::MarksRefused(MarksRefused {
                     not_understood: 6,
                     too_long: 1,
-                    too_many: 0,
                     example: "nonsense".to_owned(),
+                    ..MarksRefused::default()
                 }),
             ]
         );
@@ -340,7 +378,43 @@ mod tests {
         writer.set_len(0).expect("it is ours");
         writer.write_all(b"{\"name\": \"b\"}\n").expect("written");
         events.extend(drained(marks));
-        assert_eq!(events, [mark(None, "a", "{}"), mark(None, "b", "{}")]);
+        assert_eq!(
+            events,
+            [mark(None, "a", "{}"), mark(None, "b", "{}"), cut(1)]
+        );
+    }
+
+    fn cut(cuts: u64) -> Event {
+        Event::MarksRefused(MarksRefused {
+            cuts,
+            ..MarksRefused::default()
+        })
+    }
+
+    /// A cut that is not seen in the length.
+    #[test]
+    fn a_file_that_is_written_anew_beyond_what_was_read_loses_nothing_unsaid() {
+        for lines in [2, 5_000] {
+            let mut marks = Marks::new().expect("a file in memory");
+            let mut writer = marks.writer().expect("it");
+            let line = |name: char| format!("{{\"name\": \"{name}\"}}\n").repeat(lines);
+            writer.write_all(line('a').as_bytes()).expect("written");
+            let mut events = Vec::new();
+            marks.drain(|event| events.push(event)).expect("read");
+            writer.set_len(0).expect("it is ours");
+            writer.write_all(line('b').as_bytes()).expect("written");
+            writer.write_all(line('c').as_bytes()).expect("written");
+            marks.drain(|event| events.push(event)).expect("read");
+            // Nothing new: no cut, and nothing twice.
+            marks.drain(|event| events.push(event)).expect("read");
+            events.extend(drained(marks));
+            let names = ["a", "b", "c"].iter();
+            let mut expected: Vec<Event> = names
+                .flat_map(|name| vec![mark(None, name, "{}"); lines])
+                .collect();
+            expected.push(cut(1));
+            assert!(events == expected, "{lines}: {}", events.len());
+        }
     }
 
     proptest! {

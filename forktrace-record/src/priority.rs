@@ -7,7 +7,10 @@
 
 use std::io;
 
-use nix::libc;
+use nix::{
+    libc,
+    sys::resource::{RLIM_INFINITY, Resource, setrlimit},
+};
 
 /// From 1 to 99. Programs that don't think about it take 1 to 50.
 const PRIORITY: i32 = 60;
@@ -31,6 +34,8 @@ impl RealTime {
         ) {
             return Ok(Self { before: None });
         }
+        // What a real-time task may use of a CPU without a pause, and is killed for after.
+        setrlimit(Resource::RLIMIT_RTTIME, RLIM_INFINITY, RLIM_INFINITY)?;
         let wanted = libc::sched_param {
             sched_priority: PRIORITY,
         };

@@ -13,6 +13,19 @@ pub(crate) const FUTEX_PRIVATE_FLAG: u32 = 128;
 const FUTEX_CLOCK_REALTIME: u32 = 256;
 const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
 
+/// Why `/proc` tells nothing of our tasks; `None`: it does. One of another pid namespace
+/// has other tasks under the same numbers.
+pub(crate) fn missing() -> Option<String> {
+    const REMEDY: &str = "`mount -t proc proc /proc` mounts it";
+    match fs::read_link("/proc/self") {
+        Err(error) => Some(format!("/proc is not mounted ({error}); {REMEDY}")),
+        Ok(link) if link.to_str() != Some(&std::process::id().to_string()) => Some(format!(
+            "/proc is that of another pid namespace; {REMEDY} for this one"
+        )),
+        Ok(_) => None,
+    }
+}
+
 /// What a futex call does.
 pub(crate) fn futex_command(op: u32) -> u32 {
     op & !(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)

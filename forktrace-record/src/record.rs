@@ -38,7 +38,10 @@ use crate::{
     clock::{self, now_ns},
     deadlock, decode,
     helper::Nursery,
-    launch::{self, Account, Descriptors, Launch},
+    kernel::own_process,
+    last_wait::LastWait,
+    launch::{self, Account, Launch},
+    limits::Limits,
     look_ups,
     marks::Marks,
     priority::RealTime,
@@ -105,6 +108,9 @@ pub enum Notice {
     Deadlock(report::Deadlock),
     /// What the kernel programs say, if that is wanted ([`Settings::log`]).
     Log(String),
+    /// The recording is over, and what is still looked up ends when Ctrl-C is pressed so
+    /// many times more.
+    LastLookUps(u32),
 }
 
 /// How a recording went.
@@ -159,9 +165,15 @@ impl Recording {
     /// When the tracer can't be attached, the file not be started, or the workload
     /// not be executed ([`launch::LaunchError`]), or a signal came first
     /// ([`Interrupted`]).
-    pub fn start(plan: &Plan, signals: Signals, mut marks: Marks, file: File) -> Result<Self> {
+    pub fn start(
+        plan: &Plan,
+        limits: Limits,
+        signals: Signals,
+        mut marks: Marks,
+        file: File,
+    ) -> Result<Self> {
         clock::check()?;
-        let descriptors = Descriptors::raise();
+        own_process::check_children()?;
         let marks_writer = marks.writer().context("no file for the workload's marks")?;
         // While this process has one thread, and nothing to hand on.
         let nursery = look_ups::helpers(plan.account.as_ref(), plan.settings.stacks)?;
@@ -170,12 +182,10 @@ impl Recording {
         let tracer = Tracer::attach(&plan.settings)?;
         let header = header(plan, &tracer)?;
         let writer = TraceWriter::new(file, &header).context("the trace file can't be written")?;
-        let no_helper = "no helper for looking up names";
         let stacks = plan.settings.stacks.then(|| Namer::new(&nursery));
-        let stacks = stacks.transpose().context(no_helper)?;
-        let names = Resolver::new(&nursery, header.arch, header.start_ns).context(no_helper)?;
-        let watch = deadlock::Watch::new(&nursery, header.arch).context(no_helper)?;
-        let search = Search::new(&nursery, header.arch).context(no_helper)?;
+        let names = Resolver::new(&nursery, header.arch, header.start_ns);
+        let watch = deadlock::Watch::new(&nursery, header.arch);
+        let search = Search::new(&nursery, header.arch);
         let cpu_before = own_cpu_ns()?;
 
         let disarm = tracer.arm()?;
@@ -186,7 +196,7 @@ impl Recording {
             argv: &plan.argv,
             account: plan.account.as_ref(),
             signals: signals.inherited(),
-            descriptors,
+            limits,
             marks: (crate::trace::marks::VARIABLE, marks_writer),
             first: disarm,
         };
@@ -273,14 +283,14 @@ impl Recording {
         let read = marks.finish(|event| session.write(&event));
         read.context("the workload's marks can't be read")?;
         let not_real_time = real_time.err().map(|error| error.to_string());
-        let mut recorded = session.finish(
-            tracer,
-            signals,
-            &nursery,
-            &watch,
-            self.cpu_before,
+        let end = Ending {
+            nursery: &nursery,
+            watch: &watch,
+            cpu_before: self.cpu_before,
             not_real_time,
-        )?;
+            notify: &mut notify,
+        };
+        let mut recorded = session.finish(tracer, signals, end)?;
         // What the programs said after the last turn of the loop.
         recorded.tracer.read_log(|line| notify(Notice::Log(line)));
         Ok(recorded)
@@ -448,6 +458,15 @@ fn own_cpu_ns() -> Result<u64> {
     Ok(total.num_microseconds() as u64 * 1000)
 }
 
+/// What the end of a recording takes.
+struct Ending<'a> {
+    nursery: &'a Nursery,
+    watch: &'a deadlock::Watch,
+    cpu_before: u64,
+    not_real_time: Option<String>,
+    notify: &'a mut dyn FnMut(Notice),
+}
+
 /// A task that is there.
 struct Living {
     tgid: u32,
@@ -568,23 +587,25 @@ impl Session {
         Ok(())
     }
 
-    fn finish(
-        mut self,
-        mut tracer: Tracer,
-        signals: Signals,
-        nursery: &Nursery,
-        watch: &deadlock::Watch,
-        cpu_before: u64,
-        not_real_time: Option<String>,
-    ) -> Result<Recorded> {
+    fn finish(mut self, mut tracer: Tracer, signals: Signals, end: Ending<'_>) -> Result<Recorded> {
         tracer.detach()?;
         let end_ns = now_ns()?;
         self.drain(&mut tracer);
         while self.unread {
             self.drain(&mut tracer);
         }
+        let Ending {
+            nursery,
+            watch,
+            cpu_before,
+            not_real_time,
+            notify,
+        } = end;
+        let mut tell = |presses| notify(Notice::LastLookUps(presses));
+        let mut requests = std::mem::take(&mut self.requests);
+        let mut last_wait = LastWait::new(nursery.ready(), &signals, &mut requests, &mut tell);
         if let Some(namer) = &mut self.stacks {
-            namer.finish(nursery, |id| tracer.stack(id), &mut self.writer);
+            namer.finish(&mut last_wait, |id| tracer.stack(id), &mut self.writer);
         }
         let (live, untracked) = tracer.live();
         let mut left = BTreeMap::new();
@@ -615,7 +636,7 @@ impl Session {
             writer.push(&Event::TablesRefused(refused));
         }
         let (look_ups, throttled, of_names) =
-            names.finish(nursery, end_ns, |event| writer.push(&event));
+            names.finish(&mut last_wait, end_ns, |event| writer.push(&event));
         let mut troubles = of_names + watch.troubles() + self.search.troubles();
         let mut helpers_cpu_ns =
             look_ups.cpu_ns + watch.helper_cpu_ns() + self.search.helper_cpu_ns();
@@ -623,6 +644,7 @@ impl Session {
             troubles = troubles + namer.troubles();
             helpers_cpu_ns += namer.helper_cpu_ns();
         }
+        troubles.extend(nursery.ends(troubles.unexplained()));
         if let Some(lost) = troubles.event() {
             writer.push(&lost);
         }

@@ -3,6 +3,7 @@
 //! The recorder keeps the kernel's numbers of stacks apart and gives them its own
 //! ([`Namer`]); a helper finds the functions (`Symbols`).
 
+mod cut_files;
 mod perf_map;
 mod symbols;
 
@@ -17,6 +18,7 @@ pub(crate) use self::symbols::Symbols;
 use self::symbols::{Answer, Of, Question};
 use crate::{
     helper::{Channel, Kind, Nursery, Troubles},
+    last_wait::{LastWait, Patience},
     trace::{Born, Event, Frames, Stacks, TaskRecord, Waker},
     trace_file::TraceWriter,
 };
@@ -33,7 +35,10 @@ const REPLACED: u64 = 8;
 const AGAIN: Duration = Duration::from_millis(20);
 /// At the end of a recording the helper may take so long for all that is left, and be
 /// silent for so long.
-const LAST_WAIT: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(2));
+const LAST_WAIT: Patience = Patience {
+    longest: Duration::from_secs(20),
+    silence: Duration::from_secs(2),
+};
 
 /// Replaces the kernel's numbers of stacks by ours, and writes each stack once.
 pub struct Namer {
@@ -51,6 +56,8 @@ pub struct Namer {
     asked_again: Instant,
     /// Stacks that the helper was not asked about: it had too much to do.
     left_out: u64,
+    /// Times that a file was cut short while it was read.
+    cut: u64,
 }
 
 /// When a program began, and what its process was forked from.
@@ -68,11 +75,10 @@ enum Asked {
 }
 
 impl Namer {
-    /// # Errors
-    /// When there is no helper.
-    pub(crate) fn new(nursery: &Rc<Nursery>) -> io::Result<Self> {
-        Ok(Self {
-            helper: Channel::new(nursery, Kind::Symbols, PATIENCE, REPLACED)?,
+    /// For a recording that begins now.
+    pub(crate) fn new(nursery: &Rc<Nursery>) -> Self {
+        Self {
+            helper: Channel::new(nursery.clone(), Kind::Symbols, PATIENCE, REPLACED),
             known: HashMap::new(),
             pids: HashMap::new(),
             programs: HashMap::new(),
@@ -80,7 +86,8 @@ impl Namer {
             waiting: Vec::new(),
             asked_again: Instant::now(),
             left_out: 0,
-        })
+            cut: 0,
+        }
     }
 
     /// CPU time that the helper used, ns.
@@ -91,11 +98,10 @@ impl Namer {
     /// What went wrong with the helper. Stacks that it was not asked about count as
     /// questions that it did not answer.
     pub(crate) fn troubles(&self) -> Troubles {
-        let troubles = self.helper.troubles();
-        Troubles {
-            unanswered: troubles.unanswered + self.left_out,
-            ..troubles
-        }
+        let mut troubles = self.helper.troubles();
+        troubles.unanswered += self.left_out + self.cut;
+        troubles.cut += self.cut;
+        troubles
     }
 
     /// Passes an event on; stacks are kept back until [`Self::name`].
@@ -177,8 +183,9 @@ impl Namer {
     /// Writes what the helper has told.
     pub(crate) fn answers<W: io::Write>(&mut self, writer: &mut TraceWriter<W>) {
         let received = self.helper.receive();
-        for (_, named, _) in received.answers {
-            for frames in named {
+        for (_, answer, _) in received.answers {
+            self.cut += u64::from(answer.cut);
+            for frames in answer.frames {
                 writer.push(&Event::Frames(frames));
             }
         }
@@ -199,22 +206,16 @@ impl Namer {
     /// Writes all that the helper still has to tell.
     pub(crate) fn finish<W: io::Write>(
         &mut self,
-        nursery: &Nursery,
+        last_wait: &mut LastWait<'_>,
         addresses: impl Fn(u32) -> Vec<u64>,
         writer: &mut TraceWriter<W>,
     ) {
         self.name(addresses, writer);
         self.ask(Asked::Other, &Question::Again(true));
-        let begun = Instant::now();
-        let mut last = (Instant::now(), self.helper.waiting());
-        let (longest, silence) = LAST_WAIT;
-        while last.1 > 0 && begun.elapsed() < longest && last.0.elapsed() < silence {
-            nursery.wait(50);
+        last_wait.until_done(LAST_WAIT, || {
             self.answers(writer);
-            if self.helper.waiting() != last.1 {
-                last = (Instant::now(), self.helper.waiting());
-            }
-        }
+            Some(self.helper.waiting()).filter(|waiting| *waiting > 0)
+        });
         for asked in self.helper.give_up() {
             if let Asked::Stack(number, addresses) = asked {
                 writer.push(&Event::Frames(nameless(number, &addresses)));

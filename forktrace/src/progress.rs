@@ -72,6 +72,12 @@ impl ProgressLine {
         let _ = writeln!(io::stderr(), "forktrace: eBPF: {}", text.escape_debug());
     }
 
+    /// Says what it waits for, to whom presses Ctrl-C when the recording is over.
+    pub(crate) fn last_look_ups(&mut self, presses_left: u32) {
+        self.clear();
+        say(&still_looking_up(presses_left));
+    }
+
     /// Takes the line away.
     pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.shown) && terminal_is_ours() {
@@ -112,6 +118,16 @@ pub(crate) fn say_left(left: &[(u32, String)]) {
 /// Says that the report is being made, to whom presses Ctrl-C for it.
 pub(crate) fn say_patience() {
     say("forktrace: the recording is over and the report is being made; Ctrl-C again ends that\n");
+}
+
+fn still_looking_up(presses_left: u32) -> String {
+    let presses = match presses_left {
+        1 => "Ctrl-C again ends".to_owned(),
+        left => format!("Ctrl-C {left} times more ends"),
+    };
+    format!(
+        "forktrace: the recording is over, and the last names are being looked up; {presses} that\n"
+    )
 }
 
 fn left_running(left: &[(u32, String)]) -> String {
@@ -258,6 +274,16 @@ mod tests {
             ..progress
         };
         assert!(line(&pressed).ends_with("3 blocked; Ctrl-C 2 times more ends the recording"));
+    }
+
+    #[test]
+    fn who_waits_for_names_is_told_how_to_end_that() {
+        assert_eq!(
+            still_looking_up(1),
+            "forktrace: the recording is over, and the last names are being looked up; Ctrl-C \
+             again ends that\n"
+        );
+        assert!(still_looking_up(2).ends_with("Ctrl-C 2 times more ends that\n"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod held_by;
 mod idle_tests;
 mod intervals;
 mod longest_run;
+mod look_ups;
 mod marks;
 mod meanwhile;
 #[cfg(test)]
@@ -132,10 +133,15 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
         (tasks, waits_for, pairs, stops::stops(&blocks), overview)
     };
     // Each goes over all that was recorded, and neither needs the other.
+    let of_groups = || groups::groups(&kin, &targets, &hangs, options.episodes);
     let (found, of_tasks) = thread::scope(|scope| {
-        let groups = scope.spawn(|| groups::groups(&kin, &targets, &hangs, options.episodes));
+        let groups = thread::Builder::new().spawn_scoped(scope, of_groups);
         let of_tasks = of_tasks();
-        let groups = groups.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let groups = match groups {
+            Ok(groups) => groups.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // A limit of memory or of processes leaves no room for a thread.
+            Err(_) => of_groups(),
+        };
         (groups, of_tasks)
     });
     let (tasks, waits_for, (pair_tests, pairs), (stops, other_stops), overview) = of_tasks;

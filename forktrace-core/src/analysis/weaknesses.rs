@@ -1,6 +1,6 @@
 //! What makes a report weaker: a function for each kind.
 
-use super::sum_by_key::total;
+use super::{look_ups, sum_by_key::total};
 use crate::{
     model::{Fate, Model, Off, State},
     report::{Task, Weakness, WeaknessKind as Kind},
@@ -384,27 +384,9 @@ fn stacks_lost(facts: &Facts<'_>) -> Option<Weakness> {
 }
 
 fn look_ups_lost(facts: &Facts<'_>) -> Option<Weakness> {
-    let lost = facts.model.helper_lost?;
-    weakness(Kind::LookUpsLost, lost.stuck + lost.died, || {
-        let mut how = Vec::new();
-        if lost.stuck > 0 {
-            how.push(format!(
-                "{} did not come to an end, as on a file system that no longer answers",
-                lost.stuck
-            ));
-        }
-        if lost.died > 0 {
-            how.push(format!(
-                "{} died, as of a file that is cut short while it is read",
-                lost.died
-            ));
-        }
-        format!(
-            "of the processes that look up names for forktrace {}: {} for files, functions or \
-             deadlocks got no answer",
-            how.join(", and "),
-            quantity(lost.unanswered, "question")
-        )
+    let lost = facts.model.helper_lost.as_ref()?;
+    weakness(Kind::LookUpsLost, look_ups::times(lost), || {
+        look_ups::lost(lost)
     })
 }
 
@@ -475,12 +457,23 @@ fn why_refused(refused: &MarksRefused) -> String {
             refused.too_many
         ));
     }
-    format!(
-        "{} written to {VARIABLE} {} no valid marks: {}",
-        quantity(refused.count(), "line"),
-        if refused.count() == 1 { "is" } else { "are" },
-        why.join(", ")
-    )
+    let mut sentences = Vec::new();
+    let lines = refused.count().saturating_sub(refused.cuts);
+    if lines > 0 {
+        sentences.push(format!(
+            "{} written to {VARIABLE} {} no valid marks: {}",
+            quantity(lines, "line"),
+            if lines == 1 { "is" } else { "are" },
+            why.join(", ")
+        ));
+    }
+    if refused.cuts > 0 {
+        sentences.push(format!(
+            "the file that {VARIABLE} names was cut short {}: marks that it held then may be missing",
+            quantity(refused.cuts, "time")
+        ));
+    }
+    sentences.join("; ")
 }
 
 /// Files that were waited for and have no name, and all of them.

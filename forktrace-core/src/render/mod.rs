@@ -17,6 +17,8 @@ mod samples_why;
 #[cfg(test)]
 mod tests;
 
+use std::io;
+
 pub use self::{
     assertions::{Assertion, assertions},
     json::escaped,
@@ -81,10 +83,26 @@ pub fn pointer(report: &Report, style: &Style, trace: Option<&str>) -> String {
 /// Names and arguments come from the traced programs, which nobody has to
 /// trust: no control character of theirs gets into the result.
 pub fn render(report: &Report, format: Format, style: &Style) -> String {
-    match format {
+    let mut out = Vec::new();
+    write(report, format, style, &mut out).expect("memory takes all that is written");
+    String::from_utf8(out).expect("what is written is UTF-8")
+}
+
+/// Writes the same, piece by piece where it can be long: wants a buffer.
+///
+/// # Errors
+/// When it can't be written.
+pub fn write(
+    report: &Report,
+    format: Format,
+    style: &Style,
+    mut to: impl io::Write,
+) -> io::Result<()> {
+    let text = match format {
+        Format::Json => return json::write(report, to),
         Format::Text => text::render(report, style),
-        Format::Json => json::render(report),
         Format::Folded => folded::folded(report),
         Format::Dot => dot::render(report),
-    }
+    };
+    to.write_all(text.as_bytes())
 }

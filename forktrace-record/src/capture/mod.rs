@@ -2,17 +2,18 @@
 //! and tables. The only place that knows aya. What comes out is bytes and
 //! counters; `decode` gives them a meaning.
 
+mod cpus;
 mod log;
 mod mapped;
+mod needs;
 mod polls;
+mod threads;
 
 use std::{
     collections::{BTreeMap, HashMap},
     io,
     mem::offset_of,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
-    os::unix::fs::MetadataExt as _,
-    panic::resume_unwind,
+    os::fd::{AsFd, BorrowedFd},
     sync::{Arc, atomic::Ordering::Release},
     thread,
 };
@@ -22,9 +23,10 @@ use forktrace_core::trace::{Arch, PollWay, waits};
 use crate::kernel::{
     btf, environment,
     layout::{OPTIONAL_TRACEPOINTS, TRACEPOINTS, resolve},
+    own_process::{OwnProcess, in_first_pid_namespace},
     symbols,
 };
-use crate::launch::Descriptors;
+use crate::limits::Needs;
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
@@ -39,9 +41,11 @@ use forktrace_common::{
     limits::{MAX_CPUS, MAX_TID, TIDS_PER_ELEMENT},
 };
 
+use cpus::Cpus;
 pub use log::LogLevel;
 pub use mapped::Mapped;
 pub use polls::PollProbes;
+use threads::{Work, spawn};
 
 /// The eBPF object, built by `cargo xtask ebpf` from `forktrace-ebpf`.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/forktrace.bpf.o");
@@ -123,6 +127,8 @@ pub struct Tracer {
     /// What attaches the programs of [`TRACEPOINTS`] and [`OPTIONAL_TRACEPOINTS`].
     links: Vec<(&'static str, BtfTracePointLinkId)>,
     rings: Rings,
+    /// CPUs that were switched on at the start.
+    online: u32,
     outer: Outer,
     log: Option<log::Reader>,
     control: Arc<Mapped<Control>>,
@@ -134,9 +140,19 @@ pub struct Tracer {
     max_tasks: u32,
     ring_bytes: u32,
     poll_way: PollWay,
+    own: OwnProcess,
 }
 
 impl Tracer {
+    /// What a tracer with these settings takes here.
+    ///
+    /// # Errors
+    /// When the CPUs can't be found out.
+    pub fn needs(settings: &Settings) -> Result<Needs> {
+        let cpus = Cpus::of_this_machine()?;
+        Ok(needs::needs(settings, cpus.present.len()))
+    }
+
     /// Loads the programs into the kernel and attaches them. Nothing is traced
     /// until [`Self::arm`].
     ///
@@ -152,21 +168,19 @@ impl Tracer {
         }
         // Each takes a part of the time until the workload starts.
         let (kernel_types, types, own_code, mut loader) = thread::scope(|scope| {
-            let own_code = spawn(scope, symbols::own_code)?;
+            let own_code = spawn(scope, symbols::own_code);
             // It reads the kernel's types too, asked or not.
-            let loader = spawn(scope, EbpfLoader::new)?;
+            let loader = spawn(scope, EbpfLoader::new);
             let kernel_types = btf::Btf::of_running_kernel()?;
             let types = Btf::parse(kernel_types.bytes(), Endianness::default())
                 .context("aya can't read the kernel's BTF")?;
-            anyhow::Ok((kernel_types, types, join(own_code), join(loader)))
+            anyhow::Ok((kernel_types, types, own_code.join(), loader.join()))
         })?;
         let (_, layout) = resolve(&kernel_types, Arch::of_this_machine()?);
-        let cpus =
-            aya::util::online_cpus().map_err(|(path, e)| anyhow!("{path} can't be read: {e}"))?;
-        if let Some(cpu) = cpus.iter().find(|&&cpu| cpu as usize >= MAX_CPUS) {
-            bail!("this machine has a CPU {cpu}, and forktrace has rings for {MAX_CPUS} CPUs");
-        }
-        Descriptors::check(cpus.len())?;
+        let Cpus {
+            present: cpus,
+            online,
+        } = Cpus::of_this_machine()?;
         let ring_bytes = settings.ring_bytes.unwrap_or_else(|| ring_size(cpus.len()));
         let layout = Layout {
             own_code,
@@ -202,7 +216,7 @@ impl Tracer {
                 let load = || load(name, program, &types);
                 spawn(scope, load)
             });
-            let loads: Vec<_> = loads.collect::<Result<_>>()?;
+            let loads: Vec<_> = loads.collect();
             let poll_way = polls::attach(
                 &mut of_polls,
                 settings.polls,
@@ -210,7 +224,7 @@ impl Tracer {
                 &types,
                 &layout,
             );
-            loads.into_iter().try_for_each(join)?;
+            loads.into_iter().try_for_each(Work::join)?;
             poll_way
         })?;
         drop(programs);
@@ -230,6 +244,7 @@ impl Tracer {
         }
         Ok(Self {
             rings,
+            online,
             outer,
             log,
             control: Arc::new(mapped(&mut ebpf, "CONTROL", 1)?),
@@ -241,6 +256,7 @@ impl Tracer {
             max_tasks: settings.max_tasks,
             ring_bytes,
             poll_way,
+            own: OwnProcess::open()?,
             ebpf,
             links,
         })
@@ -254,14 +270,12 @@ impl Tracer {
     /// # Errors
     /// When our pid namespace can't be found out.
     pub fn arm(&self) -> Result<impl FnMut() -> io::Result<()> + Send + Sync + use<>> {
-        let namespace = std::fs::metadata("/proc/self/ns/pid")
-            .context("/proc/self/ns/pid can't be read; is /proc mounted?")?;
-        let device = namespace.dev();
+        let (device, inode) = self.own.pid_namespace()?;
         let device = nix::sys::stat::major(device) << 20 | nix::sys::stat::minor(device);
         let launcher = nix::unistd::gettid().as_raw() as u64;
         let set = |offset, value| self.control.word(0, offset).store(value, Release);
         set(offset_of!(Control, namespace_device), device);
-        set(offset_of!(Control, namespace_inode), namespace.ino());
+        set(offset_of!(Control, namespace_inode), inode);
         // The last, since it decides.
         set(offset_of!(Control, launcher), launcher);
 
@@ -284,7 +298,7 @@ impl Tracer {
 
     /// CPUs online when the tracer was attached.
     pub fn cpus(&self) -> u32 {
-        self.rings.len() as u32
+        self.online
     }
 
     /// Size of each CPU's ring, bytes.
@@ -398,9 +412,9 @@ impl Tracer {
             let Ok(fd) = program.fd() else {
                 continue;
             };
-            let fd = fd.as_fd().as_raw_fd();
-            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
-                .context("the kernel's count of programs that it left out can't be read")?;
+            let info = self.own.about(fd.as_fd());
+            let info =
+                info.context("the kernel's count of programs that it left out can't be read")?;
             let count = info
                 .lines()
                 .find_map(|line| line.strip_prefix("recursion_misses:"))
@@ -529,16 +543,9 @@ fn tids() -> u32 {
     let limit = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok();
     let limit = limit.and_then(|text| text.trim().parse::<u32>().ok());
     match limit {
-        Some(limit) if in_first_pid_namespace() => limit.min(MAX_TID),
+        Some(limit) if in_first_pid_namespace() == Some(true) => limit.min(MAX_TID),
         _ => MAX_TID,
     }
-}
-
-/// Are our tids those of the kernel?
-fn in_first_pid_namespace() -> bool {
-    /// `PROC_PID_INIT_INO` (include/linux/proc_ns.h).
-    const FIRST: u64 = 0xefff_fffc;
-    std::fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == FIRST)
 }
 
 /// The tracepoints to attach to, in this order: the words that tell interrupts
@@ -614,18 +621,6 @@ fn mapped<T: Pod>(ebpf: &mut Ebpf, name: &str, entries: u32) -> Result<Mapped<T>
     Mapped::new(&map, entries).context(name.to_owned())
 }
 
-/// A thread, or why there is none: the standard library's own way panics.
-fn spawn<'scope, T: Send + 'scope>(
-    scope: &'scope thread::Scope<'scope, '_>,
-    work: impl FnOnce() -> T + Send + 'scope,
-) -> Result<thread::ScopedJoinHandle<'scope, T>> {
-    let spawned = thread::Builder::new().spawn_scoped(scope, work);
-    spawned.context(
-        "a thread can't be started; limits of memory (`ulimit -v`) or of processes \
-         (`ulimit -u`, pids.max of the cgroup) are too low",
-    )
-}
-
 fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name)
         .with_context(|| format!("the eBPF object has no map {name}"))
@@ -652,13 +647,15 @@ fn load(tracepoint: &str, program: &mut Program, types: &Btf) -> Result<()> {
         .with_context(|| format!("the kernel refuses the program for {tracepoint}"))
 }
 
-fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
-}
-
 /// Says what is missing when the kernel refuses to load anything.
 fn permission_hint(error: aya::EbpfError) -> anyhow::Error {
     let error = anyhow!(error);
+    if in_user_namespace() {
+        return error.context(
+            "forktrace is in a user namespace, whose root has no rights over the machine's kernel; \
+             run it outside of it",
+        );
+    }
     if nix::unistd::geteuid().is_root() {
         return error.context("the kernel refuses forktrace's eBPF programs");
     }
@@ -672,6 +669,13 @@ fn permission_hint(error: aya::EbpfError) -> anyhow::Error {
         true => anyhow!(says),
         false => error.context(says),
     }
+}
+
+/// Are our user ids not the kernel's (user_namespaces(7))?
+fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map");
+    let all = ["0", "0", "4294967295"];
+    map.is_ok_and(|map| !map.split_ascii_whitespace().eq(all))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use nix::{
 use super::{Programs, program};
 use crate::{
     kernel::btf,
+    limits,
     trace::{Arch, PollWay},
 };
 
@@ -152,13 +153,13 @@ fn tracepoints(programs: &mut Programs<'_>, layout: &Layout) -> Result<()> {
         return attach_tracepoints(programs, layout);
     }
     thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                mount_tracefs().context("tracefs is not mounted and can't be")?;
-                attach_tracepoints(programs, layout)
-            })
-            .join()
-            .unwrap_or_else(|_| Err(anyhow!("the thread that attaches them failed")))
+        let attached = thread::Builder::new().spawn_scoped(scope, || {
+            mount_tracefs().context("tracefs is not mounted and can't be")?;
+            attach_tracepoints(programs, layout)
+        });
+        let attached = attached.map_err(limits::no_process);
+        let attached = attached.context("no thread to mount tracefs in")?.join();
+        attached.unwrap_or_else(|_| Err(anyhow!("the thread that attaches them failed")))
     })
 }
 

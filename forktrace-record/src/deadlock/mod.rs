@@ -14,7 +14,6 @@ mod rules;
 
 use std::{
     collections::{HashMap, HashSet},
-    io,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -69,20 +68,17 @@ pub struct Found {
 
 impl Watch {
     /// For a workload that begins now.
-    ///
-    /// # Errors
-    /// When there is no helper.
-    pub(crate) fn new(nursery: &Rc<Nursery>, arch: Arch) -> io::Result<Self> {
+    pub(crate) fn new(nursery: &Rc<Nursery>, arch: Arch) -> Self {
         let number = |name| arch.syscall_number(name).map_or(i16::MIN, |n| n as i16);
-        Ok(Self {
-            helper: Channel::new(nursery, Kind::Deadlocks, PATIENCE, REPLACED)?,
+        Self {
+            helper: Channel::new(nursery.clone(), Kind::Deadlocks, PATIENCE, REPLACED),
             due: Instant::now() + INTERVAL,
             syscalls: Syscalls {
                 futex: number("futex"),
                 children: ["wait4", "waitid"].map(number),
             },
             known: HashSet::new(),
-        })
+        }
     }
 
     /// CPU time that the helper used, ns.

@@ -14,54 +14,38 @@ use nix::{
     sys::time::TimeValLike as _,
     time::{ClockId, clock_gettime},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Kind, Nursery};
-use crate::trace::{Event, HelperLost};
+use super::{Kind, Troubles};
+use crate::trace::How;
 
 /// A longer question or answer is none.
 const LONGEST: usize = 8 << 20;
 /// Less is read at a time.
 const CHUNK: usize = 64 << 10;
 
-/// What went wrong with a helper.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Troubles {
-    /// Times that it did not answer in time, and was abandoned.
-    pub(crate) stuck: u64,
-    /// Times that it died, or said what it can't have meant.
-    pub(crate) died: u64,
-    /// Questions that were not answered for either.
-    pub(crate) unanswered: u64,
+/// What a helper says.
+#[derive(Debug, Serialize, Deserialize)]
+enum Reply<A> {
+    /// It answers, and says what CPU time that took, ns.
+    Answer(u64, A),
+    /// It can't do its work here at all.
+    NotBegun(String),
 }
 
-impl Troubles {
-    /// For the trace; `None`: there were none.
-    pub(crate) fn event(self) -> Option<Event> {
-        let lost = HelperLost {
-            stuck: self.stuck,
-            died: self.died,
-            unanswered: self.unanswered,
-        };
-        (self != Self::default()).then_some(Event::HelperLost(lost))
-    }
-}
+/// Where helpers come from.
+pub(crate) trait Helpers {
+    /// A new one in place of the last one of this kind, which is killed if it can be; in
+    /// words, why there is none.
+    fn helper(&self, kind: Kind) -> Result<UnixStream, String>;
 
-impl std::ops::Add for Troubles {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            stuck: self.stuck + other.stuck,
-            died: self.died + other.died,
-            unanswered: self.unanswered + other.unanswered,
-        }
-    }
+    /// No helper of this kind is wanted any more.
+    fn abandon(&self, kind: Kind);
 }
 
 /// The recorder's end. `P` is kept with each question until it is answered.
 pub(crate) struct Channel<P, A> {
-    nursery: Rc<Nursery>,
+    helpers: Rc<dyn Helpers>,
     kind: Kind,
     /// `None`: lost too often.
     socket: Option<UnixStream>,
@@ -84,6 +68,16 @@ struct Asked<P> {
     question: Vec<u8>,
 }
 
+/// How a helper is.
+enum State {
+    Lives,
+    Gone,
+    /// What it says is no answer.
+    Senseless,
+    /// It says why it can't work here.
+    NotBegun(String),
+}
+
 /// What came of the questions since the last look.
 pub(crate) struct Received<P, A> {
     /// Answers, and the CPU time that each took, ns.
@@ -96,19 +90,17 @@ pub(crate) struct Received<P, A> {
 
 impl<P, A: DeserializeOwned> Channel<P, A> {
     /// To a new helper, which may take so long for an answer, and is replaced so many times
-    /// when it is lost: one that is stuck stays there as long as what it waits for.
-    ///
-    /// # Errors
-    /// When there is none to be had.
+    /// when it is lost: one that is stuck stays there as long as what it waits for. If
+    /// there is none to be had, the recording goes without, and the troubles say why.
     pub(crate) fn new(
-        nursery: &Rc<Nursery>,
+        helpers: Rc<dyn Helpers>,
         kind: Kind,
         patience: Duration,
         most_replaced: u64,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            socket: Some(nursery.helper(kind)?),
-            nursery: nursery.clone(),
+    ) -> Self {
+        let mut channel = Self {
+            socket: None,
+            helpers,
             kind,
             unsent: Vec::new(),
             received: Vec::new(),
@@ -119,7 +111,21 @@ impl<P, A: DeserializeOwned> Channel<P, A> {
             troubles: Troubles::default(),
             cpu_ns: 0,
             answer: PhantomData,
-        })
+        };
+        channel.begin();
+        channel
+    }
+
+    /// Lets a new helper begin, if there is one to be had.
+    fn begin(&mut self) {
+        match self.helpers.helper(self.kind) {
+            Ok(socket) => self.socket = Some(socket),
+            Err(why) => {
+                self.socket = None;
+                self.troubles.died += 1;
+                self.troubles.ended(self.kind, How::NotBegun(why));
+            }
+        }
     }
 
     /// Is there somebody to ask?
@@ -139,7 +145,7 @@ impl<P, A: DeserializeOwned> Channel<P, A> {
 
     /// What went wrong so far.
     pub(crate) fn troubles(&self) -> Troubles {
-        self.troubles
+        self.troubles.clone()
     }
 
     /// Asks. Nobody waits, and what can't be sent now is kept: who asks bounds how much.
@@ -180,33 +186,48 @@ impl<P, A: DeserializeOwned> Channel<P, A> {
             lost: Vec::new(),
             anew: false,
         };
-        let sane = self.take_answers(&mut received.answers);
+        let state = self.take_answers(&mut received.answers);
         if !received.answers.is_empty() {
             self.since = Instant::now();
         }
-        let stuck = !self.asked.is_empty() && self.since.elapsed() > self.patience;
-        if self.is_open() && (!sane || stuck) {
-            if sane {
+        let overdue = !self.asked.is_empty() && self.since.elapsed() > self.patience;
+        match state {
+            _ if !self.is_open() => {}
+            State::Lives if overdue => {
                 self.troubles.stuck += 1;
-            } else {
-                self.troubles.died += 1;
+                self.replace(&mut received);
             }
-            self.replace(&mut received);
+            State::Lives => {}
+            // Of what it died the nursery sees.
+            State::Gone => {
+                self.troubles.died += 1;
+                self.replace(&mut received);
+            }
+            State::Senseless => {
+                self.troubles.died += 1;
+                self.troubles.ended(self.kind, How::Senseless);
+                self.replace(&mut received);
+            }
+            // The next one could not either.
+            State::NotBegun(why) => {
+                self.troubles.died += 1;
+                self.troubles.ended(self.kind, How::NotBegun(why));
+                self.close(&mut received);
+            }
         }
         self.send();
         received
     }
 
-    /// Gives whether the helper lives and makes sense.
-    fn take_answers(&mut self, answers: &mut Vec<(P, A, u64)>) -> bool {
+    fn take_answers(&mut self, answers: &mut Vec<(P, A, u64)>) -> State {
         let Some(socket) = &mut self.socket else {
-            return true;
+            return State::Lives;
         };
         let mut chunk = [0; CHUNK];
-        let mut lives = true;
+        let mut state = State::Lives;
         loop {
             match socket.read(&mut chunk) {
-                Ok(0) => lives = false,
+                Ok(0) => state = State::Gone,
                 Ok(len) => {
                     self.received.extend_from_slice(&chunk[..len]);
                     if self.received.len() < LONGEST {
@@ -215,47 +236,60 @@ impl<P, A: DeserializeOwned> Channel<P, A> {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => lives = false,
+                Err(_) => state = State::Gone,
             }
             break;
         }
         let mut rest = &*self.received;
         while let Some(frame) = unframed(rest) {
-            let Ok(frame) = frame else { return false };
+            let Ok(frame) = frame else {
+                return State::Senseless;
+            };
             rest = &rest[4 + frame.len()..];
-            let Ok((cpu_ns, answer)) = postcard::from_bytes::<(u64, A)>(frame) else {
-                return false;
+            let (cpu_ns, answer) = match postcard::take_from_bytes::<Reply<A>>(frame) {
+                Ok((Reply::Answer(cpu_ns, answer), [])) => (cpu_ns, answer),
+                Ok((Reply::NotBegun(why), [])) => return State::NotBegun(why),
+                _ => return State::Senseless,
             };
             // It answers what it was asked, and nothing else.
             let Some(asked) = self.asked.pop_front() else {
-                return false;
+                return State::Senseless;
             };
-            self.cpu_ns += cpu_ns;
+            self.cpu_ns = self.cpu_ns.saturating_add(cpu_ns);
             answers.push((asked.about, answer, cpu_ns));
         }
         let left = rest.len();
         self.received.drain(..self.received.len() - left);
-        lives
+        state
     }
 
     fn replace(&mut self, received: &mut Received<P, A>) {
+        // The one that it hung or died of is not asked again.
+        let lost = self.asked.pop_front().map(|asked| asked.about);
+        self.troubles.unanswered += u64::from(lost.is_some());
+        received.lost.extend(lost);
+        if self.troubles.stuck + self.troubles.died > self.most_replaced {
+            return self.close(received);
+        }
         self.unsent.clear();
         self.received.clear();
-        // The one that it hung or died of is not asked again.
-        received
-            .lost
-            .extend(self.asked.pop_front().map(|a| a.about));
-        let may_go_on = self.troubles.stuck + self.troubles.died <= self.most_replaced;
-        self.socket = may_go_on
-            .then(|| self.nursery.helper(self.kind).ok())
-            .flatten();
+        self.begin();
         self.since = Instant::now();
         received.anew = self.is_open();
         if !self.is_open() {
-            self.nursery.abandon(self.kind);
-            received.lost.extend(self.asked.drain(..).map(|a| a.about));
+            self.close(received);
         }
-        self.troubles.unanswered += received.lost.len() as u64;
+    }
+
+    /// Nobody is asked any more.
+    fn close(&mut self, received: &mut Received<P, A>) {
+        self.socket = None;
+        self.unsent.clear();
+        self.received.clear();
+        self.helpers.abandon(self.kind);
+        self.troubles.unanswered += self.asked.len() as u64;
+        let lost = self.asked.drain(..).map(|asked| asked.about);
+        received.lost.extend(lost);
     }
 
     /// Waits for no more answers. Gives what was not answered.
@@ -311,7 +345,11 @@ pub(crate) fn serve<Q: DeserializeOwned, A: Serialize>(
     let mut frame = Vec::new();
     loop {
         let mut length = [0; 4];
-        socket.read_exact(&mut length)?;
+        match socket.read_exact(&mut length) {
+            // The recorder has closed its end.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
+            read => read?,
+        }
         let length = u32::from_ne_bytes(length) as usize;
         if length > LONGEST {
             return Err(ErrorKind::InvalidData.into());
@@ -322,9 +360,18 @@ pub(crate) fn serve<Q: DeserializeOwned, A: Serialize>(
         let before_ns = cpu_ns();
         let answer = answer(question);
         let used_ns = cpu_ns().saturating_sub(before_ns);
-        let payload = postcard::to_stdvec(&(used_ns, answer)).map_err(io::Error::other)?;
-        socket.write_all(&framed(&payload))?;
+        send(&mut socket, &Reply::Answer(used_ns, answer))?;
     }
+}
+
+/// Says that this helper can't do its work here at all.
+pub(crate) fn say_why_not(mut socket: UnixStream, why: &str) -> io::Result<()> {
+    send(&mut socket, &Reply::<()>::NotBegun(why.to_owned()))
+}
+
+fn send<A: Serialize>(socket: &mut UnixStream, reply: &Reply<A>) -> io::Result<()> {
+    let payload = postcard::to_stdvec(reply).map_err(io::Error::other)?;
+    socket.write_all(&framed(&payload))
 }
 
 /// CPU time of this process.
@@ -332,3 +379,7 @@ fn cpu_ns() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID);
     time.map_or(0, |time| time.num_nanoseconds() as u64)
 }
+
+#[cfg(test)]
+#[path = "channel_tests.rs"]
+mod tests;

@@ -20,7 +20,7 @@ use nix::{
     libc,
     sys::{
         prctl::{set_no_new_privs, set_pdeathsig},
-        resource::{Resource, setrlimit},
+        resource::Resource,
         signal::Signal,
     },
     unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid},
@@ -32,7 +32,7 @@ use seccompiler::{
 };
 
 use super::Kind;
-use crate::{launch::Account, privileges::keep_only};
+use crate::{launch::Account, limits::at_most, privileges::keep_only};
 
 /// What a helper for names or deadlocks may allocate, bytes: it reads files of `/proc`.
 const MEMORY_FOR_PROC: u64 = 256 << 20;
@@ -61,6 +61,14 @@ const OF_NURSERY: CapabilitySet = OF_NAMES
     .union(CapabilitySet::SETGID)
     .union(CapabilitySet::KILL);
 
+/// What a helper may allocate, bytes.
+pub(super) fn memory_of(kind: Kind) -> u64 {
+    match kind {
+        Kind::Names | Kind::Deadlocks | Kind::Providers => MEMORY_FOR_PROC,
+        Kind::Symbols => MEMORY_FOR_SYMBOLS,
+    }
+}
+
 /// The nursery ends with the recorder.
 pub(super) fn of_nursery(recorder: Pid) -> Result<()> {
     keep_only(OF_NURSERY)?;
@@ -70,14 +78,10 @@ pub(super) fn of_nursery(recorder: Pid) -> Result<()> {
 
 /// A helper ends with the nursery.
 pub(super) fn of_helper(kind: Kind, account: Option<&Account>, nursery: Pid) -> Result<()> {
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
-    setrlimit(Resource::RLIMIT_NOFILE, MOST_FILES, MOST_FILES)?;
-    let memory = match kind {
-        Kind::Names | Kind::Deadlocks | Kind::Providers => MEMORY_FOR_PROC,
-        Kind::Symbols => MEMORY_FOR_SYMBOLS,
-    };
-    setrlimit(Resource::RLIMIT_DATA, memory, memory)?;
+    at_most(Resource::RLIMIT_CORE, 0)?;
+    at_most(Resource::RLIMIT_FSIZE, 0)?;
+    at_most(Resource::RLIMIT_NOFILE, MOST_FILES)?;
+    at_most(Resource::RLIMIT_DATA, memory_of(kind))?;
     match (kind, account) {
         (Kind::Symbols, Some(account)) if !account.uid.is_root() => become_user(account)?,
         (Kind::Symbols, _) => drop(keep_only(OF_SYMBOLS)?),

@@ -19,20 +19,11 @@
 mod channel;
 mod fence;
 mod nursery;
+mod troubles;
 
-pub(crate) use channel::{Channel, Troubles, serve};
+pub(crate) use channel::{Channel, say_why_not, serve};
 pub(crate) use nursery::Nursery;
+pub(crate) use troubles::Troubles;
 
 /// What a helper is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Kind {
-    /// What tasks wait for: `/proc`.
-    Names,
-    /// Deadlocks: `/proc`, and the memory of tasks.
-    Deadlocks,
-    /// Who could end waits: `/proc`, and the memory of tasks.
-    Providers,
-    /// Functions of stacks: ELF files and perf maps.
-    Symbols,
-}
+pub(crate) use crate::trace::HelperOf as Kind;

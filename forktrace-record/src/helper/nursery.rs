@@ -7,6 +7,7 @@
 //! holds nothing of the caller's.
 
 use std::{
+    cell::RefCell,
     fs::File,
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
@@ -15,34 +16,64 @@ use std::{
         unix::net::UnixStream,
     },
     panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use nix::{
+    libc,
     sys::{
-        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
-        wait::{WaitPidFlag, waitpid},
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
+        memfd::{MFdFlags, memfd_create},
     },
     unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid},
 };
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+        SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg,
+        socketpair,
     },
-    process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    process::{
+        PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, waitpid,
+    },
 };
 
-use super::{Kind, fence};
-use crate::launch::Account;
+use super::{
+    Kind,
+    channel::{Helpers, say_why_not},
+    fence,
+};
+use crate::{launch::Account, limits, trace::How};
 
 const KINDS: [Kind; 4] = [Kind::Names, Kind::Deadlocks, Kind::Providers, Kind::Symbols];
 
+/// What the nursery tells: how a helper ended, or why there are none.
+const SIGNALLED: u8 = 0;
+const EXITED: u8 = 1;
+const NOT_BEGUN: u8 = 2;
+/// A message of it is no longer.
+const LONGEST_MESSAGE: usize = 1024;
+
+/// The exit status of a helper that failed, and of one that panicked.
+const FAILED: i32 = 1;
+const PANICKED: i32 = 101;
+
 /// The recorder's end.
 pub(crate) struct Nursery {
+    process: Pid,
     control: OwnedFd,
     /// Readable when a helper has answered or died.
     ready: Epoll,
+    heard: RefCell<Heard>,
+}
+
+/// What it has told so far.
+#[derive(Default)]
+struct Heard {
+    ends: Vec<(Kind, How)>,
+    why_not: Option<String>,
 }
 
 impl Nursery {
@@ -61,52 +92,39 @@ impl Nursery {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
             .context("no socket for the helpers that look up names")?;
         let ready = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("no epoll instance")?;
-        if !forked().context("no process for looking up names")? {
+        let forked = limits::tried_again(forked).map_err(limits::no_process);
+        if let Some(process) = forked.context("no process for looking up names")? {
             return Ok(Self {
+                process,
                 control: ours,
                 ready,
+                heard: RefCell::default(),
             });
         }
         // Nothing of the recorder's is run from here on, whatever happens.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            leave_everything(theirs.as_raw_fd())?;
+        let worked = catch_unwind(AssertUnwindSafe(|| {
+            let left = leave_everything(theirs.as_raw_fd());
             // What is ours is closed; `drop` would close another's of that number.
             std::mem::forget((ours, ready));
-            raise(&theirs, account, begin, recorder)
+            let fenced = left.and_then(|()| fence::of_nursery(recorder));
+            if let Err(error) = fenced {
+                // The recorder may be gone, too.
+                let _ = tell_why_not(&theirs, &format!("{error:#}"));
+                return Ok(());
+            }
+            raise(&theirs, account, begin)
         }));
-        std::process::exit(0)
+        std::process::exit(match worked {
+            Ok(Ok(())) => 0,
+            Ok(Err(_)) => FAILED,
+            Err(_) => PANICKED,
+        })
     }
 
     /// Becomes readable when a helper has answered, or died. It is the same descriptor
     /// always.
     pub(crate) fn ready(&self) -> BorrowedFd<'_> {
         self.ready.0.as_fd()
-    }
-
-    /// Waits until then, or so many milliseconds.
-    pub(crate) fn wait(&self, millis: u16) {
-        let mut events = [EpollEvent::empty(); 2];
-        // Whatever comes of it, the sockets are looked at next.
-        let _ = self.ready.wait(&mut events, EpollTimeout::from(millis));
-    }
-
-    /// A new helper in place of the last one of this kind, which is killed if it can be.
-    ///
-    /// # Errors
-    /// When there is no socket, or no nursery any more.
-    pub(crate) fn helper(&self, kind: Kind) -> io::Result<UnixStream> {
-        let (ours, theirs) = UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        self.tell(kind, Some(theirs.as_fd()))?;
-        self.ready
-            .add(&ours, EpollEvent::new(EpollFlags::EPOLLIN, kind as u64))?;
-        Ok(ours)
-    }
-
-    /// No helper of this kind is wanted any more.
-    pub(crate) fn abandon(&self, kind: Kind) {
-        // Without a nursery there is none.
-        let _ = self.tell(kind, None);
     }
 
     fn tell(&self, kind: Kind, socket: Option<BorrowedFd<'_>>) -> io::Result<()> {
@@ -122,34 +140,190 @@ impl Nursery {
         sendmsg(&self.control, &[IoSlice::new(&kind)], &mut control, flags)?;
         Ok(())
     }
+
+    /// How helpers ended that died by themselves, so many of them: it is told a moment
+    /// after their sockets close.
+    pub(crate) fn ends(&self, expected: usize) -> Vec<(Kind, How)> {
+        const MOMENT: Duration = Duration::from_millis(200);
+        let begun = Instant::now();
+        loop {
+            self.hear();
+            let left = MOMENT.saturating_sub(begun.elapsed());
+            if self.heard.borrow().ends.len() >= expected || left.is_zero() {
+                break;
+            }
+            let mut wakes = [PollFd::new(&self.control, PollFlags::IN)];
+            let woken = poll(&mut wakes, Timespec::try_from(left).ok().as_ref());
+            if woken.is_err() || wakes[0].revents().contains(PollFlags::HUP) {
+                self.hear();
+                break;
+            }
+        }
+        std::mem::take(&mut self.heard.borrow_mut().ends)
+    }
+
+    /// Reads what it has told.
+    fn hear(&self) {
+        let mut heard = self.heard.borrow_mut();
+        let mut message = [0; LONGEST_MESSAGE];
+        loop {
+            let mut space = [];
+            let mut none = RecvAncillaryBuffer::new(&mut space);
+            let mut bytes = [IoSliceMut::new(&mut message)];
+            let received = recvmsg(&self.control, &mut bytes, &mut none, RecvFlags::DONTWAIT);
+            let length = match received {
+                Err(rustix::io::Errno::INTR) => continue,
+                Ok(received) if received.bytes > 0 => received.bytes,
+                _ => return,
+            };
+            match &message[..length] {
+                [NOT_BEGUN, why @ ..] => {
+                    heard.why_not = Some(String::from_utf8_lossy(why).into_owned());
+                }
+                [what, kind, number @ ..] => {
+                    let kind = KINDS.into_iter().find(|it| *it as u8 == *kind);
+                    let number = number.try_into().map(i32::from_ne_bytes);
+                    if let (Some(kind), Ok(number)) = (kind, number) {
+                        let how = match *what {
+                            SIGNALLED => How::Signal(number),
+                            _ => How::Exit(number),
+                        };
+                        heard.ends.push((kind, how));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
-/// Gives whether we are the new process.
-fn forked() -> nix::Result<bool> {
+impl Helpers for Nursery {
+    fn helper(&self, kind: Kind) -> Result<UnixStream, String> {
+        let made = || {
+            let (ours, theirs) = UnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            self.tell(kind, Some(theirs.as_fd()))?;
+            let readable = EpollEvent::new(EpollFlags::EPOLLIN, kind as u64);
+            self.ready.add(&ours, readable)?;
+            io::Result::Ok(ours)
+        };
+        made().map_err(|error| {
+            self.hear();
+            let heard = self.heard.borrow();
+            match (&heard.why_not, error.kind()) {
+                (Some(why), _) => why.clone(),
+                (None, io::ErrorKind::BrokenPipe) => {
+                    "the process that makes them has ended".to_owned()
+                }
+                (None, _) => error.to_string(),
+            }
+        })
+    }
+
+    fn abandon(&self, kind: Kind) {
+        // Without a nursery there is none.
+        let _ = self.tell(kind, None);
+    }
+}
+
+impl Drop for Nursery {
+    /// It ends, and leaves nothing of itself behind.
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both);
+        // It kills its helpers and ends. Its end of the socket closes a moment before that.
+        const MOMENT: Timespec = Timespec {
+            tv_sec: 0,
+            tv_nsec: 200_000_000,
+        };
+        let mut wakes = [PollFd::new(&self.control, PollFlags::empty())];
+        let gone = poll(&mut wakes, Some(&MOMENT)).is_ok_and(|count| count > 0);
+        let options = if gone {
+            WaitOptions::empty()
+        } else {
+            WaitOptions::NOHANG
+        };
+        let process = rustix::process::Pid::from_raw(self.process.as_raw());
+        // Somebody else may have taken its status.
+        let _ = waitpid(process, options);
+    }
+}
+
+/// `None`: we are the new process.
+fn forked() -> nix::Result<Option<Pid>> {
     // SAFETY: the recorder forks this while it has one thread, and what is forked from it
     // never has more, so no lock is held in the child.
     #[expect(unsafe_code, reason = "fork is unsafe in programs with threads")]
     let forked = unsafe { fork() }?;
-    Ok(matches!(forked, ForkResult::Child))
+    Ok(match forked {
+        ForkResult::Child => None,
+        ForkResult::Parent { child } => Some(child),
+    })
 }
 
 /// The caller's files, folder and terminal, our own files: all but one descriptor.
 fn leave_everything(but: RawFd) -> Result<()> {
     setsid()?;
     chdir("/")?;
-    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = match null {
+        Ok(null) => null,
+        // Something that nobody else has.
+        Err(_) => File::from(memfd_create("nothing", MFdFlags::MFD_CLOEXEC)?),
+    };
     dup2_stdin(null.as_fd())?;
     dup2_stdout(null.as_fd())?;
     dup2_stderr(null.as_fd())?;
     drop(null);
-    let open = std::fs::read_dir("/proc/self/fd")?.flatten();
-    let open = open.filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());
-    let open: Vec<RawFd> = open.filter(|fd| *fd > 2 && *fd != but).collect();
-    for fd in open {
-        // One of them was the folder's.
-        let _ = nix::unistd::close(fd);
-    }
+    // Not what /proc/self/fd lists: it may not be there.
+    close_range(3, but - 1)?;
+    close_range(but + 1, RawFd::MAX)?;
     Ok(())
+}
+
+fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: it takes numbers only. This process has forgotten the files that they were.
+    #[expect(unsafe_code, reason = "no library that we use has it")]
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if closed == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
+}
+
+/// A helper that has not ended yet.
+struct Raised {
+    kind: Kind,
+    pid: i32,
+    /// `None`: it can't be killed or waited for by this.
+    pidfd: Option<OwnedFd>,
+    /// It is to go: how it ends is nobody's concern.
+    unwanted: bool,
+}
+
+impl Raised {
+    /// One whose socket has closed is about to end, and of what is worth knowing. One that
+    /// is stuck is not.
+    fn wait_if_dying(&self) {
+        const MOMENT: Timespec = Timespec {
+            tv_sec: 0,
+            tv_nsec: 500_000_000,
+        };
+        if let Some(pidfd) = &self.pidfd
+            && !self.unwanted
+        {
+            let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&MOMENT));
+        }
+    }
+
+    fn end(&mut self) {
+        self.unwanted = true;
+        if let Some(pidfd) = &self.pidfd {
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        }
+    }
 }
 
 /// The nursery's life: a message is a kind, and the socket for a new helper of it.
@@ -157,50 +331,105 @@ fn raise<W: FnOnce(Kind, UnixStream) -> Result<()>>(
     control: &OwnedFd,
     account: Option<&Account>,
     begin: impl FnOnce() -> W,
-    recorder: Pid,
 ) -> Result<()> {
-    fence::of_nursery(recorder)?;
     let nursery = Pid::this();
-    let mut helpers: [Option<OwnedFd>; KINDS.len()] = [const { None }; KINDS.len()];
+    let mut helpers: Vec<Raised> = Vec::new();
     let work = begin();
     loop {
+        if !has_message(control, &helpers)? {
+            reap(control, &mut helpers);
+            continue;
+        }
         let Some((kind, socket)) = next(control)? else {
-            for helper in helpers.iter().flatten() {
-                let _ = pidfd_send_signal(helper, Signal::KILL);
-            }
+            helpers.iter_mut().for_each(Raised::end);
             return Ok(());
         };
-        if let Some(last) = helpers[kind as usize].take() {
-            let _ = pidfd_send_signal(&last, Signal::KILL);
-        }
-        while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|it| it.pid().is_some()) {}
+        let last = helpers.iter().filter(|helper| helper.kind == kind);
+        last.for_each(Raised::wait_if_dying);
+        reap(control, &mut helpers);
+        let last = helpers.iter_mut().filter(|helper| helper.kind == kind);
+        last.for_each(Raised::end);
         let Some(socket) = socket else { continue };
-        helpers[kind as usize] = match pidfd_of_fork()? {
-            Some(helper) => helper,
-            None => {
+        let socket = UnixStream::from(socket);
+        match limits::tried_again(forked) {
+            Ok(Some(child)) => {
+                let pid = rustix::process::Pid::from_raw(child.as_raw());
+                let pidfd = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+                helpers.push(Raised {
+                    kind,
+                    pid: child.as_raw(),
+                    pidfd,
+                    unwanted: false,
+                });
+            }
+            Ok(None) => {
                 // The others are the nursery's to end.
-                helpers.fill_with(|| None);
+                drop(helpers);
                 // Only the nursery listens there.
                 nix::unistd::close(control.as_raw_fd())?;
-                fence::of_helper(kind, account, nursery)?;
-                return work(kind, UnixStream::from(socket));
+                return match fence::of_helper(kind, account, nursery) {
+                    Ok(()) => work(kind, socket),
+                    Err(error) => Ok(say_why_not(socket, &format!("{error:#}"))?),
+                };
             }
-        };
+            Err(error) => {
+                let why = limits::no_process(error);
+                // Nobody listens any more, perhaps.
+                let _ = say_why_not(socket, &why.to_string());
+            }
+        }
     }
 }
 
-/// `None`: we are the new process. Within: one that has ended already.
-fn pidfd_of_fork() -> Result<Option<Option<OwnedFd>>> {
-    // SAFETY: as in `forked`.
-    #[expect(unsafe_code, reason = "fork is unsafe in programs with threads")]
-    let forked = unsafe { fork() }?;
-    Ok(match forked {
-        ForkResult::Child => None,
-        ForkResult::Parent { child } => {
-            let child = rustix::process::Pid::from_raw(child.as_raw());
-            Some(child.and_then(|child| pidfd_open(child, PidfdFlags::empty()).ok()))
+/// Waits for a message, or until a helper ends.
+fn has_message(control: &OwnedFd, helpers: &[Raised]) -> io::Result<bool> {
+    let pidfds = helpers.iter().filter_map(|helper| helper.pidfd.as_ref());
+    let mut wakes: Vec<PollFd<'_>> = [control]
+        .into_iter()
+        .chain(pidfds)
+        .map(|fd| PollFd::new(fd, PollFlags::IN))
+        .collect();
+    match poll(&mut wakes, None) {
+        Ok(_) => Ok(!wakes[0].revents().is_empty()),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes the status of those that have ended, and tells of those that were wanted.
+fn reap(control: &OwnedFd, helpers: &mut Vec<Raised>) {
+    while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        let Some(at) = helpers
+            .iter()
+            .position(|helper| helper.pid == pid.as_raw_nonzero().get())
+        else {
+            continue;
+        };
+        let helper = helpers.swap_remove(at);
+        if !helper.unwanted {
+            tell_end(control, helper.kind, status);
         }
-    })
+    }
+}
+
+fn tell_end(control: &OwnedFd, kind: Kind, status: WaitStatus) {
+    let (what, number) = match (status.terminating_signal(), status.exit_status()) {
+        (Some(signal), _) => (SIGNALLED, signal),
+        // One that has ended well has said why, if that was before its time.
+        (None, Some(0) | None) => return,
+        (None, Some(status)) => (EXITED, status),
+    };
+    let mut message = vec![what, kind as u8];
+    message.extend(number.to_ne_bytes());
+    // Who does not listen need not know.
+    let _ = send(control, &message, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+}
+
+fn tell_why_not(control: &OwnedFd, why: &str) -> io::Result<()> {
+    let mut message = vec![NOT_BEGUN];
+    message.extend(why.bytes().take(LONGEST_MESSAGE - 1));
+    send(control, &message, SendFlags::NOSIGNAL)?;
+    Ok(())
 }
 
 /// `None`: the recorder has ended.
@@ -213,6 +442,8 @@ fn next(control: &OwnedFd) -> io::Result<Option<(Kind, Option<OwnedFd>)>> {
     let received = loop {
         match recvmsg(control, &mut bytes, &mut ancillary, flags) {
             Err(rustix::io::Errno::INTR) => {}
+            // It has ended without reading all that it was told.
+            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
             received => break received?,
         }
     };

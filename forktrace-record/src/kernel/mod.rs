@@ -5,4 +5,5 @@ pub mod btf;
 pub mod environment;
 pub mod interrupts;
 pub mod layout;
+pub mod own_process;
 pub mod symbols;

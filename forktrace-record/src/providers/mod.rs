@@ -22,7 +22,6 @@ mod world;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    io,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -96,17 +95,14 @@ impl Ended {
 
 impl Search {
     /// For a workload that begins now.
-    ///
-    /// # Errors
-    /// When there is no helper.
-    pub(crate) fn new(nursery: &Rc<Nursery>, arch: Arch) -> io::Result<Self> {
-        Ok(Self {
-            helper: Channel::new(nursery, Kind::Providers, PATIENCE, REPLACED)?,
+    pub(crate) fn new(nursery: &Rc<Nursery>, arch: Arch) -> Self {
+        Self {
+            helper: Channel::new(nursery.clone(), Kind::Providers, PATIENCE, REPLACED),
             arch,
             due: Instant::now() + INTERVAL,
             known: HashMap::new(),
             ended: Ended::default(),
-        })
+        }
     }
 
     /// Takes notice of an event.

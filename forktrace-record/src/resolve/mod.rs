@@ -25,9 +25,8 @@ mod unix_diag;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    io,
     rc::Rc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use forktrace_common::layout::wait;
@@ -41,6 +40,7 @@ pub(crate) use self::{
 };
 use crate::{
     helper::{Channel, Kind, Nursery, Troubles},
+    last_wait::{LastWait, Patience},
     trace::{Arch, waits},
     trace::{Event, FileKind, Interest, LookUps, Object, Stretch, Throttled, Waitset, Why},
 };
@@ -73,7 +73,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const REPLACED: u64 = 8;
 /// At the end of a recording the helper may take so long for all that is left, and be
 /// silent for so long.
-const LAST_WAIT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
+const LAST_WAIT: Patience = Patience {
+    longest: Duration::from_secs(5),
+    silence: Duration::from_secs(1),
+};
 
 /// Something to look up.
 enum Job {
@@ -163,12 +166,9 @@ pub struct Resolver {
 
 impl Resolver {
     /// For a recording that begins now.
-    ///
-    /// # Errors
-    /// When there is no helper.
-    pub(crate) fn new(nursery: &Rc<Nursery>, arch: Arch, now_ns: u64) -> io::Result<Self> {
+    pub(crate) fn new(nursery: &Rc<Nursery>, arch: Arch, now_ns: u64) -> Self {
         let mut resolver = Self {
-            helper: Channel::new(nursery, Kind::Names, PATIENCE, REPLACED)?,
+            helper: Channel::new(nursery.clone(), Kind::Names, PATIENCE, REPLACED),
             waits: Box::new(waits(arch)),
             tasks: Tasks::default(),
             jobs: VecDeque::new(),
@@ -193,7 +193,7 @@ impl Resolver {
         // What they count before the workload begins is not its.
         resolver.add(Job::OwnCgroups);
         resolver.answers(now_ns, drop);
-        Ok(resolver)
+        resolver
     }
 
     /// Takes notice of an event. Nothing is looked up yet.
@@ -359,7 +359,7 @@ impl Resolver {
     /// The last look-ups, and what came of all of them.
     pub(crate) fn finish(
         mut self,
-        nursery: &Nursery,
+        last_wait: &mut LastWait<'_>,
         now_ns: u64,
         mut sink: impl FnMut(Event),
     ) -> (LookUps, Vec<Throttled>, Troubles) {
@@ -371,7 +371,7 @@ impl Resolver {
             }
         }
         self.resolve(now_ns, &mut sink);
-        self.wait(nursery, now_ns, &mut sink);
+        self.wait(last_wait, now_ns, &mut sink);
         let waiting = |job: &&Job| {
             matches!(
                 job,
@@ -386,23 +386,20 @@ impl Resolver {
             self.jobs.push_back(Job::Operations);
         }
         self.answers(now_ns, &mut sink);
-        self.wait(nursery, now_ns, &mut sink);
+        self.wait(last_wait, now_ns, &mut sink);
+        for asked in self.helper.give_up() {
+            self.lost(asked);
+        }
         self.name_by_operations(&mut sink);
         let throttled = self.cgroups.throttled();
         (self.counts, throttled, self.helper.troubles())
     }
 
     /// Until all is answered, or nothing comes.
-    fn wait(&mut self, nursery: &Nursery, now_ns: u64, sink: &mut impl FnMut(Event)) {
-        let begun = Instant::now();
-        let mut last = (Instant::now(), self.counts);
-        let (longest, silence) = LAST_WAIT;
-        while self.helper.waiting() > 0 && begun.elapsed() < longest && last.0.elapsed() < silence {
-            nursery.wait(50);
+    fn wait(&mut self, last_wait: &mut LastWait<'_>, now_ns: u64, sink: &mut impl FnMut(Event)) {
+        last_wait.until_done(LAST_WAIT, || {
             self.answers(now_ns, &mut *sink);
-            if self.counts != last.1 {
-                last = (Instant::now(), self.counts);
-            }
-        }
+            (self.helper.waiting() > 0).then_some(self.counts)
+        });
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Symbol tables are files of the workload, and so are perf maps. They are read with the
 //! rights of the workload's user, with bounds on size and memory, and a file that is cut
-//! short while it is mapped ends the helper, not the recording.
+//! short while it is mapped costs names ([`cut_files`]).
 
 use std::{collections::HashMap, fs::File, os::unix::fs::OpenOptionsExt as _};
 
@@ -16,7 +16,10 @@ use blazesym::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::perf_map::{Budget, PerfMap};
+use super::{
+    cut_files,
+    perf_map::{Budget, PerfMap},
+};
 use crate::trace::Frames;
 
 /// The kernel takes no deeper stacks (`PERF_MAX_STACK_DEPTH`).
@@ -73,16 +76,26 @@ pub(crate) enum Question {
     Again(bool),
 }
 
-/// Stacks with names, some of them again with more.
-pub(crate) type Answer = Vec<Frames>;
+/// What came of a question.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// Stacks with names, some of them again with more.
+    pub(crate) frames: Vec<Frames>,
+    /// A file was cut short while its functions were looked up, and what was found is not
+    /// to be believed.
+    pub(crate) cut: bool,
+}
 
 /// Looks functions up.
 pub(crate) struct Symbols {
-    symbolizer: Symbolizer,
+    of_kernel: Symbolizer,
+    of_programs: Symbolizer,
     /// The program that a process is in now.
     programs: HashMap<u32, u32>,
     /// Functions that were looked up.
     names: HashMap<(Of, u64), Name>,
+    /// Functions that were looked up while a file was cut short.
+    doubtful: Vec<(Of, u64)>,
     /// What each process that lives says of itself.
     processes: HashMap<Of, Told>,
     budget: Budget,
@@ -136,6 +149,7 @@ impl Default for Symbols {
 impl Symbols {
     /// Knows the functions of the kernel, which takes a while to read.
     pub(crate) fn new() -> Self {
+        cut_files::survive();
         let mut symbols = Self::knowing_nothing();
         // Any address will do.
         symbols.look_up(Of::Kernel, &[u64::MAX]);
@@ -144,26 +158,29 @@ impl Symbols {
 
     fn knowing_nothing() -> Self {
         Self {
-            symbolizer: Symbolizer::builder()
-                .enable_code_info(false)
-                .enable_inlined_fns(false)
-                .set_process_dispatcher(dispatch)
-                .build(),
+            of_kernel: symbolizer(),
+            of_programs: symbolizer(),
             programs: HashMap::new(),
             names: HashMap::new(),
+            doubtful: Vec::new(),
             processes: HashMap::new(),
             budget: Budget::default(),
         }
     }
 
     pub(crate) fn answer(&mut self, question: Question) -> Answer {
-        match question {
+        let gone = cut_files::pages_gone();
+        let frames = match question {
             Question::Began(pid, program, at_ns, parent) => {
                 self.began(pid, program, at_ns, parent);
                 Vec::new()
             }
             Question::Stack(number, of, addresses) => vec![self.stack(number, of, addresses)],
             Question::Again(at_once) => self.name_again(at_once),
+        };
+        Answer {
+            frames,
+            cut: cut_files::pages_gone() != gone,
         }
     }
 
@@ -192,6 +209,10 @@ impl Symbols {
             Of::Kernel => None,
         };
         let (frames, missing) = self.frames(of, number, &addresses);
+        // The next stack may have more luck.
+        for key in self.doubtful.drain(..) {
+            self.names.remove(&key);
+        }
         if let Some(mut told) = told {
             if missing > 0 {
                 told.unnamed.push(Unnamed {
@@ -313,8 +334,23 @@ impl Symbols {
                 ..Process::new(Pid::from(pid))
             }),
         };
+        let gone = cut_files::pages_gone();
+        let known = match of {
+            Of::Kernel => &self.of_kernel,
+            Of::Process(..) => &self.of_programs,
+        };
+        let found = known.symbolize(&source, Input::AbsAddr(&calls));
+        if cut_files::pages_gone() != gone {
+            // What it has read of that file is partly zeros. Which file that was it does
+            // not say.
+            self.of_programs = symbolizer();
+            self.doubtful = new.into_iter().map(|address| (of, address)).collect();
+            let nameless = self.doubtful.iter().map(|key| (*key, Name::None));
+            self.names.extend(nameless);
+            return;
+        }
         // When the process is gone there are no names.
-        let Ok(found) = self.symbolizer.symbolize(&source, Input::AbsAddr(&calls)) else {
+        let Ok(found) = found else {
             return;
         };
         for (address, symbol) in new.into_iter().zip(found) {
@@ -326,6 +362,14 @@ impl Symbols {
             self.names.insert((of, address), name);
         }
     }
+}
+
+fn symbolizer() -> Symbolizer {
+    Symbolizer::builder()
+        .enable_code_info(false)
+        .enable_inlined_fns(false)
+        .set_process_dispatcher(dispatch)
+        .build()
 }
 
 /// Files of a process are read if they are files, and not too long: nothing that acts when
@@ -411,6 +455,7 @@ mod tests {
 
         let named = symbols.answer(Question::Again(true));
         assert!(symbols.processes[&of].unnamed.is_empty());
+        let named = named.frames;
         let numbers: Vec<u32> = named.iter().map(|frames| frames.number).collect();
         assert_eq!(numbers, [0, 1]);
         assert_eq!(named[0].frames, ["made", "main"]);

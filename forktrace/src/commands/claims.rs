@@ -123,7 +123,7 @@ fn run(args: &ClaimsRunArgs) -> Result<Outcome> {
     let mut write = |text: &str| match &mut file {
         Some(file) => {
             written.push_str(text);
-            file.write(written.as_bytes())
+            file.write(|to| to.write_all(written.as_bytes()))
         }
         None => to_stdout(text.as_bytes()),
     };

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Outcome, output::to_stdout};
 use forktrace_core::trace::{Arch, PollWay};
-use forktrace_process::launch::Descriptors;
+use forktrace_process::limits::Limits;
 use forktrace_record::{
     capture::{LogLevel, PollProbes, Settings, Tracer},
     kernel::{
@@ -214,18 +214,20 @@ fn layout(page: &mut Page) {
 }
 
 fn programs(page: &mut Page) {
-    // As a recording does.
-    Descriptors::raise();
-    let attach = |polls| {
-        Tracer::attach(&Settings {
-            ring_bytes: None,
-            max_tasks: 64,
-            polls,
-            stacks: false,
-            plain: environment::is_realtime(),
-            log: LogLevel::Off,
-        })
+    let settings = |polls| Settings {
+        ring_bytes: None,
+        max_tasks: 64,
+        polls,
+        stacks: false,
+        plain: environment::is_realtime(),
+        log: LogLevel::Off,
     };
+    let attach = |polls| Tracer::attach(&settings(polls));
+    // As a recording does.
+    let needs = Tracer::needs(&settings(PollProbes::Off));
+    if let Err(error) = needs.and_then(|needs| Limits::raise(&needs)) {
+        return page.fail("limits", &format!("{error:#}"));
+    }
     match attach(PollProbes::Off) {
         Ok(_) => page.ok("programs", "loaded and attached"),
         Err(error) => return page.fail("programs", &format!("{error:#}")),

@@ -10,7 +10,7 @@ use std::{
     collections::VecDeque,
     ffi::{OsStr, OsString},
     fs::File,
-    io::{self, Read as _, Seek as _, Write as _},
+    io::{self, Read as _, Seek as _, Write},
     os::{
         fd::{AsFd, OwnedFd},
         unix::{
@@ -25,7 +25,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use forktrace_core::trace_file;
 use forktrace_process::{
     child::{Answer, with_rights_of},
-    launch::Accounts,
+    launch::{Account, Accounts},
 };
 use rustix::{
     fs::{AtFlags, CWD, FileType, Mode, OFlags},
@@ -186,17 +186,20 @@ impl Target {
     /// # Errors
     /// When not all can be written. What was there before is then still there, unless
     /// it could only be overwritten where it is.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let whole = self.write_whole(bytes);
+    pub(super) fn write(
+        &mut self,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<()> {
+        let whole = self.write_whole(write);
         whole.with_context(|| format!("the report can't be written to {}", self.path))?;
         self.written = true;
         Ok(())
     }
 
-    fn write_whole(&mut self, bytes: &[u8]) -> Result<()> {
+    fn write_whole(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
         let metadata = self.file.metadata()?;
         let Some(place) = self.place.as_ref().filter(|_| metadata.is_file()) else {
-            self.file.write_all(bytes)?;
+            write(&mut self.file)?;
             return Ok(());
         };
         if !self.created && self.can_be_replaced(&metadata) {
@@ -204,7 +207,7 @@ impl Target {
             // overwritten.
             if let Ok(partial) = self.beside(place, metadata.permissions().mode()) {
                 let mut file = &partial.file;
-                let written = file.write_all(bytes).map_err(anyhow::Error::from);
+                let written = write(&mut file).map_err(anyhow::Error::from);
                 let done = written.and_then(|()| self.replace(place, &partial));
                 done.inspect_err(|_| self.remove(&partial))?;
                 // It is ours from now on.
@@ -215,7 +218,7 @@ impl Target {
         }
         self.file.set_len(0)?;
         self.file.rewind()?;
-        self.file.write_all(bytes)?;
+        write(&mut self.file)?;
         Ok(())
     }
 
@@ -258,23 +261,46 @@ impl Target {
             name: OsString::from_vec(answer.bytes),
             file: File::from(file),
         };
-        self.give_away(&partial.file)?;
+        // The right for it is gone once the workload has begun.
+        self.give_away(&partial.file)
+            .inspect_err(|_| self.remove(&partial))?;
         Ok(partial)
     }
 
     /// Lets one that lies beside it take its place.
     fn replace(&self, place: &Place, partial: &Place) -> Result<()> {
-        with_rights_of(self.accounts.caller.as_ref(), || {
+        self.in_folder(place, || {
             rustix::fs::renameat(&partial.folder, &partial.name, &place.folder, &place.name)?;
             Ok(Answer::default())
         })?;
         Ok(())
     }
 
+    /// Changes a folder with the rights of the user who called. Without one it is done with
+    /// our own, or with those of whom the folder belongs to: once the workload has begun,
+    /// root has no rights over the folders of others.
+    fn in_folder(
+        &self,
+        place: &Place,
+        change: impl Fn() -> io::Result<Answer>,
+    ) -> io::Result<Answer> {
+        if self.accounts.caller.is_some() {
+            return with_rights_of(self.accounts.caller.as_ref(), change);
+        }
+        match change() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let about = rustix::fs::fstat(&place.folder)?;
+                let owner = Account::without_name(about.st_uid, about.st_gid);
+                with_rights_of(Some(&owner), change)
+            }
+            changed => changed,
+        }
+    }
+
     /// Takes a file away that we created, if it is still there.
     fn remove(&self, place: &Place) {
         // Else nothing is to be removed, or nothing can be done about it.
-        let _ = with_rights_of(self.accounts.caller.as_ref(), || {
+        let _ = self.in_folder(place, || {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let there = rustix::fs::openat(&place.folder, &place.name, flags, Mode::empty())?;
             if same(&there, &place.file)? {

@@ -32,16 +32,21 @@ pub(super) enum Made {
 /// # Errors
 /// Those of the work.
 pub(super) fn make(signals: &Signals, work: impl FnOnce() -> Result<bool>) -> Result<Made> {
+    let mut work = Some(work);
+    let mut make = || work.take().context("it is made once")?();
     let worker = Worker::start(|| {
         // If somebody has to go for lack of memory, this is the one.
         let _ = fs::write("/proc/self/oom_score_adj", "1000");
-        let holds = work().map_err(|error| io::Error::other(format!("{error:#}")))?;
+        let holds = make().map_err(|error| io::Error::other(format!("{error:#}")))?;
         Ok(Answer {
             bytes: vec![u8::from(holds)],
             ..Answer::default()
         })
     });
-    let worker = worker.context("no process for the report")?;
+    let Ok(worker) = worker else {
+        // Where there is no room for a process, we do it ourselves.
+        return make().map(Made::Done);
+    };
     let mut warned = false;
     let interrupted = loop {
         let mut wakes = [

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, BufWriter, IsTerminal as _, Write},
     os::fd::AsFd as _,
     path::Path,
 };
@@ -20,6 +20,9 @@ use super::{
     page,
 };
 use crate::cli::OutputArgs;
+
+/// So much of a report is kept before it is written, bytes.
+const BUFFER: usize = 64 << 10;
 
 /// Where a report goes, opened before anything else is done, so that a file that
 /// can't be written is known at once.
@@ -93,18 +96,25 @@ impl Output {
                  `--format folded` or with `--save`"
             );
         }
-        let mut text = render::render(report, self.format, &self.style);
-        let is_summary = self.style.views.is_empty() && !self.style.verbose;
-        if self.format == Format::Text && is_summary {
-            text.push_str(&render::pointer(report, &self.style, trace));
-        }
-        if self.format == Format::Text && matches!(self.to, To::Stderr) {
-            text.insert_str(0, &page::rule(&self.style));
-        }
+        let (format, style) = (self.format, &self.style);
+        let is_text = format == Format::Text;
+        let is_summary = is_text && style.views.is_empty() && !style.verbose;
+        let has_rule = is_text && matches!(self.to, To::Stderr);
+        let render = |to: &mut dyn Write| {
+            let mut to = BufWriter::with_capacity(BUFFER, to);
+            if has_rule {
+                to.write_all(page::rule(style).as_bytes())?;
+            }
+            render::write(report, format, style, &mut to)?;
+            if is_summary {
+                to.write_all(render::pointer(report, style, trace).as_bytes())?;
+            }
+            to.flush()
+        };
         match &mut self.to {
-            To::Stdout => to_stdout(text.as_bytes()),
-            To::Stderr => to_stderr(text.as_bytes()),
-            To::File(target) => target.write(text.as_bytes()),
+            To::Stdout => stdout_takes(render),
+            To::Stderr => stderr_takes(render),
+            To::File(target) => target.write(render),
         }
     }
 }
@@ -112,15 +122,23 @@ impl Output {
 /// Writes to standard error. A reader that has gone away is no error: it has seen
 /// enough.
 pub(super) fn to_stderr(bytes: &[u8]) -> Result<()> {
-    let mut stderr = io::stderr().lock();
-    let written = stderr.write_all(bytes).and_then(|()| stderr.flush());
-    unless_gone(written).context("standard error can't be written")
+    stderr_takes(|to| to.write_all(bytes))
 }
 
 /// Writes to standard output, as above.
 pub(super) fn to_stdout(bytes: &[u8]) -> Result<()> {
+    stdout_takes(|to| to.write_all(bytes))
+}
+
+fn stderr_takes(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let mut stderr = io::stderr().lock();
+    let written = write(&mut stderr).and_then(|()| stderr.flush());
+    unless_gone(written).context("standard error can't be written")
+}
+
+fn stdout_takes(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    let written = write(&mut stdout).and_then(|()| stdout.flush());
     unless_gone(written).context("standard output can't be written")
 }
 

@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use forktrace_core::{pipeline, render::Format};
-use forktrace_process::{launch::Accounts, signals::Signals};
+use forktrace_process::{launch::Accounts, limits::Limits, signals::Signals};
 use forktrace_record::{
     background,
-    capture::Settings,
+    capture::{Settings, Tracer},
     marks::Marks,
     record::{Interrupted, Notice, Plan, Recorded, Recording},
 };
@@ -41,6 +41,16 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
     let assertions = Assertions::compile(&args.assertions)?;
     let accounts = Accounts::choose(args.user.as_deref(), args.as_root)?;
     let wants_report = !args.quiet || args.output.output.is_some();
+    let settings = Settings {
+        ring_bytes: args.ring_size,
+        max_tasks: args.max_tasks,
+        polls: args.polls,
+        plain: args.plain,
+        stacks: args.stacks || args.output.format == Format::Folded,
+        log: args.log_bpf,
+    };
+    // Before anything is made that would be left behind.
+    let limits = Limits::raise(&Tracer::needs(&settings)?)?;
     // Before the files, which take descriptors.
     let marks = Marks::new().context("no file for the workload's marks")?;
     let mut trace = Trace::open(args, &accounts)?;
@@ -52,16 +62,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
         argv: args.command.clone(),
         account: accounts.workload.clone(),
         until_exit: args.until_exit,
-        settings: Settings {
-            ring_bytes: args.ring_size,
-            max_tasks: args.max_tasks,
-            polls: args.polls,
-            plain: args.plain,
-            stacks: args.stacks || args.output.format == Format::Folded,
-            log: args.log_bpf,
-        },
+        settings,
     };
-    let recorded = match record(&plan, marks, args.quiet, &mut trace) {
+    let recorded = match record(&plan, limits, marks, args.quiet, &mut trace) {
         Ok(recorded) => recorded,
         Err(error) => match error.downcast_ref() {
             Some(&Interrupted { signal }) => return Ok(Outcome::Signal(signal)),
@@ -78,7 +81,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
     // Under its name it may be a file that we opened for writing only.
     let recording = trace.file().try_clone();
     let saved = trace.finish();
-    background::drop_in_background(tracer)?;
+    background::drop_in_background(tracer);
     if let Some(left) = &left {
         progress::say_left(left);
     }
@@ -133,10 +136,16 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
 }
 
 /// Records the workload, and shows how far it is.
-fn record(plan: &Plan, marks: Marks, quiet: bool, trace: &mut Trace) -> Result<Recorded> {
+fn record(
+    plan: &Plan,
+    limits: Limits,
+    marks: Marks,
+    quiet: bool,
+    trace: &mut Trace,
+) -> Result<Recorded> {
     let to_file = trace.file().try_clone();
     let to_file = to_file.context("the trace file can't be opened twice")?;
-    let recording = Recording::start(plan, Signals::take()?, marks, to_file)?;
+    let recording = Recording::start(plan, limits, Signals::take()?, marks, to_file)?;
     trace.begin();
     let mut line = ProgressLine::new(!quiet && io::stderr().is_terminal());
     let recorded = recording.run(|notice| match notice {
@@ -144,6 +153,7 @@ fn record(plan: &Plan, marks: Marks, quiet: bool, trace: &mut Trace) -> Result<R
         Notice::Deadlock(deadlock) if !quiet => line.deadlock(&deadlock),
         Notice::Deadlock(_) => {}
         Notice::Log(text) => line.log(&text),
+        Notice::LastLookUps(presses) => line.last_look_ups(presses),
     });
     line.clear();
     recorded.with_context(|| match trace {
@@ -174,7 +184,7 @@ impl Trace {
                 let file = TraceFile::open(path, accounts, args.output.force)?;
                 Ok(Self::Saved(Box::new(file)))
             }
-            None => scratch::create().map(Self::Scratch),
+            None => scratch::create(accounts).map(Self::Scratch),
         }
     }
 

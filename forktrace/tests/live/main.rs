@@ -22,6 +22,7 @@ mod deadlocks;
 mod edges;
 mod ends;
 mod experts;
+mod fences;
 mod files;
 mod graph;
 mod helpers;
