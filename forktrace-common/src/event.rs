@@ -35,6 +35,8 @@ pub mod kind {
     pub const SIGNAL: u8 = 12;
     /// [`super::Stacks`].
     pub const STACKS: u8 = 13;
+    /// [`super::CpuUser`].
+    pub const CPU_USER: u8 = 14;
 }
 
 /// Who woke a task: values of [`Stretch::waker_class`], with the meaning of
@@ -71,6 +73,19 @@ pub mod timeout {
     pub const UNKNOWN: u32 = u32::MAX - 1;
     /// This long or longer, µs.
     pub const MAX: u32 = u32::MAX - 2;
+}
+
+/// What a task waits for in the kernel: values of [`TaskState::lock_kind`], the lowest bits of
+/// `task_struct.blocker` (include/linux/hung_task.h).
+pub mod kernel_lock {
+    /// A mutex, which has an owner.
+    pub const MUTEX: u32 = 0;
+    /// A semaphore: who took it last is known, and need not be the one to give it back.
+    pub const SEMAPHORE: u32 = 1;
+    /// A `rw_semaphore`, to read.
+    pub const RWSEM_READER: u32 = 2;
+    /// A `rw_semaphore`, to write.
+    pub const RWSEM_WRITER: u32 = 3;
 }
 
 /// Why a task left the CPU: values of [`Stretch::why`].
@@ -392,8 +407,19 @@ pub struct TaskState {
     pub waitset_hash: u64,
     /// Its [`Waitset::id`]. *(switch)*
     pub waitset: u32,
+    /// The stretch that the next four are of; if that is not the one that is open, they mean
+    /// nothing. *(switch)*
+    pub lock_seq: u32,
+    /// Address of the kernel's lock that the task waits for. *(switch)*
+    pub lock: u64,
+    /// Serial of the task that holds it; 0: it is none of the workload. *(switch)*
+    pub lock_holder: u32,
+    /// That task's tid; 0: nobody holds it, or it is not known who does. *(switch)*
+    pub lock_holder_tid: u32,
+    /// See [`kernel_lock`]. *(switch)*
+    pub lock_kind: u32,
     /// Always 0.
-    pub zero3: [u32; 7],
+    pub zero3: u32,
 }
 
 /// The end of a task: its last switch. Sent once a task.
@@ -480,6 +506,32 @@ pub struct Outsider {
     pub at_ns: u64,
     /// Its name.
     pub comm: [u8; COMM_LEN],
+}
+
+/// Who else ran on the CPU that a task of the workload had to wait for. Sent when the task
+/// comes to the CPU: of the task that gives it up just now, and of those that had it before
+/// and still want it; each turn once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct CpuUser {
+    /// [`kind::CPU_USER`].
+    pub kind: u8,
+    /// 1: a kernel thread.
+    pub kernel_thread: u8,
+    /// Always 0.
+    pub zero: [u8; 2],
+    /// Its tid.
+    pub tid: u32,
+    /// Its tgid.
+    pub tgid: u32,
+    /// Always 0.
+    pub zero2: u32,
+    /// CPU time that it had at one go, ns.
+    pub ns: u64,
+    /// When it gave it up.
+    pub at_ns: u64,
+    /// The name of its process, by words.
+    pub comm: [u64; COMM_LEN / 8],
 }
 
 /// A file that a task waited on. The same open file description can have
@@ -661,6 +713,7 @@ const _: () = {
         "a stretch is a cache line, without its ring header"
     );
     assert!(size_of::<Totals>() == 40);
+    assert!(size_of::<CpuUser>() == 48);
     assert!(size_of::<TaskState>() == 256 && align_of::<TaskState>() == 8);
     assert!(core::mem::offset_of!(TaskState, blocked_ns) == 64);
     assert!(core::mem::offset_of!(TaskState, process) == 128);

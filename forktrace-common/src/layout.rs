@@ -102,6 +102,10 @@ layout! {
     pub task_compat_status: u32,
     /// 1 when `task_compat_status` exists.
     pub has_compat_status: u32,
+    /// Who had a CPU last, by the clock of its run queue.
+    pub turn: TurnLayout,
+    /// Who holds the kernel's locks.
+    pub blocker: BlockerLayout,
     /// `pt_regs` field that holds the syscall number (`orig_ax`, `syscallno`).
     pub regs_syscall: u32,
     /// `pt_regs` fields that hold the syscall's six arguments.
@@ -123,6 +127,45 @@ layout! {
     /// 1: wakers, and what a call waits for, are not wanted.
     pub plain: u32,
 }
+}
+
+/// Offsets that tell who had a CPU last, and for how long. All are there, or none is used.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct TurnLayout {
+    /// 1: the kernel has all of them.
+    pub known: u32,
+    /// `task_struct.sched_info.last_arrival`: when it came to the CPU.
+    pub last_arrival: u32,
+    /// `task_struct.se.cfs_rq`: also of tasks of other classes that of their CPU.
+    pub cfs_rq: u32,
+    /// `cfs_rq.rq`.
+    pub rq: u32,
+    /// `rq.clock`.
+    pub clock: u32,
+    /// `rq.cfs_tasks`: the tasks of the fair class that are on the run queue, those that ran
+    /// last first (`set_next_task_fair`).
+    pub tasks: u32,
+    /// `task_struct.se.group_node`: their places in that list.
+    pub node: u32,
+    /// `task_struct.group_leader`.
+    pub leader: u32,
+}
+
+/// Offsets that tell who holds the lock that a task waits for in the kernel, since Linux
+/// 6.16 with `CONFIG_DETECT_HUNG_TASK_BLOCKER`. All are there, or none is used.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct BlockerLayout {
+    /// `task_struct.blocker`: address of the lock, and its kind in the lowest bits; see
+    /// [`crate::event::kernel_lock`]. 0: the kernel lacks one of these.
+    pub blocker: u32,
+    /// `mutex.owner`.
+    pub mutex_owner: u32,
+    /// `rw_semaphore.owner`.
+    pub rwsem_owner: u32,
+    /// `semaphore.last_holder`.
+    pub semaphore_holder: u32,
 }
 
 /// Positions in [`Layout::own_code`]. All 0 where the kernel doesn't tell.

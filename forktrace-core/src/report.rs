@@ -92,6 +92,16 @@ pub struct Report {
     /// Cgroups of the workload that the kernel held off the CPUs because of a limit on their
     /// CPU time. Their tasks were waiting for a CPU then, not blocked.
     pub throttled: Vec<Throttled>,
+    /// Who had the CPUs that tasks of the workload waited for while they were ready to run,
+    /// for 0.1 ms or more at a time, most time first.
+    pub cpu_users: Vec<CpuUser>,
+    /// For how long a task of the workload waited for a CPU that it then got, the sum over
+    /// the CPUs: `cpu_users` and `cpu_users_unknown_ns` add up to this.
+    pub cpu_wanted_ns: u64,
+    /// Of `cpu_wanted_ns`, the time of which it is not known who had the CPU, if anybody had
+    /// it. Of tasks that are not traced those are seen that give the CPU up to a task of the
+    /// workload, and the last turn of others that still want the CPU then.
+    pub cpu_users_unknown_ns: u64,
     /// Pairs of tasks: were they blocked at the same time more than by chance? See
     /// `pair_tests` for which pairs these are. Association is no cause.
     pub pairs: Vec<Pair>,
@@ -166,6 +176,18 @@ pub struct WaitingAtOnce {
     /// Of this, with another task of the group running. Unknown time counts as
     /// not running.
     pub others_running_ns: u64,
+}
+
+/// Who had CPUs that tasks of the workload waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct CpuUser {
+    /// Role of tasks of the workload (see `tasks[].role`), name of the process for others.
+    pub name: String,
+    /// They are of the workload.
+    pub traced: bool,
+    /// How long they had CPUs that a task of the workload waited for at that time: exact for
+    /// tasks of the workload, at least that long for others.
+    pub ns: u64,
 }
 
 /// What a group is.

@@ -393,6 +393,27 @@ pub struct Outsider {
     pub comm: String,
 }
 
+/// A task outside the workload that had the CPU which a task of the workload waited for. Turns
+/// of less than 0.1 ms are not told of, nor some of a task that went to sleep after its turn or
+/// had several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuUser {
+    /// The CPU.
+    pub cpu: u16,
+    /// Tid.
+    pub tid: u32,
+    /// Tgid.
+    pub tgid: u32,
+    /// It is a kernel thread.
+    pub kernel_thread: bool,
+    /// When it gave up the CPU.
+    pub at_ns: u64,
+    /// CPU time that it had had by then, at one go, ns.
+    pub ns: u64,
+    /// The name of its process.
+    pub comm: String,
+}
+
 /// A file that a task waited on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
@@ -811,6 +832,8 @@ pub enum Event {
     HelperLost(HelperLost),
     /// What a process was executed with.
     Argv(Argv),
+    /// Who had a CPU that a task waited for.
+    CpuUser(CpuUser),
 }
 
 impl Event {
@@ -830,6 +853,7 @@ impl Event {
             Self::Deadlock(d) => Some(d.at_ns),
             Self::Providers(p) => Some(p.at_ns),
             Self::Argv(a) => Some(a.at_ns),
+            Self::CpuUser(u) => Some(u.at_ns),
             Self::Totals(_)
             | Self::Poll(_)
             | Self::Named(_)

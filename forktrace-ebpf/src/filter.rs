@@ -109,6 +109,17 @@ fn resolve_by_address(address: u64, tid: u32, hint: u32) -> Option<Traced> {
     }
 }
 
+/// The serial of the task at this address; 0: it is not traced.
+#[inline(always)]
+pub fn serial_at(address: u64) -> u32 {
+    // SAFETY: the value is copied at once.
+    let slot = unsafe { BY_TASK.get(address) }.copied();
+    match slot.and_then(|slot| in_slot(slot, address)) {
+        Some(Traced { state, .. }) => at!(state.serial).load(),
+        None => 0,
+    }
+}
+
 /// The shared counters and settings.
 #[inline(always)]
 pub fn control() -> Option<Shared<Control>> {

@@ -9,9 +9,10 @@
 use core::arch::asm;
 
 use aya_ebpf::helpers::{
-    bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs,
+    bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs, generated,
 };
 use forktrace_common::{
+    event::kernel_lock,
     layout::{Layout, WAITS, Waits, wait},
     limits::COMM_LEN,
 };
@@ -169,6 +170,33 @@ impl Task {
     pub fn cpu_time_of_this_turn(self) -> u64 {
         let before: u64 = self.read(layout!(task_cpu_time_before));
         self.cpu_time().saturating_sub(before)
+    }
+
+    /// The run queue of its CPU; `None`: the kernel does not tell enough. To be asked in
+    /// its switch-out, where the queue's clock is up to date.
+    #[inline(always)]
+    pub fn run_queue(self) -> Option<RunQueue> {
+        if layout!(turn.known) == 0 {
+            return None;
+        }
+        let cfs_rq: *const u8 = self.read(layout!(turn.cfs_rq));
+        // SAFETY: see the module's text, for both.
+        let rq: *const u8 = unsafe { *cfs_rq.add(layout!(turn.rq) as usize).cast() };
+        let clock: u64 = unsafe { *rq.add(layout!(turn.clock) as usize).cast() };
+        Some(RunQueue {
+            tasks: rq as u64 + u64::from(layout!(turn.tasks)),
+            clock,
+        })
+    }
+
+    /// The lock of the kernel that it waits for: the address, with its kind in the lowest
+    /// bits ([`forktrace_common::event::kernel_lock`]). 0: none, or the kernel does not tell.
+    #[inline(always)]
+    pub fn blocker(self) -> u64 {
+        if layout!(blocker.blocker) == 0 {
+            return 0;
+        }
+        self.read(layout!(blocker.blocker))
     }
 
     /// Its exit code, as `wait` returns it.
@@ -344,6 +372,111 @@ impl Task {
         // SAFETY: the helper takes a task and returns a pointer that the
         // verifier knows as `struct pt_regs *`.
         Regs(unsafe { bpf_task_pt_regs(self.0.cast_mut().cast()) } as *const u8)
+    }
+}
+
+/// Address of the `task_struct` of whoever holds a lock of the kernel; 0: nobody, or it is not
+/// known who. The lock is there as long as somebody waits for it.
+#[inline(always)]
+pub fn holder(blocker: u64) -> u64 {
+    let lock = blocker & !u64::from(kernel_lock::RWSEM_WRITER);
+    // The other bits are flags (kernel/locking/mutex.h, rwsem.c).
+    let (at, flags) = match blocker as u32 & kernel_lock::RWSEM_WRITER {
+        kernel_lock::MUTEX => (layout!(blocker.mutex_owner), 7),
+        kernel_lock::SEMAPHORE => (layout!(blocker.semaphore_holder), 0),
+        _ => {
+            const READER_OWNED: u64 = 1;
+            let owner = kernel_word(lock + u64::from(layout!(blocker.rwsem_owner)));
+            // One of the readers, and perhaps none that still reads.
+            return if owner & READER_OWNED == 0 {
+                owner & !3
+            } else {
+                0
+            };
+        }
+    };
+    kernel_word(lock + u64::from(at)) & !flags
+}
+
+/// A word at an address of which the verifier knows nothing; 0: it can't be read.
+#[inline(always)]
+pub fn kernel_word(address: u64) -> u64 {
+    let mut word = 0u64;
+    // SAFETY: the helper checks the address, and writes no more than the word: zeros where
+    // it can't read.
+    unsafe { generated::bpf_probe_read_kernel((&raw mut word).cast(), 8, address as *const _) };
+    word
+}
+
+/// A CPU's run queue, while it is locked.
+#[derive(Clone, Copy)]
+pub struct RunQueue {
+    /// Address of the list of its tasks.
+    pub tasks: u64,
+    /// Its clock, ns.
+    pub clock: u64,
+}
+
+/// A task of which there is only the address.
+#[derive(Clone, Copy)]
+pub struct Remote(pub u64);
+
+impl Remote {
+    /// The one at a place in a run queue's list.
+    #[inline(always)]
+    pub fn at(place: u64) -> Self {
+        Self(place - u64::from(layout!(turn.node)))
+    }
+
+    #[inline(always)]
+    fn word(self, offset: u32) -> u64 {
+        kernel_word(self.0 + u64::from(offset))
+    }
+
+    /// See [`Task::tid`]; 0: it can't be read.
+    #[inline(always)]
+    pub fn tid(self) -> u32 {
+        self.word(layout!(task_pid)) as u32
+    }
+
+    /// See [`Task::tgid`].
+    #[inline(always)]
+    pub fn tgid(self) -> u32 {
+        self.word(layout!(task_tgid)) as u32
+    }
+
+    /// Its name, in two words.
+    #[inline(always)]
+    pub fn comm(self) -> [u64; COMM_LEN / 8] {
+        [
+            self.word(layout!(task_comm)),
+            self.word(layout!(task_comm) + 8),
+        ]
+    }
+
+    /// See [`Task::is_kernel_thread`].
+    #[inline(always)]
+    pub fn is_kernel_thread(self) -> bool {
+        self.word(layout!(task_flags)) as u32 & PF_KTHREAD != 0
+    }
+
+    /// The first thread of its process.
+    #[inline(always)]
+    pub fn leader(self) -> Self {
+        Self(self.word(layout!(turn.leader)))
+    }
+
+    /// When it came to its CPU, by the clock of the run queue.
+    #[inline(always)]
+    pub fn arrival(self) -> u64 {
+        self.word(layout!(turn.last_arrival))
+    }
+
+    /// CPU time of its last turn, ns.
+    #[inline(always)]
+    pub fn last_turn(self) -> u64 {
+        let before = self.word(layout!(task_cpu_time_before));
+        self.word(layout!(task_cpu_time)).saturating_sub(before)
     }
 }
 

@@ -77,6 +77,10 @@ pub static OUTSIDERS: Array<u64, { OUTSIDERS_SIZE as usize }> = Array::new();
 #[btf_map]
 pub static SCRATCH: Array<[u64; SCRATCH_WORDS], 2> = Array::new();
 
+/// Until when, by the clock of each CPU's run queue, it was told who had the CPU.
+#[btf_map]
+pub static TOLD: Array<u64, MAX_CPUS> = Array::new();
+
 /// Stacks, each once, by a number that the kernel gives. Size set at load.
 #[btf_map]
 pub static STACKS: StackTrace<2> = StackTrace::new();

@@ -9,8 +9,8 @@ use forktrace_common::{
 };
 
 use crate::trace::{
-    Born, Event, Exec, Interrupt, Object, OpenStretch, Outsider, PollUse, Signal, Stacks, Stretch,
-    TaskRecord, Timeout, Totals, Untracked, WaitFd, Waitset, Waker, Why,
+    Born, CpuUser, Event, Exec, Interrupt, Object, OpenStretch, Outsider, PollUse, Signal, Stacks,
+    Stretch, TaskRecord, Timeout, Totals, Untracked, WaitFd, Waitset, Waker, Why,
 };
 
 /// A record that can't be one of ours.
@@ -69,6 +69,18 @@ pub fn decode(cpu: u16, record: &[u8], mut sink: impl FnMut(Event)) -> Result<()
                 kernel_thread: o.kernel_thread != 0,
                 at_ns: o.at_ns,
                 comm: name(&o.comm),
+            }));
+        }
+        Some(&kind::CPU_USER) => {
+            let u: wire::CpuUser = read(record)?;
+            sink(Event::CpuUser(CpuUser {
+                cpu,
+                tid: u.tid,
+                tgid: u.tgid,
+                kernel_thread: u.kernel_thread != 0,
+                at_ns: u.at_ns,
+                ns: u.ns,
+                comm: name(bytemuck::bytes_of(&u.comm)),
             }));
         }
         Some(&kind::OBJECT) => {
@@ -314,6 +326,41 @@ pub fn task(s: &wire::TaskState) -> Result<TaskRecord, Undecodable> {
     })
 }
 
+/// A wait for a lock of the kernel, as it was when the task went to sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelLock {
+    /// The task that waits.
+    pub serial: u32,
+    /// The stretch that it is in.
+    pub seq: u32,
+    /// Since when.
+    pub since_ns: u64,
+    /// Address of the lock.
+    pub lock: u64,
+    /// Tid of the task that had it then; `None`: nobody had it, or it is not known who.
+    pub holder_tid: Option<u32>,
+    /// Serial of that task, if it is of the workload.
+    pub holder: Option<u32>,
+}
+
+/// The lock of the kernel that a task sleeps in, from its state.
+pub fn kernel_lock(s: &wire::TaskState) -> Option<KernelLock> {
+    let asleep = s.end_ns == 0 && s.out_ns != 0 && s.wake_ns == 0;
+    let waits = matches!(
+        s.why,
+        why::INTERRUPTIBLE | why::KILLABLE | why::UNINTERRUPTIBLE
+    );
+    let of_this = s.lock != 0 && s.lock_seq == s.seq;
+    (asleep && waits && of_this).then(|| KernelLock {
+        serial: s.serial,
+        seq: s.seq,
+        since_ns: s.out_ns,
+        lock: s.lock,
+        holder_tid: (s.lock_holder_tid != 0).then_some(s.lock_holder_tid),
+        holder: (s.lock_holder != 0).then_some(s.lock_holder),
+    })
+}
+
 /// The events of a task's select/poll counters: one for each syscall used.
 pub fn polls(serial: u32, state: &wire::PollState, mut sink: impl FnMut(Event)) {
     for position in 0..POLL_KINDS {
@@ -377,6 +424,44 @@ mod tests {
         record.kind = 200;
         assert_eq!(events(bytemuck::bytes_of(&record)), Err(Undecodable));
         assert_eq!(events(&[]), Err(Undecodable));
+    }
+
+    #[test]
+    fn a_lock_of_the_kernel_is_of_one_sleep() {
+        let state = wire::TaskState {
+            serial: 4,
+            seq: 7,
+            out_ns: 100,
+            why: why::UNINTERRUPTIBLE,
+            lock: 0x1000,
+            lock_seq: 7,
+            lock_holder: 3,
+            lock_holder_tid: 33,
+            ..wire::TaskState::zeroed()
+        };
+        let expected = KernelLock {
+            serial: 4,
+            seq: 7,
+            since_ns: 100,
+            lock: 0x1000,
+            holder_tid: Some(33),
+            holder: Some(3),
+        };
+        assert_eq!(kernel_lock(&state), Some(expected));
+        for other in [
+            wire::TaskState { seq: 8, ..state },
+            wire::TaskState {
+                wake_ns: 120,
+                ..state
+            },
+            wire::TaskState { out_ns: 0, ..state },
+            wire::TaskState {
+                why: why::STOPPED,
+                ..state
+            },
+        ] {
+            assert_eq!(kernel_lock(&other), None);
+        }
     }
 
     #[test]

@@ -155,14 +155,24 @@ pub(super) struct Blocks<'a> {
     child_waits: [Option<i16>; 2],
     /// Calls that wait for a disk where no signal can end them.
     disk_calls: Vec<bool>,
-    /// Signals that stop, continue or end, by process.
-    signals: HashMap<u32, Vec<(u64, Waker)>>,
+    /// Calls that wait for signals.
+    signal_calls: Vec<bool>,
+    /// Signals that were sent, by process.
+    signals: HashMap<u32, Vec<Sent>>,
     /// What is behind each stretch of the tasks that woke others.
     behind: Vec<OnceLock<Behind>>,
     /// By target: a thread of a runtime parks there (see [`runtime`]); empty: none.
     parks: Vec<bool>,
     /// Waits, by serial and stretch, of which it was seen who owed it to the waiting task.
     owed: HashSet<(u32, u32)>,
+}
+
+/// A signal that was sent.
+struct Sent {
+    at_ns: u64,
+    sender: Waker,
+    /// Serial of the one task that it is for; `None`: any of the process's.
+    to: Option<u32>,
 }
 
 impl<'a> Blocks<'a> {
@@ -195,17 +205,28 @@ impl<'a> Blocks<'a> {
             ended.then(|| last.map_or(0, |off| off.out_ns))
         });
         let ends_after = ends_after.collect();
-        let mut signals: HashMap<u32, Vec<(u64, Waker)>> = HashMap::new();
+        let mut signals: HashMap<u32, Vec<Sent>> = HashMap::new();
         for signal in &model.signals {
             if let Some(at) = wakers.index(signal.serial) {
                 let process = model.tasks[at].process;
                 let sent = signals.entry(process).or_default();
-                sent.push((signal.at_ns, signal.sender));
+                sent.push(Sent {
+                    at_ns: signal.at_ns,
+                    sender: signal.sender,
+                    to: (!signal.group).then_some(signal.serial),
+                });
             }
         }
         let disk_calls = (0..512).map(|number| waits_for_disk(arch, number));
+        let signal_calls = (0..512).map(|number| {
+            let name = arch.syscall_name(number);
+            name.is_some_and(|name| family(name) == "signal wait")
+        });
         let owed = model.providers.iter().filter(|p| {
-            let by_kind = matches!(p.kind, ProviderKind::Owner | ProviderKind::Joined);
+            let by_kind = matches!(
+                p.kind,
+                ProviderKind::Owner | ProviderKind::Joined | ProviderKind::KernelLock
+            );
             by_kind && !p.tasks.is_empty()
         });
         let mut blocks = Self {
@@ -215,6 +236,7 @@ impl<'a> Blocks<'a> {
             owed: owed.map(|p| (p.serial, p.seq)).collect(),
             parks: Vec::new(),
             disk_calls: disk_calls.collect(),
+            signal_calls: signal_calls.collect(),
             classes: (0..512).map(|number| class_of(arch, number)).collect(),
             killed_in,
             all_followed: model.tasks.iter().all(|task| task.followed),

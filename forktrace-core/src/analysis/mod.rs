@@ -8,6 +8,7 @@ mod blocked_set;
 mod blocks;
 mod causes;
 mod chains;
+mod cpu_users;
 mod deadlocks;
 mod episodes;
 mod findings;
@@ -146,6 +147,7 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
     });
     let (tasks, waits_for, (pair_tests, pairs), (stops, other_stops), overview) = of_tasks;
     let (path, of_roles, timeline, waited_for) = overview;
+    let cpu_users = cpu_users::cpu_users(model, &roles);
     let mut report = Report {
         schema_version: SCHEMA_VERSION,
         workload: workload(info, model, arch),
@@ -167,6 +169,9 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
         stacks: stacks::stacks(info, model),
         marks: marks::marks(model),
         throttled: throttled(info),
+        cpu_users: cpu_users.users,
+        cpu_wanted_ns: cpu_users.wanted_ns,
+        cpu_users_unknown_ns: cpu_users.unknown_ns,
         pairs,
         pair_tests,
         waits_for,

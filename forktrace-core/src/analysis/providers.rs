@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use super::blocks::{Block, Blocks, Class, End};
 use crate::{
     model::{FutexKey, Model, PAGE_FAULT, Target},
-    trace::{self, FileKind, StuckOn, Timeout, Why},
+    trace::{self, FileKind, ProviderKind, StuckOn, Timeout, Why},
 };
 
 /// A set that can't go on is said to hang from this age on, ns: as long as the watch of the
@@ -60,7 +60,14 @@ impl<'a> Kin<'a> {
                 children.entry(task.ppid).or_default().push(at as u32);
             }
         }
-        let looked_up = model.providers.iter();
+        let mut looked_up: HashMap<(u32, u32), &trace::Providers> = HashMap::new();
+        for found in &model.providers {
+            // Who holds a lock of the kernel holds up whatever the call wants of others.
+            let known = looked_up.entry((found.serial, found.seq)).or_insert(found);
+            if known.kind != ProviderKind::KernelLock || found.kind == known.kind {
+                *known = found;
+            }
+        }
         let mut found = HashMap::new();
         for (which, deadlock) in model.deadlocks.iter().enumerate() {
             let stands = !taken_back(blocks, deadlock);
@@ -72,7 +79,7 @@ impl<'a> Kin<'a> {
             blocks,
             threads,
             children,
-            looked_up: looked_up.map(|p| ((p.serial, p.seq), p)).collect(),
+            looked_up,
             found,
         }
     }

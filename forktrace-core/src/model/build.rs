@@ -12,8 +12,9 @@ use super::{
 use crate::{
     trace::{self, Arch, waits},
     trace::{
-        Argv, Born, Deadlock, Event, Exec, Frames, HelperLost, Mark, MarksRefused, OpenStretch,
-        Outsider, PollUse, Providers, Signal, Stacks, Stretch, TablesRefused, TaskRecord, Totals,
+        Argv, Born, CpuUser, Deadlock, Event, Exec, Frames, HelperLost, Mark, MarksRefused,
+        OpenStretch, Outsider, PollUse, Providers, Signal, Stacks, Stretch, TablesRefused,
+        TaskRecord, Totals,
     },
 };
 
@@ -64,6 +65,7 @@ pub struct Builder {
     waits: Box<Waits>,
     known: Known,
     outsiders: Vec<Outsider>,
+    cpu_users: Vec<CpuUser>,
     signals: Vec<Signal>,
     stacks: Vec<Stacks>,
     frames: HashMap<u32, Frames>,
@@ -94,6 +96,7 @@ impl Builder {
             waits: Box::new(waits(arch)),
             known: Known::default(),
             outsiders: Vec::new(),
+            cpu_users: Vec::new(),
             signals: Vec::new(),
             stacks: Vec::new(),
             frames: HashMap::new(),
@@ -198,6 +201,10 @@ impl Builder {
             Event::TablesRefused(refused) => self.tables_refused = refused,
             Event::MarksUnread(bytes) => self.marks_unread = bytes,
             Event::HelperLost(lost) => self.helper_lost = Some(lost),
+            Event::CpuUser(mut u) => {
+                u.at_ns = self.since_start(u.at_ns);
+                self.cpu_users.push(u);
+            }
         }
     }
 
@@ -285,6 +292,7 @@ impl Builder {
             files,
             waitsets,
             outsiders: self.outsiders,
+            cpu_users: self.cpu_users,
             signals: self.signals,
             stacks: self.stacks,
             frames: self.frames,

@@ -13,8 +13,8 @@ mod untracked;
 use std::collections::HashMap;
 
 use crate::trace::{
-    Deadlock, Frames, HelperLost, Mark, MarksRefused, OpenStretch, Outsider, PollUse, Providers,
-    Signal, Stacks, TablesRefused, TaskRecord, Timeout, Totals, Waker, Why,
+    CpuUser, Deadlock, Frames, HelperLost, Mark, MarksRefused, OpenStretch, Outsider, PollUse,
+    Providers, Signal, Stacks, TablesRefused, TaskRecord, Timeout, Totals, Waker, Why,
 };
 
 pub use self::build::Builder;
@@ -221,7 +221,10 @@ pub struct Model {
     /// Wakers outside the workload, by tid and time; times are since the trace
     /// began.
     pub outsiders: Vec<Outsider>,
-    /// Signals that stop, continue or end, by time since the trace began.
+    /// Tasks outside the workload that had CPUs which its tasks waited for; times are since
+    /// the trace began.
+    pub cpu_users: Vec<CpuUser>,
+    /// Signals that stop, continue, end or tell something, by time since the trace began.
     pub signals: Vec<Signal>,
     /// The stacks of blocks, if they were taken.
     pub stacks: Vec<Stacks>,

@@ -237,6 +237,9 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
             fields: [("connection".to_owned(), 3.into())].into_iter().collect(),
         }],
         throttled: Vec::new(),
+        cpu_users: Vec::new(),
+        cpu_wanted_ns: 0,
+        cpu_users_unknown_ns: 0,
         pairs: Vec::new(),
         pair_tests: PairTests {
             possible: 0,

@@ -62,6 +62,7 @@ pub(super) fn memory_of(event: &Event) -> u64 {
             Event::Exec(e) => ROW + 2 * e.comm.len(),
             Event::Argv(a) => ROW + a.argv.iter().map(|arg| TEXT + 2 * arg.len()).sum::<usize>(),
             Event::Outsider(o) => ROW + 2 * o.comm.len(),
+            Event::CpuUser(u) => 2 * u.comm.len(),
             Event::Poll(_) | Event::Object(_) | Event::Signal(_) => ROW,
             Event::Waitset(w) => ROW + w.fds.len() * 4 * size_of::<WaitFd>(),
             Event::Named(n) => ROW + text_of(&n.kind),

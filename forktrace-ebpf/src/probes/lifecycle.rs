@@ -220,11 +220,24 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// A signal was sent. Only those that stop, continue or end a process by
-/// default are reported.
+/// A signal was sent. Only those that stop, continue or end a process by default, and that
+/// people and programs send for this or to tell something, are reported.
 #[btf_tracepoint(function = "signal_generate")]
 pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
-    const REPORTED: u64 = 1 << 9 | 1 << 15 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22;
+    /// HUP, INT, QUIT, KILL, USR1, USR2, ALRM, TERM, CONT, STOP, TSTP, TTIN, TTOU.
+    const REPORTED: u64 = 1 << 1
+        | 1 << 2
+        | 1 << 3
+        | 1 << 9
+        | 1 << 10
+        | 1 << 12
+        | 1 << 14
+        | 1 << 15
+        | 1 << 18
+        | 1 << 19
+        | 1 << 20
+        | 1 << 21
+        | 1 << 22;
     let signal: u64 = ctx.arg(0);
     let signal = signal & 0xff;
     if signal > 63 || REPORTED & (1 << (signal & 63)) == 0 {

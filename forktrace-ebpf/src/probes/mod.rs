@@ -3,4 +3,5 @@
 mod interrupt;
 mod lifecycle;
 mod poll;
+mod rivals;
 mod sched;

@@ -15,7 +15,10 @@ use forktrace_common::{
     limits::{NO_SLOT, UNTRACKED},
 };
 
-use super::lifecycle;
+use super::{
+    lifecycle,
+    rivals::{self, LONG_NS},
+};
 use crate::{
     cpu::Cpu,
     emit,
@@ -60,9 +63,14 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
             if layout!(plain) == 0 {
                 cpu.runs(next, traced.slot, at!(state.stack_top).load());
             }
-            switch_in(cpu, state, now, at!(state.wake_ns).load(), 0);
+            let waited_ns = switch_in(cpu, state, now, at!(state.wake_ns).load(), 0);
             at!(state.wake_ns).store(0);
             at!(state.waker_class).store(class::NONE);
+            // The idle task is no user of the CPU.
+            if layout!(plain) == 0 && waited_ns >= LONG_NS && prev_hint == NO_SLOT && prev_tid != 0
+            {
+                rivals::cpu_users(cpu, prev, now);
+            }
         }
     }
     0
@@ -118,6 +126,12 @@ fn switch_out(
         at!(state.wake_ns).clear_if(woken_before);
     }
     at!(state.blocks).increase(1);
+    if layout!(plain) == 0 {
+        let blocker = task.blocker();
+        if blocker != 0 {
+            rivals::lock_holder(state, blocker);
+        }
+    }
     stacks::of_block(ctx, cpu, state);
     let flags = at!(state.flags).load();
     if flags & flag::KERNEL_WORKER != 0 {
@@ -188,17 +202,17 @@ fn infer_switch_in(cpu: Cpu, task: Task, state: Shared<TaskState>, now: u64) {
     at!(state.wake_ns).clear_if(wake_ns);
 }
 
-/// The task comes to a CPU. `wake_ns`: when it was woken; 0: not known. The caller makes
-/// the state forget that.
+/// The task comes to a CPU, for which it waited so long, ns. `wake_ns`: when it was woken; 0:
+/// not known. The caller makes the state forget that.
 #[inline(always)]
-fn switch_in(cpu: Cpu, state: Shared<TaskState>, now: u64, wake_ns: u64, inferred: u8) {
+fn switch_in(cpu: Cpu, state: Shared<TaskState>, now: u64, wake_ns: u64, inferred: u8) -> u64 {
     let out_ns = at!(state.out_ns).load();
     if out_ns == 0 {
         // Its switch-out was not announced. A gap in its numbers marks the time
         // since its last record as unknown.
         at!(state.missed).increase(1);
         at!(state.seq).increase(1);
-        return;
+        return 0;
     }
     let mut kept = at!(state.flags).load();
     // Sums that lack a stretch would be wrong: better none.
@@ -257,6 +271,7 @@ fn switch_in(cpu: Cpu, state: Shared<TaskState>, now: u64, wake_ns: u64, inferre
     at!(state.seq).increase(1);
     at!(state.out_ns).store(0);
     at!(state.in_ns).store(in_ns);
+    in_ns - wake_ns
 }
 
 /// A page fault in user mode: its address, for when the task has to wait for it.

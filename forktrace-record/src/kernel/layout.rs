@@ -1,7 +1,7 @@
 //! Finds out where things are in the running kernel.
 
 use anyhow::{Result, anyhow};
-use forktrace_common::layout::{FIELDS, Layout, poll};
+use forktrace_common::layout::{BlockerLayout, FIELDS, Layout, TurnLayout, poll};
 use forktrace_core::trace::Arch;
 
 use super::btf::Btf;
@@ -66,6 +66,7 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
         }
     }
     look.registers(arch, &mut layout);
+    look.optional(&mut layout);
     let result = match look.missing {
         Some(missing) => Err(missing),
         None => Ok(layout),
@@ -122,6 +123,52 @@ impl Look<'_> {
 
     fn lack(&mut self, what: String) {
         self.missing.get_or_insert(anyhow!(what));
+    }
+
+    /// What not every kernel has, and is absent from reports then.
+    fn optional(&mut self, layout: &mut Layout) {
+        let mut all = |fields: &[(&str, &str)]| -> Option<Vec<u32>> {
+            let offsets: Vec<_> = fields
+                .iter()
+                .map(|(s, path)| self.offset(s, path))
+                .collect();
+            offsets.into_iter().collect()
+        };
+        let turn = all(&[
+            ("task_struct", "sched_info.last_arrival"),
+            ("task_struct", "se.cfs_rq"),
+            ("cfs_rq", "rq"),
+            ("rq", "clock"),
+            ("rq", "cfs_tasks"),
+            ("task_struct", "se.group_node"),
+            ("task_struct", "group_leader"),
+        ]);
+        if let Some(&[last_arrival, cfs_rq, rq, clock, tasks, node, leader]) = turn.as_deref() {
+            layout.turn = TurnLayout {
+                known: 1,
+                last_arrival,
+                cfs_rq,
+                rq,
+                clock,
+                tasks,
+                node,
+                leader,
+            };
+        }
+        let blocker = all(&[
+            ("task_struct", "blocker"),
+            ("mutex", "owner"),
+            ("rw_semaphore", "owner"),
+            ("semaphore", "last_holder"),
+        ]);
+        if let Some(&[blocker, mutex_owner, rwsem_owner, semaphore_holder]) = blocker.as_deref() {
+            layout.blocker = BlockerLayout {
+                blocker,
+                mutex_owner,
+                rwsem_owner,
+                semaphore_holder,
+            };
+        }
     }
 
     /// Where the number and the arguments of a syscall are, and whether it is one of a

@@ -11,6 +11,7 @@ mod family;
 mod file_locks;
 mod futex;
 mod holders;
+mod kernel_locks;
 mod memory;
 mod paths;
 mod peers;
@@ -34,6 +35,7 @@ use self::{
 use crate::{
     capture::Tracer,
     deadlock::living,
+    decode,
     helper::{Channel, Kind, Nursery, Troubles},
     trace::{Arch, Event, Providers, TaskRecord, Timeout, Why},
 };
@@ -60,6 +62,10 @@ pub struct Search {
     helper: Channel<Vec<(u32, u32)>, Answer>,
     arch: Arch,
     due: Instant,
+    /// When locks of the kernel are looked at again, for which it takes no helper.
+    locks_due: Instant,
+    /// What was told of those, by who waits.
+    locks_told: HashMap<u32, Providers>,
     /// By serial.
     known: HashMap<u32, Known>,
     ended: Ended,
@@ -100,6 +106,8 @@ impl Search {
             helper: Channel::new(nursery.clone(), Kind::Providers, PATIENCE, REPLACED),
             arch,
             due: Instant::now() + INTERVAL,
+            locks_due: Instant::now() + INTERVAL,
+            locks_told: HashMap::new(),
             known: HashMap::new(),
             ended: Ended::default(),
         }
@@ -139,6 +147,10 @@ impl Search {
             found.extend(self.confirmed(&asked, answer, tracer, now_ns));
         }
         let begun = Instant::now();
+        if begun >= self.locks_due {
+            found.extend(self.kernel_locks(tracer, now_ns));
+            self.locks_due = Instant::now() + INTERVAL.max(begun.elapsed() * REST);
+        }
         if begun >= self.due && self.helper.is_open() && self.helper.waiting() == 0 {
             if let Some(scene) = self.scene(&living(tracer), now_ns) {
                 let asked = scene.sleepers.iter().map(|s| (s.serial, s.seq)).collect();
@@ -146,6 +158,17 @@ impl Search {
             }
             self.due = Instant::now() + INTERVAL.max(begun.elapsed() * REST);
         }
+        found
+    }
+
+    /// Who holds the locks of the kernel that tasks have long waited for, where that is new.
+    fn kernel_locks(&mut self, tracer: &Tracer, now_ns: u64) -> Vec<Providers> {
+        let mut waits = Vec::new();
+        tracer.living(|state| waits.extend(decode::kernel_lock(&state)));
+        let mut found = kernel_locks::holders(&waits, now_ns.saturating_sub(LONG_NS));
+        let told = std::mem::take(&mut self.locks_told);
+        self.locks_told = found.iter().map(|p| (p.serial, p.clone())).collect();
+        found.retain(|p| told.get(&p.serial) != Some(p));
         found
     }
 

@@ -18,6 +18,7 @@ mod claims_python;
 mod claims_servers;
 mod conventions;
 mod cpu;
+mod cpu_users;
 mod deadlocks;
 mod edges;
 mod ends;

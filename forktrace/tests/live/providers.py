@@ -19,6 +19,7 @@ import time
 libc = ctypes.CDLL(None, use_errno=True)
 expected = []
 folder = sys.argv[1]
+kernel_tells_holders = sys.argv[2] == "holders"
 
 
 def expect(waits, kind, tasks, outside=False, foreign=None):
@@ -267,6 +268,35 @@ def of_a_page():
     expect(waits, "Server", [int(os.fdopen(read).readline())])
 
 
+def of_a_kernel_lock():
+    """Two readers of one terminal: the first has the lock of its readers while it waits."""
+    read, write = os.pipe()
+
+    def wait():
+        _, terminal = os.openpty()
+        readers = []
+        for _ in range(2):
+            readers.append(thread(lambda: libc.read(terminal, ctypes.create_string_buffer(1), 1)))
+            until_in_call(readers[-1], terminal)
+        os.write(write, f"{readers[0]} {readers[1]}\n".encode())
+        forever()
+
+    child(wait)
+    holder, waits = os.fdopen(read).readline().split()
+    if kernel_tells_holders:
+        expect(int(waits), "KernelLock", [int(holder)])
+
+
+def until_in_call(tid, argument):
+    """Until a thread sleeps in a call with this first argument."""
+    while True:
+        with open(f"/proc/self/task/{tid}/syscall") as file:
+            words = file.read().split()
+        if len(words) > 1 and int(words[1], 16) == argument:
+            return
+        time.sleep(0.001)
+
+
 def of_a_file_system():
     """A FUSE daemon that answers nothing but the first request."""
     mount = tempfile.mkdtemp(dir=folder)
@@ -304,6 +334,7 @@ of_a_file_lock(fcntl.lockf, "fcntl")
 of_a_shared_mutex()
 of_a_joined_thread()
 of_a_page()
+of_a_kernel_lock()
 of_a_file_system()
 of_a_copied_mutex()
 print(json.dumps({"waits": expected}), flush=True)

@@ -10,6 +10,7 @@ use forktrace_core::{
     trace::{Event, FileKind, Providers},
     trace_file,
 };
+use forktrace_record::kernel::btf::Btf;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -51,11 +52,14 @@ fn who_could_end_a_wait_is_found_out_while_it_lasts() {
     let (trace, script) = (run.file("trace"), run.file("providers.py"));
     let folder = run.folder().to_owned();
     fs::write(&script, include_str!("providers.py")).expect("a script");
+    let types = Btf::of_running_kernel().expect("the kernel's types");
+    let tells_holders = types.offset_of("task_struct", "blocker").is_some();
     let mut running = run
         .args(["--save"])
         .args([&trace])
         .args(["--", "python3"])
         .args([&script, &folder])
+        .args([if tells_holders { "holders" } else { "" }])
         .start();
     let truth: Value = serde_json::from_str(&running.line(1)).expect("a line of JSON");
     let expected = list(&truth["waits"]);

@@ -7,6 +7,8 @@ use nix::{
     unistd::Pid,
 };
 
+use forktrace_core::trace::{Event, Waker};
+
 use crate::support::{Forktrace, Report, Running, check_complete, check_figures, unspoilt};
 
 fn send(pid: u32, signal: Signal) {
@@ -192,4 +194,63 @@ fn a_killed_forktrace_leaves_the_workload_alone_and_a_trace_that_can_be_read() {
             );
         }
     });
+}
+
+#[test]
+fn signals_that_end_or_tell_something_are_recorded_with_who_sent_them() {
+    let run = run();
+    let trace = run.file("trace");
+    let script = "trap : HUP INT QUIT USR1 USR2 ALRM TERM CONT
+        for signal in HUP INT QUIT USR1 USR2 ALRM TERM CONT; do kill -s $signal $$; done";
+    let run = run.args(["--save"]).args([&trace]).shell(script);
+    let finished = run.complete();
+    let mut sent = Vec::new();
+    let bytes = fs::read(finished.file("trace")).expect("a trace");
+    let read = forktrace_core::trace_file::read(&bytes, |_, event| {
+        if let Event::Signal(signal) = event {
+            sent.push((signal.signal, signal.sender, signal.serial));
+        }
+    });
+    read.expect("it can be read");
+    for number in [1, 2, 3, 10, 12, 14, 15, 18] {
+        let to_itself = |(signal, sender, to): &(u8, Waker, u32)| {
+            let by = matches!(sender, Waker::Task { serial, .. } if serial == to);
+            *signal == number && by
+        };
+        assert!(sent.iter().any(to_itself), "{number}: {sent:?}");
+    }
+}
+
+#[test]
+fn who_sends_a_signal_that_a_task_waits_for_gives_it_what_it_wants() {
+    let program = "import os, signal, time
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+parent = os.getpid()
+pid = os.fork()
+if pid == 0:
+    # Until it waits: pause, sigtimedwait.
+    while open(f'/proc/{parent}/syscall').read().split()[0] not in ('128', '137'):
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.kill(parent, signal.SIGUSR1)
+    os._exit(0)
+signal.sigwait([signal.SIGUSR1])
+os.waitpid(pid, 0)
+print(parent, pid, flush=True)";
+    let finished = run()
+        .json()
+        .args(["--", "python3", "-c", program])
+        .complete();
+    let line = finished.stdout.trim().to_owned();
+    let (parent, child) = line.split_once(' ').expect("two pids");
+    let [parent, child] = [parent, child].map(|pid| pid.parse().expect("a pid"));
+    let task = finished.report().task(parent);
+    let links = task
+        .longest_blocks
+        .iter()
+        .filter_map(|block| block.chain.first());
+    let mut waits = links.filter(|link| link.reason == "signal wait");
+    let wait = waits.next().unwrap_or_else(|| panic!("{task:?}"));
+    assert_eq!(wait.ended, "fulfilled", "{wait:?}");
+    assert_eq!(wait.woken_by.tid, Some(child), "{wait:?}");
 }

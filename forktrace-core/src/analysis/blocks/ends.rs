@@ -4,7 +4,7 @@ use super::{Block, Blocks, Class};
 use crate::{
     model::{FutexKey, Target},
     report::Ended,
-    trace::{Interrupt, Timeout, Waker, Why},
+    trace::{FileKind, Interrupt, Timeout, Waker, Why},
 };
 
 /// The kernel sends a signal and wakes for it in one go; so much later it was
@@ -162,14 +162,40 @@ impl Blocks<'_> {
             return false;
         };
         let told_ns = wake_ns.saturating_add(SIGNAL_TOLD_WITHIN_NS);
-        let until = sent.partition_point(|(at_ns, _)| *at_ns <= told_ns);
+        let until = sent.partition_point(|signal| signal.at_ns <= told_ns);
         let recent = sent[..until].iter().rev();
         let from_ns = block
             .start_ns
             .max(wake_ns.saturating_sub(SIGNAL_WAKES_WITHIN_NS));
+        let serial = self.model.tasks[task].serial;
         recent
-            .take_while(|(at_ns, _)| *at_ns >= from_ns)
-            .any(|(_, sender)| same_task(*sender, block.waker))
+            .take_while(|signal| signal.at_ns >= from_ns)
+            .filter(|signal| signal.to.is_none_or(|to| to == serial))
+            .any(|signal| same_task(signal.sender, block.waker))
+            && !self.waits_for_signals(block)
+    }
+
+    /// Is a signal what it waits for?
+    fn waits_for_signals(&self, block: &Block) -> bool {
+        let number = usize::try_from(block.syscall).unwrap_or(usize::MAX);
+        if self.signal_calls.get(number) == Some(&true) {
+            return true;
+        }
+        let is_signals = |kind: Option<&FileKind>| matches!(kind, Some(FileKind::SignalFd));
+        match self.model.targets.get(block.target as usize) {
+            Some(Target::File { file, .. }) => {
+                self.model.files.get(*file as usize).is_some_and(|file| {
+                    let of_epoll = file.interests.iter().flat_map(|interest| &interest.fds);
+                    is_signals(file.kind.as_ref())
+                        || of_epoll.into_iter().any(|fd| is_signals(fd.kind.as_ref()))
+                })
+            }
+            Some(Target::Fds(set)) => {
+                let set = self.model.waitsets.get(*set as usize);
+                set.is_some_and(|set| set.fds.iter().any(|fd| is_signals(fd.kind.as_ref())))
+            }
+            _ => false,
+        }
     }
 }
 

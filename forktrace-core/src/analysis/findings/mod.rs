@@ -8,6 +8,7 @@ mod event_loop;
 mod lock;
 mod pool;
 mod stalls;
+mod starved;
 mod straggler;
 mod stuck;
 #[cfg(test)]
@@ -32,7 +33,7 @@ const TASKS: usize = 10;
 pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     let mut found = stuck::findings(report);
     found.extend(stalls::findings(report));
-    found.extend(starved(report));
+    found.extend(starved::finding_of(report));
     found.extend(quota(report));
     found.extend(stopped(report));
     found.extend(on_the_path(report));
@@ -198,40 +199,6 @@ fn link_did(link: &Link) -> String {
         link.object.as_ref(),
         link.timeout_ns,
     )
-}
-
-/// Ready, and no CPU was free: none of the workload's tasks ran, or those that did had all
-/// of them. What the end waited for tells how much of it mattered.
-fn starved(report: &Report) -> Option<Finding> {
-    let tree = report.groups.iter().find(|g| g.kind == GroupKind::Tree)?;
-    let runnable = report
-        .path
-        .parts
-        .iter()
-        .filter(|p| p.state == PathState::Runnable);
-    let on_path_ns = runnable.clone().map(|p| p.ns).fold(0, u64::saturating_add);
-    let others_ns = tree.starved.lower_ns;
-    let ns = on_path_ns.max(others_ns);
-    let cpus = quantity(report.workload.cpus.into(), "CPU");
-    let sentence = if others_ns >= ns / 2 {
-        let waited = part_of(others_ns, report);
-        format!("For {waited} tasks were ready to run, and none of them got one of the {cpus}.")
-    } else {
-        let waited = part_of(ns, report);
-        format!(
-            "For {waited} what the run waited for was ready to run, while other tasks of the \
-             workload had the {cpus}."
-        )
-    };
-    let mut found = finding(FindingKind::Starved, ns, Confidence::Proved, sentence);
-    found.evidence = runnable
-        .take(3)
-        .map(|p| format!("{}: ready for {}", p.role, duration(p.ns)))
-        .collect();
-    let mut tasks: Vec<_> = report.tasks.iter().filter(|t| t.runnable_ns > 0).collect();
-    tasks.sort_by_key(|t| std::cmp::Reverse(t.runnable_ns));
-    found.tasks = tasks.iter().take(TASKS).map(|t| t.serial).collect();
-    Some(found)
 }
 
 fn quota(report: &Report) -> Vec<Finding> {

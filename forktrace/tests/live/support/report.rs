@@ -11,6 +11,9 @@ pub(crate) struct Report {
     pub(crate) polls: Option<Vec<Poll>>,
     pub(crate) poll_probes: String,
     pub(crate) throttled: Vec<Throttled>,
+    pub(crate) cpu_users: Vec<CpuUser>,
+    pub(crate) cpu_wanted_ns: u64,
+    pub(crate) cpu_users_unknown_ns: u64,
     pub(crate) pairs: Vec<Pair>,
     pub(crate) waits_for: Vec<WaitsFor>,
     pub(crate) episodes: Vec<Episode>,
@@ -164,6 +167,13 @@ pub(crate) struct Throttled {
     pub(crate) ns: u64,
     pub(crate) quota_us: Option<u64>,
     pub(crate) period_us: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct CpuUser {
+    pub(crate) name: String,
+    pub(crate) traced: bool,
+    pub(crate) ns: u64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,0 +1,212 @@
+//! Who had the CPUs that tasks of the workload waited for.
+//!
+//! A task that is ready waits for the CPU that it then gets. What tasks of the workload did on
+//! that CPU meanwhile is known; of the others, who had it last, and the last turns of those
+//! that still want it.
+
+use std::collections::HashMap;
+
+use crate::{
+    model::{Model, Task},
+    report::CpuUser,
+};
+
+/// Who waited for less is not counted, ns: the same as what the kernel programs leave out.
+const LONG_NS: u64 = 100_000;
+/// Names that are listed.
+const MOST: usize = 100;
+
+/// Who had the CPUs that tasks waited for.
+#[derive(Debug, Default)]
+pub(super) struct CpuUsers {
+    pub(super) users: Vec<CpuUser>,
+    /// For how long somebody waited: the sum over the CPUs.
+    pub(super) wanted_ns: u64,
+    /// Of that, the time of which it is not known who had the CPU.
+    pub(super) unknown_ns: u64,
+}
+
+/// Times without overlap, in order.
+#[derive(Default)]
+struct Times(Vec<(u64, u64)>);
+
+impl Times {
+    fn of(mut times: Vec<(u64, u64)>) -> Self {
+        times.sort_unstable();
+        let mut merged: Vec<(u64, u64)> = Vec::with_capacity(times.len());
+        for (from, to) in times {
+            match merged.last_mut() {
+                Some(last) if from <= last.1 => last.1 = last.1.max(to),
+                _ => merged.push((from, to)),
+            }
+        }
+        Self(merged)
+    }
+
+    fn total(&self) -> u64 {
+        self.0.iter().map(|(from, to)| to - from).sum()
+    }
+
+    /// How much of this time is in them.
+    fn within(&self, from: u64, to: u64) -> u64 {
+        let first = self.0.partition_point(|(_, end)| *end <= from);
+        let here = self.0[first..].iter().take_while(|(start, _)| *start < to);
+        here.map(|(start, end)| to.min(*end) - from.max(*start))
+            .sum()
+    }
+}
+
+/// Who had them, most first. `roles` has the role of each task.
+pub(super) fn cpu_users(model: &Model, roles: &[String]) -> CpuUsers {
+    let mut waits: HashMap<u16, Vec<(u64, u64)>> = HashMap::new();
+    for task in &model.tasks {
+        for (off, cpu) in task.stretches.iter().zip(&task.cpus) {
+            if off.in_ns - off.wake_ns >= LONG_NS {
+                waits
+                    .entry(*cpu)
+                    .or_default()
+                    .push((off.wake_ns, off.in_ns));
+            }
+        }
+    }
+    if waits.is_empty() {
+        return CpuUsers::default();
+    }
+    let waits: HashMap<u16, Times> = waits
+        .into_iter()
+        .map(|(cpu, times)| (cpu, Times::of(times)))
+        .collect();
+    let within = |cpu, from, to| waits.get(&cpu).map_or(0, |times| times.within(from, to));
+    let mut users: HashMap<(&str, bool), u64> = HashMap::new();
+    for (task, role) in model.tasks.iter().zip(roles) {
+        let ran = runs(task).map(|(cpu, from, to)| within(cpu, from, to));
+        let ns = ran.fold(0, u64::saturating_add);
+        if ns > 0 {
+            *users.entry((role, true)).or_default() += ns;
+        }
+    }
+    for user in &model.cpu_users {
+        let from = user.at_ns.saturating_sub(user.ns);
+        let ns = within(user.cpu, from, user.at_ns);
+        if ns > 0 {
+            *users.entry((&user.comm, false)).or_default() += ns;
+        }
+    }
+    let wanted_ns = waits
+        .values()
+        .map(Times::total)
+        .fold(0, u64::saturating_add);
+    let known_ns = users.values().copied().fold(0, u64::saturating_add);
+    let mut users: Vec<CpuUser> = users
+        .into_iter()
+        .map(|((name, traced), ns)| CpuUser {
+            name: name.to_owned(),
+            traced,
+            ns,
+        })
+        .collect();
+    users.sort_by(|a, b| (b.ns, &a.name, a.traced).cmp(&(a.ns, &b.name, b.traced)));
+    users.truncate(MOST);
+    CpuUsers {
+        users,
+        wanted_ns,
+        unknown_ns: wanted_ns.saturating_sub(known_ns),
+    }
+}
+
+/// When a task ran, and on which CPU.
+fn runs(task: &Task) -> impl Iterator<Item = (u16, u64, u64)> {
+    let next = task.stretches.iter().skip(1);
+    let next = next.map(|off| (Some(off.seq), off.out_ns));
+    let open = task.open.map(|open| open.out_ns);
+    let last = (task.stretches_expected, open.unwrap_or(task.end_ns));
+    let ends = next.chain([last]);
+    let begins = task.stretches.iter().zip(&task.cpus);
+    begins.zip(ends).filter_map(|((off, cpu), (seq, until))| {
+        // Between others records are missing.
+        (seq == off.seq.checked_add(1) && until > off.in_ns).then_some((*cpu, off.in_ns, until))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        analysis::why_tests::{model, task},
+        trace,
+    };
+
+    /// A character is 0.1 ms. All on CPU 0.
+    fn on_one_cpu(drawings: &[(&str, &str)]) -> (Model, Vec<String>) {
+        let tasks = drawings.iter().enumerate().map(|(at, (name, drawing))| {
+            let mut task = task(at as u32 + 1, 1, drawing, &[]);
+            task.name = (*name).to_owned();
+            task.start_ns *= LONG_NS;
+            task.end_ns *= LONG_NS;
+            for off in &mut task.stretches {
+                off.out_ns *= LONG_NS;
+                off.wake_ns *= LONG_NS;
+                off.in_ns *= LONG_NS;
+            }
+            task.cpus = vec![0; task.stretches.len()];
+            task
+        });
+        let tasks: Vec<Task> = tasks.collect();
+        let roles = tasks.iter().map(|task| task.name.clone()).collect();
+        (model(tasks), roles)
+    }
+
+    fn outside(name: &str, from: u64, to: u64) -> trace::CpuUser {
+        trace::CpuUser {
+            cpu: 0,
+            tid: 1,
+            tgid: 1,
+            kernel_thread: false,
+            at_ns: to * LONG_NS,
+            ns: (to - from) * LONG_NS,
+            comm: name.to_owned(),
+        }
+    }
+
+    fn user(name: &str, traced: bool, times: u64) -> CpuUser {
+        CpuUser {
+            name: name.to_owned(),
+            traced,
+            ns: times * LONG_NS,
+        }
+    }
+
+    #[test]
+    fn tasks_of_the_workload_and_others_share_what_was_waited_for() {
+        let (mut model, roles) = on_one_cpu(&[("one", "rwwwwrr$"), ("two", "wrrwwww$")]);
+        model.cpu_users.push(outside("burner", 4, 5));
+        let found = cpu_users(&model, &roles);
+        // One of them waits at any time.
+        assert_eq!((found.wanted_ns, found.unknown_ns), (7 * LONG_NS, LONG_NS));
+        let users = [
+            user("one", true, 3),
+            user("two", true, 2),
+            user("burner", false, 1),
+        ];
+        assert_eq!(found.users, users);
+    }
+
+    #[test]
+    fn a_turn_counts_as_far_as_somebody_waited() {
+        let (mut model, roles) = on_one_cpu(&[("one", "rrrbbwwr$")]);
+        model.cpu_users.push(outside("burner", 3, 7));
+        let found = cpu_users(&model, &roles);
+        assert_eq!(found.users, [user("burner", false, 2)]);
+        assert_eq!((found.wanted_ns, found.unknown_ns), (2 * LONG_NS, 0));
+    }
+
+    #[test]
+    fn a_wait_on_another_cpu_is_none_for_this_one() {
+        let (mut model, roles) = on_one_cpu(&[("one", "rwwwwr$")]);
+        model.tasks[0].cpus = vec![1; model.tasks[0].stretches.len()];
+        model.cpu_users.push(outside("burner", 1, 5));
+        let found = cpu_users(&model, &roles);
+        assert_eq!(found.users, []);
+        assert_eq!(found.unknown_ns, 4 * LONG_NS);
+    }
+}

@@ -1,0 +1,86 @@
+//! Tasks that were ready to run, and who had the CPUs meanwhile.
+
+use super::{
+    Confidence, Finding, FindingKind, GroupKind, Report, TASKS, duration, finding, part_of,
+    quantity,
+};
+use crate::report::{CpuUser, PathState};
+
+/// Who had less than this part of the time that is known of is not named: a tenth.
+const LEAST: u64 = 10;
+/// Nobody is named where it is not known of this part of the time: a quarter.
+const KNOWN: u64 = 4;
+/// No more are.
+const NAMED: usize = 3;
+
+/// Ready, and no CPU was free: none of the workload's tasks ran, or those that did had all
+/// of them. What the end waited for tells how much of it mattered.
+pub(super) fn finding_of(report: &Report) -> Option<Finding> {
+    let tree = report.groups.iter().find(|g| g.kind == GroupKind::Tree)?;
+    let runnable = report.path.parts.iter().filter(|p| p.state == PathState::Runnable);
+    let on_path_ns = runnable.clone().map(|p| p.ns).fold(0, u64::saturating_add);
+    let others_ns = tree.starved.lower_ns;
+    let ns = on_path_ns.max(others_ns);
+    let waited = part_of(ns, report);
+    let cpus = quantity(report.workload.cpus.into(), "CPU");
+    let users = users(report);
+    let sentence = if others_ns >= ns / 2 {
+        format!("For {waited} tasks were ready to run, and none of them got one of the {cpus}")
+    } else if inside_ns(report) >= known_ns(report) / 2 {
+        format!(
+            "For {waited} what the run waited for was ready to run, while other tasks of the \
+             workload had the {cpus}"
+        )
+    } else {
+        format!(
+            "For {waited} what the run waited for was ready to run, while others had the {cpus}"
+        )
+    };
+    let sentence = match users.is_empty() {
+        true => format!("{sentence}."),
+        false => format!("{sentence}. There ran meanwhile: {users}."),
+    };
+    let mut found = finding(FindingKind::Starved, ns, Confidence::Proved, sentence);
+    found.evidence = runnable
+        .take(NAMED)
+        .map(|p| format!("{}: ready for {}", p.role, duration(p.ns)))
+        .collect();
+    let mut tasks: Vec<_> = report.tasks.iter().filter(|t| t.runnable_ns > 0).collect();
+    tasks.sort_by_key(|t| std::cmp::Reverse(t.runnable_ns));
+    found.tasks = tasks.iter().take(TASKS).map(|t| t.serial).collect();
+    Some(found)
+}
+
+fn known_ns(report: &Report) -> u64 {
+    let users = report.cpu_users.iter();
+    users.map(|user| user.ns).fold(0, u64::saturating_add)
+}
+
+fn inside_ns(report: &Report) -> u64 {
+    let users = report.cpu_users.iter().filter(|user| user.traced);
+    users.map(|user| user.ns).fold(0, u64::saturating_add)
+}
+
+/// `` `burner` from outside the workload for 1.2 s, `python3` for 0.3 s ``; empty where little
+/// is known.
+fn users(report: &Report) -> String {
+    let known_ns = known_ns(report);
+    if known_ns < report.cpu_wanted_ns / KNOWN {
+        return String::new();
+    }
+    let users = report.cpu_users.iter();
+    let of_weight = users.filter(|user| user.ns >= known_ns / LEAST).take(NAMED);
+    let named = of_weight.map(|user: &CpuUser| {
+        let outside = match user.traced {
+            true => "",
+            false => " from outside the workload",
+        };
+        format!("`{}`{outside} for {}", user.name, duration(user.ns))
+    });
+    let mut named: Vec<String> = named.collect();
+    if report.cpu_users_unknown_ns > report.cpu_wanted_ns / LEAST && !named.is_empty() {
+        let unknown = duration(report.cpu_users_unknown_ns);
+        named.push(format!("nobody that is known for {unknown}"));
+    }
+    named.join(", ")
+}
