@@ -4,7 +4,9 @@
 //! a tenth of its own time.
 
 mod busy;
+mod creation;
 mod event_loop;
+mod herd;
 mod lock;
 mod pool;
 mod stalls;
@@ -42,6 +44,8 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     found.extend(pool::findings(report, blocks));
     found.extend(straggler::findings(report, blocks));
     found.extend(busy::findings(report, blocks));
+    found.extend(herd::findings(report, blocks));
+    found.extend(creation::finding_of(report));
     // One wait is told once: that of a loop, as what it is for the loop.
     let loops: Vec<(Vec<u32>, u64)> = found
         .iter()
@@ -76,7 +80,12 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
             None => format!("--show {}", view(finding.kind)),
         });
     }
-    let stays = |f: &Finding| f.kind <= FindingKind::Hang || f.share >= SHARE && f.ns >= LEAST_NS;
+    // A herd costs others than those that wait, and is told by its number.
+    let stays = |f: &Finding| {
+        f.kind <= FindingKind::Hang
+            || f.kind == FindingKind::Herd
+            || f.share >= SHARE && f.ns >= LEAST_NS
+    };
     found.retain(stays);
     if found.is_empty() {
         found.push(nothing(report));

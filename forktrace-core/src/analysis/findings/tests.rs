@@ -24,6 +24,7 @@ const OWN: [u32; 2] = [6, 7];
 const EPOLL: i16 = 232;
 const FILE: u32 = 1;
 const YIELD: i16 = 24;
+const READ: i16 = 0;
 
 fn by(serial: u32) -> Waker {
     Waker::Task {
@@ -249,4 +250,76 @@ fn who_mostly_yields_spins() {
         found(vec![slow("rank", task)], FindingKind::BusyLoop).len()
     };
     assert_eq!((spinning(YIELD), spinning(-1)), (1, 0));
+}
+
+/// Two workers that wait for connections, and who makes them. `other`: who wakes the second.
+fn herd(other: u32) -> Vec<Task> {
+    let connections = 60;
+    let line = |part: &str| format!("{}r$", part.repeat(connections));
+    let waits = |waker| vec![(ACCEPT, SOCKET, by(waker)); 2 * connections];
+    // The one that takes the connection sends an answer.
+    let mut tasks = vec![
+        slow("taker", task(1, 1, &line("rbbb"), &waits(3))),
+        slow("other", task(2, 2, &line("rbbb"), &waits(other))),
+        slow(
+            "client",
+            task(3, 3, &line("rrbr"), &vec![(READ, 0, by(1)); connections]),
+        ),
+    ];
+    // Runs of 10 ms are too long for a look that finds nothing.
+    for task in &mut tasks[..2] {
+        for off in &mut task.stretches[1..] {
+            off.out_ns -= 9_900_000;
+        }
+    }
+    tasks
+}
+
+#[test]
+fn who_is_woken_with_others_and_finds_nothing_is_woken_in_vain() {
+    let [found] = &found(herd(3), FindingKind::Herd)[..] else {
+        panic!("one herd")
+    };
+    assert!(
+        found
+            .sentence
+            .contains("120 wakeups for 60 events, 59 of them in vain"),
+        "{}",
+        found.sentence
+    );
+}
+
+#[test]
+fn who_is_woken_for_something_else_is_no_herd() {
+    assert_eq!(found(herd(4), FindingKind::Herd), []);
+}
+
+#[test]
+fn many_tasks_that_live_for_a_moment_are_told_with_what_was_waited_for_them() {
+    let child = |at: usize| {
+        let line = format!("{}rrr$", " ".repeat(5 * at));
+        let mut child = task(at as u32 + 2, at as u32 + 2, &line, &[]);
+        child.start_ns *= 1_000_000;
+        child.end_ns *= 1_000_000;
+        for off in &mut child.stretches {
+            off.out_ns *= 1_000_000;
+            off.wake_ns *= 1_000_000;
+            off.in_ns *= 1_000_000;
+        }
+        child.name = "true".to_owned();
+        child.ppid = 101;
+        child
+    };
+    let tasks = |count: usize| -> Vec<Task> { (0..count).map(child).collect() };
+    let [found] = &found(tasks(200), FindingKind::Creation)[..] else {
+        panic!("one finding")
+    };
+    assert!(
+        found
+            .sentence
+            .starts_with("It created 200 tasks that lived for 3.00 ms on average"),
+        "{}",
+        found.sentence
+    );
+    assert_eq!(super::tests::found(tasks(20), FindingKind::Creation), []);
 }
