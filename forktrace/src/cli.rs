@@ -6,10 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[cfg(feature = "record")]
 use forktrace_claims::render::ClaimsFormat;
-use forktrace_core::{
-    analysis::Options,
-    render::{Format, Show},
-};
+use forktrace_core::{analysis::Options, render::Show};
+use forktrace_export::{Form, StackKind};
 #[cfg(feature = "record")]
 use forktrace_record::capture::{LogLevel, PollProbes};
 use forktrace_workload::Workload;
@@ -64,6 +62,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         workload: Workload,
     },
+    /// Print the JSON Schema of what forktrace writes for programs.
+    Schema {
+        /// Of what.
+        #[arg(value_enum)]
+        of: SchemaOf,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -91,18 +95,30 @@ pub(crate) enum Color {
     Never,
 }
 
+/// What there is a schema of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// A report in JSON.
+    Json,
+    /// A line of NDJSON.
+    Ndjson,
+}
+
 /// Where a report goes and how it looks.
 #[derive(Args, Debug)]
 pub(crate) struct OutputArgs {
-    /// Write the report to FILE; - is standard output [default: run: standard error, report: standard output].
+    /// Write the report to FILE, in the form that its suffix stands for (docs/exports.md); may be given several times; - is standard output [default: run: standard error, report: standard output].
     #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
+    pub(crate) output: Vec<PathBuf>,
     /// Overwrite the files of -o and --save whatever they hold. Without it, a report never replaces a trace, and a trace replaces only traces.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub(crate) format: Format,
+    /// Form of what goes to standard output, or to a FILE without a suffix [default: text].
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Form>,
+    /// What stacks in folded files and flame graphs are made of [default: where tasks blocked, and where they were woken if --stacks recorded it].
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub(crate) folded: Option<StackKind>,
     /// Show these views in place of the summary.
     #[arg(long, value_enum, value_name = "VIEWS", value_delimiter = ',')]
     pub(crate) show: Vec<Show>,
@@ -118,6 +134,12 @@ pub(crate) struct OutputArgs {
 }
 
 impl OutputArgs {
+    /// Does one of the files show where tasks blocked, if that is recorded?
+    pub(crate) fn shows_stacks(&self) -> bool {
+        let told = self.output.iter().filter_map(|path| Form::of(path).ok()?);
+        told.chain(self.format).any(Form::shows_stacks)
+    }
+
     /// What they ask of the analysis.
     pub(crate) fn analysis(&self) -> Options {
         Options {
@@ -150,7 +172,7 @@ replaces another is in FILE.partial.
 Examples:
   sudo forktrace run -- python3 service.py
   sudo forktrace run --save trace.ft -- make -j4
-  sudo forktrace run --format json -o report.json -- ./server --port 8080
+  sudo forktrace run -o report.json -o report.txt -o run.pftrace -- ./server --port 8080
   sudo forktrace run --assert 'groups[0].all_blocked.longest_ns <= 50 * ms' -- ./server --port 8080")]
 pub(crate) struct RunArgs {
     /// Where the report goes.
@@ -180,7 +202,7 @@ pub(crate) struct RunArgs {
     /// How to count calls of select, poll and epoll.
     #[arg(long, value_enum, default_value_t, value_name = "METHOD")]
     pub(crate) polls: PollProbes,
-    /// Record stack traces of blocked tasks and of their wakers, for `--format folded`. Adds a few microseconds per block.
+    /// Record stack traces of blocked tasks and of their wakers, for folded files, flame graphs and profiles. Adds a few microseconds per block.
     #[arg(long)]
     pub(crate) stacks: bool,
     /// Record only when tasks ran and blocked and in which syscall, without wakers or wait targets (lowest overhead).
@@ -204,11 +226,16 @@ Exit status: 0; 3 when an assertion is false, 125 when forktrace fails.
 
 Examples:
   forktrace report trace.ft
+  forktrace report --open trace.ft
+  forktrace report -o run.pftrace -o blocked.svg trace.ft
   forktrace report --format dot trace.ft | dot -Tsvg > who-waits-for-whom.svg")]
 pub(crate) struct ReportArgs {
     /// Where the report goes.
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    /// Show the report as a page in the browser.
+    #[arg(long)]
+    pub(crate) open: bool,
     /// Exit with status 3 if EXPR does not hold for the report; may be given several times [docs/writing-claims.md].
     #[arg(long = "assert", value_name = "EXPR")]
     pub(crate) assertions: Vec<String>,

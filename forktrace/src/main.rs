@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         Command::Workload { workload } => {
             forktrace_workload::run(workload).map(|()| Outcome::Exit(0))
         }
+        Command::Schema { of } => commands::schema(*of),
         Command::Completions { shell } => commands::completions(*shell),
         Command::Man {
             all: Some(folder), ..

@@ -113,11 +113,168 @@ fn the_graph_is_one_for_graphviz() {
 }
 
 #[test]
-fn folded_stacks_need_a_trace_that_has_stacks() {
-    let output = output(forktrace(&["report", "--format", "folded"]).arg(trace("sleepers")));
-    let error = String::from_utf8_lossy(&output.stderr);
+fn without_recorded_stacks_folded_lines_say_the_call_and_what_it_waited_for() {
+    let folded = report(&["--format", "folded"], "sleepers");
+    assert!(
+        folded.contains("off-cpu;forktrace;clock_nanosleep "),
+        "{folded}"
+    );
+    let objects = report(&["--format", "folded", "--folded", "object"], "fork_tree");
+    assert!(objects.starts_with("object;"), "{objects}");
+}
+
+/// What went wrong, of a command that has to fail.
+#[track_caller]
+fn failure(command: &mut Command) -> String {
+    let output = output(command);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(125), "{error}");
-    assert!(error.contains("--stacks"), "{error}");
+    error
+}
+
+#[test]
+fn a_suffix_tells_the_form_and_several_files_are_written_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name);
+    let names = [
+        "a.txt",
+        "a.json",
+        "a.html",
+        "a.pftrace",
+        "a.fx.json",
+        "a.pb.gz",
+        "a.folded",
+        "a.svg",
+        "a.dot",
+        "a.ndjson",
+    ];
+    let mut command = forktrace(&["report"]);
+    for name in names {
+        command.arg("-o").arg(file(name));
+    }
+    let silent = printed(command.arg(trace("fork_tree")));
+    assert_eq!(silent, "");
+    let begins: [&[u8]; 10] = [
+        b"",
+        b"{\n",
+        b"<!DOCTYPE",
+        b"\n",
+        b"{\"meta\"",
+        b"\x1f\x8b",
+        b"off-cpu;",
+        b"<?xml",
+        b"digraph",
+        b"{\"argv\"",
+    ];
+    for (name, begin) in names.iter().zip(begins) {
+        let written = std::fs::read(file(name)).expect("it is there");
+        assert!(written.starts_with(begin) && !written.is_empty(), "{name}");
+    }
+    let left = std::fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(left, names.len(), "nothing else");
+}
+
+#[test]
+fn an_odd_suffix_is_refused_with_the_list_of_all_before_anything_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.pdf");
+    let mut command = forktrace(&["report", "-o"]);
+    let error = failure(command.arg(&path).arg(trace("fork_tree")));
+    assert!(error.contains(".pdf stands for no form"), "{error}");
+    assert!(
+        error.contains(".pftrace") && error.contains("--format"),
+        "{error}"
+    );
+    assert!(!path.exists());
+    // Unless its form is said.
+    let mut command = forktrace(&["report", "--format", "json", "-o"]);
+    printed(command.arg(&path).arg(trace("fork_tree")));
+    let written = std::fs::read_to_string(&path).expect("it is there");
+    assert!(written.starts_with('{'), "{written}");
+}
+
+#[test]
+fn a_format_that_no_file_has_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = forktrace(&["report", "--format", "json", "-o"]);
+    let path = folder.path().join("a.txt");
+    let error = failure(command.arg(path).arg(trace("fork_tree")));
+    assert!(
+        error.contains("--format json contradicts the name of"),
+        "{error}"
+    );
+}
+
+#[test]
+fn one_file_for_two_reports_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.txt");
+    let mut command = forktrace(&["report", "-o"]);
+    command.arg(&path).arg("-o").arg(&path);
+    let error = failure(command.arg(trace("fork_tree")));
+    assert!(error.contains("given twice"), "{error}");
+}
+
+#[test]
+fn a_full_disk_leaves_no_part_of_a_file_under_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.json");
+    for before in [None, Some("what was there")] {
+        if let Some(before) = before {
+            std::fs::write(&path, before).expect("a file");
+        }
+        let program = env!("CARGO_BIN_EXE_forktrace");
+        let script = format!("ulimit -f 8; exec {program} report -o \"$0\" \"$1\"");
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("trap '' XFSZ; {script}")]);
+        let error = failure(command.arg(&path).arg(trace("fork_tree")));
+        assert!(
+            error.contains("a.json") && error.contains("File too large"),
+            "{error}"
+        );
+        assert_eq!(std::fs::read_to_string(&path).ok().as_deref(), before);
+        let left = std::fs::read_dir(folder.path()).expect("a folder").count();
+        assert_eq!(left, usize::from(before.is_some()));
+    }
+}
+
+#[test]
+fn a_page_is_shown_by_the_browser_of_ones_choice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let browser = folder.path().join("browser");
+    std::fs::write(&browser, "#!/bin/sh\ncat \"$1\" >\"$0.pipe\"\n").expect("a file");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&browser, executable).expect("ours");
+    let pipe = folder.path().join("browser.pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let mut command = forktrace(&["report", "--open"]);
+    command
+        .env("BROWSER", &browser)
+        .env("TMPDIR", folder.path());
+    command.env_remove("SUDO_UID").arg(trace("fork_tree"));
+    let output = output(&mut command);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(output.stdout.is_empty(), "the page is the report");
+    assert!(
+        said.contains("forktrace-") && said.contains(".html"),
+        "{said}"
+    );
+    // What the browser, which goes on by itself, reads.
+    let page = std::fs::read_to_string(pipe).expect("the page");
+    assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"));
+    let mut command = forktrace(&["report", "--open"]);
+    let error = failure(command.env("SUDO_UID", "1000").arg(trace("fork_tree")));
+    assert!(error.contains("as root"), "{error}");
+}
+
+#[test]
+fn schemas_are_printed() {
+    for of in ["json", "ndjson"] {
+        let schema = printed(&mut forktrace(&["schema", of]));
+        let schema: serde_json::Value = serde_json::from_str(&schema).expect("JSON");
+        assert!(schema["$schema"].is_string(), "{of}");
+    }
 }
 
 #[test]
@@ -302,7 +459,7 @@ fn a_report_never_replaces_the_trace_that_it_is_made_of() {
 #[test]
 fn a_report_replaces_another_trace_only_when_told() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("a.ft");
+    let file = folder.path().join("a");
     std::fs::copy(trace("fork_tree"), &file).expect("copied");
     let before = std::fs::read(&file).expect("a trace");
     let mut command = forktrace(&["report", "-o"]);

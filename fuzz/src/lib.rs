@@ -48,7 +48,7 @@ pub fn report(file: &[u8]) {
             columns,
             ..Style::PLAIN
         };
-        for format in [Format::Text, Format::Json, Format::Dot, Format::Folded] {
+        for format in [Format::Text, Format::Json, Format::Dot] {
             let shown = render(&report, format, &style);
             let acts = |c: char| c != '\n' && c.is_control();
             assert!(!shown.contains(acts), "{format:?}: {shown}");

@@ -46,6 +46,7 @@ mod tests;
 mod timeline;
 #[cfg(test)]
 mod timeline_tests;
+mod waits;
 mod wakers;
 mod weaknesses;
 #[cfg(test)]
@@ -72,6 +73,7 @@ pub use syscall_families::family;
 
 pub use profile::Profile;
 pub use timeline::timeline;
+pub use waits::{Names, Wait, Waits};
 
 /// Of so many tasks just the longest block is listed.
 const MANY_TASKS: usize = 100;

@@ -5,7 +5,6 @@
 
 mod assertions;
 mod dot;
-mod folded;
 mod json;
 pub mod text;
 mod views;
@@ -28,15 +27,12 @@ use crate::report::Report;
 
 /// Output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Format {
     /// For people, as wide as the terminal.
     #[default]
     Text,
     /// For programs: `docs/report.schema.json` describes it.
     Json,
-    /// For flame-graph tools: stacks, with the time blocked in µs (needs --stacks).
-    Folded,
     /// Who waited for whom, as a graph for `dot -Tsvg` (Graphviz).
     Dot,
 }
@@ -101,7 +97,6 @@ pub fn write(
     let text = match format {
         Format::Json => return json::write(report, to),
         Format::Text => text::render(report, style),
-        Format::Folded => folded::folded(report),
         Format::Dot => dot::render(report),
     };
     to.write_all(text.as_bytes())

@@ -202,7 +202,8 @@ impl Target {
             write(&mut self.file)?;
             return Ok(());
         };
-        if !self.created && self.can_be_replaced(&metadata) {
+        // So nothing under its name is ever a part of what it should be.
+        if self.created || self.can_be_replaced(&metadata) {
             // Where there can be none beside it, for example for lack of rights, it is
             // overwritten.
             if let Ok(partial) = self.beside(place, metadata.permissions().mode()) {
@@ -220,6 +221,11 @@ impl Target {
         self.file.rewind()?;
         write(&mut self.file)?;
         Ok(())
+    }
+
+    /// The file that is there, or will be.
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 
     /// May another file come in its place? Not if that changed whose it is, or if it

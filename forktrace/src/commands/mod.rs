@@ -1,6 +1,7 @@
 //! What the subcommands do.
 
 mod assert;
+mod browser;
 #[cfg(feature = "record")]
 mod claims;
 #[cfg(feature = "record")]
@@ -21,7 +22,7 @@ mod scratch;
 use anyhow::Result;
 use clap::CommandFactory as _;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, SchemaOf};
 
 #[cfg(feature = "record")]
 pub(crate) use self::{claims::claims, doctor::doctor, run::run};
@@ -38,6 +39,19 @@ pub(crate) enum Outcome {
     Exit(u8),
     /// By the signal that ended the workload.
     Signal(i32),
+}
+
+/// Prints a schema.
+///
+/// # Errors
+/// When standard output can't be written.
+pub(crate) fn schema(of: SchemaOf) -> Result<Outcome> {
+    let schema = match of {
+        SchemaOf::Json => serde_json::to_string_pretty(&forktrace_core::report::schema())? + "\n",
+        SchemaOf::Ndjson => forktrace_export::NDJSON_SCHEMA.to_owned(),
+    };
+    output::to_stdout(schema.as_bytes())?;
+    Ok(Outcome::Exit(0))
 }
 
 /// Prints a completion script.

@@ -8,11 +8,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-
-use forktrace_core::{
-    render::{self, Format, Style},
-    report::Report,
-};
+use clap::ValueEnum as _;
+use forktrace_core::render::{self, Style};
+use forktrace_export::{Form, Source, StackKind};
 use forktrace_process::launch::Accounts;
 
 use super::{
@@ -24,12 +22,17 @@ use crate::cli::OutputArgs;
 /// So much of a report is kept before it is written, bytes.
 const BUFFER: usize = 64 << 10;
 
-/// Where a report goes, opened before anything else is done, so that a file that
-/// can't be written is known at once.
-pub(super) struct Output {
+/// Where reports go, opened before anything else is done, so that a file that can't be
+/// written is known at once.
+pub(super) struct Outputs {
+    all: Vec<Output>,
+    kind: Option<StackKind>,
+}
+
+struct Output {
     to: To,
+    form: Form,
     style: Style,
-    format: Format,
 }
 
 enum To {
@@ -38,85 +41,163 @@ enum To {
     File(Box<Target>),
 }
 
-impl Output {
-    /// Opens it. What a trace is read from, `trace`, is nothing to write to.
+impl Outputs {
+    /// Opens them. What a trace is read from, `traces`, is nothing to write to.
     pub(super) fn open(
         args: &OutputArgs,
         stderr_by_default: bool,
         accounts: &Accounts,
         traces: &[&File],
     ) -> Result<Self> {
-        let to = match args.output.as_deref() {
-            Some(path) if path == Path::new("-") => To::Stdout,
-            Some(path) => {
+        let mut all = Vec::new();
+        for path in &args.output {
+            let to = if path == Path::new("-") {
+                To::Stdout
+            } else {
                 let target = Target::open(path, Use::Report, accounts, args.force)?;
                 To::File(Box::new(target))
-            }
-            None if stderr_by_default => To::Stderr,
-            None => To::Stdout,
-        };
-        for trace in traces {
-            let is_regular = trace.metadata().is_ok_and(|it| it.is_file());
-            let both = match &to {
-                To::Stdout => same(io::stdout(), trace).unwrap_or(false),
-                To::Stderr => same(io::stderr(), trace).unwrap_or(false),
-                To::File(target) => target.is(trace),
             };
+            all.push(to);
+        }
+        if all.is_empty() && stderr_by_default {
+            all.push(To::Stderr);
+        } else if all.is_empty() {
+            all.push(To::Stdout);
+        }
+        for (at, to) in all.iter().enumerate() {
+            for trace in traces {
+                let is_regular = trace.metadata().is_ok_and(|it| it.is_file());
+                ensure!(
+                    !(is_regular && to.is(trace)),
+                    "the report would overwrite the trace that it is made of; choose another file"
+                );
+            }
+            let again = all[..at].iter().any(|other| match other {
+                To::File(file) => to.is(file.file()),
+                To::Stdout => matches!(to, To::Stdout),
+                To::Stderr => false,
+            });
             ensure!(
-                !(is_regular && both),
-                "the report would overwrite the trace that it is made of; choose another file"
+                !again,
+                "{} is given twice; each report needs a file of its own",
+                args.output[at].display()
             );
         }
         let (stdout, stderr) = (io::stdout(), io::stderr());
-        let terminal = match &to {
-            To::Stdout => Some(stdout.as_fd()).filter(|fd| fd.is_terminal()),
-            To::Stderr => Some(stderr.as_fd()).filter(|fd| fd.is_terminal()),
-            To::File(_) => None,
-        };
-        let style = page::style(args, terminal);
+        let all = all.into_iter().zip(forms(args)?).map(|(to, form)| {
+            let terminal = match &to {
+                To::Stdout => Some(stdout.as_fd()).filter(|fd| fd.is_terminal()),
+                To::Stderr => Some(stderr.as_fd()).filter(|fd| fd.is_terminal()),
+                To::File(_) => None,
+            };
+            let style = page::style(args, terminal);
+            Output { to, form, style }
+        });
         Ok(Self {
-            to,
-            style,
-            format: args.format,
+            all: all.collect(),
+            kind: args.folded,
         })
     }
 
-    /// Another process has written it.
+    /// Another process has written them.
     pub(super) fn done(&mut self) {
-        if let To::File(target) = &mut self.to {
-            target.done();
+        for output in &mut self.all {
+            if let To::File(target) = &mut output.to {
+                target.done();
+            }
         }
     }
 
-    /// Writes the report, made of the trace in this file; `None`: it is kept nowhere.
-    pub(super) fn write(&mut self, report: &Report, trace: Option<&str>) -> Result<()> {
-        if self.format == Format::Folded && report.stacks.is_none() {
-            bail!(
-                "this trace has no stacks to fold; `forktrace run --stacks` takes them, with \
-                 `--format folded` or with `--save`"
-            );
+    /// Writes all of them, made of the trace in this file; `None`: it is kept nowhere. One that
+    /// can't be written does not keep the others from it.
+    ///
+    /// # Errors
+    /// That of the first that can't.
+    pub(super) fn write(&mut self, source: &Source<'_>, trace: Option<&str>) -> Result<()> {
+        let mut first = Ok(());
+        for output in &mut self.all {
+            first = first.and(output.write(source, self.kind, trace));
         }
-        let (format, style) = (self.format, &self.style);
-        let is_text = format == Format::Text;
+        first
+    }
+}
+
+impl Output {
+    fn write(
+        &mut self,
+        source: &Source<'_>,
+        kind: Option<StackKind>,
+        trace: Option<&str>,
+    ) -> Result<()> {
+        let Self { to, form, style } = self;
+        let is_text = *form == Form::Text;
         let is_summary = is_text && style.views.is_empty() && !style.verbose;
-        let has_rule = is_text && matches!(self.to, To::Stderr);
-        let render = |to: &mut dyn Write| {
+        let has_rule = is_text && matches!(to, To::Stderr);
+        let export = form.export(*style, kind);
+        let written = |to: &mut dyn Write| {
             let mut to = BufWriter::with_capacity(BUFFER, to);
             if has_rule {
                 to.write_all(page::rule(style).as_bytes())?;
             }
-            render::write(report, format, style, &mut to)?;
+            export.write(source, &mut to)?;
             if is_summary {
-                to.write_all(render::pointer(report, style, trace).as_bytes())?;
+                to.write_all(render::pointer(source.report, style, trace).as_bytes())?;
             }
             to.flush()
         };
-        match &mut self.to {
-            To::Stdout => stdout_takes(render),
-            To::Stderr => stderr_takes(render),
-            To::File(target) => target.write(render),
+        match to {
+            To::Stdout => stdout_takes(written),
+            To::Stderr => stderr_takes(written),
+            To::File(target) => target.write(written),
         }
     }
+}
+
+impl To {
+    /// Is it this file?
+    fn is(&self, file: &File) -> bool {
+        match self {
+            Self::Stdout => same(io::stdout(), file).unwrap_or(false),
+            Self::Stderr => same(io::stderr(), file).unwrap_or(false),
+            Self::File(target) => target.is(file),
+        }
+    }
+}
+
+/// The form of each file.
+///
+/// # Errors
+/// When a suffix stands for none, or `--format` is for none of them.
+fn forms(args: &OutputArgs) -> Result<Vec<Form>> {
+    if args.output.is_empty() {
+        return Ok(vec![args.format.unwrap_or_default()]);
+    }
+    let mut used = false;
+    let mut forms = Vec::new();
+    for path in &args.output {
+        let told = match (Form::of(path), args.format) {
+            (Ok(told), _) => told,
+            // What it is was said.
+            (Err(_), Some(_)) => None,
+            (Err(odd), None) => {
+                return Err(odd)
+                    .with_context(|| format!("{}", path.display()))
+                    .context("--format says the form of a file whose name does not tell it");
+            }
+        };
+        let form = told.or(args.format).unwrap_or_default();
+        used |= args.format.is_none_or(|asked| asked == form);
+        forms.push(form);
+    }
+    if !used && let (Some(path), Some(asked)) = (args.output.first(), args.format) {
+        let name = asked.to_possible_value();
+        bail!(
+            "--format {} contradicts the name of {}; leave one of them out",
+            name.as_ref().map_or("", |name| name.get_name()),
+            path.display()
+        );
+    }
+    Ok(forms)
 }
 
 /// Writes to standard error. A reader that has gone away is no error: it has seen

@@ -12,9 +12,11 @@ use anyhow::{Context as _, Result};
 use super::{
     Outcome,
     assert::{self, Assertions},
-    output::{Output, to_stderr},
+    browser,
+    output::{Outputs, to_stderr},
 };
-use forktrace_core::pipeline;
+use forktrace_core::{analysis::analyse_with, pipeline};
+use forktrace_export::Source;
 use forktrace_process::{launch::Accounts, privileges::drop_all};
 
 use crate::cli::ReportArgs;
@@ -26,10 +28,13 @@ use crate::cli::ReportArgs;
 /// assertion has no value.
 pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     let assertions = Assertions::compile(&args.assertions)?;
+    if args.open {
+        browser::check()?;
+    }
     // It is opened first, so that nothing is created for a trace that is not there.
     let mut trace = open(&args.trace)?;
     let accounts = Accounts::choose(None, false)?;
-    let mut output = Output::open(&args.output, false, &accounts, &[&trace])?;
+    let mut output = Outputs::open(&args.output, false, &accounts, &[&trace])?;
     let mut data = Vec::new();
     trace
         .read_to_end(&mut data)
@@ -38,10 +43,22 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     if drop_all()? && std::env::var_os("SUDO_UID").is_some() {
         to_stderr(b"forktrace: a report needs no privileges: it works without sudo\n")?;
     }
-    let report = pipeline::make(&data, None, &args.output.analysis())
-        .with_context(|| format!("{}", args.trace.display()))?;
-    let name = args.trace.to_string_lossy();
-    output.write(&report, Some(&*name))?;
+    let (info, model) =
+        pipeline::read(&data, None).with_context(|| format!("{}", args.trace.display()))?;
+    drop(data);
+    let report = analyse_with(&info, &model, &args.output.analysis());
+    let source = Source {
+        info: &info,
+        model: &model,
+        report: &report,
+    };
+    // Who looks at the page has not asked for the text.
+    if !args.open || !args.output.output.is_empty() {
+        output.write(&source, Some(&*args.trace.to_string_lossy()))?;
+    }
+    if args.open {
+        browser::show(&source)?;
+    }
     Ok(Outcome::Exit(if assertions.hold(&report)? {
         0
     } else {

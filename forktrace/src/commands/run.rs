@@ -7,7 +7,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use forktrace_core::{pipeline, render::Format};
+use forktrace_core::{analysis::analyse_with, pipeline};
+use forktrace_export::Source;
 use forktrace_process::{launch::Accounts, limits::Limits, signals::Signals};
 use forktrace_record::{
     background,
@@ -21,7 +22,7 @@ use super::{
     assert::{self, Assertions},
     files::TraceFile,
     making::{self, Made},
-    output::Output,
+    output::Outputs,
     scratch,
 };
 use crate::{
@@ -40,13 +41,13 @@ const LEFT: u8 = 124;
 pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
     let assertions = Assertions::compile(&args.assertions)?;
     let accounts = Accounts::choose(args.user.as_deref(), args.as_root)?;
-    let wants_report = !args.quiet || args.output.output.is_some();
+    let wants_report = !args.quiet || !args.output.output.is_empty();
     let settings = Settings {
         ring_bytes: args.ring_size,
         max_tasks: args.max_tasks,
         polls: args.polls,
         plain: args.plain,
-        stacks: args.stacks || args.output.format == Format::Folded,
+        stacks: args.stacks || args.output.shows_stacks(),
         log: args.log_bpf,
     };
     // Before anything is made that would be left behind.
@@ -56,7 +57,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
     let mut trace = Trace::open(args, &accounts)?;
     let mut output = {
         let traces = [trace.target(), trace.file()];
-        Output::open(&args.output, true, &accounts, &traces)?
+        Outputs::open(&args.output, true, &accounts, &traces)?
     };
     let plan = Plan {
         argv: args.command.clone(),
@@ -95,11 +96,18 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
                 file.read_to_end(&mut data)
             });
             read.context("the trace file can't be read back")?;
-            let report = pipeline::make(&data, Some(finish.clone()), &args.output.analysis())
+            let (info, model) = pipeline::read(&data, Some(finish.clone()))
                 .context("the trace that was just recorded")?;
+            drop(data);
+            let report = analyse_with(&info, &model, &args.output.analysis());
             if wants_report {
                 let saved = args.save.as_ref().map(|path| path.to_string_lossy());
-                output.write(&report, saved.as_deref())?;
+                let source = Source {
+                    info: &info,
+                    model: &model,
+                    report: &report,
+                };
+                output.write(&source, saved.as_deref())?;
             }
             assertions.hold(&report)
         })?;

@@ -272,3 +272,27 @@ fn a_dash_is_no_name_of_a_trace() {
     let finished = run().args(["--save", "-", "--", "echo", "ran"]).finish();
     check_refused(&finished, "./-");
 }
+
+#[test]
+fn one_run_is_written_in_several_forms_that_belong_to_the_user() {
+    let name = "one_run_is_written_in_several_forms_that_belong_to_the_user";
+    let Some(run) = under_sudo() else {
+        return skip(name, "no user has the id 65534");
+    };
+    let forms = ["a.json", "a.pftrace", "a.html", "a.folded", "a.pb.gz"];
+    let options = forms.iter().flat_map(|form| ["-o", form]);
+    let options: Vec<&str> = options.collect();
+    let finished = run.args(options).args(["--", "sleep", "0.01"]).finish();
+    assert!(finished.status.success(), "{}", finished.stderr);
+    for form in forms {
+        let written = fs::metadata(finished.file(form)).expect("it was written");
+        assert_eq!(written.uid(), USER, "{form}");
+        assert!(written.len() > 0, "{form}");
+    }
+    let folder = finished.file("a.json").parent().map(fs::read_dir);
+    let mut left = folder.expect("a folder").expect("a folder").flatten();
+    let partial = left.find(|it| it.file_name().to_string_lossy().contains(".partial"));
+    assert!(partial.is_none(), "{partial:?}");
+    let folded = fs::read_to_string(finished.file("a.folded")).expect("text");
+    assert!(folded.starts_with("off-cpu;"), "{folded}");
+}
