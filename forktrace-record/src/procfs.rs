@@ -1,17 +1,24 @@
-//! What `/proc` tells of tasks that sleep: the call they are in, their memory,
-//! their signals and timers. Whatever can't be read is `None` or `false`: not known.
+//! What `/proc` tells: of tasks that sleep the call they are in, their memory, their signals
+//! and timers. Whatever can't be read is `None` or `false`: not known. The tables that are
+//! written the same for all (maps, mounts, fields) are parsed here, whoever reads them.
+
+pub(crate) mod maps;
+pub(crate) mod mounts;
+pub(crate) mod text;
 
 use std::{collections::HashSet, fs, os::unix::fs::FileExt as _};
 
+use self::{maps::mappings, text::field};
+
 // include/uapi/linux/futex.h
-const FUTEX_WAIT: u32 = 0;
-const FUTEX_LOCK_PI: u32 = 6;
-const FUTEX_WAIT_BITSET: u32 = 9;
-const FUTEX_LOCK_PI2: u32 = 13;
+pub(crate) const FUTEX_WAIT: u32 = 0;
+pub(crate) const FUTEX_LOCK_PI: u32 = 6;
+pub(crate) const FUTEX_WAIT_BITSET: u32 = 9;
+pub(crate) const FUTEX_LOCK_PI2: u32 = 13;
 /// Of `futex`: only this process has the memory.
 pub(crate) const FUTEX_PRIVATE_FLAG: u32 = 128;
 const FUTEX_CLOCK_REALTIME: u32 = 256;
-const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
+pub(crate) const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
 
 /// Why `/proc` tells nothing of our tasks; `None`: it does. One of another pid namespace
 /// has other tasks under the same numbers.
@@ -181,12 +188,6 @@ fn status(pid: u32, tid: u32) -> Option<String> {
     fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()
 }
 
-fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-}
-
 /// The tid of a task as it sees it itself, in its own pid namespace.
 pub(crate) fn own_tid(tgid: u32, tid: u32) -> Option<u32> {
     let status = status(tgid, tid)?;
@@ -212,10 +213,7 @@ pub(crate) fn pid_levels(tgid: u32, tid: u32) -> Option<usize> {
 
 /// Who traces a task.
 pub(crate) fn tracer(tgid: u32, tid: u32) -> Option<u32> {
-    let tracer = field(&status(tgid, tid)?, "TracerPid")?
-        .trim()
-        .parse()
-        .ok()?;
+    let tracer = field(&status(tgid, tid)?, "TracerPid")?.parse().ok()?;
     (tracer != 0).then_some(tracer)
 }
 
@@ -226,7 +224,7 @@ pub(crate) fn lives(tid: u32) -> bool {
 
 /// The parent of a process.
 pub(crate) fn parent(pid: u32) -> Option<u32> {
-    field(&status(pid, pid)?, "PPid")?.trim().parse().ok()
+    field(&status(pid, pid)?, "PPid")?.parse().ok()
 }
 
 /// Does the task wait without a timeout for a futex that only its own process can
@@ -251,16 +249,7 @@ pub(crate) fn waits_forever(tgid: u32, tid: u32, address: u64) -> bool {
 
 /// Is the memory at this address the process's own?
 fn is_private(maps: &str, address: u64) -> bool {
-    maps.lines().any(|line| {
-        let mut words = line.split(' ');
-        let range = words.next().and_then(|range| range.split_once('-'));
-        let Some((from, until)) = range else {
-            return false;
-        };
-        let number = |text| u64::from_str_radix(text, 16).unwrap_or(0);
-        let here = (number(from)..number(until)).contains(&address);
-        here && words.next().is_some_and(|flags| flags.ends_with('p'))
-    })
+    mappings(maps).any(|mapping| mapping.contains(address) && !mapping.shared)
 }
 
 /// Signals that programs handle to be told something: SIGHUP, SIGUSR1, SIGUSR2,
@@ -279,26 +268,29 @@ pub(crate) fn expects_nothing(pid: u32) -> bool {
     let Some(status) = status(pid, pid) else {
         return false;
     };
-    let mask = |name| field(&status, name).and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
+    let mask = |name| field(&status, name).and_then(|m| u64::from_str_radix(m, 16).ok());
     let handles_none = mask("SigCgt").is_some_and(|caught| caught & TELLING == 0);
-    let untraced = field(&status, "TracerPid").is_some_and(|tracer| tracer.trim() == "0");
+    let untraced = field(&status, "TracerPid").is_some_and(|tracer| tracer == "0");
     let timers = fs::read_to_string(format!("/proc/{pid}/timers"));
     handles_none && untraced && timers.is_ok_and(|timers| timers.trim().is_empty())
+}
+
+/// The processes that there are.
+pub(crate) fn pids() -> Option<impl Iterator<Item = u32>> {
+    let entries = fs::read_dir("/proc").ok()?.flatten();
+    Some(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
 
 /// Does one of these processes trace one that is none of them? (What happens to
 /// that one ends its `wait`.) Not known counts as yes.
 pub(crate) fn traces_others(processes: &HashSet<u32>) -> bool {
-    let Ok(all) = fs::read_dir("/proc") else {
+    let Some(pids) = pids() else {
         return true;
     };
-    let pids = all
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| !processes.contains(pid)).any(|pid| {
         // One that has gone meanwhile is traced by nobody.
         status(pid, pid).is_some_and(|status| {
-            let tracer = field(&status, "TracerPid").and_then(|tracer| tracer.trim().parse().ok());
+            let tracer = field(&status, "TracerPid").and_then(|tracer| tracer.parse().ok());
             tracer.is_some_and(|tracer| processes.contains(&tracer))
         })
     })

@@ -3,18 +3,19 @@
 //! What a word means is a convention of the library that waits for it; the layouts are
 //! those of the GNU C library since 2.27, the same on all 64-bit machines.
 
-use super::world::{Found, Member, Who, World};
+use super::{
+    memory::FileId,
+    world::{Found, Member, Who, World},
+};
 use crate::{
-    procfs::{self, Call, FUTEX_PRIVATE_FLAG, futex_command},
+    procfs::{
+        self, Call, FUTEX_LOCK_PI, FUTEX_LOCK_PI2, FUTEX_PRIVATE_FLAG, FUTEX_TID_MASK, FUTEX_WAIT,
+        FUTEX_WAIT_BITSET, futex_command,
+    },
     trace::ProviderKind,
 };
 
 // include/uapi/linux/futex.h
-const FUTEX_WAIT: u32 = 0;
-const FUTEX_LOCK_PI: u32 = 6;
-const FUTEX_WAIT_BITSET: u32 = 9;
-const FUTEX_LOCK_PI2: u32 = 13;
-const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
 const FUTEX_WAITERS: u32 = 0x8000_0000;
 
 /// Words of a `pthread_rwlock_t` before the one that is waited for.
@@ -31,10 +32,7 @@ pub(super) fn find(world: &mut World<'_>, member: &Member, call: &Call) -> Found
     let private = op & FUTEX_PRIVATE_FLAG != 0;
     let file = match private {
         true => None,
-        false => world
-            .maps(member.tgid)
-            .shared_file(address)
-            .map(str::to_owned),
+        false => world.maps(member.tgid).shared_file(address),
     };
     let words = words(member.tgid, address);
     let owner = match command {
@@ -59,11 +57,11 @@ pub(super) fn find(world: &mut World<'_>, member: &Member, call: &Call) -> Found
     if let Some(tid) = owner {
         return Some((
             ProviderKind::Owner,
-            owner_of(world, member, tid, file.as_deref(), command)?,
+            owner_of(world, member, tid, file, command)?,
         ));
     }
     let file = file?;
-    let sharing = sharing(world, &file);
+    let sharing = sharing(world, file);
     Some((ProviderKind::Shares, world.all_of(&sharing, member)))
 }
 
@@ -140,7 +138,7 @@ fn joined(
 }
 
 /// The processes that share a file's memory.
-fn sharing(world: &mut World<'_>, file: &str) -> Vec<u32> {
+fn sharing(world: &mut World<'_>, file: FileId) -> Vec<u32> {
     let mut processes = world.processes();
     processes.retain(|process| world.maps(*process).shares(file));
     processes
@@ -151,7 +149,7 @@ fn owner_of(
     world: &mut World<'_>,
     member: &Member,
     tid: u32,
-    file: Option<&str>,
+    file: Option<FileId>,
     command: u32,
 ) -> Option<Who> {
     if let Some(owner) = world.thread(member.tgid, tid) {

@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, fs};
 
+use crate::procfs::{pids, text::fields};
+
 /// No more descriptors are looked at: then it is not known who has what.
 const MOST: usize = 1 << 18;
 
@@ -21,12 +23,6 @@ pub(super) struct Holders {
     pub(super) complete: bool,
 }
 
-/// The processes that there are.
-pub(super) fn pids() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-}
-
 impl Holders {
     /// Looks at all of them. Links are read, and nothing that they lead to.
     pub(super) fn look() -> Self {
@@ -35,7 +31,7 @@ impl Holders {
             ..Self::default()
         };
         let mut count = 0;
-        for pid in pids() {
+        for pid in pids().into_iter().flatten() {
             let Ok(fds) = fs::read_dir(format!("/proc/{pid}/fd")) else {
                 continue;
             };
@@ -74,8 +70,7 @@ impl FdInfo {
 
     /// The lines that begin so, without that.
     pub(super) fn fields<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
-        let field = move |line: &'a str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim());
-        self.0.lines().filter_map(field)
+        fields(&self.0, name)
     }
 
     pub(super) fn number(&self, name: &str) -> Option<u64> {

@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use super::world::Member;
-use crate::procfs::{self, Call};
+use crate::procfs::{self, Call, mounts::mounts};
 
 /// A longer path is refused by the kernel (`PATH_MAX`).
 const LONGEST: usize = 4096;
@@ -58,7 +58,19 @@ pub(super) struct Mounts(Vec<Mount>);
 impl Mounts {
     pub(super) fn of(tgid: u32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{tgid}/mountinfo")).ok()?;
-        Some(Self(text.lines().filter_map(parse).collect()))
+        Some(Self::parse(&text))
+    }
+
+    fn parse(mountinfo: &str) -> Self {
+        let mounts = mounts(mountinfo).map(|mount| Mount {
+            number: mount.number,
+            device: mount.device,
+            is_fuse: mount.kind == "fuse"
+                || mount.kind.starts_with("fuse.")
+                || mount.kind == "fuseblk",
+            place: mount.place,
+        });
+        Self(mounts.collect())
     }
 
     pub(super) fn of_number(&self, number: u64) -> Option<&Mount> {
@@ -74,23 +86,6 @@ impl Mounts {
     }
 }
 
-/// `36 35 98:0 /root /mnt rw,noatime shared:1 - ext3 /dev/root rw`
-fn parse(line: &str) -> Option<Mount> {
-    let (before, after) = line.split_once(" - ")?;
-    let mut words = before.split(' ');
-    let number = words.next()?.parse().ok()?;
-    let (major, minor) = words.nth(1)?.split_once(':')?;
-    let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
-    let place = words.nth(1)?;
-    let kind = after.split(' ').next()?;
-    Some(Mount {
-        number,
-        device: major << 20 | minor,
-        place: crate::resolve::unescape(place),
-        is_fuse: kind == "fuse" || kind.starts_with("fuse.") || kind == "fuseblk",
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,7 +99,7 @@ odd
 
     #[test]
     fn a_path_is_in_the_innermost_mount() {
-        let mounts = Mounts(TABLE.lines().filter_map(parse).collect());
+        let mounts = Mounts::parse(TABLE);
         let of = |path| {
             mounts
                 .of_path(path)

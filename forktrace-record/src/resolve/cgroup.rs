@@ -8,8 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::text::unescape;
-use crate::trace::Throttled;
+use crate::{procfs::mounts, trace::Throttled};
 
 /// Most cgroups that are watched.
 const MOST: usize = 256;
@@ -160,29 +159,20 @@ impl Mount {
 
 /// The controller is either in a hierarchy of version 1 or in that of version 2.
 fn find_mount(mountinfo: &str) -> Option<Mount> {
-    let mounts = || mountinfo.lines().filter_map(parse_mount);
+    let mounts = || mounts::mounts(mountinfo).filter_map(controller);
     let first = |version| mounts().find(|mount| mount.version == version);
     first(1).or_else(|| first(2))
 }
 
-/// `41 31 0:38 / /sys/fs/cgroup rw,relatime shared:9 - cgroup2 cgroup2 rw`
-fn parse_mount(line: &str) -> Option<Mount> {
-    let (place, kind) = line.split_once(" - ")?;
-    let mut kind = kind.split(' ');
-    let version = match kind.next()? {
+fn controller(mount: mounts::Mount<'_>) -> Option<Mount> {
+    let version = match mount.kind {
         "cgroup2" => 2,
-        "cgroup" => {
-            let options = kind.nth(1)?;
-            options.split(',').find(|option| *option == "cpu")?;
-            1
-        }
+        "cgroup" if mount.options.split(',').any(|option| option == "cpu") => 1,
         _ => return None,
     };
-    let mut place = place.split(' ').skip(3);
-    let root = unescape(place.next()?);
     Some(Mount {
-        folder: PathBuf::from(unescape(place.next()?)),
-        root,
+        folder: PathBuf::from(mount.place),
+        root: mount.root,
         version,
     })
 }

@@ -9,12 +9,14 @@ use nix::sys::stat::{SFlag, fstat, major, minor};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    process::Folder,
-    sockets::Sockets,
-    text::{device, field, parse_device},
+use super::{process::Folder, sockets::Sockets};
+use crate::{
+    procfs::{
+        mounts::mounts,
+        text::{device, field},
+    },
+    trace::FileKind,
 };
-use crate::trace::FileKind;
 
 /// A file, as the kernel numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,12 +108,12 @@ fn mount_device(folder: &Folder, mount: Option<u32>) -> Option<u32> {
 }
 
 fn device_of_mount(mountinfo: &str, mount: u32) -> Option<u32> {
-    mountinfo.lines().find_map(|line| {
-        let mut parts = line.split(' ');
-        let id: u32 = parts.next()?.parse().ok()?;
-        let device = parts.nth(1)?;
-        (id == mount).then(|| parse_device(device, 10))?
-    })
+    let mut mounts = mounts(mountinfo);
+    Some(
+        mounts
+            .find(|found| found.number == u64::from(mount))?
+            .device,
+    )
 }
 
 /// The process of a pidfd; `None`: it has ended.

@@ -4,10 +4,8 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    process::Folder,
-    text::{parse_device, unescape},
-};
+use super::process::Folder;
+use crate::procfs::{maps::mappings, text::unescape};
 
 /// A mapping of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +14,8 @@ struct Mapping {
     end: u64,
     shared: bool,
     offset: u64,
-    device: u32,
-    inode: u64,
+    /// Its device and inode.
+    file: (u32, u64),
     path: String,
 }
 
@@ -88,8 +86,8 @@ impl Memory {
             return Some(Place::Private);
         }
         Some(Place::Shared {
-            device: mapping.device,
-            inode: mapping.inode,
+            device: mapping.file.0,
+            inode: mapping.file.1,
             offset: mapping.offset + (address - mapping.start),
             path: mapping.path.clone(),
         })
@@ -97,34 +95,20 @@ impl Memory {
 }
 
 fn parse(maps: &str) -> Vec<Mapping> {
-    let mut mappings: Vec<_> = maps.lines().filter_map(parse_line).collect();
+    let mappings = mappings(maps).map(|mapping| Mapping {
+        start: mapping.start,
+        end: mapping.end,
+        shared: mapping.shared,
+        offset: mapping.offset,
+        file: mapping.file,
+        path: match mapping.shared {
+            true => unescape(mapping.path),
+            false => String::new(),
+        },
+    });
+    let mut mappings: Vec<_> = mappings.collect();
     mappings.sort_unstable_by_key(|m| m.start);
     mappings
-}
-
-/// `7f1c2c000000-7f1c2c021000 rw-s 00001000 00:01 2057   /dev/zero (deleted)`
-fn parse_line(line: &str) -> Option<Mapping> {
-    let mut parts = line.splitn(6, ' ');
-    let (start, end) = parts.next()?.split_once('-')?;
-    let hex = |text| u64::from_str_radix(text, 16).ok();
-    let permissions = parts.next()?;
-    let offset = hex(parts.next()?)?;
-    let device = parse_device(parts.next()?, 16)?;
-    let inode = parts.next()?.parse().ok()?;
-    let shared = permissions.ends_with('s');
-    Some(Mapping {
-        start: hex(start)?,
-        end: hex(end)?,
-        shared,
-        offset,
-        device,
-        inode,
-        path: if shared {
-            unescape(parts.next().unwrap_or("").trim_start())
-        } else {
-            String::new()
-        },
-    })
 }
 
 #[cfg(test)]
@@ -174,19 +158,6 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
             (u64::MAX, None),
         ] {
             assert_eq!(memory.place(address), expected, "{address:#x}");
-        }
-    }
-
-    #[test]
-    fn odd_lines_are_skipped() {
-        for odd in [
-            "",
-            "-",
-            "1-2",
-            "x-y rw-s 0 00:01 1 /a",
-            "1-2 rw-s 0 0001 1 /a",
-        ] {
-            assert_eq!(parse(odd), [], "{odd}");
         }
     }
 }

@@ -20,7 +20,6 @@ mod looker;
 mod process;
 mod questions;
 mod sockets;
-mod text;
 mod unix_diag;
 
 use std::{
@@ -35,7 +34,6 @@ use self::{cgroup::Cgroups, fds::Identity, process::Tasks, questions::Asked};
 pub(crate) use self::{
     looker::{Answer, Looker, Question},
     sockets::inet_ends,
-    text::unescape,
     unix_diag::{Unix, ask_for_unix_sockets},
 };
 use crate::{

@@ -20,7 +20,7 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
-use crate::clock;
+use crate::{clock, procfs::text::field};
 
 /// The file grows with each function: it is not read more often.
 const READ_AGAIN: Duration = Duration::from_millis(200);
@@ -228,7 +228,7 @@ impl PerfMap {
 /// In the file system and by the number that the process itself knows. Where its `/tmp`
 /// is ours, as we see it: there it can be read when the process has ended.
 fn file_of(process: &Path, status: &str) -> Option<PathBuf> {
-    let own = field(status, "NStgid:").last()?;
+    let own = field(status, "NStgid")?.split_whitespace().last()?;
     let (theirs, ours) = (process.join("root/tmp"), PathBuf::from("/tmp"));
     let identity = |path: &Path| fs::metadata(path).ok().map(|data| (data.dev(), data.ino()));
     let is_ours = identity(&theirs)? == identity(&ours)?;
@@ -238,13 +238,9 @@ fn file_of(process: &Path, status: &str) -> Option<PathBuf> {
 
 /// All that the process is known as: real, effective and so on.
 fn users(status: &str) -> Vec<u32> {
-    let users = field(status, "Uid:");
+    let users = field(status, "Uid").unwrap_or_default();
+    let users = users.split_whitespace();
     users.filter_map(|user| user.parse().ok()).collect()
-}
-
-fn field<'a>(status: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
-    let found = status.lines().find_map(|line| line.strip_prefix(name));
-    found.unwrap_or_default().split_whitespace()
 }
 
 /// Was the file last written before this time of the monotonic clock?

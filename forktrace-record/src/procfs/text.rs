@@ -24,19 +24,24 @@ pub(crate) fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The value of a line `key:\tvalue`.
-pub(super) fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let value = |line: &'a str| line.strip_prefix(key)?.strip_prefix(':');
-    text.lines().find_map(value).map(str::trim)
+/// The value of the first line `key:\tvalue`.
+pub(crate) fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    fields(text, key).next()
+}
+
+/// The values of all lines `key:\tvalue`.
+pub(crate) fn fields<'a>(text: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
+    let value = move |line: &'a str| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim());
+    text.lines().filter_map(value)
 }
 
 /// A device as the kernel encodes it.
-pub(super) fn device(major: u64, minor: u64) -> u32 {
+pub(crate) fn device(major: u64, minor: u64) -> u32 {
     (major << 20 | minor) as u32
 }
 
 /// A device written as `major:minor`, in numbers of this radix.
-pub(super) fn parse_device(text: &str, radix: u32) -> Option<u32> {
+pub(crate) fn parse_device(text: &str, radix: u32) -> Option<u32> {
     let (major, minor) = text.split_once(':')?;
     let number = |text| u64::from_str_radix(text, radix).ok();
     Some(device(number(major)?, number(minor)?))
