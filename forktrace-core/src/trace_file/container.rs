@@ -67,7 +67,6 @@ use super::{
 };
 
 #[cfg(test)]
-#[path = "container_tests.rs"]
 mod tests;
 
 /// The longest payload of a block, in bytes. It also bounds what a forged
