@@ -654,7 +654,7 @@ pub(super) fn lossy() -> Report {
                 count: 1,
                 start_ns: Some(0),
                 end_ns: None,
-                text: "1 tasks found no room in the table of 2 tasks and are not followed; \
+                text: "1 task found no room in the table of 2 tasks and is not followed; \
                        --max-tasks makes it larger"
                     .to_owned(),
             },

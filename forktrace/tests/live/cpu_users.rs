@@ -79,6 +79,6 @@ fn who_had_the_cpu_while_the_workload_waited_for_it_is_told_inside_and_outside()
         );
         let starved = report.findings.iter().find(|f| f.kind == "starved");
         let sentence = &starved.expect("they waited").sentence;
-        burner_ns > 0 && sentence.contains("There ran meanwhile: `")
+        burner_ns > 0 && sentence.contains("Meanwhile the CPUs ran `")
     });
 }

@@ -38,7 +38,7 @@ pub(super) fn finding_of(report: &Report) -> Option<Finding> {
     };
     let sentence = match users.is_empty() {
         true => format!("{sentence}."),
-        false => format!("{sentence}. There ran meanwhile: {users}."),
+        false => format!("{sentence}. Meanwhile the CPUs ran {users}."),
     };
     let mut found = finding(FindingKind::Starved, ns, Confidence::Proved, sentence);
     found.evidence = runnable
@@ -80,7 +80,7 @@ fn users(report: &Report) -> String {
     let mut named: Vec<String> = named.collect();
     if report.cpu_users_unknown_ns > report.cpu_wanted_ns / LEAST && !named.is_empty() {
         let unknown = duration(report.cpu_users_unknown_ns);
-        named.push(format!("nobody that is known for {unknown}"));
+        named.push(format!("unknown tasks for {unknown}"));
     }
     named.join(", ")
 }
