@@ -20,6 +20,7 @@ mod conventions;
 mod cpu;
 mod cpu_users;
 mod deadlocks;
+mod documents;
 mod edges;
 mod ends;
 mod experts;

@@ -17,14 +17,20 @@ const NAMED: usize = 3;
 /// of them. What the end waited for tells how much of it mattered.
 pub(super) fn finding_of(report: &Report) -> Option<Finding> {
     let tree = report.groups.iter().find(|g| g.kind == GroupKind::Tree)?;
-    let runnable = report.path.parts.iter().filter(|p| p.state == PathState::Runnable);
+    let runnable = report
+        .path
+        .parts
+        .iter()
+        .filter(|p| p.state == PathState::Runnable);
     let on_path_ns = runnable.clone().map(|p| p.ns).fold(0, u64::saturating_add);
     let others_ns = tree.starved.lower_ns;
     let ns = on_path_ns.max(others_ns);
-    let waited = part_of(ns, report);
+    // That nobody got one is true of this time only.
+    let nobody = others_ns >= ns / 2;
+    let waited = part_of(if nobody { others_ns } else { ns }, report);
     let cpus = quantity(report.workload.cpus.into(), "CPU");
     let users = users(report);
-    let sentence = if others_ns >= ns / 2 {
+    let sentence = if nobody {
         format!("For {waited} tasks were ready to run, and none of them got one of the {cpus}")
     } else if inside_ns(report) >= known_ns(report) / 2 {
         format!(
