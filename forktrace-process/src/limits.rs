@@ -159,7 +159,7 @@ fn full_group(groups: &str, mounted: &Path) -> Option<String> {
             {
                 let shown = group.display();
                 return Some(format!(
-                    "the control group {shown} has {has} tasks and may have {most}; allow more: \
+                    "the control group {shown} has all the tasks that it may have ({most}); allow more: \
                      `echo {} > {shown}/pids.max`, or TasksMax= in its systemd unit",
                     most.saturating_add(64)
                 ));
@@ -234,7 +234,7 @@ mod tests {
         group("pids/outer/inner", "max\n", "2\n");
         let told = full_group("9:pids:/outer/inner\n", folder.path()).expect("it is full");
         assert!(
-            told.contains("pids/outer has 2 tasks and may have 2"),
+            told.contains("pids/outer has all the tasks that it may have (2)"),
             "{told}"
         );
         assert!(told.contains("pids/outer/pids.max`"), "{told}");
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(full_group("9:pids:/outer/inner\n", folder.path()), None);
         group("v2", "5\n", "5\n");
         let told = full_group("3:cpu:/\n0::/v2\n", folder.path()).expect("it is full");
-        assert!(told.contains("/v2 has 5 tasks"), "{told}");
+        assert!(told.contains("/v2 has all the tasks"), "{told}");
         assert_eq!(full_group("0::/../../above\nnonsense", folder.path()), None);
     }
 }

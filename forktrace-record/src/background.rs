@@ -1,6 +1,9 @@
 //! Lets the kernel take its time.
 
-use std::fs;
+use std::{
+    fs,
+    os::fd::{AsRawFd as _, RawFd},
+};
 
 use nix::{
     fcntl::OFlag,
@@ -24,7 +27,8 @@ pub fn drop_in_background<T>(value: T) {
     if in_first_pid_namespace() != Some(true) || procfs::missing().is_some() {
         return drop(value);
     }
-    let Ok((closed, closes)) = pipe2(OFlag::O_CLOEXEC) else {
+    let pipes = pipe2(OFlag::O_CLOEXEC).and_then(|one| Ok((one, pipe2(OFlag::O_CLOEXEC)?)));
+    let Ok(((closed, closes), (let_go, holds))) = pipes else {
         return drop(value);
     };
     // SAFETY: this process has one thread, so the child finds no lock held.
@@ -38,11 +42,15 @@ pub fn drop_in_background<T>(value: T) {
             let _ = read(&closed, &mut [0]);
             // Our copies of the descriptors are not the last: this is quick.
             drop(value);
+            drop(holds);
         }
         Ok(ForkResult::Child) => {
             let _ = setsid();
             let _ = chdir("/");
-            close_all_but_ebpf();
+            drop(holds);
+            close_all_but_ebpf(let_go.as_raw_fd());
+            // Until the copies there are gone: who lets go last waits for the kernel.
+            let _ = read(&let_go, &mut [0]);
             // The end of the process takes the rest away; a drop would close numbers that
             // are closed already.
             std::process::exit(0)
@@ -51,8 +59,8 @@ pub fn drop_in_background<T>(value: T) {
 }
 
 /// Closes what is open and no eBPF program, map or link, nor a perf event that one is
-/// attached to.
-fn close_all_but_ebpf() {
+/// attached to, nor `but`.
+fn close_all_but_ebpf(but: RawFd) {
     let Ok(folder) = fs::read_dir("/proc/self/fd") else {
         return;
     };
@@ -63,7 +71,7 @@ fn close_all_but_ebpf() {
         let target = fs::read_link(entry.path()).ok()?;
         let keep = target.to_str().is_some_and(is_ebpf);
         let number = entry.file_name().to_str()?.parse::<i32>().ok()?;
-        (!keep).then_some(number)
+        (!keep && number != but).then_some(number)
     });
     let others: Vec<i32> = others.collect();
     for number in others {
