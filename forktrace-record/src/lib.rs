@@ -15,6 +15,7 @@ pub mod kernel;
 mod last_wait;
 mod look_ups;
 pub mod marks;
+pub mod noticed;
 mod priority;
 mod procfs;
 pub mod providers;

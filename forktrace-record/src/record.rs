@@ -44,6 +44,7 @@ use crate::{
     limits::Limits,
     look_ups,
     marks::Marks,
+    noticed::{GoesOn, Noticed},
     priority::RealTime,
     privileges, procfs,
     providers::Search,
@@ -106,6 +107,8 @@ pub enum Notice {
     Progress(Progress),
     /// Tasks can never go on; times are since the recording began.
     Deadlock(report::Deadlock),
+    /// One of those who were said not to did.
+    GoesOn(GoesOn),
     /// What the kernel programs say, if that is wanted ([`Settings::log`]).
     Log(String),
     /// The recording is over, and what is still looked up ends when Ctrl-C is pressed so
@@ -216,6 +219,7 @@ impl Recording {
             writer,
             names,
             search,
+            noticed: Noticed::new(header.arch, header.start_ns),
             records: 0,
             tasks: 0,
             undecodable: 0,
@@ -223,6 +227,7 @@ impl Recording {
             stacks,
             root: Root::new(&child),
             detach: false,
+            signalled: false,
             requests: Requests::default(),
             at_work: Default::default(),
             unread: false,
@@ -393,6 +398,17 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
         };
         session.resolve(now_ns()?);
         session.writer.tick(now_ns()?);
+        // Who goes on since somebody ends it all has not shown that it was none.
+        if !session.signalled {
+            let mut gone_on = session.noticed.ended();
+            if session.noticed.is_due(Instant::now()) {
+                let living = deadlock::living(self.tracer);
+                gone_on.extend(session.noticed.gone_on(&living, now_ns()?));
+            }
+            for gone_on in gone_on {
+                (self.notify)(Notice::GoesOn(gone_on));
+            }
+        }
         let over = session.root.ended() && (self.until_exit || live == 0 && untracked == 0);
         if over || session.detach {
             return Ok(true);
@@ -400,11 +416,18 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
         for found in self.watch.look(self.tracer, now_ns()?) {
             let since = |ns: u64| ns.saturating_sub(self.start_ns);
             let name = |serial| found.names.get(&serial).cloned();
-            (self.notify)(Notice::Deadlock(named(&found.deadlock, since, name)));
+            let told = named(&found.deadlock, since, name);
+            if session.noticed.is_new(&told) {
+                (self.notify)(Notice::Deadlock(told));
+            }
             session.write(&Event::Deadlock(found.deadlock));
         }
-        for found in session.search.look(self.tracer, now_ns()?) {
+        let (found, stuck) = session.search.look(self.tracer, (now_ns()?, self.start_ns));
+        for found in found {
             session.write(&Event::Providers(found));
+        }
+        if let Some(stuck) = stuck.filter(|stuck| session.noticed.is_new(stuck)) {
+            (self.notify)(Notice::Deadlock(stuck));
         }
         let losses = self.tracer.losses();
         let second = self.begun.elapsed().as_secs();
@@ -478,6 +501,7 @@ struct Session {
     writer: TraceWriter<File>,
     names: Resolver,
     search: Search,
+    noticed: Noticed,
     records: u64,
     tasks: u64,
     undecodable: u64,
@@ -488,6 +512,8 @@ struct Session {
     root: Root,
     /// A signal has ended the recording.
     detach: bool,
+    /// A signal came that is to end something.
+    signalled: bool,
     requests: Requests,
     /// What the tasks did in this second of the recording.
     at_work: (u64, AtWork),
@@ -503,6 +529,7 @@ impl Session {
         if number == Signal::SIGCHLD as i32 {
             return self.root.reap();
         }
+        self.signalled = true;
         if self.root.ended() {
             self.detach = true;
             return Ok(());
@@ -522,6 +549,7 @@ impl Session {
         }
         self.names.note(event);
         self.search.note(event);
+        self.noticed.note(event);
         match &mut self.stacks {
             Some(namer) => namer.see(event, &mut self.writer),
             None => self.writer.push(event),

@@ -6,10 +6,13 @@ use std::{
 };
 
 use forktrace_core::{
-    render::text::{deadlock_lines, deadlock_sentence, figures::clean},
+    render::text::{
+        deadlock_lines, deadlock_sentence,
+        figures::{clean, duration},
+    },
     report::{Deadlock, words::quantity},
 };
-use forktrace_record::{at_work::AtWork, record::Progress};
+use forktrace_record::{at_work::AtWork, noticed::GoesOn, record::Progress};
 use rustix::termios::{LocalModes, tcgetattr, tcgetpgrp};
 
 /// Nothing is shown before this: most recordings are short.
@@ -64,6 +67,12 @@ impl ProgressLine {
     pub(crate) fn deadlock(&mut self, deadlock: &Deadlock) {
         self.clear();
         say(&message(deadlock));
+    }
+
+    /// Takes back that tasks can never go on.
+    pub(crate) fn goes_on(&mut self, it: &GoesOn) {
+        self.clear();
+        say(&taken_back(it));
     }
 
     /// Shows what the kernel programs say.
@@ -192,6 +201,16 @@ fn message(deadlock: &Deadlock) -> String {
     text
 }
 
+fn taken_back(it: &GoesOn) -> String {
+    format!(
+        "forktrace: tid {} ({}) has gone on at {}: what was said at {} did not last.\n",
+        it.tid,
+        clean(&it.name),
+        duration(it.at_ns),
+        duration(it.found_ns),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,6 +252,20 @@ mod tests {
         let text = message(&deadlock);
         assert!(text.contains("Hang since 1.20 s: 2 tasks sleep"), "{text}");
         assert!(text.contains("waits for a child to end"), "{text}");
+    }
+
+    #[test]
+    fn what_did_not_last_is_taken_back() {
+        let it = GoesOn {
+            found_ns: 1_170_000_000,
+            tid: 7,
+            name: "a\x1bb".to_owned(),
+            at_ns: 2_500_000_000,
+        };
+        assert_eq!(
+            taken_back(&it),
+            "forktrace: tid 7 (a\\x1bb) has gone on at 2.50 s: what was said at 1.17 s did not last.\n"
+        );
     }
 
     #[test]

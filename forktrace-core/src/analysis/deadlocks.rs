@@ -52,7 +52,7 @@ fn of_hang(blocks: &Blocks<'_>, hang: &Hang) -> Deadlock {
                     object.name
                 }
                 (Some(object), _) => format!("{} ({})", object.name, link.reason),
-                (None, Some(syscall)) => syscall,
+                (None, Some(syscall)) => format!("{syscall} to come back"),
                 (None, None) => link.reason,
             },
             owner: None,

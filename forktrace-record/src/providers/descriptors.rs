@@ -3,7 +3,7 @@
 use super::{
     family,
     holders::{FdInfo, link},
-    peers,
+    peers, servers,
     world::{Found, Member, Who, World},
 };
 use crate::{
@@ -58,6 +58,7 @@ pub(super) fn other_end(world: &mut World<'_>, member: &Member, fd: u32, wants: 
     match link.strip_prefix("anon_inode:")? {
         "[eventfd]" => Some((ProviderKind::Shares, eventfd(world, member, fd)?)),
         "[pidfd]" => family::pidfd(world, member, fd),
+        "[userfaultfd]" if wants == Wants::Input => servers::of_questions(world, member),
         // Timers come by themselves, and who could send a signal is not known.
         _ => None,
     }

@@ -5,6 +5,7 @@
 //! (`examine`), at each the more seldom the longer it sleeps, so that parked threads cost
 //! next to nothing. What it finds is written if the task still sleeps the same sleep.
 
+mod closed;
 mod descriptors;
 mod examine;
 mod family;
@@ -37,6 +38,7 @@ use crate::{
     deadlock::living,
     decode,
     helper::{Channel, Kind, Nursery, Troubles},
+    report::Deadlock,
     trace::{Arch, Event, Providers, TaskRecord, Timeout, Why},
 };
 
@@ -48,6 +50,8 @@ const REST: u32 = 50;
 const LONG_NS: u64 = 100_000_000;
 /// Who was looked at is looked at again when it has slept so many times as long.
 const AGAIN: u64 = 4;
+/// Who has slept for less is not said to hang.
+const HANG_NS: u64 = 1_000_000_000;
 /// A look is at so many sleepers at most.
 const MOST: usize = 1 << 12;
 /// Tids of tasks that have ended, so many as are remembered.
@@ -132,10 +136,15 @@ impl Search {
         self.helper.troubles()
     }
 
-    /// Has sleepers looked at, if it is time, and gives what was found of those before.
-    /// `now_ns` is the time of the records' clock.
-    pub(crate) fn look(&mut self, tracer: &Tracer, now_ns: u64) -> Vec<Providers> {
+    /// Has sleepers looked at, if it is time, and gives what was found of those before, and
+    /// those who can't go on. `now_ns` is the time of the records' clock.
+    pub(crate) fn look(
+        &mut self,
+        tracer: &Tracer,
+        (now_ns, start_ns): (u64, u64),
+    ) -> (Vec<Providers>, Option<Deadlock>) {
         let mut found = Vec::new();
+        let mut stuck = None;
         let received = self.helper.receive();
         if received.anew {
             self.helper.go_on::<Scene>([]);
@@ -152,13 +161,33 @@ impl Search {
             self.locks_due = Instant::now() + INTERVAL.max(begun.elapsed() * REST);
         }
         if begun >= self.due && self.helper.is_open() && self.helper.waiting() == 0 {
-            if let Some(scene) = self.scene(&living(tracer), now_ns) {
+            let tasks = living(tracer);
+            stuck = self.stuck(&tasks, now_ns, start_ns);
+            if let Some(scene) = self.scene(&tasks, now_ns) {
                 let asked = scene.sleepers.iter().map(|s| (s.serial, s.seq)).collect();
                 self.helper.ask(asked, &scene);
             }
             self.due = Instant::now() + INTERVAL.max(begun.elapsed() * REST);
         }
-        found
+        (found, stuck)
+    }
+
+    /// Those who have slept for long, each until another one of them ends that.
+    fn stuck(&self, tasks: &[TaskRecord], now_ns: u64, start_ns: u64) -> Option<Deadlock> {
+        let told = tasks.iter().filter_map(|task| {
+            let since_ns = sleeps_since(task)?;
+            let known = self.known.get(&task.born.serial)?;
+            let same = known.seq == task.totals.seq && since_ns + HANG_NS <= now_ns;
+            known.told.as_ref().filter(|_| same)
+        });
+        let told: HashMap<u32, &Providers> = told.map(|told| (told.serial, told)).collect();
+        let set = closed::closed(&told);
+        if set.is_empty() {
+            return None;
+        }
+        let tasks = tasks.iter().map(|task| (task.born.serial, task));
+        let since = |ns: u64| ns.saturating_sub(start_ns);
+        Some(closed::told(&set, &told, &tasks.collect(), (now_ns, since)))
     }
 
     /// Who holds the locks of the kernel that tasks have long waited for, where that is new.

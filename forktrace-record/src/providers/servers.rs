@@ -16,6 +16,14 @@ pub(super) fn of_page_fault(world: &mut World<'_>, member: &Member) -> Found {
     serving(world, member, pids)
 }
 
+/// Who could touch memory whose faults this task handles: the threads of its process, and of
+/// the one that made it, whose memory it can be for.
+pub(super) fn of_questions(world: &mut World<'_>, member: &Member) -> Found {
+    let maker = world.maker(member.tgid);
+    let processes: Vec<u32> = [Some(member.tgid), maker].into_iter().flatten().collect();
+    Some((ProviderKind::Shares, world.all_of(&processes, member)))
+}
+
 /// The daemon of the FUSE file system that the task has asked something.
 pub(super) fn of_file_system(world: &mut World<'_>, member: &Member) -> Found {
     let call = Call::of(member.tgid, member.tid)?;

@@ -153,6 +153,13 @@ impl<'a> World<'a> {
         who
     }
 
+    /// The process that made this one, if it is of the workload.
+    pub(super) fn maker(&self, tgid: u32) -> Option<u32> {
+        let leader = self.process(tgid).iter().find(|m| m.tid == m.tgid)?;
+        let maker = self.by_serial.get(&leader.parent)?;
+        (maker.tgid != tgid).then_some(maker.tgid)
+    }
+
     /// The thread of a process that has this tid for itself.
     pub(super) fn thread(&mut self, tgid: u32, own_tid: u32) -> Option<u32> {
         let threads = self.by_process.get(&tgid)?;

@@ -159,7 +159,8 @@ fn record(
     let recorded = recording.run(|notice| match notice {
         Notice::Progress(progress) => line.show(&progress),
         Notice::Deadlock(deadlock) if !quiet => line.deadlock(&deadlock),
-        Notice::Deadlock(_) => {}
+        Notice::GoesOn(it) if !quiet => line.goes_on(&it),
+        Notice::Deadlock(_) | Notice::GoesOn(_) => {}
         Notice::Log(text) => line.log(&text),
         Notice::LastLookUps(presses) => line.last_look_ups(presses),
     });

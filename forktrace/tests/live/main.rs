@@ -27,6 +27,7 @@ mod experts;
 mod fences;
 mod files;
 mod graph;
+mod hangs;
 mod helpers;
 mod kernel_programs;
 mod kernel_stops;

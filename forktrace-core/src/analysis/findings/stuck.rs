@@ -59,7 +59,7 @@ fn of(report: &Report, deadlock: &Deadlock) -> Finding {
             format!(
                 "{} waits for {}, and nobody is left to end that",
                 name(only),
-                only.waits_for
+                what(only)
             ),
         ),
         (DeadlockKind::AllAsleep, all) => (
@@ -89,6 +89,16 @@ fn name(task: &DeadlockedTask) -> String {
     who(&task.name, task.tid)
 }
 
+/// What it waits for: a child to end, or what it is called.
+fn what(task: &DeadlockedTask) -> String {
+    match task.waits_for.as_str() {
+        "child" => "a child to end".to_owned(),
+        "any child" => "any child to end".to_owned(),
+        child if child.starts_with("child ") => format!("{child} to end"),
+        other => other.to_owned(),
+    }
+}
+
 fn names(tasks: &[DeadlockedTask]) -> String {
     let more = if tasks.len() > NAMED { ", …" } else { "" };
     let names: Vec<String> = tasks.iter().take(NAMED).map(name).collect();
@@ -113,7 +123,7 @@ fn chain(tasks: &[DeadlockedTask], link: &str) -> String {
 fn each(tasks: &[DeadlockedTask]) -> String {
     let more = if tasks.len() > NAMED { ", …" } else { "" };
     let waits = tasks.iter().take(NAMED);
-    let waits = waits.map(|t| format!("{} waits for {}", name(t), t.waits_for));
+    let waits = waits.map(|t| format!("{} waits for {}", name(t), what(t)));
     waits.collect::<Vec<_>>().join(", ") + more
 }
 
@@ -121,7 +131,7 @@ fn since(task: &DeadlockedTask) -> String {
     format!(
         "{} has waited for {} since {}",
         name(task),
-        task.waits_for,
+        what(task),
         duration(task.since_ns)
     )
 }
