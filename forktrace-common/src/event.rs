@@ -127,6 +127,9 @@ pub mod flag {
     /// State only: the task never was in user mode (io_uring worker and the
     /// like), so its registers hold no syscall.
     pub const KERNEL_WORKER: u8 = 16;
+    /// State only: the task was there before the recording and was taken in from outside,
+    /// and no switch of it was seen since. What it is doing, its [`super::Entry`] tells.
+    pub const ENTERED: u8 = 32;
     /// State only: the task is dead and no record could be sent: user space
     /// finds it in the task table.
     pub const UNREPORTED: u8 = 64;
@@ -392,9 +395,11 @@ pub struct TaskState {
     pub born_ns: u64,
     /// When it was switched out for the last time; 0 while it lives. *(last switch)*
     pub end_ns: u64,
-    /// At its end: the kernel's own count of its switches (`nvcsw + nivcsw`). *(last switch)*
+    /// At its end: the kernel's own count of its switches (`nvcsw + nivcsw`), less
+    /// [`Entry::base_switches`]. *(last switch)*
     pub kernel_switches: u64,
-    /// At its end: the kernel's own count of its CPU time, ns. *(last switch)*
+    /// At its end: the kernel's own count of its CPU time, ns, less [`Entry::base_cpu_ns`].
+    /// *(last switch)*
     pub kernel_cpu_ns: u64,
     /// Its name, as of its end or of when it was read. *(last switch)*
     pub comm: [u8; COMM_LEN],
@@ -418,8 +423,84 @@ pub struct TaskState {
     pub lock_holder_tid: u32,
     /// See [`kernel_lock`]. *(switch)*
     pub lock_kind: u32,
+    /// 1: the task was there before the recording and was taken in from outside. *(birth)*
+    pub attached: u32,
+}
+
+/// What a task that was there before the recording was found doing when it was taken in.
+/// Stands beside its [`TaskState`], by slot. Written by the iterator over all tasks, which
+/// runs one at a time, and valid until the task is switched for the first time.
+///
+/// Of the same time as the task's first switch-in is what it says if no switch came
+/// between: `switches` tells.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Entry {
+    /// The task; 0: nothing is known yet. Written last.
+    pub serial: u32,
+    /// What the syscall waits for, where that is a descriptor: number of an [`Object`]
+    /// that user space makes of what stands below; 0: not known.
+    pub object: u32,
+    /// The kernel's count of its switches.
+    pub switches: u64,
+    /// First argument of the syscall that it is in.
+    pub arg0: u64,
+    /// Second argument, low half.
+    pub arg1: u32,
+    /// See [`Stretch::timeout_us`].
+    pub timeout_us: u32,
+    /// The syscall that it is in, or [`NO_SYSCALL`].
+    pub syscall: i16,
+    /// Why it is off the CPU, see [`why`]; 0: it is on one.
+    pub why: u8,
+    /// [`flag::COMPAT`] or 0.
+    pub flags: u8,
+    /// Of the file that it waits for: type and permissions.
+    pub mode: u16,
     /// Always 0.
-    pub zero3: u32,
+    pub zero: u16,
+    /// By which descriptor.
+    pub fd: u32,
+    /// Device of its file system.
+    pub device: u32,
+    /// Address of its `struct file`.
+    pub file: u64,
+    /// Address of its `file_operations`.
+    pub operations: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// When an iterator met the task last.
+    pub seen_ns: u64,
+    /// Since it was last switched in: by the run queue's clock, which is not that of the
+    /// records, ns; 0: not known.
+    pub last_ran_ns: u64,
+    /// How long it ran then, ns.
+    pub ran_ns: u64,
+    /// Switches of the task as the programs had counted them when an iterator met it last.
+    pub check_traced: u64,
+    /// The same as the kernel had counted them since the task was taken in, or was born.
+    pub check_kernel: u64,
+    /// The kernel's count of its switches before the first that was seen; written by that.
+    pub base_switches: u64,
+    /// Its CPU time when it was taken in, ns; written by that switch.
+    pub base_cpu_ns: u64,
+    /// The task that the two counts are of. Written last.
+    pub check_serial: u32,
+    /// Always 0.
+    pub zero2: u32,
+}
+
+/// Kinds of what can be wanted of tasks that are there: the upper half of a key of the table
+/// of what is wanted, the other half is the number.
+pub mod wanted {
+    /// All threads of the process with this pid, in the pid namespace of the reader.
+    pub const PID: u64 = 1;
+    /// The thread with this tid, in that namespace.
+    pub const TID: u64 = 2;
+    /// All tasks in the cgroup with this id, and in those below it.
+    pub const CGROUP: u64 = 3;
+    /// All that are not the kernel's (number 0).
+    pub const ALL: u64 = 4;
 }
 
 /// The end of a task: its last switch. Sent once a task.
@@ -705,6 +786,16 @@ pub struct Control {
     pub live_untracked: u64,
     /// Last number given to an object or a waitset. *(programs)*
     pub objects: u64,
+
+    /// Tasks that the iterator took in, and those that it has to meet again. *(programs)*
+    pub entered: u64,
+    /// Tasks that came to a cgroup that is wanted, or may have. *(programs)*
+    pub arrivals: u64,
+    /// When the iterator's reader was last switched in, by the run queue's clock, ns; 0: not
+    /// known. *(the iterator)*
+    pub reader_ran_ns: u64,
+    /// Always 0.
+    pub zero: [u64; 5],
 }
 
 const _: () = {
@@ -719,5 +810,6 @@ const _: () = {
     assert!(core::mem::offset_of!(TaskState, process) == 128);
     assert!(size_of::<CpuStats>() == 128 && align_of::<CpuStats>() == 64);
     assert!(core::mem::offset_of!(CpuStats, lost_ring_full) == 64);
-    assert!(size_of::<Control>() == 64);
+    assert!(size_of::<Control>() == 128);
+    assert!(core::mem::offset_of!(TaskState, attached) == 252);
 };

@@ -25,6 +25,7 @@ pub struct Field {
 macro_rules! layout {
     (
         { $($(#[$doc:meta])* $name:ident: $structure:literal, $path:literal;)* }
+        { $($(#[$attach_doc:meta])* $attach:ident: $attach_structure:literal, $attach_path:literal;)* }
         { $($rest:tt)* }
     ) => {
         /// Offsets in bytes, syscall numbers, and what exists on this kernel and
@@ -39,6 +40,12 @@ macro_rules! layout {
                 $(#[$doc])*
                 pub $name: u32,
             )*
+            $(
+                #[doc = concat!("Offset of `", $attach_structure, ".", $attach_path, "`.")]
+                #[doc = ""]
+                $(#[$attach_doc])*
+                pub $attach: u32,
+            )*
         }
 
         /// The fields of kernel structures that have the same name on all architectures.
@@ -46,6 +53,14 @@ macro_rules! layout {
             structure: $structure,
             path: $path,
             set: |layout, offset| layout.$name = offset,
+        },)*];
+
+        /// The fields that only tasks which are there already are asked for: what a
+        /// recording of a new workload does without.
+        pub const ATTACH_FIELDS: &[Field] = &[$(Field {
+            structure: $attach_structure,
+            path: $attach_path,
+            set: |layout, offset| layout.$attach = offset,
         },)*];
     };
 }
@@ -94,6 +109,29 @@ layout! {
     task_pi_lock: "task_struct", "pi_lock";
 }
 {
+    /// Not 0 while it is on a CPU, or has not quite left it.
+    task_on_cpu: "task_struct", "on_cpu";
+    /// Not 0 while it is in a run queue.
+    task_on_rq: "task_struct", "on_rq";
+    /// Not 0 once it has ended.
+    task_exit_state: "task_struct", "exit_state";
+    task_group_leader: "task_struct", "group_leader";
+    task_thread_pid: "task_struct", "thread_pid";
+    /// The depth of the innermost pid namespace that it is in.
+    pid_level: "pid", "level";
+    /// Its number in each pid namespace, from the outermost.
+    pid_numbers: "pid", "numbers";
+    task_cgroups: "task_struct", "cgroups";
+    css_set_cgroup: "css_set", "dfl_cgrp";
+    cgroup_level: "cgroup", "level";
+    /// The cgroups above it, and itself, from the root.
+    cgroup_ancestors: "cgroup", "ancestors";
+    cgroup_node: "cgroup", "kn";
+    node_id: "kernfs_node", "id";
+    /// When it was last switched in, by the run queue's clock.
+    task_last_arrival: "task_struct", "sched_info.last_arrival";
+}
+{
     /// The kernel's code that is on the stack only while a task works for itself
     /// outside a syscall: where each begins and ends. See [`own_code`].
     pub own_code: [[u64; 2]; own_code::COUNT],
@@ -126,6 +164,15 @@ layout! {
     pub stacks: u32,
     /// 1: wakers, and what a call waits for, are not wanted.
     pub plain: u32,
+    /// 1: tasks that are there already are taken in.
+    pub attach: u32,
+    /// 1: some of them by their cgroup.
+    pub by_cgroup: u32,
+    /// `task_struct.se.sched_delayed`: not 0 while a task that sleeps is still in the
+    /// run queue; see [`Layout::has_sched_delayed`].
+    pub task_sched_delayed: u32,
+    /// 1 when that exists (Linux 6.12).
+    pub has_sched_delayed: u32,
 }
 }
 

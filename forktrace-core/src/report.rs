@@ -119,8 +119,10 @@ pub struct Report {
 /// What was run.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Workload {
-    /// The command line.
+    /// The command line; empty where a recording was attached to what ran already.
     pub argv: Vec<String>,
+    /// What it was attached to, each in words; `None`: a command was run.
+    pub attached: Option<Vec<String>>,
     /// Exit code of the first process; `None` when a signal ended it or it had
     /// not ended.
     pub exit_code: Option<i32>,

@@ -63,6 +63,16 @@ pub struct Header {
     pub plain: bool,
     /// The interrupts of devices: number and names, as `/proc/interrupts` has them.
     pub interrupts: Vec<(u32, String)>,
+    /// What it was attached to; `None`: a command was run.
+    pub attached: Option<AttachedTo>,
+}
+
+/// What a recording was attached to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachedTo {
+    /// What was asked for, each in words that tell it from others: `redis-server (pid 123)`,
+    /// `the unit nginx.service`.
+    pub targets: Vec<String>,
 }
 
 /// Why a task left the CPU.
@@ -834,6 +844,8 @@ pub enum Event {
     Argv(Argv),
     /// Who had a CPU that a task waited for.
     CpuUser(CpuUser),
+    /// A task was there before the recording.
+    Attached(Attached),
 }
 
 impl Event {
@@ -854,6 +866,7 @@ impl Event {
             Self::Providers(p) => Some(p.at_ns),
             Self::Argv(a) => Some(a.at_ns),
             Self::CpuUser(u) => Some(u.at_ns),
+            Self::Attached(a) => Some(a.at_ns),
             Self::Totals(_)
             | Self::Poll(_)
             | Self::Named(_)
@@ -869,6 +882,19 @@ impl Event {
             | Self::HelperLost(_) => None,
         }
     }
+}
+
+/// A task that was there before the recording and was taken in. Its [`Born::at_ns`] is when
+/// that was. Its counters of switches and CPU time count from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// The task.
+    pub serial: u32,
+    /// When it was taken in.
+    pub at_ns: u64,
+    /// It was asleep then, and had been for about so long, ns; `None`: it was not, or it is
+    /// not known.
+    pub asleep_for_ns: Option<u64>,
 }
 
 /// The command line of a process.

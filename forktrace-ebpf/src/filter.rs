@@ -64,7 +64,7 @@ pub struct Traced {
 
 /// The state in a slot, if that is of this task.
 #[inline(always)]
-fn in_slot(slot: u32, address: u64) -> Option<Traced> {
+pub fn in_slot(slot: u32, address: u64) -> Option<Traced> {
     let state = Shared::in_map(TASKS.get_ptr_mut(slot)?);
     (at!(state.task).load() == address).then_some(Traced { slot, state })
 }

@@ -71,6 +71,7 @@ const TASK_STOPPED: u64 = 0x4;
 const TASK_TRACED: u64 = 0x8;
 const TASK_DEAD: u64 = 0x80;
 const TASK_WAKING: u64 = 0x200;
+const TASK_NEW: u64 = 0x800;
 const TASK_WAKEKILL: u64 = 0x100;
 const TASK_NOLOAD: u64 = 0x400;
 const TASK_FROZEN: u64 = 0x8000;
@@ -356,6 +357,98 @@ impl Task {
         why::UNINTERRUPTIBLE
     }
 
+    /// Is it made and not yet woken for the first time? Its creator is at it.
+    #[inline(always)]
+    pub fn is_unborn(self) -> bool {
+        let state: u32 = self.read(layout!(task_state));
+        u64::from(state) & TASK_NEW != 0
+    }
+
+    /// Has it ended, but for its last switch, or with that?
+    #[inline(always)]
+    pub fn is_over(self) -> bool {
+        let state: u32 = self.read(layout!(task_state));
+        let exit_state: u32 = self.read(layout!(task_exit_state));
+        exit_state != 0 || is_dead(u64::from(state))
+    }
+
+    /// Is it on a CPU, or has it not quite left it?
+    #[inline(always)]
+    pub fn is_on_cpu(self) -> bool {
+        self.read::<u32>(layout!(task_on_cpu)) != 0
+    }
+
+    /// Why it is off the CPU, as far as that can be told from outside
+    /// ([`forktrace_common::event::why`]).
+    ///
+    /// A task in the run queue wants to run whatever its state says, but for one that
+    /// sleeps and is left there for a while (since 6.12).
+    #[inline(always)]
+    pub fn why_off(self) -> u8 {
+        use forktrace_common::event::why;
+        let state = u64::from(self.read::<u32>(layout!(task_state)));
+        let queued = self.read::<u32>(layout!(task_on_rq)) != 0 && !self.is_delayed();
+        if queued || state & TASK_WAKING != 0 {
+            return why::PREEMPTED;
+        }
+        self.why(false, state)
+    }
+
+    #[inline(always)]
+    fn is_delayed(self) -> bool {
+        layout!(has_sched_delayed) != 0 && self.read::<u8>(layout!(task_sched_delayed)) != 0
+    }
+
+    /// When it was last switched in, by the run queue's clock, ns; 0 where the kernel does
+    /// not keep that.
+    #[inline(always)]
+    pub fn last_arrival(self) -> u64 {
+        if layout!(task_last_arrival) == 0 {
+            return 0;
+        }
+        self.read(layout!(task_last_arrival))
+    }
+
+    /// The first thread of its process.
+    #[inline(always)]
+    pub fn leader(self) -> Self {
+        Self(self.read(layout!(task_group_leader)))
+    }
+
+    /// Its parent process's first thread.
+    #[inline(always)]
+    pub fn real_parent(self) -> Self {
+        Self(self.read(layout!(task_real_parent)))
+    }
+
+    /// The depth of the innermost pid namespace that it is in.
+    #[inline(always)]
+    pub fn pid_depth(self) -> u32 {
+        let pid: u64 = self.read(layout!(task_thread_pid));
+        read_kernel(pid + u64::from(layout!(pid_level))).unwrap_or(0)
+    }
+
+    /// Its tid in the pid namespace of this depth, if it is in one; 0: it is not.
+    #[inline(always)]
+    pub fn tid_at(self, depth: u32) -> u32 {
+        /// `sizeof(struct upid)`: a number, and a pointer to the namespace.
+        const UPID: u64 = 16;
+        let pid: u64 = self.read(layout!(task_thread_pid));
+        if pid == 0 {
+            return 0;
+        }
+        let at = pid + u64::from(layout!(pid_numbers)) + u64::from(depth & 31) * UPID;
+        read_kernel(at).unwrap_or(0)
+    }
+
+    /// Its cgroup of the unified hierarchy.
+    #[inline(always)]
+    pub fn cgroup(self) -> Cgroup {
+        let set: *const u8 = self.read(layout!(task_cgroups));
+        // SAFETY: see the module's text.
+        Cgroup(unsafe { *set.add(layout!(css_set_cgroup) as usize).cast() })
+    }
+
     /// Is it in a syscall of a 32-bit program?
     #[inline(always)]
     pub fn is_compat(self) -> bool {
@@ -477,6 +570,35 @@ impl Remote {
     pub fn last_turn(self) -> u64 {
         let before = self.word(layout!(task_cpu_time_before));
         self.word(layout!(task_cpu_time)).saturating_sub(before)
+    }
+}
+
+/// A `cgroup` of the kernel, by its address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Cgroup(u64);
+
+impl Cgroup {
+    /// The cgroup that a tracepoint names.
+    #[inline(always)]
+    pub fn from_arg(cgroup: u64) -> Self {
+        Self(cgroup)
+    }
+
+    /// How deep it is: 0 is the root.
+    #[inline(always)]
+    pub fn depth(self) -> u32 {
+        read_kernel(self.0 + u64::from(layout!(cgroup_level))).unwrap_or(0)
+    }
+
+    /// The id of the one above it, or itself, at a depth that is not below its own; 0: not
+    /// known.
+    #[inline(always)]
+    pub fn id_at(self, depth: u32) -> u64 {
+        let at = self.0 + u64::from(layout!(cgroup_ancestors)) + 8 * u64::from(depth);
+        read_kernel::<u64>(at)
+            .and_then(|above| read_kernel::<u64>(above + u64::from(layout!(cgroup_node))))
+            .and_then(|node| read_kernel(node + u64::from(layout!(node_id))))
+            .unwrap_or(0)
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod cpu;
 mod emit;
+mod enter;
 mod filter;
 mod kernel;
 mod maps;

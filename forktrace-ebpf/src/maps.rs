@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use forktrace_common::{
-    event::{Control, CpuStats, PollState, TaskState, WAITSET_BYTES},
+    event::{Control, CpuStats, Entry, PollState, TaskState, WAITSET_BYTES},
     limits::{MAX_CPUS, TIDS_PER_ELEMENT},
 };
 
@@ -57,6 +57,20 @@ pub static POLLS: Array<PollState, 2> = Array::new();
 /// Address of the `task_struct` → slot: decides when the hint is wrong. Size set at load.
 #[btf_map]
 pub static BY_TASK: HashMap<u64, u32, 2> = HashMap::new();
+
+/// What tasks that were taken in from outside were found doing, by slot. Size set at load.
+#[btf_map]
+pub static ENTRIES: Array<Entry, 2, MAPPED> = Array::new();
+
+/// Which tasks are to be taken in: a kind ([`forktrace_common::event::wanted`]) and a number.
+/// User space writes it. Size set at load.
+#[btf_map]
+pub static WANTED: HashMap<[u64; 2], u32, 2> = HashMap::new();
+
+/// The serial of the first task that was taken in of a process, by pid and the low half of
+/// the time when the process began. Size set at load.
+#[btf_map]
+pub static PROCESSES: HashMap<u64, u32, 2> = HashMap::new();
 
 /// Slots of dead tasks, to be used again. Size set at load.
 #[btf_map]

@@ -4,7 +4,7 @@
 use aya_ebpf::helpers::{bpf_probe_read_user, generated};
 use forktrace_common::{
     event::{
-        Object, TaskState, WAITSET_BYTES, WAITSET_POLLFDS, WAITSET_SET_BYTES, Waitset, kind,
+        Entry, Object, TaskState, WAITSET_BYTES, WAITSET_POLLFDS, WAITSET_SET_BYTES, Waitset, kind,
         timeout,
     },
     layout::{wait, waitv},
@@ -74,6 +74,51 @@ pub fn look(cpu: Cpu, task: Task, regs: Regs, state: Shared<TaskState>, now: u64
     }
     at!(state.object).store(id);
     at!(state.timeout_us).store(timeout_us);
+}
+
+/// The same for a task that is met in its sleep: without what is in its memory, which is
+/// not ours. A timeout there is one of unknown length.
+#[inline(always)]
+pub fn look_from_outside(task: Task, regs: Regs, entry: Shared<Entry>) {
+    let kind = kernel::wait_kind(at!(entry.syscall).load());
+    if matches!(kind, wait::FD | wait::EPOLL_MS | wait::EPOLL_TIMESPEC) {
+        let fd = regs.arg(0) as u32;
+        if let Some(file) = task.file(fd) {
+            at!(entry.fd).store(fd);
+            at!(entry.mode).store(file.mode());
+            at!(entry.device).store(file.device());
+            at!(entry.file).store(file.address);
+            at!(entry.operations).store(file.operations);
+            at!(entry.inode).store(file.number);
+            at!(entry.object).store(new_id());
+        }
+    }
+    // As in `rarer_object`.
+    match kind {
+        wait::FUTEX_WAIT => at!(entry.arg1).store(regs.arg(3) as u32),
+        wait::FUTEX_WAITV => at!(entry.arg0).store(0),
+        _ => {}
+    }
+    let at = match kind {
+        wait::EPOLL_MS => return at!(entry.timeout_us).store(milliseconds(regs.arg(3))),
+        wait::POLL => return at!(entry.timeout_us).store(milliseconds(regs.arg(2))),
+        wait::FUTEX => match regs.arg(1) & FUTEX_CMD_MASK {
+            FUTEX_WAIT
+            | FUTEX_LOCK_PI
+            | FUTEX_WAIT_BITSET
+            | FUTEX_WAIT_REQUEUE_PI
+            | FUTEX_LOCK_PI2 => regs.arg(3),
+            _ => 0,
+        },
+        wait::EPOLL_TIMESPEC | wait::TIMESPEC_3 | wait::FUTEX_WAITV => regs.arg(3),
+        wait::PPOLL | wait::TIMESPEC_2 | wait::CLOCK_NANOSLEEP => regs.arg(2),
+        wait::SELECT | wait::PSELECT6 | wait::FUTEX_WAIT => regs.arg(4),
+        wait::NANOSLEEP => regs.arg(0),
+        _ => 0,
+    };
+    if at != 0 {
+        at!(entry.timeout_us).store(timeout::UNKNOWN);
+    }
 }
 
 /// What the rarer kinds wait for. Those of futexes change the arguments in the state to

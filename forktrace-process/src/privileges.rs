@@ -45,6 +45,16 @@ pub fn of_recorder() -> Result<()> {
     Ok(())
 }
 
+/// For a recorder that is attached to what ran already, once it is: it sends nothing.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn of_watcher() -> Result<()> {
+    set_no_new_privs().context("no_new_privs")?;
+    keep_only(OF_RECORDER.difference(CapabilitySet::KILL))?;
+    Ok(())
+}
+
 /// For one that only reads what it has opened, and writes what it has opened: gives up
 /// everything. Gives whether there was anything.
 ///

@@ -9,8 +9,8 @@ use forktrace_common::{
 };
 
 use crate::trace::{
-    Born, CpuUser, Event, Exec, Interrupt, Object, OpenStretch, Outsider, PollUse, Signal, Stacks,
-    Stretch, TaskRecord, Timeout, Totals, Untracked, WaitFd, Waitset, Waker, Why,
+    Attached, Born, CpuUser, Event, Exec, Interrupt, Object, OpenStretch, Outsider, PollUse,
+    Signal, Stacks, Stretch, TaskRecord, Timeout, Totals, Untracked, WaitFd, Waitset, Waker, Why,
 };
 
 /// A record that can't be one of ours.
@@ -53,6 +53,7 @@ pub fn decode(cpu: u16, record: &[u8], mut sink: impl FnMut(Event)) -> Result<()
         }
         Some(&kind::END) => {
             let end: wire::End = read(record)?;
+            sink_attached(&end.state, &mut sink);
             sink(Event::Task(task(&end.state)?));
         }
         Some(&kind::POLLS) => {
@@ -258,6 +259,68 @@ fn untracked(u: &wire::Untracked) -> Untracked {
     }
 }
 
+/// Says of a task that was taken in that it was, if it was.
+fn sink_attached(state: &wire::TaskState, sink: &mut impl FnMut(Event)) {
+    if state.attached != 0 {
+        sink(Event::Attached(Attached {
+            serial: state.serial,
+            at_ns: state.born_ns,
+            asleep_for_ns: None,
+        }));
+    }
+}
+
+/// The events of a task that was there before the recording and has been taken in: that it
+/// was, its birth, and the file that it was found waiting for. `ahead_ns` is how far the
+/// clock of the run queues is ahead of that of the records.
+pub fn entered(
+    state: &wire::TaskState,
+    entry: &wire::Entry,
+    ahead_ns: Option<i64>,
+    mut sink: impl FnMut(Event),
+) {
+    let of_this_task = entry.serial == state.serial;
+    let slept = of_this_task && entry.why > why::PREEMPTED && entry.last_ran_ns != 0;
+    let asleep_for_ns = ahead_ns.filter(|_| slept).map(|ahead| {
+        let left = (entry.last_ran_ns + entry.ran_ns).saturating_add_signed(-ahead);
+        state.born_ns.saturating_sub(left)
+    });
+    sink(Event::Attached(Attached {
+        serial: state.serial,
+        at_ns: state.born_ns,
+        asleep_for_ns,
+    }));
+    sink(Event::Born(born(state)));
+    if of_this_task && entry.object != 0 {
+        sink(Event::Object(Object {
+            id: entry.object,
+            serial: state.serial,
+            fd: entry.fd as i32,
+            at_ns: state.born_ns,
+            file: entry.file,
+            operations: entry.operations,
+            inode: entry.inode,
+            device: entry.device,
+            mode: entry.mode,
+        }));
+    }
+}
+
+fn born(s: &wire::TaskState) -> Born {
+    Born {
+        serial: s.serial,
+        parent: s.parent,
+        process: s.process,
+        tid: s.tid,
+        tgid: s.tgid,
+        ppid: s.ppid,
+        clone_flags: s.clone_flags,
+        kernel_worker: s.flags & flag::KERNEL_WORKER != 0,
+        at_ns: s.born_ns,
+        comm: name(&s.comm),
+    }
+}
+
 /// A task from its state, which comes with its end or from the task table.
 ///
 /// # Errors
@@ -295,18 +358,7 @@ pub fn task(s: &wire::TaskState) -> Result<TaskRecord, Undecodable> {
         })
     };
     Ok(TaskRecord {
-        born: Born {
-            serial: s.serial,
-            parent: s.parent,
-            process: s.process,
-            tid: s.tid,
-            tgid: s.tgid,
-            ppid: s.ppid,
-            clone_flags: s.clone_flags,
-            kernel_worker: s.flags & flag::KERNEL_WORKER != 0,
-            at_ns: s.born_ns,
-            comm: name(&s.comm),
-        },
+        born: born(s),
         end_ns: ended.then_some(s.end_ns),
         totals: Totals {
             serial: s.serial,

@@ -5,6 +5,7 @@
 //! only a living process can tell.
 
 pub mod at_work;
+mod attached;
 pub mod background;
 pub mod capture;
 pub mod clock;
@@ -23,6 +24,7 @@ pub mod record;
 pub mod resolve;
 pub mod root;
 pub mod stacks;
+pub mod targets;
 
 use forktrace_core::{analysis, report, trace, trace_file};
 use forktrace_process::{launch, limits, privileges, signals};

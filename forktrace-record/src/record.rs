@@ -1,5 +1,5 @@
-//! A recording: starts the workload under the tracer and writes what happens
-//! until it is over.
+//! A recording: starts the workload under the tracer, or attaches it to what runs already,
+//! and writes what happens until it is over.
 //!
 //! One thread, one loop: it sleeps until a ring is a quarter full, a signal
 //! comes or a moment has passed, then empties the rings into the file. It is a task of a
@@ -34,6 +34,7 @@ use tokio::{
 use crate::{
     analysis::named_deadlock as named,
     at_work::AtWork,
+    attached::Attached,
     capture::{Settings, TableEntry, Tracer},
     clock::{self, now_ns},
     deadlock, decode,
@@ -53,8 +54,9 @@ use crate::{
     root::Root,
     signals::{Answer, Requests, Signals},
     stacks::Namer,
+    targets::Targets,
     trace::Arch,
-    trace::{Event, Finish, Header, TablesRefused},
+    trace::{AttachedTo, Event, Finish, Header, TablesRefused},
     trace_file::TraceWriter,
 };
 
@@ -71,14 +73,37 @@ const TICK_AT_END: Duration = Duration::from_millis(5);
 /// What to record.
 #[derive(Debug)]
 pub struct Plan {
+    /// Where the tasks come from.
+    pub source: Source,
+    /// How the tracer is set up.
+    pub settings: Settings,
+}
+
+/// Where the tasks of a recording come from.
+#[derive(Debug)]
+pub enum Source {
+    /// A command that is started, and all that it creates.
+    Launch(Command),
+    /// Tasks that are there, and all that they create from then on.
+    Attach {
+        /// Which.
+        targets: Targets,
+        /// For how long at most.
+        length: Option<Duration>,
+    },
+}
+
+/// A command to start.
+#[derive(Debug)]
+pub struct Command {
     /// The command.
     pub argv: Vec<OsString>,
     /// Whom it runs as; `None`: as we do.
     pub account: Option<Account>,
     /// Stop when the first process ends, whatever else still lives.
     pub until_exit: bool,
-    /// How the tracer is set up.
-    pub settings: Settings,
+    /// What it says about itself.
+    pub marks: Marks,
 }
 
 /// What a progress line shows.
@@ -149,7 +174,8 @@ impl std::fmt::Display for Interrupted {
 /// A recording whose workload has begun.
 pub struct Recording {
     signals: Signals,
-    marks: Marks,
+    marks: Option<Marks>,
+    attached: Option<Attached>,
     tracer: Tracer,
     session: Session,
     runtime: Runtime,
@@ -162,59 +188,53 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Attaches the tracer, begins the file and starts the workload.
+    /// Attaches the tracer, begins the file and starts the workload, or takes in what runs
+    /// already.
     ///
     /// # Errors
-    /// When the tracer can't be attached, the file not be started, or the workload
-    /// not be executed ([`launch::LaunchError`]), or a signal came first
-    /// ([`Interrupted`]).
-    pub fn start(
-        plan: &Plan,
-        limits: Limits,
-        signals: Signals,
-        mut marks: Marks,
-        file: File,
-    ) -> Result<Self> {
+    /// When the tracer can't be attached, the file not be started, the workload not be
+    /// executed ([`launch::LaunchError`]), or what was to be attached to has ended, or a
+    /// signal came first ([`Interrupted`]).
+    pub fn start(plan: Plan, limits: Limits, signals: Signals, file: File) -> Result<Self> {
         clock::check()?;
         own_process::check_children()?;
-        let marks_writer = marks.writer().context("no file for the workload's marks")?;
         // While this process has one thread, and nothing to hand on.
-        let nursery = look_ups::helpers(plan.account.as_ref(), plan.settings.stacks)?;
+        let account = match &plan.source {
+            Source::Launch(command) => command.account.as_ref(),
+            Source::Attach { .. } => None,
+        };
+        let nursery = look_ups::helpers(account, plan.settings.stacks)?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("no event loop")?;
-        let tracer = Tracer::attach(&plan.settings)?;
-        let header = header(plan, &tracer)?;
+        let mut tracer = Tracer::attach(&plan.settings)?;
+        let header = header(&plan, &tracer)?;
         let writer = TraceWriter::new(file, &header).context("the trace file can't be written")?;
         let stacks = plan.settings.stacks.then(|| Namer::new(&nursery));
         let names = Resolver::new(&nursery, header.arch, header.start_ns);
         let watch = deadlock::Watch::new(&nursery, header.arch);
         let search = Search::new(&nursery, header.arch);
         let cpu_before = own_cpu_ns()?;
-
-        let disarm = tracer.arm()?;
-        if let Some(signal) = signals.request()? {
-            return Err(Interrupted { signal }.into());
-        }
-        let launch = Launch {
-            argv: &plan.argv,
-            account: plan.account.as_ref(),
-            signals: signals.inherited(),
-            limits,
-            marks: (crate::trace::marks::VARIABLE, marks_writer),
-            first: disarm,
-        };
-        let child = match launch::spawn(launch) {
-            Ok(child) => child,
-            Err(error) => {
-                return Err(match signals.request()? {
-                    Some(signal) => Interrupted { signal }.into(),
-                    None => error.into(),
-                });
+        let (mut root, mut marks, mut attached, mut until_exit) = (None, None, None, false);
+        match plan.source {
+            Source::Launch(mut command) => {
+                root = Some(launch(&mut command, &tracer, &signals, limits)?);
+                until_exit = command.until_exit;
+                marks = Some(command.marks);
             }
-        };
+            Source::Attach { targets, length } => {
+                if let Some(signal) = signals.request()? {
+                    return Err(Interrupted { signal }.into());
+                }
+                attached = Some(Attached::begin(targets, length, &mut tracer)?);
+            }
+        }
         // The workload is to have neither, and the first takes a right that goes.
         let real_time = RealTime::begin();
-        privileges::of_recorder()?;
+        if root.is_some() {
+            privileges::of_recorder()?;
+        } else {
+            privileges::of_watcher()?;
+        }
         let session = Session {
             writer,
             names,
@@ -225,7 +245,7 @@ impl Recording {
             undecodable: 0,
             taken: 0,
             stacks,
-            root: Root::new(&child),
+            root,
             detach: false,
             signalled: false,
             requests: Requests::default(),
@@ -235,6 +255,7 @@ impl Recording {
         Ok(Self {
             signals,
             marks,
+            attached,
             tracer,
             session,
             runtime,
@@ -243,8 +264,16 @@ impl Recording {
             watch,
             start_ns: header.start_ns,
             cpu_before,
-            until_exit: plan.until_exit,
+            until_exit,
         })
+    }
+
+    /// What it was attached to, in words, and how many tasks live; `None`: a command was
+    /// started.
+    pub fn attached(&self) -> Option<(&[String], u64)> {
+        let (live, untracked) = self.tracer.live();
+        let attached = self.attached.as_ref()?;
+        Some((attached.words(), live + untracked))
     }
 
     /// Records until the workload is over.
@@ -255,6 +284,7 @@ impl Recording {
         let Self {
             signals,
             mut marks,
+            mut attached,
             mut tracer,
             mut session,
             runtime,
@@ -267,7 +297,8 @@ impl Recording {
             let wakes = Wakes::new(&signals, &tracer, &nursery)?;
             let mut looped = Loop {
                 signals: &signals,
-                marks: &mut marks,
+                marks: marks.as_mut(),
+                attached: attached.as_mut(),
                 tracer: &mut tracer,
                 session: &mut session,
                 watch: &mut watch,
@@ -285,8 +316,13 @@ impl Recording {
             }
         })?;
         drop(runtime);
-        let read = marks.finish(|event| session.write(&event));
-        read.context("the workload's marks can't be read")?;
+        if let Some(marks) = marks {
+            let read = marks.finish(|event| session.write(&event));
+            read.context("the workload's marks can't be read")?;
+        }
+        if attached.is_some() {
+            tracer.count_switches()?;
+        }
         let not_real_time = real_time.err().map(|error| error.to_string());
         let end = Ending {
             nursery: &nursery,
@@ -351,7 +387,8 @@ impl Wakes {
 /// What a turn of the loop works on.
 struct Loop<'a, N> {
     signals: &'a Signals,
-    marks: &'a mut Marks,
+    marks: Option<&'a mut Marks>,
+    attached: Option<&'a mut Attached>,
     tracer: &'a mut Tracer,
     session: &'a mut Session,
     watch: &'a mut deadlock::Watch,
@@ -364,33 +401,40 @@ struct Loop<'a, N> {
 impl<N: FnMut(Notice)> Loop<'_, N> {
     /// How long to wait for the next turn at most.
     fn wait(&self, tick: Duration) -> Duration {
-        if self.session.unread {
+        let wait = if self.session.unread {
             Duration::ZERO
-        } else if self.session.root.ended() {
+        } else if self.session.root_ended() {
             TICK_AT_END
         } else if self.session.stacks.is_some() {
             TICK_FOR_STACKS
         } else {
             tick
-        }
+        };
+        let left = self.attached.as_ref().and_then(|it| it.time_left());
+        left.map_or(wait, |left| wait.min(left))
     }
 
     /// Does what there is to do; true: the recording is over.
     fn turn(&mut self, tick: &mut Duration) -> Result<bool> {
         let session = &mut *self.session;
-        session.root.reap()?;
+        session.reap()?;
         while let Some(signal) = self.signals.next()? {
             session.on_signal(&signal)?;
         }
         // The counters before the rings: what they count is then in the rings.
         let (live, untracked) = self.tracer.live();
+        if let Some(attached) = &mut self.attached {
+            attached.turn(self.tracer, |event| session.write(&event))?;
+        }
         session.drain(self.tracer);
         session.name_stacks(self.tracer);
         self.tracer
             .read_log(|line| (self.notify)(Notice::Log(line)));
         session.take_unreported(self.tracer)?;
-        let read = self.marks.drain(|event| session.write(&event));
-        read.context("the workload's marks can't be read")?;
+        if let Some(marks) = &mut self.marks {
+            let read = marks.drain(|event| session.write(&event));
+            read.context("the workload's marks can't be read")?;
+        }
         *tick = if session.names.is_busy() {
             TICK_WHEN_NEW
         } else {
@@ -409,7 +453,11 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
                 (self.notify)(Notice::GoesOn(gone_on));
             }
         }
-        let over = session.root.ended() && (self.until_exit || live == 0 && untracked == 0);
+        let nobody = live == 0 && untracked == 0;
+        let over = match &self.attached {
+            Some(attached) => attached.is_over(nobody),
+            None => session.root_ended() && (self.until_exit || nobody),
+        };
         if over || session.detach {
             return Ok(true);
         }
@@ -449,18 +497,55 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
     }
 }
 
+/// Starts the command as the root of a workload.
+fn launch(
+    command: &mut Command,
+    tracer: &Tracer,
+    signals: &Signals,
+    limits: Limits,
+) -> Result<Root> {
+    let marks = command.marks.writer();
+    let marks = marks.context("no file for the workload's marks")?;
+    let disarm = tracer.arm()?;
+    if let Some(signal) = signals.request()? {
+        return Err(Interrupted { signal }.into());
+    }
+    let launch = Launch {
+        argv: &command.argv,
+        account: command.account.as_ref(),
+        signals: signals.inherited(),
+        limits,
+        marks: (crate::trace::marks::VARIABLE, marks),
+        first: disarm,
+    };
+    match launch::spawn(launch) {
+        Ok(child) => Ok(Root::new(&child)),
+        Err(error) => Err(match signals.request()? {
+            Some(signal) => Interrupted { signal }.into(),
+            None => error.into(),
+        }),
+    }
+}
+
 fn header(plan: &Plan, tracer: &Tracer) -> Result<Header> {
+    let (argv, attached) = match &plan.source {
+        Source::Launch(command) => {
+            let argv = command.argv.iter();
+            let argv = argv.map(|a| a.to_string_lossy().into_owned());
+            (argv.collect(), None)
+        }
+        Source::Attach { targets, .. } => {
+            let targets = targets.words().to_vec();
+            (Vec::new(), Some(AttachedTo { targets }))
+        }
+    };
     let system = nix::sys::utsname::uname().context("uname")?;
     let unix = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     Ok(Header {
         forktrace: env!("CARGO_PKG_VERSION").to_owned(),
-        argv: plan
-            .argv
-            .iter()
-            .map(|a| a.to_string_lossy().into_owned())
-            .collect(),
+        argv,
         kernel: system.release().to_string_lossy().into_owned(),
         arch: Arch::of_this_machine()?,
         cpus: tracer.cpus(),
@@ -471,6 +556,7 @@ fn header(plan: &Plan, tracer: &Tracer) -> Result<Header> {
         max_tasks: plan.settings.max_tasks,
         plain: plan.settings.plain,
         interrupts: crate::kernel::interrupts::of_devices(),
+        attached,
     })
 }
 
@@ -509,7 +595,8 @@ struct Session {
     taken: u64,
     /// Names the functions of stacks, if stacks are wanted.
     stacks: Option<Namer>,
-    root: Root,
+    /// The first process of the workload; `None`: it ran already.
+    root: Option<Root>,
     /// A signal has ended the recording.
     detach: bool,
     /// A signal came that is to end something.
@@ -522,22 +609,30 @@ struct Session {
 }
 
 impl Session {
-    /// Once the first process is gone, each signal ends the recording. For the rest see
-    /// [`Requests::answer`].
+    fn root_ended(&self) -> bool {
+        self.root.as_ref().is_some_and(Root::ended)
+    }
+
+    fn reap(&mut self) -> Result<()> {
+        self.root.as_mut().map_or(Ok(()), Root::reap)
+    }
+
+    /// Once the first process is gone, or if there is none of ours, each signal ends the
+    /// recording. For the rest see [`Requests::answer`].
     fn on_signal(&mut self, signal: &siginfo) -> Result<()> {
         let number = signal.ssi_signo as i32;
         if number == Signal::SIGCHLD as i32 {
-            return self.root.reap();
+            return self.reap();
         }
         self.signalled = true;
-        if self.root.ended() {
+        let Some(root) = self.root.as_ref().filter(|root| !root.ended()) else {
             self.detach = true;
             return Ok(());
-        }
-        let shares_group = self.root.is_in_our_group();
+        };
+        let shares_group = root.is_in_our_group();
         match self.requests.answer(signal, shares_group, Instant::now()) {
             Answer::Nothing => {}
-            Answer::PassOn => self.root.send(number)?,
+            Answer::PassOn => root.send(number)?,
             Answer::End => self.detach = true,
         }
         Ok(())
@@ -585,6 +680,10 @@ impl Session {
         }
         match decode::task(&entry.state) {
             Ok(mut task) => {
+                if let Some(counted) = entry.counted {
+                    task.switches = counted.traced;
+                    task.kernel_switches = Some(counted.kernel);
+                }
                 let living = task.end_ns.is_none().then(|| {
                     task.born.comm = procfs::name_of_living(task.born.tgid, task.born.tid);
                     Living {
@@ -676,8 +775,11 @@ impl Session {
         if let Some(lost) = troubles.event() {
             writer.push(&lost);
         }
-        self.root.reap()?;
-        let (exit_code, signal) = self.root.outcome();
+        if let Some(root) = &mut self.root {
+            root.reap()?;
+        }
+        let outcome = self.root.as_ref().map(Root::outcome);
+        let (exit_code, signal) = outcome.unwrap_or_default();
         let finish = Finish {
             end_ns,
             exit_code,
@@ -700,7 +802,7 @@ impl Session {
             finish,
             finish_error,
             tracer,
-            left: self.detach.then_some(left),
+            left: (self.detach && self.root.is_some()).then_some(left),
             signals,
         })
     }

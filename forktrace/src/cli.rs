@@ -1,6 +1,6 @@
 //! The command line: one place for every option, its help and its completion.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -38,7 +38,10 @@ pub(crate) enum Command {
     #[cfg(feature = "record")]
     /// Run a command, follow every process it starts, and report when and why they blocked.
     Run(RunArgs),
-    /// Report on a trace that `run --save` wrote, on any machine, without root.
+    #[cfg(feature = "record")]
+    /// Attach to what runs already: processes, a cgroup, a unit, a container; report when and why they blocked.
+    Attach(AttachArgs),
+    /// Report on a trace that `run --save` or `attach --save` wrote, on any machine, without root.
     Report(ReportArgs),
     /// Answer one question about a trace in ten lines: a moment, a task, a stall.
     Explain(ExplainArgs),
@@ -175,15 +178,9 @@ Examples:
   sudo forktrace run -o report.json -o report.txt -o run.pftrace -- ./server --port 8080
   sudo forktrace run --assert 'groups[0].all_blocked.longest_ns <= 50 * ms' -- ./server --port 8080")]
 pub(crate) struct RunArgs {
-    /// Where the report goes.
+    /// What is recorded, and where it goes.
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
-    /// Keep the trace in FILE, for `forktrace report FILE` (written to FILE.partial until it is whole, if FILE exists).
-    #[arg(long, value_name = "FILE")]
-    pub(crate) save: Option<PathBuf>,
-    /// Quiet: no progress, no deadlock warnings, and no report unless -o is given.
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
+    pub(crate) recording: RecordingArgs,
     /// Run COMMAND as USER (a name or an id); not a sandbox, see below [default under sudo: the invoking user].
     #[arg(short, long, value_name = "USER", conflicts_with = "as_root")]
     pub(crate) user: Option<String>,
@@ -193,6 +190,79 @@ pub(crate) struct RunArgs {
     /// Stop when COMMAND ends, even if processes that it started still run.
     #[arg(long)]
     pub(crate) until_exit: bool,
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[cfg(feature = "record")]
+/// Arguments of `attach`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Target: nothing is sent to it, and nothing changes in it. Threads and processes that it creates from then \
+on are followed too. What a task was waiting for already counts from then on. forktrace itself is never \
+part of it.
+
+End: Ctrl-C ends the recording, or --for, or that all of it has ended; of a cgroup, a unit or a container, \
+that it is gone.
+
+Exit status: 0; 3 when an assertion is false, 125 when forktrace fails.
+
+Examples:
+  sudo forktrace attach --for 10s --pid 4121
+  sudo forktrace attach redis-server
+  sudo forktrace attach --for 1m --save stall.ft --unit nginx.service
+  sudo forktrace attach --for 30s --container web --format json -o report.json")]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+pub(crate) struct AttachArgs {
+    /// What is recorded, and where it goes.
+    #[command(flatten)]
+    pub(crate) recording: RecordingArgs,
+    /// The process PID: all its threads, and what they create from now on.
+    #[arg(short, long, value_name = "PID", group = "what", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pid: Vec<u32>,
+    /// The thread TID alone, and what it creates from now on.
+    #[arg(long, value_name = "TID", group = "what", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tid: Vec<u32>,
+    /// Processes whose name, program or whole command line is GLOB (* stands for anything, ? for one character).
+    #[arg(short, long, value_name = "GLOB", group = "what")]
+    pub(crate) name: Vec<String>,
+    /// All in the cgroup PATH and below, and what comes to it later.
+    #[arg(long, value_name = "PATH", group = "what")]
+    pub(crate) cgroup: Vec<PathBuf>,
+    /// All of the systemd unit UNIT, likewise.
+    #[arg(long, value_name = "UNIT", group = "what")]
+    pub(crate) unit: Vec<String>,
+    /// All of a container of docker, podman, nerdctl or containerd, by its name or id, likewise.
+    #[arg(long, value_name = "NAME|ID", group = "what")]
+    pub(crate) container: Vec<String>,
+    /// All processes.
+    #[arg(short, long, group = "what")]
+    pub(crate) all: bool,
+    /// Stop after TIME, such as 500ms, 30s or 5m.
+    #[arg(long = "for", value_name = "TIME", value_parser = length)]
+    pub(crate) length: Option<Duration>,
+    /// Write files as root even under sudo.
+    #[arg(long)]
+    pub(crate) as_root: bool,
+    /// A pid, or a name as for --name.
+    #[arg(value_name = "TARGET", group = "what")]
+    pub(crate) targets: Vec<String>,
+}
+
+#[cfg(feature = "record")]
+/// What all recordings can be told.
+#[derive(Args, Debug)]
+pub(crate) struct RecordingArgs {
+    /// Where the report goes.
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    /// Keep the trace in FILE, for `forktrace report FILE` (written to FILE.partial until it is whole, if FILE exists).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save: Option<PathBuf>,
+    /// Quiet: no progress, no deadlock warnings, and no report unless -o is given.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
     /// Per-CPU ring buffer size, such as 512K or 16M [default: 32M divided among the CPUs, at most 4M each].
     #[arg(long, value_name = "SIZE", value_parser = ring_size)]
     pub(crate) ring_size: Option<u32>,
@@ -214,9 +284,6 @@ pub(crate) struct RunArgs {
     /// Exit with status 3 if EXPR does not hold for the report; may be given several times [docs/writing-claims.md].
     #[arg(long = "assert", value_name = "EXPR")]
     pub(crate) assertions: Vec<String>,
-    /// The command and its arguments.
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
-    pub(crate) command: Vec<OsString>,
 }
 
 /// Arguments of `report`.
@@ -395,6 +462,26 @@ fn ring_size(text: &str) -> Result<u32, String> {
     }
 }
 
+#[cfg(feature = "record")]
+/// Parses `500ms`, `30s`, `5m`, `1h` or a number of seconds.
+fn length(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => f64::NAN,
+    };
+    let number: f64 = digits.parse().unwrap_or(f64::NAN);
+    match Duration::try_from_secs_f64(number * seconds) {
+        Ok(length) if !length.is_zero() => Ok(length),
+        _ => Err(format!(
+            "{text:?} is no length of time; write a number with ms, s, m or h, such as 30s"
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -444,6 +531,37 @@ mod tests {
     }
 
     #[test]
+    fn lengths_of_time() {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("2", 2000),
+            ("1.5m", 90_000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(length(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for bad in ["", "s", "-1s", "0", "5 s", "1d", "1e99h", "nans"] {
+            assert!(length(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn attach_takes_targets_of_all_kinds_and_at_least_one() {
+        let all = "forktrace attach -p 1 -p 2 --tid 3 -n a* --unit b --container c --cgroup /d e 5";
+        let cli = Cli::try_parse_from(all.split(' '));
+        let Ok(Cli {
+            command: Command::Attach(args),
+        }) = cli
+        else {
+            panic!("{cli:?}")
+        };
+        assert_eq!((args.pid, args.tid), (vec![1, 2], vec![3]));
+        assert_eq!(args.targets, ["e", "5"]);
+        assert!(Cli::try_parse_from(["forktrace", "attach", "--for", "1s"]).is_err());
+    }
+
+    #[test]
     fn options_after_the_command_are_the_commands() {
         let cli = Cli::try_parse_from(["forktrace", "run", "-q", "ls", "-q", "--save", "x"]);
         let Ok(Cli {
@@ -453,6 +571,6 @@ mod tests {
             panic!("{cli:?}")
         };
         assert_eq!(args.command, ["ls", "-q", "--save", "x"]);
-        assert!(args.quiet && args.save.is_none());
+        assert!(args.recording.quiet && args.recording.save.is_none());
     }
 }

@@ -42,6 +42,8 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         #[cfg(feature = "record")]
         Command::Run(args) => commands::run(args),
+        #[cfg(feature = "record")]
+        Command::Attach(args) => commands::attach(args),
         Command::Report(args) => commands::report(args),
         Command::Explain(args) => commands::explain(args),
         #[cfg(feature = "record")]

@@ -119,6 +119,20 @@ fn say(text: &str) {
     }
 }
 
+/// Says that what was asked for is traced from now on, and how that ends.
+pub(crate) fn say_attached(words: &[String], tasks: u64) {
+    say(&attached(words, tasks));
+}
+
+fn attached(words: &[String], tasks: u64) -> String {
+    let words: Vec<_> = words.iter().map(|it| clean(it)).collect();
+    let plural = if tasks == 1 { "" } else { "s" };
+    format!(
+        "forktrace: attached to {}: {tasks} task{plural}; Ctrl-C ends the recording.\n",
+        words.join(", ")
+    )
+}
+
 /// Says which processes a signal has left running.
 pub(crate) fn say_left(left: &[(u32, String)]) {
     say(&left_running(left));
@@ -317,6 +331,15 @@ mod tests {
              again ends that\n"
         );
         assert!(still_looking_up(2).ends_with("Ctrl-C 2 times more ends that\n"));
+    }
+
+    #[test]
+    fn what_it_is_attached_to_is_named() {
+        assert_eq!(
+            attached(&["a\x1bb (pid 7)".to_owned(), "the unit c".to_owned()], 1),
+            "forktrace: attached to a\\x1bb (pid 7), the unit c: 1 task; Ctrl-C ends the \
+             recording.\n"
+        );
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::{
 
 pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
     let checked = || tasks.iter().filter(|task| task.switches.kernel.is_some());
+    // Of tasks that live, the kernel's count of switches can be known, its CPU time is not.
+    let ended = || tasks.iter().filter(|task| task.kernel_cpu_ns.is_some());
     let tasks_not_followed = tasks.iter().filter(|t| !t.followed).count() as u64;
     let unknown_ns = total(
         tasks
@@ -37,8 +39,8 @@ pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
         early_wakeups: model.stretches_with(Off::EARLY_WAKE),
         unwoken_ns: total(model.tasks.iter().map(unwoken_ns)),
         uncertain_ns: 0,
-        running_ns: total(checked().map(|t| t.running_ns)),
-        kernel_cpu_ns: total(checked().filter_map(|t| t.kernel_cpu_ns)),
+        running_ns: total(ended().map(|t| t.running_ns)),
+        kernel_cpu_ns: total(ended().filter_map(|t| t.kernel_cpu_ns)),
         look_ups: info.finish.as_ref().map(|f| LookUps {
             done: f.look_ups.done,
             gone: f.look_ups.gone,

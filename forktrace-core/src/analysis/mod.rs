@@ -213,6 +213,7 @@ fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {
     let finish = info.finish.as_ref().unwrap_or(&no_end);
     Workload {
         argv: info.header.argv.clone(),
+        attached: info.header.attached.as_ref().map(|a| a.targets.clone()),
         exit_code: finish.exit_code,
         signal: finish.signal,
         duration_ns: last - first,

@@ -128,6 +128,8 @@ pub(super) fn task(
         role: String::new(),
         helper,
         shares: shares(task.clone_flags),
+        attached: task.attached.is_some(),
+        asleep_before_ns: task.attached.and_then(|a| a.asleep_for_ns),
         start_ns: task.start_ns,
         first_run_ns: first_run_ns(task),
         end_ns: task.end_ns,

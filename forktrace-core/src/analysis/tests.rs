@@ -653,6 +653,7 @@ fn header() -> Header {
         max_tasks: 10,
         plain: false,
         interrupts: Vec::new(),
+        attached: None,
     }
 }
 

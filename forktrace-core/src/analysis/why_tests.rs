@@ -128,6 +128,7 @@ pub(super) fn task(serial: u32, process: u32, line: &str, blocks: &[In]) -> Task
         name: format!("t{serial}"),
         argv: Vec::new(),
         kernel_worker: false,
+        attached: None,
         clone_flags: 0,
         start_ns,
         end_ns: now,
@@ -233,6 +234,7 @@ pub(super) fn header() -> Header {
         max_tasks: 10,
         plain: false,
         interrupts: Vec::new(),
+        attached: None,
     }
 }
 

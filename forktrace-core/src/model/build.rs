@@ -12,9 +12,9 @@ use super::{
 use crate::{
     trace::{self, Arch, waits},
     trace::{
-        Argv, Born, CpuUser, Deadlock, Event, Exec, Frames, HelperLost, Mark, MarksRefused,
-        OpenStretch, Outsider, PollUse, Providers, Signal, Stacks, Stretch, TablesRefused,
-        TaskRecord, Totals,
+        Argv, Attached, Born, CpuUser, Deadlock, Event, Exec, Frames, HelperLost, Mark,
+        MarksRefused, OpenStretch, Outsider, PollUse, Providers, Signal, Stacks, Stretch,
+        TablesRefused, TaskRecord, Totals,
     },
 };
 
@@ -30,6 +30,7 @@ struct Collected {
     record: Option<TaskRecord>,
     execs: Vec<Exec>,
     argv: Option<Argv>,
+    attached: Option<Attached>,
     polls: Vec<PollUse>,
     /// What it waited for; [`Off::target`] is an index here until the end.
     targets: Vec<Raw>,
@@ -204,6 +205,11 @@ impl Builder {
             Event::CpuUser(mut u) => {
                 u.at_ns = self.since_start(u.at_ns);
                 self.cpu_users.push(u);
+            }
+            Event::Attached(attached) => {
+                let task = &mut self.of(attached.serial).attached;
+                // It is told again when the task ends, by who knows less.
+                task.get_or_insert(attached);
             }
         }
     }
@@ -390,6 +396,7 @@ impl Builder {
             argv,
             clone_flags: born.map_or(0, |b| b.clone_flags),
             kernel_worker: born.is_some_and(|b| b.kernel_worker),
+            attached: c.attached,
             start_ns: start_ns.min(end_ns),
             end_ns,
             fate,

@@ -13,8 +13,8 @@ mod untracked;
 use std::collections::HashMap;
 
 use crate::trace::{
-    CpuUser, Deadlock, Frames, HelperLost, Mark, MarksRefused, OpenStretch, Outsider, PollUse,
-    Providers, Signal, Stacks, TablesRefused, TaskRecord, Timeout, Totals, Waker, Why,
+    Attached, CpuUser, Deadlock, Frames, HelperLost, Mark, MarksRefused, OpenStretch, Outsider,
+    PollUse, Providers, Signal, Stacks, TablesRefused, TaskRecord, Timeout, Totals, Waker, Why,
 };
 
 pub use self::build::Builder;
@@ -153,6 +153,8 @@ pub struct Task {
     pub clone_flags: u64,
     /// It never runs in user mode.
     pub kernel_worker: bool,
+    /// It was there before the recording, which took it in at `start_ns`.
+    pub attached: Option<Attached>,
     /// When it was created.
     pub start_ns: u64,
     /// When it ended, or the end of the trace.

@@ -70,6 +70,7 @@ impl Untracked {
                 argv: Vec::new(),
                 clone_flags: 0,
                 kernel_worker: false,
+                attached: None,
                 start_ns,
                 end_ns,
                 fate: if ended.is_some() {

@@ -83,13 +83,14 @@ pub(super) fn render(report: &Report) -> String {
 fn title(report: &Report, shown: &[&WaitsFor], total: u64) -> String {
     let mut title = format!(
         "Who waited until whom woke them: {}",
-        report
-            .workload
-            .argv
-            .iter()
-            .map(|arg| clean(arg))
-            .collect::<Vec<_>>()
-            .join(" ")
+        match &report.workload.attached {
+            Some(targets) => targets,
+            None => &report.workload.argv,
+        }
+        .iter()
+        .map(|arg| clean(arg))
+        .collect::<Vec<_>>()
+        .join(" ")
     );
     let hidden = report.waits_for.len() - shown.len();
     if hidden > 0 {

@@ -32,6 +32,8 @@ fn task(serial: u32, pid: u32, tid: u32, name: &str, start: u64, time: Time) -> 
         role: name.to_owned(),
         helper: false,
         shares: Vec::new(),
+        attached: false,
+        asleep_before_ns: None,
         start_ns: start,
         first_run_ns: (running_ns > 0).then_some(start),
         end_ns: start + time.iter().sum::<u64>(),
@@ -208,6 +210,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         schema_version: SCHEMA_VERSION,
         workload: Workload {
             argv: argv.iter().map(|&arg| arg.to_owned()).collect(),
+            attached: None,
             exit_code: Some(0),
             signal: None,
             duration_ns: groups.first().map_or(0, |tree| tree.lifetime_ns),

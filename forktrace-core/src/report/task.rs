@@ -45,7 +45,13 @@ pub struct Task {
     /// `files`, `signal handlers`, `file system`, `thread group`. A thread shares
     /// all of these, a forked process none.
     pub shares: Vec<String>,
-    /// When it was created.
+    /// It was there before the recording: `start_ns` is when it was taken in, and its
+    /// figures count from then on.
+    pub attached: bool,
+    /// Of such a task: it was asleep when it was taken in, and had been for about so long;
+    /// `None`: it was not, or it is not known.
+    pub asleep_before_ns: Option<u64>,
+    /// When it was created, or taken in.
     pub start_ns: u64,
     /// When it ran for the first time; `None` when it did not, or when that is not known.
     pub first_run_ns: Option<u64>,

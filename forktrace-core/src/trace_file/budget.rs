@@ -54,7 +54,8 @@ pub(super) fn memory_of(event: &Event) -> u64 {
             | Event::Stacks(_)
             | Event::PollsLeftOut(_)
             | Event::TablesRefused(_)
-            | Event::MarksUnread(_) => 0,
+            | Event::MarksUnread(_)
+            | Event::Attached(_) => 0,
             Event::HelperLost(lost) => lost.ends.len() * ROW,
             Event::Born(b) => TASK + 2 * b.comm.len(),
             Event::Task(t) => TASK + 2 * t.born.comm.len(),

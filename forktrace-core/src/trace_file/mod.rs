@@ -293,6 +293,9 @@ fn limit_arguments(header: &mut Header) {
             .argv
             .push(format!("… and {} more arguments", count - MOST));
     }
+    if let Some(attached) = &mut header.attached {
+        attached.targets.truncate(MOST);
+    }
 }
 
 /// With as much of the command line as a header can hold; the last argument says how many

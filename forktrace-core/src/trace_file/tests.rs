@@ -35,6 +35,7 @@ fn header() -> Header {
         max_tasks: 1000,
         plain: false,
         interrupts: vec![(36, "virtio1-req.0".to_owned())],
+        attached: None,
     }
 }
 

@@ -12,9 +12,9 @@ use forktrace_common::{
 use super::sched;
 use crate::{
     cpu::{Cpu, count},
-    emit,
+    emit, enter,
     filter::{self, Traced, control},
-    kernel::{self, Task, clone},
+    kernel::{self, Task, clone, layout},
     maps::{BY_TASK, POLLS, TASKS},
     shared::{Shared, at},
     waker,
@@ -28,20 +28,24 @@ use crate::{
 #[btf_tracepoint(function = "sched_wakeup_new")]
 pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
     let creator = Task::current();
-    let Some(parent) = parent(creator) else {
+    let child = Task::from_arg(ctx.arg(0));
+    let Some(parent) = parent(creator, child) else {
         return 0;
     };
     let Some(cpu) = Cpu::this() else {
         return 0;
     };
-    let child = Task::from_arg(ctx.arg(0));
     let now = kernel::now();
     match take_in(cpu, creator, parent, child, now) {
-        Some(state) => {
+        Taken::In(state) => {
             born(cpu, child, state);
             sched::woken(&ctx, cpu, state);
         }
-        None => untracked(cpu, child, child.tid(), now),
+        Taken::ByAnother(traced) => {
+            filter::set_hint(child.tid(), traced.slot);
+            sched::woken(&ctx, cpu, traced.state);
+        }
+        Taken::NoRoom => untracked(cpu, child, child.tid(), now),
     }
     0
 }
@@ -57,7 +61,7 @@ struct Parent {
 
 /// What the task that creates a new one makes of that: a task of the workload, or not.
 #[inline(always)]
-fn parent(creator: Task) -> Option<Parent> {
+fn parent(creator: Task, child: Task) -> Option<Parent> {
     let tid = creator.tid();
     let hint = filter::hint(tid);
     if hint != NO_SLOT {
@@ -73,12 +77,40 @@ fn parent(creator: Task) -> Option<Parent> {
         serial: 0,
         process: 0,
     };
-    (hint == UNTRACKED || filter::current_is_launcher(control()?)).then_some(outside)
+    (hint == UNTRACKED
+        || filter::current_is_launcher(control()?)
+        || enter::is_born_in_wanted_cgroup(creator, child))
+    .then_some(outside)
 }
 
-/// Takes a new task into the table. `None`: there is no room.
+/// What became of a new task.
+enum Taken {
+    /// It is in the table, with this state.
+    In(Shared<TaskState>),
+    /// So it is, but the iterator was faster.
+    ByAnother(Traced),
+    /// There is no room.
+    NoRoom,
+}
+
+/// Takes a new task into the table.
 #[inline(always)]
-fn take_in(
+fn take_in(cpu: Cpu, creator: Task, parent: Parent, child: Task, now: u64) -> Taken {
+    if layout!(attach) != 0 {
+        if let Some(traced) = enter::by_address(child) {
+            return Taken::ByAnother(traced);
+        }
+    }
+    match enter_new(cpu, creator, parent, child, now) {
+        Some(state) => Taken::In(state),
+        None if layout!(attach) == 0 => Taken::NoRoom,
+        None => enter::by_address(child).map_or(Taken::NoRoom, Taken::ByAnother),
+    }
+}
+
+/// Takes a new task into the table. `None`: there is no room, or another was faster.
+#[inline(always)]
+fn enter_new(
     cpu: Cpu,
     creator: Task,
     parent: Parent,
@@ -92,10 +124,6 @@ fn take_in(
     }
     let slot = filter::take_slot(cpu)?;
     let state = TASKS.get_ptr_mut(slot)?;
-    if BY_TASK.insert(child.address(), slot, 0).is_err() {
-        filter::free_slot(cpu, slot);
-        return None;
-    }
     let serial = at!(control.serial).fetch_add(1) as u32 + 1;
     let clone_flags = child.clone_flags(creator);
     let process = if clone_flags & clone::THREAD != 0 && parent.process != 0 {
@@ -130,10 +158,21 @@ fn take_in(
             ..TaskState::default()
         };
     }
+    let state = Shared::in_map(state);
+    // An entry for this address that is there is of a dead task, whose removal was refused;
+    // but the iterator may be at it in this moment, and then it is the first that counts.
+    let flags = if layout!(attach) == 0 { 0 } else { enter::BPF_NOEXIST };
+    if BY_TASK.insert(child.address(), slot, flags).is_err()
+        && !(layout!(attach) != 0 && enter::replace_stale(child, slot))
+    {
+        at!(state.task).store(0);
+        filter::free_slot(cpu, slot);
+        return None;
+    }
     // Only now: a hint that leads to no state would be taken back.
     filter::set_hint(tid, slot);
     at!(control.live).fetch_add(1);
-    Some(Shared::in_map(state))
+    Some(state)
 }
 
 /// Tells of a new task.
@@ -163,7 +202,7 @@ fn born(cpu: Cpu, child: Task, state: Shared<TaskState>) {
 
 /// A task of the workload that found no room in the task table.
 #[inline(never)]
-fn untracked(cpu: Cpu, task: Task, tid: u32, now: u64) {
+pub fn untracked(cpu: Cpu, task: Task, tid: u32, now: u64) {
     count!(cpu, untracked_table_full);
     warn!((), "tid {} is not followed: there is no room for it", tid);
     // Without a hint its end is not seen, and must not be waited for.
@@ -203,6 +242,9 @@ pub fn end_untracked(cpu: Cpu, task: Task, tid: u32, now: u64) {
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = Task::from_arg(ctx.arg(0));
+    if layout!(attach) != 0 {
+        enter::after_exec(task);
+    }
     let (Some(traced), Some(cpu)) = (filter::resolve(task), Cpu::this()) else {
         return 0;
     };
@@ -272,8 +314,9 @@ pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
 #[inline(never)]
 pub fn end(cpu: Cpu, task: Task, traced: Traced) {
     let state = traced.state;
-    at!(state.kernel_switches).store(task.switches());
-    at!(state.kernel_cpu_ns).store(task.cpu_time());
+    let (switches, cpu_ns) = enter::base(traced);
+    at!(state.kernel_switches).store(task.switches() - switches);
+    at!(state.kernel_cpu_ns).store(task.cpu_time() - cpu_ns);
     at!(state.exit_code).store(task.exit_code());
     at!(state.comm).store(task.comm());
     if at!(state.flags).load() & flag::KERNEL_WORKER == 0 {

@@ -1,7 +1,8 @@
 //! The programs, by the kernel events that they are attached to.
 
+mod attach;
 mod interrupt;
-mod lifecycle;
+pub mod lifecycle;
 mod poll;
 mod rivals;
-mod sched;
+pub mod sched;

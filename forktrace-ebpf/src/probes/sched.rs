@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     cpu::Cpu,
-    emit,
+    emit, enter,
     filter::{self, Traced},
     kernel::{self, Task, layout},
     shared::{Shared, at},
@@ -60,6 +60,9 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     if next_hint != NO_SLOT {
         if let Some(traced) = filter::resolve_hint(next, next_tid, next_hint) {
             let state = traced.state;
+            if layout!(attach) != 0 && at!(state.flags).load() & flag::ENTERED != 0 {
+                enter::first_switch_in(next, traced);
+            }
             if layout!(plain) == 0 {
                 cpu.runs(next, traced.slot, at!(state.stack_top).load());
             }
@@ -90,7 +93,10 @@ fn leave(ctx: &BtfTracePointContext, cpu: Cpu, task: Task, traced: Traced, now: 
     let state = traced.state;
     at!(state.switches).increase(1);
     if at!(state.out_ns).load() != 0 {
-        infer_switch_in(cpu, task, state, now);
+        let entered = layout!(attach) != 0 && at!(state.flags).load() & flag::ENTERED != 0;
+        if !entered || enter::first_switch_out(task, traced, now) {
+            infer_switch_in(cpu, task, state, now);
+        }
     }
     if kernel::is_dead(prev_state(ctx)) {
         at!(state.end_ns).store(now.max(at!(state.in_ns).load()));

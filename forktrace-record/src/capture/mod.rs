@@ -3,6 +3,7 @@
 //! counters; `decode` gives them a meaning.
 
 mod cpus;
+mod existing;
 mod log;
 mod mapped;
 mod needs;
@@ -22,7 +23,7 @@ use forktrace_core::trace::{Arch, PollWay, waits};
 
 use crate::kernel::{
     btf, environment,
-    layout::{OPTIONAL_TRACEPOINTS, TRACEPOINTS, resolve},
+    layout::{OPTIONAL_TRACEPOINTS, TRACEPOINTS, resolve, resolve_existing},
     own_process::{OwnProcess, in_first_pid_namespace},
     symbols,
 };
@@ -30,18 +31,22 @@ use crate::limits::Needs;
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
-    maps::{Array, Map, MapData, RingBuf, Stack, StackTraceMap, of_maps::ArrayOfMaps},
+    maps::{
+        Array, HashMap as HashMapOf, Map, MapData, RingBuf, Stack, StackTraceMap,
+        of_maps::ArrayOfMaps,
+    },
     programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLinkId},
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use bytemuck::Pod;
 use forktrace_common::{
-    event::{Control, CpuStats, PollState, TaskState, flag},
+    event::{Control, CpuStats, Entry, PollState, TaskState, flag},
     layout::Layout,
     limits::{MAX_CPUS, MAX_TID, TIDS_PER_ELEMENT},
 };
 
 use cpus::Cpus;
+pub use existing::{Counted, Existing, Wanted};
 pub use log::LogLevel;
 pub use mapped::Mapped;
 pub use polls::PollProbes;
@@ -82,6 +87,8 @@ pub struct Settings {
     pub plain: bool,
     /// What the programs say of the paths that they seldom take.
     pub log: LogLevel,
+    /// Take in tasks that are there already; `None`: only new ones are traced.
+    pub existing: Option<Existing>,
 }
 
 /// Records that found no room and tasks that are not followed, since the start.
@@ -111,6 +118,8 @@ pub struct TableEntry {
     pub state: TaskState,
     /// Its counters, if it made such calls.
     pub polls: Option<PollState>,
+    /// Of one that lives: its switches, if they were counted ([`Tracer::count_switches`]).
+    pub counted: Option<Counted>,
 }
 
 type PollBytes = [u8; size_of::<PollState>()];
@@ -134,6 +143,10 @@ pub struct Tracer {
     control: Arc<Mapped<Control>>,
     cpus: Mapped<CpuStats>,
     tasks: Mapped<TaskState>,
+    entries: Mapped<Entry>,
+    wanted: HashMapOf<MapData, [u64; 2], u32>,
+    /// There may be tasks that were taken in.
+    attaches: bool,
     poll_states: Array<MapData, PollBytes>,
     free_slots: Stack<MapData, u32>,
     stacks: StackTraceMap<MapData>,
@@ -182,15 +195,20 @@ impl Tracer {
             online,
         } = Cpus::of_this_machine()?;
         let ring_bytes = settings.ring_bytes.unwrap_or_else(|| ring_size(cpus.len()));
-        let layout = Layout {
+        let mut layout = Layout {
             own_code,
             object_mask: OBJECTS_PER_CPU - 1,
             stacks: u32::from(settings.stacks),
             plain: u32::from(settings.plain),
             wake_bytes: ring_bytes / 4,
             max_tasks: settings.max_tasks,
+            attach: u32::from(settings.existing.is_some()),
+            by_cgroup: u32::from(settings.existing.is_some_and(|it| it.by_cgroup)),
             ..layout?
         };
+        if settings.existing.is_some() {
+            resolve_existing(&kernel_types, &mut layout)?;
+        }
         let slots = settings.max_tasks + 1;
         sizes(&mut loader, settings, &cpus);
         let waits = waits(Arch::of_this_machine()?);
@@ -204,7 +222,7 @@ impl Tracer {
             .load(OBJECT)
             .map_err(permission_hint)?;
         let (outer, rings) = rings(&mut ebpf, &cpus, ring_bytes)?;
-        let tracepoints = tracepoints(&kernel_types, settings.plain);
+        let tracepoints = tracepoints(&kernel_types, settings);
         let mut programs: Programs<'_> = ebpf.programs_mut().collect();
         let mut of_polls = programs
             .extract_if(|name, _| polls::is_program(name))
@@ -233,6 +251,9 @@ impl Tracer {
             LogLevel::Off => None,
             _ => Some(log::Reader::new(&mut ebpf)?),
         };
+        if settings.existing.is_some() {
+            existing::load(&mut ebpf, &types)?;
+        }
         let mut programs: Programs<'_> = ebpf.programs_mut().collect();
         let mut links = Vec::new();
         for name in tracepoints {
@@ -250,6 +271,9 @@ impl Tracer {
             control: Arc::new(mapped(&mut ebpf, "CONTROL", 1)?),
             cpus: mapped(&mut ebpf, "CPUS", MAX_CPUS as u32)?,
             tasks: mapped(&mut ebpf, "TASKS", slots)?,
+            entries: mapped(&mut ebpf, "ENTRIES", settings.existing.map_or(1, |_| slots))?,
+            wanted: HashMapOf::try_from(take_map(&mut ebpf, "WANTED")?)?,
+            attaches: settings.existing.is_some(),
             poll_states: Array::try_from(take_map(&mut ebpf, "POLLS")?)?,
             free_slots: Stack::try_from(take_map(&mut ebpf, "FREE_SLOTS")?)?,
             stacks: StackTraceMap::try_from(take_map(&mut ebpf, "STACKS")?)?,
@@ -437,7 +461,12 @@ impl Tracer {
                 continue;
             }
             let polls = self.polls_of(slot, &state)?;
-            sink(TableEntry { state, polls });
+            let counted = None;
+            sink(TableEntry {
+                state,
+                polls,
+                counted,
+            });
             self.tasks.clear(slot as usize);
             if state.polled != 0 {
                 self.poll_states.set(slot, [0; size_of::<PollState>()], 0)?;
@@ -479,10 +508,15 @@ impl Tracer {
     /// When a map can't be read.
     pub fn remaining(&self, mut sink: impl FnMut(TableEntry)) -> Result<()> {
         for slot in self.used_slots() {
-            let state = self.tasks.load(slot as usize);
+            let state = self.state(slot);
             if state.task != 0 || state.flags & flag::UNREPORTED != 0 {
                 let polls = self.polls_of(slot, &state)?;
-                sink(TableEntry { state, polls });
+                let counted = self.counted(slot, &state);
+                sink(TableEntry {
+                    state,
+                    polls,
+                    counted,
+                });
             }
         }
         Ok(())
@@ -501,7 +535,7 @@ impl Tracer {
     /// is of another moment than what is read of the next.
     pub fn living(&self, mut sink: impl FnMut(TaskState)) {
         for slot in self.used_slots() {
-            let state = self.tasks.load(slot as usize);
+            let state = self.state(slot);
             if state.task != 0 && state.end_ns == 0 {
                 sink(state);
             }
@@ -550,11 +584,14 @@ fn tids() -> u32 {
 
 /// The tracepoints to attach to, in this order: the words that tell interrupts
 /// from tasks before the wakeups that need them.
-fn tracepoints(btf: &btf::Btf, plain: bool) -> Vec<&'static str> {
+fn tracepoints(btf: &btf::Btf, settings: &Settings) -> Vec<&'static str> {
     let follows = |name: &&str| name.starts_with("sched_") || name.starts_with("task_");
     let needed = TRACEPOINTS.into_iter().map(|(name, _)| name);
-    let (following, interrupts): (Vec<_>, Vec<_>) = needed.partition(follows);
-    if plain {
+    let (mut following, interrupts): (Vec<_>, Vec<_>) = needed.partition(follows);
+    if settings.existing.is_some_and(|it| it.by_cgroup) {
+        following.push(existing::CGROUP_TRACEPOINT);
+    }
+    if settings.plain {
         return following;
     }
     let optional = OPTIONAL_TRACEPOINTS.into_iter();
@@ -574,7 +611,11 @@ fn sizes(loader: &mut EbpfLoader<'_>, settings: &Settings, cpus: &[u32]) {
     // A table that is not used has one entry: none is not allowed.
     let if_used = |used, entries| if used { entries } else { 1 };
     let polls = settings.polls != PollProbes::Off;
+    let attaches = settings.existing.is_some();
     loader
+        .map_max_entries("ENTRIES", if_used(attaches, slots))
+        .map_max_entries("WANTED", if_used(attaches, existing::MOST_WANTED))
+        .map_max_entries("PROCESSES", if_used(attaches, slots))
         .map_max_entries("OBJECTS", cpus * OBJECTS_PER_CPU)
         .map_max_entries("SCRATCH", cpus)
         .map_max_entries("STACKS", if_used(settings.stacks, STACKS))

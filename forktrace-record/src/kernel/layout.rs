@@ -1,7 +1,7 @@
 //! Finds out where things are in the running kernel.
 
 use anyhow::{Result, anyhow};
-use forktrace_common::layout::{BlockerLayout, FIELDS, Layout, TurnLayout, poll};
+use forktrace_common::layout::{ATTACH_FIELDS, BlockerLayout, FIELDS, Layout, TurnLayout, poll};
 use forktrace_core::trace::Arch;
 
 use super::btf::Btf;
@@ -72,6 +72,35 @@ pub fn resolve(btf: &Btf, arch: Arch) -> (Vec<Fact>, Result<Layout>) {
         None => Ok(layout),
     };
     (look.facts, result)
+}
+
+/// Looks up what taking in tasks that are there already needs on top.
+///
+/// # Errors
+/// When this kernel lacks some of it.
+pub fn resolve_existing(btf: &Btf, layout: &mut Layout) -> Result<()> {
+    let lacks = |what: &str| {
+        anyhow!(
+            "this kernel has no {what}, which `forktrace attach` needs to find the tasks that are \
+             there; Linux 6.1 is the oldest kernel that is known to work, and `forktrace run` \
+             needs less"
+        )
+    };
+    if !btf.has_function("bpf_iter_task") {
+        return Err(lacks("iterator over tasks (bpf_iter_task)"));
+    }
+    for field in ATTACH_FIELDS {
+        match btf.offset_of(field.structure, field.path) {
+            Some(offset) => (field.set)(layout, offset),
+            // Without it there is no telling how long a wait has lasted already, and no more.
+            None if field.path == "sched_info.last_arrival" => {}
+            None => return Err(lacks(&format!("{}.{}", field.structure, field.path))),
+        }
+    }
+    let delayed = btf.offset_of("task_struct", "se.sched_delayed");
+    layout.has_sched_delayed = u32::from(delayed.is_some());
+    layout.task_sched_delayed = delayed.unwrap_or(0);
+    Ok(())
 }
 
 /// What was looked up so far.

@@ -8,7 +8,7 @@ use super::{Outcome, output::to_stdout};
 use forktrace_core::trace::{Arch, PollWay};
 use forktrace_process::limits::Limits;
 use forktrace_record::{
-    capture::{LogLevel, PollProbes, Settings, Tracer},
+    capture::{Existing, LogLevel, PollProbes, Settings, Tracer},
     kernel::{
         btf::Btf,
         environment,
@@ -214,23 +214,30 @@ fn layout(page: &mut Page) {
 }
 
 fn programs(page: &mut Page) {
-    let settings = |polls| Settings {
+    let settings = |polls, existing| Settings {
         ring_bytes: None,
         max_tasks: 64,
         polls,
         stacks: false,
         plain: environment::is_realtime(),
         log: LogLevel::Off,
+        existing,
     };
-    let attach = |polls| Tracer::attach(&settings(polls));
+    let load = |polls, existing| Tracer::attach(&settings(polls, existing));
+    let attach = |polls| load(polls, None);
     // As a recording does.
-    let needs = Tracer::needs(&settings(PollProbes::Off));
+    let needs = Tracer::needs(&settings(PollProbes::Off, None));
     if let Err(error) = needs.and_then(|needs| Limits::raise(&needs)) {
         return page.fail("limits", &format!("{error:#}"));
     }
     match attach(PollProbes::Off) {
         Ok(_) => page.ok("programs", "loaded and attached"),
         Err(error) => return page.fail("programs", &format!("{error:#}")),
+    }
+    match load(PollProbes::Off, Some(Existing { by_cgroup: true })) {
+        Ok(_) => page.ok("attach", "tasks that are there can be taken in"),
+        // A recording of a command needs less.
+        Err(error) => page.ok("attach", &format!("not possible: {error:#}")),
     }
     match attach(PollProbes::Auto) {
         Ok(tracer) => polls(page, tracer.poll_way()),

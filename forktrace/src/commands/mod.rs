@@ -1,6 +1,8 @@
 //! What the subcommands do.
 
 mod assert;
+#[cfg(feature = "record")]
+mod attach;
 mod browser;
 #[cfg(feature = "record")]
 mod claims;
@@ -13,6 +15,8 @@ mod making;
 mod man;
 mod output;
 mod page;
+#[cfg(feature = "record")]
+mod recording;
 mod report;
 #[cfg(feature = "record")]
 mod run;
@@ -25,7 +29,7 @@ use clap::CommandFactory as _;
 use crate::cli::{Cli, SchemaOf};
 
 #[cfg(feature = "record")]
-pub(crate) use self::{claims::claims, doctor::doctor, run::run};
+pub(crate) use self::{attach::attach, claims::claims, doctor::doctor, run::run};
 pub(crate) use self::{
     explain::explain,
     man::{man, man_all},

@@ -9,7 +9,7 @@ use aya::{
 };
 use bytemuck::Pod;
 use forktrace_common::event::{Control, CpuStats, TaskState};
-use forktrace_record::capture::{LogLevel, Mapped, OBJECT, PollProbes, Settings, Tracer};
+use forktrace_record::capture::{Existing, LogLevel, Mapped, OBJECT, PollProbes, Settings, Tracer};
 
 use super::support::{run, skip};
 
@@ -64,7 +64,7 @@ const TABLE_PATH: &str = concat!(
 );
 
 /// How recordings can be set up, as far as it makes other programs of them.
-fn set_ups() -> [(&'static str, Settings); 4] {
+fn set_ups() -> [(&'static str, Settings); 5] {
     let default = Settings {
         ring_bytes: None,
         max_tasks: 64,
@@ -72,6 +72,7 @@ fn set_ups() -> [(&'static str, Settings); 4] {
         stacks: false,
         plain: false,
         log: LogLevel::Off,
+        existing: None,
     };
     let plain = Settings {
         plain: true,
@@ -85,7 +86,12 @@ fn set_ups() -> [(&'static str, Settings); 4] {
         polls: PollProbes::Raw,
         ..default.clone()
     };
+    let attach = Settings {
+        existing: Some(Existing { by_cgroup: true }),
+        ..default.clone()
+    };
     [
+        ("attach", attach),
         ("default", default),
         ("plain", plain),
         ("stacks", stacks),

@@ -9,6 +9,7 @@
 //! test that this machine can't run prints `SKIP name: reason` and passes.
 
 mod accounts;
+mod attach;
 mod blocking;
 mod case_studies;
 mod claim_workloads;

@@ -103,14 +103,17 @@ fn line(view: &View<'_>, more: &str) -> String {
         (false, None) => ("not complete".to_owned(), Ink::Bad),
         (false, Some(off)) => (off, Ink::Bad),
     };
-    // The kernel's count is read at a task's end.
+    // The kernel's count is read at a task's end, and when forktrace detaches.
     let tasks = &view.report.tasks;
     let of_whom = match tasks.iter().any(|task| task.switches.kernel.is_none()) {
         true => " in the tasks that ended",
         false => "",
     };
+    let is_known = tasks.iter().any(|task| task.switches.kernel.is_some());
     let switches = match audit.switches_kernel {
-        0 => "no task ended, so the kernel's count of switches is not known".to_owned(),
+        0 if !is_known => {
+            "no task ended, so the kernel's count of switches is not known".to_owned()
+        }
         kernel => format!(
             "{} of {} context switches{of_whom}",
             count(audit.switches_traced),

@@ -6,21 +6,26 @@ use super::{
     layout::{Ink, paint, wrapped},
 };
 use crate::{
-    report::{Group, Report},
+    report::{Fate, Group, Report},
     trace::signals,
 };
 
 /// What was run, how long and how it ended, in a line.
 pub(super) fn section(view: &View<'_>) -> String {
     let workload = &view.report.workload;
-    let command = command_line(&workload.argv);
+    let command = match &workload.attached {
+        Some(targets) => attached(targets),
+        None => command_line(&workload.argv),
+    };
     let mut facts = Vec::new();
     match view.tree {
         Some(tree) => {
             facts.push(duration(workload.duration_ns));
             facts.push(members(view));
             facts.push(quantity(workload.cpus.into(), "CPU"));
-            facts.push(format!("pid {}", tree.pid));
+            if workload.attached.is_none() {
+                facts.push(format!("pid {}", tree.pid));
+            }
         }
         None => facts.push("nothing was traced".to_owned()),
     }
@@ -38,6 +43,25 @@ pub(super) fn section(view: &View<'_>) -> String {
     match width(&command) + 3 + width(&facts) <= view.style.columns {
         true => format!("{bold}   {facts}\n"),
         false => line,
+    }
+}
+
+/// `attached to redis-server (pid 123)`.
+fn attached(targets: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let mut names: Vec<String> = targets.iter().take(SHOWN).map(|it| clean(it)).collect();
+    if targets.len() > SHOWN {
+        names.push(format!("{} more", targets.len() - SHOWN));
+    }
+    format!("attached to {}", listed(&names))
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed(names: &[String]) -> String {
+    match names.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        Some((last, _)) => last.clone(),
+        None => String::new(),
     }
 }
 
@@ -65,6 +89,10 @@ fn end(report: &Report) -> Option<String> {
         // A recording without an end does not know its own CPU time.
         (None, None) if report.audit.tracer_cpu_ns.is_none() => {
             Some("its end is not in the trace".to_owned())
+        }
+        (None, None) if workload.attached.is_some() => {
+            let ended = report.tasks.iter().all(|task| task.fate == Fate::Ended);
+            ended.then(|| "all of it ended".to_owned())
         }
         (None, None) => Some("still running when the recording ended".to_owned()),
     }

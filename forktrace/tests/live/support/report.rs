@@ -59,6 +59,7 @@ pub(crate) struct EndedBy {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Workload {
     pub(crate) argv: Vec<String>,
+    pub(crate) attached: Option<Vec<String>>,
     pub(crate) exit_code: Option<i32>,
     pub(crate) signal: Option<i32>,
     pub(crate) duration_ns: u64,
@@ -111,6 +112,8 @@ pub(crate) struct Task {
     pub(crate) ppid: u32,
     pub(crate) name: String,
     pub(crate) shares: Vec<String>,
+    pub(crate) attached: bool,
+    pub(crate) asleep_before_ns: Option<u64>,
     pub(crate) start_ns: u64,
     pub(crate) end_ns: u64,
     pub(crate) fate: String,

@@ -1,0 +1,111 @@
+//! The ids of containers by name, from the files of their engines.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+/// Longer files are none of an engine's.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// The ids of the containers with this name: of docker, podman and nerdctl.
+pub(super) fn ids_of(name: &str) -> Vec<String> {
+    let mut ids = docker(Path::new("/var/lib/docker/containers"), name);
+    for storage in podman_storages() {
+        ids.extend(podman(&storage, name));
+    }
+    ids.extend(nerdctl(Path::new("/var/lib/nerdctl"), name));
+    ids.sort();
+    ids.dedup();
+    ids
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
+}
+
+fn json(file: &Path) -> Option<Value> {
+    let short = fs::metadata(file).ok()?.len() <= MOST_BYTES;
+    let bytes = short.then(|| fs::read(file).ok())??;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// A folder for each container, named by its id; the name in its file begins with `/`.
+fn docker(containers: &Path, name: &str) -> Vec<String> {
+    let has_name = |folder: &PathBuf| {
+        let config = json(&folder.join("config.v2.json"))?;
+        let is = config.get("Name")?.as_str()?.trim_start_matches('/') == name;
+        is.then(|| folder.file_name()?.to_str().map(str::to_owned))?
+    };
+    entries(containers).filter_map(|it| has_name(&it)).collect()
+}
+
+/// Root's, and those of users.
+fn podman_storages() -> Vec<PathBuf> {
+    let homes = entries(Path::new("/home")).chain([PathBuf::from("/root")]);
+    let of_users = homes.map(|home| home.join(".local/share/containers/storage"));
+    let roots = PathBuf::from("/var/lib/containers/storage");
+    [roots].into_iter().chain(of_users).collect()
+}
+
+/// One file for all, of the storage's kind.
+fn podman(storage: &Path, name: &str) -> Vec<String> {
+    let mut ids = Vec::new();
+    for kind in ["overlay-containers", "vfs-containers", "btrfs-containers"] {
+        let Some(Value::Array(all)) = json(&storage.join(kind).join("containers.json")) else {
+            continue;
+        };
+        for container in all {
+            let names = container.get("names").and_then(Value::as_array);
+            let is = names.is_some_and(|names| names.iter().any(|it| it == name));
+            let id = container.get("id").and_then(Value::as_str);
+            ids.extend(id.filter(|_| is).map(str::to_owned));
+        }
+    }
+    ids
+}
+
+/// A file for each name, in a folder for each namespace; the id is in it.
+fn nerdctl(data: &Path, name: &str) -> Vec<String> {
+    if name.contains('/') {
+        return Vec::new();
+    }
+    let of_stores = entries(data).flat_map(|store| entries(&store.join("names")));
+    let files = of_stores.map(|namespace| namespace.join(name));
+    files
+        .filter_map(|file| Some(fs::read_to_string(file).ok()?.trim().to_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_engine_keeps_names_in_its_own_way() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        let write = |path: &str, text: &str| {
+            let file = root.join(path);
+            fs::create_dir_all(file.parent().expect("a folder")).expect("folders");
+            fs::write(file, text).expect("a file");
+        };
+        write(
+            "docker/aa11/config.v2.json",
+            r#"{"Name": "/web", "ID": "aa11"}"#,
+        );
+        write("docker/bb22/config.v2.json", r#"{"Name": "/db"}"#);
+        write("docker/cc33/config.v2.json", "no JSON");
+        let all = r#"[{"id": "dd44", "names": ["web", "w"]}, {"id": "ee55", "names": null}]"#;
+        write("storage/overlay-containers/containers.json", all);
+        write("nerdctl/1935db59/names/default/web", "ff66\n");
+        assert_eq!(docker(&root.join("docker"), "web"), ["aa11"]);
+        assert_eq!(podman(&root.join("storage"), "web"), ["dd44"]);
+        assert_eq!(nerdctl(&root.join("nerdctl"), "web"), ["ff66"]);
+        assert!(docker(&root.join("docker"), "none").is_empty());
+        assert!(podman(&root.join("nothing"), "web").is_empty());
+    }
+}

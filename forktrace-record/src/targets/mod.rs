@@ -1,0 +1,154 @@
+//! What a recording is attached to: from what a user names to what the kernel programs know
+//! tasks by.
+//!
+//! Only `/proc`, the tree of cgroups and files of container engines are read; nobody is asked.
+
+mod cgroups;
+mod containers;
+mod processes;
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use anyhow::{Result, bail, ensure};
+use wildmatch::WildMatch;
+
+use self::{
+    cgroups::Cgroups,
+    processes::{Process, living},
+};
+use crate::capture::{Existing, Wanted};
+
+/// What somebody wants to attach to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A process: its threads, and what they create from then on.
+    Pid(u32),
+    /// One thread, and what it creates from then on.
+    Tid(u32),
+    /// Processes whose name, program or command line is like this.
+    Name(String),
+    /// All in a cgroup, and what comes to it.
+    Cgroup(PathBuf),
+    /// All of a systemd unit, likewise.
+    Unit(String),
+    /// All of a container, by its name or its id, likewise.
+    Container(String),
+    /// Everything but the kernel's own threads.
+    All,
+}
+
+/// What a recording is attached to.
+#[derive(Debug)]
+pub struct Targets {
+    targets: Vec<Target>,
+    /// The cgroups among them.
+    cgroups: Vec<cgroups::Cgroup>,
+    /// Each in words.
+    words: Vec<String>,
+}
+
+impl Targets {
+    /// Finds out what they are, and that all are there.
+    ///
+    /// # Errors
+    /// When one is not, or is none of ours to follow.
+    pub fn find(targets: &[Target]) -> Result<Self> {
+        let mut cgroups = Vec::new();
+        let mut words = Vec::new();
+        for target in targets {
+            words.push(match target {
+                Target::Pid(pid) => processes::check_process(*pid)?,
+                Target::Tid(tid) => processes::check_thread(*tid)?,
+                Target::Name(glob) => named(glob)?,
+                Target::Cgroup(path) => {
+                    let cgroup = Cgroups::new()?.at(path)?;
+                    let name = format!("the cgroup {}", cgroup.path());
+                    cgroups.push(cgroup);
+                    name
+                }
+                Target::Unit(unit) => {
+                    cgroups.push(Cgroups::new()?.unit(unit)?);
+                    format!("the unit {unit}")
+                }
+                Target::Container(name) => {
+                    cgroups.push(Cgroups::new()?.container(name, &containers::ids_of(name))?);
+                    format!("the container {name}")
+                }
+                Target::All => "all processes".to_owned(),
+            });
+        }
+        Ok(Self {
+            targets: targets.to_vec(),
+            cgroups,
+            words,
+        })
+    }
+
+    /// Each of them in words.
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// What the kernel programs have to know.
+    pub fn existing(&self) -> Existing {
+        Existing {
+            by_cgroup: !self.cgroups.is_empty(),
+        }
+    }
+
+    /// What is wanted as of now: processes that have a name come and go.
+    ///
+    /// # Errors
+    /// When `/proc` can't be read.
+    pub fn wanted(&self) -> Result<BTreeSet<Wanted>> {
+        let mut wanted: BTreeSet<Wanted> = self.cgroups.iter().map(|it| it.wanted()).collect();
+        for target in &self.targets {
+            match target {
+                Target::Pid(pid) => drop(wanted.insert(Wanted::Pid(*pid))),
+                Target::Tid(tid) => drop(wanted.insert(Wanted::Tid(*tid))),
+                Target::All => drop(wanted.insert(Wanted::All)),
+                Target::Name(glob) => {
+                    wanted.extend(of_name(glob)?.iter().map(|it| Wanted::Pid(it.pid)));
+                }
+                Target::Cgroup(_) | Target::Unit(_) | Target::Container(_) => {}
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Can more come when none of it lives any more?
+    pub fn may_come(&self) -> bool {
+        self.targets.contains(&Target::All) || self.cgroups.iter().any(|it| it.is_there())
+    }
+}
+
+/// The processes that have such a name, but us and those that started us.
+fn of_name(glob: &str) -> Result<Vec<Process>> {
+    let pattern = WildMatch::new(glob);
+    let ours = std::process::id();
+    // The command line of a sudo that started us holds the name too.
+    let above = processes::parents(ours);
+    let mut found = living()?;
+    found.retain(|process| {
+        process.pid != ours
+            && !above.contains(&process.pid)
+            && !processes::parents(process.pid).contains(&ours)
+            && process.names().any(|name| pattern.matches(&name))
+    });
+    Ok(found)
+}
+
+/// Those that have such a name, in words.
+fn named(glob: &str) -> Result<String> {
+    ensure!(!glob.is_empty(), "a name is empty; `*` is any");
+    let found = of_name(glob)?;
+    match found.as_slice() {
+        [] => bail!(
+            "no process but forktrace itself is called {glob:?}, by its name, its program or its \
+             whole command line; `ps -eo pid,comm,args` shows them, and `*` stands for anything: \
+             -n '*{glob}*'"
+        ),
+        [process] => Ok(process.title()),
+        many => Ok(format!("{glob} ({} processes)", many.len())),
+    }
+}

@@ -1,0 +1,66 @@
+//! `forktrace attach`: records what runs already and reports on it.
+
+use anyhow::Result;
+use forktrace_process::launch::Accounts;
+use forktrace_record::{
+    record::Source,
+    targets::{Target, Targets},
+};
+
+use super::{
+    Outcome,
+    assert::Assertions,
+    recording::{Done, record_and_report},
+};
+use crate::cli::AttachArgs;
+
+/// Records what runs already and reports on it.
+///
+/// # Errors
+/// When there is no such thing, or it could not be traced, or the report not be written.
+pub(crate) fn attach(args: &AttachArgs) -> Result<Outcome> {
+    let assertions = Assertions::compile(&args.recording.assertions)?;
+    let accounts = Accounts::choose(None, args.as_root)?;
+    let targets = Targets::find(&targets(args))?;
+    let existing = targets.existing();
+    let source = || {
+        Ok(Source::Attach {
+            targets,
+            length: args.length,
+        })
+    };
+    let done = record_and_report(
+        &args.recording,
+        &assertions,
+        &accounts,
+        source,
+        Some(existing),
+    )?;
+    Ok(match done {
+        Done::As(outcome) => outcome,
+        Done::Well(_) => Outcome::Exit(0),
+    })
+}
+
+/// All that is asked for.
+fn targets(args: &AttachArgs) -> Vec<Target> {
+    let plain = args.targets.iter().map(|text| match text.parse() {
+        Ok(pid) if pid > 0 => Target::Pid(pid),
+        _ => Target::Name(text.clone()),
+    });
+    let pids = args.pid.iter().copied().map(Target::Pid);
+    let tids = args.tid.iter().copied().map(Target::Tid);
+    let names = args.name.iter().cloned().map(Target::Name);
+    let cgroups = args.cgroup.iter().cloned().map(Target::Cgroup);
+    let units = args.unit.iter().cloned().map(Target::Unit);
+    let containers = args.container.iter().cloned().map(Target::Container);
+    let all = args.all.then_some(Target::All);
+    pids.chain(tids)
+        .chain(names)
+        .chain(cgroups)
+        .chain(units)
+        .chain(containers)
+        .chain(all)
+        .chain(plain)
+        .collect()
+}

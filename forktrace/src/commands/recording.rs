@@ -1,0 +1,240 @@
+//! What all recordings have in common: the files, the progress line, the report.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Read as _, Seek as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, bail};
+use forktrace_core::{analysis::analyse_with, pipeline, trace::Finish};
+use forktrace_process::{launch::Accounts, limits::Limits, signals::Signals};
+use forktrace_record::{
+    background,
+    capture::{Existing, Settings, Tracer},
+    record::{Interrupted, Notice, Plan, Recorded, Recording, Source},
+};
+
+use super::{
+    Outcome,
+    assert::{self, Assertions},
+    files::TraceFile,
+    making::{self, Made},
+    output::Outputs,
+    scratch,
+};
+use crate::{
+    cli::RecordingArgs,
+    progress::{self, ProgressLine},
+};
+
+/// How a recording and its report came out.
+pub(super) enum Done {
+    /// As this.
+    As(Outcome),
+    /// Well, and the recording ended so.
+    Well(Box<Finish>),
+}
+
+/// Records and reports. The assertions are compiled already, so that nothing begins if they
+/// can't be.
+///
+/// # Errors
+/// When the workload could not be started or traced, or the report not be written.
+pub(super) fn record_and_report(
+    args: &RecordingArgs,
+    assertions: &Assertions,
+    accounts: &Accounts,
+    source: impl FnOnce() -> Result<Source>,
+    existing: Option<Existing>,
+) -> Result<Done> {
+    let wants_report = !args.quiet || !args.output.output.is_empty();
+    let settings = settings(args, existing);
+    // Before anything is made that would be left behind.
+    let limits = Limits::raise(&Tracer::needs(&settings)?)?;
+    // Its file of marks before ours, which take descriptors.
+    let source = source()?;
+    let mut trace = Trace::open(args, accounts)?;
+    let mut output = {
+        let traces = [trace.target(), trace.file()];
+        Outputs::open(&args.output, true, accounts, &traces)?
+    };
+    let plan = Plan { source, settings };
+    let recorded = match record(plan, limits, args.quiet, &mut trace) {
+        Ok(recorded) => recorded,
+        Err(error) => match error.downcast_ref() {
+            Some(&Interrupted { signal }) => return Ok(Done::As(Outcome::Signal(signal))),
+            None => return Err(error),
+        },
+    };
+    let Recorded {
+        finish,
+        finish_error,
+        tracer,
+        left,
+        signals,
+    } = recorded;
+    // Under its name it may be a file that we opened for writing only.
+    let recording = trace.file().try_clone();
+    let saved = trace.finish();
+    background::drop_in_background(tracer);
+    if let Some(left) = &left {
+        progress::say_left(left);
+    }
+
+    let mut holds = true;
+    if wants_report || !assertions.is_empty() {
+        let made = making::make(&signals, || {
+            let mut data = Vec::new();
+            let read = recording.and_then(|mut file| {
+                file.rewind()?;
+                file.read_to_end(&mut data)
+            });
+            read.context("the trace file can't be read back")?;
+            let (info, model) = pipeline::read(&data, Some(finish.clone()))
+                .context("the trace that was just recorded")?;
+            drop(data);
+            let report = analyse_with(&info, &model, &args.output.analysis());
+            if wants_report {
+                let saved = args.save.as_ref().map(|path| path.to_string_lossy());
+                let source = forktrace_export::Source {
+                    info: &info,
+                    model: &model,
+                    report: &report,
+                };
+                output.write(&source, saved.as_deref())?;
+            }
+            assertions.hold(&report)
+        })?;
+        match made {
+            Made::Done(it) => holds = it,
+            Made::Interrupted(signal) => return Ok(Done::As(Outcome::Signal(signal))),
+            Made::Died(why) => {
+                let name = trace.keep(accounts).context("the trace is lost")?;
+                bail!(
+                    "the report could not be made: {why}; the trace is in {name}: \
+                     `forktrace report {name}`, also on a machine with more memory"
+                );
+            }
+        }
+        output.done();
+    }
+    saved?;
+    if let (Some(error), Some(path)) = (finish_error, &args.save) {
+        bail!(
+            "the end of the trace could not be written to {}: {error}; \
+             the report above is whole but for what it says is missing, the file is not",
+            path.display()
+        );
+    }
+    Ok(if holds {
+        Done::Well(Box::new(finish))
+    } else {
+        Done::As(Outcome::Exit(assert::FALSE))
+    })
+}
+
+/// How the tracer is set up.
+fn settings(args: &RecordingArgs, existing: Option<Existing>) -> Settings {
+    Settings {
+        ring_bytes: args.ring_size,
+        max_tasks: args.max_tasks,
+        polls: args.polls,
+        plain: args.plain,
+        stacks: args.stacks || args.output.shows_stacks(),
+        log: args.log_bpf,
+        existing,
+    }
+}
+
+/// Records the workload, and shows how far it is.
+fn record(plan: Plan, limits: Limits, quiet: bool, trace: &mut Trace) -> Result<Recorded> {
+    let to_file = trace.file().try_clone();
+    let to_file = to_file.context("the trace file can't be opened twice")?;
+    let recording = Recording::start(plan, limits, Signals::take()?, to_file)?;
+    trace.begin();
+    if let Some((words, tasks)) = recording.attached().filter(|_| !quiet) {
+        progress::say_attached(words, tasks);
+    }
+    let mut line = ProgressLine::new(!quiet && io::stderr().is_terminal());
+    let recorded = recording.run(|notice| match notice {
+        Notice::Progress(progress) => line.show(&progress),
+        Notice::Deadlock(deadlock) if !quiet => line.deadlock(&deadlock),
+        Notice::GoesOn(it) if !quiet => line.goes_on(&it),
+        Notice::Deadlock(_) | Notice::GoesOn(_) => {}
+        Notice::Log(text) => line.log(&text),
+        Notice::LastLookUps(presses) => line.last_look_ups(presses),
+    });
+    line.clear();
+    recorded.with_context(|| match trace {
+        Trace::Saved(saved) => format!(
+            "the recording broke off; what there is of it is in {}",
+            saved.name()
+        ),
+        Trace::Scratch(_) => "the recording broke off".to_owned(),
+    })
+}
+
+/// The file that the trace goes to.
+enum Trace {
+    /// One with a name.
+    Saved(Box<TraceFile>),
+    /// One that is gone when we are.
+    Scratch(File),
+}
+
+impl Trace {
+    fn open(args: &RecordingArgs, accounts: &Accounts) -> Result<Self> {
+        match args.save.as_deref() {
+            Some(path) if path == Path::new("-") => bail!(
+                "--save takes no - for standard output, since a trace is read back after it is \
+                 written; give a file, or ./- for one of this name"
+            ),
+            Some(path) => {
+                let file = TraceFile::open(path, accounts, args.output.force)?;
+                Ok(Self::Saved(Box::new(file)))
+            }
+            None => scratch::create(accounts).map(Self::Scratch),
+        }
+    }
+
+    /// What is recorded into.
+    fn file(&self) -> &File {
+        match self {
+            Self::Saved(saved) => saved.file(),
+            Self::Scratch(file) => file,
+        }
+    }
+
+    /// What must not be overwritten meanwhile.
+    fn target(&self) -> &File {
+        match self {
+            Self::Saved(saved) => saved.target(),
+            Self::Scratch(file) => file,
+        }
+    }
+
+    fn begin(&mut self) {
+        if let Self::Saved(saved) = self {
+            saved.begin();
+        }
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        match self {
+            Self::Saved(saved) => saved.finish(),
+            Self::Scratch(_) => Ok(()),
+        }
+    }
+
+    /// Where it is, for whom wants to read it later; one without a name gets one.
+    fn keep(&self, accounts: &Accounts) -> Result<String> {
+        match self {
+            Self::Saved(saved) => Ok(saved.name()),
+            Self::Scratch(file) => {
+                let path = scratch::keep(file, accounts)?;
+                Ok(path.display().to_string())
+            }
+        }
+    }
+}
