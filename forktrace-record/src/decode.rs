@@ -72,18 +72,7 @@ pub fn decode(cpu: u16, record: &[u8], mut sink: impl FnMut(Event)) -> Result<()
                 comm: name(&o.comm),
             }));
         }
-        Some(&kind::CPU_USER) => {
-            let u: wire::CpuUser = read(record)?;
-            sink(Event::CpuUser(CpuUser {
-                cpu,
-                tid: u.tid,
-                tgid: u.tgid,
-                kernel_thread: u.kernel_thread != 0,
-                at_ns: u.at_ns,
-                ns: u.ns,
-                comm: name(bytemuck::bytes_of(&u.comm)),
-            }));
-        }
+        Some(&kind::CPU_USER) => sink(Event::CpuUser(cpu_user(cpu, &read(record)?))),
         Some(&kind::OBJECT) => {
             let o: wire::Object = read(record)?;
             sink(Event::Object(Object {
@@ -123,6 +112,18 @@ pub fn decode(cpu: u16, record: &[u8], mut sink: impl FnMut(Event)) -> Result<()
         _ => return Err(Undecodable),
     }
     Ok(())
+}
+
+fn cpu_user(cpu: u16, u: &wire::CpuUser) -> CpuUser {
+    CpuUser {
+        cpu,
+        tid: u.tid,
+        tgid: u.tgid,
+        kernel_thread: u.kernel_thread != 0,
+        at_ns: u.at_ns,
+        ns: u.ns,
+        comm: name(bytemuck::bytes_of(&u.comm)),
+    }
 }
 
 /// Who woke, from a class and the number that belongs to it.
