@@ -509,7 +509,8 @@ fn a_report_on_what_ran_already_says_so() {
         let running = Forktrace::new("attach").args(["-p", &pid.to_string()]);
         let finished = interrupt(attached(running));
         assert!(finished.status.success(), "{}", finished.stderr);
-        let first = format!("Attached to python3 (pid {pid}) for ");
+        // Not what is said when it begins, which is on a line of its own.
+        let first = format!("\nattached to python3 (pid {pid})   ");
         assert!(finished.stderr.contains(&first), "{}", finished.stderr);
         assert!(
             !finished.stderr.contains("still running"),
