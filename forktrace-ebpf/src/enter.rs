@@ -411,7 +411,10 @@ pub fn base(traced: Traced) -> (u64, u64) {
     let Some(entry) = ENTRIES.get_ptr_mut(traced.slot).map(Shared::in_map) else {
         return (0, 0);
     };
-    (at!(entry.base_switches).load(), at!(entry.base_cpu_ns).load())
+    (
+        at!(entry.base_switches).load(),
+        at!(entry.base_cpu_ns).load(),
+    )
 }
 
 /// Puts what the entry says into the state, if it was off the CPU then and the kernel has

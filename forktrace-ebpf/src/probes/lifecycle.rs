@@ -161,7 +161,11 @@ fn enter_new(
     let state = Shared::in_map(state);
     // An entry for this address that is there is of a dead task, whose removal was refused;
     // but the iterator may be at it in this moment, and then it is the first that counts.
-    let flags = if layout!(attach) == 0 { 0 } else { enter::BPF_NOEXIST };
+    let flags = if layout!(attach) == 0 {
+        0
+    } else {
+        enter::BPF_NOEXIST
+    };
     if BY_TASK.insert(child.address(), slot, flags).is_err()
         && !(layout!(attach) != 0 && enter::replace_stale(child, slot))
     {
