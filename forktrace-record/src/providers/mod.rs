@@ -39,7 +39,7 @@ use crate::{
     decode,
     helper::{Channel, Kind, Nursery, Troubles},
     report::Deadlock,
-    trace::{Arch, Event, Providers, TaskRecord, Timeout, Why},
+    trace::{Arch, Event, ProviderKind, Providers, TaskRecord, Timeout, Why},
 };
 
 /// Looks are this far apart at least…
@@ -52,6 +52,9 @@ const LONG_NS: u64 = 100_000_000;
 const AGAIN: u64 = 4;
 /// Who has slept for less is not said to hang.
 const HANG_NS: u64 = 1_000_000_000;
+/// Nor where one waits for a lock of another: the look for deadlocks reads which lock that
+/// is, and has this much time to tell of it first.
+const LOCKED_NS: u64 = 10_000_000_000;
 /// A look is at so many sleepers at most.
 const MOST: usize = 1 << 12;
 /// Tids of tasks that have ended, so many as are remembered.
@@ -182,7 +185,15 @@ impl Search {
         });
         let told: HashMap<u32, &Providers> = told.map(|told| (told.serial, told)).collect();
         let set = closed::closed(&told);
-        if set.is_empty() {
+        let last_ns = tasks
+            .iter()
+            .filter(|task| set.contains(&task.born.serial))
+            .filter_map(sleeps_since)
+            .max()?;
+        let locked = set.iter().filter_map(|serial| told.get(serial)).any(|it| {
+            it.kind == ProviderKind::Owner && it.foreign.is_none() && !it.tasks.is_empty()
+        });
+        if locked && last_ns + LOCKED_NS > now_ns {
             return None;
         }
         let tasks = tasks.iter().map(|task| (task.born.serial, task));

@@ -115,6 +115,8 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
         Some(_) if link.reason == "sleep" => " at a time",
         _ => "",
     };
+    // Where no "for" follows.
+    let alone = time.trim_end_matches(',');
     let sentence = if behind {
         let ended = match root.ended {
             Ended::CutShort | Ended::Interrupted => ", until a signal ended it",
@@ -142,12 +144,12 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
             _ => "the record does not tell who could have ended that",
         };
         format!(
-            "Everything waited {time}: {who} {}, and {gap}.",
+            "Everything waited {alone}: {who} {}, and {gap}.",
             link_did(&link)
         )
     } else if cause.verdict == Verdict::Coincidence {
         format!(
-            "Everything was blocked for {time}, each in a wait of its own: {who} {}, and others.",
+            "Everything was blocked for {alone}, each in a wait of its own: {who} {}, and others.",
             link_did(&link)
         )
     } else {

@@ -44,7 +44,10 @@ pub(super) fn finding_of(report: &Report) -> Option<Finding> {
     };
     let sentence = match users.is_empty() {
         true => format!("{sentence}."),
-        false => format!("{sentence}. Meanwhile the CPUs ran {users}."),
+        false => format!(
+            "{sentence}. Meanwhile the CPUs ran {users}{}.",
+            unknown(report)
+        ),
     };
     let mut found = finding(FindingKind::Starved, ns, Confidence::Proved, sentence);
     found.evidence = runnable
@@ -83,10 +86,15 @@ fn users(report: &Report) -> String {
         };
         format!("`{}`{outside} for {}", user.name, duration(user.ns))
     });
-    let mut named: Vec<String> = named.collect();
-    if report.cpu_users_unknown_ns > report.cpu_wanted_ns / LEAST && !named.is_empty() {
-        let unknown = duration(report.cpu_users_unknown_ns);
-        named.push(format!("unknown tasks for {unknown}"));
-    }
+    let named: Vec<String> = named.collect();
     named.join(", ")
+}
+
+/// For how long nobody was seen to have them, if that is much; they may have been idle.
+fn unknown(report: &Report) -> String {
+    let unknown_ns = report.cpu_users_unknown_ns;
+    if unknown_ns <= report.cpu_wanted_ns / LEAST {
+        return String::new();
+    }
+    format!("; for {} it is not known", duration(unknown_ns))
 }
