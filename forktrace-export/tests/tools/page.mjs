@@ -177,6 +177,7 @@ try {
 } finally {
   browser.kill();
   await new Promise((resolve) => browser.exitCode !== null ? resolve() : browser.on('exit', resolve));
-  fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+  // Its children may write for a moment longer than it lives.
+  fs.rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 200 });
 }
 process.exit(status);

@@ -239,7 +239,7 @@ fn who_waits_for_a_lock_is_behind_the_sync_of_a_file_under_it() {
         let (traced, lines) = with_names(|| {
             timelines_of(|run| {
                 let folder = run.folder().display().to_string();
-                let workload = format!("fsync-under-lock --rounds 100 --folder {folder}");
+                let workload = format!("fsync-under-lock --rounds 1000 --folder {folder}");
                 all_episodes(&workload)(run)
             })
         });
