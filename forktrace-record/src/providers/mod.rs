@@ -187,7 +187,7 @@ impl Search {
         let set = closed::closed(&told);
         let last_ns = tasks
             .iter()
-            .filter(|task| set.contains(&task.born.serial))
+            .filter(|task| set.binary_search(&task.born.serial).is_ok())
             .filter_map(sleeps_since)
             .max()?;
         let locked = set.iter().filter_map(|serial| told.get(serial)).any(|it| {
