@@ -97,8 +97,8 @@ fn printed(command: &mut Command) -> String {
     assert!(
         output.status.success(),
         "{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
+        String::from_utf8_lossy(&output.stderr).trim_end(),
+        String::from_utf8_lossy(&output.stdout)
     );
     String::from_utf8(output.stdout).expect("text")
 }

@@ -91,7 +91,11 @@ pub(crate) fn run_all(arguments: &[OsString]) -> Result<(Counts, bool)> {
     Ok((counts, passed))
 }
 
-/// How often a live test that failed has to pass after that.
+/// The tests of the real kernel and of real programs: what these do in their own time can't
+/// all be constructed. The others are deterministic, and are never run again.
+const REAL: [&str; 2] = ["live*", "tools"];
+
+/// How often a test of [`REAL`] that failed has to pass after that.
 const REPEATS: usize = 2;
 
 /// So many runs of live tests may be made again, over the whole suite, because the machine
@@ -104,15 +108,16 @@ const UNSTEADY: usize = 3;
 /// Characters of what a test says when it panics that are repeated at the end.
 const PANIC_CHARS: usize = 400;
 
-/// Runs these tests again, as live ones, and gives whether all of them are live tests
+/// Runs these tests again, as ones of [`REAL`], and gives whether all of them are such tests
 /// that pass each time, and the documentation's tests build and pass: those can fail
 /// without a name.
 fn pass_again(tests: &[String]) -> Result<bool> {
     for _ in 0..REPEATS {
         println!("== once more: {}", tests.join(", "));
         let output = cargo()?
-            .args(["test", "--workspace", "--test", "live*", "--config"])
+            .args(["test", "--workspace", "--config"])
             .arg(runner()?)
+            .args(REAL.iter().flat_map(|target| ["--test", target]))
             .args(["--", "--show-output", "--exact"])
             .args(tests)
             .stderr(Stdio::inherit())

@@ -19,7 +19,7 @@ const check = (what, found, expected) => {
 const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'forktrace-page-'));
 const browser = spawn(process.env.CHROMIUM ?? 'chromium', ['--headless=new', '--no-sandbox', '--disable-gpu',
   '--disable-dev-shm-usage', '--no-first-run', '--remote-debugging-port=0', `--user-data-dir=${profile}`,
-  `--window-size=${wide},${high}`, 'about:blank'], { stdio: ['ignore', 'ignore', 'pipe'] });
+  `--window-size=${wide},${high}`, 'about:blank'], { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
 const address = await new Promise((resolve, reject) => {
   let said = '';
   browser.stderr.on('data', (chunk) => {
@@ -175,9 +175,14 @@ try {
   for (const failure of failures) console.error(failure);
   status = failures.length ? 1 : 0;
 } finally {
-  browser.kill();
-  await new Promise((resolve) => browser.exitCode !== null ? resolve() : browser.on('exit', resolve));
-  // Its children may write for a moment longer than it lives.
-  fs.rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 200 });
+  // Its children write into the profile for as long as they live: all of its process group ends.
+  process.kill(-browser.pid, 'SIGKILL');
+  await new Promise((resolve) => browser.exitCode !== null || browser.signalCode !== null ? resolve() : browser.on('exit', resolve));
+  // What can't be removed is a folder in /tmp; it says nothing about the page.
+  try {
+    fs.rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 200 });
+  } catch (error) {
+    console.error(`left behind: ${error.message}`);
+  }
 }
 process.exit(status);
