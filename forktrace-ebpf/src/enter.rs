@@ -24,9 +24,8 @@ use crate::{
     filter::{self, Traced, control},
     kernel::{Cgroup, Task, clone, layout},
     maps::{BY_TASK, ENTRIES, PROCESSES, TASKS, WANTED},
-    probes::lifecycle,
     shared::{Shared, at},
-    wait,
+    untracked, wait,
 };
 
 /// Do not replace what is there (include/uapi/linux/bpf.h).
@@ -167,7 +166,7 @@ fn enter(task: Task, now: u64) {
 #[inline(always)]
 fn take_place(cpu: Cpu, task: Task, tid: u32, now: u64) -> Option<u32> {
     let Some(slot) = filter::take_slot(cpu) else {
-        lifecycle::untracked(cpu, task, tid, now);
+        untracked::begin(cpu, task, tid, now);
         return None;
     };
     let state = TASKS.get_ptr_mut(slot)?;

@@ -11,6 +11,7 @@
 #![feature(asm_experimental_arch)]
 
 mod cpu;
+mod death;
 mod emit;
 mod enter;
 mod filter;
@@ -19,6 +20,7 @@ mod maps;
 mod probes;
 mod shared;
 mod stacks;
+mod untracked;
 mod wait;
 mod waker;
 

@@ -1,23 +1,20 @@
-//! Creation, exec and death of tasks: who is traced.
+//! Creation and exec of tasks, and signals to them: who is traced.
 
 use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
-use aya_log_ebpf::warn;
 use forktrace_common::{
-    event::{
-        Born, End, Exec, NO_SYSCALL, Polls, Signal, TaskState, Untracked, flag, kind, timeout, why,
-    },
+    event::{Born, Exec, NO_SYSCALL, Signal, TaskState, flag, kind, timeout, why},
     limits::{NO_SLOT, UNTRACKED},
 };
 
 use super::sched;
 use crate::{
-    cpu::{Cpu, count},
+    cpu::Cpu,
     emit, enter,
     filter::{self, Traced, control},
     kernel::{self, Task, clone, layout},
-    maps::{BY_TASK, POLLS, TASKS},
+    maps::{BY_TASK, TASKS},
     shared::{Shared, at},
-    waker,
+    untracked, waker,
 };
 
 /// A new task is woken for the first time; the current task is its creator.
@@ -45,7 +42,7 @@ pub fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
             filter::set_hint(child.tid(), traced.slot);
             sched::woken(&ctx, cpu, traced.state);
         }
-        Taken::NoRoom => untracked(cpu, child, child.tid(), now),
+        Taken::NoRoom => untracked::begin(cpu, child, child.tid(), now),
     }
     0
 }
@@ -204,44 +201,6 @@ fn born(cpu: Cpu, child: Task, state: Shared<TaskState>) {
     }
 }
 
-/// A task of the workload that found no room in the task table.
-#[inline(never)]
-pub fn untracked(cpu: Cpu, task: Task, tid: u32, now: u64) {
-    count!(cpu, untracked_table_full);
-    warn!((), "tid {} is not followed: there is no room for it", tid);
-    // Without a hint its end is not seen, and must not be waited for.
-    if filter::set_hint(tid, UNTRACKED) {
-        if let Some(control) = control() {
-            at!(control.live_untracked).fetch_add(1);
-        }
-    }
-    report_untracked(cpu, task, kind::UNTRACKED, now);
-}
-
-#[inline(always)]
-fn report_untracked(cpu: Cpu, task: Task, kind: u8, now: u64) {
-    let (tid, tgid, ppid, comm) = (task.tid(), task.tgid(), task.ppid(), task.comm());
-    emit::other(cpu, || Untracked {
-        kind,
-        zero: [0; 3],
-        tid,
-        tgid,
-        ppid,
-        at_ns: now,
-        comm,
-    });
-}
-
-/// The last switch of a task that is not followed.
-#[inline(never)]
-pub fn end_untracked(cpu: Cpu, task: Task, tid: u32, now: u64) {
-    filter::set_hint(tid, NO_SLOT);
-    if let Some(control) = control() {
-        at!(control.live_untracked).fetch_add(u64::MAX);
-    }
-    report_untracked(cpu, task, kind::UNTRACKED_END, now);
-}
-
 /// A task executed a program. Its tid is the leader's now.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
@@ -310,79 +269,4 @@ pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
         at_ns,
     });
     0
-}
-
-/// The last switch of a task, whose [`TaskState::end_ns`] is set. Everything of it is
-/// deleted here and not in an exit or free event: those come a switch too early, or late,
-/// or never.
-#[inline(never)]
-pub fn end(cpu: Cpu, task: Task, traced: Traced) {
-    let state = traced.state;
-    let (switches, cpu_ns) = enter::base(traced);
-    at!(state.kernel_switches).store(task.switches() - switches);
-    at!(state.kernel_cpu_ns).store(task.cpu_time() - cpu_ns);
-    at!(state.exit_code).store(task.exit_code());
-    at!(state.comm).store(task.comm());
-    if at!(state.flags).load() & flag::KERNEL_WORKER == 0 {
-        // Its own `exit`, or the call that it was killed in.
-        at!(state.syscall).store(task.regs().syscall() as i16);
-    }
-    // From here on a task at the same address is another task.
-    at!(state.task).store(0);
-    filter::forget(cpu, task);
-
-    let Some(control) = control() else {
-        return;
-    };
-    let polls_sent = at!(state.polled).load() == 0 || send_polls(cpu, traced);
-    let last = at!(control.live).load() <= 1;
-    if polls_sent && send_end(cpu, state, last) {
-        filter::free_slot(cpu, traced.slot);
-    } else {
-        at!(state.flags).store(at!(state.flags).load() | flag::UNREPORTED);
-        count!(cpu, unreported);
-    }
-    // The last act, so that all records are in the rings when the count is 0.
-    at!(control.live).fetch_add(u64::MAX);
-}
-
-#[inline(always)]
-fn send_end(cpu: Cpu, state: Shared<TaskState>, last: bool) -> bool {
-    let write = |record: *mut End| {
-        // SAFETY: the record is in the ring, reserved for us; nobody else writes to the
-        // state of a dead task.
-        unsafe {
-            (*record).kind = kind::END;
-            (*record).zero = [0; 7];
-            (&raw mut (*record).state).copy_from_nonoverlapping(state.as_ptr(), 1);
-        }
-    };
-    if last {
-        emit::in_place_and_wake(cpu, write)
-    } else {
-        emit::in_place(cpu, write)
-    }
-}
-
-#[inline(always)]
-fn send_polls(cpu: Cpu, traced: Traced) -> bool {
-    let Some(polls) = POLLS.get_ptr_mut(traced.slot) else {
-        return false;
-    };
-    let state = traced.state;
-    let sent = emit::in_place(cpu, |record: *mut Polls| {
-        // SAFETY: the record is in the ring, reserved for us; `polls` points
-        // into the map, and the slot is this task's.
-        unsafe {
-            (*record).kind = kind::POLLS;
-            (*record).zero = [0; 3];
-            (*record).serial = at!(state.serial).load();
-            (&raw mut (*record).polls).copy_from_nonoverlapping(polls, 1);
-        }
-    });
-    if sent {
-        // SAFETY: as above.
-        unsafe { polls.write_bytes(0, 1) };
-    }
-    sent
 }

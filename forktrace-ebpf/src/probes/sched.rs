@@ -15,17 +15,14 @@ use forktrace_common::{
     limits::{NO_SLOT, UNTRACKED},
 };
 
-use super::{
-    lifecycle,
-    rivals::{self, LONG_NS},
-};
+use super::rivals::{self, LONG_NS};
 use crate::{
     cpu::Cpu,
-    emit, enter,
+    death, emit, enter,
     filter::{self, Traced},
     kernel::{self, Task, layout},
     shared::{Shared, at},
-    stacks, wait, waker,
+    stacks, untracked, wait, waker,
 };
 
 /// A CPU goes from one task to another. Runs with interrupts off and the run
@@ -52,7 +49,7 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         match filter::resolve_hint(prev, prev_tid, prev_hint) {
             Some(traced) => leave(&ctx, cpu, prev, traced, now),
             None if prev_hint == UNTRACKED && kernel::is_dead(prev_state(&ctx)) => {
-                lifecycle::end_untracked(cpu, prev, prev_tid, now);
+                untracked::end(cpu, prev, prev_tid, now);
             }
             None => {}
         }
@@ -100,7 +97,7 @@ fn leave(ctx: &BtfTracePointContext, cpu: Cpu, task: Task, traced: Traced, now: 
     }
     if kernel::is_dead(prev_state(ctx)) {
         at!(state.end_ns).store(now.max(at!(state.in_ns).load()));
-        lifecycle::end(cpu, task, traced);
+        death::last_switch(cpu, task, traced);
     } else {
         switch_out(ctx, cpu, task, state, now);
     }
