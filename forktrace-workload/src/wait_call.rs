@@ -69,6 +69,51 @@ struct Steps {
 }
 
 impl Steps {
+    /// Reads until nobody writes any more.
+    fn receive(&self, from: &mut File, locked: &Locked<'_>) -> Result<i32> {
+        let mut byte = [0];
+        while from.read(&mut byte).context("cannot read from a pipe")? > 0 {
+            locked(&mut || {
+                self.received.fetch_add(1, SeqCst);
+                Ok(())
+            })?;
+        }
+        Ok(tid())
+    }
+
+    fn sleep(&self, over: &AtomicBool, locked: &Locked<'_>) -> Result<i32> {
+        while !over.load(SeqCst) {
+            nap(SLEEP)?;
+            locked(&mut || {
+                self.slept.fetch_add(1, SeqCst);
+                Ok(())
+            })?;
+        }
+        Ok(tid())
+    }
+
+    fn compute(&self, over: &AtomicBool, locked: &Locked<'_>) -> Result<()> {
+        while !over.load(SeqCst) {
+            locked(&mut || {
+                step();
+                self.computed.fetch_add(1, SeqCst);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a byte now and then, until it is over.
+fn send(mut to: File, over: &AtomicBool, locked: &Locked<'_>) -> Result<i32> {
+    while !over.load(SeqCst) {
+        locked(&mut || to.write_all(&[0]).context("cannot write to a pipe"))?;
+        nap(PACE)?;
+    }
+    Ok(tid())
+}
+
+impl Steps {
     fn now(&self) -> [u64; 3] {
         [&self.computed, &self.received, &self.slept].map(|it| it.load(SeqCst))
     }
@@ -130,42 +175,14 @@ impl WaitCalls {
                 over.store(true, SeqCst);
                 Ok((tid(), calls?))
             })?;
-            let reader = line.spawn(scope, "reader", || {
-                let mut byte = [0];
-                while from.read(&mut byte).context("cannot read from a pipe")? > 0 {
-                    locked(&mut || {
-                        steps.received.fetch_add(1, SeqCst);
-                        Ok(())
-                    })?;
-                }
-                Ok(tid())
-            })?;
+            let reader = line.spawn(scope, "reader", || steps.receive(&mut from, &locked))?;
             let writer = line.spawn(scope, "writer", || {
-                let mut to = to.take().context("the pipe is gone")?;
-                while !over.load(SeqCst) {
-                    locked(&mut || to.write_all(&[0]).context("cannot write to a pipe"))?;
-                    nap(PACE)?;
-                }
-                Ok(tid())
+                let to = to.take().context("the pipe is gone")?;
+                send(to, &over, &locked)
             })?;
-            let sleeper = line.spawn(scope, "sleeper", || {
-                while !over.load(SeqCst) {
-                    nap(SLEEP)?;
-                    locked(&mut || {
-                        steps.slept.fetch_add(1, SeqCst);
-                        Ok(())
-                    })?;
-                }
-                Ok(tid())
-            })?;
+            let sleeper = line.spawn(scope, "sleeper", || steps.sleep(&over, &locked))?;
             line.wait();
-            while !over.load(SeqCst) {
-                locked(&mut || {
-                    step();
-                    steps.computed.fetch_add(1, SeqCst);
-                    Ok(())
-                })?;
-            }
+            steps.compute(&over, &locked)?;
             until_alone()?;
             let siblings = json!({
                 "compute": tid(),

@@ -179,16 +179,7 @@ impl Tracer {
                  name wrong wakers; `forktrace run --plain` records without wakers"
             );
         }
-        // Each takes a part of the time until the workload starts.
-        let (kernel_types, types, own_code, mut loader) = thread::scope(|scope| {
-            let own_code = spawn(scope, symbols::own_code);
-            // It reads the kernel's types too, asked or not.
-            let loader = spawn(scope, EbpfLoader::new);
-            let kernel_types = btf::Btf::of_running_kernel()?;
-            let types = Btf::parse(kernel_types.bytes(), Endianness::default())
-                .context("aya can't read the kernel's BTF")?;
-            anyhow::Ok((kernel_types, types, own_code.join(), loader.join()))
-        })?;
+        let (kernel_types, types, own_code, mut loader) = read_kernel()?;
         let (_, layout) = resolve(&kernel_types, Arch::of_this_machine()?);
         let Cpus {
             present: cpus,
@@ -222,31 +213,8 @@ impl Tracer {
             .load(OBJECT)
             .map_err(permission_hint)?;
         let (outer, rings) = rings(&mut ebpf, &cpus, ring_bytes)?;
-        let tracepoints = tracepoints(&kernel_types, settings);
-        let mut programs: Programs<'_> = ebpf.programs_mut().collect();
-        let mut of_polls = programs
-            .extract_if(|name, _| polls::is_program(name))
-            .collect();
-        programs.retain(|name, _| tracepoints.contains(name));
-        // The kernel's checks of the programs are half of the time that a start takes.
-        let poll_way = thread::scope(|scope| {
-            let loads = programs.iter_mut().map(|(name, program)| {
-                let load = || load(name, program, &types);
-                spawn(scope, load)
-            });
-            let loads: Vec<_> = loads.collect();
-            let poll_way = polls::attach(
-                &mut of_polls,
-                settings.polls,
-                &kernel_types,
-                &types,
-                &layout,
-            );
-            loads.into_iter().try_for_each(Work::join)?;
-            poll_way
-        })?;
-        drop(programs);
-        drop(of_polls);
+        let (tracepoints, poll_way) =
+            load_programs(&mut ebpf, settings, &kernel_types, &types, &layout)?;
         let log = match settings.log {
             LogLevel::Off => None,
             _ => Some(log::Reader::new(&mut ebpf)?),
@@ -665,6 +633,57 @@ fn mapped<T: Pod>(ebpf: &mut Ebpf, name: &str, entries: u32) -> Result<Mapped<T>
 fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name)
         .with_context(|| format!("the eBPF object has no map {name}"))
+}
+
+/// The kernel's types, for us and for aya, the places of its own code, and the loader.
+type Read = (
+    btf::Btf,
+    Btf,
+    [[u64; 2]; forktrace_common::layout::own_code::COUNT],
+    EbpfLoader<'static>,
+);
+
+/// What is read before anything is loaded: the kernel's types, for us and for aya, where its
+/// own code lies, and the loader, which reads the types too, asked or not. Each takes a part
+/// of the time until the workload starts.
+fn read_kernel() -> Result<Read> {
+    thread::scope(|scope| {
+        let own_code = spawn(scope, symbols::own_code);
+        let loader = spawn(scope, EbpfLoader::new);
+        let kernel_types = btf::Btf::of_running_kernel()?;
+        let types = Btf::parse(kernel_types.bytes(), Endianness::default())
+            .context("aya can't read the kernel's BTF")?;
+        Ok((kernel_types, types, own_code.join(), loader.join()))
+    })
+}
+
+/// Lets the kernel check the programs that the settings take, which is half of the time that
+/// a start takes, and attaches those that count polls. Gives the tracepoints that the others
+/// are for.
+fn load_programs(
+    ebpf: &mut Ebpf,
+    settings: &Settings,
+    kernel_types: &btf::Btf,
+    types: &Btf,
+    layout: &Layout,
+) -> Result<(Vec<&'static str>, PollWay)> {
+    let tracepoints = tracepoints(kernel_types, settings);
+    let mut programs: Programs<'_> = ebpf.programs_mut().collect();
+    let mut of_polls = programs
+        .extract_if(|name, _| polls::is_program(name))
+        .collect();
+    programs.retain(|name, _| tracepoints.contains(name));
+    let poll_way = thread::scope(|scope| {
+        let loads = programs.iter_mut().map(|(name, program)| {
+            let load = || load(name, program, types);
+            spawn(scope, load)
+        });
+        let loads: Vec<_> = loads.collect();
+        let poll_way = polls::attach(&mut of_polls, settings.polls, kernel_types, types, layout);
+        loads.into_iter().try_for_each(Work::join)?;
+        poll_way
+    })?;
+    Ok((tracepoints, poll_way))
 }
 
 /// Programs of the object, by name.
