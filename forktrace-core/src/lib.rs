@@ -6,6 +6,8 @@
 //! the whole way.
 
 pub mod analysis;
+#[cfg(test)]
+mod drawn;
 pub mod model;
 pub mod pipeline;
 pub mod random;

@@ -264,8 +264,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        drawn,
         model::{Builder, Model},
-        trace::{Arch, Born, Event, Stretch, Timeout, Waker, Why},
+        trace::{Arch, Event, Stretch, Timeout, Waker, Why},
     };
 
     /// Tasks of one process, each with stretches off the CPU: how long it ran before, how
@@ -273,18 +274,7 @@ mod tests {
     fn model(tasks: &[Vec<(u64, u64, bool)>]) -> Model {
         let mut builder = Builder::new(0, Arch::X86_64);
         for (task, stretches) in (1..).zip(tasks) {
-            builder.push(Event::Born(Born {
-                serial: task,
-                parent: 0,
-                process: 1,
-                tid: task,
-                tgid: 1,
-                ppid: 0,
-                clone_flags: 0,
-                kernel_worker: false,
-                at_ns: 0,
-                comm: format!("t{task}"),
-            }));
+            builder.push(Event::Born(drawn::born(task, 0)));
             let mut now_ns = 0;
             for (seq, (ran, away, is_there)) in (0..).zip(stretches) {
                 let out_ns = now_ns + ran;

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::{profile::sweep, same_reason::SameReason, *};
 use crate::{
+    drawn,
     model::{Builder, InSyscall, Segment, State, state_of},
     report::{
         AtOnce, Episodes, Fate, Group, GroupKind, GroupStop, StackKind, WaitingAtOnce, Weakness,
@@ -408,7 +409,7 @@ struct Life {
     last_ns: u64,
 }
 
-fn any_why() -> impl Strategy<Value = Why> {
+fn some_why() -> impl Strategy<Value = Why> {
     prop_oneof![
         6 => Just(Why::Interruptible),
         1 => Just(Why::Killable),
@@ -420,7 +421,7 @@ fn any_why() -> impl Strategy<Value = Why> {
 }
 
 fn any_turn() -> impl Strategy<Value = Turn> {
-    let times = (0u64..5, any_why(), 0u64..8, 0u64..4);
+    let times = (0u64..5, some_why(), 0u64..8, 0u64..4);
     let syscalls = prop::sample::select(vec![-1, 0, 7, 23, 202, 219]);
     (
         times,
@@ -504,16 +505,10 @@ fn live(lives: &[Life], end_ns: u64) -> (Vec<Lived>, u64) {
 
 fn live_one(serial: u32, life: &Life, end_ns: u64) -> Lived {
     let born = Born {
-        serial,
-        parent: 0,
         process: life.process,
-        tid: 100 + serial,
         tgid: 100 + life.process,
-        ppid: 1,
-        clone_flags: 0,
-        kernel_worker: false,
-        at_ns: START + life.born_ns,
         comm: format!("task {serial}"),
+        ..born(serial, life.born_ns)
     };
     let mut line: Line = vec![None; life.born_ns as usize];
     let mut sent = Vec::new();
@@ -949,7 +944,7 @@ fn any_forged() -> impl Strategy<Value = Event> {
     (
         1u32..8,
         seqs,
-        any_why(),
+        some_why(),
         times,
         any::<i16>(),
         any::<u8>(),
@@ -1009,18 +1004,7 @@ fn any_forged() -> impl Strategy<Value = Event> {
 // --- Examples ---
 
 fn born(serial: u32, at_ns: u64) -> Born {
-    Born {
-        serial,
-        parent: 0,
-        process: 1,
-        tid: 100 + serial,
-        tgid: 101,
-        ppid: 1,
-        clone_flags: 0,
-        kernel_worker: false,
-        at_ns: START + at_ns,
-        comm: "task".to_owned(),
-    }
+    drawn::born(serial, START + at_ns)
 }
 
 fn record(born: Born, end_ns: Option<u64>) -> TaskRecord {

@@ -23,6 +23,7 @@ use super::{
     *,
 };
 use crate::{
+    drawn,
     model::{Fate, File, FutexKey, Off, State, Target, Task},
     report::{Apart, Ended, Episode, Link, PathState, StopKind, Verdict, WakerKind, WeaknessKind},
     trace::{Born, Header, Interrupt, TaskRecord, Timeout, Totals, Waker, Why},
@@ -152,16 +153,12 @@ pub(super) fn task(serial: u32, process: u32, line: &str, blocks: &[In]) -> Task
 /// The task was killed in its last block.
 pub(super) fn killed(mut task: Task) -> Task {
     let born = Born {
-        serial: task.serial,
-        parent: 0,
         process: task.process,
         tid: task.tid,
         tgid: task.pid,
         ppid: task.ppid,
-        clone_flags: 0,
-        kernel_worker: false,
-        at_ns: task.start_ns,
         comm: task.name.clone(),
+        ..drawn::born(task.serial, task.start_ns)
     };
     let mut totals = Totals {
         serial: task.serial,

@@ -21,6 +21,7 @@ mod not_followed;
 
 use super::*;
 use crate::{
+    drawn::{self, any_why},
     trace::Arch,
     trace::{Born, Event, Exec, Stretch, Timeout, Untracked, Waker},
 };
@@ -33,16 +34,12 @@ const SERIAL: u32 = 7;
 
 fn born(serial: u32, at_ns: u64) -> Born {
     Born {
-        serial,
         parent: 1,
         process: serial,
-        tid: 100 + serial,
         tgid: 100 + serial,
         ppid: 99,
-        clone_flags: 0,
-        kernel_worker: false,
-        at_ns: START + at_ns,
         comm: "born".to_owned(),
+        ..drawn::born(serial, START + at_ns)
     }
 }
 

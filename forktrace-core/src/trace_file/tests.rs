@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    drawn::{self, any_why},
     trace::Arch,
     trace::PollWay,
     trace::{
@@ -77,20 +78,6 @@ fn any_name() -> impl Strategy<Value = String> {
         Just("worker/0:1".to_owned()),
         prop::collection::vec(any::<char>(), 0..16).prop_map(String::from_iter),
     ]
-}
-
-fn any_why() -> impl Strategy<Value = Why> {
-    prop::sample::select(vec![
-        Why::New,
-        Why::Preempted,
-        Why::Interruptible,
-        Why::Killable,
-        Why::Uninterruptible,
-        Why::Stopped,
-        Why::Traced,
-        Why::Frozen,
-        Why::CoreDump,
-    ])
 }
 
 fn any_stretch() -> impl Strategy<Value = Stretch> {
@@ -504,16 +491,9 @@ fn stretch(serial: u32, seq: u32, in_ns: u64) -> Event {
 
 fn born(serial: u32, at_ns: u64) -> Born {
     Born {
-        serial,
-        parent: 0,
-        process: 1,
-        tid: 100 + serial,
-        tgid: 101,
-        ppid: 1,
         clone_flags: 0x10000,
-        kernel_worker: false,
-        at_ns,
         comm: format!("worker-{serial}"),
+        ..drawn::born(serial, at_ns)
     }
 }
 

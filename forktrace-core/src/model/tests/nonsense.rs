@@ -19,20 +19,6 @@ fn any_seq() -> impl Strategy<Value = u32> {
     prop_oneof![8 => 0u32..6, 1 => Just(u32::MAX), 1 => any::<u32>()]
 }
 
-fn any_why() -> impl Strategy<Value = Why> {
-    prop::sample::select(vec![
-        Why::New,
-        Why::Preempted,
-        Why::Interruptible,
-        Why::Killable,
-        Why::Uninterruptible,
-        Why::Stopped,
-        Why::Traced,
-        Why::Frozen,
-        Why::CoreDump,
-    ])
-}
-
 fn any_born() -> impl Strategy<Value = Born> {
     (0u32..4, 0u32..4, any_time()).prop_map(|(serial, process, at_ns)| Born {
         process,
