@@ -619,6 +619,21 @@ pub struct SharedFutex {
     pub path: String,
 }
 
+/// What a program calls the memory of a private futex, where it is a variable of the program
+/// or of one of its libraries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockName {
+    /// A task that waited on it.
+    pub serial: u32,
+    /// Where that task has it.
+    pub address: u64,
+    /// The variable, and where in it: `locks+0xc8`. Without symbols the module and where in
+    /// it, by the addresses that its file has.
+    pub name: String,
+    /// File name of the program or the library.
+    pub module: String,
+}
+
 /// Where a task went to sleep, or where it was woken, by number of a [`Frames`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stacks {
@@ -846,6 +861,8 @@ pub enum Event {
     CpuUser(CpuUser),
     /// A task was there before the recording.
     Attached(Attached),
+    /// What the program calls a futex.
+    LockName(LockName),
 }
 
 impl Event {
@@ -871,6 +888,7 @@ impl Event {
             | Self::Poll(_)
             | Self::Named(_)
             | Self::SharedFutex(_)
+            | Self::LockName(_)
             | Self::Stacks(_)
             | Self::Frames(_)
             // A mark's time is what the workload makes it.

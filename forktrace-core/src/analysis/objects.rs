@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt};
 use crate::{
     model::{File, FutexKey, Model, Target, Waitset},
     report::Object,
-    trace::{FileKind, Interest},
+    trace::{FileKind, Interest, LockName},
 };
 
 /// Descriptors of a set that are named.
@@ -42,11 +42,11 @@ pub(super) fn describe(model: &Model, target: u32) -> Option<Object> {
             object("fds", format!("fds {set}"), name)
         }
         Target::Futex(key) => {
-            let (id, name) = futex(*key);
+            let (id, name) = futex(model, *key);
             object("futex", id, name)
         }
         Target::AnyFutex { first, count } => {
-            let (id, name) = futex(*first);
+            let (id, name) = futex(model, *first);
             object(
                 "futex",
                 format!("any of {count}, the first {id}"),
@@ -322,11 +322,14 @@ fn set_name(set: &Waitset) -> String {
     format!("{count}{more} {noun}: {}", names.join(", "))
 }
 
-fn futex(key: FutexKey) -> (String, String) {
+fn futex(model: &Model, key: FutexKey) -> (String, String) {
     match key {
         FutexKey::Private { process, address } => (
             format!("futex {address:#x} of process {process}"),
-            format!("futex {address:#x} (private)"),
+            match model.lock_names.of(process, address) {
+                Some(LockName { name, module, .. }) => format!("futex {name} (in {module})"),
+                None => format!("futex {address:#x} (private)"),
+            },
         ),
         FutexKey::Shared {
             device,

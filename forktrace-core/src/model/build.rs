@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use forktrace_common::layout::Waits;
 
 use super::{
-    Fate, Model, Off, Task,
+    Fate, LockNames, Model, Off, Task,
     targets::{Known, Raw, Targets},
     untracked::Untracked,
 };
 use crate::{
     trace::{self, Arch, waits},
     trace::{
-        Argv, Attached, Born, CpuUser, Deadlock, Event, Exec, Frames, HelperLost, Mark,
+        Argv, Attached, Born, CpuUser, Deadlock, Event, Exec, Frames, HelperLost, LockName, Mark,
         MarksRefused, OpenStretch, Outsider, PollUse, Providers, Signal, Stacks, Stretch,
         TablesRefused, TaskRecord, Totals,
     },
@@ -75,6 +75,7 @@ pub struct Builder {
     polls_left_out: u64,
     tables_refused: TablesRefused,
     helper_lost: Option<HelperLost>,
+    lock_names: Vec<LockName>,
     tasks: Vec<(u32, Collected)>,
     index: HashMap<u32, usize>,
     /// Where the tasks of the last stretches are, by the low bits of the serial:
@@ -106,6 +107,7 @@ impl Builder {
             polls_left_out: 0,
             tables_refused: TablesRefused::default(),
             helper_lost: None,
+            lock_names: Vec::new(),
             tasks: Vec::new(),
             index: HashMap::new(),
             recent: [(0, usize::MAX); RECENT],
@@ -177,6 +179,7 @@ impl Builder {
                 self.known.interests.entry(i.id).or_default().push(i);
             }
             Event::SharedFutex(f) => self.known.futexes.push(f),
+            Event::LockName(n) => self.lock_names.push(n),
             Event::Stacks(s) => self.stacks.push(s),
             Event::Frames(f) => {
                 self.frames.insert(f.number, f);
@@ -310,6 +313,7 @@ impl Builder {
             polls_left_out: self.polls_left_out,
             tables_refused: self.tables_refused,
             helper_lost: self.helper_lost,
+            lock_names: LockNames::new(self.lock_names, process),
         }
     }
 

@@ -4,6 +4,7 @@
 //! becomes a gap, and a gap is shown.
 
 mod build;
+mod lock_names;
 mod segments;
 mod targets;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use crate::trace::{
 };
 
 pub use self::build::Builder;
+pub use self::lock_names::LockNames;
 pub use self::segments::Segments;
 pub use self::targets::{File, FutexKey, Target, Waited, Waitset};
 
@@ -244,6 +246,8 @@ pub struct Model {
     pub tables_refused: TablesRefused,
     /// Helpers of the recorder that had to be replaced.
     pub helper_lost: Option<HelperLost>,
+    /// What programs call their locks.
+    pub lock_names: LockNames,
 }
 
 impl Model {

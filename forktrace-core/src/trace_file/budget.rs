@@ -72,6 +72,7 @@ pub(super) fn memory_of(event: &Event) -> u64 {
                 ROW + i.fds.iter().map(fd).sum::<usize>()
             }
             Event::SharedFutex(f) => ROW + 2 * f.path.len(),
+            Event::LockName(n) => ROW + 2 * (n.name.len() + n.module.len()),
             Event::Frames(Frames { frames, .. }) => {
                 frames.iter().map(|name| TEXT + 2 * name.len()).sum()
             }

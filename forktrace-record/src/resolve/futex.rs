@@ -1,10 +1,10 @@
-//! Where a futex is that other processes may share.
+//! Where a futex is that other processes may share, and which variable one is that they don't.
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::process::Folder;
+use super::{process::Folder, variables::Variables};
 use crate::procfs::{maps::mappings, text::unescape};
 
 /// A mapping of a process.
@@ -16,7 +16,19 @@ struct Mapping {
     offset: u64,
     /// Its device and inode.
     file: (u32, u64),
+    /// Of shared ones, and of a file's first page.
     path: String,
+    /// Memory that has no file and no name.
+    nameless: bool,
+}
+
+/// A program or library in the memory of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Module<'a> {
+    /// Where the first page of its file is.
+    base: u64,
+    file: (u32, u64),
+    path: &'a str,
 }
 
 /// Where an address is.
@@ -75,7 +87,77 @@ impl Memories {
     }
 }
 
+/// Mappings that one file has in a row, at most, that are looked at.
+const MOST_OF_FILE: usize = 64;
+/// Variables that are remembered, and files.
+const MOST_VARIABLES: usize = 1 << 18;
+const MOST_FILES: usize = 1 << 8;
+
+/// What programs and libraries call their variables: by device and inode, `None` for those
+/// that can't be read.
+#[derive(Default)]
+pub(super) struct Files(HashMap<(u32, u64), Option<Variables>>);
+
+impl Files {
+    fn of(&mut self, folder: &Folder, module: Module<'_>) -> Option<&Variables> {
+        let known: usize = self.0.values().flatten().map(Variables::len).sum();
+        if known > MOST_VARIABLES || self.0.len() >= MOST_FILES {
+            self.0.clear();
+        }
+        let read = || Variables::read(&folder.mapped_file(module.path, module.file)?);
+        let variables = self.0.entry(module.file).or_insert_with(read);
+        variables.as_ref()
+    }
+}
+
+impl Memories {
+    /// The variable that the memory at this address is, and the file name of the program or
+    /// library. `None`: it is none, or not to be found out.
+    pub(super) fn variable(
+        &mut self,
+        process: (u32, u32),
+        folder: &Folder,
+        address: u64,
+        round: u64,
+        files: &mut Files,
+    ) -> Option<(String, String)> {
+        self.place(process, folder, address, round)?;
+        let module = self.0.get(&process)?.module(address)?;
+        let file_name = module.path.rsplit('/').next()?.to_owned();
+        let variables = files.of(folder, module)?;
+        let name = variables.name(&file_name, module.base, address)?;
+        Some((name, file_name))
+    }
+}
+
 impl Memory {
+    /// Whose data the memory at this address is, as far as the mappings tell: what a file
+    /// does not fill of its data follows it, without a name.
+    fn module(&self, address: u64) -> Option<Module<'_>> {
+        let after = self.mappings.partition_point(|m| m.start <= address);
+        let mut at = after.checked_sub(1)?;
+        let here = self
+            .mappings
+            .get(at)
+            .filter(|m| address < m.end && !m.shared)?;
+        if here.file.1 == 0 {
+            let before = self.mappings.get(at.checked_sub(1)?)?;
+            if !here.nameless || before.end != here.start {
+                return None;
+            }
+            at -= 1;
+        }
+        let file = self.mappings[at].file;
+        let of_file = self.mappings[..=at].iter().rev().take(MOST_OF_FILE);
+        let mut of_file = of_file.take_while(|m| m.file == file && file.1 != 0);
+        let first = of_file.find(|m| m.offset == 0)?;
+        Some(Module {
+            base: first.start,
+            file,
+            path: &first.path,
+        })
+    }
+
     fn place(&self, address: u64) -> Option<Place> {
         let after = self.mappings.partition_point(|m| m.start <= address);
         let mapping = &self.mappings[after.checked_sub(1)?];
@@ -101,10 +183,11 @@ fn parse(maps: &str) -> Vec<Mapping> {
         shared: mapping.shared,
         offset: mapping.offset,
         file: mapping.file,
-        path: match mapping.shared {
+        path: match mapping.shared || mapping.offset == 0 && mapping.file.1 != 0 {
             true => unescape(mapping.path),
             false => String::new(),
         },
+        nameless: mapping.path.is_empty(),
     });
     let mut mappings: Vec<_> = mappings.collect();
     mappings.sort_unstable_by_key(|m| m.start);
@@ -128,6 +211,36 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
         let mappings = parse(MAPS);
         assert_eq!(mappings.len(), 6);
         Memory { mappings, round: 1 }
+    }
+
+    #[test]
+    fn data_of_a_file_and_what_follows_it_are_its_modules() {
+        let maps = "\
+55d000000000-55d000001000 r--p 00000000 fe:00 7                     /opt/a\\012b (deleted)
+55d000001000-55d000002000 r-xp 00001000 fe:00 7                     /opt/a\\012b (deleted)
+55d000002000-55d000003000 rw-p 00001000 fe:00 7                     /opt/a\\012b (deleted)
+55d000003000-55d000004000 rw-p 00000000 00:00 0 
+55d000005000-55d000006000 rw-p 00000000 00:00 0                     [heap]
+7f0000000000-7f0000001000 rw-p 00000000 00:00 0 
+7f0000002000-7f0000003000 rw-p 00003000 fe:00 9                     /opt/data
+";
+        let mappings = parse(maps);
+        let memory = Memory { mappings, round: 1 };
+        let module = Some(Module {
+            base: 0x55d0_0000_0000,
+            file: (0xfe << 20, 7),
+            path: "/opt/a\nb (deleted)",
+        });
+        for (address, expected) in [
+            (0x55d0_0000_2010, module),
+            (0x55d0_0000_3ff8, module),
+            (0x55d0_0000_5000, None),
+            (0x7f00_0000_0000, None),
+            (0x7f00_0000_2000, None),
+            (0x55d0_0000_4000, None),
+        ] {
+            assert_eq!(memory.module(address), expected, "{address:#x}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     cgroup, epoll,
     fds::{self, Identity, Nameless},
-    futex::{Memories, Place},
+    futex::{Files, Memories, Place},
     process::{Folder, Who},
     sockets::Sockets,
 };
@@ -39,6 +39,8 @@ pub(super) enum What {
     Interest(Who, i32, Identity),
     /// Where the futex at this address is.
     Futex(Who, u64),
+    /// What the program calls the memory at this address.
+    Variable(Who, u64),
     /// The cgroups of a process, if they are new.
     Cgroups(Who),
     /// Our own.
@@ -64,6 +66,8 @@ pub(crate) enum Answer {
     NoInterest,
     /// Where a futex is; `None`: there is no such address any more.
     Futex(Option<Place>),
+    /// A variable, and the program or library that it is of; `None`: it is none.
+    Variable(Option<(String, String)>),
     /// What cgroups' files say.
     Cgroups(Vec<cgroup::State>),
     /// Kinds of files by the addresses of their operations.
@@ -76,6 +80,7 @@ pub(crate) enum Answer {
 pub(crate) struct Looker {
     sockets: Sockets,
     memories: Memories,
+    files: Files,
     cgroups: cgroup::Reader,
     /// The folders of tasks that were opened in this round, `None` for those that are
     /// gone.
@@ -89,6 +94,7 @@ impl Looker {
         Self {
             sockets: Sockets::new(),
             memories: Memories::default(),
+            files: Files::default(),
             cgroups: cgroup::Reader::new(),
             folders: HashMap::new(),
             round: 0,
@@ -116,6 +122,11 @@ impl Looker {
             What::Futex(who, address) => self.in_folder(who, |folder, it| {
                 let memory = who.memory;
                 Answer::Futex(it.memories.place(memory, folder, *address, it.round))
+            }),
+            What::Variable(who, address) => self.in_folder(who, |folder, it| {
+                let (memories, files) = (&mut it.memories, &mut it.files);
+                let found = memories.variable(who.memory, folder, *address, it.round, files);
+                Answer::Variable(found)
             }),
             What::Cgroups(who) => self.in_folder(who, |folder, it| {
                 let cgroup = folder.read("cgroup").unwrap_or_default();

@@ -21,6 +21,7 @@ mod process;
 mod questions;
 mod sockets;
 mod unix_diag;
+mod variables;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -51,6 +52,8 @@ const MOST_SAVED_NS: u64 = 40_000_000;
 const MOST_WAITING: usize = 1 << 14;
 /// Futexes and files that are remembered.
 const MOST_KNOWN: usize = 1 << 16;
+/// Private futexes that are remembered to have been noted a moment ago.
+const RECENT_LOCKS: usize = 1 << 10;
 /// An interest list is read again when it is older than this, ns, and waited on. So is
 /// a set of descriptors: a number can be another file's by then, and the kernel
 /// programs send a set once.
@@ -88,6 +91,8 @@ enum Job {
         serial: u32,
         address: u64,
     },
+    /// What a program calls the memory of a private futex: a task that waited, and where.
+    LockName(u32, u64),
     Cgroup(u32),
     /// Of a task that executed a program, and when.
     Argv(u32, u64),
@@ -153,6 +158,11 @@ pub struct Resolver {
     named_files: HashMap<u32, NamedFile>,
     names_read_ns: u64,
     known_futexes: HashSet<(u32, u64)>,
+    /// Private futexes that were noted a moment ago, by some bits of both numbers: waits on
+    /// them come by the million.
+    recent_locks: Box<[(u32, u64)]>,
+    /// Private futexes whose names were asked for, by process and program, and address.
+    named_locks: HashSet<((u32, u32), u64)>,
     /// Programs of processes that a helper was lost over.
     avoided: HashSet<(u32, u32)>,
     counts: LookUps,
@@ -182,6 +192,8 @@ impl Resolver {
             named_files: HashMap::new(),
             names_read_ns: now_ns,
             known_futexes: HashSet::new(),
+            recent_locks: vec![(0, 0); RECENT_LOCKS].into(),
+            named_locks: HashSet::new(),
             avoided: HashSet::new(),
             counts: LookUps::default(),
             allowance_ns: MOST_SAVED_NS as i64,
@@ -207,6 +219,7 @@ impl Resolver {
             Event::Exec(exec) => {
                 self.tasks.exec(exec);
                 self.known_futexes.clear();
+                self.recent_locks.fill((0, 0));
                 // What tasks wait for comes first.
                 if self.jobs.len() < MOST_WAITING / 2 {
                     self.jobs.push_back(Job::Argv(exec.serial, exec.at_ns));
@@ -264,16 +277,30 @@ impl Resolver {
         if !matches!(
             wait,
             Some(&(wait::FUTEX | wait::FUTEX_WAIT | wait::FUTEX_WAITV))
-        ) || op & FUTEX_PRIVATE_FLAG != 0
-            || matches!(why, Why::New | Why::Preempted)
+        ) || matches!(why, Why::New | Why::Preempted)
         {
             return;
+        }
+        if op & FUTEX_PRIVATE_FLAG != 0 {
+            return self.note_lock(serial, address);
         }
         if self.known_futexes.len() >= MOST_KNOWN {
             self.known_futexes.clear();
         }
         if self.known_futexes.insert((serial, address)) {
             self.add(Job::Futex { serial, address });
+        }
+    }
+
+    fn note_lock(&mut self, serial: u32, address: u64) {
+        let mixed = (address >> 2) ^ (address >> 14) ^ u64::from(serial).wrapping_mul(37);
+        let recent = &mut self.recent_locks[mixed as usize % RECENT_LOCKS];
+        if *recent != (serial, address) {
+            *recent = (serial, address);
+            // What tasks wait for comes first.
+            if self.jobs.len() < MOST_WAITING / 2 {
+                self.jobs.push_back(Job::LockName(serial, address));
+            }
         }
     }
 

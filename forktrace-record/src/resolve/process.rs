@@ -5,12 +5,15 @@ use std::{
     collections::{BTreeSet, HashMap},
     fs::File,
     io::{self, Read as _},
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd as _, OwnedFd},
 };
 
 use nix::{
     fcntl::{OFlag, openat},
-    sys::{stat::Mode, time::TimeValLike as _},
+    sys::{
+        stat::{Mode, SFlag, fstat, major, minor},
+        time::TimeValLike as _,
+    },
     time::{ClockId, clock_gettime},
     unistd::{SysconfVar, sysconf},
 };
@@ -183,6 +186,19 @@ impl Folder {
             OFlag::O_PATH | OFlag::O_CLOEXEC,
             Mode::empty(),
         )
+    }
+
+    /// The file that is mapped from this path, if that leads to it: a plain file with this
+    /// device and inode. Only then it is opened.
+    pub(super) fn mapped_file(&self, path: &str, (device, inode): (u32, u64)) -> Option<File> {
+        let link = self.follow(&format!("root{path}")).ok()?;
+        let found = fstat(&link).ok()?;
+        let is_plain = found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits();
+        let number = (major(found.st_dev) << 20 | minor(found.st_dev)) as u32;
+        if !is_plain || (number, found.st_ino) != (device, inode) {
+            return None;
+        }
+        File::open(format!("/proc/self/fd/{}", link.as_raw_fd())).ok()
     }
 
     /// A file in it, opened for reading.

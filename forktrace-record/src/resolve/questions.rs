@@ -9,7 +9,9 @@ use super::{
     futex::Place,
     looker::{Answer, Question, What},
 };
-use crate::trace::{Argv, Event, FileKind, Interest, Named, Object, SharedFutex, Watched};
+use crate::trace::{
+    Argv, Event, FileKind, Interest, LockName, Named, Object, SharedFutex, Watched,
+};
 
 /// What a question was about.
 pub(super) struct Asked {
@@ -30,6 +32,8 @@ enum About {
         serial: u32,
         address: u64,
     },
+    /// The task, and where the lock is.
+    LockName(u32, u64),
     Cgroups,
     Operations,
     Argv(u32, u64),
@@ -52,6 +56,7 @@ impl Resolver {
                 let memory = who.memory;
                 self.send(about, Some(memory), What::Futex(who, address));
             }
+            Job::LockName(serial, address) => self.ask_for_lock_name(serial, address),
             Job::Cgroup(serial) => {
                 if let Some(who) = self.tasks.who(serial) {
                     let memory = who.memory;
@@ -106,7 +111,8 @@ impl Resolver {
                 self.named_files.remove(&id);
                 return;
             }
-            About::Cgroups | About::Operations | About::Argv(..) => return,
+            // What has no name is shown by its address.
+            About::LockName(..) | About::Cgroups | About::Operations | About::Argv(..) => return,
         }
         self.counts.not_looked_up += 1;
     }
@@ -139,6 +145,14 @@ impl Resolver {
             }
             (About::Futex { .. }, Answer::Futex(None)) => self.counts.changed += 1,
             (About::Futex { .. }, _) => self.counts.gone += 1,
+            (About::LockName(serial, address), Answer::Variable(Some((name, module)))) => {
+                sink(Event::LockName(LockName {
+                    serial,
+                    address,
+                    name,
+                    module,
+                }));
+            }
             (About::Cgroups, Answer::Cgroups(states)) => self.cgroups.see(states),
             (About::Operations, Answer::Operations(found)) => {
                 for (address, kind) in found {
@@ -152,7 +166,22 @@ impl Resolver {
                     argv,
                 }));
             }
-            (About::Cgroups | About::Operations | About::Argv(..), _) => {}
+            (About::LockName(..) | About::Cgroups | About::Operations | About::Argv(..), _) => {}
+        }
+    }
+
+    /// Of each lock of a program once, whichever of its tasks waited.
+    fn ask_for_lock_name(&mut self, serial: u32, address: u64) {
+        let Some(who) = self.tasks.who(serial) else {
+            return;
+        };
+        let memory = who.memory;
+        if self.named_locks.len() >= MOST_KNOWN {
+            self.named_locks.clear();
+        }
+        if self.named_locks.insert((memory, address)) {
+            let about = About::LockName(serial, address);
+            self.send(about, Some(memory), What::Variable(who, address));
         }
     }
 

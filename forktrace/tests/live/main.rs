@@ -32,6 +32,7 @@ mod hangs;
 mod helpers;
 mod kernel_programs;
 mod kernel_stops;
+mod lock_names;
 mod loss;
 mod loss_of_causes;
 mod objects;
