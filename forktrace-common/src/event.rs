@@ -170,7 +170,7 @@ pub struct Stretch {
     pub arg1: u32,
     /// The CPU that it left.
     pub cpu_out: u16,
-    /// Syscall that it was in when it left, or [`NO_SYSCALL`].
+    /// Syscall that it was in when it left, or [`NO_SYSCALL`], also where it was preempted.
     pub syscall: i16,
     /// What the syscall waits for, where it waits for a descriptor
     /// ([`Object::id`]) or several ([`Waitset::id`]); 0: not known, or neither.
@@ -334,8 +334,8 @@ pub struct TaskState {
     pub arg0: u64,
     /// Second syscall argument, low half. *(switch)*
     pub arg1: u32,
-    /// Syscall at the last switch-out that blocked; at its end the one that it ended
-    /// in. *(switch)*
+    /// Syscall at the last switch-out that blocked or yielded; at its end the one that it
+    /// ended in. *(switch)*
     pub syscall: i16,
     /// CPU that it left. *(birth, switch)*
     pub cpu_out: u16,

@@ -120,6 +120,9 @@ fn switch_out(
     let why = task.why(preempt, prev_state(ctx));
     at!(state.why).store(why);
     if why == why::PREEMPTED {
+        // In which call it gave up the CPU, if it did: who yields asks again and again.
+        let syscall = if preempt { NO_SYSCALL } else { task.regs().syscall() as i16 };
+        at!(state.syscall).store(syscall);
         return;
     }
     let woken_before = at!(state.wake_ns).load();

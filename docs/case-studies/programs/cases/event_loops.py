@@ -11,8 +11,9 @@ PARKED = "^(bio_|jemalloc)"
 
 
 def is_blocked(task, says, oracle_ms, oracle, least=PLANTED):
-    """The loop was blocked for what was planted, and for no longer than was measured."""
-    return Expected("event_loop", task, says, (0.95 * least, oracle_ms + 5), oracle=oracle,
+    """The loop was blocked for what was planted, and for hardly longer than was measured."""
+    # Now and then a loop waits a little elsewhere, too: for its memory, or for a file.
+    return Expected("event_loop", task, says, (0.95 * least, 1.02 * oracle_ms + 5), oracle=oracle,
                     never=[r"^(deadlock|hang|lock|pool_exhausted)"], parked=PARKED)
 
 

@@ -43,9 +43,10 @@ def mpi(run):
     ranks = re.findall(r"rank (\d+) pid (\d+) waited ([0-9.]+)", run.said())
     waits = [float(it) for *_, it in sorted(ranks)]
     ms = max(waits)
-    # They never sleep: nobody stands still, but two of them burn CPUs.
+    # They never sleep: nobody stands still, but two of them burn CPUs. mpirun's own loop, which
+    # removes its folders and waits for its daemons, is no matter of the ranks.
     return Expected("straggler busy_loop", "ranks", None, (0.1 * ms, 4 * ms),
-                    never=NEVER, oracle=f"MPI_Wtime: in the barriers {waits} ms")
+                    never=[r"^(deadlock|hang|pool_exhausted)", "coincidence"], oracle=f"MPI_Wtime: in the barriers {waits} ms")
 
 
 @case("ninja-slow", ["ninja", "sleep"])

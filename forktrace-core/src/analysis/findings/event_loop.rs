@@ -50,7 +50,17 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
                 .iter()
                 .any(|off| shared.contains(&(process_of(at), off.target)));
             let mut outside: HashMap<i16, Outside> = HashMap::new();
-            for block in offs[first..=last].iter().filter_map(Block::of) {
+            // Before its first wait for events it can be at its work already, and after the
+            // last still: that is known of what it does between others, too.
+            let kind = |off: &Off| (off.syscall, off.target);
+            let between: HashSet<(i16, u32)> = offs[first..=last].iter().map(kind).collect();
+            let counts = |(at, off): (usize, &Off)| {
+                let block = Block::of(off)?;
+                let same = || off.target != 0 || blocks.is_sleep(&block);
+                let is = (first..=last).contains(&at) || between.contains(&kind(off)) && same();
+                is.then_some(block)
+            };
+            for block in offs.iter().enumerate().filter_map(counts) {
                 let ns = block.wake_ns.unwrap_or(block.start_ns) - block.start_ns;
                 let parked = in_turn && blocks.is_futex(&block);
                 if waits_for_events(blocks, &block) || parked || ns < LONG_NS {

@@ -7,7 +7,10 @@ mod busy;
 mod creation;
 mod event_loop;
 mod herd;
+#[cfg(test)]
+mod kinds_tests;
 mod lock;
+mod polled;
 mod pool;
 mod stalls;
 mod starved;
@@ -43,6 +46,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     found.extend(lock::findings(report, blocks));
     found.extend(pool::findings(report, blocks));
     found.extend(straggler::findings(report, blocks));
+    found.extend(polled::findings(report, blocks));
     found.extend(busy::findings(report, blocks));
     found.extend(herd::findings(report, blocks));
     found.extend(creation::finding_of(report));

@@ -4,29 +4,29 @@ use super::*;
 use crate::{
     analysis::{
         analyse,
-        why_tests::{header, model, task},
+        why_tests::{info, model, task},
     },
     model::{File, FutexKey, Model, Target, Task},
     trace::{FileKind, Interrupt, Waker, Why},
-    trace_file::{Skipped, TraceInfo},
+    trace_file::TraceInfo,
 };
 
-const SLEEP: i16 = 35;
+pub(super) const SLEEP: i16 = 35;
 const ACCEPT: i16 = 43;
-const FUTEX: i16 = 202;
-const TIMER: Waker = Waker::Interrupt(Interrupt::Timer);
-const NETWORK: Waker = Waker::Interrupt(Interrupt::Soft(3));
-const LOCK: u32 = 2;
+pub(super) const FUTEX: i16 = 202;
+pub(super) const TIMER: Waker = Waker::Interrupt(Interrupt::Timer);
+pub(super) const NETWORK: Waker = Waker::Interrupt(Interrupt::Soft(3));
+pub(super) const LOCK: u32 = 2;
 /// The model's targets are as many as this without it.
-const SOCKET: u32 = 5;
+pub(super) const SOCKET: u32 = 5;
 /// Futexes of one thread each.
 const OWN: [u32; 2] = [6, 7];
 const EPOLL: i16 = 232;
-const FILE: u32 = 1;
-const YIELD: i16 = 24;
-const READ: i16 = 0;
+pub(super) const FILE: u32 = 1;
+pub(super) const YIELD: i16 = 24;
+pub(super) const READ: i16 = 0;
 
-fn by(serial: u32) -> Waker {
+pub(super) fn by(serial: u32) -> Waker {
     Waker::Task {
         serial,
         softirq: false,
@@ -34,20 +34,37 @@ fn by(serial: u32) -> Waker {
 }
 
 /// With a character of 10 ms in place of 1 ns.
-fn slow(name: &str, mut task: Task) -> Task {
-    const FACTOR: u64 = 10_000_000;
+pub(super) fn slow(name: &str, task: Task) -> Task {
+    scaled(name, task, 10_000_000)
+}
+
+/// With a character of so many ns.
+pub(super) fn scaled(name: &str, mut task: Task, factor: u64) -> Task {
     task.name = name.to_owned();
-    task.start_ns *= FACTOR;
-    task.end_ns *= FACTOR;
+    task.start_ns *= factor;
+    task.end_ns *= factor;
     for off in &mut task.stretches {
-        off.out_ns *= FACTOR;
-        off.wake_ns *= FACTOR;
-        off.in_ns *= FACTOR;
+        off.out_ns *= factor;
+        off.wake_ns *= factor;
+        off.in_ns *= factor;
+    }
+    if let Some(open) = &mut task.open {
+        open.out_ns *= factor;
     }
     task
 }
 
-fn found(tasks: Vec<Task>, kind: FindingKind) -> Vec<Finding> {
+pub(super) fn found(tasks: Vec<Task>, kind: FindingKind) -> Vec<Finding> {
+    let mut all = findings_with(tasks, |_, _| ());
+    all.retain(|f| f.kind == kind);
+    all
+}
+
+/// All findings on these tasks, with what else is to be in the trace.
+pub(super) fn findings_with(
+    tasks: Vec<Task>,
+    change: impl FnOnce(&mut Model, &mut TraceInfo),
+) -> Vec<Finding> {
     let mut model: Model = model(tasks);
     assert_eq!(model.targets.len(), SOCKET as usize);
     model.targets.push(Target::File {
@@ -74,19 +91,9 @@ fn found(tasks: Vec<Task>, kind: FindingKind) -> Vec<Finding> {
         };
         model.targets.push(Target::Futex(key));
     }
-    let info = TraceInfo {
-        header: header(),
-        finish: None,
-        damage: Vec::new(),
-        skipped: Skipped::default(),
-        last_ns: 0,
-    };
-    let report = analyse(&info, &model);
-    report
-        .findings
-        .into_iter()
-        .filter(|f| f.kind == kind)
-        .collect()
+    let mut info = info();
+    change(&mut model, &mut info);
+    analyse(&info, &model).findings
 }
 
 /// A worker process: waits for a connection, then for something else.

@@ -1,0 +1,293 @@
+//! A small trace for each kind of finding that tells of a wait, and what its sentence says. A
+//! character is 10 ms, unless a test says otherwise.
+
+use super::{tests::*, *};
+use crate::{
+    analysis::why_tests::{DISK, FSYNC, POLL, WAIT, task},
+    model::{Model, PAGE_FAULT, Target, Task},
+    trace::{
+        Deadlock, Finish, PollUse, ProviderKind, Providers, Signal, Stuck, StuckOn, Throttled,
+        Waker, Why,
+    },
+    trace_file::TraceInfo,
+};
+
+/// A child, and a page: targets after those of [`found`].
+const MORE: u32 = 8;
+
+/// The first of a kind, which must be there.
+#[track_caller]
+fn one(kind: FindingKind, all: Vec<Finding>) -> Finding {
+    let found = all.iter().find(|f| f.kind == kind);
+    found.unwrap_or_else(|| panic!("{all:#?}")).clone()
+}
+
+/// That it ranks first, as well.
+#[track_caller]
+fn first(
+    kind: FindingKind,
+    tasks: Vec<Task>,
+    change: impl FnOnce(&mut Model, &mut TraceInfo),
+) -> Finding {
+    let all = findings_with(tasks, change);
+    assert_eq!(all[0].kind, kind, "{all:#?}");
+    all[0].clone()
+}
+
+#[track_caller]
+fn says(finding: &Finding, words: &str) {
+    assert!(finding.sentence.contains(words), "{}", finding.sentence);
+}
+
+/// Both wait from the second character on, for ever.
+fn two_that_wait(one: (i16, u32), other: (i16, u32)) -> Vec<Task> {
+    let line = format!("r{}>", "b".repeat(99));
+    let wait = |serial, (syscall, target)| {
+        let task = task(serial, serial, &line, &[(syscall, target, Waker::None)]);
+        slow("waits", task)
+    };
+    let mut tasks = vec![wait(1, one), wait(2, other)];
+    tasks[1].ppid = 101;
+    tasks
+}
+
+#[test]
+fn a_deadlock_is_first_and_lasts_from_the_later_block_to_the_end() {
+    let found = first(
+        FindingKind::Deadlock,
+        two_that_wait((FUTEX, LOCK), (FUTEX, LOCK)),
+        |model, _| {
+            let stuck = |serial, owner| Stuck {
+                serial,
+                on: StuckOn::Lock {
+                    address: 0x1000,
+                    owner,
+                },
+                since_ns: 10_000_000,
+            };
+            model.deadlocks = vec![Deadlock {
+                at_ns: 110_000_000,
+                cycle: true,
+                tasks: vec![stuck(1, 2), stuck(2, 1)],
+            }];
+        },
+    );
+    assert_eq!((found.ns, &found.tasks[..]), (990_000_000, &[1, 2][..]));
+    says(&found, "each wait for a lock that the other holds");
+}
+
+/// A parent waits for its child, which writes to a pipe that only the parent could read.
+#[test]
+fn who_wait_for_each_other_hang() {
+    let found = first(
+        FindingKind::Hang,
+        two_that_wait((WAIT, MORE), (1, 0)),
+        |model, _| {
+            model.targets.push(Target::Child(Some(102)));
+            model.providers = vec![Providers {
+                serial: 2,
+                seq: 1,
+                at_ns: 20_000_000,
+                kind: ProviderKind::OtherEnd,
+                tasks: vec![1],
+                outside: false,
+                foreign: None,
+            }];
+        },
+    );
+    assert_eq!(found.ns, 990_000_000);
+    says(&found, "in a circle, `waits` (101) waits for `waits` (102)");
+}
+
+#[test]
+fn who_sleeps_with_a_lock_is_a_stall() {
+    let tasks = vec![
+        slow("holder", task(1, 1, "rbbbbbrr$", &[(SLEEP, 0, TIMER)])),
+        slow("waiter", task(2, 1, "rbbbbbbrr$", &[(FUTEX, LOCK, by(1))])),
+    ];
+    let found = first(FindingKind::Stall, tasks, |_, _| ());
+    assert_eq!(
+        (found.ns, found.confidence),
+        (50_000_000, Confidence::Proved)
+    );
+    says(&found, "for `holder` (101), which slept");
+}
+
+#[test]
+fn who_syncs_waits_for_a_disk() {
+    let tasks = vec![
+        slow("db", task(1, 1, "rbbbbbrr$", &[(FSYNC, FILE, DISK)])),
+        slow("client", task(2, 1, "rbbbbbbrr$", &[(FUTEX, LOCK, by(1))])),
+    ];
+    let found = first(FindingKind::Disk, tasks, |_, _| ());
+    says(&found, "for `db` (101), which waited for the disk in fsync");
+}
+
+#[test]
+fn whose_answer_comes_from_the_network_waits_for_a_peer() {
+    let tasks = vec![
+        slow(
+            "client",
+            task(1, 1, "rbbbbbrr$", &[(READ, SOCKET, NETWORK)]),
+        ),
+        slow("caller", task(2, 1, "rbbbbbbrr$", &[(FUTEX, LOCK, by(1))])),
+    ];
+    let found = first(FindingKind::Peer, tasks, |_, _| ());
+    says(&found, "for `client` (101), which waited for input from");
+}
+
+#[test]
+fn who_are_ready_and_get_no_cpu_are_starved() {
+    let tasks = vec![
+        slow("one", task(1, 1, "rwwwwwwrr$", &[])),
+        slow("other", task(2, 1, "rwwwwwwrr$", &[])),
+    ];
+    let found = first(FindingKind::Starved, tasks, |_, _| ());
+    assert_eq!(found.ns, 60_000_000);
+}
+
+#[test]
+fn a_quota_counts_for_each_cpu() {
+    let tasks = vec![slow("one", task(1, 1, "rrrrrrrrrr$", &[]))];
+    let all = findings_with(tasks, |_, info| {
+        info.finish = Some(Finish {
+            throttled: vec![Throttled {
+                cgroup: "/limited".to_owned(),
+                periods: 3,
+                ns: 80_000_000,
+                quota_us: None,
+                period_us: None,
+            }],
+            ..Finish::default()
+        });
+    });
+    let found = one(FindingKind::Quota, all);
+    assert_eq!(found.ns, 40_000_000, "there are two CPUs");
+    says(&found, "the cgroup /limited held tasks off the CPUs");
+}
+
+#[test]
+fn a_page_that_is_waited_for_is_no_stall_of_a_call() {
+    let tasks = vec![slow(
+        "one",
+        task(1, 1, "rbbbbrrr$", &[(PAGE_FAULT, MORE, DISK)]),
+    )];
+    let found = first(FindingKind::PageFault, tasks, |model, _| {
+        model.targets.push(Target::PageFault(0x7000));
+    });
+    assert_eq!(found.ns, 40_000_000);
+    says(&found, "waited for a page of memory");
+}
+
+#[test]
+fn who_is_stopped_is_told_and_by_what() {
+    let mut stopped = slow(
+        "one",
+        task(1, 1, "rrrrbbbbbrr$", &[(-1, 0, Waker::Unknown)]),
+    );
+    stopped.stretches[1].why = Why::Stopped;
+    let all = findings_with(vec![stopped], |model, _| {
+        model.signals = vec![Signal {
+            serial: 1,
+            signal: 19,
+            group: true,
+            sender: Waker::Unknown,
+            at_ns: 40_000_000,
+        }];
+    });
+    let found = one(FindingKind::Stopped, all);
+    assert_eq!(found.ns, 50_000_000);
+    says(&found, "a signal stopped `one` (101)");
+}
+
+#[test]
+fn who_wait_for_input_are_idle_and_nothing_is_wrong() {
+    let tasks = vec![
+        slow("one", task(1, 1, "rbbbbbbbbrr$", &[(POLL, 0, NETWORK)])),
+        slow("other", task(2, 2, "rbbbbbbbbbrr$", &[(POLL, 0, NETWORK)])),
+    ];
+    let found = first(FindingKind::Idle, tasks, |_, _| ());
+    assert_eq!(found.ns, 80_000_000);
+    says(&found, "Nothing is wrong");
+}
+
+#[test]
+fn whose_polls_return_at_once_spins() {
+    let spinning = |ready_at_once| {
+        let mut task = slow("one", task(1, 1, "rrrrrrrrrr$", &[]));
+        task.polls = vec![PollUse {
+            serial: 1,
+            position: 0,
+            calls: ready_at_once,
+            ready_at_once,
+            blocked: 0,
+            timed_out: 0,
+            empty_at_once: 0,
+            failed: 0,
+            max_fds: 1,
+            unfinished: 0,
+            unknown_fds: 0,
+        }];
+        let mut all = findings_with(vec![task], |_, _| ());
+        all.retain(|f| f.kind == FindingKind::BusyLoop);
+        all
+    };
+    let [found] = &spinning(1_000_000)[..] else {
+        panic!("one loop")
+    };
+    says(found, "returned at once 1,000,000 times");
+    assert_eq!(spinning(900), []);
+}
+
+/// A rank of MPI: it yields again and again, for so many times 200 µs.
+fn rank(serial: u32, yields: usize) -> Task {
+    let mut task = task(serial, serial, &format!("{}r$", "rw".repeat(yields)), &[]);
+    for off in &mut task.stretches {
+        if off.why == Why::Preempted {
+            off.syscall = YIELD;
+        }
+    }
+    scaled("rank", task, 100_000)
+}
+
+/// While this one is at work: it sleeps for 80 ms, and then polls as well.
+fn late(serial: u32) -> Task {
+    let line = format!("r{}{}r$", "b".repeat(800), "rw".repeat(100));
+    let mut task = task(serial, serial, &line, &[(SLEEP, 0, TIMER)]);
+    for off in &mut task.stretches {
+        if off.why == Why::Preempted {
+            off.syscall = YIELD;
+        }
+    }
+    scaled("rank", task, 100_000)
+}
+
+#[test]
+fn one_that_sleeps_while_those_like_it_poll_is_a_straggler() {
+    let team = || vec![rank(1, 500), late(2), rank(3, 500)];
+    let all = findings_with(team(), |_, _| ());
+    let found = one(FindingKind::Straggler, all);
+    // They ask for the first time after 100 µs, and it does after 80.2 ms.
+    assert_eq!((found.ns, found.tasks[0]), (80_100_000, 2));
+    says(&found, "`rank` (102) mostly slept for");
+    says(&found, "while 2 tasks like it only polled");
+    // Of others it is not known that they wait for the same.
+    let mut others = team();
+    others[1].name = "client".to_owned();
+    let mut all = findings_with(others, |_, _| ());
+    all.retain(|f| f.kind == FindingKind::Straggler);
+    assert_eq!(all, []);
+}
+
+#[test]
+fn who_is_preempted_while_it_computes_does_not_poll() {
+    let mut team = vec![rank(1, 500), late(2), rank(3, 500)];
+    for off in team.iter_mut().flat_map(|task| &mut task.stretches) {
+        if off.why == Why::Preempted {
+            off.syscall = -1;
+        }
+    }
+    let mut all = findings_with(team, |_, _| ());
+    all.retain(|f| f.kind == FindingKind::Straggler);
+    assert_eq!(all, []);
+}
