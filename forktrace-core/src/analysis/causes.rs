@@ -12,6 +12,7 @@ use super::{
     episodes::{CauseKey, CauseSum, Stall},
     members::Members,
     objects,
+    providers::wait_at,
     sum_by_key::SumByKey,
 };
 use crate::{
@@ -142,7 +143,11 @@ fn root(blocks: &Blocks<'_>, members: &Members<'_>, stall: &Stall) -> Option<(Bl
     let at = *members.tasks.get(stall.root as usize)?;
     let task = &blocks.model.tasks[at as usize];
     let lives = task.start_ns < stall.end_ns && task.end_ns >= stall.end_ns;
-    let block = Block::before(task, stall.end_ns).filter(|_| lives)?;
+    let block = match stall.unfulfilled {
+        true => wait_at(blocks, task, stall.end_ns),
+        false => Block::before(task, stall.end_ns),
+    };
+    let block = block.filter(|_| lives)?;
     Some((block, chains::link(blocks, (at, block))))
 }
 

@@ -9,7 +9,7 @@ use super::{
     held_by::{HeldBy, awaited_by, counted, held_by, waits_for_child},
     members::Members,
     objects,
-    providers::{Kin, Standstill},
+    providers::{Kin, Standstill, wait_at},
     syscall_families::{NO_SYSCALL, wait_reason},
 };
 use crate::{
@@ -173,7 +173,11 @@ impl<'a> Inquiry<'a> {
         let held = members.tasks.iter().map(|at| {
             let task = &blocks.model.tasks[*at as usize];
             let lives = task.start_ns < stall.end_ns && task.end_ns >= stall.end_ns;
-            let block = Block::before(task, stall.end_ns).filter(|_| lives)?;
+            let block = match stall.unfulfilled {
+                true => wait_at(blocks, task, stall.end_ns),
+                false => Block::before(task, stall.end_ns),
+            };
+            let block = block.filter(|_| lives)?;
             Some((block, held_by(blocks, members, *at, &block, |_| 0)))
         });
         let mut held: Vec<Option<(Block, HeldBy)>> = held.collect();

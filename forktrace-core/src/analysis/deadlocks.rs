@@ -1,6 +1,8 @@
 //! Deadlocks and hangs, with names: those that were found while the workload ran, but for
 //! those that what came later took back, and those that the whole record shows.
 
+use std::collections::HashSet;
+
 use super::{
     blocks::{Block, Blocks},
     chains,
@@ -20,15 +22,13 @@ pub(super) fn deadlocks(blocks: &Blocks<'_>, hangs: &[Hang]) -> Vec<Deadlock> {
     let found = blocks.model.deadlocks.iter().filter(stay);
     let mut deadlocks: Vec<Deadlock> = found.map(|d| named_deadlock(d, |ns| ns, name)).collect();
     // What was found during the recording says more of the same tasks.
-    let found = |serial: u32| {
-        let tasks = deadlocks.iter().flat_map(|d| &d.tasks);
-        tasks.clone().any(|task| task.serial == serial)
-    };
+    let tasks = deadlocks.iter().flat_map(|d| &d.tasks);
+    let found: HashSet<u32> = tasks.map(|task| task.serial).collect();
     let new: Vec<Deadlock> = hangs
         .iter()
         .filter(|hang| {
             let mut tasks = hang.tasks.iter();
-            !tasks.any(|at| found(blocks.model.tasks[*at as usize].serial))
+            !tasks.any(|at| found.contains(&blocks.model.tasks[*at as usize].serial))
         })
         .map(|hang| of_hang(blocks, hang))
         .collect();

@@ -6,7 +6,7 @@
 //! begin and end ([`super::blocked_set`]), and the verdict on an episode is read off
 //! them.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{cell::Cell, cmp::Reverse, collections::BinaryHeap};
 
 use super::{
     blocked_set::BlockedSet,
@@ -23,7 +23,12 @@ use crate::{
     trace::{Interrupt, Timeout, Waker, Why},
 };
 
+mod one_cause;
+mod pending;
 mod verdict;
+
+use one_cause::OneCause;
+use pending::{Edge, Pending};
 
 const NONE: u32 = u32::MAX;
 
@@ -33,9 +38,10 @@ const NONE: u32 = u32::MAX;
 pub(super) const LOOK_UP_NS: u64 = 1_000_000;
 /// It is preempted on its way no more often.
 const LOOK_UP_STRETCHES: usize = 8;
-/// A signal that ends a stall which is shorter than this, ns, is not asked who else could
-/// have ended it.
+/// Of more than [`FEW_SHORT`] stalls that signals end, it is not asked who else could have
+/// ended those that are shorter than this, ns: that takes a look at each task.
 const INTERRUPTED_NS: u64 = 100_000_000;
+const FEW_SHORT: u32 = 1000;
 
 /// A sum over episodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,9 +146,14 @@ pub(super) struct Watch<'a> {
     keep: usize,
     now: Vec<Now>,
     blocked: BlockedSet,
-    /// By member: edges to it that don't count yet, by when they will.
-    pending: Vec<BinaryHeap<Reverse<(u64, u32, u64)>>>,
+    /// What those have in common who wait neither for input, nor for a time, nor for another
+    /// member.
+    one_cause: OneCause,
+    /// By member: edges to it that don't count yet.
+    pending: Vec<Pending>,
     open: Option<OpenStall>,
+    /// How many short stalls signals ended, and when the last of them.
+    short_ones: Cell<(u32, u64)>,
     stalls: Stalls,
     longest: BinaryHeap<Reverse<(u64, Reverse<u64>, usize)>>,
     kept: Vec<(Verdict, Stall)>,
@@ -173,8 +184,10 @@ impl<'a> Watch<'a> {
             keep,
             now: vec![now; members.tasks.len()],
             blocked: BlockedSet::new(members.tasks.len()),
-            pending: vec![BinaryHeap::new(); members.tasks.len()],
+            one_cause: OneCause::new(members.tasks.len()),
+            pending: vec![Pending::default(); members.tasks.len()],
             open: None,
+            short_ones: Cell::new((0, 0)),
             stalls: Stalls::default(),
             longest: BinaryHeap::new(),
             kept: Vec::new(),
@@ -229,17 +242,25 @@ impl<'a> Watch<'a> {
         let now = &mut self.now[position as usize];
         (now.held_by, now.block, now.start_ns) = (Some(held_by), block, it.start_ns);
         let counted = match held_by {
-            HeldBy::Edge { to, from, .. } => {
+            HeldBy::Edge { to, from, class } => {
                 let counted = held_by.during(self.counted(to));
                 if !matches!(counted, HeldBy::Edge { .. }) {
-                    let entry = (from.ns, position, it.start_ns);
-                    self.pending[to as usize].push(Reverse(entry));
+                    self.pending[to as usize].add(Edge {
+                        from_ns: from.ns,
+                        position,
+                        start_ns: it.start_ns,
+                        anything: class == Class::Anything,
+                    });
                 }
                 counted
             }
             held_by => held_by,
         };
         self.blocked.enter(position, counted);
+        if matches!(counted, HeldBy::Busy | HeldBy::Abroad) {
+            let what = self.waits_for(&it);
+            self.one_cause.enter(position, what);
+        }
         self.count_edges_to(position);
     }
 
@@ -253,33 +274,31 @@ impl<'a> Watch<'a> {
     fn count_edges_to(&mut self, position: u32) {
         let mut changed = vec![position];
         while let Some(position) = changed.pop() {
-            let waker = self.counted(position);
-            let mut not_yet = Vec::new();
-            while let Some(Reverse(entry)) = self.pending[position as usize].peek().copied()
-                && waker.is_some_and(|(start_ns, _)| entry.0 <= start_ns)
-            {
-                self.pending[position as usize].pop();
-                let (_, from, start_ns) = entry;
-                let now = self.now[from as usize];
-                if let Some(held_by @ HeldBy::Edge { to, .. }) = now.held_by
-                    && (to, now.start_ns) == (position, start_ns)
-                {
-                    if held_by.during(waker) == held_by {
-                        self.blocked.leave(from);
-                        self.blocked.enter(from, held_by);
-                        changed.push(from);
-                    } else {
-                        not_yet.push(Reverse(entry));
-                    }
+            let Some((start_ns, held_by)) = self.counted(position) else {
+                continue;
+            };
+            let now = &self.now;
+            let lasts = |edge: &Edge| {
+                let of = now[edge.position as usize];
+                let here = matches!(of.held_by, Some(HeldBy::Edge { to, .. }) if to == position);
+                here && of.start_ns == edge.start_ns
+            };
+            let input = held_by == HeldBy::Input;
+            let due = self.pending[position as usize].due(start_ns, input, lasts);
+            for edge in due {
+                if let Some(held_by) = self.now[edge.position as usize].held_by {
+                    self.blocked.leave(edge.position);
+                    self.blocked.enter(edge.position, held_by);
+                    changed.push(edge.position);
                 }
             }
-            self.pending[position as usize].extend(not_yet);
         }
     }
 
     fn end(&mut self, position: u32) {
         self.now[position as usize].held_by = None;
         self.blocked.leave(position);
+        self.one_cause.leave(position);
     }
 
     fn close(&mut self) {

@@ -14,6 +14,8 @@ mod episodes;
 mod findings;
 mod graph;
 mod groups;
+#[cfg(test)]
+mod hang_tests;
 mod held_by;
 #[cfg(test)]
 mod idle_tests;

@@ -8,10 +8,13 @@
 
 use std::collections::HashMap;
 
-use super::blocks::{Block, Blocks, Class, End};
+use super::{
+    blocks::{Block, Blocks, Class, End},
+    episodes::LOOK_UP_NS,
+};
 use crate::{
-    model::{FutexKey, Model, PAGE_FAULT, Target},
-    trace::{self, FileKind, ProviderKind, StuckOn, Timeout, Why},
+    model::{FutexKey, Model, PAGE_FAULT, Target, Task},
+    trace::{self, FileKind, Interrupt, ProviderKind, StuckOn, Timeout, Waker, Why},
 };
 
 /// A set that can't go on is said to hang from this age on, ns: as long as the watch of the
@@ -31,6 +34,8 @@ pub(super) enum Providers {
     Tasks(Vec<u32>),
     /// Any other task of this process.
     Process(u32),
+    /// Any other task of this process, and meanwhile time, again and again: it only looks up.
+    LooksUp(u32),
     /// It is not known.
     Unknown,
 }
@@ -128,9 +133,27 @@ impl<'a> Kin<'a> {
             };
         }
         if block.timeout != Timeout::None || blocks.class(block) == Class::Time {
-            return Providers::Time;
+            return match model_target(blocks.model, block) {
+                Some(Target::Futex(FutexKey::Private { process, .. }))
+                    if self.is_again(at as usize, block) =>
+                {
+                    Providers::LooksUp(*process)
+                }
+                _ => Providers::Time,
+            };
         }
         self.by_target(at, block, end)
+    }
+
+    /// Did this task wait for the same just before, until its time ran out?
+    fn is_again(&self, at: usize, block: &Block) -> bool {
+        let offs = &self.blocks.model.tasks[at].stretches;
+        let before = offs.partition_point(|off| off.out_ns < block.start_ns);
+        let last = offs[..before].iter().rev().filter_map(Block::of).next();
+        last.is_some_and(|last| {
+            (last.syscall, last.target) == (block.syscall, block.target)
+                && self.blocks.timed_out(&last)
+        })
     }
 
     fn by_target(&self, at: u32, block: &Block, end: End) -> Providers {
@@ -195,6 +218,10 @@ impl<'a> Kin<'a> {
     }
 }
 
+fn model_target<'a>(model: &'a Model, block: &Block) -> Option<&'a Target> {
+    model.targets.get(block.target as usize)
+}
+
 fn is_userfaultfd(model: &Model, file: u32) -> bool {
     let kind = model.files.get(file as usize).and_then(|f| f.kind.as_ref());
     matches!(kind, Some(FileKind::Other(what)) if what.contains("userfaultfd"))
@@ -214,7 +241,7 @@ impl Standstill {
         let tasks = &kin.blocks.model.tasks;
         let lives = |task: &crate::model::Task| task.start_ns < at_ns && task.end_ns >= at_ns;
         let waits = tasks.iter().enumerate().map(|(at, task)| {
-            let block = Block::before(task, at_ns).filter(|_| lives(task))?;
+            let block = wait_at(kin.blocks, task, at_ns).filter(|_| lives(task))?;
             Some((block, kin.of(at as u32, &block)))
         });
         let waits: Vec<Option<(Block, Providers)>> = waits.collect();
@@ -236,10 +263,27 @@ impl Standstill {
         };
         match providers {
             Providers::Tasks(tasks) => among(tasks),
-            Providers::Process(process) => among(kin.threads(*process)),
+            Providers::Process(process) | Providers::LooksUp(process) => {
+                among(kin.threads(*process))
+            }
             _ => None,
         }
     }
+}
+
+/// What a task waits for just before this time, also where it is awake for a moment and goes
+/// on with the sleep that it has just come from.
+pub(super) fn wait_at(blocks: &Blocks<'_>, task: &Task, at_ns: u64) -> Option<Block> {
+    Block::before(task, at_ns).or_else(|| looks_up(blocks, task, at_ns))
+}
+
+/// The sleep that a task has just come from, which goes on with the next one in a moment.
+fn looks_up(blocks: &Blocks<'_>, task: &Task, at_ns: u64) -> Option<Block> {
+    let next = task.stretches.partition_point(|off| off.out_ns < at_ns);
+    let last = Block::of(&task.stretches[next.checked_sub(1)?])?;
+    let woken_ns = last.wake_ns?;
+    let now = at_ns.saturating_sub(woken_ns) < LOOK_UP_NS;
+    (now && blocks.is_sleep(&last)).then_some(last)
 }
 
 /// Who can't go on: all but those that somebody can wake who can.
@@ -299,16 +343,23 @@ pub(super) fn hangs(kin: &Kin<'_>) -> Vec<Hang> {
     const TOGETHER_NS: u64 = 50_000_000;
     /// Of a trace with more, the rest is left out.
     const MOST: usize = 64;
+    /// After a signal a program has ended within this time.
+    const ON_ITS_WAY_NS: u64 = 1_000_000_000;
     let mut ends: Vec<u64> = Vec::new();
     for (at, task) in blocks.model.tasks.iter().enumerate() {
-        let last = task.stretches.iter().rev().filter_map(Block::of).take(4);
-        for block in Block::open(task).into_iter().chain(last) {
+        let last = task.stretches.iter().rev().filter_map(Block::of);
+        // Who is interrupted has something to do before it ends.
+        let on_its_way = |(which, block): &(usize, Block)| {
+            *which < 4 || block.end_ns(task) >= task.end_ns.saturating_sub(ON_ITS_WAY_NS)
+        };
+        let last = last.enumerate().take_while(on_its_way);
+        for block in Block::open(task)
+            .into_iter()
+            .chain(last.map(|(_, block)| block))
+        {
             let end_ns = block.end_ns(task);
-            let unfulfilled = matches!(
-                blocks.end(at, &block),
-                End::Nobody | End::CutShort | End::Interrupted
-            );
-            if unfulfilled && end_ns - block.start_ns >= HANG_NS {
+            let long = end_ns - block.start_ns >= HANG_NS;
+            if long && is_unfulfilled(blocks, at, &block) {
                 ends.push(end_ns);
             }
         }
@@ -335,6 +386,10 @@ pub(super) fn hangs(kin: &Kin<'_>) -> Vec<Hang> {
             .unwrap_or(end_ns);
         let known = |hang: &Hang| hang.tasks == tasks && hang.to_ns > from_ns;
         if end_ns - from_ns >= HANG_NS && !tasks.is_empty() && !hangs.iter().any(known) {
+            // Those who waited for them, and were cut short before, are no other hang.
+            hangs.retain(|hang| {
+                hang.to_ns <= from_ns || !tasks.iter().all(|at| hang.tasks.contains(at))
+            });
             let circle = circle(kin, &still, &tasks);
             hangs.push(Hang {
                 from_ns,
@@ -345,6 +400,18 @@ pub(super) fn hangs(kin: &Kin<'_>) -> Vec<Hang> {
         }
     }
     hangs
+}
+
+/// Did nothing come of it? An alarm is a limit of time that the task gave itself.
+fn is_unfulfilled(blocks: &Blocks<'_>, at: usize, block: &Block) -> bool {
+    match blocks.end(at, block) {
+        End::Nobody | End::CutShort => true,
+        End::Interrupted => !matches!(
+            block.waker,
+            Waker::Interrupt(Interrupt::Timer | Interrupt::Soft(1 | 8))
+        ),
+        _ => false,
+    }
 }
 
 /// Those of them of whom each waits for the next one, in a circle, if some do.

@@ -1,6 +1,6 @@
 //! What can be said of a stall, and what it is put down to.
 
-use super::{CauseKey, INTERRUPTED_NS, Watch};
+use super::{CauseKey, FEW_SHORT, INTERRUPTED_NS, Watch, one_cause::WaitsFor};
 use crate::{
     analysis::{
         blocks::{Block, Class},
@@ -28,7 +28,10 @@ impl Watch<'_> {
         let how = self.block(next).map(|block| self.blocks.how(task, &block));
         let unfulfilled = match how {
             Some(Ended::CutShort) | None => true,
-            Some(Ended::Interrupted) => end_ns - start_ns >= INTERRUPTED_NS,
+            Some(Ended::Interrupted) => {
+                let tells = || !matches!(self.put_down_to(next), Verdict::Coincidence);
+                end_ns - start_ns >= INTERRUPTED_NS || !tells() && self.is_one_of_few(end_ns)
+            }
             _ => false,
         };
         if unfulfilled {
@@ -36,6 +39,17 @@ impl Watch<'_> {
             return (verdict, root, true);
         }
         (self.put_down_to(next), next, false)
+    }
+
+    /// Of a short stall that a signal ended and that tells nothing by itself it is asked, too,
+    /// who could have ended the waits, unless there are many.
+    fn is_one_of_few(&self, end_ns: u64) -> bool {
+        let asked = self.short_ones.get();
+        if asked.1 == end_ns {
+            return true;
+        }
+        self.short_ones.set((asked.0.saturating_add(1), end_ns));
+        asked.0 < FEW_SHORT
     }
 
     /// A task of the group that could not go on for most of this time.
@@ -69,7 +83,7 @@ impl Watch<'_> {
         let others = busy.len() - own;
         match held_by {
             _ if own == 1 && others == 0 && counts.time_with_edges == 0 => Verdict::CommonCause,
-            _ if own == 1 && others > 0 && self.busy_have_one_cause() => Verdict::CommonCause,
+            _ if own == 1 && others > 0 && self.one_cause.is_one(root) => Verdict::CommonCause,
             // The others wait for work of their own group.
             Some(HeldBy::Time) if others == 0 && counts.time == 1 && counts.input == 0 => {
                 Verdict::CommonCause
@@ -196,35 +210,13 @@ impl Watch<'_> {
         }
     }
 
-    /// Do those that wait neither for input nor for a time all wait for the same
-    /// thing, for the same disk, or for the same process outside the group?
-    fn busy_have_one_cause(&self) -> bool {
-        let of = |position: &u32| {
-            let block = self.block(*position);
-            let target = block.map_or(0, |b| *self.targets.get(b.target as usize).unwrap_or(&0));
-            let waker = block.and_then(|b| self.waker_process(&b));
-            let disk = block.and_then(|b| self.blocks.is_disk(&b));
-            (target, waker, disk)
-        };
-        let mut busy = self.blocked.busy().iter().map(of);
-        let Some((target, waker, mut disk)) = busy.next() else {
-            return false;
-        };
-        let (mut one_target, mut one_waker) = (target != 0, waker.is_some());
-        for (other_target, other_waker, other_disk) in busy {
-            one_target &= other_target == target;
-            one_waker &= other_waker == waker;
-            // A page fault does not tell which disk it waits for.
-            disk = match (disk, other_disk) {
-                (Some(a), Some(b)) if a == b || b == 0 => Some(a),
-                (Some(0), Some(b)) => Some(b),
-                _ => None,
-            };
-            if !one_target && !one_waker && disk.is_none() {
-                return false;
-            }
+    /// What a member waits for that waits neither for input, nor for a time, nor for another.
+    pub(super) fn waits_for(&self, block: &Block) -> WaitsFor {
+        WaitsFor {
+            target: *self.targets.get(block.target as usize).unwrap_or(&0),
+            process: self.waker_process(block),
+            disk: self.blocks.is_disk(block),
         }
-        true
     }
 
     /// The process outside the group that ended a block.
