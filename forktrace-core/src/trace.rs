@@ -775,6 +775,40 @@ pub struct Providers {
     pub foreign: Option<u32>,
 }
 
+/// What a call was given that a task has long waited in, where no descriptor tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// The task that waits.
+    pub serial: u32,
+    /// The stretch that it is in.
+    pub seq: u32,
+    /// When this was true.
+    pub at_ns: u64,
+    /// What it was given.
+    pub what: GivenWhat,
+}
+
+/// See [`Given`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum GivenWhat {
+    /// An absolute path, as the caller sees it.
+    Path(String),
+    /// A set of System V semaphores.
+    Semaphores {
+        /// Its id.
+        id: i32,
+        /// Its key; `None`: it is not known, 0: it has none (`IPC_PRIVATE`).
+        key: Option<u32>,
+    },
+    /// A queue of System V messages.
+    Messages {
+        /// Its id.
+        id: i32,
+        /// As of semaphores.
+        key: Option<u32>,
+    },
+}
+
 /// How a task comes to be able to end another one's wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProviderKind {
@@ -863,6 +897,8 @@ pub enum Event {
     Attached(Attached),
     /// What the program calls a futex.
     LockName(LockName),
+    /// What a call was given that a task waits in.
+    Given(Given),
 }
 
 impl Event {
@@ -884,6 +920,7 @@ impl Event {
             Self::Argv(a) => Some(a.at_ns),
             Self::CpuUser(u) => Some(u.at_ns),
             Self::Attached(a) => Some(a.at_ns),
+            Self::Given(g) => Some(g.at_ns),
             Self::Totals(_)
             | Self::Poll(_)
             | Self::Named(_)

@@ -470,11 +470,14 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
             }
             session.write(&Event::Deadlock(found.deadlock));
         }
-        let (found, stuck) = session.search.look(self.tracer, (now_ns()?, self.start_ns));
-        for found in found {
+        let seen = session.search.look(self.tracer, (now_ns()?, self.start_ns));
+        for found in seen.providers {
             session.write(&Event::Providers(found));
         }
-        if let Some(stuck) = stuck.filter(|stuck| session.noticed.is_new(stuck)) {
+        for given in seen.given {
+            session.write(&Event::Given(given));
+        }
+        if let Some(stuck) = seen.stuck.filter(|stuck| session.noticed.is_new(stuck)) {
             (self.notify)(Notice::Deadlock(stuck));
         }
         let losses = self.tracer.losses();

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt};
 use crate::{
     model::{File, FutexKey, Model, Target, Waitset},
     report::Object,
-    trace::{FileKind, Interest, LockName},
+    trace::{FileKind, GivenWhat, Interest, LockName},
 };
 
 /// Descriptors of a set that are named.
@@ -64,9 +64,32 @@ pub(super) fn describe(model: &Model, target: u32) -> Option<Object> {
             object("child", name.clone(), name)
         }
         Target::Sleep => object("sleep", "sleep".to_owned(), "sleep".to_owned()),
+        Target::Given(at) => {
+            let what = model.given.get(*at as usize)?;
+            let (kind, name) = given(what);
+            object(kind, name.clone(), name)
+        }
         Target::PageFault(address) => {
             let name = format!("page {:#x}", address & !0xfff);
             object("page", name.clone(), name)
+        }
+    }
+}
+
+/// The kind and name of what a call was given.
+fn given(what: &GivenWhat) -> (&'static str, String) {
+    let key = |key: &Option<u32>| match key {
+        None => String::new(),
+        Some(0) => " (private)".to_owned(),
+        Some(key) => format!(" (key {key:#x})"),
+    };
+    match what {
+        GivenWhat::Path(path) => ("path", path.clone()),
+        GivenWhat::Semaphores { id, key: of } => {
+            ("semaphores", format!("semaphores {id}{}", key(of)))
+        }
+        GivenWhat::Messages { id, key: of } => {
+            ("message queue", format!("message queue {id}{}", key(of)))
         }
     }
 }
@@ -91,6 +114,7 @@ pub(super) enum Key {
     Futex(FutexKey),
     Set(u32),
     Child(i64),
+    Given(u32),
 }
 
 /// The key of a target.
@@ -104,6 +128,7 @@ fn key(model: &Model, target: &Target) -> Option<Key> {
         // Of several, the first one only is known.
         Target::Futex(futex) | Target::AnyFutex { first: futex, .. } => Key::Futex(*futex),
         Target::Fds(set) => Key::Set(*set),
+        Target::Given(at) => Key::Given(*at),
     })
 }
 

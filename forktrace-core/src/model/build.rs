@@ -5,15 +5,15 @@ use std::collections::HashMap;
 use forktrace_common::layout::Waits;
 
 use super::{
-    Fate, LockNames, Model, Off, Task,
+    Fate, LockNames, Model, Off, Task, later,
     targets::{Known, Raw, Targets},
     untracked::Untracked,
 };
 use crate::{
     trace::{self, Arch, waits},
     trace::{
-        Argv, Attached, Born, CpuUser, Deadlock, Event, Exec, Frames, HelperLost, LockName, Mark,
-        MarksRefused, OpenStretch, Outsider, PollUse, Providers, Signal, Stacks, Stretch,
+        Argv, Attached, Born, CpuUser, Deadlock, Event, Exec, Frames, Given, HelperLost, LockName,
+        Mark, MarksRefused, OpenStretch, Outsider, PollUse, Providers, Signal, Stacks, Stretch,
         TablesRefused, TaskRecord, Totals,
     },
 };
@@ -72,6 +72,7 @@ pub struct Builder {
     frames: HashMap<u32, Frames>,
     deadlocks: Vec<Deadlock>,
     providers: Vec<Providers>,
+    given: Vec<Given>,
     polls_left_out: u64,
     tables_refused: TablesRefused,
     helper_lost: Option<HelperLost>,
@@ -104,6 +105,7 @@ impl Builder {
             frames: HashMap::new(),
             deadlocks: Vec::new(),
             providers: Vec::new(),
+            given: Vec::new(),
             polls_left_out: 0,
             tables_refused: TablesRefused::default(),
             helper_lost: None,
@@ -201,6 +203,7 @@ impl Builder {
                 p.at_ns = self.since_start(p.at_ns);
                 self.providers.push(p);
             }
+            Event::Given(given) => self.given.push(given),
             Event::PollsLeftOut(count) => self.polls_left_out = count,
             Event::TablesRefused(refused) => self.tables_refused = refused,
             Event::MarksUnread(bytes) => self.marks_unread = bytes,
@@ -251,7 +254,11 @@ impl Builder {
             wake_ns,
             in_ns: self.since_start(s.in_ns).max(wake_ns),
             seq: s.seq,
-            syscall: in_page_fault(s.syscall, s.arg0),
+            syscall: match super::state_of(s.why) {
+                // Its other fields are of the block before.
+                super::State::Runnable => s.syscall,
+                _ => in_page_fault(s.syscall, s.arg0),
+            },
             why: s.why,
             flags: if s.early_wake { Off::EARLY_WAKE } else { 0 }
                 | if s.no_wake { Off::NO_WAKE } else { 0 }
@@ -290,6 +297,8 @@ impl Builder {
         tasks.sort_by_key(|task| (task.start_ns, task.serial));
         end_with_process(&mut tasks);
         let last = tasks.iter().map(|task| task.end_ns).max().unwrap_or(0);
+        let given = later::given(&mut tasks, &mut targets, std::mem::take(&mut self.given));
+        later::children(&mut tasks, &mut targets, &self.providers);
         let (targets, files, waitsets) = targets.finish();
         self.outsiders.sort_by_key(|o| (o.tid, o.at_ns));
         self.signals.sort_by_key(|s| s.at_ns);
@@ -310,6 +319,7 @@ impl Builder {
             marks_unread: self.marks_unread,
             deadlocks: self.deadlocks,
             providers: self.providers,
+            given,
             polls_left_out: self.polls_left_out,
             tables_refused: self.tables_refused,
             helper_lost: self.helper_lost,

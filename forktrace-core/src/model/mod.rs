@@ -4,6 +4,7 @@
 //! becomes a gap, and a gap is shown.
 
 mod build;
+mod later;
 mod lock_names;
 mod segments;
 mod targets;
@@ -14,8 +15,9 @@ mod untracked;
 use std::collections::HashMap;
 
 use crate::trace::{
-    Attached, CpuUser, Deadlock, Frames, HelperLost, Mark, MarksRefused, OpenStretch, Outsider,
-    PollUse, Providers, Signal, Stacks, TablesRefused, TaskRecord, Timeout, Totals, Waker, Why,
+    Attached, CpuUser, Deadlock, Frames, GivenWhat, HelperLost, Mark, MarksRefused, OpenStretch,
+    Outsider, PollUse, Providers, Signal, Stacks, TablesRefused, TaskRecord, Timeout, Totals,
+    Waker, Why,
 };
 
 pub use self::build::Builder;
@@ -239,6 +241,8 @@ pub struct Model {
     /// Who could end waits, where that was found out while they lasted; times are since the
     /// trace began.
     pub providers: Vec<Providers>,
+    /// What calls were given, each once: what targets point to.
+    pub given: Vec<GivenWhat>,
     /// Entries and returns of calls, of any task, that the programs which count calls of
     /// the select/poll family did not see.
     pub polls_left_out: u64,

@@ -44,6 +44,8 @@ pub enum Target {
     Sleep,
     /// A page: the address that the task used.
     PageFault(u64),
+    /// What the call was given: index in [`super::Model::given`].
+    Given(u32),
 }
 
 /// A futex's identity.
@@ -133,6 +135,7 @@ pub(super) enum Raw {
     Child(Option<i64>),
     Sleep,
     PageFault(u64),
+    Given(u32),
 }
 
 impl Raw {
@@ -308,6 +311,7 @@ impl Targets {
             Raw::Child(pid) => Target::Child(pid),
             Raw::Sleep => Target::Sleep,
             Raw::PageFault(address) => Target::PageFault(address),
+            Raw::Given(at) => Target::Given(at),
         };
         if let Some(index) = self.by_target.get(&target) {
             return *index;
@@ -374,6 +378,11 @@ impl Targets {
         let index = self.waitsets.len() as u32 - 1;
         self.by_waitset.insert(id, index);
         Some(index)
+    }
+
+    /// The one with this index.
+    pub(super) fn get(&self, target: u32) -> Option<&Target> {
+        self.targets.get(target as usize)
     }
 
     /// Targets, files and waitsets.

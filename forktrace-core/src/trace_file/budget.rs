@@ -6,7 +6,7 @@
 
 use std::mem::size_of;
 
-use crate::trace::{Event, FileKind, Frames, WaitFd, Watched};
+use crate::trace::{Event, FileKind, Frames, GivenWhat, WaitFd, Watched};
 
 /// What each file may take, bytes.
 const LEAST: u64 = 64 << 20;
@@ -67,6 +67,12 @@ pub(super) fn memory_of(event: &Event) -> u64 {
             Event::Poll(_) | Event::Object(_) | Event::Signal(_) => ROW,
             Event::Waitset(w) => ROW + w.fds.len() * 4 * size_of::<WaitFd>(),
             Event::Named(n) => ROW + text_of(&n.kind),
+            Event::Given(g) => {
+                ROW + match &g.what {
+                    GivenWhat::Path(path) => 2 * path.len(),
+                    GivenWhat::Semaphores { .. } | GivenWhat::Messages { .. } => 0,
+                }
+            }
             Event::Interest(i) => {
                 let fd = |fd: &Watched| size_of::<Watched>() + fd.kind.as_ref().map_or(0, text_of);
                 ROW + i.fds.iter().map(fd).sum::<usize>()

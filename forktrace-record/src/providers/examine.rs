@@ -11,12 +11,12 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    descriptors, family, file_locks, futex, servers, waitsets,
+    descriptors, family, file_locks, futex, given, servers, waitsets,
     world::{Found, Scene, Sleeper, World},
 };
 use crate::{
     procfs::{self, Call},
-    trace::Providers,
+    trace::{Given, Providers},
 };
 
 /// A look names no more tasks than that, and one wait a part of it.
@@ -33,6 +33,14 @@ pub(crate) fn examine(scene: &Scene) -> Answer {
             break;
         }
         answer.examined += 1;
+        if let Some(what) = given::of(&mut world, sleeper) {
+            answer.given.push(Given {
+                serial: sleeper.serial,
+                seq: sleeper.seq,
+                at_ns: now_ns(),
+                what,
+            });
+        }
         let found = find(&mut world, sleeper);
         let Some((kind, who)) = found.filter(|(_, who)| who.tasks.len() <= MOST_NAMED_OF_ONE)
         else {
@@ -58,6 +66,8 @@ pub(crate) struct Answer {
     /// So many of the sleepers were looked at, from the first on.
     pub(super) examined: u32,
     pub(super) providers: Vec<Providers>,
+    /// What calls were given, where no descriptor tells it.
+    pub(super) given: Vec<Given>,
 }
 
 fn now_ns() -> u64 {

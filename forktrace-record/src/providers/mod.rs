@@ -11,6 +11,7 @@ mod examine;
 mod family;
 mod file_locks;
 mod futex;
+mod given;
 mod holders;
 mod kernel_locks;
 mod memory;
@@ -39,7 +40,7 @@ use crate::{
     decode,
     helper::{Channel, Kind, Nursery, Troubles},
     report::Deadlock,
-    trace::{Arch, Event, ProviderKind, Providers, TaskRecord, Timeout, Why},
+    trace::{Arch, Event, Given, ProviderKind, Providers, TaskRecord, Timeout, Why},
 };
 
 /// Looks are this far apart at least…
@@ -84,6 +85,19 @@ struct Known {
     /// When it is looked at again.
     next_ns: u64,
     told: Option<Providers>,
+    /// What its call was given is known.
+    given: bool,
+}
+
+/// What came of a look.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// Who could end waits.
+    pub(crate) providers: Vec<Providers>,
+    /// What calls were given.
+    pub(crate) given: Vec<Given>,
+    /// Those who can't go on.
+    pub(crate) stuck: Option<Deadlock>,
 }
 
 /// Tids of the workload's tasks that have ended.
@@ -139,15 +153,9 @@ impl Search {
         self.helper.troubles()
     }
 
-    /// Has sleepers looked at, if it is time, and gives what was found of those before, and
-    /// those who can't go on. `now_ns` is the time of the records' clock.
-    pub(crate) fn look(
-        &mut self,
-        tracer: &Tracer,
-        (now_ns, start_ns): (u64, u64),
-    ) -> (Vec<Providers>, Option<Deadlock>) {
-        let mut found = Vec::new();
-        let mut stuck = None;
+    /// Has sleepers looked at, if it is time, and gives what was found of those before. `now_ns` is the time of the records' clock.
+    pub(crate) fn look(&mut self, tracer: &Tracer, (now_ns, start_ns): (u64, u64)) -> Seen {
+        let mut seen = Seen::default();
         let received = self.helper.receive();
         if received.anew {
             self.helper.go_on::<Scene>([]);
@@ -156,23 +164,23 @@ impl Search {
         for (asked, answer, cpu_ns) in received.answers {
             let rest = Duration::from_nanos(cpu_ns) * REST;
             self.due = self.due.max(Instant::now() + rest);
-            found.extend(self.confirmed(&asked, answer, tracer, now_ns));
+            self.confirmed(&asked, answer, tracer, now_ns, &mut seen);
         }
         let begun = Instant::now();
         if begun >= self.locks_due {
-            found.extend(self.kernel_locks(tracer, now_ns));
+            seen.providers.extend(self.kernel_locks(tracer, now_ns));
             self.locks_due = Instant::now() + INTERVAL.max(begun.elapsed() * REST);
         }
         if begun >= self.due && self.helper.is_open() && self.helper.waiting() == 0 {
             let tasks = living(tracer);
-            stuck = self.stuck(&tasks, now_ns, start_ns);
+            seen.stuck = self.stuck(&tasks, now_ns, start_ns);
             if let Some(scene) = self.scene(&tasks, now_ns) {
                 let asked = scene.sleepers.iter().map(|s| (s.serial, s.seq)).collect();
                 self.helper.ask(asked, &scene);
             }
             self.due = Instant::now() + INTERVAL.max(begun.elapsed() * REST);
         }
-        (found, stuck)
+        seen
     }
 
     /// Those who have slept for long, each until another one of them ends that.
@@ -250,7 +258,8 @@ impl Search {
         answer: Answer,
         tracer: &Tracer,
         now_ns: u64,
-    ) -> Vec<Providers> {
+        seen: &mut Seen,
+    ) {
         let tasks = living(tracer);
         let still: HashMap<(u32, u32), u64> = tasks
             .iter()
@@ -270,6 +279,7 @@ impl Search {
                 Known {
                     seq: *seq,
                     next_ns,
+                    given: told.as_ref().is_some_and(|known| known.given),
                     told: told.and_then(|known| known.told),
                 },
             );
@@ -282,7 +292,12 @@ impl Search {
             let is_owner = found.outside || found.foreign.is_none_or(is_ours);
             is_owner && still.contains_key(&(found.serial, found.seq)) && self.is_new(found)
         });
-        found
+        seen.providers.append(&mut found);
+        seen.given.extend(answer.given.into_iter().filter(|given| {
+            let known = self.known.get_mut(&given.serial);
+            let same = still.contains_key(&(given.serial, given.seq));
+            same && known.is_some_and(|known| !std::mem::replace(&mut known.given, true))
+        }));
     }
 
     fn is_new(&mut self, found: &Providers) -> bool {

@@ -27,6 +27,7 @@ mod ends;
 mod experts;
 mod fences;
 mod files;
+mod given;
 mod graph;
 mod hangs;
 mod helpers;
@@ -39,6 +40,7 @@ mod objects;
 mod polls;
 mod programs;
 mod providers;
+mod queues;
 mod reasons;
 #[cfg(test)]
 #[path = "../shared/schema_check.rs"]

@@ -12,14 +12,14 @@ use crate::support::{Episode, Finished, Report, lacks, run, unspoilt};
 
 /// Runs a Python script to its end.
 #[track_caller]
-fn python(script: &str) -> Finished {
+pub(crate) fn python(script: &str) -> Finished {
     run().json().args(["--", "python3", "-c", script]).finish()
 }
 
 /// What holds of every report: the wait that is named ends when the stall ends, or it is
 /// said why not; the path adds up.
 #[track_caller]
-fn check(report: &Report) {
+pub(crate) fn check(report: &Report) {
     for episode in &report.episodes {
         let Some(ended_by) = &episode.ended_by else {
             continue;
@@ -34,7 +34,7 @@ fn check(report: &Report) {
 }
 
 /// The time of the tree's stalls that end by this task's wait in this.
-fn put_down_to(report: &Report, name: &str, reason: &str) -> u64 {
+pub(crate) fn put_down_to(report: &Report, name: &str, reason: &str) -> u64 {
     let of_tree = report.episodes.iter().filter(|e| e.group == 0);
     let is_it = |e: &&Episode| {
         let by = e.ended_by.as_ref();
@@ -43,7 +43,7 @@ fn put_down_to(report: &Report, name: &str, reason: &str) -> u64 {
     of_tree.filter(is_it).map(|e| e.ns).sum()
 }
 
-fn all(report: &Report) -> u64 {
+pub(crate) fn all(report: &Report) -> u64 {
     let of_tree = report.episodes.iter().filter(|e| e.group == 0);
     of_tree.map(|e| e.ns).sum()
 }

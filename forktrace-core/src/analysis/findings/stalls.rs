@@ -179,11 +179,10 @@ fn kind(cause: &Cause, root: &Link) -> FindingKind {
     match (root.reason.as_str(), object) {
         (_, Some("disk")) | ("fsync", _) => FindingKind::Disk,
         ("aio" | "io_uring", _) if by_disk => FindingKind::Disk,
-        ("read" | "write" | "open" | "file system" | "copy", Some("file" | "directory"))
-            if by_disk =>
-        {
-            FindingKind::Disk
-        }
+        (
+            "read" | "write" | "open" | "file system" | "copy",
+            Some("file" | "directory" | "path"),
+        ) if by_disk => FindingKind::Disk,
         ("page fault", _) => FindingKind::PageFault,
         ("read" | "recv" | "connect" | "poll" | "epoll" | "select", _)
             if root.ended == Ended::Fulfilled && from_outside(cause) =>

@@ -78,6 +78,13 @@ pub(crate) struct Group {
     pub(crate) running_at_once: Vec<AtOnce>,
     pub(crate) unknown_ns: u64,
     pub(crate) stops: Vec<Stop>,
+    pub(crate) verdicts: Vec<VerdictSum>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct VerdictSum {
+    pub(crate) verdict: String,
+    pub(crate) ns: u64,
 }
 
 #[derive(Debug, Deserialize)]

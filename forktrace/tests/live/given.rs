@@ -1,0 +1,129 @@
+//! What calls were given is told where no descriptor says what they wait for.
+
+use std::{
+    collections::HashMap,
+    fs,
+    time::{Duration, Instant},
+};
+
+use forktrace_core::{
+    trace::{Event, GivenWhat},
+    trace_file,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use crate::support::{n, run};
+
+/// What the trace tells so far, by tid.
+fn told(trace: &[u8]) -> HashMap<u32, GivenWhat> {
+    let mut tids: HashMap<u32, u32> = HashMap::new();
+    let mut given = Vec::new();
+    let read = trace_file::read(trace, |_, event| match event {
+        Event::Born(born) => drop(tids.insert(born.serial, born.tid)),
+        Event::Given(it) => given.push(it),
+        _ => {}
+    });
+    if read.is_err() {
+        return HashMap::new();
+    }
+    let given = given
+        .into_iter()
+        .filter_map(|it| Some((*tids.get(&it.serial)?, it.what)));
+    given.collect()
+}
+
+/// Three children that wait until they are killed: for who writes to a FIFO, for a semaphore,
+/// and for a message.
+const WAITS: &str = r#"
+import ctypes, json, os, signal, sys
+libc = ctypes.CDLL(None, use_errno=True)
+os.chdir(sys.argv[1])
+os.mkfifo("fifo")
+key, IPC_RMID = 0x46000000 | os.getpid(), 0
+sem = libc.semget(0, 1, 0o600)
+queue = libc.msgget(key, 0o1600)
+def child(wait):
+    pid = os.fork()
+    if pid == 0:
+        libc.prctl(1, signal.SIGKILL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        wait()
+        os._exit(0)
+    return pid
+def end(*_):
+    libc.semctl(sem, 0, IPC_RMID)
+    libc.msgctl(queue, IPC_RMID, None)
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+take = (ctypes.c_short * 3)(0, -1, 0)
+text = ctypes.create_string_buffer(64)
+children = [
+    child(lambda: os.open("fifo", os.O_RDONLY)),
+    child(lambda: libc.semop(sem, take, 1)),
+    child(lambda: libc.msgrcv(queue, text, 8, 0, 0)),
+]
+print(json.dumps({"children": children, "sem": sem, "queue": queue, "key": key}), flush=True)
+while True: signal.pause()
+"#;
+
+#[test]
+fn paths_and_numbers_of_system_v_are_told_while_they_are_waited_for() {
+    let run = run();
+    let (trace, folder) = (run.file("trace"), run.folder().to_owned());
+    // Others than root are to write there.
+    let waits = folder.join("waits");
+    fs::create_dir(&waits).expect("a folder");
+    let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    fs::set_permissions(&waits, all).expect("it is ours");
+    let mut running = run
+        .json()
+        .args(["--save"])
+        .args([&trace])
+        .args(["--", "python3", "-c", WAITS])
+        .args([&waits])
+        .start();
+    let truth: Value = serde_json::from_str(&running.line(1)).expect("JSON");
+    let [open, take, receive] = [0, 1, 2].map(|at| n(&truth["children"][at]) as u32);
+    let path = fs::canonicalize(&waits).expect("a folder").join("fifo");
+    let path = path.to_str().expect("a path").to_owned();
+    let expected = HashMap::from([
+        (open, GivenWhat::Path(path.clone())),
+        (
+            take,
+            GivenWhat::Semaphores {
+                id: n(&truth["sem"]) as i32,
+                key: Some(0),
+            },
+        ),
+        (
+            receive,
+            GivenWhat::Messages {
+                id: n(&truth["queue"]) as i32,
+                key: Some(n(&truth["key"]) as u32),
+            },
+        ),
+    ]);
+    let begun = Instant::now();
+    loop {
+        let told = told(&fs::read(&trace).unwrap_or_default());
+        if told == expected {
+            break;
+        }
+        let is_late = begun.elapsed() > Duration::from_secs(200);
+        assert!(!is_late, "{told:#?}\n{}", running.stderr());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    kill(Pid::from_raw(running.pid() as i32), Signal::SIGTERM).expect("forktrace runs");
+    let finished = running.finish();
+    let of = |tid: u32| format!("{:?}", finished.report().task(tid).waits);
+    assert!(of(open).contains(&path), "{}", of(open));
+    let semaphores = format!("semaphores {} (private)", n(&truth["sem"]));
+    assert!(of(take).contains(&semaphores), "{}", of(take));
+    let (queue, key) = (n(&truth["queue"]), n(&truth["key"]));
+    let queue = format!("message queue {queue} (key {key:#x})");
+    assert!(of(receive).contains(&queue), "{}", of(receive));
+}
