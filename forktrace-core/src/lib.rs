@@ -3,9 +3,10 @@
 //!
 //! The data flows one way: [`trace`] (events) ← [`trace_file`] (bytes) → [`model`]
 //! (a time line per task) → [`analysis`] → [`report`] → [`render`]; [`pipeline`] goes
-//! the whole way.
+//! the whole way. [`diff`] compares reports.
 
 pub mod analysis;
+pub mod diff;
 #[cfg(test)]
 mod drawn;
 pub mod model;

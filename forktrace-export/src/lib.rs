@@ -7,6 +7,7 @@
 //! Names and arguments come from the traced programs, which nobody has to trust. A form that
 //! a terminal or a browser may show holds no character of theirs that acts ([`text::clean`]).
 
+mod diff;
 mod firefox;
 mod flame;
 mod folded;
@@ -25,6 +26,7 @@ use std::io::{self, Write};
 use forktrace_core::{model::Model, report::Report, trace_file::TraceInfo};
 
 pub use self::{
+    diff::DiffForm,
     form::{Form, OddSuffix},
     ndjson::SCHEMA as NDJSON_SCHEMA,
     stacks::StackKind,

@@ -379,6 +379,22 @@ where
     })
 }
 
+/// Starts a program with the signals as our caller left them to us.
+///
+/// # Errors
+/// When it can't be started.
+pub fn with_signals(mut command: Command, inherited: Inherited) -> io::Result<Child> {
+    #[expect(
+        unsafe_code,
+        reason = "the standard library leaves a child our mask of signals"
+    )]
+    // SAFETY: between fork and exec it only makes system calls.
+    unsafe {
+        command.pre_exec(move || inherited.restore());
+    }
+    command.spawn()
+}
+
 /// The session keyring: who has it may use the keys in it, whoever they belong to.
 mod keyring {
     use std::io;

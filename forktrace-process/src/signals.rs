@@ -33,7 +33,7 @@ const REQUESTS: [Signal; 4] = [
 ];
 /// Sent by the kernel: for the terminal, to all of its foreground group
 /// (include/uapi/asm-generic/siginfo.h).
-const SI_KERNEL: i32 = 0x80;
+pub const SI_KERNEL: i32 = 0x80;
 /// So many presses of Ctrl-C end the recording, whatever the workload does…
 const PRESSES: u32 = 3;
 /// …if no longer time than this lies between two of them.

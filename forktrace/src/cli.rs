@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[cfg(feature = "record")]
 use forktrace_claims::render::ClaimsFormat;
 use forktrace_core::{analysis::Options, render::Show};
-use forktrace_export::{Form, StackKind};
+use forktrace_export::{DiffForm, Form, StackKind};
 #[cfg(feature = "record")]
 use forktrace_record::capture::{LogLevel, PollProbes};
 use forktrace_workload::Workload;
@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Attach(AttachArgs),
     /// Report on a trace that `run --save` or `attach --save` wrote, on any machine, without root.
     Report(ReportArgs),
+    /// Compare traces before and after a change: what explains the difference in time.
+    Diff(DiffArgs),
     /// Answer one question about a trace in ten lines: a moment, a task, a stall.
     Explain(ExplainArgs),
     #[cfg(feature = "record")]
@@ -105,6 +107,8 @@ pub(crate) enum SchemaOf {
     Json,
     /// A line of NDJSON.
     Ndjson,
+    /// A comparison in JSON.
+    Diff,
 }
 
 /// Where a report goes and how it looks.
@@ -176,6 +180,7 @@ Examples:
   sudo forktrace run -- python3 service.py
   sudo forktrace run --save trace.ft -- make -j4
   sudo forktrace run -o report.json -o report.txt -o run.pftrace -- ./server --port 8080
+  sudo forktrace run --repeat 5 --save before.ft -- make -j4
   sudo forktrace run --assert 'groups[0].all_blocked.longest_ns <= 50 * ms' -- ./server --port 8080")]
 pub(crate) struct RunArgs {
     /// What is recorded, and where it goes.
@@ -187,6 +192,9 @@ pub(crate) struct RunArgs {
     /// Run COMMAND, and write files, as root even under sudo.
     #[arg(long)]
     pub(crate) as_root: bool,
+    /// Run COMMAND N times, one after the other, until one fails. Files of --save, -o and --junit get the number of the run: trace.1.ft.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) repeat: Option<u32>,
     /// Stop when COMMAND ends, even if processes that it started still run.
     #[arg(long)]
     pub(crate) until_exit: bool,
@@ -281,9 +289,20 @@ pub(crate) struct RecordingArgs {
     /// Print messages of the eBPF programs about rare events to standard error.
     #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
     pub(crate) log_bpf: LogLevel,
-    /// Exit with status 3 if EXPR does not hold for the report; may be given several times [docs/writing-claims.md].
+    /// What is asserted.
+    #[command(flatten)]
+    pub(crate) asserts: AssertArgs,
+}
+
+/// Conditions, for CI.
+#[derive(Args, Debug)]
+pub(crate) struct AssertArgs {
+    /// Exit with status 3 if EXPR does not hold; may be given several times [docs/writing-claims.md].
     #[arg(long = "assert", value_name = "EXPR")]
     pub(crate) assertions: Vec<String>,
+    /// Write the outcome of each --assert to FILE as JUnit XML, which CI systems show.
+    #[arg(long, value_name = "FILE", requires = "assertions")]
+    pub(crate) junit: Option<PathBuf>,
 }
 
 /// Arguments of `report`.
@@ -303,12 +322,55 @@ pub(crate) struct ReportArgs {
     /// Show the report as a page in the browser.
     #[arg(long)]
     pub(crate) open: bool,
-    /// Exit with status 3 if EXPR does not hold for the report; may be given several times [docs/writing-claims.md].
-    #[arg(long = "assert", value_name = "EXPR")]
-    pub(crate) assertions: Vec<String>,
+    /// What is asserted.
+    #[command(flatten)]
+    pub(crate) asserts: AssertArgs,
     /// The trace; - is standard input.
     #[arg(value_name = "FILE")]
     pub(crate) trace: PathBuf,
+}
+
+/// Arguments of `diff`.
+#[derive(Args, Debug)]
+#[command(
+    override_usage = "forktrace diff [OPTIONS] <A> <B>\n       forktrace diff [OPTIONS] <A>... -- <B>...",
+    after_help = "\
+The changes of the parts of the critical path add up to the change of the wall time. Tasks are matched by \
+role, and what they waited for by a name that is the same in each run. With two runs or more on each side \
+changes have a 95 % interval (Welch's); one run says nothing about chance.
+
+Exit status: 0; 3 when an assertion is false, 125 when forktrace fails.
+
+Examples:
+  forktrace diff before.ft after.ft
+  forktrace diff before.*.ft -- after.*.ft
+  forktrace diff --assert 'wall.share <= 0.05' -o diff.md -o diff.html before.ft after.ft"
+)]
+pub(crate) struct DiffArgs {
+    /// Write the comparison to FILE, in the form that its suffix stands for (.txt .json .md .html); may be given several times; - is standard output [default: standard output].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Vec<PathBuf>,
+    /// Overwrite the files of -o and --junit even if they are traces.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Form of what goes to standard output, or to a FILE without a suffix [default: text].
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<DiffForm>,
+    /// Show all rows of the tables.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// When to use colour.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
+    /// What is asserted.
+    #[command(flatten)]
+    pub(crate) asserts: AssertArgs,
+    /// The traces before the change; without -- one, and after it the one after the change.
+    #[arg(required = true, value_name = "A")]
+    pub(crate) base: Vec<PathBuf>,
+    /// The traces after the change.
+    #[arg(last = true, value_name = "B")]
+    pub(crate) new: Vec<PathBuf>,
 }
 
 /// Arguments of `explain`.

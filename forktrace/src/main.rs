@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "record")]
         Command::Attach(args) => commands::attach(args),
         Command::Report(args) => commands::report(args),
+        Command::Diff(args) => commands::diff(args),
         Command::Explain(args) => commands::explain(args),
         #[cfg(feature = "record")]
         Command::Claims { command } => commands::claims(command),

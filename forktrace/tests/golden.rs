@@ -23,6 +23,7 @@ use std::{
 
 use serde_json::Value;
 
+mod comparisons;
 mod documents;
 #[path = "shared/schema_check.rs"]
 #[allow(dead_code, reason = "the schemas themselves are checked by unit tests")]

@@ -61,6 +61,12 @@ impl Shape {
         Self::of_schema(schema.as_value(), schema.as_value())
     }
 
+    /// The variables that a comparison has, likewise.
+    pub fn of_diff() -> Self {
+        let schema = forktrace_core::diff::schema();
+        Self::of_schema(schema.as_value(), schema.as_value())
+    }
+
     /// What a part of the schema says.
     fn of_schema(root: &Value, schema: &Value) -> Self {
         if let Some(name) = schema["$ref"].as_str() {

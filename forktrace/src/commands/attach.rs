@@ -19,8 +19,9 @@ use crate::cli::AttachArgs;
 /// # Errors
 /// When there is no such thing, or it could not be traced, or the report not be written.
 pub(crate) fn attach(args: &AttachArgs) -> Result<Outcome> {
-    let assertions = Assertions::compile(&args.recording.assertions)?;
+    let mut assertions = Assertions::of_report(&args.recording.asserts)?;
     let accounts = Accounts::choose(None, args.as_root)?;
+    assertions.open("attach", "", &accounts, args.recording.output.force)?;
     let targets = Targets::find(&targets(args))?;
     let existing = targets.existing();
     let source = || {
@@ -31,7 +32,7 @@ pub(crate) fn attach(args: &AttachArgs) -> Result<Outcome> {
     };
     let done = record_and_report(
         &args.recording,
-        &assertions,
+        &mut assertions,
         &accounts,
         source,
         Some(existing),

@@ -6,10 +6,12 @@ mod attach;
 mod browser;
 #[cfg(feature = "record")]
 mod claims;
+mod diff;
 #[cfg(feature = "record")]
 mod doctor;
 mod explain;
 mod files;
+mod junit;
 #[cfg(feature = "record")]
 mod making;
 mod man;
@@ -17,6 +19,8 @@ mod output;
 mod page;
 #[cfg(feature = "record")]
 mod recording;
+#[cfg(feature = "record")]
+mod repeat;
 mod report;
 #[cfg(feature = "record")]
 mod run;
@@ -31,6 +35,7 @@ use crate::cli::{Cli, SchemaOf};
 #[cfg(feature = "record")]
 pub(crate) use self::{attach::attach, claims::claims, doctor::doctor, run::run};
 pub(crate) use self::{
+    diff::diff,
     explain::explain,
     man::{man, man_all},
     report::report,
@@ -52,6 +57,7 @@ pub(crate) enum Outcome {
 pub(crate) fn schema(of: SchemaOf) -> Result<Outcome> {
     let schema = match of {
         SchemaOf::Json => serde_json::to_string_pretty(&forktrace_core::report::schema())? + "\n",
+        SchemaOf::Diff => serde_json::to_string_pretty(&forktrace_core::diff::schema())? + "\n",
         SchemaOf::Ndjson => forktrace_export::NDJSON_SCHEMA.to_owned(),
     };
     output::to_stdout(schema.as_bytes())?;

@@ -3,8 +3,8 @@
 use std::{
     fs::File,
     io::{self, BufWriter, IsTerminal as _, Write},
-    os::fd::AsFd as _,
-    path::Path,
+    os::fd::{AsFd as _, BorrowedFd},
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -35,7 +35,7 @@ struct Output {
     style: Style,
 }
 
-enum To {
+pub(super) enum To {
     Stdout,
     Stderr,
     File(Box<Target>),
@@ -49,48 +49,14 @@ impl Outputs {
         accounts: &Accounts,
         traces: &[&File],
     ) -> Result<Self> {
-        let mut all = Vec::new();
-        for path in &args.output {
-            let to = if path == Path::new("-") {
-                To::Stdout
-            } else {
-                let target = Target::open(path, Use::Report, accounts, args.force)?;
-                To::File(Box::new(target))
-            };
-            all.push(to);
-        }
-        if all.is_empty() && stderr_by_default {
-            all.push(To::Stderr);
-        } else if all.is_empty() {
-            all.push(To::Stdout);
-        }
-        for (at, to) in all.iter().enumerate() {
-            for trace in traces {
-                let is_regular = trace.metadata().is_ok_and(|it| it.is_file());
-                ensure!(
-                    !(is_regular && to.is(trace)),
-                    "the report would overwrite the trace that it is made of; choose another file"
-                );
-            }
-            let again = all[..at].iter().any(|other| match other {
-                To::File(file) => to.is(file.file()),
-                To::Stdout => matches!(to, To::Stdout),
-                To::Stderr => false,
-            });
-            ensure!(
-                !again,
-                "{} is given twice; each report needs a file of its own",
-                args.output[at].display()
-            );
-        }
-        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let default = if stderr_by_default {
+            To::Stderr
+        } else {
+            To::Stdout
+        };
+        let all = To::open(&args.output, default, accounts, args.force, traces)?;
         let all = all.into_iter().zip(forms(args)?).map(|(to, form)| {
-            let terminal = match &to {
-                To::Stdout => Some(stdout.as_fd()).filter(|fd| fd.is_terminal()),
-                To::Stderr => Some(stderr.as_fd()).filter(|fd| fd.is_terminal()),
-                To::File(_) => None,
-            };
-            let style = page::style(args, terminal);
+            let style = to.with_terminal(|terminal| page::style(args, terminal));
             Output { to, form, style }
         });
         Ok(Self {
@@ -145,15 +111,83 @@ impl Output {
             }
             to.flush()
         };
-        match to {
-            To::Stdout => stdout_takes(written),
-            To::Stderr => stderr_takes(written),
-            To::File(target) => target.write(written),
-        }
+        to.write(written)
     }
 }
 
 impl To {
+    /// Opens the files of these names; without any it is `default`. What a trace is read from is
+    /// nothing to write to.
+    ///
+    /// # Errors
+    /// When one can't be written, is such a trace, or is given twice.
+    pub(super) fn open(
+        paths: &[PathBuf],
+        default: Self,
+        accounts: &Accounts,
+        force: bool,
+        traces: &[&File],
+    ) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for path in paths {
+            let to = if path == Path::new("-") {
+                Self::Stdout
+            } else {
+                let target = Target::open(path, Use::Report, accounts, force)?;
+                Self::File(Box::new(target))
+            };
+            all.push(to);
+        }
+        if all.is_empty() {
+            all.push(default);
+        }
+        for (at, to) in all.iter().enumerate() {
+            for trace in traces {
+                let is_regular = trace.metadata().is_ok_and(|it| it.is_file());
+                ensure!(
+                    !(is_regular && to.is(trace)),
+                    "the report would overwrite the trace that it is made of; choose another file"
+                );
+            }
+            let again = all[..at].iter().any(|other| match other {
+                Self::File(file) => to.is(file.file()),
+                Self::Stdout => matches!(to, Self::Stdout),
+                Self::Stderr => false,
+            });
+            ensure!(
+                !again,
+                "{} is given twice; each report needs a file of its own",
+                paths[at].display()
+            );
+        }
+        Ok(all)
+    }
+
+    /// Calls this with the terminal that it is, if it is one.
+    pub(super) fn with_terminal<T>(&self, call: impl FnOnce(Option<BorrowedFd<'_>>) -> T) -> T {
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        call(match self {
+            Self::Stdout => Some(stdout.as_fd()).filter(|fd| fd.is_terminal()),
+            Self::Stderr => Some(stderr.as_fd()).filter(|fd| fd.is_terminal()),
+            Self::File(_) => None,
+        })
+    }
+
+    /// Writes what is written into a buffer of it.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub(super) fn write(
+        &mut self,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self::Stdout => stdout_takes(write),
+            Self::Stderr => stderr_takes(write),
+            Self::File(target) => target.write(write),
+        }
+    }
+
     /// Is it this file?
     fn is(&self, file: &File) -> bool {
         match self {

@@ -43,7 +43,7 @@ pub(super) enum Done {
 /// When the workload could not be started or traced, or the report not be written.
 pub(super) fn record_and_report(
     args: &RecordingArgs,
-    assertions: &Assertions,
+    assertions: &mut Assertions,
     accounts: &Accounts,
     source: impl FnOnce() -> Result<Source>,
     existing: Option<Existing>,
@@ -104,7 +104,7 @@ pub(super) fn record_and_report(
                 };
                 output.write(&source, saved.as_deref())?;
             }
-            assertions.hold(&report)
+            assertions.of(&report)
         })?;
         match made {
             Made::Done(it) => holds = it,
@@ -118,6 +118,7 @@ pub(super) fn record_and_report(
             }
         }
         output.done();
+        assertions.done();
     }
     saved?;
     if let (Some(error), Some(path)) = (finish_error, &args.save) {

@@ -27,7 +27,7 @@ use crate::cli::ReportArgs;
 /// When the file can't be read, is no trace, the report can't be written, or an
 /// assertion has no value.
 pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
-    let assertions = Assertions::compile(&args.assertions)?;
+    let mut assertions = Assertions::of_report(&args.asserts)?;
     if args.open {
         browser::check()?;
     }
@@ -35,6 +35,8 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     let mut trace = open(&args.trace)?;
     let accounts = Accounts::choose(None, false)?;
     let mut output = Outputs::open(&args.output, false, &accounts, &[&trace])?;
+    let name = args.trace.to_string_lossy();
+    assertions.open("report", &name, &accounts, args.output.force)?;
     let mut data = Vec::new();
     trace
         .read_to_end(&mut data)
@@ -54,12 +56,12 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     };
     // Who looks at the page has not asked for the text.
     if !args.open || !args.output.output.is_empty() {
-        output.write(&source, Some(&*args.trace.to_string_lossy()))?;
+        output.write(&source, Some(&*name))?;
     }
     if args.open {
         browser::show(&source)?;
     }
-    Ok(Outcome::Exit(if assertions.hold(&report)? {
+    Ok(Outcome::Exit(if assertions.of(&report)? {
         0
     } else {
         assert::FALSE

@@ -11,6 +11,7 @@ use super::{
     Outcome,
     assert::Assertions,
     recording::{Done, record_and_report},
+    repeat::repeat,
 };
 use crate::cli::RunArgs;
 
@@ -23,8 +24,14 @@ const LEFT: u8 = 124;
 /// When the workload could not be started or traced, or the report not be
 /// written. A workload that fails is no error.
 pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
-    let assertions = Assertions::compile(&args.recording.assertions)?;
+    if let Some(times @ 2..) = args.repeat {
+        return repeat(args, times);
+    }
+    let mut assertions = Assertions::of_report(&args.recording.asserts)?;
     let accounts = Accounts::choose(args.user.as_deref(), args.as_root)?;
+    let command = args.command.iter().map(|word| word.to_string_lossy());
+    let command = command.collect::<Vec<_>>().join(" ");
+    assertions.open("run", &command, &accounts, args.recording.output.force)?;
     let source = || {
         let marks = Marks::new().context("no file for the workload's marks")?;
         Ok(Source::Launch(Command {
@@ -34,7 +41,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
             marks,
         }))
     };
-    let done = record_and_report(&args.recording, &assertions, &accounts, source, None)?;
+    let done = record_and_report(&args.recording, &mut assertions, &accounts, source, None)?;
     let finish = match done {
         Done::As(outcome) => return Ok(outcome),
         Done::Well(finish) => finish,

@@ -42,6 +42,7 @@ mod programs;
 mod providers;
 mod queues;
 mod reasons;
+mod repeat;
 #[cfg(test)]
 #[path = "../shared/schema_check.rs"]
 #[allow(dead_code, reason = "the schemas themselves are checked by unit tests")]

@@ -80,7 +80,7 @@ fn push_clean(out: &mut String, c: char) {
 }
 
 /// A command line as one would type it.
-pub(super) fn command_line(argv: &[String]) -> String {
+pub(in crate::render) fn command_line(argv: &[String]) -> String {
     let words: Vec<String> = argv.iter().map(|word| quoted(word)).collect();
     words.join(" ")
 }

@@ -10,7 +10,7 @@ use crate::report::{Confidence, Episode, Finding, FindingKind, Link};
 
 /// Lines of the first sentence of a summary, and of another one.
 const FIRST: usize = 4;
-const OTHER: usize = 2;
+const OTHER: usize = 3;
 /// Links of a chain that are shown.
 const CHAIN: usize = 4;
 /// Statements that are shown of a deadlock.

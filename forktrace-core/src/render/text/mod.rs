@@ -6,6 +6,7 @@
 mod audit;
 mod claim;
 mod deadlocks;
+pub mod diff;
 mod episodes;
 pub mod explain;
 pub mod figures;
@@ -19,6 +20,7 @@ mod phrases;
 mod polls;
 mod profile;
 mod roles;
+pub mod sheets;
 mod stalls;
 mod stops;
 mod summary;

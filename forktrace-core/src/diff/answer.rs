@@ -1,0 +1,264 @@
+//! The answer in sentences. Names in it are as the workload gave them.
+
+use super::{
+    Change, Diff, Digest, WaitChange,
+    phrases::{doing, give_or_take, interval, put_down_to},
+};
+use crate::{
+    report::FindingKind,
+    words::{duration, percent, quantity},
+};
+
+/// Parts that are named in the first sentence: until they explain so much, in percent, but no
+/// more than so many.
+const ENOUGH: u64 = 75;
+const PARTS: usize = 3;
+/// Of single runs, a change by less than one part in so many is told as none.
+const LITTLE: u64 = 100;
+/// What a change must be of the change of the wall time to be told, in percent.
+const WORTH: u64 = 10;
+
+/// The first sentence, and others.
+pub(super) fn answer(diff: &Diff) -> (String, Vec<String>) {
+    (first(diff), more(diff))
+}
+
+fn first(diff: &Diff) -> String {
+    let wall = &diff.wall;
+    let mean = match diff.base.wall_ns.len().max(diff.new.wall_ns.len()) {
+        1 => "",
+        _ => " on average",
+    };
+    if wall.delta_ns == 0 {
+        return format!("B took as long as A{mean}: {}.", duration(wall.new_ns));
+    }
+    let took = format!("B took {}{mean}", by_how_much(wall));
+    let is_little = wall.delta_ns.unsigned_abs() < wall.base_ns / LITTLE;
+    if wall.significant == Some(false) {
+        return format!(
+            "No difference in wall time is proved: {took}, and that can be chance (95 % interval: \
+             {}).",
+            interval(wall).unwrap_or_default()
+        );
+    }
+    let ns = wall.delta_ns.unsigned_abs();
+    if ns <= diff.uncertain_ns {
+        return format!(
+            "{took}, which is within what the records leave open (± {}).",
+            duration(diff.uncertain_ns)
+        );
+    }
+    if is_little && wall.significant.is_none() {
+        return format!("B took about as long as A: {}.", by_how_much(wall));
+    }
+    match explained(diff) {
+        Some(why) => format!("{took}: {why}."),
+        None => format!("{took}."),
+    }
+}
+
+/// `1.80 s longer (12.0 %)`.
+fn by_how_much(change: &Change) -> String {
+    let ns = change.delta_ns.unsigned_abs();
+    let direction = if change.delta_ns > 0 {
+        "longer"
+    } else {
+        "less"
+    };
+    let ns_in_words = match give_or_take(change) {
+        None => duration(ns),
+        Some(half) => format!("{} {half}", duration(ns)),
+    };
+    match change.base_ns {
+        0 => format!("{ns_in_words} {direction}"),
+        base => format!("{ns_in_words} {direction} ({})", percent(ns, base)),
+    }
+}
+
+/// Which parts of the critical path make it up.
+fn explained(diff: &Diff) -> Option<String> {
+    let ns = diff.wall.delta_ns.unsigned_abs();
+    let is_more = diff.wall.delta_ns > 0;
+    let rows = diff.path.iter();
+    let same_way =
+        rows.filter(|row| (row.change.delta_ns > 0) == is_more && !is_noise(&row.change));
+    let (mut named, mut sum) = (Vec::new(), 0);
+    for row in same_way.take(PARTS) {
+        let part = row.change.delta_ns.unsigned_abs();
+        if !named.is_empty() && part < ns / 100 * WORTH {
+            break;
+        }
+        sum += part;
+        named.push((part, row));
+        if sum >= ns / 100 * ENOUGH {
+            break;
+        }
+    }
+    let (part, row) = named.first()?;
+    if *part > ns {
+        // Something else went the other way.
+        let direction = if is_more { "longer" } else { "less" };
+        let (rest, other) = (part - ns, if is_more { "less" } else { "longer" });
+        return Some(format!(
+            "on the critical path {} took {} {direction}, all else {} {other}",
+            doing(row),
+            duration(*part),
+            duration(rest)
+        ));
+    }
+    let mut words = Vec::new();
+    for (at, (part, row)) in named.iter().enumerate() {
+        let of_it = if at == 0 { " of it" } else { "" };
+        words.push(format!("{}{of_it} is {}", duration(*part), doing(row)));
+    }
+    Some(listed(&words))
+}
+
+fn listed(words: &[String]) -> String {
+    match words {
+        [before @ .., last] if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        words => words.join(""),
+    }
+}
+
+/// Can it be chance?
+fn is_noise(change: &Change) -> bool {
+    change.significant == Some(false)
+}
+
+fn more(diff: &Diff) -> Vec<String> {
+    let mut out = Vec::new();
+    let worth = |change: &Change, of: i64| {
+        let ns = change.delta_ns.unsigned_abs();
+        ns > 0 && ns >= of.unsigned_abs() / 100 * WORTH && !is_noise(change)
+    };
+    let wall = diff.wall.delta_ns;
+    if worth(&diff.stalled, wall) {
+        let stalled = &diff.stalled;
+        let largest = diff.stalls.iter().find(|row| {
+            (row.change.delta_ns > 0) == (stalled.delta_ns > 0)
+                && worth(&row.change, stalled.delta_ns)
+        });
+        let of = largest.map_or_else(String::new, |row| {
+            format!(
+                "; {} {} is stalls put down to {}",
+                duration(row.change.delta_ns.unsigned_abs()),
+                if row.change.delta_ns > 0 {
+                    "more"
+                } else {
+                    "less"
+                },
+                put_down_to(row)
+            )
+        });
+        out.push(format!(
+            "All tasks were blocked at once for {}{of}.",
+            by_how_much(stalled)
+        ));
+    }
+    let lock = diff
+        .waits
+        .iter()
+        .find(|row| is_lock(row) && worth(&row.change, wall));
+    if let Some(row) = lock {
+        out.push(format!(
+            "`{}` waited {} in all for {}.",
+            row.role,
+            by_how_much(&row.change),
+            match &row.object {
+                Some(object) => object.name.clone(),
+                None => format!("locks in {}", row.reason),
+            }
+        ));
+    }
+    let role = diff
+        .roles
+        .iter()
+        .find(|row| row.base_tasks != row.new_tasks && row.base_tasks * row.new_tasks > 0.0);
+    if let Some(row) = role {
+        out.push(format!(
+            "There are {} tasks `{}`, and there were {}.",
+            row.new_tasks, row.name, row.base_tasks
+        ));
+    }
+    let is_told = |kind| kind != FindingKind::Idle;
+    for row in diff
+        .findings
+        .iter()
+        .filter(|row| is_told(row.kind))
+        .take(2 * PARTS)
+    {
+        match (&row.base_sentence, &row.new_sentence) {
+            (None, Some(sentence)) if worth(&row.change, wall) => {
+                out.push(format!("New: {sentence}"))
+            }
+            (Some(sentence), None) if worth(&row.change, wall) => {
+                out.push(format!("Gone: {sentence}"))
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+fn is_lock(row: &WaitChange) -> bool {
+    matches!(row.reason.as_str(), "futex" | "file lock" | "semaphore")
+}
+
+/// What makes the comparison weaker.
+pub(super) fn notes(diff: &Diff, base: &[Digest], new: &[Digest]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if base.len() == 1 || new.len() == 1 {
+        let side = match (base.len(), new.len()) {
+            (1, 1) => "There is one run on each side",
+            (1, _) => "There is one run of A",
+            _ => "There is one run of B",
+        };
+        notes.push(format!(
+            "{side}, so there is no interval: how much of the difference is chance is not known. \
+             `forktrace run --repeat 5 --save FILE` makes more."
+        ));
+    }
+    for (name, side) in [("A", &diff.base), ("B", &diff.new)] {
+        if side.incomplete > 0 {
+            notes.push(format!(
+                "Records are missing in {} of {name}: changes are ± {}.",
+                quantity(side.incomplete, "trace"),
+                duration(diff.uncertain_ns)
+            ));
+        }
+    }
+    let mut all = base.iter().chain(new);
+    if let Some(first) = all.next() {
+        if all.clone().any(|run| run.argv != first.argv) {
+            notes.push("The traces are of different command lines.".to_owned());
+        }
+        if all.clone().any(|run| run.machine != first.machine) {
+            notes.push("The traces are of different machines or kernels.".to_owned());
+        }
+        if all.any(|run| run.attached) || first.attached {
+            notes.push(
+                "A recording was attached to what ran already: its wall time is how long was \
+                 recorded."
+                    .to_owned(),
+            );
+        }
+    }
+    for (name, runs) in [("A", base), ("B", new)] {
+        let failed = runs.iter().filter(|run| run.failed).count() as u64;
+        if failed > 0 {
+            notes.push(format!(
+                "{} of {name} did not end with exit status 0.",
+                quantity(failed, "run")
+            ));
+        }
+    }
+    if diff.path.is_empty() {
+        notes.push(
+            "A trace has no critical path, since wakers were left out (--plain): what the change \
+             is due to is not known."
+                .to_owned(),
+        );
+    }
+    notes
+}

@@ -1,0 +1,279 @@
+use std::collections::BTreeMap;
+
+use super::{Change, Diff, Digest, Thing, compare, digest::RoleSums, schema};
+use crate::{
+    random::SplitMix,
+    report::{FindingKind, Verdict, schema_check},
+};
+
+/// A run as a random workload would give it.
+fn run(random: &mut SplitMix, complete: bool) -> Digest {
+    let roles = ["main", "worker", "logger"];
+    let reasons = [None, Some("futex"), Some("sleep"), Some("read")];
+    let mut path = BTreeMap::new();
+    let mut stalls = BTreeMap::new();
+    let mut waits = BTreeMap::new();
+    let mut sums: BTreeMap<String, RoleSums> = BTreeMap::new();
+    for _ in 0..random.below(12) {
+        let role = roles[random.below(3) as usize].to_owned();
+        let reason = reasons[random.below(4) as usize].map(str::to_owned);
+        let ns = random.below(2_000_000_000);
+        sums.entry(role.clone()).or_default().path_ns += ns;
+        let wait = reason.clone().unwrap_or_default();
+        *waits.entry((role.clone(), wait, None)).or_default() += ns;
+        *path
+            .entry((role.clone(), random.below(5) as u8, reason.clone(), None))
+            .or_default() += ns;
+        let stall = (Some(Verdict::Caused), Some(role), reason, None);
+        *stalls.entry(stall).or_default() += random.below(1_000_000);
+    }
+    let findings = [(FindingKind::Stall, None, None)];
+    Digest {
+        wall_ns: path.values().sum(),
+        stalled_ns: stalls.values().sum(),
+        has_path: true,
+        path,
+        stalls,
+        waits,
+        roles: sums,
+        findings: findings
+            .map(|key| (key, (random.below(9), "One.".to_owned())))
+            .into(),
+        complete,
+        uncertain_ns: if complete { 0 } else { 6_000_000 },
+        argv: vec!["./w".to_owned()],
+        ..Digest::default()
+    }
+}
+
+fn runs(random: &mut SplitMix, n: u64) -> Vec<Digest> {
+    (0..n).map(|_| run(random, true)).collect()
+}
+
+fn changes(diff: &Diff) -> Vec<(String, Change)> {
+    let mut all = vec![
+        ("wall".to_owned(), diff.wall),
+        ("stalled".to_owned(), diff.stalled),
+    ];
+    let path = diff.path.iter();
+    all.extend(path.map(|row| {
+        (
+            format!("{} {:?} {:?}", row.role, row.state, row.reason),
+            row.change,
+        )
+    }));
+    let stalls = diff.stalls.iter();
+    all.extend(stalls.map(|row| (format!("stall {:?} {:?}", row.name, row.reason), row.change)));
+    let waits = diff.waits.iter();
+    all.extend(waits.map(|row| (format!("wait {} {}", row.role, row.reason), row.change)));
+    all.extend(diff.roles.iter().map(|row| (row.name.clone(), row.path)));
+    all.extend(
+        diff.findings
+            .iter()
+            .map(|row| (format!("{:?}", row.kind), row.change)),
+    );
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+#[test]
+fn changes_of_the_parts_add_up_to_the_change_of_the_whole() {
+    let mut random = SplitMix(1);
+    for round in 0..500 {
+        let (n, m) = (1 + random.below(5), 1 + random.below(5));
+        let (base, new) = (runs(&mut random, n), runs(&mut random, m));
+        let diff = compare(&base, &new);
+        for (parts, whole) in [
+            (
+                diff.path.iter().map(|row| row.change).collect::<Vec<_>>(),
+                diff.wall,
+            ),
+            (
+                diff.stalls.iter().map(|row| row.change).collect(),
+                diff.stalled,
+            ),
+        ] {
+            let sum = |figure: fn(&Change) -> i64| parts.iter().map(figure).sum::<i64>();
+            assert_eq!(sum(|it| it.delta_ns), whole.delta_ns, "round {round}");
+            assert_eq!(
+                sum(|it| it.base_ns as i64),
+                whole.base_ns as i64,
+                "round {round}"
+            );
+            assert_eq!(
+                sum(|it| it.new_ns as i64),
+                whole.new_ns as i64,
+                "round {round}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_comparison_with_itself_is_nothing() {
+    let mut random = SplitMix(2);
+    for n in 1..5 {
+        let base = runs(&mut random, n);
+        let diff = compare(&base, &base);
+        for (what, change) in changes(&diff) {
+            assert_eq!(change.delta_ns, 0, "{what}");
+            assert_ne!(change.significant, Some(true), "{what}");
+        }
+        assert!(
+            diff.sentence.starts_with("B took as long as A"),
+            "{}",
+            diff.sentence
+        );
+        assert_eq!(diff.more, [""; 0]);
+    }
+}
+
+#[test]
+fn the_other_way_round_it_is_the_negative() {
+    let mut random = SplitMix(3);
+    for _ in 0..300 {
+        let (n, m) = (1 + random.below(4), 1 + random.below(4));
+        let (base, new) = (runs(&mut random, n), runs(&mut random, m));
+        let (there, back) = (compare(&base, &new), compare(&new, &base));
+        for ((what, a), (other, b)) in changes(&there).iter().zip(&changes(&back)) {
+            assert_eq!(what, other);
+            assert_eq!((a.base_ns, a.new_ns), (b.new_ns, b.base_ns), "{what}");
+            assert_eq!(a.delta_ns, -b.delta_ns, "{what}");
+            assert_eq!(a.low_ns, b.high_ns.map(|ns| -ns), "{what}");
+            assert_eq!(a.high_ns, b.low_ns.map(|ns| -ns), "{what}");
+            assert_eq!(a.significant, b.significant, "{what}");
+        }
+    }
+}
+
+#[test]
+fn one_run_on_a_side_gives_no_interval_and_says_so() {
+    let mut random = SplitMix(4);
+    let (base, new) = (runs(&mut random, 1), runs(&mut random, 3));
+    let diff = compare(&base, &new);
+    assert_eq!(diff.wall.low_ns, None);
+    assert!(
+        diff.notes[0].starts_with("There is one run of A"),
+        "{:?}",
+        diff.notes
+    );
+    let diff = compare(&new, &new);
+    assert!(
+        diff.wall.low_ns.is_some() && diff.notes.is_empty(),
+        "{:?}",
+        diff.notes
+    );
+}
+
+/// A run with one part, which takes so long.
+fn sleeper(ns: u64) -> Digest {
+    let part = ("worker".to_owned(), 2, Some("sleep".to_owned()), None);
+    Digest {
+        wall_ns: ns,
+        has_path: true,
+        path: [(part, ns)].into(),
+        complete: true,
+        ..Digest::default()
+    }
+}
+
+#[test]
+fn the_sentence_names_what_the_change_is() {
+    let second = 1_000_000_000;
+    let diff = compare(
+        &[sleeper(15 * second)],
+        &[sleeper(15 * second + 9 * second / 5)],
+    );
+    assert_eq!(
+        diff.sentence,
+        "B took 1.80 s longer (12.0 %): 1.80 s of it is `worker` sleeping."
+    );
+    let diff = compare(&[sleeper(2 * second)], &[sleeper(second)]);
+    assert_eq!(
+        diff.sentence,
+        "B took 1.00 s less (50.0 %): 1.00 s of it is `worker` sleeping."
+    );
+}
+
+#[test]
+fn what_chance_can_do_is_no_difference() {
+    let runs = |all: [u64; 3]| all.map(|ms| sleeper(ms * 1_000_000));
+    let diff = compare(&runs([900, 1000, 1100]), &runs([920, 1050, 1120]));
+    assert!(
+        diff.sentence
+            .starts_with("No difference in wall time is proved"),
+        "{}",
+        diff.sentence
+    );
+    let diff = compare(&runs([900, 1000, 1100]), &runs([1920, 2050, 2120]));
+    assert!(
+        diff.sentence.contains("is `worker` sleeping"),
+        "{}",
+        diff.sentence
+    );
+}
+
+#[test]
+fn an_incomplete_trace_weakens_the_answer_by_a_number() {
+    let mut new = sleeper(1_004_000_000);
+    (new.complete, new.uncertain_ns) = (false, 6_000_000);
+    let diff = compare(&[sleeper(1_000_000_000)], &[new]);
+    assert_eq!(
+        diff.sentence,
+        "B took 4.00 ms longer (0.4 %), which is within what the records leave open (± 6.00 ms)."
+    );
+    let note = "Records are missing in 1 trace of B: changes are ± 6.00 ms.";
+    assert!(diff.notes.iter().any(|it| it == note), "{:?}", diff.notes);
+}
+
+/// A run whose worker waited so long for a lock with this name.
+fn waiter(name: &str, ns: u64) -> Digest {
+    let thing = Thing {
+        kind: "futex".to_owned(),
+        name: name.to_owned(),
+    };
+    let wait = ("worker".to_owned(), "futex".to_owned(), Some(thing));
+    Digest {
+        waits: [(wait, ns)].into(),
+        ..sleeper(1_000_000_000)
+    }
+}
+
+#[test]
+fn a_lock_that_only_one_side_names_is_not_told_as_gone() {
+    let diff = compare(&[waiter("futex …3a0", 7)], &[waiter("futex …be0", 9)]);
+    let [row] = &diff.waits[..] else {
+        panic!("{:?}", diff.waits)
+    };
+    assert_eq!(row.change.delta_ns, 2);
+    let diff = compare(&[waiter("futex …148", 7)], &[waiter("futex …148", 9)]);
+    let name = diff.waits[0].object.as_ref().map(|it| it.name.as_str());
+    assert_eq!(name, Some("futex …148"));
+}
+
+#[test]
+fn single_runs_that_differ_little_are_told_as_alike() {
+    let diff = compare(&[sleeper(1_000_000_000)], &[sleeper(1_002_000_000)]);
+    assert_eq!(
+        diff.sentence,
+        "B took about as long as A: 2.00 ms longer (0.2 %)."
+    );
+}
+
+#[test]
+fn docs_show_the_schema_of_the_types() {
+    schema_check::is_shown(&schema(), "diff.schema.json");
+}
+
+#[test]
+fn the_schema_requires_and_describes_every_property() {
+    schema_check::requires_and_describes_every_property(schema().as_value());
+}
+
+#[test]
+fn the_json_is_as_the_schema_says() {
+    let mut random = SplitMix(5);
+    let (base, new) = (runs(&mut random, 2), runs(&mut random, 3));
+    let json = serde_json::to_value(compare(&base, &new)).expect("JSON");
+    assert_eq!(schema_check::check(schema().as_value(), &json), [""; 0]);
+}

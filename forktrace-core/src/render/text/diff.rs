@@ -1,0 +1,67 @@
+//! A comparison as text.
+
+use super::{
+    Style,
+    layout::{Ink, Table, paint, wrapped},
+    sheets::{HEADS, Sheet, notes, rest, sentences, share, sheets, side},
+};
+use crate::diff::Diff;
+
+/// The whole comparison, ending in a newline.
+pub fn render(diff: &Diff, style: &Style) -> String {
+    let style = *style;
+    let (first, more) = sentences(diff);
+    let mut out = paint(style, Ink::Bold, &wrapped(style, "  ", &first));
+    for sentence in more {
+        out.push_str(&wrapped(style, "  - ", &sentence));
+    }
+    out.push('\n');
+    for (name, of) in [("A", &diff.base), ("B", &diff.new)] {
+        out.push_str(&wrapped(style, &format!("  {name}  "), &side(of)));
+    }
+    let with_interval = diff.wall.low_ns.is_some();
+    for sheet in sheets(diff, !style.verbose) {
+        out.push('\n');
+        out.push_str(&table(style, &sheet, with_interval));
+    }
+    let notes = notes(diff);
+    if !notes.is_empty() {
+        out.push('\n');
+    }
+    for note in notes {
+        out.push_str(&paint(style, Ink::Dim, &wrapped(style, "", &note)));
+    }
+    out
+}
+
+fn table(style: Style, sheet: &Sheet, with_interval: bool) -> String {
+    let mut out = paint(style, Ink::Bold, &format!("{}\n", sheet.title));
+    let cells: Vec<[String; 4]> = sheet.rows.iter().map(|row| row.cells()).collect();
+    let column = |at: usize| cells.iter().map(|row| row[at].clone()).collect();
+    let mut table = Table::default();
+    table.number(HEADS[2], column(2));
+    // There is no room for both beside what changed.
+    if with_interval {
+        table.number(HEADS[3], column(3));
+    } else {
+        table.number(
+            "%",
+            sheet.rows.iter().map(|row| share(&row.change)).collect(),
+        );
+    }
+    table.number(HEADS[0], column(0));
+    table.number(HEADS[1], column(1));
+    let what = sheet.rows.iter().map(|row| match row.is_noise() {
+        true => format!("{} (may be chance)", row.what),
+        false => row.what.clone(),
+    });
+    table.prose("WHAT", what.collect());
+    out.push_str(&table.into_text(style));
+    if let Some(rest) = rest(sheet) {
+        out.push_str(&wrapped(style, "  ", &format!("{rest} (-v shows all)")));
+    }
+    if !sheet.about.is_empty() {
+        out.push_str(&paint(style, Ink::Dim, &wrapped(style, "  ", sheet.about)));
+    }
+    out
+}

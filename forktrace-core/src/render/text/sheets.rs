@@ -1,0 +1,236 @@
+//! A comparison for people: tables of words, which each form lays out in its own way.
+
+use crate::{
+    diff::{
+        Change, Diff, Side,
+        phrases::{doing, give_or_take, put_down_to, signed, waiting},
+    },
+    report::FindingKind,
+    words::{duration, percent, quantity},
+};
+
+use super::figures::{clean, command_line};
+
+/// Rows of a table in a short form.
+const SHORT: usize = 8;
+
+/// A table: what changed in each of its rows, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sheet {
+    /// What it is about.
+    pub title: &'static str,
+    /// A sentence that says how to read it; empty: none is needed.
+    pub about: &'static str,
+    /// The rows, the largest change first.
+    pub rows: Vec<Row>,
+    /// Rows that are left out, and the sum of their changes, ns.
+    pub rest: (usize, i64),
+}
+
+/// A row. All texts are fit for a terminal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// What changed.
+    pub what: String,
+    /// How.
+    pub change: Change,
+}
+
+impl Row {
+    /// Before, after, the change, its interval if there is one.
+    pub fn cells(&self) -> [String; 4] {
+        let Change {
+            base_ns,
+            new_ns,
+            delta_ns,
+            ..
+        } = self.change;
+        let of = |ns| match ns {
+            0 => "–".to_owned(),
+            ns => duration(ns),
+        };
+        [
+            of(base_ns),
+            of(new_ns),
+            signed(delta_ns),
+            give_or_take(&self.change).unwrap_or_default(),
+        ]
+    }
+
+    /// Is the change no more than chance can make it?
+    pub fn is_noise(&self) -> bool {
+        self.change.significant == Some(false)
+    }
+}
+
+/// Heads of the columns: those of [`Row::cells`].
+pub const HEADS: [&str; 4] = ["A", "B", "CHANGE", "95 %"];
+
+/// The answer, and what explains it; each fit for a terminal.
+pub fn sentences(diff: &Diff) -> (String, Vec<String>) {
+    let more = diff.more.iter().map(|text| clean(text)).collect();
+    (clean(&diff.sentence), more)
+}
+
+/// What makes the comparison weaker.
+pub fn notes(diff: &Diff) -> Vec<String> {
+    diff.notes.iter().map(|text| clean(text)).collect()
+}
+
+/// What A or B is: `before.ft, 3 runs of 1.20 s ± 20 ms each: make -j2`.
+pub fn side(side: &Side) -> String {
+    let names: Vec<String> = side.traces.iter().map(|name| clean(name)).collect();
+    let names = match names.as_slice() {
+        [first, _, _, .., last] => format!("{first} … {last}"),
+        names => names.join(", "),
+    };
+    let runs = side.wall_ns.len() as u64;
+    let mean_ns = crate::diff::mean(&side.wall_ns);
+    let took = match crate::diff::deviation(&side.wall_ns) {
+        None => duration(mean_ns),
+        Some(sd) => format!(
+            "{} of {} ± {}",
+            quantity(runs, "run"),
+            duration(mean_ns),
+            duration(sd)
+        ),
+    };
+    match side.argv.as_slice() {
+        [] => format!("{names}: {took}"),
+        argv => format!("{names}: {took}, {}", command_line(argv)),
+    }
+}
+
+/// All tables; short ones for a summary, whole ones to look things up.
+pub fn sheets(diff: &Diff, short: bool) -> Vec<Sheet> {
+    let row = |what: String, change: &Change| Row {
+        what: clean(&what),
+        change: *change,
+    };
+    let mut sheets = vec![sheet(
+        "WHOLE RUN",
+        "",
+        vec![
+            row("wall time".to_owned(), &diff.wall),
+            row("all tasks blocked at once".to_owned(), &diff.stalled),
+        ],
+        false,
+    )];
+    let rows = diff.path.iter().map(|it| row(doing(it), &it.change));
+    sheets.push(sheet(
+        "CRITICAL PATH",
+        "These changes add up to that of the wall time.",
+        rows.collect(),
+        short,
+    ));
+    let rows = diff
+        .stalls
+        .iter()
+        .map(|it| row(put_down_to(it), &it.change));
+    sheets.push(sheet(
+        "STALLS, PUT DOWN TO",
+        "These changes add up to that of the time all tasks were blocked.",
+        rows.collect(),
+        short,
+    ));
+    let rows = diff.waits.iter().map(|it| {
+        let what = waiting(&it.reason, it.object.as_ref());
+        row(format!("`{}` {what}", it.role), &it.change)
+    });
+    sheets.push(sheet("WAITS, OVER ALL TASKS", "", rows.collect(), short));
+    sheets.push(sheet("ROLES, OVER ALL TASKS", "", roles(diff), short));
+    let findings = diff.findings.iter();
+    let rows = findings
+        .filter(|it| it.kind != FindingKind::Idle)
+        .map(|it| {
+            let sentence = match (&it.base_sentence, &it.new_sentence) {
+                (Some(_), Some(new)) => new.clone(),
+                (None, Some(new)) => format!("new: {new}"),
+                (Some(old), None) => format!("gone: {old}"),
+                (None, None) => String::new(),
+            };
+            row(sentence, &it.change)
+        });
+    sheets.push(sheet("FINDINGS", "", rows.collect(), short));
+    sheets.retain(|sheet| !sheet.rows.is_empty());
+    sheets
+}
+
+fn roles(diff: &Diff) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for role in &diff.roles {
+        let name = match role.base_tasks == role.new_tasks {
+            true => format!("`{}`", role.name),
+            false => format!(
+                "`{}` ({} tasks, then {})",
+                role.name,
+                tasks(role.base_tasks),
+                tasks(role.new_tasks)
+            ),
+        };
+        for (did, change) in [
+            ("running", &role.running),
+            ("waiting for a CPU", &role.runnable),
+            ("blocked", &role.blocked),
+        ] {
+            rows.push(Row {
+                what: clean(&format!("{name} {did}")),
+                change: *change,
+            });
+        }
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse(row.change.delta_ns.unsigned_abs()));
+    rows
+}
+
+/// A mean number of tasks.
+fn tasks(n: f64) -> String {
+    let rounded = (n * 10.0).round() / 10.0;
+    format!("{rounded}")
+}
+
+/// Rows that did not change are left out; so are, of a short one, all but the first.
+fn sheet(title: &'static str, about: &'static str, rows: Vec<Row>, short: bool) -> Sheet {
+    let mut rows = rows;
+    if title != "WHOLE RUN" {
+        rows.retain(|row| row.change.delta_ns != 0);
+    }
+    let kept = match short {
+        true => rows.len().min(SHORT),
+        false => rows.len(),
+    };
+    let rest = rows.split_off(kept);
+    let sum = rest.iter().map(|row| row.change.delta_ns);
+    Sheet {
+        title,
+        about,
+        rest: (rest.len(), sum.fold(0, i64::saturating_add)),
+        rows,
+    }
+}
+
+/// `… and 12 smaller changes, +3.00 ms in all`.
+pub fn rest(sheet: &Sheet) -> Option<String> {
+    match sheet.rest {
+        (0, _) => None,
+        (1, ns) => Some(format!("… and a smaller change, {}", signed(ns))),
+        (n, ns) => Some(format!("… and {n} smaller changes, {} in all", signed(ns))),
+    }
+}
+
+/// The change as a part of what was before.
+pub fn share(change: &Change) -> String {
+    match change.base_ns {
+        0 => "–".to_owned(),
+        base => {
+            let sign = if change.delta_ns < 0 { "-" } else { "+" };
+            match change.delta_ns {
+                0 => "0 %".to_owned(),
+                delta => match percent(delta.unsigned_abs(), base) {
+                    little if little.starts_with('<') => little,
+                    share => format!("{sign}{share}"),
+                },
+            }
+        }
+    }
+}
