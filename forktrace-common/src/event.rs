@@ -37,6 +37,8 @@ pub mod kind {
     pub const STACKS: u8 = 13;
     /// [`super::CpuUser`].
     pub const CPU_USER: u8 = 14;
+    /// [`super::Argv`].
+    pub const ARGV: u8 = 15;
 }
 
 /// Who woke a task: values of [`Stretch::waker_class`], with the meaning of
@@ -276,6 +278,29 @@ pub struct Exec {
     pub at_ns: u64,
     /// Its new name.
     pub comm: [u8; COMM_LEN],
+}
+
+/// Bytes of a command line that are in an [`Argv`]: a power of two.
+pub const ARGV_BYTES: usize = 512;
+
+/// What a task of the workload executed a program with: comes after the [`Exec`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Argv {
+    /// [`kind::ARGV`].
+    pub kind: u8,
+    /// Always 0.
+    pub zero: [u8; 3],
+    /// The task.
+    pub serial: u32,
+    /// When: as of the [`Exec`].
+    pub at_ns: u64,
+    /// So many bytes are here, less than [`ARGV_BYTES`].
+    pub here: u32,
+    /// So many the command line has.
+    pub bytes_of_all: u32,
+    /// Its arguments, a NUL after each. Those after `here` mean nothing.
+    pub bytes: [u8; ARGV_BYTES],
 }
 
 /// A task that is not followed for want of room, or its end.

@@ -88,6 +88,9 @@ layout! {
     /// The lowest address of its kernel stack.
     task_stack: "task_struct", "stack";
     task_mm: "task_struct", "mm";
+    /// Where the command line of a process begins in its memory, and where it ends.
+    mm_arg_start: "mm_struct", "arg_start";
+    mm_arg_end: "mm_struct", "arg_end";
     task_fs: "task_struct", "fs";
     task_sighand: "task_struct", "sighand";
     /// Not 0 while its creator waits for it in `vfork`.

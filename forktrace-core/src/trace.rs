@@ -959,8 +959,7 @@ pub struct Argv {
     pub serial: u32,
     /// When it did.
     pub at_ns: u64,
-    /// The command line as `/proc/PID/cmdline` had it soon after; the end of a long one is
-    /// left out.
+    /// The command line; the end of a long one is left out.
     pub argv: Vec<String>,
 }
 

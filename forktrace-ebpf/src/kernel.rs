@@ -357,6 +357,15 @@ impl Task {
         why::UNINTERRUPTIBLE
     }
 
+    /// Where the command line of its process is, in its memory: from and to.
+    #[inline(always)]
+    pub fn command_line(self) -> Option<(u64, u64)> {
+        let mm: u64 = self.read(layout!(task_mm));
+        let from = read_kernel(mm + u64::from(layout!(mm_arg_start)))?;
+        let to = read_kernel(mm + u64::from(layout!(mm_arg_end)))?;
+        Some((from, to))
+    }
+
     /// Is it made and not yet woken for the first time? Its creator is at it.
     #[inline(always)]
     pub fn is_unborn(self) -> bool {

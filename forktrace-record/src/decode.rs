@@ -9,7 +9,7 @@ use forktrace_common::{
 };
 
 use crate::trace::{
-    Attached, Born, CpuUser, Event, Exec, Interrupt, Object, OpenStretch, Outsider, PollUse,
+    Argv, Attached, Born, CpuUser, Event, Exec, Interrupt, Object, OpenStretch, Outsider, PollUse,
     Signal, Stacks, Stretch, TaskRecord, Timeout, Totals, Untracked, WaitFd, Waitset, Waker, Why,
 };
 
@@ -50,6 +50,17 @@ pub fn decode(cpu: u16, record: &[u8], mut sink: impl FnMut(Event)) -> Result<()
                 at_ns: exec.at_ns,
                 comm: name(&exec.comm),
             }));
+        }
+        Some(&kind::ARGV) => {
+            let line: wire::Argv = read(record)?;
+            let argv = argv(&line);
+            if !argv.is_empty() {
+                sink(Event::Argv(Argv {
+                    serial: line.serial,
+                    at_ns: line.at_ns,
+                    argv,
+                }));
+            }
         }
         Some(&kind::END) => {
             let end: wire::End = read(record)?;
@@ -431,6 +442,19 @@ fn name(comm: &[u8]) -> String {
     String::from_utf8_lossy(&comm[..len]).into_owned()
 }
 
+/// The arguments of a command line; one that is cut is left out, if it is not the only one.
+fn argv(line: &wire::Argv) -> Vec<String> {
+    let here = (line.here as usize).min(line.bytes.len());
+    let text = String::from_utf8_lossy(&line.bytes[..here]);
+    let mut args: Vec<String> = text.split('\0').map(str::to_owned).collect();
+    // What is after the last NUL.
+    let cut = line.bytes_of_all > line.here || args.last().is_some_and(String::is_empty);
+    if cut && (args.len() > 1 || here == 0) {
+        args.pop();
+    }
+    args
+}
+
 #[cfg(test)]
 mod tests {
     use bytemuck::Zeroable as _;
@@ -441,6 +465,33 @@ mod tests {
         let mut events = Vec::new();
         decode(3, record, |event| events.push(event))?;
         Ok(events)
+    }
+
+    #[test]
+    fn a_command_line_is_cut_between_two_arguments() {
+        let of = |text: &str, bytes_of_all: u32| {
+            let mut line = wire::Argv::zeroed();
+            (line.kind, line.here, line.bytes_of_all) =
+                (kind::ARGV, text.len() as u32, bytes_of_all);
+            line.bytes[..text.len()].copy_from_slice(text.as_bytes());
+            match &events(bytemuck::bytes_of(&line)).expect("it is a record")[..] {
+                [Event::Argv(argv)] => argv.argv.join("|"),
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(of("sleep\0 1\0", 9), "sleep| 1");
+        assert_eq!(of("printf\0\0", 8), "printf|");
+        assert_eq!(of("cc1\0-quiet\0lon", 600), "cc1|-quiet");
+        assert_eq!(of("one_that_is_very_lon", 600), "one_that_is_very_lon");
+        // A program can write there what it likes.
+        assert_eq!(of("server: idle", 12), "server: idle");
+        assert_eq!(of("", 9), "[]");
+        let mut line = wire::Argv::zeroed();
+        (line.kind, line.here) = (kind::ARGV, u32::MAX);
+        assert_eq!(
+            events(bytemuck::bytes_of(&line)).expect("a record").len(),
+            1
+        );
     }
 
     #[test]

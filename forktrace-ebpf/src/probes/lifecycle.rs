@@ -1,8 +1,13 @@
 //! Creation and exec of tasks, and signals to them: who is traced.
 
-use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    EbpfContext, helpers::generated::bpf_probe_read_user, macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
 use forktrace_common::{
-    event::{Born, Exec, NO_SYSCALL, Signal, TaskState, flag, kind, timeout, why},
+    event::{
+        ARGV_BYTES, Argv, Born, Exec, NO_SYSCALL, Signal, TaskState, flag, kind, timeout, why,
+    },
     limits::{NO_SLOT, UNTRACKED},
 };
 
@@ -222,7 +227,38 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         at_ns,
         comm,
     });
+    argv(cpu, task, at!(state.serial).load(), at_ns);
     0
+}
+
+/// Sends what a task executed its program with. It may be over before anybody could read it in
+/// `/proc`. Not counted when it finds no room: who lives for longer is asked.
+#[inline(always)]
+fn argv(cpu: Cpu, task: Task, serial: u32, at_ns: u64) {
+    let Some((from, to)) = task.command_line() else {
+        return;
+    };
+    let all = to.saturating_sub(from);
+    let here = if all < ARGV_BYTES as u64 {
+        all as u32
+    } else {
+        ARGV_BYTES as u32 - 1
+    };
+    emit::in_place(cpu, |record: *mut Argv| {
+        // SAFETY: the record is in the ring, reserved for us; the size is less than that of
+        // the field, in a register that the compiler can't do without.
+        unsafe {
+            (*record).kind = kind::ARGV;
+            (*record).zero = [0; 3];
+            (*record).serial = serial;
+            (*record).at_ns = at_ns;
+            (*record).bytes_of_all = all as u32;
+            let size = core::hint::black_box(here) & (ARGV_BYTES as u32 - 1);
+            let bytes = &raw mut (*record).bytes;
+            let failed = bpf_probe_read_user(bytes.cast(), size, from as *const _);
+            (*record).here = if failed == 0 { here } else { 0 };
+        }
+    });
 }
 
 /// A signal was sent. Only those that stop, continue or end a process by default, and that

@@ -1,4 +1,5 @@
-//! What calls were given is told where no descriptor says what they wait for.
+//! What calls were given is told where no descriptor says what they wait for, and what each
+//! process was executed with.
 
 use std::{
     collections::HashMap,
@@ -126,4 +127,19 @@ fn paths_and_numbers_of_system_v_are_told_while_they_are_waited_for() {
     let (queue, key) = (n(&truth["queue"]), n(&truth["key"]));
     let queue = format!("message queue {queue} (key {key:#x})");
     assert!(of(receive).contains(&queue), "{}", of(receive));
+}
+
+/// They are over before anybody can ask them.
+#[test]
+fn processes_of_one_name_are_told_apart_by_what_they_were_executed_with() {
+    let script = "for i in 1 2 3; do sleep 0.00$i & done; wait; sleep 0.004; :";
+    let finished = run().shell(script).finish();
+    let tasks = finished.report().tasks.iter();
+    let mut told: Vec<Vec<String>> = tasks
+        .filter(|task| task.name == "sleep")
+        .map(|task| task.argv.clone())
+        .collect();
+    told.sort_unstable();
+    let expected = [1, 2, 3, 4].map(|i| vec!["sleep".to_owned(), format!("0.00{i}")]);
+    assert_eq!(told, expected);
 }

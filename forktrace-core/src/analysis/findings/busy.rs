@@ -7,9 +7,12 @@ use crate::model::State;
 const CALLS_A_SECOND: u64 = 100_000;
 /// Fewer calls are no loop.
 const LEAST: u64 = 1_000;
-/// But for yields, where they are most of the times that a task gives up its CPU: only those
-/// are seen that another task took it after.
+/// But for yields, of which only those are seen that another task took the CPU after: so many,
+/// most of the times that it gave up its CPU…
 const FEW: u64 = 100;
+/// …and so many a second of CPU time: a runtime's thread that has nothing to do yields some
+/// times before it sleeps.
+const YIELDS_A_SECOND: u64 = 20_000;
 
 pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     let polls = report.polls.iter().flatten().filter_map(|poll| {
@@ -57,7 +60,8 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
                 .iter()
                 .filter(|off| off.state() == State::Runnable);
             let mostly = yielded >= FEW && yielded * 2 >= given_up.count() as u64;
-            (yielded >= LEAST || mostly).then(|| Finding {
+            let rate = yielded.saturating_mul(1_000_000_000) / task.running_ns.max(1);
+            (mostly && rate >= YIELDS_A_SECOND).then(|| Finding {
                 tasks: vec![task.serial],
                 ..finding(
                     FindingKind::BusyLoop,

@@ -118,6 +118,7 @@ pub(crate) struct Task {
     pub(crate) pid: u32,
     pub(crate) ppid: u32,
     pub(crate) name: String,
+    pub(crate) argv: Vec<String>,
     pub(crate) shares: Vec<String>,
     pub(crate) attached: bool,
     pub(crate) asleep_before_ns: Option<u64>,
