@@ -7,7 +7,9 @@ mod hostile;
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use forktrace_core::{render::Style, report::Report};
@@ -180,6 +182,112 @@ fn perfetto_sums_what_the_report_says_to_the_nanosecond() {
         assert_eq!(stalls, episodes, "{trace}");
         let chained = files.report.episodes.iter().any(|it| it.chain.len() > 1);
         assert!(!chained || answers[5][0]["n"] != 0, "{trace}");
+    }
+}
+
+/// No program takes so long to begin.
+const GIVE_UP: Duration = Duration::from_secs(120);
+
+/// The Firefox Profiler's own reader, which answers while it runs.
+struct Profiler<'a> {
+    node: &'a Path,
+    program: PathBuf,
+    files: &'a Files,
+    reader: Child,
+}
+
+impl<'a> Profiler<'a> {
+    /// Lets it read a file.
+    fn read(node: &'a Path, program: PathBuf, files: &'a Files, name: &str) -> Self {
+        let mut command = Command::new(node);
+        command.arg(&program).arg("--daemon").arg(files.path(name));
+        command.args(["--session", "test"]).stdout(Stdio::null());
+        command.env("PROFILER_CLI_SESSION_DIR", files.folder.path());
+        let mut reader = command.spawn().expect("it can be started");
+        // Who asks before both are there makes it forget the session.
+        let begun = Instant::now();
+        while !["test.json", "test.sock"]
+            .iter()
+            .all(|it| files.path(it).exists())
+        {
+            let ended = reader.try_wait().expect("it can be waited for");
+            assert!(ended.is_none() && begun.elapsed() < GIVE_UP, "{ended:?}");
+            sleep(Duration::from_millis(5));
+        }
+        Self {
+            node,
+            program,
+            files,
+            reader,
+        }
+    }
+
+    /// What it answers, once it has read the file.
+    fn ask(&mut self, arguments: &[&str]) -> Value {
+        let begun = Instant::now();
+        loop {
+            let mut command = Command::new(self.node);
+            command.arg(&self.program).args(arguments);
+            command.args(["--json", "--session", "test"]);
+            command.env("PROFILER_CLI_SESSION_DIR", self.files.folder.path());
+            let output = command.output().expect("it can be started");
+            if output.status.success() {
+                return serde_json::from_slice(&output.stdout).expect("JSON");
+            }
+            let ended = self.reader.try_wait().expect("it can be waited for");
+            assert!(
+                ended.is_none() && begun.elapsed() < GIVE_UP,
+                "{ended:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+    }
+}
+
+impl Drop for Profiler<'_> {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.reader.kill();
+        let _ = self.reader.wait();
+    }
+}
+
+#[test]
+fn the_firefox_profiler_sums_what_the_report_says_to_the_nanosecond() {
+    let name = "the_firefox_profiler_sums_what_the_report_says_to_the_nanosecond";
+    let Some(node) = node() else {
+        return skip(name, "node 20.10 or newer");
+    };
+    let program = "node_modules/@firefox-devtools/profiler-cli/dist/profiler-cli.js";
+    let program = tools().join(program);
+    if !program.is_file() {
+        return skip(name, "the Firefox Profiler's profiler-cli");
+    }
+    for trace in ["fork_tree", "select_and_compute"] {
+        let files = files(trace, &[("a.fx.json", Form::Firefox)]);
+        let mut profiler = Profiler::read(&node, program.clone(), &files, "a.fx.json");
+        let threads = profiler.ask(&["thread", "list"]);
+        let threads = threads["threads"].as_array().expect("threads");
+        let mut found = Vec::new();
+        for thread in threads {
+            let handle = thread["threadHandle"].as_str().expect("a handle");
+            let functions = ["thread", "functions", "--include-idle", "--limit", "0"];
+            let functions = profiler.ask(&[&functions[..], &["--thread", handle]].concat());
+            let functions = functions["functions"].as_array().expect("functions");
+            let ms: f64 = functions
+                .iter()
+                .filter_map(|it| it["selfSamples"].as_f64())
+                .sum();
+            let tid = thread["tid"].as_str().expect("a tid").to_owned();
+            found.push((tid, (ms * 1e6).round() as u64));
+        }
+        let tasks = files.report.tasks.iter();
+        let mut told: Vec<(String, u64)> = tasks
+            .map(|task| (task.tid.to_string(), task.blocked_ns + task.runnable_ns))
+            .collect();
+        found.sort();
+        told.sort();
+        assert_eq!(found, told, "{trace}");
     }
 }
 

