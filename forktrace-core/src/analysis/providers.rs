@@ -280,10 +280,10 @@ pub(super) fn wait_at(blocks: &Blocks<'_>, task: &Task, at_ns: u64) -> Option<Bl
 /// The sleep that a task has just come from, which goes on with the next one in a moment.
 fn looks_up(blocks: &Blocks<'_>, task: &Task, at_ns: u64) -> Option<Block> {
     let next = task.stretches.partition_point(|off| off.out_ns < at_ns);
-    let last = Block::of(&task.stretches[next.checked_sub(1)?])?;
-    let woken_ns = last.wake_ns?;
-    let now = at_ns.saturating_sub(woken_ns) < LOOK_UP_NS;
-    (now && blocks.is_sleep(&last)).then_some(last)
+    let off = &task.stretches[next.checked_sub(1)?];
+    // However long it takes to get a CPU.
+    let now = at_ns.saturating_sub(off.in_ns) < LOOK_UP_NS;
+    Block::of(off).filter(|last| now && blocks.is_sleep(last))
 }
 
 /// Who can't go on: all but those that somebody can wake who can.
