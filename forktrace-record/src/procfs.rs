@@ -75,7 +75,7 @@ pub(crate) struct Call {
 impl Call {
     /// `None`: it runs, or is in none.
     pub(crate) fn of(tgid: u32, tid: u32) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{tgid}/task/{tid}/syscall")).ok()?)
+        Self::parse(&text::read(format!("/proc/{tgid}/task/{tid}/syscall")).ok()?)
     }
 
     /// `202 0x7f… 0x80 0x2 0x0 0x0 0x0 0x7ffd… 0x7f…`, or `running`.
@@ -155,7 +155,7 @@ pub(crate) fn read_words(pid: u32, address: u64, words: &mut [u32]) -> Option<()
 /// The name of a task that lives; empty when it just ended.
 pub(crate) fn name_of_living(tgid: u32, tid: u32) -> String {
     let path = format!("/proc/{tgid}/task/{tid}/comm");
-    fs::read_to_string(path).map_or(String::new(), |name| name.trim_end().to_owned())
+    text::read(path).map_or(String::new(), |name| name.trim_end().to_owned())
 }
 
 /// A text in a process's memory, up to its NUL; `None`: it is longer, or not there.
@@ -179,13 +179,13 @@ pub(crate) fn read_text(pid: u32, address: u64, longest: usize) -> Option<String
 
 /// The function of the kernel that a task sleeps in.
 pub(crate) fn wait_channel(tgid: u32, tid: u32) -> Option<String> {
-    let name = fs::read_to_string(format!("/proc/{tgid}/task/{tid}/wchan")).ok()?;
+    let name = text::read(format!("/proc/{tgid}/task/{tid}/wchan")).ok()?;
     // 0: it does not sleep, or may not be told.
     (name != "0").then_some(name)
 }
 
 fn status(pid: u32, tid: u32) -> Option<String> {
-    fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()
+    text::read(format!("/proc/{pid}/task/{tid}/status")).ok()
 }
 
 /// The tid of a task as it sees it itself, in its own pid namespace.
@@ -241,8 +241,7 @@ pub(crate) fn waits_forever(tgid: u32, tid: u32, address: u64) -> bool {
     let [at, _, _, timeout, ..] = call.arguments;
     let private = || {
         op & FUTEX_PRIVATE_FLAG != 0
-            || fs::read_to_string(format!("/proc/{tgid}/maps"))
-                .is_ok_and(|maps| is_private(&maps, address))
+            || text::read(format!("/proc/{tgid}/maps")).is_ok_and(|maps| is_private(&maps, address))
     };
     at == address && waits && timeout == 0 && private()
 }
@@ -271,7 +270,7 @@ pub(crate) fn expects_nothing(pid: u32) -> bool {
     let mask = |name| field(&status, name).and_then(|m| u64::from_str_radix(m, 16).ok());
     let handles_none = mask("SigCgt").is_some_and(|caught| caught & TELLING == 0);
     let untraced = field(&status, "TracerPid").is_some_and(|tracer| tracer == "0");
-    let timers = fs::read_to_string(format!("/proc/{pid}/timers"));
+    let timers = text::read(format!("/proc/{pid}/timers"));
     handles_none && untraced && timers.is_ok_and(|timers| timers.trim().is_empty())
 }
 

@@ -1,5 +1,20 @@
 //! What the readers of `/proc` share.
 
+use std::{fs, io, path::Path};
+
+/// The text of a file of `/proc`. Names of tasks and files in it are bytes of anybody's
+/// choice, and the kernel cuts a task's name at 15 of them, be it amid a character: what is no
+/// UTF-8 costs itself only, and not the file.
+pub(crate) fn read(path: impl AsRef<Path>) -> io::Result<String> {
+    fs::read(path).map(lossy)
+}
+
+/// The same of what has been read.
+pub(crate) fn lossy(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
 /// Some tables of `/proc` write a blank, a tab, a line feed or a backslash as
 /// three octal digits: `\040`.
 pub(crate) fn unescape(text: &str) -> String {
@@ -49,7 +64,37 @@ pub(crate) fn parse_device(text: &str, radix: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt as _;
+
     use super::*;
+    use crate::procfs;
+
+    /// A name is cut amid a character, or is no text at all.
+    #[test]
+    fn a_process_with_an_odd_name_is_read_like_any_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = std::ffi::OsStr::new("é名前名前名");
+        let program = folder.path().join(name);
+        std::os::unix::fs::symlink("/bin/sleep", &program).expect("a link");
+        let mut command = std::process::Command::new(&program);
+        let mut child = command
+            .arg0("sleep")
+            .arg("1000")
+            .spawn()
+            .expect("it starts");
+        let pid = child.id();
+        let raw = fs::read(format!("/proc/{pid}/comm")).expect("it lives");
+        let seen = (procfs::own_tid(pid, pid), procfs::parent(pid));
+        let named = procfs::name_of_living(pid, pid);
+        child.kill().expect("it is ours");
+        child.wait().expect("it ends");
+        assert!(
+            String::from_utf8(raw).is_err(),
+            "15 bytes are no whole characters"
+        );
+        assert_eq!(seen, (Some(pid), Some(std::process::id())));
+        assert!(named.starts_with("é名前名前"), "{named}");
+    }
 
     #[test]
     fn octal_escapes_become_what_they_stand_for() {

@@ -1,10 +1,8 @@
 //! Waits for children, for one that has borrowed our memory, and for a tracer.
 
-use std::fs;
-
 use super::world::{Found, Member, Who, World};
 use crate::{
-    procfs::{self, Call},
+    procfs::{self, Call, text},
     trace::ProviderKind,
 };
 
@@ -68,7 +66,7 @@ fn children_of(world: &World<'_>, member: &Member) -> Vec<u32> {
     let threads = world.process(member.tgid).iter();
     let files = threads.filter_map(|thread| {
         let (tgid, tid) = (thread.tgid, thread.tid);
-        fs::read_to_string(format!("/proc/{tgid}/task/{tid}/children")).ok()
+        text::read(format!("/proc/{tgid}/task/{tid}/children")).ok()
     });
     let parse = |text: String| -> Vec<u32> {
         let pids = text.split_ascii_whitespace();

@@ -1,12 +1,13 @@
 //! Waits for a lock on a file: `flock`, `fcntl`, and those of open file descriptions.
 
-use std::fs;
-
 use super::{
     holders::{FdInfo, link},
     world::{Found, Member, Who, World},
 };
-use crate::{procfs::Call, trace::ProviderKind};
+use crate::{
+    procfs::{Call, text},
+    trace::ProviderKind,
+};
 
 /// A line of `/proc/locks`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +57,7 @@ pub(super) fn find(world: &mut World<'_>, member: &Member, name: &str, call: &Ca
     };
     let fd = fd as u32;
     let inode = FdInfo::of(member.tgid, fd)?.number("ino")?;
-    let table = fs::read_to_string("/proc/locks").ok()?;
+    let table = text::read("/proc/locks").ok()?;
     let locks: Vec<Lock<'_>> = table.lines().filter_map(parse).collect();
     let taken = taken_before(&locks, class, i64::from(member.tgid), inode)?;
     let link = link(member.tgid, fd)?;

@@ -3,7 +3,10 @@
 
 use std::{collections::HashMap, fs};
 
-use crate::procfs::{pids, text::fields};
+use crate::procfs::{
+    pids,
+    text::{self, fields},
+};
 
 /// No more descriptors are looked at: then it is not known who has what.
 const MOST: usize = 1 << 18;
@@ -64,7 +67,7 @@ pub(super) struct FdInfo(String);
 
 impl FdInfo {
     pub(super) fn of(pid: u32, fd: u32) -> Option<Self> {
-        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}"));
+        let info = text::read(format!("/proc/{pid}/fdinfo/{fd}"));
         info.ok().map(Self)
     }
 

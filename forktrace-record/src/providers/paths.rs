@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use super::world::Member;
-use crate::procfs::{self, Call, mounts::mounts};
+use crate::procfs::{self, Call, mounts::mounts, text};
 
 /// A longer path is refused by the kernel (`PATH_MAX`).
 const LONGEST: usize = 4096;
@@ -57,7 +57,7 @@ pub(super) struct Mounts(Vec<Mount>);
 
 impl Mounts {
     pub(super) fn of(tgid: u32) -> Option<Self> {
-        let text = fs::read_to_string(format!("/proc/{tgid}/mountinfo")).ok()?;
+        let text = text::read(format!("/proc/{tgid}/mountinfo")).ok()?;
         Some(Self::parse(&text))
     }
 

@@ -1,7 +1,6 @@
 //! The other ends of sockets.
 
-use std::fs;
-
+use crate::procfs::text;
 use crate::resolve::{Unix, ask_for_unix_sockets, inet_ends};
 
 /// Where the other end of a socket is.
@@ -26,7 +25,7 @@ fn unix_peer(inode: u64) -> Option<Peer> {
 
 fn inet_peer(tgid: u32, inode: u64) -> Option<Peer> {
     let tables = ["tcp", "tcp6"].map(|table| {
-        let text = fs::read_to_string(format!("/proc/{tgid}/net/{table}"));
+        let text = text::read(format!("/proc/{tgid}/net/{table}"));
         text.unwrap_or_default()
     });
     let lines = || tables.iter().flat_map(|text| text.lines().skip(1));

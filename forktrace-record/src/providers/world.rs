@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fs,
     time::{Duration, Instant},
 };
 
@@ -13,7 +12,7 @@ use super::{
     memory::{Maps, mappings},
 };
 use crate::{
-    procfs,
+    procfs::{self, text},
     trace::{Arch, ProviderKind},
 };
 
@@ -182,7 +181,7 @@ impl<'a> World<'a> {
     /// The memory of a process.
     pub(super) fn maps(&mut self, tgid: u32) -> &Maps {
         self.maps.entry(tgid).or_insert_with(|| {
-            let text = fs::read_to_string(format!("/proc/{tgid}/maps"));
+            let text = text::read(format!("/proc/{tgid}/maps"));
             mappings(&text.unwrap_or_default())
         })
     }

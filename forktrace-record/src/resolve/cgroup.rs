@@ -2,13 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{procfs::mounts, trace::Throttled};
+use crate::{
+    procfs::{mounts, text},
+    trace::Throttled,
+};
 
 /// Most cgroups that are watched.
 const MOST: usize = 256;
@@ -94,7 +96,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new() -> Self {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounts = text::read("/proc/self/mountinfo").unwrap_or_default();
         Self {
             mount: find_mount(&mounts),
             seen: BTreeSet::new(),
@@ -107,7 +109,7 @@ impl Reader {
 
     /// Our own, which the workload inherits.
     pub(super) fn own(&mut self) -> Vec<State> {
-        self.of(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default())
+        self.of(&text::read("/proc/self/cgroup").unwrap_or_default())
     }
 
     /// That of a process, as its file `cgroup` has it, and all above it: a limit counts
@@ -191,7 +193,7 @@ fn path_of(cgroup: &str, version: u8) -> Option<&str> {
 }
 
 fn read_counted(folder: &Path) -> Option<Counted> {
-    parse_counted(&fs::read_to_string(folder.join("cpu.stat")).ok()?)
+    parse_counted(&text::read(folder.join("cpu.stat")).ok()?)
 }
 
 /// `throttled_usec` in version 2, `throttled_time` (ns) in version 1.
@@ -212,7 +214,7 @@ fn parse_counted(stat: &str) -> Option<Counted> {
 
 /// CPU time a period, µs.
 fn read_limit(folder: &Path, version: u8) -> Option<(u64, u64)> {
-    let read = |name| fs::read_to_string(folder.join(name)).ok();
+    let read = |name| text::read(folder.join(name)).ok();
     if version == 1 {
         let number = |name| read(name)?.trim().parse().ok();
         // -1: no limit.

@@ -13,7 +13,7 @@ use super::{process::Folder, sockets::Sockets};
 use crate::{
     procfs::{
         mounts::mounts,
-        text::{device, field},
+        text::{self, device, field},
     },
     trace::FileKind,
 };
@@ -93,7 +93,7 @@ struct Own {
 fn own(handle: &OwnedFd) -> Option<Own> {
     let number = handle.as_raw_fd();
     let link = fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
+    let info = text::read(format!("/proc/self/fdinfo/{number}")).ok()?;
     let number = |key| field(&info, key)?.parse::<u64>().ok();
     Some(Own {
         link: link.to_string_lossy().into_owned(),

@@ -20,7 +20,10 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
-use crate::{clock, procfs::text::field};
+use crate::{
+    clock,
+    procfs::text::{self, field},
+};
 
 /// The file grows with each function: it is not read more often.
 const READ_AGAIN: Duration = Duration::from_millis(200);
@@ -127,7 +130,7 @@ impl PerfMap {
     /// Of a process that is there already.
     pub(super) fn of(pid: u32, budget: &Budget) -> Self {
         let process = PathBuf::from(format!("/proc/{pid}"));
-        let status = fs::read_to_string(process.join("status")).ok();
+        let status = text::read(process.join("status")).ok();
         let status = status.as_deref();
         Self {
             file: status.and_then(|status| file_of(&process, status)),
@@ -217,7 +220,7 @@ impl PerfMap {
         let data = file.metadata().ok()?;
         if data.uid() != 0 && !self.users.contains(&data.uid()) {
             // It can have become another user's process.
-            let status = fs::read_to_string(self.process.join("status")).ok()?;
+            let status = text::read(self.process.join("status")).ok()?;
             self.users = users(&status);
         }
         let is_theirs = data.uid() == 0 || self.users.contains(&data.uid());
@@ -311,6 +314,26 @@ mod tests {
             Functions::of(long.as_bytes(), &budget).functions.len(),
             MOST_FUNCTIONS
         );
+    }
+
+    proptest::proptest! {
+        /// Whatever a process writes there.
+        #[test]
+        fn odd_maps_are_read_as_far_as_they_go(
+            lines in proptest::collection::vec("(0x)?[0-9a-f]{0,17} [0-9a-f]{0,17} ?\\PC{0,9}\n?", 0..20),
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+            at: u64,
+        ) {
+            let text = [lines.concat().as_bytes(), &bytes].concat();
+            let budget = Budget::default();
+            let functions = Functions::of(&text, &budget);
+            let _ = functions.name(at);
+            for function in &functions.functions {
+                let found = functions.name(function.start);
+                assert!(found.is_some() || function.bytes == 0, "{text:?}");
+            }
+            assert_eq!(budget.0.get(), functions.bytes());
+        }
     }
 
     #[test]
