@@ -17,6 +17,7 @@ mod version;
 use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
+use forktrace_core::render::text::figures::clean_lines;
 use forktrace_process::{launch::LaunchError, signals};
 
 use self::{
@@ -109,6 +110,8 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 fn print_error(error: &anyhow::Error) {
+    // Names of tasks and files can be in it.
+    let text = clean_lines(&format!("{error:#}"));
     // Nowhere to say that this failed.
-    let _ = writeln!(std::io::stderr(), "forktrace: {error:#}");
+    let _ = writeln!(std::io::stderr(), "forktrace: {text}");
 }

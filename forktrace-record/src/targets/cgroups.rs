@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::capture::Wanted;
+use crate::{capture::Wanted, procfs::text};
 
 /// No tree of cgroups is deeper, for us: as for the kernel programs.
 const DEEPEST: usize = 32;
@@ -51,7 +51,7 @@ impl Cgroups {
     /// # Errors
     /// When the unified hierarchy is not mounted.
     pub(super) fn new() -> Result<Self> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo");
+        let mounts = text::read("/proc/self/mountinfo");
         let mounts = mounts.context("/proc/self/mountinfo can't be read; is /proc mounted?")?;
         let root = find_mount(&mounts).context(
             "the unified hierarchy of cgroups (version 2) is not mounted, and cgroups of version 1 \
@@ -147,7 +147,8 @@ impl Cgroups {
     fn each(&self, folders: &[PathBuf]) -> String {
         let paths = folders.iter().map(|it| {
             let below = it.strip_prefix(&self.root).unwrap_or(it);
-            format!("--cgroup /{}", below.display())
+            // Whoever may make cgroups of their own may name them anything.
+            format!("--cgroup /{}", below.display().to_string().escape_debug())
         });
         paths.collect::<Vec<_>>().join(", ")
     }

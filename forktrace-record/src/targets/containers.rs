@@ -2,9 +2,12 @@
 
 use std::{
     fs,
+    io::Read as _,
+    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
+use nix::libc;
 use serde_json::Value;
 
 /// Longer files are none of an engine's.
@@ -27,10 +30,24 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     entries.map(|entry| entry.path())
 }
 
+/// A file as an engine leaves one. Some are in the homes of users, who could have put there
+/// what they like: a pipe that nobody writes, a link to a device, something without an end.
+fn content(file: &Path) -> Option<Vec<u8>> {
+    let mut options = fs::OpenOptions::new();
+    // A handle that opens nothing: what opening a device does is done then.
+    let flags = libc::O_PATH | libc::O_NOFOLLOW;
+    let handle = options.read(true).custom_flags(flags).open(file).ok()?;
+    if !handle.metadata().ok()?.is_file() {
+        return None;
+    }
+    let opened = fs::File::open(format!("/proc/self/fd/{}", handle.as_raw_fd())).ok()?;
+    let mut bytes = Vec::new();
+    let read = opened.take(MOST_BYTES + 1).read_to_end(&mut bytes).ok()?;
+    (read as u64 <= MOST_BYTES).then_some(bytes)
+}
+
 fn json(file: &Path) -> Option<Value> {
-    let short = fs::metadata(file).ok()?.len() <= MOST_BYTES;
-    let bytes = short.then(|| fs::read(file).ok())??;
-    serde_json::from_slice(&bytes).ok()
+    serde_json::from_slice(&content(file)?).ok()
 }
 
 /// A folder for each container, named by its id; the name in its file begins with `/`.
@@ -76,7 +93,7 @@ fn nerdctl(data: &Path, name: &str) -> Vec<String> {
     let of_stores = entries(data).flat_map(|store| entries(&store.join("names")));
     let files = of_stores.map(|namespace| namespace.join(name));
     files
-        .filter_map(|file| Some(fs::read_to_string(file).ok()?.trim().to_owned()))
+        .filter_map(|file| Some(String::from_utf8(content(&file)?).ok()?.trim().to_owned()))
         .collect()
 }
 
@@ -107,5 +124,23 @@ mod tests {
         assert_eq!(nerdctl(&root.join("nerdctl"), "web"), ["ff66"]);
         assert!(docker(&root.join("docker"), "none").is_empty());
         assert!(podman(&root.join("nothing"), "web").is_empty());
+    }
+
+    /// In the home of a user anything can be.
+    #[test]
+    fn only_a_plain_file_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("plain"), "[]").expect("a file");
+        fs::write(path("long"), "").expect("a file");
+        let long = fs::File::options().write(true).open(path("long"));
+        long.and_then(|it| it.set_len(1 << 40))
+            .expect("it is sparse");
+        nix::unistd::mkfifo(&path("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        std::os::unix::fs::symlink("/dev/zero", path("link")).expect("a link");
+        assert_eq!(content(&path("plain")), Some(b"[]".to_vec()));
+        for odd in ["long", "pipe", "link", "none"] {
+            assert_eq!(content(&path(odd)), None, "{odd}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use wildmatch::WildMatch;
 
 use self::{
     cgroups::Cgroups,
-    processes::{Process, living},
+    processes::{CommandLines, Process, living},
 };
 use crate::capture::{Existing, Wanted};
 
@@ -45,6 +45,8 @@ pub struct Targets {
     cgroups: Vec<cgroups::Cgroup>,
     /// Each in words.
     words: Vec<String>,
+    /// What processes are called, if that matters.
+    lines: CommandLines,
 }
 
 impl Targets {
@@ -55,11 +57,17 @@ impl Targets {
     pub fn find(targets: &[Target]) -> Result<Self> {
         let mut cgroups = Vec::new();
         let mut words = Vec::new();
+        let by_name = targets.iter().any(|it| matches!(it, Target::Name(_)));
+        let lines = if by_name {
+            CommandLines::read()?
+        } else {
+            CommandLines::default()
+        };
         for target in targets {
             words.push(match target {
                 Target::Pid(pid) => processes::check_process(*pid)?,
                 Target::Tid(tid) => processes::check_thread(*tid)?,
-                Target::Name(glob) => named(glob)?,
+                Target::Name(glob) => named(glob, &lines)?,
                 Target::Cgroup(path) => {
                     let cgroup = Cgroups::new()?.at(path)?;
                     let name = format!("the cgroup {}", cgroup.path());
@@ -81,6 +89,7 @@ impl Targets {
             targets: targets.to_vec(),
             cgroups,
             words,
+            lines,
         })
     }
 
@@ -108,7 +117,11 @@ impl Targets {
                 Target::Tid(tid) => drop(wanted.insert(Wanted::Tid(*tid))),
                 Target::All => drop(wanted.insert(Wanted::All)),
                 Target::Name(glob) => {
-                    wanted.extend(of_name(glob)?.iter().map(|it| Wanted::Pid(it.pid)));
+                    wanted.extend(
+                        of_name(glob, &self.lines)?
+                            .iter()
+                            .map(|it| Wanted::Pid(it.pid)),
+                    );
                 }
                 Target::Cgroup(_) | Target::Unit(_) | Target::Container(_) => {}
             }
@@ -123,12 +136,12 @@ impl Targets {
 }
 
 /// The processes that have such a name, but us and those that started us.
-fn of_name(glob: &str) -> Result<Vec<Process>> {
+fn of_name(glob: &str, lines: &CommandLines) -> Result<Vec<Process>> {
     let pattern = WildMatch::new(glob);
     let ours = std::process::id();
     // The command line of a sudo that started us holds the name too.
     let above = processes::parents(ours);
-    let mut found = living()?;
+    let mut found = living(lines)?;
     found.retain(|process| {
         process.pid != ours
             && !above.contains(&process.pid)
@@ -139,9 +152,9 @@ fn of_name(glob: &str) -> Result<Vec<Process>> {
 }
 
 /// Those that have such a name, in words.
-fn named(glob: &str) -> Result<String> {
+fn named(glob: &str, lines: &CommandLines) -> Result<String> {
     ensure!(!glob.is_empty(), "a name is empty; `*` is any");
-    let found = of_name(glob)?;
+    let found = of_name(glob, lines)?;
     match found.as_slice() {
         [] => bail!(
             "no process but forktrace itself is called {glob:?}, by its name, its program or its \

@@ -1,8 +1,10 @@
 //! Processes and threads that are there, as `/proc` has them.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::procfs::{self, text};
 
 /// include/linux/sched.h
 const PF_KTHREAD: u64 = 0x0020_0000;
@@ -26,11 +28,87 @@ struct Stat {
     state: char,
     ppid: u32,
     flags: u64,
+    /// Threads that have not been taken note of.
+    threads: u64,
+    /// When the process began, in ticks: with its pid, which process it is.
+    began: u64,
+}
+
+/// The arguments of the processes that there were when the targets were looked for.
+///
+/// The kernel reads `/proc/PID/cmdline` from the process's own memory, under a lock that the
+/// process can hold while it waits for a file system which does not answer. So it is read
+/// before anything is attached, while Ctrl-C still ends us, and never on the loop that drains
+/// the rings.
+#[derive(Debug, Default)]
+pub(super) struct CommandLines(BTreeMap<(u32, u64), Vec<String>>);
+
+impl CommandLines {
+    pub(super) fn read() -> Result<Self> {
+        let stats = pids()?.filter_map(|pid| Some((pid, Stat::of_process(pid)?)));
+        let lines = stats.map(|(pid, stat)| {
+            let arguments = arguments(pid, &stat);
+            ((pid, stat.began), arguments)
+        });
+        Ok(Self(lines.collect()))
+    }
+
+    /// A process that has come since has those of its parent, unless it has executed something
+    /// else: then it is known by its name and its program.
+    fn of(&self, pid: u32, stat: &Stat) -> &[String] {
+        let known = self.0.get(&(pid, stat.began)).or_else(|| {
+            let parent = Stat::of(&format!("/proc/{}", stat.ppid))?;
+            self.0.get(&(stat.ppid, parent.began))
+        });
+        known.map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Where the kernel tells of the process's memory: not at a first thread that has ended.
+fn folder_of_living(pid: u32, stat: &Stat) -> String {
+    let process = format!("/proc/{pid}");
+    if stat.state != 'Z' {
+        return process;
+    }
+    let threads = fs::read_dir(format!("{process}/task"))
+        .into_iter()
+        .flatten();
+    let last = threads.flatten().last();
+    last.map_or(process, |thread| thread.path().display().to_string())
+}
+
+fn arguments(pid: u32, stat: &Stat) -> Vec<String> {
+    let line = text::read(format!("{}/cmdline", folder_of_living(pid, stat)));
+    let line = line.unwrap_or_default();
+    let line = line.trim_end_matches('\0');
+    let arguments = line.split('\0').filter(|_| !line.is_empty());
+    arguments.map(str::to_owned).collect()
 }
 
 impl Stat {
+    /// `None`: there is no such process, or it has ended, or is the kernel's.
+    fn of_process(pid: u32) -> Option<Self> {
+        let stat = Self::of(&format!("/proc/{pid}"))?;
+        let is_one = stat.flags & PF_KTHREAD == 0 && !stat.has_ended();
+        is_one.then_some(stat)
+    }
+
+    /// A process whose first thread has ended lives as long as another one does.
+    fn has_ended(&self) -> bool {
+        match self.state {
+            'Z' => self.threads <= 1,
+            'X' => true,
+            _ => false,
+        }
+    }
+
+    /// The name, on one line.
+    fn name(&self) -> String {
+        self.comm.escape_debug().to_string()
+    }
+
     fn of(folder: &str) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("{folder}/stat")).ok()?)
+        Self::parse(&text::read(format!("{folder}/stat")).ok()?)
     }
 
     /// `1 (a name) S 0 1 1 0 -1 4194560 …`: the name can hold anything.
@@ -43,27 +121,21 @@ impl Stat {
             state: fields.next()?.chars().next()?,
             ppid: fields.next()?.parse().ok()?,
             flags: fields.nth(4)?.parse().ok()?,
+            threads: fields.nth(10)?.parse().ok()?,
+            began: fields.nth(1)?.parse().ok()?,
         })
     }
 }
 
 impl Process {
-    fn of(pid: u32) -> Option<Self> {
-        let folder = format!("/proc/{pid}");
-        let stat = Stat::of(&folder)?;
-        if stat.flags & PF_KTHREAD != 0 || matches!(stat.state, 'Z' | 'X') {
-            return None;
-        }
-        let command = fs::read(format!("{folder}/cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command);
-        let arguments = command.trim_end_matches('\0').split('\0');
-        let arguments = arguments.filter(|_| !command.is_empty());
-        let program = fs::read_link(format!("{folder}/exe")).ok();
+    fn of(pid: u32, lines: &CommandLines) -> Option<Self> {
+        let stat = Stat::of_process(pid)?;
+        let program = fs::read_link(format!("{}/exe", folder_of_living(pid, &stat))).ok();
         Some(Self {
             pid,
-            comm: stat.comm,
             program: program.map(|path| path.to_string_lossy().into_owned()),
-            arguments: arguments.map(str::to_owned).collect(),
+            arguments: lines.of(pid, &stat).to_vec(),
+            comm: stat.comm,
         })
     }
 
@@ -102,10 +174,12 @@ pub(super) fn parents(pid: u32) -> Vec<u32> {
 ///
 /// # Errors
 /// When `/proc` can't be read.
-pub(super) fn living() -> Result<Vec<Process>> {
-    let entries = fs::read_dir("/proc").context("/proc can't be read; is it mounted?")?;
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    Ok(pids.filter_map(Process::of).collect())
+pub(super) fn living(lines: &CommandLines) -> Result<Vec<Process>> {
+    Ok(pids()?.filter_map(|pid| Process::of(pid, lines)).collect())
+}
+
+fn pids() -> Result<impl Iterator<Item = u32>> {
+    procfs::pids().context("/proc can't be read; is it mounted?")
 }
 
 /// A process in words, if there is one that can be attached to.
@@ -146,13 +220,13 @@ fn there(id: u32, what: &str) -> Result<Stat> {
     if stat.flags & PF_KTHREAD != 0 {
         bail!(
             "{id} ({}) is a thread of the kernel, which forktrace does not follow",
-            stat.comm
+            stat.name()
         );
     }
-    if matches!(stat.state, 'Z' | 'X') {
+    if stat.has_ended() {
         bail!(
             "{id} ({}) has ended already: it only waits for its parent {} to take note of that",
-            stat.comm,
+            stat.name(),
             stat.ppid
         );
     }
@@ -161,14 +235,17 @@ fn there(id: u32, what: &str) -> Result<Stat> {
 
 /// The process of a thread.
 fn process_of(tid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let status = text::read(format!("/proc/{tid}/status")).ok()?;
     let tgid = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
     tgid.trim().parse().ok()
 }
 
 fn name_of(pid: u32) -> String {
-    let name = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("comm"));
-    name.unwrap_or_default().trim_end().to_owned()
+    let name = text::read(Path::new("/proc").join(pid.to_string()).join("comm"));
+    name.unwrap_or_default()
+        .trim_end()
+        .escape_debug()
+        .to_string()
 }
 
 #[cfg(test)]
@@ -177,8 +254,9 @@ mod tests {
 
     #[test]
     fn a_name_can_hold_anything() {
-        let text = "12 (a) S (b) R 7 12 12 0 -1 4194560 1 2 3";
+        let text = "12 (a) S (b) R 7 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 10";
         let stat = Stat::parse(text).expect("it is one");
+        assert_eq!((stat.threads, stat.began), (1, 4711));
         assert_eq!((&*stat.comm, stat.state, stat.ppid), ("a) S (b", 'R', 7));
         assert_eq!(stat.flags, 4_194_560);
         assert!(Stat::parse("12 (a) S").is_none() && Stat::parse("").is_none());
@@ -186,7 +264,8 @@ mod tests {
 
     #[test]
     fn we_are_called_by_our_program_and_our_command_line() {
-        let ours = Process::of(std::process::id()).expect("we live");
+        let lines = CommandLines::read().expect("/proc is there");
+        let ours = Process::of(std::process::id(), &lines).expect("we live");
         let program = std::env::current_exe().expect("it has a path");
         let names: Vec<String> = ours.names().collect();
         assert!(
@@ -194,5 +273,23 @@ mod tests {
             "{names:?}"
         );
         assert!(check_process(ours.pid).is_err());
+    }
+
+    /// One that came later is called by its parent's arguments, which are its own unless it
+    /// executes something: nothing is read from its memory any more.
+    #[test]
+    fn arguments_are_those_of_the_time_when_they_were_read() {
+        let pid = std::process::id();
+        let began = Stat::of_process(pid).expect("we live").began;
+        let known = |key| CommandLines(BTreeMap::from([(key, vec!["once".to_owned()])]));
+        let arguments = |lines| Process::of(pid, &lines).expect("we live").arguments;
+        assert_eq!(arguments(known((pid, began))), ["once"]);
+        // Another process had that pid.
+        assert!(arguments(known((pid, began + 1))).is_empty());
+        let parent = procfs::parent(pid).expect("we have one");
+        let its = Stat::of(&format!("/proc/{parent}"))
+            .expect("it lives")
+            .began;
+        assert_eq!(arguments(known((parent, its))), ["once"]);
     }
 }

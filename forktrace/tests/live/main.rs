@@ -37,6 +37,7 @@ mod lock_names;
 mod loss;
 mod loss_of_causes;
 mod objects;
+mod odd_targets;
 mod polls;
 mod programs;
 mod providers;

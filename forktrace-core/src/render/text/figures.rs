@@ -65,6 +65,18 @@ pub fn clean(text: &str) -> String {
     out
 }
 
+/// The same of text of our own that has such names in it: its lines and its backslashes stay.
+pub fn clean_lines(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\\' => out.push(c),
+            _ => push_clean(&mut out, c),
+        }
+    }
+    out
+}
+
 /// The escapes are those of `$'…'` in bash, so that a command can be pasted.
 fn push_clean(out: &mut String, c: char) {
     let code = u32::from(c);
@@ -158,6 +170,13 @@ pub fn shortened(style: Style, text: &str, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_in_our_own_text_do_not_act_and_its_lines_stay() {
+        let text = "1 (a\x1b]0;b\x07\u{202e}) has ended:\n  C:\\d";
+        let shown = "1 (a\\x1b]0;b\\x07\\u202e) has ended:\n  C:\\d";
+        assert_eq!(clean_lines(text), shown);
+    }
 
     #[test]
     fn durations_have_three_digits_and_round_into_the_next_unit() {
