@@ -50,6 +50,8 @@ pub struct StuckFile {
 enum On {
     /// It is read.
     Read,
+    /// It is opened.
+    Open,
     /// It is mapped, and a lock lies in it: who looks at the lock needs the page.
     Lock,
 }
@@ -71,10 +73,13 @@ impl StuckFile {
             let (server, announcement) = (&server, &announcement);
             let serving = spawn(scope, "server", move || server.serve())?;
             let mut connection = server.connection(control.path())?;
-            let file = OpenOptions::new().read(true).write(true).open(&path);
-            let mut file = file.context("the file can't be opened")?;
-            if self.on == On::Lock {
-                let mapped = FileWord::new(&file)?;
+            let open = || OpenOptions::new().read(true).write(true).open(&path);
+            let mut file = match self.on {
+                On::Open => None,
+                On::Read | On::Lock => Some(open().context("the file can't be opened")?),
+            };
+            if let (On::Lock, Some(file)) = (self.on, &file) {
+                let mapped = FileWord::new(file)?;
                 // Whoever sleeps from here on does not wait for the server.
                 ensure!(mapped.read() == Server::WORD, "another file is mapped");
                 let _ = word.set(mapped);
@@ -95,17 +100,16 @@ impl StuckFile {
                 written.context("the connection can't be aborted")?;
                 Ok(end_ns)
             })?;
-            if self.on == On::Read {
+            if self.on != On::Lock {
                 server.answers.store(false, Ordering::SeqCst);
             }
             announcement.about_to_block()?;
             let begin_ns = now_ns();
-            match waiting {
-                None => {
-                    // An error, once nobody can answer any more.
-                    let _ = file.read(&mut [0; 8]);
-                }
-                Some(word) => word.wait(Server::WORD)?,
+            match (waiting, &mut file) {
+                (Some(word), _) => word.wait(Server::WORD)?,
+                // Errors, once nobody can answer any more.
+                (None, Some(file)) => drop(file.read(&mut [0; 8])),
+                (None, None) => drop(open()),
             }
             let end_ns = join(jailer)?;
             let _ = join(serving);
@@ -179,7 +183,7 @@ impl Server {
         let mut error = 0;
         match u32_at(4) {
             // What is asked about the file itself or its pages.
-            READ | GETATTR if !self.answers.load(Ordering::SeqCst) => return Ok(()),
+            READ | GETATTR | OPEN if !self.answers.load(Ordering::SeqCst) => return Ok(()),
             FORGET | BATCH_FORGET | INTERRUPT => return Ok(()),
             INIT => {
                 out.extend([7_u32, 31, 0, 0, 0, Self::PAGE as u32].map(u32::to_ne_bytes));

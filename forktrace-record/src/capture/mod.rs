@@ -94,7 +94,13 @@ pub struct Settings {
 /// Records that found no room and tasks that are not followed, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// Stretches that found a ring full.
+    /// Stretches that found a ring full. The kernel says no more than that there is no
+    /// record, and since Linux 6.15 that could be for want of the ring's lock
+    /// (`raw_res_spin_lock_irqsave` in kernel/bpf/ringbuf.c). Here it is not: nobody else ever
+    /// wants that lock. Each CPU has a ring of its own, whose reader takes no lock, the
+    /// programs stay on their CPU, interrupts are off while it is held, and none of them runs
+    /// in an NMI. (Slots of the task table are from a stack that all CPUs share: what the
+    /// kernel refuses there is counted in `slots` and `refused`.)
     pub ring_full: u64,
     /// Stretches on a CPU without a ring.
     pub no_ring: u64,

@@ -14,7 +14,7 @@ use nix::{
 };
 
 use crate::support::{
-    Finished, Report, check_complete, forktrace, lacks, run, skip, too_busy, unspoilt,
+    Finished, Report, Wait, check_complete, forktrace, id, lacks, run, skip, too_busy, unspoilt,
 };
 
 /// Shorter than any wait for a helper, and much longer than anything else takes.
@@ -79,6 +79,28 @@ fn a_file_system_that_does_not_answer_is_no_obstacle() {
             .iter()
             .any(|wait| format!("{wait:?}").contains("/file"));
         assert!(named, "{:?}", task.waits);
+    });
+}
+
+/// Nor does one in which a file is being opened, so that there is no descriptor yet.
+#[test]
+fn a_file_that_can_not_be_opened_for_good_is_no_obstacle() {
+    unspoilt(|| {
+        let test = "a_file_that_can_not_be_opened_for_good_is_no_obstacle";
+        let Some(finished) = stuck(test, "stuck-file --on open --seconds 2") else {
+            return;
+        };
+        assert!(finished.status.success(), "{}", finished.stderr);
+        check_complete(finished.report());
+        let tid = id(&finished.truth()["tid"]);
+        // It slept before the two seconds began, until they were over.
+        let waits = &finished.report().task(tid).waits;
+        let in_open = |wait: &&Wait| wait.syscall.as_deref() == Some("openat");
+        let waited = waits.iter().find(in_open);
+        assert!(
+            waited.is_some_and(|it| it.longest_ns >= 2_000_000_000),
+            "{waits:?}"
+        );
     });
 }
 
