@@ -2,7 +2,7 @@
 //! of it.
 
 use forktrace_core::{
-    analysis::Options,
+    analysis::{Options, analyse_with},
     pipeline,
     render::{Format, Style, render},
     trace_file::{
@@ -10,6 +10,7 @@ use forktrace_core::{
         container::{BlockInfo, BlockWriter},
     },
 };
+use forktrace_export::{Form, Source};
 
 /// The first block of `forktrace/tests/golden/version_3.ft`, unpacked: a header.
 pub fn header() -> Vec<u8> {
@@ -39,9 +40,10 @@ pub fn file_of(version: u32, blocks: &[(u8, Vec<u8>)]) -> Vec<u8> {
 /// Reads a trace and shows it in every way. What comes out is for people: no character of it
 /// acts on a terminal, and no line of the text is wider than a page.
 pub fn report(file: &[u8]) {
-    let Ok(report) = pipeline::make(file, None, &Options::default()) else {
+    let Ok((info, model)) = pipeline::read(file, None) else {
         return;
     };
+    let report = analyse_with(&info, &model, &Options::default());
     for (verbose, columns) in [(false, 72), (false, 100), (true, 80)] {
         let style = Style {
             verbose,
@@ -54,9 +56,35 @@ pub fn report(file: &[u8]) {
             assert!(!shown.contains(acts), "{format:?}: {shown}");
         }
     }
+    let source = Source {
+        info: &info,
+        model: &model,
+        report: &report,
+    };
+    // One of them each time: all together would be slow.
+    let form = FORMS[file.len() % FORMS.len()];
+    let mut written = Vec::new();
+    let export = form.export(Style::PLAIN, None);
+    export.write(&source, &mut written).expect("a Vec takes it");
+    if !matches!(form, Form::Perfetto | Form::Pprof) {
+        let text = String::from_utf8(written).expect("it is text");
+        let acts = |c: char| c != '\n' && c.is_control();
+        assert!(!text.contains(acts), "{form:?}: {text}");
+    }
     let audit = &report.audit;
     assert!(
         !audit.complete || audit.unknown_ns == 0 && audit.tasks_not_followed == 0,
         "{audit:?}"
     );
 }
+
+/// What [`render`] does not write.
+const FORMS: [Form; 7] = [
+    Form::Html,
+    Form::Perfetto,
+    Form::Firefox,
+    Form::Pprof,
+    Form::Folded,
+    Form::Svg,
+    Form::Ndjson,
+];

@@ -17,7 +17,7 @@ pub(crate) struct Options {
     targets: Vec<String>,
 }
 
-const TARGETS: [&str; 3] = ["trace_blocks", "events", "claim_file"];
+const TARGETS: [&str; 4] = ["trace_blocks", "events", "stacks", "claim_file"];
 
 /// Gives whether no target found anything.
 pub(crate) fn run(options: &Options) -> Result<bool> {
