@@ -41,16 +41,7 @@ pub fn decode(cpu: u16, record: &[u8], mut sink: impl FnMut(Event)) -> Result<()
                 comm: name(&born.comm),
             }));
         }
-        Some(&kind::EXEC) => {
-            let exec: wire::Exec = read(record)?;
-            sink(Event::Exec(Exec {
-                serial: exec.serial,
-                old_tid: exec.old_tid,
-                tid: exec.tid,
-                at_ns: exec.at_ns,
-                comm: name(&exec.comm),
-            }));
-        }
+        Some(&kind::EXEC) => sink(Event::Exec(exec(&read(record)?))),
         Some(&kind::ARGV) => {
             let line: wire::Argv = read(record)?;
             let argv = argv(&line);
@@ -123,6 +114,16 @@ pub fn decode(cpu: u16, record: &[u8], mut sink: impl FnMut(Event)) -> Result<()
         _ => return Err(Undecodable),
     }
     Ok(())
+}
+
+fn exec(e: &wire::Exec) -> Exec {
+    Exec {
+        serial: e.serial,
+        old_tid: e.old_tid,
+        tid: e.tid,
+        at_ns: e.at_ns,
+        comm: name(&e.comm),
+    }
 }
 
 fn cpu_user(cpu: u16, u: &wire::CpuUser) -> CpuUser {

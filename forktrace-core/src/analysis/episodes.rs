@@ -10,7 +10,7 @@ use std::{cell::Cell, cmp::Reverse, collections::BinaryHeap};
 
 use super::{
     blocked_set::BlockedSet,
-    blocks::{Block, Blocks, Class},
+    blocks::{Block, Blocks, Class, LOOK_UP_NS},
     held_by::{HeldBy, held_by},
     members::Members,
     profile::Watcher,
@@ -32,10 +32,6 @@ use pending::{Edge, Pending};
 
 const NONE: u32 = u32::MAX;
 
-/// A task that goes on with the same wait after running for so long, ns, has only looked
-/// up. Measured on runs of condition variables in ticks, of Python's interpreter lock, of
-/// `poll` loops, progress bars and interval timers: see `CONTRIBUTING.md`.
-pub(super) const LOOK_UP_NS: u64 = 1_000_000;
 /// It is preempted on its way no more often.
 const LOOK_UP_STRETCHES: usize = 8;
 /// Of more than [`FEW_SHORT`] stalls that signals end, it is not asked who else could have

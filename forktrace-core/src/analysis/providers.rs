@@ -8,10 +8,7 @@
 
 use std::collections::HashMap;
 
-use super::{
-    blocks::{Block, Blocks, Class, End},
-    episodes::LOOK_UP_NS,
-};
+use super::blocks::{Block, Blocks, Class, End, LOOK_UP_NS};
 use crate::{
     model::{FutexKey, Model, PAGE_FAULT, Target, Task},
     trace::{self, FileKind, Interrupt, ProviderKind, StuckOn, Timeout, Waker, Why},

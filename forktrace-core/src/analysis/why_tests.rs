@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{
-    blocks::{Block, Blocks, Class},
+    blocks::{Block, Blocks, Class, LOOK_UP_NS},
     chains::Inquiry,
-    episodes::{LOOK_UP_NS, Watch},
+    episodes::Watch,
     held_by::{HeldBy, held_by},
     members::Members,
     objects,

@@ -12,7 +12,10 @@ use super::{
     who,
 };
 use crate::{
-    analysis::{blocks::Block, episodes::LOOK_UP_NS, syscall_families::wait_reason},
+    analysis::{
+        blocks::{Block, LOOK_UP_NS},
+        syscall_families::wait_reason,
+    },
     model::{Off, State, Task},
 };
 
