@@ -11,6 +11,7 @@ mod audit;
 mod findings;
 mod moment;
 mod overview;
+mod part;
 mod relations;
 mod schema;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use self::audit::*;
 pub use self::findings::*;
 pub use self::moment::*;
 pub use self::overview::*;
+pub use self::part::*;
 pub use self::relations::*;
 pub use self::schema::{schema, schema_of};
 pub use self::task::*;
@@ -49,6 +51,8 @@ pub struct Report {
     pub schema_version: u32,
     /// What was run, where and how it ended.
     pub workload: Workload,
+    /// The part of the recording that is reported on; `None`: all of it.
+    pub part: Option<Part>,
     /// What is worth telling, the most important first: by the wall time that it took, but
     /// deadlocks and hangs first, and that nothing is wrong after all that took a tenth of
     /// the run. Never empty.
@@ -63,7 +67,8 @@ pub struct Report {
     /// What tasks waited for, over all tasks, most time first. No more than 200.
     pub waited_for: Vec<WaitedFor>,
     /// Sets of tasks that are compared with each other: the whole tree first, then each
-    /// process that had two tasks or more or blocked at all, in the order of creation.
+    /// process that had two tasks or more or blocked at all, in the order of creation. With
+    /// `--group-by`, tasks of one name or one role in place of a process's.
     pub groups: Vec<Group>,
     /// The longest episodes in which all tasks of a group were blocked (`--episodes N`): the
     /// tree's, then those of all processes, each longest first. A workload of one process has
@@ -200,6 +205,10 @@ pub enum GroupKind {
     Tree,
     /// The threads of one process.
     Process,
+    /// Tasks with the same name (`--group-by name`).
+    Name,
+    /// Tasks with the same role (`--group-by role`).
+    Role,
 }
 
 /// Tasks that are compared with each other.
@@ -207,11 +216,13 @@ pub enum GroupKind {
 pub struct Group {
     /// What it is.
     pub kind: GroupKind,
-    /// Serial of the process's first task; 0 for the tree.
+    /// Serial of the process's first task, or of the first task with this name or role; 0 for
+    /// the tree.
     pub id: u32,
-    /// Pid (tgid) of the process; for the tree that of the first process.
+    /// Pid (tgid) of the process; for others that of the first task.
     pub pid: u32,
-    /// Name of the process; for the tree that of the first process.
+    /// Name of the process, the name or the role that all have; for the tree that of the
+    /// first process.
     pub name: String,
     /// Serials of its tasks (see [`Task::serial`]).
     pub tasks: Vec<u32>,

@@ -1,5 +1,7 @@
 //! The command line: one place for every option, its help and its completion.
 
+mod part;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -11,6 +13,8 @@ use forktrace_export::{DiffForm, Form, StackKind};
 #[cfg(feature = "record")]
 use forktrace_record::capture::{LogLevel, PollProbes};
 use forktrace_workload::Workload;
+
+pub(crate) use part::PartArgs;
 
 /// Were the threads and processes of a workload blocked at the same time, on what, and why?
 ///
@@ -151,6 +155,7 @@ impl OutputArgs {
     pub(crate) fn analysis(&self) -> Options {
         Options {
             episodes: self.episodes,
+            ..Options::default()
         }
     }
 }
@@ -313,12 +318,16 @@ Exit status: 0; 3 when an assertion is false, 125 when forktrace fails.
 Examples:
   forktrace report trace.ft
   forktrace report --open trace.ft
+  forktrace report --from 2s --to 50% --only python3 trace.ft
   forktrace report -o run.pftrace -o blocked.svg trace.ft
   forktrace report --format dot trace.ft | dot -Tsvg > who-waits-for-whom.svg")]
 pub(crate) struct ReportArgs {
     /// Where the report goes.
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    /// Of what.
+    #[command(flatten)]
+    pub(crate) part: PartArgs,
     /// Show the report as a page in the browser.
     #[arg(long)]
     pub(crate) open: bool,

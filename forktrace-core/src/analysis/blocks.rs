@@ -7,7 +7,7 @@ use std::{
 
 use super::{syscall_families::family, wakers::Wakers};
 use crate::{
-    model::{Fate, Model, Off, PAGE_FAULT, State, Target, Task, state_of},
+    model::{Fate, Model, Off, PAGE_FAULT, Part, State, Target, Task, WHOLE, state_of},
     trace::{Arch, FileKind, Interrupt, ProviderKind, Timeout, Waker, Why},
 };
 
@@ -170,6 +170,8 @@ pub(super) struct Blocks<'a> {
     parks: Vec<bool>,
     /// Waits, by serial and stretch, of which it was seen who owed it to the waiting task.
     owed: HashSet<(u32, u32)>,
+    /// What is reported on; blocks are those of the whole.
+    pub(super) part: &'a Part,
 }
 
 /// A signal that was sent.
@@ -250,9 +252,25 @@ impl<'a> Blocks<'a> {
                 .map(|name| arch.syscall_number(name).map(|number| number as i16)),
             signals,
             behind: model.tasks.iter().map(|_| OnceLock::new()).collect(),
+            part: &WHOLE,
         };
         blocks.parks = runtime::parks(&blocks);
         blocks
+    }
+
+    /// Blocks of what a part has cut of the model. What the whole tells of them stays.
+    pub(super) fn of_cut(whole: &Blocks<'_>, cut: &'a Model, wakers: &'a Wakers<'a>) -> Self {
+        let part = whole.part;
+        let killed_in = whole.killed_in.iter();
+        let killed_in = killed_in.map(|killed| {
+            killed.map(|(start_ns, by_signal)| (start_ns.max(part.from_ns), by_signal))
+        });
+        Self {
+            killed_in: killed_in.collect(),
+            parks: whole.parks.clone(),
+            all_followed: whole.all_followed,
+            ..Self::new(cut, wakers, whole.arch)
+        }
     }
 
     /// The device of the file system that a task waits for, 0 if it is not known; `None`: it

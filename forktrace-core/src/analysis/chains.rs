@@ -144,11 +144,15 @@ pub(super) fn longest_blocks(blocks: &Blocks<'_>, at: u32, keep: usize) -> Vec<L
             least = longest.last().map_or(0, |(ns, _)| *ns);
         }
     };
+    let part = blocks.part;
     for off in &task.stretches {
-        consider(off.wake_ns - off.out_ns, Block::of(off));
+        consider(part.ns(off.out_ns, off.wake_ns), Block::of(off));
     }
     let open = Block::open(task);
-    consider(open.map_or(0, |b| b.end_ns(task) - b.start_ns), open);
+    consider(
+        open.map_or(0, |b| part.ns(b.start_ns, b.end_ns(task))),
+        open,
+    );
     let chains = longest.into_iter().map(|(_, block)| {
         let (chain, chain_cut) = self::chain(blocks, at, block);
         LongBlock { chain, chain_cut }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    model::{Model, Task},
+    model::{Model, Part, Task},
     report::CpuUser,
 };
 
@@ -57,9 +57,10 @@ impl Times {
 }
 
 /// Who had them, most first. `roles` has the role of each task.
-pub(super) fn cpu_users(model: &Model, roles: &[String]) -> CpuUsers {
+pub(super) fn cpu_users(model: &Model, roles: &[String], part: &Part) -> CpuUsers {
     let mut waits: HashMap<u16, Vec<(u64, u64)>> = HashMap::new();
-    for task in &model.tasks {
+    let chosen = model.tasks.iter().enumerate();
+    for (_, task) in chosen.filter(|(at, _)| part.has(*at)) {
         for (off, cpu) in task.stretches.iter().zip(&task.cpus) {
             if off.in_ns - off.wake_ns >= LONG_NS {
                 waits
@@ -133,6 +134,7 @@ mod tests {
     use super::*;
     use crate::{
         analysis::why_tests::{model, task},
+        model::WHOLE,
         trace,
     };
 
@@ -180,7 +182,7 @@ mod tests {
     fn tasks_of_the_workload_and_others_share_what_was_waited_for() {
         let (mut model, roles) = on_one_cpu(&[("one", "rwwwwrr$"), ("two", "wrrwwww$")]);
         model.cpu_users.push(outside("burner", 4, 5));
-        let found = cpu_users(&model, &roles);
+        let found = cpu_users(&model, &roles, &WHOLE);
         // One of them waits at any time.
         assert_eq!((found.wanted_ns, found.unknown_ns), (7 * LONG_NS, LONG_NS));
         let users = [
@@ -195,7 +197,7 @@ mod tests {
     fn a_turn_counts_as_far_as_somebody_waited() {
         let (mut model, roles) = on_one_cpu(&[("one", "rrrbbwwr$")]);
         model.cpu_users.push(outside("burner", 3, 7));
-        let found = cpu_users(&model, &roles);
+        let found = cpu_users(&model, &roles, &WHOLE);
         assert_eq!(found.users, [user("burner", false, 2)]);
         assert_eq!((found.wanted_ns, found.unknown_ns), (2 * LONG_NS, 0));
     }
@@ -205,7 +207,7 @@ mod tests {
         let (mut model, roles) = on_one_cpu(&[("one", "rwwwwr$")]);
         model.tasks[0].cpus = vec![1; model.tasks[0].stretches.len()];
         model.cpu_users.push(outside("burner", 1, 5));
-        let found = cpu_users(&model, &roles);
+        let found = cpu_users(&model, &roles, &WHOLE);
         assert_eq!(found.users, []);
         assert_eq!(found.unknown_ns, 4 * LONG_NS);
     }

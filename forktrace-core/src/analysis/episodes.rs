@@ -302,6 +302,10 @@ impl<'a> Watch<'a> {
             return;
         };
         let (ns, verdict) = (stall.ns, key.verdict);
+        if ns == 0 {
+            // It is in no part that is reported on.
+            return;
+        }
         self.stalls.verdicts.of(verdict).add(ns);
         let sum = self.stalls.causes.of(key);
         if sum.total.episodes == 0 || ns > sum.total.longest_ns {
@@ -490,8 +494,14 @@ impl Watcher for Watch<'_> {
             open.look_ups = 0;
         }
         stall.end_ns = end_ns;
-        stall.ns = stall.ns.saturating_add(end_ns - start_ns);
+        let ns = self.blocks.part.ns(start_ns, end_ns);
+        stall.ns = stall.ns.saturating_add(ns);
         self.put(next, stall);
+    }
+
+    #[inline]
+    fn wanted(&self, start_ns: u64, end_ns: u64) -> (u64, u64) {
+        self.blocks.part.of(start_ns, end_ns)
     }
 
     fn change(&mut self, task: usize, segment: Option<&Segment>) {

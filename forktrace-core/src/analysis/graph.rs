@@ -2,14 +2,17 @@
 
 use super::{blocks::Block, wakers::Sum};
 use crate::{
-    model::Model,
+    model,
     report::{Peer, PeerKind, Task, WaitsFor, Waker, WakerKind, WokenBy},
 };
 
 /// The edges, most time first. `tasks` are the model's, in their order.
-pub(super) fn waits_for(model: &Model, tasks: &[Task]) -> Vec<WaitsFor> {
+pub(super) fn waits_for<'a>(
+    of_model: impl Iterator<Item = &'a model::Task>,
+    tasks: &[Task],
+) -> Vec<WaitsFor> {
     let mut edges = Vec::new();
-    for (of_model, task) in model.tasks.iter().zip(tasks) {
+    for (of_model, task) in of_model.zip(tasks) {
         let mut peers: Vec<(Peer, Sum)> = task.wakers.iter().map(peer).collect();
         // What it waits for when the trace ends.
         if let Some(block) = Block::open(of_model).filter(|block| block.wake_ns.is_none()) {

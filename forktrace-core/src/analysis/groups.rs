@@ -1,10 +1,9 @@
 //! The groups: the tree, and each process.
 
-use std::collections::BTreeMap;
-
 use super::{
     causes::causes,
     chains::Inquiry,
+    division::GroupBy,
     episodes::{Stalls, Watch},
     members::Members,
     profile::sweep,
@@ -31,74 +30,72 @@ pub(super) fn groups(
     kin: &Kin<'_>,
     targets: &[u32],
     hangs: &[Hang],
+    (by, roles): (GroupBy, &[String]),
     episodes: usize,
 ) -> GroupFigures {
     let blocks = kin.blocks;
     let tasks = &blocks.model.tasks;
-    let spans = spans::spans(blocks.model);
+    let spans = spans::spans(blocks.model, blocks.part);
     let mut found = GroupFigures::default();
     if tasks.is_empty() {
         return found;
     }
-    let mut processes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    let mut in_process = Vec::with_capacity(tasks.len());
-    for (at, task) in tasks.iter().enumerate() {
-        let members = processes.entry(task.process).or_default();
-        in_process.push(members.len() as u32);
-        members.push(at as u32);
+    let part = blocks.part;
+    let chosen = (0..tasks.len()).filter(|at| part.has(*at));
+    let all: Vec<u32> = chosen.map(|at| at as u32).collect();
+    let Some(first) = all.first() else {
+        return found;
+    };
+    let mut in_tree = vec![u32::MAX; tasks.len()];
+    for (position, at) in all.iter().enumerate() {
+        in_tree[*at as usize] = position as u32;
     }
-    let all: Vec<u32> = (0..tasks.len() as u32).collect();
+    let divided = by.divide(tasks, roles, &all);
     let tree = Members {
         group: 0,
         tasks: all.clone(),
-        positions: &all,
+        positions: &in_tree,
     };
-    let mut add = |kind, members: &Members<'_>, leader: &Task| {
-        group(
-            kind,
-            members,
-            leader,
-            (kin, targets, hangs, &spans, episodes),
-            &mut found,
-        )
-    };
-    let whole = add(GroupKind::Tree, &tree, &tasks[0]);
+    let context = (kin, targets, hangs, &spans, episodes);
+    let first = &tasks[*first as usize];
+    let whole = group(
+        (GroupKind::Tree, first.pid, &first.name),
+        &tree,
+        context,
+        &mut found,
+    );
     let mut groups = vec![whole];
-    if processes.len() == 1 {
+    if let [only] = &divided.groups[..] {
         // The same tasks give the same figures: they are swept once.
         groups.push(Group {
-            kind: GroupKind::Process,
-            id: tasks[0].process,
+            kind: by.kind(),
+            id: only.id,
+            name: only.name.clone(),
             ..groups[0].clone()
         });
         found.groups = groups;
         return found;
     }
-    let of_tree = found.episodes.len();
-    for (process, members) in processes {
-        // Serials grow with time, but a task that is not followed has one of ours.
-        let leader = members.iter().map(|at| &tasks[*at as usize]);
-        let leader = leader
-            .clone()
-            .find(|t| t.serial == process)
-            .or(leader.clone().next());
-        let Some(leader) = leader else { continue };
+    let of_tree = (found.episodes.len(), found.causes.len());
+    for of in divided.groups {
         let members = Members {
-            group: process,
-            tasks: members,
-            positions: &in_process,
+            group: of.id,
+            tasks: of.tasks,
+            positions: &divided.positions,
         };
-        let context = (kin, targets, hangs, &spans, episodes);
-        groups.push(group(
-            GroupKind::Process,
-            &members,
-            leader,
-            context,
-            &mut found,
-        ));
+        let what = (by.kind(), of.pid, of.name.as_str());
+        groups.push(group(what, &members, context, &mut found));
     }
+    if !part.is_all_time() {
+        groups.retain(|group| group.kind == GroupKind::Tree || !group.tasks.is_empty());
+        if groups.len() == 2 {
+            found.episodes.truncate(of_tree.0);
+            found.causes.truncate(of_tree.1);
+        }
+    }
+    let of_tree = of_tree.0;
     found.episodes[of_tree..].sort_by_key(|e| std::cmp::Reverse(e.end_ns - e.start_ns));
-    found.episodes.truncate(of_tree + episodes);
+    found.episodes.truncate(of_tree.saturating_add(episodes));
     found.groups = groups;
     found
 }
@@ -113,9 +110,8 @@ type Context<'a> = (
 );
 
 fn group(
-    kind: GroupKind,
+    (kind, pid, name): (GroupKind, u32, &str),
     members: &Members<'_>,
-    leader: &Task,
     (kin, targets, hangs, spans, episodes): Context<'_>,
     found: &mut GroupFigures,
 ) -> Group {
@@ -138,7 +134,7 @@ fn group(
         stalls = watch.finish();
         profile
     } else {
-        sweep(segments, &mut same_reason, &mut ())
+        sweep(segments, &mut same_reason, &mut &*blocks.part)
     };
     let inquire = |stall| Inquiry::new(kin, members, stall);
     let listed = stalls.longest.iter();
@@ -157,12 +153,15 @@ fn group(
     });
     let mut verdicts: Vec<VerdictSum> = verdicts.collect();
     verdicts.sort_by_key(|v| std::cmp::Reverse(v.ns));
+    let lived = members.tasks.iter().map(|at| *at as usize);
+    let lived = lived.map(|at| (at, &blocks.model.tasks[at]));
+    let lived = lived.filter(|(at, task)| blocks.part.has_life(*at, task));
     Group {
         kind,
         id: members.group,
-        pid: leader.pid,
-        name: leader.name.clone(),
-        tasks: tasks().map(|task| task.serial).collect(),
+        pid,
+        name: name.to_owned(),
+        tasks: lived.map(|(_, task)| task.serial).collect(),
         lifetime_ns: profile.lifetime_ns,
         most_live: profile.most_live,
         all_blocked: profile.all_blocked,

@@ -8,8 +8,10 @@ mod blocked_set;
 mod blocks;
 mod causes;
 mod chains;
+mod choice;
 mod cpu_users;
 mod deadlocks;
+mod division;
 mod episodes;
 mod findings;
 mod graph;
@@ -31,6 +33,9 @@ mod moment;
 mod objects;
 mod overview;
 mod pairs;
+mod part;
+#[cfg(test)]
+mod part_tests;
 mod path;
 mod polls;
 mod profile;
@@ -58,7 +63,7 @@ mod woken_by;
 use std::{collections::BTreeMap, panic::resume_unwind, thread};
 
 use crate::{
-    model::{Model, Task},
+    model::{Model, Part, Task, WHOLE},
     report::{self, Report, SCHEMA_VERSION, Throttled, Workload},
     trace::Arch,
     trace::Finish,
@@ -67,10 +72,13 @@ use crate::{
 };
 
 use self::{blocks::Blocks, meanwhile::Meanwhile, wakers::Wakers};
+pub use choice::choose;
 pub use deadlocks::named_deadlock;
+pub use division::GroupBy;
 pub use moment::moment;
 #[cfg(test)]
 pub(crate) use overview::{CELLS, roles as roles_of};
+pub use part::analyse_part;
 pub use syscall_families::family;
 
 pub use profile::Profile;
@@ -85,11 +93,16 @@ const MANY_TASKS: usize = 100;
 pub struct Options {
     /// Episodes to list of the tree, and of all processes.
     pub episodes: usize,
+    /// What tasks are divided into groups by.
+    pub group_by: GroupBy,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { episodes: 10 }
+        Self {
+            episodes: 10,
+            group_by: GroupBy::default(),
+        }
     }
 }
 
@@ -100,45 +113,70 @@ pub fn analyse(info: &TraceInfo, model: &Model) -> Report {
 
 /// The same, with options.
 pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Report {
+    let whole = Views {
+        whole: model,
+        cut: model,
+        rest: model,
+        chosen: model,
+    };
+    report(info, whole, options, &WHOLE)
+}
+
+/// The models that figures are taken from: all the same unless a part is reported on.
+#[derive(Clone, Copy)]
+struct Views<'a> {
+    /// Everything: what reasons are found in.
+    whole: &'a Model,
+    /// The time of the part, of all tasks. Indices are those of the whole.
+    cut: &'a Model,
+    /// The same, with nothing of the tasks that were not chosen but that they lived.
+    chosen: &'a Model,
+    /// Only tasks that were chosen and lived. Indices are its own.
+    rest: &'a Model,
+}
+
+fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) -> Report {
     let arch = info.header.arch;
+    let model = views.whole;
     let wakers = Wakers::new(model, &info.header);
     let targets = objects::representatives(model);
-    let blocks = Blocks::new(model, &wakers, arch);
+    let mut blocks = Blocks::new(model, &wakers, arch);
+    blocks.part = part;
+    let cut_blocks = (!part.is_whole()).then(|| Blocks::of_cut(&blocks, views.chosen, &wakers));
+    let cut_blocks = cut_blocks.as_ref().unwrap_or(&blocks);
     let kin = providers::Kin::new(&blocks);
     let hangs = providers::hangs(&kin);
     let roles = roles::roles(model);
-    let long_blocks = if model.tasks.len() > MANY_TASKS { 1 } else { 3 };
+    let lived = model.tasks.iter().enumerate();
+    let lived = lived.filter(|(at, task)| part.has_life(*at, task));
+    let lived: Vec<usize> = lived.map(|(at, _)| at).collect();
     let context = tasks::Context {
         arch,
-        model,
+        model: views.cut,
         wakers: &wakers,
         targets: &targets,
     };
     let of_tasks = || {
-        let processes = processes(model);
-        let tasks = model.tasks.iter().enumerate();
         let mut waited = overview::Waited::new(model);
-        let tasks: Vec<_> = tasks
-            .map(|(at, t)| {
-                let helper = roles::is_helper(&blocks, at);
-                let process = &processes[&t.process];
-                report::Task {
-                    longest_blocks: chains::longest_blocks(&blocks, at as u32, long_blocks),
-                    role: roles[at].clone(),
-                    ..tasks::task(t, helper, process, &context, &mut waited)
-                }
-            })
-            .collect();
-        let waits_for = graph::waits_for(model, &tasks);
-        let pairs = pairs::pairs(model, &waits_for);
+        let tasks = rows(&blocks, &context, &roles, &lived, &mut waited);
+        let of_lived = lived.iter().map(|at| &views.cut.tasks[*at]);
+        let waits_for = graph::waits_for(of_lived, &tasks);
+        let pairs = pairs::pairs(views.rest, &waits_for);
         let path = path::path(&kin, &targets, &roles);
         let of_roles = overview::roles(&tasks, &path);
-        let timeline = overview::timeline(model, &of_roles, &roles);
+        let timeline = match part.is_whole() {
+            true => overview::timeline(model, &of_roles, &roles),
+            false => {
+                let roles: Vec<String> = lived.iter().map(|at| roles[*at].clone()).collect();
+                overview::timeline(views.rest, &of_roles, &roles)
+            }
+        };
         let overview = (path, of_roles, timeline, waited.finish());
-        (tasks, waits_for, pairs, stops::stops(&blocks), overview)
+        (tasks, waits_for, pairs, stops::stops(cut_blocks), overview)
     };
     // Each goes over all that was recorded, and neither needs the other.
-    let of_groups = || groups::groups(&kin, &targets, &hangs, options.episodes);
+    let by = (options.group_by, &roles[..]);
+    let of_groups = || groups::groups(&kin, &targets, &hangs, by, options.episodes);
     let (found, of_tasks) = thread::scope(|scope| {
         let groups = thread::Builder::new().spawn_scoped(scope, of_groups);
         let of_tasks = of_tasks();
@@ -151,10 +189,12 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
     });
     let (tasks, waits_for, (pair_tests, pairs), (stops, other_stops), overview) = of_tasks;
     let (path, of_roles, timeline, waited_for) = overview;
-    let cpu_users = cpu_users::cpu_users(model, &roles);
+    let cpu_users = cpu_users::cpu_users(views.cut, &roles, part);
+    let all_time = part.is_all_time();
     let mut report = Report {
         schema_version: SCHEMA_VERSION,
-        workload: workload(info, model, arch),
+        workload: workload(info, views.rest, arch),
+        part: None,
         findings: Vec::new(),
         path,
         timeline,
@@ -167,12 +207,16 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
         other_stops,
         polls: match info.header.polls {
             PollWay::None { .. } => None,
-            _ => Some(polls::polls(model)),
+            _ => all_time.then(|| polls::polls(views.rest)),
         },
         poll_probes: polls::how(&info.header.polls, model.polls_left_out),
-        stacks: stacks::stacks(info, model),
-        marks: marks::marks(model),
-        throttled: throttled(info),
+        stacks: stacks::stacks(info, views.rest),
+        marks: marks::marks(views.rest),
+        throttled: if all_time {
+            throttled(info)
+        } else {
+            Vec::new()
+        },
         cpu_users: cpu_users.users,
         cpu_wanted_ns: cpu_users.wanted_ns,
         cpu_users_unknown_ns: cpu_users.unknown_ns,
@@ -180,16 +224,43 @@ pub fn analyse_with(info: &TraceInfo, model: &Model, options: &Options) -> Repor
         pair_tests,
         waits_for,
         deadlocks: deadlocks::deadlocks(&blocks, &hangs),
-        audit: audit::audit(info, model, &tasks),
+        audit: match part.is_whole() {
+            true => audit::audit(info, model, &tasks),
+            false => part::audit_of_whole(info, &blocks, &context),
+        },
         tasks,
     };
     if info.header.plain {
         report = without_wakers(report);
     }
-    let (_, inferred_ns) = weaknesses::inferred(model);
+    let (_, inferred_ns) = weaknesses::inferred(views.rest);
     report.audit.uncertain_ns = overview::uncertain_ns(&report, inferred_ns);
-    report.findings = findings::findings(&report, &blocks);
+    report.findings = findings::findings(&report, cut_blocks);
     report
+}
+
+/// The figures of those tasks, given by their indices.
+fn rows(
+    blocks: &Blocks<'_>,
+    context: &tasks::Context<'_>,
+    roles: &[String],
+    lived: &[usize],
+    waited: &mut overview::Waited<'_>,
+) -> Vec<report::Task> {
+    let processes = processes(context.model);
+    let long_blocks = if lived.len() > MANY_TASKS { 1 } else { 3 };
+    let row = |at: usize| {
+        let helper = roles::is_helper(blocks, at);
+        let task = &context.model.tasks[at];
+        let process = &processes[&task.process];
+        let row = report::Task {
+            longest_blocks: chains::longest_blocks(blocks, at as u32, long_blocks),
+            role: roles[at].clone(),
+            ..tasks::task(task, helper, process, context, waited)
+        };
+        part::with_edges(row, blocks, at)
+    };
+    lived.iter().copied().map(row).collect()
 }
 
 /// Wakers were left out on purpose: what they would tell is absent, not unknown.

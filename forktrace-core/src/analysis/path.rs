@@ -78,8 +78,10 @@ struct Away {
 /// The path of a whole run.
 pub(super) fn path(kin: &Kin<'_>, targets: &[u32], names: &[String]) -> CriticalPath {
     let tasks = &kin.blocks.model.tasks;
-    let first_ns = tasks.iter().map(|t| t.start_ns).min().unwrap_or(0);
-    let last = tasks.iter().enumerate();
+    let part = kin.blocks.part;
+    let chosen = || tasks.iter().enumerate().filter(|(at, _)| part.has(*at));
+    let first_ns = chosen().map(|(_, t)| t.start_ns).min().unwrap_or(0);
+    let last = chosen();
     let Some((at, task)) = last.max_by_key(|(at, t)| (t.end_ns, std::cmp::Reverse(*at))) else {
         return CriticalPath::default();
     };
@@ -89,7 +91,7 @@ pub(super) fn path(kin: &Kin<'_>, targets: &[u32], names: &[String]) -> Critical
         *of_name.entry(name).or_insert(next)
     });
     let roles: Vec<u32> = roles.collect();
-    let ns = task.end_ns - first_ns;
+    let ns = part.ns(first_ns, task.end_ns);
     let mut walk = Walk {
         blocks: kin.blocks,
         kin,
@@ -120,7 +122,7 @@ impl Walk<'_> {
                 let creator = self.creator(task);
                 let Some(creator) = creator.filter(|creator| self.comes_to(*creator, now_ns))
                 else {
-                    self.add(at, State::Unknown, None, now_ns - first_ns);
+                    self.add(at, State::Unknown, None, (first_ns, now_ns));
                     return;
                 };
                 at = creator;
@@ -129,7 +131,7 @@ impl Walk<'_> {
             let away = self.before(at, now_ns);
             let Some(away) = away else {
                 let from_ns = task.start_ns.max(first_ns);
-                self.add(at, State::Unknown, None, now_ns - from_ns);
+                self.add(at, State::Unknown, None, (from_ns, now_ns));
                 now_ns = from_ns;
                 continue;
             };
@@ -154,7 +156,7 @@ impl Walk<'_> {
                 (away.state, away.out_ns, away.block)
             };
             let from_ns = from_ns.max(first_ns).max(task.start_ns).min(now_ns - 1);
-            self.add(at, state, block, now_ns - from_ns);
+            self.add(at, state, block, (from_ns, now_ns));
             now_ns = from_ns;
             self.comes_to(at, now_ns);
         }
@@ -200,7 +202,11 @@ impl Walk<'_> {
         lived.then_some(creator as u32)
     }
 
-    fn add(&mut self, at: u32, state: State, block: Option<Block>, ns: u64) {
+    fn add(&mut self, at: u32, state: State, block: Option<Block>, (from_ns, to_ns): (u64, u64)) {
+        let ns = self.blocks.part.ns(from_ns, to_ns);
+        if ns == 0 {
+            return;
+        }
         let key = Key {
             role: self.roles[at as usize],
             state,

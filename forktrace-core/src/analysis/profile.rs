@@ -10,7 +10,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::same_reason::SameReason;
 use crate::{
-    model::{Segment, State},
+    model::{Part, Segment, State},
     report::{AtOnce, Episodes, GroupStop, Wall},
 };
 
@@ -207,12 +207,18 @@ pub(super) trait Watcher {
     fn all_blocked(&mut self, start_ns: u64, end_ns: u64, next: usize);
     /// The state of a task changes to that of the segment; `None`: its life ends.
     fn change(&mut self, task: usize, segment: Option<&Segment>);
+    /// What of this time is wanted: the figures are of that.
+    fn wanted(&self, start_ns: u64, end_ns: u64) -> (u64, u64);
 }
 
 /// Is told nothing.
-impl Watcher for () {
+impl Watcher for &Part {
     fn all_blocked(&mut self, _: u64, _: u64, _: usize) {}
     fn change(&mut self, _: usize, _: Option<&Segment>) {}
+    #[inline]
+    fn wanted(&self, start_ns: u64, end_ns: u64) -> (u64, u64) {
+        self.of(start_ns, end_ns)
+    }
 }
 
 /// Sweeps over tasks, each given by its segments in order, without gaps.
@@ -239,18 +245,25 @@ pub(super) fn sweep(
     let (mut all_blocked, mut starved) = (Collector::default(), Collector::default());
     let (mut all_blocked_upper, mut starved_upper) = (0, 0);
     let (mut blocked_at_once, mut running_at_once) = (Histogram::default(), Histogram::default());
-    let mut now_ns = 0;
+    let (mut now_ns, mut wanted_until_ns) = (0, 0);
     let mut stops = Stops::default();
 
     while let Some(mut first) = heap.peek_mut() {
         let Change { at_ns, task } = first.0;
         if at_ns > now_ns {
             let live = counts.live();
-            stops.at(now_ns, counts.of(State::Stopped), live);
-            if live > 0 {
-                let ns = at_ns - now_ns;
-                let blocked = counts.of(State::Blocked);
-                let unknown = counts.of(State::Unknown);
+            let (from_ns, to_ns) = watcher.wanted(now_ns, at_ns);
+            let ns = to_ns.saturating_sub(from_ns);
+            if ns > 0 {
+                stops.at(from_ns, counts.of(State::Stopped), live);
+                wanted_until_ns = to_ns;
+            } else {
+                stops.close(wanted_until_ns);
+            }
+            let blocked = counts.of(State::Blocked);
+            let unknown = counts.of(State::Unknown);
+            let all_are_blocked = live >= 2 && blocked == live;
+            if live > 0 && ns > 0 {
                 let running = counts.of(State::Running);
                 profile.lifetime_ns += ns;
                 profile.most_live = profile.most_live.max(live);
@@ -263,19 +276,21 @@ pub(super) fn sweep(
                 }
                 if live >= 2 && blocked + unknown == live {
                     all_blocked_upper += ns;
-                    if unknown == 0 {
-                        all_blocked.add(now_ns, at_ns);
-                        watcher.all_blocked(now_ns, at_ns, task);
-                    }
+                }
+                if all_are_blocked {
+                    all_blocked.add(from_ns, to_ns);
                 }
                 let runnable = counts.of(State::Runnable);
                 // An unknown task could have been the one that wanted to run.
                 if running == 0 && runnable + unknown > 0 {
                     starved_upper += ns;
                     if unknown == 0 {
-                        starved.add(now_ns, at_ns);
+                        starved.add(from_ns, to_ns);
                     }
                 }
+            }
+            if all_are_blocked {
+                watcher.all_blocked(now_ns, at_ns, task);
             }
             now_ns = at_ns;
         }
@@ -297,7 +312,7 @@ pub(super) fn sweep(
             }
         }
     }
-    stops.close(now_ns);
+    stops.close(wanted_until_ns);
     profile.stops = stops.listed;
     profile.all_blocked = all_blocked.finish(all_blocked_upper);
     profile.starved = starved.finish(starved_upper);

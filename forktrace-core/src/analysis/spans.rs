@@ -7,18 +7,20 @@ use super::{
     meanwhile::{self, Meanwhile},
 };
 use crate::{
-    model::{Model, Task},
+    model::{Model, Part, Task},
     report::Span,
 };
 
 /// The marked spans, by name.
 pub(super) type Spans<'a> = BTreeMap<&'a str, Vec<(u64, u64)>>;
 
-/// All marks that say since when.
-pub(super) fn spans(model: &Model) -> Spans<'_> {
+/// All marks that say since when, as far as they are in this part.
+pub(super) fn spans<'a>(model: &'a Model, part: &Part) -> Spans<'a> {
     let mut spans = Spans::new();
     for mark in &model.marks {
         if let (Some(from), Some(until)) = (mark.since_ns, mark.at_ns)
+            && from <= until
+            && let (from, until) = part.of(from, until)
             && from <= until
         {
             spans.entry(&mark.name).or_default().push((from, until));

@@ -156,12 +156,15 @@ pub(super) fn task(
             kernel: task.record.as_ref().and_then(|r| r.kernel_switches),
         },
         kernel_cpu_ns: task.record.as_ref().and_then(|r| r.kernel_cpu_ns),
+        began_before: false,
+        goes_on: false,
+        waiting_since_ns: None,
         followed: task.followed,
     }
 }
 
 /// When it ran for the first time, if that is known.
-fn first_run_ns(task: &model::Task) -> Option<u64> {
+pub(super) fn first_run_ns(task: &model::Task) -> Option<u64> {
     let mut segments = task.segments();
     let ran = segments.find(|s| s.state != State::Runnable)?;
     (ran.state == State::Running).then_some(ran.start_ns)
@@ -191,8 +194,9 @@ fn with_gaps(task: &model::Task, placed: Sums, gaps_ns: u64) -> (Sums, u64) {
     // in sum, if all before it is.
     let mut sums = placed;
     let mut unknown_ns = gaps_ns;
-    let mut before = Some(Sums::default());
-    let (mut expected, mut cursor) = (0, task.start_ns);
+    // Of a part of a life it is not known what was before.
+    let mut before = (task.first_seq == 0).then(Sums::default);
+    let (mut expected, mut cursor) = (task.first_seq, task.start_ns);
     for off in &task.stretches {
         if off.seq != expected {
             let sent = task.sums.partition_point(|t| t.seq < off.seq);

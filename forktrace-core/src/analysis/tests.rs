@@ -65,7 +65,7 @@ fn swept(tasks: Vec<Vec<Segment>>) -> (Profile, Vec<WaitingAtOnce>) {
     let profile = sweep(
         tasks.into_iter().map(Vec::into_iter),
         &mut same_reason,
-        &mut (),
+        &mut &WHOLE,
     );
     (profile, same_reason.finish())
 }

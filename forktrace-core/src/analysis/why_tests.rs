@@ -138,6 +138,7 @@ pub(super) fn task(serial: u32, process: u32, line: &str, blocks: &[In]) -> Task
             _ => Fate::Alive,
         },
         followed: true,
+        first_seq: 0,
         stretches_expected: Some(offs.len() as u32),
         // To and fro between two CPUs.
         cpus: offs.iter().map(|off| (off.seq % 2) as u16).collect(),
@@ -1243,7 +1244,7 @@ fn any_in() -> impl Strategy<Value = In> {
     (syscall, 0u32..3, waker)
 }
 
-fn any_tasks() -> impl Strategy<Value = Vec<Task>> {
+pub(super) fn any_tasks() -> impl Strategy<Value = Vec<Task>> {
     let one = (any_line(), prop::collection::vec(any_in(), 8), 1u32..3);
     prop::collection::vec(one, 2..7).prop_map(|tasks| {
         let tasks = tasks.into_iter().enumerate();

@@ -415,6 +415,7 @@ impl Builder {
             end_ns,
             fate,
             followed: true,
+            first_seq: 0,
             stretches_expected: c.record.as_ref().map(|r| r.totals.seq),
             stretches: c.stretches,
             cpus: c.cpus,

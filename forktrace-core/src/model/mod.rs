@@ -6,6 +6,7 @@
 mod build;
 mod later;
 mod lock_names;
+mod part;
 mod segments;
 mod targets;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use crate::trace::{
 
 pub use self::build::Builder;
 pub use self::lock_names::LockNames;
+pub use self::part::{Part, WHOLE};
 pub use self::segments::Segments;
 pub use self::targets::{File, FutexKey, Target, Waited, Waitset};
 
@@ -176,6 +178,8 @@ pub struct Task {
     pub open: Option<OpenStretch>,
     /// What it waits for: index in [`Model::targets`].
     pub open_target: u32,
+    /// Number of the first stretch that there should be: 0, but for a [`Part`] of a life.
+    pub first_seq: u32,
     /// Number of stretches that there should be; `None`: not known, so after the
     /// last one all is unknown.
     pub stretches_expected: Option<u32>,

@@ -52,7 +52,7 @@ impl<'a> Segments<'a> {
             task,
             cursor: task.start_ns,
             next: 0,
-            expected: 0,
+            expected: task.first_seq,
             part: Part::Before,
             off: Times {
                 wake_ns: 0,

@@ -83,6 +83,7 @@ impl Untracked {
                 cpus: Vec::new(),
                 open: None,
                 open_target: 0,
+                first_seq: 0,
                 stretches_expected: None,
                 sums: Vec::new(),
                 record: None,

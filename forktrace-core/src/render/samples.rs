@@ -56,6 +56,9 @@ fn task(serial: u32, pid: u32, tid: u32, name: &str, start: u64, time: Time) -> 
             kernel: Some(switches),
         },
         kernel_cpu_ns: Some(running_ns),
+        began_before: false,
+        goes_on: false,
+        waiting_since_ns: None,
         followed: true,
     }
 }
@@ -100,7 +103,7 @@ fn group(
         kind,
         id: match kind {
             GroupKind::Tree => 0,
-            GroupKind::Process => tasks[0].serial,
+            _ => tasks[0].serial,
         },
         pid: tasks[0].pid,
         name: tasks[0].name.clone(),
@@ -218,6 +221,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
             kernel: "6.18.2".to_owned(),
             arch: "x86_64".to_owned(),
         },
+        part: None,
         findings: Vec::new(),
         path: CriticalPath::default(),
         timeline: timeline(&roles),

@@ -91,6 +91,13 @@ pub struct Task {
     /// wakeup of a task onto an idle CPU, and so be more than `running_ns`. `None` when not
     /// known.
     pub kernel_cpu_ns: Option<u64>,
+    /// It lived before the part that is reported on: `start_ns` is when that begins.
+    pub began_before: bool,
+    /// It lived on after the part that is reported on: `end_ns` is when that ends.
+    pub goes_on: bool,
+    /// It was blocked when the part that is reported on began, since then; `None`: it was not,
+    /// or all is reported on.
+    pub waiting_since_ns: Option<u64>,
     /// Whether it was followed; false when the task table was full: then all its time is
     /// unknown.
     pub followed: bool,

@@ -60,7 +60,11 @@ impl Export for Html {
 
 fn command(report: &Report) -> String {
     let argv = report.workload.argv.iter().map(|arg| clean(arg));
-    argv.collect::<Vec<_>>().join(" ")
+    let command = argv.collect::<Vec<_>>().join(" ");
+    match &report.part {
+        Some(part) => format!("{command} ({})", text::part_words(part)),
+        None => command,
+    }
 }
 
 fn escaped(text: &str) -> String {

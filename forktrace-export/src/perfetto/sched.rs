@@ -150,7 +150,7 @@ impl Life<'_> {
     fn all(&mut self) {
         let task = self.task;
         self.add(task.start_ns, order::NEW, What::New);
-        let mut expected = 0;
+        let mut expected = task.first_seq;
         for (off, cpu) in task.stretches.iter().zip(&task.cpus) {
             if off.seq != expected {
                 self.gap(off.out_ns);

@@ -34,6 +34,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<Outcome> {
     let options = Options {
         // So that a stall has its number whatever it is, and a moment its stall.
         episodes: args.question.stall.unwrap_or(STALLS).max(STALLS),
+        ..Options::default()
     };
     let report = analysis::analyse_with(&info, &model, &options);
     let stdout = io::stdout();

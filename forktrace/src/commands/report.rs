@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::{
     Outcome,
@@ -15,7 +15,10 @@ use super::{
     browser,
     output::{Outputs, to_stderr},
 };
-use forktrace_core::{analysis::analyse_with, pipeline};
+use forktrace_core::{
+    analysis::{Options, analyse_part, analyse_with},
+    pipeline,
+};
 use forktrace_export::Source;
 use forktrace_process::{launch::Accounts, privileges::drop_all};
 
@@ -48,7 +51,16 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     let (info, model) =
         pipeline::read(&data, None).with_context(|| format!("{}", args.trace.display()))?;
     drop(data);
-    let report = analyse_with(&info, &model, &args.output.analysis());
+    let options = Options {
+        group_by: args.part.group_by.group_by(),
+        ..args.output.analysis()
+    };
+    let part = args.part.part(&model);
+    let part = part.map_err(|what| anyhow!("{}: {what}", args.trace.display()))?;
+    let (report, model) = match part {
+        None => (analyse_with(&info, &model, &options), model),
+        Some(part) => analyse_part(&info, &model, &options, &part, &args.part.only),
+    };
     let source = Source {
         info: &info,
         model: &model,

@@ -113,7 +113,7 @@ impl Blocks<'_> {
     /// Looks at all of a task's stretches once.
     fn behind(&self, task: &Task) -> Behind {
         let mut behind = Behind::default();
-        let mut expected = 0;
+        let mut expected = task.first_seq;
         for (at, off) in task.stretches.iter().enumerate() {
             behind.blocks_before.push(behind.blocks.len() as u32);
             if off.seq != expected {

@@ -35,6 +35,7 @@ mod workload;
 
 pub use self::deadlocks::{lines as deadlock_lines, sentence as deadlock_sentence};
 pub(super) use self::waits_for::{Edges, is_mutual, outsider};
+pub use self::workload::part_words;
 
 use std::collections::{BTreeSet, HashMap};
 

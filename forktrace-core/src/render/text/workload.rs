@@ -6,7 +6,7 @@ use super::{
     layout::{Ink, paint, wrapped},
 };
 use crate::{
-    report::{Fate, Group, Report},
+    report::{Fate, Group, Part, Report},
     trace::signals,
 };
 
@@ -40,10 +40,39 @@ pub(super) fn section(view: &View<'_>) -> String {
     let line = wrapped(view.style, "", &format!("{command}   {facts}"));
     let bold = paint(view.style, Ink::Bold, &command);
     // Several blanks keep the facts apart, where they fit.
-    match width(&command) + 3 + width(&facts) <= view.style.columns {
+    let line = match width(&command) + 3 + width(&facts) <= view.style.columns {
         true => format!("{bold}   {facts}\n"),
         false => line,
+    };
+    line + &part(view)
+}
+
+/// Which part of the recording it is, if it is not all of it.
+fn part(view: &View<'_>) -> String {
+    let Some(part) = &view.report.part else {
+        return String::new();
+    };
+    let text = format!("A part: {}.", part_words(part));
+    paint(view.style, Ink::Dim, &wrapped(view.style, "  ", &text))
+}
+
+/// `2 s to 4 s of the 10.3 s that were recorded`.
+pub fn part_words(part: &Part) -> String {
+    let recorded = duration(part.recorded_ns);
+    let time = match (part.from_ns, part.to_ns) {
+        (0, to) if to == part.recorded_ns => format!("all {recorded} that were recorded"),
+        (from, to) => format!(
+            "{} to {} of the {recorded} that were recorded",
+            duration(from),
+            duration(to)
+        ),
+    };
+    if part.only.is_empty() {
+        return time;
     }
+    let words: Vec<String> = part.only.iter().map(|word| clean(word)).collect();
+    let all = quantity(part.of_tasks, "task");
+    format!("{time}, {} of its {all}", words.join(" and "))
 }
 
 /// `attached to redis-server (pid 123)`.
