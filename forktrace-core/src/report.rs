@@ -16,6 +16,7 @@ mod relations;
 mod schema;
 #[cfg(test)]
 pub(crate) mod schema_check;
+mod spread;
 mod task;
 mod timeline;
 mod why;
@@ -31,6 +32,7 @@ pub use self::overview::*;
 pub use self::part::*;
 pub use self::relations::*;
 pub use self::schema::{schema, schema_of};
+pub use self::spread::*;
 pub use self::task::*;
 pub use self::timeline::*;
 pub use self::why::*;
@@ -113,8 +115,10 @@ pub struct Report {
     /// Which pairs were tested, and how.
     pub pair_tests: PairTests,
     /// The wait-for graph: how long each task was blocked until whom woke it, most time
-    /// first.
+    /// first; no more than 20,000.
     pub waits_for: Vec<WaitsFor>,
+    /// What is left out of `waits_for`.
+    pub other_edges: OtherEdges,
     /// Deadlocks that were found while the workload ran, in the order of time.
     pub deadlocks: Vec<Deadlock>,
     /// Whether all this can be trusted.

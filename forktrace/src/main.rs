@@ -10,6 +10,7 @@
 
 mod cli;
 mod commands;
+mod patience;
 #[cfg(feature = "record")]
 mod progress;
 mod version;

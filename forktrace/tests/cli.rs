@@ -496,3 +496,59 @@ fn a_dash_is_standard_input() {
         "{text}"
     );
 }
+
+#[test]
+fn a_part_that_is_not_there_is_told_with_what_there_is() {
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/sleepers.ft");
+    for (options, told) in [
+        (&["--only", "nobody"][..], "There are the names"),
+        (&["--from", "1h"], "no time"),
+        (&["--from", "3000s"], "the recording is"),
+        (&["--to", "-3000s"], "the recording is"),
+        (&["--from", "60%", "--to", "40%"], "nothing is between"),
+        (&["--from", "101%"], "from 0% to 100%"),
+        (&["--group-by", "colour"], "role"),
+    ] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_forktrace"))
+            .arg("report")
+            .args(options)
+            .arg(trace)
+            .output()
+            .expect("forktrace was built");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{options:?}");
+        assert!(errors.contains(told), "{options:?}: {errors}");
+    }
+}
+
+#[test]
+fn every_form_is_written_of_a_part() {
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/fork_tree.ft");
+    let folder = tempfile::tempdir().expect("a folder");
+    let names = [
+        "a.txt",
+        "a.json",
+        "a.html",
+        "a.pftrace",
+        "a.folded",
+        "a.svg",
+        "a.dot",
+        "a.pb.gz",
+        "a.fx.json",
+        "a.ndjson",
+    ];
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_forktrace"));
+    command.args([
+        "report", "--from", "20%", "--to", "80%", "--only", "*", trace,
+    ]);
+    for name in names {
+        command.arg("-o").arg(folder.path().join(name));
+    }
+    let output = command.output().expect("forktrace was built");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    for name in names {
+        let written = std::fs::metadata(folder.path().join(name)).expect(name);
+        assert!(written.len() > 20, "{name}");
+    }
+}

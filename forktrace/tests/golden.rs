@@ -156,6 +156,9 @@ fn check_trace(name: &str, trace: &Path) {
     check_sums(name, &report);
     let wrong = schema_check::check(forktrace_core::report::schema().as_value(), &report);
     assert_eq!(wrong, Vec::<String>::new(), "{name}");
+    if report["audit"]["complete"] == Value::Bool(true) {
+        check_parts(name, trace, &report);
+    }
     if let Some(trace) = TRACES.iter().find(|trace| trace.name == name) {
         assert!(shows(&report, trace), "{name}: {}", report["audit"]);
     }
@@ -174,6 +177,54 @@ fn shows(report: &Value, trace: &Trace) -> bool {
             weaknesses.iter().any(|weakness| weakness["kind"] == kind)
         }
     }
+}
+
+/// Parts of the time say of it what the whole says.
+#[track_caller]
+fn check_parts(name: &str, trace: &Path, whole: &Value) {
+    let parts = [&["--to", "31%"][..], &["--from", "31%"]].map(|options| {
+        let json = report(trace, &[&["--format", "json"], options].concat());
+        let part: Value = serde_json::from_str(&json).expect("it is JSON");
+        check_sums(name, &part);
+        let wrong = schema_check::check(forktrace_core::report::schema().as_value(), &part);
+        assert_eq!(wrong, Vec::<String>::new(), "{name} {options:?}");
+        let text = report(trace, options);
+        assert!(
+            text.lines().count() <= MOST_LINES,
+            "{name} {options:?}:\n{text}"
+        );
+        assert!(text.contains("A part: "), "{name}: {text}");
+        part
+    });
+    let all = |rows: &Value, of: &dyn Fn(&Value) -> u64| -> u64 {
+        rows.as_array().expect("rows").iter().map(of).sum()
+    };
+    let figures: [(&str, &dyn Fn(&Value) -> u64); 6] = [
+        ("blocked", &|it| {
+            all(&it["tasks"], &|task| ns(&task["blocked_ns"]))
+        }),
+        ("running", &|it| {
+            all(&it["tasks"], &|task| ns(&task["running_ns"]))
+        }),
+        ("waits", &|it| {
+            all(&it["waits_for"], &|edge| ns(&edge["ns"]))
+        }),
+        ("path", &|it| {
+            all(&it["path"]["parts"], &|part| ns(&part["ns"]))
+        }),
+        ("all blocked", &|it| {
+            ns(&it["groups"][0]["all_blocked"]["lower_ns"])
+        }),
+        ("lived", &|it| ns(&it["groups"][0]["lifetime_ns"])),
+    ];
+    for (what, figure) in figures {
+        let of_parts: u64 = parts.iter().map(figure).sum();
+        assert_eq!(of_parts, figure(whole), "{name}: {what}");
+    }
+}
+
+fn ns(value: &Value) -> u64 {
+    value.as_u64().expect("a time")
 }
 
 /// What must hold of any report, so that no update takes over nonsense.

@@ -10,6 +10,7 @@ mod noop;
 mod own;
 mod page;
 mod process;
+mod scale;
 mod tools;
 mod workloads;
 
@@ -34,6 +35,12 @@ const END: &str = "<!-- bench:end -->";
 /// Options of the command.
 #[derive(Args)]
 pub(crate) struct Options {
+    /// Measure this in place of what tracing costs
+    #[arg(value_enum)]
+    what: Option<What>,
+    /// `scale`: also 100 million stretches
+    #[arg(long, requires = "what")]
+    large: bool,
     /// Fewer and shorter rounds, for trying out
     #[arg(long)]
     quick: bool,
@@ -44,6 +51,13 @@ pub(crate) struct Options {
     /// and `<!-- bench:end -->`, or all of it if there is no such file
     #[arg(long, value_name = "FILE", conflicts_with = "only")]
     markdown: Option<PathBuf>,
+}
+
+/// What else can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// How a report's time and memory grow with its trace
+    Scale,
 }
 
 /// What is measured.
@@ -110,6 +124,9 @@ impl Bench {
 /// Measures and prints, and writes the file that was asked for. Gives whether
 /// every part could be measured.
 pub(crate) fn run(options: &Options) -> Result<bool> {
+    if options.what == Some(What::Scale) {
+        return scale::run(options.large, options.markdown.as_deref());
+    }
     ensure!(
         is_root(),
         "`cargo xtask bench` traces: run it as root, or with `sudo -E env PATH=$PATH`"

@@ -6,11 +6,13 @@
 mod audit;
 mod blocked_set;
 mod blocks;
+mod caps;
 mod causes;
 mod chains;
 mod choice;
 mod cpu_users;
 mod deadlocks;
+mod distribution;
 mod division;
 mod episodes;
 mod findings;
@@ -64,14 +66,14 @@ use std::{collections::BTreeMap, panic::resume_unwind, thread};
 
 use crate::{
     model::{Model, Part, Task, WHOLE},
-    report::{self, Report, SCHEMA_VERSION, Throttled, Workload},
+    report::{self, OtherEdges, Report, SCHEMA_VERSION, Throttled, Workload},
     trace::Arch,
     trace::Finish,
     trace::PollWay,
     trace_file::TraceInfo,
 };
 
-use self::{blocks::Blocks, meanwhile::Meanwhile, wakers::Wakers};
+use self::{blocks::Blocks, distribution::OfRoles, meanwhile::Meanwhile, wakers::Wakers};
 pub use choice::choose;
 pub use deadlocks::named_deadlock;
 pub use division::GroupBy;
@@ -158,12 +160,17 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
     };
     let of_tasks = || {
         let mut waited = overview::Waited::new(model);
-        let tasks = rows(&blocks, &context, &roles, &lived, &mut waited);
+        let mut spreads = OfRoles::default();
+        let sums = (&mut waited, &mut spreads);
+        let tasks = rows(&blocks, &context, &roles, &lived, sums);
         let of_lived = lived.iter().map(|at| &views.cut.tasks[*at]);
         let waits_for = graph::waits_for(of_lived, &tasks);
         let pairs = pairs::pairs(views.rest, &waits_for);
         let path = path::path(&kin, &targets, &roles);
-        let of_roles = overview::roles(&tasks, &path);
+        let mut of_roles = overview::roles(&tasks, &path);
+        for role in &mut of_roles {
+            (role.blocked, role.runnable) = spreads.of(&role.name);
+        }
         let timeline = match part.is_whole() {
             true => overview::timeline(model, &of_roles, &roles),
             false => {
@@ -223,6 +230,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         pairs,
         pair_tests,
         waits_for,
+        other_edges: OtherEdges::default(),
         deadlocks: deadlocks::deadlocks(&blocks, &hangs),
         audit: match part.is_whole() {
             true => audit::audit(info, model, &tasks),
@@ -236,6 +244,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
     let (_, inferred_ns) = weaknesses::inferred(views.rest);
     report.audit.uncertain_ns = overview::uncertain_ns(&report, inferred_ns);
     report.findings = findings::findings(&report, cut_blocks);
+    caps::cap(&mut report);
     report
 }
 
@@ -245,7 +254,7 @@ fn rows(
     context: &tasks::Context<'_>,
     roles: &[String],
     lived: &[usize],
-    waited: &mut overview::Waited<'_>,
+    (waited, of_roles): (&mut overview::Waited<'_>, &mut OfRoles),
 ) -> Vec<report::Task> {
     let processes = processes(context.model);
     let long_blocks = if lived.len() > MANY_TASKS { 1 } else { 3 };
@@ -253,14 +262,20 @@ fn rows(
         let helper = roles::is_helper(blocks, at);
         let task = &context.model.tasks[at];
         let process = &processes[&task.process];
+        let (row, each) = tasks::task(task, helper, process, context, waited);
+        of_roles.add(&roles[at], &each);
         let row = report::Task {
-            longest_blocks: chains::longest_blocks(blocks, at as u32, long_blocks),
             role: roles[at].clone(),
-            ..tasks::task(task, helper, process, context, waited)
+            ..row
         };
         part::with_edges(row, blocks, at)
     };
-    lived.iter().copied().map(row).collect()
+    let mut tasks: Vec<report::Task> = lived.iter().copied().map(row).collect();
+    for row in caps::longest_blocked(&tasks) {
+        let at = lived[row] as u32;
+        tasks[row].longest_blocks = chains::longest_blocks(blocks, at, long_blocks);
+    }
+    tasks
 }
 
 /// Wakers were left out on purpose: what they would tell is absent, not unknown.

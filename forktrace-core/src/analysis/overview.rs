@@ -91,6 +91,8 @@ fn new_role(task: &report::Task, on_path: &HashMap<&str, u64>) -> Role {
         stopped_ns: 0,
         unknown_ns: 0,
         longest_block_ns: 0,
+        blocked: None,
+        runnable: None,
         mostly: None,
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn audit_of_whole(
     let mut waited = overview::Waited::new(model);
     let row = |task: &Task| {
         let process = &processes[&task.process];
-        tasks::task(task, false, process, &context, &mut waited)
+        tasks::task(task, false, process, &context, &mut waited).0
     };
     let tasks: Vec<figures::Task> = model.tasks.iter().map(row).collect();
     audit::audit(info, model, &tasks)

@@ -2,6 +2,7 @@
 
 use super::{
     blocks::Block,
+    distribution::OfTask,
     intervals::Intervals,
     longest_run::Runs,
     meanwhile::Meanwhile,
@@ -74,14 +75,15 @@ pub(super) struct Context<'a> {
     pub(super) targets: &'a [u32],
 }
 
-/// What a task did. What it waited for is added to `waited`; of a helper, that it was parked.
+/// What a task did, and how long each of its waits was. What it waited for is added to
+/// `waited`; of a helper, that it was parked.
 pub(super) fn task(
     task: &model::Task,
     helper: bool,
     process: &Process<'_>,
     context: &Context<'_>,
     waited: &mut Waited<'_>,
-) -> Task {
+) -> (Task, OfTask) {
     let lifetime_ns = task.lifetime_ns();
     let mut placed = [0; 5];
     for segment in task.segments() {
@@ -104,7 +106,8 @@ pub(super) fn task(
         ]
         .into_iter(),
     );
-    let (blocks, mut waits, objects, longest) = waits(task, process, context);
+    let mut each = OfTask::default();
+    let (mut waits, objects) = waits(task, process, context, &mut each);
     add_waited(waited, task.serial, helper, &waits, &objects);
     name_objects(context.model, &mut waits, objects);
     let waited = total(waits.iter().map(|w| w.ns));
@@ -119,7 +122,8 @@ pub(super) fn task(
         });
     }
     waits.sort_by_key(|w| std::cmp::Reverse(w.ns));
-    Task {
+    let (blocked, runnable) = (each.blocked.spread(), each.runnable.spread());
+    let row = Task {
         serial: task.serial,
         tid: task.tid,
         pid: task.pid,
@@ -144,11 +148,14 @@ pub(super) fn task(
         stopped_ns: sums.stopped_ns,
         unknown_ns,
         unplaced_ns: gaps_ns.saturating_sub(unknown_ns),
-        blocks,
-        longest_block_ns: longest.blocked_ns,
-        longest_runnable_ns: longest.runnable_ns,
+        blocks: blocked.map_or(0, |all| all.count),
+        longest_block_ns: blocked.map_or(0, |all| all.longest_ns),
+        longest_runnable_ns: runnable.map_or(0, |all| all.longest_ns),
+        blocked,
+        runnable,
         waits,
         wakers: woken_by(context.wakers, task),
+        other_wakers: 0,
         longest_blocks: Vec::new(),
         argv: task.argv.clone(),
         switches: Switches {
@@ -160,7 +167,8 @@ pub(super) fn task(
         goes_on: false,
         waiting_since_ns: None,
         followed: task.followed,
-    }
+    };
+    (row, each)
 }
 
 /// When it ran for the first time, if that is known.
@@ -253,26 +261,24 @@ fn add_open(task: &model::Task, sums: &mut Sums) {
     }
 }
 
-/// Number of blocks, the waits by reason, and the longest block and wait for a
-/// CPU.
+/// The waits by reason, and what for. How long each was is added to `each`.
 fn waits(
     task: &model::Task,
     process: &Process<'_>,
     context: &Context<'_>,
-) -> (u64, Vec<Wait>, Vec<WaitObject>, Sums) {
+    each: &mut OfTask,
+) -> (Vec<Wait>, Vec<WaitObject>) {
     let meanwhile = &process.meanwhile;
     // With each where its longest block began.
     let mut waits: Vec<(Wait, u64)> = Vec::new();
     let mut index_of: SumByKey<WaitKey, Option<usize>> = SumByKey::default();
-    let mut blocks = 0;
-    let mut longest = Sums::default();
+    let OfTask { blocked, runnable } = each;
     // By index in `waits` and target.
     let mut objects: SumByKey<(u32, u32), Sum> = SumByKey::default();
     let mut near = (0, 0);
     let mut add_block = |block: &Block, end_ns: u64, cut_off: bool| {
         let ns = end_ns - block.start_ns;
-        longest.blocked_ns = longest.blocked_ns.max(ns);
-        blocks += 1;
+        blocked.add(ns);
         let key = WaitKey {
             syscall: if task.kernel_worker {
                 NO_SYSCALL
@@ -318,21 +324,21 @@ fn waits(
             objects.of((index as u32, target)).add(ns);
         }
     };
-    let mut longest_runnable_ns = 0;
     for off in &task.stretches {
-        longest_runnable_ns = longest_runnable_ns.max(off.in_ns - off.wake_ns);
-        match Block::of(off) {
-            Some(block) => add_block(&block, off.wake_ns, false),
-            None if off.state() == State::Runnable => {
-                longest_runnable_ns = longest_runnable_ns.max(off.in_ns - off.out_ns);
-            }
-            None => {}
+        let wanted_from_ns = match off.state() {
+            State::Runnable => off.out_ns,
+            _ => off.wake_ns,
+        };
+        if off.in_ns > wanted_from_ns {
+            runnable.add(off.in_ns - wanted_from_ns);
+        }
+        if let Some(block) = Block::of(off) {
+            add_block(&block, off.wake_ns, false);
         }
     }
     if let Some(block) = Block::open(task) {
         add_block(&block, block.end_ns(task), true);
     }
-    longest.runnable_ns = longest_runnable_ns;
     let waits: Vec<Wait> = waits
         .into_iter()
         .map(|(mut wait, start_ns)| {
@@ -343,7 +349,7 @@ fn waits(
             wait
         })
         .collect();
-    (blocks, waits, objects.into_rows(), longest)
+    (waits, objects.into_rows())
 }
 
 /// Blocks on one target, and which of a task's waits they belong to.

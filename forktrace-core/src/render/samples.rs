@@ -47,8 +47,11 @@ fn task(serial: u32, pid: u32, tid: u32, name: &str, start: u64, time: Time) -> 
         blocks: 0,
         longest_block_ns: 0,
         longest_runnable_ns: runnable_ns.min(4 * MS),
+        blocked: None,
+        runnable: None,
         waits: Vec::new(),
         wakers: Vec::new(),
+        other_wakers: 0,
         longest_blocks: Vec::new(),
         argv: Vec::new(),
         switches: Switches {
@@ -256,6 +259,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
             looked_at_ns: 0,
         },
         waits_for: Vec::new(),
+        other_edges: crate::report::OtherEdges::default(),
         deadlocks: Vec::new(),
         audit,
     }

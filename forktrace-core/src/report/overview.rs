@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Object;
+use super::{Object, Spread};
 
 /// The time during which a group lived, each moment in one state. They add up to
 /// [`super::Group::lifetime_ns`].
@@ -51,6 +51,10 @@ pub struct Role {
     pub unknown_ns: u64,
     /// The longest block of one of them.
     pub longest_block_ns: u64,
+    /// How long their blocks were; `None`: there were none.
+    pub blocked: Option<Spread>,
+    /// How long they waited for a CPU each time; `None`: they never did.
+    pub runnable: Option<Spread>,
     /// What they were blocked in longest; `None`: they never were.
     pub mostly: Option<RoleWait>,
 }

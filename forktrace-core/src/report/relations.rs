@@ -131,6 +131,15 @@ pub struct WaitsFor {
     pub count: u64,
 }
 
+/// Edges of the wait-for graph that are not listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct OtherEdges {
+    /// How many.
+    pub edges: u64,
+    /// How long these waits were in all.
+    pub ns: u64,
+}
+
 /// What kind of deadlock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

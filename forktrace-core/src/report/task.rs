@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{LongBlock, ObjectWait, Waker};
+use super::{LongBlock, ObjectWait, Spread, Waker};
 
 /// How a task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -79,11 +79,19 @@ pub struct Task {
     pub longest_block_ns: u64,
     /// The longest wait for a CPU.
     pub longest_runnable_ns: u64,
+    /// How long its blocks were; `None`: it had none.
+    pub blocked: Option<Spread>,
+    /// How long it waited for a CPU each time, as far as it got one; `None`: it never did.
+    pub runnable: Option<Spread>,
     /// Blocks by what the task waited in, most time first.
     pub waits: Vec<Wait>,
-    /// Who ended its blocks, most blocked time first.
+    /// Who ended its blocks, most blocked time first; no more than 100, and fewer where there
+    /// are more than 1000 tasks.
     pub wakers: Vec<Waker>,
-    /// Its longest blocks, longest first; only the first few.
+    /// How many more there are.
+    pub other_wakers: u64,
+    /// Its longest blocks, longest first; only the first few, and, of more than 1000 tasks, only
+    /// of those 1000 that were blocked longest at a time.
     pub longest_blocks: Vec<LongBlock>,
     /// Context switches.
     pub switches: Switches,

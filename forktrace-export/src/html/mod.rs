@@ -62,7 +62,10 @@ fn command(report: &Report) -> String {
     let argv = report.workload.argv.iter().map(|arg| clean(arg));
     let command = argv.collect::<Vec<_>>().join(" ");
     match &report.part {
-        Some(part) => format!("{command} ({})", text::part_words(part)),
+        Some(part) => format!(
+            "{command} ({})",
+            forktrace_core::render::text::part_words(part)
+        ),
         None => command,
     }
 }

@@ -18,11 +18,12 @@ use super::{
 use forktrace_core::{
     analysis::{Options, analyse_part, analyse_with},
     pipeline,
+    render::text::figures::clean,
 };
 use forktrace_export::Source;
 use forktrace_process::{launch::Accounts, privileges::drop_all};
 
-use crate::cli::ReportArgs;
+use crate::{cli::ReportArgs, patience::Patience};
 
 /// Reports on a saved trace.
 ///
@@ -48,6 +49,8 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     if drop_all()? && std::env::var_os("SUDO_UID").is_some() {
         to_stderr(b"forktrace: a report needs no privileges: it works without sudo\n")?;
     }
+    let name = clean(&args.trace.to_string_lossy());
+    let patience = Patience::new(name, "reading");
     let (info, model) =
         pipeline::read(&data, None).with_context(|| format!("{}", args.trace.display()))?;
     drop(data);
@@ -57,10 +60,12 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     };
     let part = args.part.part(&model);
     let part = part.map_err(|what| anyhow!("{}: {what}", args.trace.display()))?;
+    patience.step("finding out what held up");
     let (report, model) = match part {
         None => (analyse_with(&info, &model, &options), model),
         Some(part) => analyse_part(&info, &model, &options, &part, &args.part.only),
     };
+    drop(patience);
     let source = Source {
         info: &info,
         model: &model,

@@ -194,18 +194,18 @@ pub(super) fn start(bench: &Bench) -> Result<Section> {
 
 /// What a command took.
 #[derive(Deserialize, Serialize)]
-struct Usage {
-    seconds: f64,
+pub(super) struct Usage {
+    pub(super) seconds: f64,
     /// The same, and until no process that it left behind was there any more.
     seconds_to_settle: f64,
     /// The most physical memory that a process had, of the command and of what
     /// it started and waited for.
-    peak_bytes: u64,
+    pub(super) peak_bytes: u64,
 }
 
 /// Runs a command below a process of ours that has no other child: the kernel
 /// sums the usage of all children.
-fn measured(argv: &[OsString]) -> Result<Usage> {
+pub(super) fn measured(argv: &[OsString]) -> Result<Usage> {
     let own = env::current_exe().context("could not find the path of xtask itself")?;
     let mut command: Vec<OsString> = vec![own.into(), "run-measured".into(), "--".into()];
     command.extend_from_slice(argv);

@@ -21,6 +21,7 @@ mod polls;
 mod profile;
 mod roles;
 pub mod sheets;
+mod spreads;
 mod stalls;
 mod stops;
 mod summary;
@@ -92,6 +93,7 @@ fn body(view: &View<'_>, show: Show) -> String {
         Show::Tasks => vec![
             roles::section(view),
             tasks::table(view),
+            spreads::section(view),
             tasks::accounts(view),
         ],
         Show::Wakers => vec![waits_for::section(view)],
