@@ -179,6 +179,9 @@ fn shows(report: &Value, trace: &Trace) -> bool {
     }
 }
 
+/// A figure of a report, and how it is got.
+type Figure<'a> = (&'a str, &'a dyn Fn(&Value) -> u64);
+
 /// Parts of the time say of it what the whole says.
 #[track_caller]
 fn check_parts(name: &str, trace: &Path, whole: &Value) {
@@ -199,7 +202,7 @@ fn check_parts(name: &str, trace: &Path, whole: &Value) {
     let all = |rows: &Value, of: &dyn Fn(&Value) -> u64| -> u64 {
         rows.as_array().expect("rows").iter().map(of).sum()
     };
-    let figures: [(&str, &dyn Fn(&Value) -> u64); 6] = [
+    let figures: [Figure<'_>; 6] = [
         ("blocked", &|it| {
             all(&it["tasks"], &|task| ns(&task["blocked_ns"]))
         }),

@@ -171,13 +171,8 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         for role in &mut of_roles {
             (role.blocked, role.runnable) = spreads.of(&role.name);
         }
-        let timeline = match part.is_whole() {
-            true => overview::timeline(model, &of_roles, &roles),
-            false => {
-                let roles: Vec<String> = lived.iter().map(|at| roles[*at].clone()).collect();
-                overview::timeline(views.rest, &of_roles, &roles)
-            }
-        };
+        let of_rest: Vec<String> = lived.iter().map(|at| roles[*at].clone()).collect();
+        let timeline = overview::timeline(views.rest, &of_roles, &of_rest);
         let overview = (path, of_roles, timeline, waited.finish());
         (tasks, waits_for, pairs, stops::stops(cut_blocks), overview)
     };
@@ -212,10 +207,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         causes: found.causes,
         stops,
         other_stops,
-        polls: match info.header.polls {
-            PollWay::None { .. } => None,
-            _ => all_time.then(|| polls::polls(views.rest)),
-        },
+        polls: (all_time && polled(info)).then(|| polls::polls(views.rest)),
         poll_probes: polls::how(&info.header.polls, model.polls_left_out),
         stacks: stacks::stacks(info, views.rest),
         marks: marks::marks(views.rest),
@@ -232,10 +224,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         waits_for,
         other_edges: OtherEdges::default(),
         deadlocks: deadlocks::deadlocks(&blocks, &hangs),
-        audit: match part.is_whole() {
-            true => audit::audit(info, model, &tasks),
-            false => part::audit_of_whole(info, &blocks, &context),
-        },
+        audit: part::audit_of_whole(info, &blocks, &context, &tasks),
         tasks,
     };
     if info.header.plain {
@@ -246,6 +235,11 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
     report.findings = findings::findings(&report, cut_blocks);
     caps::cap(&mut report);
     report
+}
+
+/// Were calls of the select/poll family watched?
+fn polled(info: &TraceInfo) -> bool {
+    !matches!(info.header.polls, PollWay::None { .. })
 }
 
 /// The figures of those tasks, given by their indices.

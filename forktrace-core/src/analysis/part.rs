@@ -66,13 +66,17 @@ fn end_ns(model: &Model) -> u64 {
     last.unwrap_or(model.end_ns)
 }
 
-/// The audit of everything that was recorded.
+/// The audit of everything that was recorded, of which `tasks` are those of the part.
 pub(super) fn audit_of_whole(
     info: &TraceInfo,
     blocks: &Blocks<'_>,
     context: &tasks::Context<'_>,
+    tasks: &[figures::Task],
 ) -> Audit {
     let model = blocks.model;
+    if blocks.part.is_whole() {
+        return audit::audit(info, model, tasks);
+    }
     let context = tasks::Context { model, ..*context };
     let processes = processes(model);
     let mut waited = overview::Waited::new(model);

@@ -99,6 +99,8 @@ impl Part {
             frames: model.frames.clone(),
             deadlocks: model.deadlocks.clone(),
             providers: model.providers.clone(),
+            given: model.given.clone(),
+            lock_names: model.lock_names.clone(),
             polls_left_out: model.polls_left_out,
             tables_refused: model.tables_refused,
             helper_lost: model.helper_lost.clone(),

@@ -49,8 +49,7 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     if drop_all()? && std::env::var_os("SUDO_UID").is_some() {
         to_stderr(b"forktrace: a report needs no privileges: it works without sudo\n")?;
     }
-    let name = clean(&args.trace.to_string_lossy());
-    let patience = Patience::new(name, "reading");
+    let patience = Patience::new(clean(&name), "reading");
     let (info, model) =
         pipeline::read(&data, None).with_context(|| format!("{}", args.trace.display()))?;
     drop(data);
