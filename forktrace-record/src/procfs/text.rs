@@ -83,7 +83,14 @@ mod tests {
             .spawn()
             .expect("it starts");
         let pid = child.id();
-        let raw = fs::read(format!("/proc/{pid}/comm")).expect("it lives");
+        // A new program has its memory a moment before it has its name.
+        let raw = loop {
+            let raw = fs::read(format!("/proc/{pid}/comm")).expect("it lives");
+            if raw.starts_with("é".as_bytes()) {
+                break raw;
+            }
+            std::thread::yield_now();
+        };
         let seen = (procfs::own_tid(pid, pid), procfs::parent(pid));
         let named = procfs::name_of_living(pid, pid);
         child.kill().expect("it is ours");

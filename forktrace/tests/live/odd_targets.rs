@@ -23,7 +23,14 @@ impl Sleeper {
         let program = folder.path().join(name);
         symlink("/bin/sleep", &program).expect("a link");
         let child = Command::new(&program).arg("1000").spawn();
-        Self(child.expect("it starts"))
+        let child = child.expect("it starts");
+        // A new program has its memory a moment before it has its name.
+        let comm = format!("/proc/{}/comm", child.id());
+        let first = &name.as_bytes()[..1];
+        while !std::fs::read(&comm).expect("it lives").starts_with(first) {
+            std::thread::yield_now();
+        }
+        Self(child)
     }
 
     fn pid(&self) -> String {
