@@ -128,7 +128,7 @@ pub(super) fn timeline(model: &Model, roles: &[Role], of_task: &[String]) -> Rol
     let start_ns = tasks.iter().map(|task| task.start_ns).min().unwrap_or(0);
     let end_ns = tasks.iter().map(|task| task.end_ns).max().unwrap_or(0);
     // A cell is at least a nanosecond.
-    let end_ns = end_ns.max(start_ns + CELLS as u64);
+    let end_ns = end_ns.max(start_ns.saturating_add(CELLS as u64));
     let rows = roles.iter().take(ROWS).enumerate();
     let index: HashMap<&str, usize> = rows.map(|(at, role)| (role.name.as_str(), at)).collect();
     let mut sums = vec![[[0u64; CELLS]; 5]; index.len()];
