@@ -334,42 +334,49 @@ fn born(s: &wire::TaskState) -> Born {
     }
 }
 
+/// The stretch that a task is in; `None`: it runs, or has ended.
+///
+/// # Errors
+/// When a code in it is unknown.
+pub fn open(s: &wire::TaskState) -> Result<Option<OpenStretch>, Undecodable> {
+    if s.end_ns != 0 || s.out_ns == 0 {
+        return Ok(None);
+    }
+    let why = why(s.why)?;
+    let waiting = !matches!(why, Why::New | Why::Preempted);
+    Ok(Some(OpenStretch {
+        out_ns: s.out_ns,
+        wake_ns: if waiting {
+            (s.wake_ns != 0).then(|| s.wake_ns.max(s.out_ns))
+        } else {
+            Some(s.out_ns)
+        },
+        why,
+        compat: s.flags & flag::COMPAT != 0,
+        syscall: s.syscall,
+        arg0: s.arg0,
+        arg1: s.arg1,
+        waker: if waiting && s.wake_ns != 0 {
+            waker(s.waker_class, s.waker)?
+        } else {
+            Waker::None
+        },
+        object: if waiting { s.object } else { 0 },
+        timeout: if waiting {
+            Timeout::from_us(s.timeout_us)
+        } else {
+            Timeout::None
+        },
+    }))
+}
+
 /// A task from its state, which comes with its end or from the task table.
 ///
 /// # Errors
 /// When a code in it is unknown.
 pub fn task(s: &wire::TaskState) -> Result<TaskRecord, Undecodable> {
     let ended = s.end_ns != 0;
-    let open = if ended || s.out_ns == 0 {
-        None
-    } else {
-        let why = why(s.why)?;
-        let waiting = !matches!(why, Why::New | Why::Preempted);
-        Some(OpenStretch {
-            out_ns: s.out_ns,
-            wake_ns: if waiting {
-                (s.wake_ns != 0).then(|| s.wake_ns.max(s.out_ns))
-            } else {
-                Some(s.out_ns)
-            },
-            why,
-            compat: s.flags & flag::COMPAT != 0,
-            syscall: s.syscall,
-            arg0: s.arg0,
-            arg1: s.arg1,
-            waker: if waiting && s.wake_ns != 0 {
-                waker(s.waker_class, s.waker)?
-            } else {
-                Waker::None
-            },
-            object: if waiting { s.object } else { 0 },
-            timeout: if waiting {
-                Timeout::from_us(s.timeout_us)
-            } else {
-                Timeout::None
-            },
-        })
-    };
+    let open = open(s)?;
     Ok(TaskRecord {
         born: born(s),
         end_ns: ended.then_some(s.end_ns),

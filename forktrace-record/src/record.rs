@@ -13,11 +13,13 @@ use std::{
     io,
     os::fd::OwnedFd,
     rc::Rc,
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use forktrace_core::{live::Live, render::Recorder};
 use nix::sys::{
     resource::{UsageWho, getrusage},
     signal::Signal,
@@ -45,7 +47,9 @@ use crate::{
     limits::Limits,
     look_ups,
     marks::Marks,
+    metrics::{Listener, Page},
     noticed::{GoesOn, Noticed},
+    observed::Observed,
     priority::RealTime,
     privileges, procfs,
     providers::Search,
@@ -70,6 +74,9 @@ const TICK_WHEN_NEW: Duration = Duration::from_millis(20);
 /// The same, when the first process has ended and others are waited for.
 const TICK_AT_END: Duration = Duration::from_millis(5);
 
+/// The live state is renewed this often.
+const LOOKS: Duration = Duration::from_millis(200);
+
 /// What to record.
 #[derive(Debug)]
 pub struct Plan {
@@ -77,6 +84,8 @@ pub struct Plan {
     pub source: Source,
     /// How the tracer is set up.
     pub settings: Settings,
+    /// Where metrics are served meanwhile; `None`: nowhere.
+    pub metrics: Option<Listener>,
 }
 
 /// Where the tasks of a recording come from.
@@ -179,6 +188,7 @@ pub struct Recording {
     tracer: Tracer,
     session: Session,
     runtime: Runtime,
+    metrics: Option<(Listener, Arc<Page>)>,
     nursery: Rc<Nursery>,
     real_time: io::Result<RealTime>,
     watch: deadlock::Watch,
@@ -214,6 +224,13 @@ impl Recording {
         let watch = deadlock::Watch::new(&nursery, header.arch);
         let search = Search::new(&nursery, header.arch);
         let cpu_before = own_cpu_ns()?;
+        let metrics = plan
+            .metrics
+            .map(|listener| (listener, Arc::new(Page::default())));
+        let observed = metrics.as_ref().map(|(_, page)| {
+            let live = Live::new(header.arch, header.start_ns);
+            Observed::new(live, LOOKS, Some(page.clone()))
+        });
         let (mut root, mut marks, mut attached, mut until_exit) = (None, None, None, false);
         match plan.source {
             Source::Launch(mut command) => {
@@ -251,6 +268,7 @@ impl Recording {
             requests: Requests::default(),
             at_work: Default::default(),
             unread: false,
+            observed,
         };
         Ok(Self {
             signals,
@@ -259,6 +277,7 @@ impl Recording {
             tracer,
             session,
             runtime,
+            metrics,
             nursery,
             real_time,
             watch,
@@ -288,6 +307,7 @@ impl Recording {
             mut tracer,
             mut session,
             runtime,
+            metrics,
             nursery,
             real_time,
             mut watch,
@@ -295,6 +315,9 @@ impl Recording {
         } = self;
         runtime.block_on(async {
             let wakes = Wakes::new(&signals, &tracer, &nursery)?;
+            if let Some((listener, page)) = metrics {
+                listener.serve(page)?;
+            }
             let mut looped = Loop {
                 signals: &signals,
                 marks: marks.as_mut(),
@@ -410,8 +433,9 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
         } else {
             tick
         };
-        let left = self.attached.as_ref().and_then(|it| it.time_left());
-        left.map_or(wait, |left| wait.min(left))
+        let ends = self.attached.as_ref().and_then(|it| it.time_left());
+        let looks = self.session.observed.as_ref().map(Observed::time_left);
+        ends.into_iter().chain(looks).fold(wait, Duration::min)
     }
 
     /// Does what there is to do; true: the recording is over.
@@ -426,7 +450,9 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
         if let Some(attached) = &mut self.attached {
             attached.turn(self.tracer, |event| session.write(&event))?;
         }
+        session.look(self.tracer)?;
         session.drain(self.tracer);
+        session.observe(self.tracer);
         session.name_stacks(self.tracer);
         self.tracer
             .read_log(|line| (self.notify)(Notice::Log(line)));
@@ -609,6 +635,8 @@ struct Session {
     at_work: (u64, AtWork),
     /// More came while the rings were read than they hold, and is still there.
     unread: bool,
+    /// `None`: nobody wants to know.
+    observed: Option<Observed>,
 }
 
 impl Session {
@@ -648,6 +676,9 @@ impl Session {
         self.names.note(event);
         self.search.note(event);
         self.noticed.note(event);
+        if let Some(observed) = &mut self.observed {
+            observed.note(event);
+        }
         match &mut self.stacks {
             Some(namer) => namer.see(event, &mut self.writer),
             None => self.writer.push(event),
@@ -674,6 +705,26 @@ impl Session {
                 self.undecodable += 1;
             }
         });
+    }
+
+    /// Reads what the tasks are in, if somebody wants to know.
+    fn look(&mut self, tracer: &Tracer) -> Result<()> {
+        self.observed.as_mut().map_or(Ok(()), |it| it.look(tracer))
+    }
+
+    /// Takes over what that look told, if the rings are empty.
+    fn observe(&mut self, tracer: &Tracer) {
+        if self.unread {
+            return;
+        }
+        if let Some(observed) = &mut self.observed {
+            let losses = tracer.losses();
+            observed.advance(&Recorder {
+                records: self.records,
+                lost: losses.ring_full + losses.no_ring + losses.other,
+                not_followed: losses.table_full,
+            });
+        }
     }
 
     /// Says who it is, if it lives.

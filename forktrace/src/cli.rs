@@ -294,6 +294,9 @@ pub(crate) struct RecordingArgs {
     /// Print messages of the eBPF programs about rare events to standard error.
     #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
     pub(crate) log_bpf: LogLevel,
+    /// Serve metrics for Prometheus at http://ADDR/metrics meanwhile; ADDR is a port of this machine alone, or an address with a port [docs/metrics.md].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<String>,
     /// What is asserted.
     #[command(flatten)]
     pub(crate) asserts: AssertArgs,

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -131,6 +132,11 @@ fn attached(words: &[String], tasks: u64) -> String {
         "forktrace: attached to {}: {tasks} task{plural}; Ctrl-C ends the recording.\n",
         words.join(", ")
     )
+}
+
+/// Says where the metrics are.
+pub(crate) fn say_metrics(address: SocketAddr) {
+    say(&format!("forktrace: metrics at http://{address}/metrics\n"));
 }
 
 /// Says which processes a signal has left running.

@@ -6,6 +6,7 @@
 mod assertions;
 mod dot;
 mod json;
+mod open_metrics;
 pub mod text;
 mod views;
 
@@ -21,6 +22,7 @@ use std::io;
 pub use self::{
     assertions::{Assertion, assertions},
     json::escaped,
+    open_metrics::{MetricsForm, Recorder, metrics},
     views::{Show, Views},
 };
 use crate::report::Report;

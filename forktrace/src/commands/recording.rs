@@ -12,6 +12,7 @@ use forktrace_process::{launch::Accounts, limits::Limits, signals::Signals};
 use forktrace_record::{
     background,
     capture::{Existing, Settings, Tracer},
+    metrics::Listener,
     record::{Interrupted, Notice, Plan, Recorded, Recording, Source},
 };
 
@@ -50,6 +51,7 @@ pub(super) fn record_and_report(
 ) -> Result<Done> {
     let wants_report = !args.quiet || !args.output.output.is_empty();
     let settings = settings(args, existing);
+    let metrics = args.metrics.as_deref().map(Listener::bind).transpose()?;
     // Before anything is made that would be left behind.
     let limits = Limits::raise(&Tracer::needs(&settings)?)?;
     // Its file of marks before ours, which take descriptors.
@@ -59,7 +61,14 @@ pub(super) fn record_and_report(
         let traces = [trace.target(), trace.file()];
         Outputs::open(&args.output, true, accounts, &traces)?
     };
-    let plan = Plan { source, settings };
+    if let Some(metrics) = metrics.as_ref().filter(|_| !args.quiet) {
+        progress::say_metrics(metrics.address());
+    }
+    let plan = Plan {
+        source,
+        settings,
+        metrics,
+    };
     let recorded = match record(plan, limits, args.quiet, &mut trace) {
         Ok(recorded) => recorded,
         Err(error) => match error.downcast_ref() {

@@ -178,6 +178,7 @@ fn arguments(args: &RunArgs, number: u32, trace: &Path) -> Vec<OsString> {
         stacks,
         plain,
         log_bpf,
+        metrics,
         asserts,
     } = recording;
     let OutputArgs {
@@ -213,6 +214,9 @@ fn arguments(args: &RunArgs, number: u32, trace: &Path) -> Vec<OsString> {
         out.value("--ring-size", ring_size.to_string());
     }
     out.value("--max-tasks", max_tasks.to_string());
+    if let Some(metrics) = metrics {
+        out.value("--metrics", metrics.as_str());
+    }
     out.value("--polls", name(polls));
     out.flag("--stacks", *stacks);
     out.flag("--plain", *plain);

@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 /// The program in `attach.py`, ended on drop.
-struct Target {
+pub(crate) struct Target {
     child: Child,
     /// `None`: closed.
     to: Option<ChildStdin>,
@@ -24,7 +24,7 @@ struct Target {
 }
 
 impl Target {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::by(Command::new("python3"), arguments)
     }
 
@@ -48,7 +48,7 @@ impl Target {
         }
     }
 
-    fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
@@ -62,12 +62,12 @@ impl Target {
     }
 
     /// Has it do something, and waits until that is done.
-    fn have(&mut self, word: &str) {
+    pub(crate) fn have(&mut self, word: &str) {
         self.tell(word);
         assert_eq!(read(&mut self.from)["done"], word);
     }
 
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.have("end");
         assert!(self.child.wait().expect("it ends").success());
     }
@@ -86,12 +86,12 @@ fn read(from: &mut impl BufRead) -> Value {
     serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
 }
 
-fn attach<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Forktrace {
+pub(crate) fn attach<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Forktrace {
     Forktrace::new("attach").json().args(arguments)
 }
 
 /// Starts it and waits until it is attached.
-fn attached(forktrace: Forktrace) -> Running {
+pub(crate) fn attached(forktrace: Forktrace) -> Running {
     let mut running = forktrace.start();
     while !running.stderr().contains("attached to") {
         assert!(!running.has_ended(), "{}", running.stderr());
@@ -101,7 +101,7 @@ fn attached(forktrace: Forktrace) -> Running {
 }
 
 /// Ends it by a signal.
-fn interrupt(running: Running) -> Finished {
+pub(crate) fn interrupt(running: Running) -> Finished {
     kill(running.pid(), "TERM");
     running.finish()
 }
@@ -114,7 +114,7 @@ fn kill(pid: u32, signal: &str) {
 
 /// The report of a recording in which every task is accounted for.
 #[track_caller]
-fn whole(finished: &Finished) -> &Report {
+pub(crate) fn whole(finished: &Finished) -> &Report {
     assert!(finished.status.success(), "{}", finished.stderr);
     let report = finished.report();
     // Who is born while it detaches is alive, and not compared.

@@ -37,6 +37,7 @@ mod kernel_stops;
 mod lock_names;
 mod loss;
 mod loss_of_causes;
+mod metrics;
 mod objects;
 mod odd_targets;
 mod polls;

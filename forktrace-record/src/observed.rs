@@ -1,0 +1,93 @@
+//! The state of a recording while it goes on, and when it is renewed.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use forktrace_core::{
+    live::Live,
+    render::{MetricsForm, Recorder, metrics},
+};
+
+use crate::{
+    capture::Tracer,
+    clock::now_ns,
+    decode,
+    metrics::Page,
+    trace::{Event, OpenStretch},
+};
+
+/// Looks are so many times as far apart as one takes, at least.
+const REST: u32 = 100;
+
+/// The state of a recording.
+pub(crate) struct Observed {
+    live: Live,
+    /// Looks are this far apart at least.
+    interval: Duration,
+    due: Instant,
+    /// When the table was read, and what it told.
+    looked_ns: Option<u64>,
+    living: Vec<(u32, Option<OpenStretch>)>,
+    /// Where the metrics are to be.
+    page: Option<Arc<Page>>,
+}
+
+impl Observed {
+    pub(crate) fn new(live: Live, interval: Duration, page: Option<Arc<Page>>) -> Self {
+        Self {
+            live,
+            interval,
+            due: Instant::now(),
+            looked_ns: None,
+            living: Vec::new(),
+            page,
+        }
+    }
+
+    pub(crate) fn note(&mut self, event: &Event) {
+        self.live.note(event);
+    }
+
+    /// How long until the next look.
+    pub(crate) fn time_left(&self) -> Duration {
+        self.due.saturating_duration_since(Instant::now())
+    }
+
+    /// Reads what the tasks are in, if it is time. To be called before the rings are emptied.
+    ///
+    /// # Errors
+    /// When the clock can't be read.
+    pub(crate) fn look(&mut self, tracer: &Tracer) -> Result<()> {
+        let begun = Instant::now();
+        if self.looked_ns.is_some() || self.due > begun {
+            return Ok(());
+        }
+        self.looked_ns = Some(now_ns()?);
+        self.living.clear();
+        let living = &mut self.living;
+        tracer.living(|state| {
+            if let Ok(open) = decode::open(&state) {
+                living.push((state.serial, open));
+            }
+        });
+        self.due = begun + self.interval.max(begun.elapsed() * REST);
+        Ok(())
+    }
+
+    /// Takes over what the look told, once the rings have been emptied since. True: the
+    /// state is a new one.
+    pub(crate) fn advance(&mut self, recorder: &Recorder) -> bool {
+        let Some(looked_ns) = self.looked_ns.take() else {
+            return false;
+        };
+        self.live.advance(looked_ns, self.living.drain(..));
+        if let Some(page) = &self.page {
+            let form = |form| metrics(&self.live, recorder, form);
+            page.set([MetricsForm::OpenMetrics, MetricsForm::Prometheus].map(form));
+        }
+        true
+    }
+}
