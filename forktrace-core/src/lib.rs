@@ -13,6 +13,7 @@ pub mod live;
 pub mod model;
 pub mod pipeline;
 pub mod random;
+pub mod recent;
 pub mod render;
 pub mod report;
 pub mod trace;

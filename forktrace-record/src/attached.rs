@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    capture::Tracer,
+    capture::{Tracer, Wanted},
     decode, procfs,
     targets::Targets,
     trace::{Attached as IsAttached, Event},
@@ -17,6 +17,11 @@ use crate::{
 /// Tasks that ended in the moment in which they were taken in are looked for after this
 /// time: a task that is ending takes no longer.
 const VANISHED_AFTER: Duration = Duration::from_secs(1);
+
+/// Targets that may come again are looked for this often while none of them lives…
+const LOOK_FOR: Duration = Duration::from_secs(1);
+/// …and so often while one does: all processes are gone through for it.
+const LOOK_BESIDE: Duration = Duration::from_secs(10);
 
 /// A recording that is attached.
 pub(crate) struct Attached {
@@ -30,6 +35,11 @@ pub(crate) struct Attached {
     arrivals: u64,
     /// When those are looked for that ended unseen.
     sweep: Option<Instant>,
+    /// It goes on when all targets have ended, as long as one may come again.
+    persists: bool,
+    /// When those that may come again were looked for, and what was wanted then.
+    looked: Instant,
+    wanted: BTreeSet<Wanted>,
 }
 
 impl Attached {
@@ -40,6 +50,7 @@ impl Attached {
     pub(crate) fn begin(
         targets: Targets,
         length: Option<Duration>,
+        persists: bool,
         tracer: &mut Tracer,
     ) -> Result<Self> {
         let ahead_ns = tracer.run_queue_clock_ahead()?;
@@ -56,12 +67,15 @@ impl Attached {
         }
         let now = Instant::now();
         Ok(Self {
-            targets,
             until: length.and_then(|length| now.checked_add(length)),
             ahead_ns,
             told: BTreeSet::new(),
             arrivals,
             sweep: now.checked_add(VANISHED_AFTER),
+            persists: persists && targets.may_return(),
+            looked: now,
+            wanted: targets.wanted()?,
+            targets,
         })
     }
 
@@ -78,7 +92,8 @@ impl Attached {
 
     /// Is it over? `nobody`: no task of it lives.
     pub(crate) fn is_over(&self, nobody: bool) -> bool {
-        self.time_left().is_some_and(|left| left.is_zero()) || nobody && !self.targets.may_come()
+        self.time_left().is_some_and(|left| left.is_zero())
+            || nobody && !self.persists && !self.targets.may_come()
     }
 
     /// Takes in who came, and those out who vanished; tells of all who are new.
@@ -88,6 +103,7 @@ impl Attached {
     pub(crate) fn turn(&mut self, tracer: &mut Tracer, mut sink: impl FnMut(Event)) -> Result<()> {
         let arrivals = tracer.arrivals();
         let first = self.told.is_empty();
+        self.look_for(tracer, &mut sink)?;
         if arrivals != self.arrivals {
             self.arrivals = arrivals;
             tracer.enter(|| self.targets.wanted())?;
@@ -114,10 +130,36 @@ impl Attached {
         Ok(())
     }
 
+    /// Takes in targets that have come again.
+    fn look_for(&mut self, tracer: &mut Tracer, sink: impl FnMut(Event)) -> Result<()> {
+        let (live, untracked) = tracer.live();
+        let interval = if live + untracked == 0 {
+            LOOK_FOR
+        } else {
+            LOOK_BESIDE
+        };
+        if !self.persists || self.looked.elapsed() < interval {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        self.targets.renew();
+        let wanted = self.targets.wanted()?;
+        let come = !wanted.is_subset(&self.wanted);
+        self.wanted = wanted;
+        if come {
+            tracer.enter(|| self.targets.wanted())?;
+            self.tell(tracer, sink);
+            self.sweep = Instant::now().checked_add(VANISHED_AFTER);
+        }
+        Ok(())
+    }
+
     fn tell(&mut self, tracer: &Tracer, mut sink: impl FnMut(Event)) {
-        let (told, ahead_ns) = (&mut self.told, self.ahead_ns);
+        let ahead_ns = self.ahead_ns;
+        let told = std::mem::take(&mut self.told);
         tracer.entered(|state, entry| {
-            if !told.insert(state.serial) {
+            self.told.insert(state.serial);
+            if told.contains(&state.serial) {
                 return;
             }
             decode::entered(state, entry, ahead_ns, |mut event| {

@@ -25,6 +25,7 @@ pub mod providers;
 pub mod record;
 pub mod resolve;
 pub mod root;
+mod sink;
 pub mod stacks;
 pub mod targets;
 

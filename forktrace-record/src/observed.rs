@@ -47,6 +47,10 @@ impl Observed {
         }
     }
 
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
+    }
+
     pub(crate) fn note(&mut self, event: &Event) {
         self.live.note(event);
     }

@@ -19,7 +19,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use forktrace_core::{live::Live, render::Recorder};
+use forktrace_core::{
+    live::Live,
+    recent::{Counters, Keep, Moment, Recent},
+    render::Recorder,
+};
 use nix::sys::{
     resource::{UsageWho, getrusage},
     signal::Signal,
@@ -57,10 +61,11 @@ use crate::{
     resolve::Resolver,
     root::Root,
     signals::{Answer, Requests, Signals},
+    sink::Sink,
     stacks::Namer,
     targets::Targets,
     trace::Arch,
-    trace::{AttachedTo, Event, Finish, Header, TablesRefused},
+    trace::{AttachedTo, Event, Finish, Header, TablesRefused, TaskRecord},
     trace_file::TraceWriter,
 };
 
@@ -74,8 +79,12 @@ const TICK_WHEN_NEW: Duration = Duration::from_millis(20);
 /// The same, when the first process has ended and others are waited for.
 const TICK_AT_END: Duration = Duration::from_millis(5);
 
-/// The live state is renewed this often.
+/// The live state is renewed this often…
 const LOOKS: Duration = Duration::from_millis(200);
+/// …and so often where a stall of a fifth of a second is to be seen while it lasts.
+const LOOKS_OF_WATCH: Duration = Duration::from_millis(40);
+/// Before the last seconds are given out, the rings are emptied at most so many times.
+const MOST_DRAINS: u32 = 64;
 
 /// What to record.
 #[derive(Debug)]
@@ -150,6 +159,51 @@ pub enum Notice {
     LastLookUps(u32),
 }
 
+/// What a [`Watcher`] wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Nothing now.
+    Nothing,
+    /// That it is found out at once who could end the waits of the moment.
+    LookNow,
+    /// The last seconds.
+    Save,
+}
+
+/// Decides which seconds of a recording are kept.
+pub trait Watcher {
+    /// The live state is a new one; so many records were lost.
+    ///
+    /// # Errors
+    /// When it can't go on.
+    fn look(&mut self, live: &Live, lost: u64) -> Result<Wish>;
+
+    /// Takes the last seconds. To be left again soon: nothing is recorded meanwhile.
+    ///
+    /// # Errors
+    /// When it can't go on.
+    fn save(&mut self, recent: &Recent, moment: Moment) -> Result<()>;
+
+    /// Does it wait for something that is yet to come, and be saved?
+    fn is_waiting(&self) -> bool;
+}
+
+/// Gives the tasks the names that they have now: for a process that has time.
+pub fn name_living(moment: &mut Moment) {
+    for task in &mut moment.living {
+        let name = procfs::name_of_living(task.born.tgid, task.born.tid);
+        if !name.is_empty() {
+            task.born.comm = name;
+        }
+    }
+}
+
+/// How watching ended.
+pub struct Watched {
+    /// The programs, detached: see [`Recorded::tracer`].
+    pub tracer: Tracer,
+}
+
 /// How a recording went.
 pub struct Recorded {
     /// The end, as it was or should have been written.
@@ -187,7 +241,8 @@ pub struct Recording {
     attached: Option<Attached>,
     tracer: Tracer,
     session: Session,
-    runtime: Runtime,
+    /// `None`: it is over.
+    runtime: Option<Runtime>,
     metrics: Option<(Listener, Arc<Page>)>,
     nursery: Rc<Nursery>,
     real_time: io::Result<RealTime>,
@@ -206,6 +261,19 @@ impl Recording {
     /// executed ([`launch::LaunchError`]), or what was to be attached to has ended, or a
     /// signal came first ([`Interrupted`]).
     pub fn start(plan: Plan, limits: Limits, signals: Signals, file: File) -> Result<Self> {
+        Self::into(plan, limits, signals, To::File(file))
+    }
+
+    /// The same of one that keeps its last seconds in memory, and goes on when its targets
+    /// come again.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn watch(plan: Plan, limits: Limits, signals: Signals, keep: Keep) -> Result<Self> {
+        Self::into(plan, limits, signals, To::Memory(keep))
+    }
+
+    fn into(plan: Plan, limits: Limits, signals: Signals, to: To) -> Result<Self> {
         clock::check()?;
         own_process::check_children()?;
         // While this process has one thread, and nothing to hand on.
@@ -218,19 +286,28 @@ impl Recording {
         let runtime = runtime.context("no event loop")?;
         let mut tracer = Tracer::attach(&plan.settings)?;
         let header = header(&plan, &tracer)?;
-        let writer = TraceWriter::new(file, &header).context("the trace file can't be written")?;
+        let watches = matches!(to, To::Memory(_));
+        let (arch, start_ns) = (header.arch, header.start_ns);
         let stacks = plan.settings.stacks.then(|| Namer::new(&nursery));
-        let names = Resolver::new(&nursery, header.arch, header.start_ns);
-        let watch = deadlock::Watch::new(&nursery, header.arch);
-        let search = Search::new(&nursery, header.arch);
+        let names = Resolver::new(&nursery, arch, start_ns);
+        let watch = deadlock::Watch::new(&nursery, arch);
+        let search = Search::new(&nursery, arch);
         let cpu_before = own_cpu_ns()?;
         let metrics = plan
             .metrics
             .map(|listener| (listener, Arc::new(Page::default())));
-        let observed = metrics.as_ref().map(|(_, page)| {
-            let live = Live::new(header.arch, header.start_ns);
-            Observed::new(live, LOOKS, Some(page.clone()))
+        let observed = (watches || metrics.is_some()).then(|| {
+            let page = metrics.as_ref().map(|(_, page)| page.clone());
+            let interval = if watches { LOOKS_OF_WATCH } else { LOOKS };
+            Observed::new(Live::new(arch, start_ns), interval, page)
         });
+        let writer = match to {
+            To::File(file) => {
+                let writer = TraceWriter::new(file, &header);
+                Sink::File(Box::new(writer.context("the trace file can't be written")?))
+            }
+            To::Memory(keep) => Sink::Recent(Box::new(Recent::new(header, keep))),
+        };
         let (mut root, mut marks, mut attached, mut until_exit) = (None, None, None, false);
         match plan.source {
             Source::Launch(mut command) => {
@@ -242,7 +319,7 @@ impl Recording {
                 if let Some(signal) = signals.request()? {
                     return Err(Interrupted { signal }.into());
                 }
-                attached = Some(Attached::begin(targets, length, &mut tracer)?);
+                attached = Some(Attached::begin(targets, length, watches, &mut tracer)?);
             }
         }
         // The workload is to have neither, and the first takes a right that goes.
@@ -256,7 +333,7 @@ impl Recording {
             writer,
             names,
             search,
-            noticed: Noticed::new(header.arch, header.start_ns),
+            noticed: Noticed::new(arch, start_ns),
             records: 0,
             tasks: 0,
             undecodable: 0,
@@ -276,12 +353,12 @@ impl Recording {
             attached,
             tracer,
             session,
-            runtime,
+            runtime: Some(runtime),
             metrics,
             nursery,
             real_time,
             watch,
-            start_ns: header.start_ns,
+            start_ns,
             cpu_before,
             until_exit,
         })
@@ -299,46 +376,19 @@ impl Recording {
     ///
     /// # Errors
     /// When the tracer's tables can't be read.
-    pub fn run(self, mut notify: impl FnMut(Notice)) -> Result<Recorded> {
+    pub fn run(mut self, mut notify: impl FnMut(Notice)) -> Result<Recorded> {
+        self.go_on(None, &mut notify)?;
         let Self {
             signals,
-            mut marks,
-            mut attached,
+            marks,
+            attached,
             mut tracer,
             mut session,
-            runtime,
-            metrics,
             nursery,
             real_time,
-            mut watch,
+            watch,
             ..
         } = self;
-        runtime.block_on(async {
-            let wakes = Wakes::new(&signals, &tracer, &nursery)?;
-            if let Some((listener, page)) = metrics {
-                listener.serve(page)?;
-            }
-            let mut looped = Loop {
-                signals: &signals,
-                marks: marks.as_mut(),
-                attached: attached.as_mut(),
-                tracer: &mut tracer,
-                session: &mut session,
-                watch: &mut watch,
-                begun: Instant::now(),
-                start_ns: self.start_ns,
-                until_exit: self.until_exit,
-                notify: &mut notify,
-            };
-            let mut tick = TICK_WHEN_NEW;
-            loop {
-                wakes.next(looped.wait(tick)).await?;
-                if looped.turn(&mut tick)? {
-                    return anyhow::Ok(());
-                }
-            }
-        })?;
-        drop(runtime);
         if let Some(marks) = marks {
             let read = marks.finish(|event| session.write(&event));
             read.context("the workload's marks can't be read")?;
@@ -359,6 +409,68 @@ impl Recording {
         recorded.tracer.read_log(|line| notify(Notice::Log(line)));
         Ok(recorded)
     }
+
+    /// Goes on until a signal or the time ends it, or all targets have for good.
+    ///
+    /// # Errors
+    /// When the tracer's tables can't be read, and those of the watcher.
+    pub fn run_watched(
+        mut self,
+        watcher: &mut dyn Watcher,
+        mut notify: impl FnMut(Notice),
+    ) -> Result<Watched> {
+        self.go_on(Some(&mut *watcher), &mut notify)?;
+        if watcher.is_waiting() {
+            self.session.save(&mut self.tracer, watcher)?;
+        }
+        self.tracer.detach()?;
+        self.tracer.read_log(|line| notify(Notice::Log(line)));
+        Ok(Watched {
+            tracer: self.tracer,
+        })
+    }
+
+    /// Turn for turn, until it is over.
+    fn go_on<'a>(
+        &'a mut self,
+        watcher: Option<&'a mut (dyn Watcher + 'a)>,
+        notify: &'a mut (dyn FnMut(Notice) + 'a),
+    ) -> Result<()> {
+        let (runtime, metrics) = (self.runtime.take(), self.metrics.take());
+        let runtime = runtime.context("a recording goes on once")?;
+        runtime.block_on(async {
+            let wakes = Wakes::new(&self.signals, &self.tracer, &self.nursery)?;
+            if let Some((listener, page)) = metrics {
+                listener.serve(page)?;
+            }
+            let mut looped = Loop {
+                signals: &self.signals,
+                marks: self.marks.as_mut(),
+                attached: self.attached.as_mut(),
+                tracer: &mut self.tracer,
+                session: &mut self.session,
+                watch: &mut self.watch,
+                watcher,
+                begun: Instant::now(),
+                start_ns: self.start_ns,
+                until_exit: self.until_exit,
+                notify,
+            };
+            let mut tick = TICK_WHEN_NEW;
+            loop {
+                wakes.next(looped.wait(tick)).await?;
+                if looped.turn(&mut tick)? {
+                    return anyhow::Ok(());
+                }
+            }
+        })
+    }
+}
+
+/// Where a recording goes.
+enum To {
+    File(File),
+    Memory(Keep),
 }
 
 /// All that can wake the loop before its time.
@@ -408,20 +520,21 @@ impl Wakes {
 }
 
 /// What a turn of the loop works on.
-struct Loop<'a, N> {
+struct Loop<'a> {
     signals: &'a Signals,
     marks: Option<&'a mut Marks>,
     attached: Option<&'a mut Attached>,
     tracer: &'a mut Tracer,
     session: &'a mut Session,
     watch: &'a mut deadlock::Watch,
+    watcher: Option<&'a mut (dyn Watcher + 'a)>,
     begun: Instant,
     start_ns: u64,
     until_exit: bool,
-    notify: N,
+    notify: &'a mut (dyn FnMut(Notice) + 'a),
 }
 
-impl<N: FnMut(Notice)> Loop<'_, N> {
+impl Loop<'_> {
     /// How long to wait for the next turn at most.
     fn wait(&self, tick: Duration) -> Duration {
         let wait = if self.session.unread {
@@ -452,7 +565,7 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
         }
         session.look(self.tracer)?;
         session.drain(self.tracer);
-        session.observe(self.tracer);
+        let observed = session.observe(self.tracer);
         session.name_stacks(self.tracer);
         self.tracer
             .read_log(|line| (self.notify)(Notice::Log(line)));
@@ -467,7 +580,10 @@ impl<N: FnMut(Notice)> Loop<'_, N> {
             TICK.min(*tick * 2)
         };
         session.resolve(now_ns()?);
-        session.writer.tick(now_ns()?);
+        session.tick(self.tracer, now_ns()?)?;
+        if let Some(watcher) = self.watcher.as_mut().filter(|_| observed) {
+            session.show(self.tracer, &mut **watcher)?;
+        }
         // Who goes on since somebody ends it all has not shown that it was none.
         if !session.signalled {
             let mut gone_on = session.noticed.ended();
@@ -612,8 +728,18 @@ struct Living {
     comm: String,
 }
 
+/// A task as the table has it, with its switches if they were counted.
+fn task_of(entry: &TableEntry) -> Option<TaskRecord> {
+    let mut task = decode::task(&entry.state).ok()?;
+    if let Some(counted) = entry.counted {
+        task.switches = counted.traced;
+        task.kernel_switches = Some(counted.kernel);
+    }
+    Some(task)
+}
+
 struct Session {
-    writer: TraceWriter<File>,
+    writer: Sink,
     names: Resolver,
     search: Search,
     noticed: Noticed,
@@ -712,19 +838,83 @@ impl Session {
         self.observed.as_mut().map_or(Ok(()), |it| it.look(tracer))
     }
 
-    /// Takes over what that look told, if the rings are empty.
-    fn observe(&mut self, tracer: &Tracer) {
-        if self.unread {
-            return;
+    /// Takes over what that look told, if the rings are empty. True: the live state is a new
+    /// one.
+    fn observe(&mut self, tracer: &Tracer) -> bool {
+        let Some(observed) = self.observed.as_mut().filter(|_| !self.unread) else {
+            return false;
+        };
+        let losses = tracer.losses();
+        observed.advance(&Recorder {
+            records: self.records,
+            lost: losses.ring_full + losses.no_ring + losses.other,
+            not_followed: losses.table_full,
+        })
+    }
+
+    /// Shows the live state to somebody, and does what he wishes.
+    fn show(&mut self, tracer: &mut Tracer, watcher: &mut dyn Watcher) -> Result<()> {
+        let Some(observed) = &self.observed else {
+            return Ok(());
+        };
+        let losses = tracer.losses();
+        let lost = losses.ring_full + losses.no_ring + losses.other;
+        match watcher.look(observed.live(), lost)? {
+            Wish::Nothing => Ok(()),
+            Wish::LookNow => {
+                self.search.hurry();
+                Ok(())
+            }
+            Wish::Save => self.save(tracer, watcher),
         }
-        if let Some(observed) = &mut self.observed {
-            let losses = tracer.losses();
-            observed.advance(&Recorder {
-                records: self.records,
-                lost: losses.ring_full + losses.no_ring + losses.other,
-                not_followed: losses.table_full,
-            });
+    }
+
+    /// Gives out the last seconds: what the tasks are in first, then what has come until then.
+    fn save(&mut self, tracer: &mut Tracer, watcher: &mut dyn Watcher) -> Result<()> {
+        tracer.count_switches()?;
+        let at_ns = now_ns()?;
+        let mut living = Vec::new();
+        tracer.steady(|entry| living.extend(task_of(&entry)));
+        for _ in 0..MOST_DRAINS {
+            self.drain(tracer);
+            if !self.unread {
+                break;
+            }
         }
+        self.name_stacks(tracer);
+        self.take_unreported(tracer)?;
+        self.resolve(at_ns);
+        let moment = Moment {
+            at_ns,
+            living,
+            counters: self.counters(tracer)?,
+            not_real_time: None,
+        };
+        match &self.writer {
+            Sink::Recent(recent) => watcher.save(recent, moment),
+            Sink::File(_) => Ok(()),
+        }
+    }
+
+    fn counters(&self, tracer: &Tracer) -> Result<Counters> {
+        let losses = tracer.losses();
+        Ok(Counters {
+            ring_full: losses.ring_full,
+            no_ring: losses.no_ring,
+            other: losses.other,
+            not_followed: losses.table_full,
+            undecodable: self.undecodable,
+            cpu_ns: own_cpu_ns()?,
+        })
+    }
+
+    fn tick(&mut self, tracer: &Tracer, now_ns: u64) -> Result<()> {
+        let counters = match self.writer {
+            Sink::Recent(_) => self.counters(tracer)?,
+            Sink::File(_) => Counters::default(),
+        };
+        self.writer.tick(now_ns, &counters);
+        Ok(())
     }
 
     /// Says who it is, if it lives.
@@ -732,12 +922,8 @@ impl Session {
         if let Some(polls) = &entry.polls {
             decode::polls(entry.state.serial, polls, |event| self.write(&event));
         }
-        match decode::task(&entry.state) {
-            Ok(mut task) => {
-                if let Some(counted) = entry.counted {
-                    task.switches = counted.traced;
-                    task.kernel_switches = Some(counted.kernel);
-                }
+        match task_of(entry) {
+            Some(mut task) => {
                 let living = task.end_ns.is_none().then(|| {
                     task.born.comm = procfs::name_of_living(task.born.tgid, task.born.tid);
                     Living {
@@ -749,7 +935,7 @@ impl Session {
                 self.write(&Event::Task(task));
                 living
             }
-            Err(decode::Undecodable) => {
+            None => {
                 self.undecodable += 1;
                 None
             }
@@ -851,7 +1037,10 @@ impl Session {
             not_real_time,
             ..Finish::default()
         };
-        let (finish, finish_error) = writer.finish(finish);
+        let (finish, finish_error) = match writer {
+            Sink::File(writer) => writer.finish(finish),
+            Sink::Recent(_) => (finish, None),
+        };
         Ok(Recorded {
             finish,
             finish_error,

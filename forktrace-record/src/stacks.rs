@@ -9,7 +9,6 @@ mod symbols;
 
 use std::{
     collections::HashMap,
-    io,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -19,8 +18,8 @@ use self::symbols::{Answer, Of, Question};
 use crate::{
     helper::{Channel, Kind, Nursery, Troubles},
     last_wait::{LastWait, Patience},
+    sink::Sink,
     trace::{Born, Event, Frames, Stacks, TaskRecord, Waker},
-    trace_file::TraceWriter,
 };
 
 /// Questions that the helper has at a time. It gets them as fast as they come: a process
@@ -105,7 +104,7 @@ impl Namer {
     }
 
     /// Passes an event on; stacks are kept back until [`Self::name`].
-    pub(crate) fn see<W: io::Write>(&mut self, event: &Event, writer: &mut TraceWriter<W>) {
+    pub(crate) fn see(&mut self, event: &Event, writer: &mut Sink) {
         match event {
             Event::Stacks(stacks) => {
                 self.waiting.push(*stacks);
@@ -157,11 +156,7 @@ impl Namer {
 
     /// Writes the stacks that were kept back, and those that they are made of as far as the
     /// helper has told. `addresses` gives the stack of a kernel's number.
-    pub(crate) fn name<W: io::Write>(
-        &mut self,
-        addresses: impl Fn(u32) -> Vec<u64>,
-        writer: &mut TraceWriter<W>,
-    ) {
+    pub(crate) fn name(&mut self, addresses: impl Fn(u32) -> Vec<u64>, writer: &mut Sink) {
         for mut stacks in std::mem::take(&mut self.waiting) {
             let process = self.of(&stacks);
             for (id, of) in [
@@ -181,7 +176,7 @@ impl Namer {
     }
 
     /// Writes what the helper has told.
-    pub(crate) fn answers<W: io::Write>(&mut self, writer: &mut TraceWriter<W>) {
+    pub(crate) fn answers(&mut self, writer: &mut Sink) {
         let received = self.helper.receive();
         for (_, answer, _) in received.answers {
             self.cut += u64::from(answer.cut);
@@ -204,11 +199,11 @@ impl Namer {
     }
 
     /// Writes all that the helper still has to tell.
-    pub(crate) fn finish<W: io::Write>(
+    pub(crate) fn finish(
         &mut self,
         last_wait: &mut LastWait<'_>,
         addresses: impl Fn(u32) -> Vec<u64>,
-        writer: &mut TraceWriter<W>,
+        writer: &mut Sink,
     ) {
         self.name(addresses, writer);
         self.ask(Asked::Other, &Question::Again(true));
@@ -239,12 +234,12 @@ impl Namer {
     }
 
     /// Our number of a stack; `None` when it is not there.
-    fn number<W: io::Write>(
+    fn number(
         &mut self,
         of: Of,
         id: u32,
         addresses: impl Fn(u32) -> Vec<u64>,
-        writer: &mut TraceWriter<W>,
+        writer: &mut Sink,
     ) -> Option<u32> {
         if let Some(number) = self.known.get(&(of, id)) {
             return Some(*number);

@@ -45,6 +45,9 @@ pub(crate) enum Command {
     #[cfg(feature = "record")]
     /// Attach to what runs already: processes, a cgroup, a unit, a container; report when and why they blocked.
     Attach(AttachArgs),
+    #[cfg(feature = "record")]
+    /// Keep the last seconds of what runs already, and save them when a condition comes true.
+    Watch(Box<WatchArgs>),
     /// Report on a trace that `run --save` or `attach --save` wrote, on any machine, without root.
     Report(ReportArgs),
     /// Compare traces before and after a change: what explains the difference in time.
@@ -151,6 +154,20 @@ impl OutputArgs {
         told.chain(self.format).any(Form::shows_stacks)
     }
 
+    /// The reports of these files, as they are when nothing more is said.
+    pub(crate) fn to_files(files: &[PathBuf]) -> Self {
+        Self {
+            output: files.to_vec(),
+            force: false,
+            format: None,
+            folded: None,
+            show: Vec::new(),
+            verbose: false,
+            episodes: 10,
+            color: Color::Never,
+        }
+    }
+
     /// What they ask of the analysis.
     pub(crate) fn analysis(&self) -> Options {
         Options {
@@ -226,41 +243,119 @@ Examples:
   sudo forktrace attach redis-server
   sudo forktrace attach --for 1m --save stall.ft --unit nginx.service
   sudo forktrace attach --for 30s --container web --format json -o report.json")]
-#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
 pub(crate) struct AttachArgs {
     /// What is recorded, and where it goes.
     #[command(flatten)]
     pub(crate) recording: RecordingArgs,
-    /// The process PID: all its threads, and what they create from now on.
-    #[arg(short, long, value_name = "PID", group = "what", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) pid: Vec<u32>,
-    /// The thread TID alone, and what it creates from now on.
-    #[arg(long, value_name = "TID", group = "what", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) tid: Vec<u32>,
-    /// Processes whose name, program or whole command line is GLOB (* stands for anything, ? for one character).
-    #[arg(short, long, value_name = "GLOB", group = "what")]
-    pub(crate) name: Vec<String>,
-    /// All in the cgroup PATH and below, and what comes to it later.
-    #[arg(long, value_name = "PATH", group = "what")]
-    pub(crate) cgroup: Vec<PathBuf>,
-    /// All of the systemd unit UNIT, likewise.
-    #[arg(long, value_name = "UNIT", group = "what")]
-    pub(crate) unit: Vec<String>,
-    /// All of a container of docker, podman, nerdctl or containerd, by its name or id, likewise.
-    #[arg(long, value_name = "NAME|ID", group = "what")]
-    pub(crate) container: Vec<String>,
-    /// All processes.
-    #[arg(short, long, group = "what")]
-    pub(crate) all: bool,
+    /// What is recorded.
+    #[command(flatten)]
+    pub(crate) what: TargetArgs,
     /// Stop after TIME, such as 500ms, 30s or 5m.
     #[arg(long = "for", value_name = "TIME", value_parser = length)]
     pub(crate) length: Option<Duration>,
     /// Write files as root even under sudo.
     #[arg(long)]
     pub(crate) as_root: bool,
+}
+
+#[cfg(feature = "record")]
+/// What is attached to.
+#[derive(Args, Debug)]
+#[group(id = "what", required = true, multiple = true)]
+pub(crate) struct TargetArgs {
+    /// The process PID: all its threads, and what they create from now on.
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pid: Vec<u32>,
+    /// The thread TID alone, and what it creates from now on.
+    #[arg(long, value_name = "TID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tid: Vec<u32>,
+    /// Processes whose name, program or whole command line is GLOB (* stands for anything, ? for one character).
+    #[arg(short, long, value_name = "GLOB")]
+    pub(crate) name: Vec<String>,
+    /// All in the cgroup PATH and below, and what comes to it later.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Vec<PathBuf>,
+    /// All of the systemd unit UNIT, likewise.
+    #[arg(long, value_name = "UNIT")]
+    pub(crate) unit: Vec<String>,
+    /// All of a container of docker, podman, nerdctl or containerd, by its name or id, likewise.
+    #[arg(long, value_name = "NAME|ID")]
+    pub(crate) container: Vec<String>,
+    /// All processes.
+    #[arg(short, long)]
+    pub(crate) all: bool,
     /// A pid, or a name as for --name.
-    #[arg(value_name = "TARGET", group = "what")]
+    #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<String>,
+}
+
+#[cfg(feature = "record")]
+/// Arguments of `watch`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+EXPR is a condition in the language of --assert, over the state of the moment: live, running, runnable, \
+blocked, stopped (numbers of tasks), all_blocked and starved (each with now_ns, ns, episodes, longest_ns), \
+cause (what all are blocked for, 'idle' where each rests), deadlocks, lost, tasks (tid, pid, name, state, \
+reason, for_ns), and blocked('GLOB'), how many tasks of such a name are blocked.
+
+When EXPR becomes true, the --keep before and the --after after that are saved in DIR as \
+forktrace-TIME.ft, with the report as .txt and .json. Nothing more is saved for --pause. A target that \
+is given by name, unit, cgroup or container may end and come again.
+
+End: Ctrl-C, --for, or that a target given by pid has ended.
+
+Exit status: 0; 125 when forktrace fails.
+
+Examples:
+  sudo forktrace watch --unit nginx --when \"all_blocked.now_ns > 200 * ms && cause != 'idle'\" --save-dir /var/lib/forktrace
+  sudo forktrace watch -p 4121 --when 'deadlocks.size() > 0' --save-dir . --then 'cat $FORKTRACE_TEXT'
+  sudo forktrace watch redis-server --when \"blocked('io_thd_*') == 4\" --keep 10s --save-dir stalls")]
+pub(crate) struct WatchArgs {
+    /// What is watched.
+    #[command(flatten)]
+    pub(crate) what: TargetArgs,
+    /// Save when EXPR becomes true [docs/watch.md].
+    #[arg(long, value_name = "EXPR")]
+    pub(crate) when: String,
+    /// Save so much of what came before.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = length)]
+    pub(crate) keep: Duration,
+    /// Save so much of what comes after.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = length)]
+    pub(crate) after: Duration,
+    /// Save nothing more for so long.
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = length)]
+    pub(crate) pause: Duration,
+    /// Save in the folder DIR.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) save_dir: PathBuf,
+    /// Keep the newest N traces in DIR; the oldest are removed, with their reports.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max: u32,
+    /// Run CMD in a shell after each: $FORKTRACE_TRACE, $FORKTRACE_TEXT and $FORKTRACE_JSON are its files.
+    #[arg(long, value_name = "CMD")]
+    pub(crate) then: Option<String>,
+    /// Keep no more than SIZE in memory of what came before, whatever --keep says: 1M holds some 50,000 blocks.
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = ring_size)]
+    pub(crate) memory: u32,
+    /// Stop after TIME.
+    #[arg(long = "for", value_name = "TIME", value_parser = length)]
+    pub(crate) length: Option<Duration>,
+    /// Per-CPU ring buffer size, such as 512K or 16M [default: 32M divided among the CPUs, at most 4M each].
+    #[arg(long, value_name = "SIZE", value_parser = ring_size)]
+    pub(crate) ring_size: Option<u32>,
+    /// Maximum number of tasks tracked at once.
+    #[arg(long, value_name = "N", default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub(crate) max_tasks: u32,
+    /// Record stack traces of blocked tasks and of their wakers. Adds a few microseconds per block.
+    #[arg(long)]
+    pub(crate) stacks: bool,
+    /// Serve metrics for Prometheus at http://ADDR/metrics meanwhile; ADDR is a port of this machine alone, or an address with a port [docs/metrics.md].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<String>,
+    /// Write files, and run CMD, as root even under sudo.
+    #[arg(long)]
+    pub(crate) as_root: bool,
 }
 
 #[cfg(feature = "record")]
@@ -630,8 +725,8 @@ mod tests {
         else {
             panic!("{cli:?}")
         };
-        assert_eq!((args.pid, args.tid), (vec![1, 2], vec![3]));
-        assert_eq!(args.targets, ["e", "5"]);
+        assert_eq!((args.what.pid, args.what.tid), (vec![1, 2], vec![3]));
+        assert_eq!(args.what.targets, ["e", "5"]);
         assert!(Cli::try_parse_from(["forktrace", "attach", "--for", "1s"]).is_err());
     }
 

@@ -46,6 +46,8 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run(args),
         #[cfg(feature = "record")]
         Command::Attach(args) => commands::attach(args),
+        #[cfg(feature = "record")]
+        Command::Watch(args) => commands::watch(args),
         Command::Report(args) => commands::report(args),
         Command::Diff(args) => commands::diff(args),
         Command::Explain(args) => commands::explain(args),

@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal as _, Write as _},
     net::SocketAddr,
+    path::Path,
     time::Duration,
 };
 
@@ -132,6 +133,60 @@ fn attached(words: &[String], tasks: u64) -> String {
         "forktrace: attached to {}: {tasks} task{plural}; Ctrl-C ends the recording.\n",
         words.join(", ")
     )
+}
+
+/// Says what is watched, for what, and where it is saved.
+pub(crate) fn say_watching(words: &[String], tasks: u64, when: &str, folder: &Path) {
+    let words: Vec<_> = words.iter().map(|it| clean(it)).collect();
+    say(&format!(
+        "forktrace: watching {}: {}; when {}, the last seconds go to {}; Ctrl-C ends it.\n",
+        words.join(", "),
+        quantity(tasks, "task"),
+        clean(when),
+        clean(&folder.to_string_lossy()),
+    ));
+}
+
+/// Says that what is watched for has come.
+pub(crate) fn say_true(at: &str, when: &str, cause: &str) {
+    let cause = match cause {
+        "none" => String::new(),
+        cause => format!(" (all are blocked: {})", cause.replace('_', " ")),
+    };
+    say(&format!(
+        "forktrace: {at}: {} is true{cause}.\n",
+        clean(when)
+    ));
+}
+
+/// Says that it has been saved.
+pub(crate) fn say_saved(trace: &Path, passed_over: u64) {
+    let more = match passed_over {
+        0 => String::new(),
+        n => format!("; before, it came true {n} more times, too soon after the last"),
+    };
+    let trace = trace.to_string_lossy();
+    say(&format!("forktrace: saved {}{more}.\n", clean(&trace)));
+}
+
+/// Says how watching has ended.
+pub(crate) fn say_watched(saved: u64, folder: &Path) {
+    let folder = folder.to_string_lossy();
+    let saved = quantity(saved, "trace");
+    say(&format!(
+        "forktrace: the watch is over; {saved} saved in {}.\n",
+        clean(&folder)
+    ));
+}
+
+/// Says that something went wrong which does not end it.
+pub(crate) fn say_trouble(text: &str) {
+    say(&format!("forktrace: {}\n", clean(text)));
+}
+
+/// Says what the kernel programs say.
+pub(crate) fn say_log(text: &str) {
+    say(&format!("forktrace: eBPF: {}\n", text.escape_debug()));
 }
 
 /// Says where the metrics are.

@@ -215,6 +215,9 @@ impl<'a> Check<'a> {
                 ));
             }
         }
+        if name == "blocked" && self.figures.field("running").is_err() {
+            return Err("blocked is for the conditions of `forktrace watch`".to_owned());
+        }
         Ok(match function.result {
             Returns::Number => Shape::Number,
             Returns::Bool => Shape::Bool,

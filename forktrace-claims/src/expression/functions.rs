@@ -9,6 +9,8 @@ use cel::{
     objects::{Key, Map},
 };
 
+use wildmatch::WildMatch;
+
 use super::{number, shape::Shape};
 
 type Result<T> = std::result::Result<T, ExecutionError>;
@@ -51,6 +53,7 @@ pub(super) const KNOWN: &[Known] = &[
     known("at_least", 2, 2, Returns::Number),
     known("mark", 1, 1, Returns::Any),
     known("task", 1, 1, Returns::Task),
+    known("blocked", 1, 1, Returns::Number),
     known("size", 1, 1, Returns::Number),
     known("int", 1, 1, Returns::Any),
     known("double", 1, 1, Returns::Number),
@@ -124,7 +127,24 @@ pub(super) fn context() -> Context<'static, 'static> {
         only(f, "tasks", &name)
     });
     debug_assert!(found.is_ok());
+    let found = context.add_function("blocked", blocked);
+    debug_assert!(found.is_ok());
     context
+}
+
+/// How many of the tasks whose name is like this are blocked.
+fn blocked(f: &FunctionContext, glob: Arc<String>) -> Result<Value> {
+    let tasks = f.ptx.get_variable("tasks");
+    let Some(Ok(Value::List(tasks))) = tasks.map(|it| Value::try_from(it.as_ref())) else {
+        return Err(f.error("there are no tasks here"));
+    };
+    let pattern = WildMatch::new(&glob);
+    let is = |task: &Value, field_name: &str, wanted: &dyn Fn(&str) -> bool| matches!(field(f, task, field_name), Ok(Value::String(it)) if wanted(&it));
+    let blocked = tasks.iter().filter(|task| {
+        is(task, "state", &|state| state == "blocked")
+            && is(task, "name", &|it| pattern.matches(it))
+    });
+    Ok((blocked.count() as f64).into())
 }
 
 fn wrong(function: &str, message: impl ToString) -> ExecutionError {

@@ -133,6 +133,11 @@ impl Expression {
         used::used(&self.root, &figures.0)
     }
 
+    /// Whether it calls this function.
+    pub fn calls(&self, function: &str) -> bool {
+        self.root.references().has_function(function)
+    }
+
     /// Whether it names this variable.
     pub fn names(&self, variable: &str) -> bool {
         self.root.references().has_variable(variable)

@@ -67,6 +67,12 @@ impl Shape {
         Self::of_schema(schema.as_value(), schema.as_value())
     }
 
+    /// The variables that a recording has at a moment while it goes on.
+    pub fn of_moment() -> Self {
+        let schema = forktrace_core::report::schema_of::<forktrace_core::live::Moment>("moment");
+        Self::of_schema(schema.as_value(), schema.as_value())
+    }
+
     /// What a part of the schema says.
     fn of_schema(root: &Value, schema: &Value) -> Self {
         if let Some(name) = schema["$ref"].as_str() {

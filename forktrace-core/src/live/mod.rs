@@ -6,6 +6,7 @@
 //! Up to there the sums are those of a report. Memory is bounded by the number of tasks.
 
 mod kinds;
+mod moment;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use self::{
 };
 pub use self::{
     kinds::{Kind, ObjectClass, WaitKind},
+    moment::{Lasting, Moment, OfTask, Set},
     sweep::{Counts, Spells},
 };
 use crate::{
@@ -36,6 +38,10 @@ pub const RUNNABLE_CLASSES: [u64; 8] = [
     500_000_000,
     2_000_000_000,
 ];
+
+/// A wait is not where a task rests if it was in another kind of wait for so many times as
+/// long: little is known of who has just been met.
+const AWAY: u64 = 4;
 
 /// What a task is in at the moment up to which all is known.
 #[derive(Clone, Copy, Debug)]
@@ -67,19 +73,23 @@ pub struct Task {
     blocked_ns: [u64; WaitKind::COUNT],
     /// Up to here its blocks are in the sums.
     counted_ns: u64,
+    /// When the last of them began, and how much of the time blocked is of it.
+    last: (u64, u64),
     /// Who holds the lock that it waits for, while it sleeps the sleep that began then.
     owner: Option<u32>,
     seq: u32,
 }
 
 impl Task {
-    fn home(&self) -> Option<usize> {
-        let most = self
-            .blocked_ns
-            .iter()
-            .enumerate()
-            .max_by_key(|(_, ns)| **ns);
-        most.filter(|(_, ns)| **ns > 0).map(|(kind, _)| kind)
+    /// Is this kind of wait, which it is in, the one in which it rests? It is not if it was
+    /// in another one for longer, and for many times as long as it has been in this one now.
+    fn rests_in(&self, kind: WaitKind) -> bool {
+        let present_ns = self.last.1;
+        let own_ns = self.blocked_ns[kind as usize].saturating_sub(present_ns);
+        let others = self.blocked_ns.iter().enumerate();
+        let others = others.filter(|(other, _)| *other != kind as usize);
+        let longest_ns = others.map(|(_, ns)| *ns).max().unwrap_or(0);
+        longest_ns <= own_ns || longest_ns < present_ns.saturating_mul(AWAY)
     }
 }
 
@@ -242,6 +252,10 @@ impl Live {
         let task = self.tasks.entry(serial).or_insert_with(Task::unknown);
         let ns = until_ns.saturating_sub(from_ns.max(task.counted_ns));
         task.counted_ns = task.counted_ns.max(until_ns);
+        if task.last.0 != from_ns {
+            task.last = (from_ns, 0);
+        }
+        task.last.1 += ns;
         task.blocked_ns[self.kinds.kind(call).wait as usize] += ns;
         *self.blocked_ns.entry(self.kinds.reason(call)).or_default() += ns;
     }
@@ -292,18 +306,17 @@ impl Live {
         if state != State::Blocked || open.out_ns > until_ns {
             return;
         }
-        let home = self.tasks.get(&serial).map(Task::home);
         self.blocked(serial, &call, (open.out_ns, until_ns));
         if open.wake_ns.is_none_or(|wake_ns| wake_ns > cut_ns)
             && let Some(task) = self.tasks.get_mut(&serial)
         {
             let kind = self.kinds.kind(&call);
+            let at_home = task.rests_in(kind.wait);
             task.wait = Some(Wait {
                 since_ns: open.out_ns,
                 reason: self.kinds.reason(&call),
                 kind,
-                // Who was in nothing else yet rests in the first.
-                at_home: home.flatten().is_none_or(|home| home == kind.wait as usize),
+                at_home,
             });
         }
     }
@@ -408,6 +421,7 @@ impl Task {
             wait: None,
             blocked_ns: [0; WaitKind::COUNT],
             counted_ns: 0,
+            last: (0, 0),
             owner: None,
             seq: 0,
         }

@@ -173,10 +173,12 @@ impl Page {
             count += in_class;
             match RUNNABLE_CLASSES.get(at) {
                 Some(upper) => {
-                    let upper = *upper as f64 / 1e9;
+                    // As OpenMetrics has numbers in this label: never without a point.
+                    let upper = format!("{}", *upper as f64 / 1e9);
+                    let point = if upper.contains('.') { "" } else { ".0" };
                     writeln!(
                         self.text,
-                        "forktrace_{name}_bucket{{le=\"{upper}\"}} {count}"
+                        "forktrace_{name}_bucket{{le=\"{upper}{point}\"}} {count}"
                     )?;
                 }
                 None => writeln!(self.text, "forktrace_{name}_bucket{{le=\"+Inf\"}} {count}")?,
@@ -261,6 +263,10 @@ mod tests {
         let old = page(MetricsForm::Prometheus);
         assert!(!old.contains("EOF") && !old.contains("UNIT"));
         assert!(old.contains("# TYPE forktrace_records_total counter\n"));
+        for class in ["0.00001", "2.0", "+Inf"] {
+            let bucket = format!("forktrace_runnable_seconds_bucket{{le=\"{class}\"}} 0\n");
+            assert!(old.contains(&bucket), "{old}");
+        }
     }
 
     #[test]

@@ -156,7 +156,7 @@ const COMPAT: u8 = 0x40;
 const INFERRED: u8 = 0x80;
 
 /// Fills blocks.
-pub(super) struct Encoder {
+pub(crate) struct Encoder {
     bytes: Vec<u8>,
     /// The record under way.
     record: Vec<u8>,
@@ -167,7 +167,7 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(start_ns: u64) -> Self {
+    pub(crate) fn new(start_ns: u64) -> Self {
         let mut encoder = Self {
             bytes: Vec::new(),
             record: Vec::new(),
@@ -180,28 +180,28 @@ impl Encoder {
         encoder
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    pub(super) fn records(&self) -> u32 {
+    pub(crate) fn records(&self) -> u32 {
         self.records
     }
 
     /// Time of the first event in the block, or of the last before it.
-    pub(super) fn first_ns(&self) -> u64 {
+    pub(crate) fn first_ns(&self) -> u64 {
         self.first_ns
     }
 
-    pub(super) fn last_ns(&self) -> u64 {
+    pub(crate) fn last_ns(&self) -> u64 {
         self.last_ns
     }
 
-    pub(super) fn start_block(&mut self) {
+    pub(crate) fn start_block(&mut self) {
         self.bytes.clear();
         self.records = 0;
         self.first_ns = self.last_ns;
@@ -210,7 +210,7 @@ impl Encoder {
 
     /// Adds an event. False: it is longer than a record can be, and was left out.
     #[must_use]
-    pub(super) fn push(&mut self, event: &Event) -> bool {
+    pub(crate) fn push(&mut self, event: &Event) -> bool {
         let kind = match event {
             Event::Stretch(stretch) => {
                 let packed = self.pack(stretch);
@@ -289,14 +289,14 @@ impl Encoder {
 
 /// Empties blocks.
 #[derive(Default)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     lasts: Lasts,
 }
 
 impl Decoder {
     /// Hands the events of a block to `sink`, until that returns false. `records`: how many
     /// the block's header promises. Returns what was passed over.
-    pub(super) fn decode(
+    pub(crate) fn decode(
         &mut self,
         mut bytes: &[u8],
         records: u32,

@@ -9,7 +9,7 @@
 //! (`budget`).
 
 mod budget;
-mod codec;
+pub(crate) mod codec;
 pub mod container;
 pub mod damage;
 mod format;

@@ -7,7 +7,7 @@ use aya::{Btf, Ebpf, programs::Iter};
 use forktrace_common::event::{Control, Entry, TaskState, flag, wanted};
 use nix::sys::resource::{UsageWho, getrusage};
 
-use super::Tracer;
+use super::{TableEntry, Tracer};
 use crate::clock::now_ns;
 
 /// What can be wanted at most: processes, tasks and cgroups together.
@@ -82,7 +82,14 @@ impl Tracer {
     /// When the kernel refuses, or there is no end of new ones.
     pub fn enter(&mut self, mut wanted: impl FnMut() -> Result<BTreeSet<Wanted>>) -> Result<()> {
         for pass in 1..=MOST_PASSES {
-            for one in wanted()? {
+            let wanted = wanted()?;
+            // Their pids are given again.
+            for gone in self.asked.difference(&wanted) {
+                let _ = self.wanted.remove(&gone.key());
+            }
+            self.asked.retain(|one| wanted.contains(one));
+            for one in wanted {
+                self.asked.insert(one);
                 let room = self.wanted.insert(one.key(), 0, 0);
                 room.with_context(|| format!("no more than {MOST_WANTED} targets fit"))?;
             }
@@ -125,6 +132,35 @@ impl Tracer {
             let state = self.tasks.load(slot as usize);
             if state.attached != 0 && (state.task != 0 || state.flags & flag::UNREPORTED != 0) {
                 sink(&state, &self.entries.load(slot as usize));
+            }
+        }
+    }
+
+    /// The tasks that live, each as it was at one moment since this was called.
+    pub fn steady(&self, mut sink: impl FnMut(TableEntry)) {
+        /// Who is switched so often that it is never the same twice is taken as it is.
+        const TRIES: u32 = 20;
+        /// No program is longer between its first and its last word of a state.
+        const SPINS: u32 = 200;
+        for slot in self.used_slots() {
+            let mut state = self.state(slot);
+            for _ in 0..TRIES {
+                if state.task == 0 {
+                    break;
+                }
+                (0..SPINS).for_each(|_| std::hint::spin_loop());
+                let before = std::mem::replace(&mut state, self.state(slot));
+                if bytemuck::bytes_of(&before) == bytemuck::bytes_of(&state) {
+                    break;
+                }
+            }
+            if state.task != 0 && state.end_ns == 0 {
+                let counted = self.counted(slot, &state);
+                sink(TableEntry {
+                    state,
+                    polls: None,
+                    counted,
+                });
             }
         }
     }

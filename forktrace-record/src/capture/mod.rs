@@ -11,7 +11,7 @@ mod polls;
 mod threads;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     mem::offset_of,
     os::fd::{AsFd, BorrowedFd},
@@ -151,6 +151,8 @@ pub struct Tracer {
     tasks: Mapped<TaskState>,
     entries: Mapped<Entry>,
     wanted: HashMapOf<MapData, [u64; 2], u32>,
+    /// What is in it.
+    asked: BTreeSet<Wanted>,
     /// There may be tasks that were taken in.
     attaches: bool,
     poll_states: Array<MapData, PollBytes>,
@@ -247,6 +249,7 @@ impl Tracer {
             tasks: mapped(&mut ebpf, "TASKS", slots)?,
             entries: mapped(&mut ebpf, "ENTRIES", settings.existing.map_or(1, |_| slots))?,
             wanted: HashMapOf::try_from(take_map(&mut ebpf, "WANTED")?)?,
+            asked: BTreeSet::new(),
             attaches: settings.existing.is_some(),
             poll_states: Array::try_from(take_map(&mut ebpf, "POLLS")?)?,
             free_slots: Stack::try_from(take_map(&mut ebpf, "FREE_SLOTS")?)?,

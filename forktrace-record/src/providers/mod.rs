@@ -47,6 +47,8 @@ use crate::{
 const INTERVAL: Duration = Duration::from_millis(250);
 /// …and so many times as long as a look takes.
 const REST: u32 = 50;
+/// When one is wanted at once, they are as far apart as that.
+const SOONEST: Duration = Duration::from_millis(50);
 /// Who has slept for less is not looked at.
 const LONG_NS: u64 = 100_000_000;
 /// Who was looked at is looked at again when it has slept so many times as long.
@@ -70,6 +72,8 @@ pub struct Search {
     helper: Channel<Vec<(u32, u32)>, Answer>,
     arch: Arch,
     due: Instant,
+    /// When the last one began.
+    looked: Instant,
     /// When locks of the kernel are looked at again, for which it takes no helper.
     locks_due: Instant,
     /// What was told of those, by who waits.
@@ -127,6 +131,7 @@ impl Search {
             helper: Channel::new(nursery.clone(), Kind::Providers, PATIENCE, REPLACED),
             arch,
             due: Instant::now() + INTERVAL,
+            looked: Instant::now(),
             locks_due: Instant::now() + INTERVAL,
             locks_told: HashMap::new(),
             known: HashMap::new(),
@@ -140,6 +145,15 @@ impl Search {
             && task.end_ns.is_some()
         {
             self.ended.add(task.born.tid);
+        }
+    }
+
+    /// The next look is sooner than it would be.
+    pub(crate) fn hurry(&mut self) {
+        let now = Instant::now();
+        // Longer is a rest from a look that took long.
+        if self.due <= now + INTERVAL {
+            self.due = self.due.min(now.max(self.looked + SOONEST));
         }
     }
 
@@ -172,6 +186,7 @@ impl Search {
             self.locks_due = Instant::now() + INTERVAL.max(begun.elapsed() * REST);
         }
         if begun >= self.due && self.helper.is_open() && self.helper.waiting() == 0 {
+            self.looked = begun;
             let tasks = living(tracer);
             seen.stuck = self.stuck(&tasks, now_ns, start_ns);
             if let Some(scene) = self.scene(&tasks, now_ns) {

@@ -37,6 +37,19 @@ pub enum Target {
     All,
 }
 
+impl Target {
+    /// How its cgroup is found; `None`: it is not by one.
+    fn cgroup(&self) -> Option<impl FnOnce() -> Result<cgroups::Cgroup> + '_> {
+        let by_cgroup = matches!(self, Self::Cgroup(_) | Self::Unit(_) | Self::Container(_));
+        by_cgroup.then_some(|| match self {
+            Self::Unit(unit) => Cgroups::new()?.unit(unit),
+            Self::Container(name) => Cgroups::new()?.container(name, &containers::ids_of(name)),
+            Self::Cgroup(path) => Cgroups::new()?.at(path),
+            _ => bail!("it is not by a cgroup"),
+        })
+    }
+}
+
 /// What a recording is attached to.
 #[derive(Debug)]
 pub struct Targets {
@@ -64,26 +77,20 @@ impl Targets {
             CommandLines::default()
         };
         for target in targets {
+            let cgroup = target.cgroup().map(|find| find()).transpose()?;
             words.push(match target {
                 Target::Pid(pid) => processes::check_process(*pid)?,
                 Target::Tid(tid) => processes::check_thread(*tid)?,
                 Target::Name(glob) => named(glob, &lines)?,
-                Target::Cgroup(path) => {
-                    let cgroup = Cgroups::new()?.at(path)?;
-                    let name = format!("the cgroup {}", cgroup.path());
-                    cgroups.push(cgroup);
-                    name
+                Target::Cgroup(_) => {
+                    let path = cgroup.as_ref().map_or("", |it| it.path());
+                    format!("the cgroup {path}")
                 }
-                Target::Unit(unit) => {
-                    cgroups.push(Cgroups::new()?.unit(unit)?);
-                    format!("the unit {unit}")
-                }
-                Target::Container(name) => {
-                    cgroups.push(Cgroups::new()?.container(name, &containers::ids_of(name))?);
-                    format!("the container {name}")
-                }
+                Target::Unit(unit) => format!("the unit {unit}"),
+                Target::Container(name) => format!("the container {name}"),
                 Target::All => "all processes".to_owned(),
             });
+            cgroups.extend(cgroup);
         }
         Ok(Self {
             targets: targets.to_vec(),
@@ -127,6 +134,24 @@ impl Targets {
             }
         }
         Ok(wanted)
+    }
+
+    /// Can it end and come again?
+    pub(crate) fn may_return(&self) -> bool {
+        let of_now = |it: &Target| matches!(it, Target::Pid(_) | Target::Tid(_));
+        !self.targets.iter().all(of_now)
+    }
+
+    /// Finds the cgroups again that have gone: one that comes again has another number.
+    pub(crate) fn renew(&mut self) {
+        let found = self.targets.iter().filter_map(Target::cgroup);
+        for (cgroup, again) in self.cgroups.iter_mut().zip(found) {
+            if !cgroup.is_there()
+                && let Ok(again) = again()
+            {
+                *cgroup = again;
+            }
+        }
     }
 
     /// Can more come when none of it lives any more?

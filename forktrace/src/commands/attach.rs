@@ -12,7 +12,7 @@ use super::{
     assert::Assertions,
     recording::{Done, record_and_report},
 };
-use crate::cli::AttachArgs;
+use crate::cli::{AttachArgs, TargetArgs};
 
 /// Records what runs already and reports on it.
 ///
@@ -22,7 +22,7 @@ pub(crate) fn attach(args: &AttachArgs) -> Result<Outcome> {
     let mut assertions = Assertions::of_report(&args.recording.asserts)?;
     let accounts = Accounts::choose(None, args.as_root)?;
     assertions.open("attach", "", &accounts, args.recording.output.force)?;
-    let targets = Targets::find(&targets(args))?;
+    let targets = Targets::find(&targets(&args.what))?;
     let existing = targets.existing();
     let source = || {
         Ok(Source::Attach {
@@ -44,7 +44,7 @@ pub(crate) fn attach(args: &AttachArgs) -> Result<Outcome> {
 }
 
 /// All that is asked for.
-fn targets(args: &AttachArgs) -> Vec<Target> {
+pub(super) fn targets(args: &TargetArgs) -> Vec<Target> {
     let plain = args.targets.iter().map(|text| match text.parse() {
         Ok(pid) if pid > 0 => Target::Pid(pid),
         _ => Target::Name(text.clone()),

@@ -26,6 +26,10 @@ mod report;
 mod run;
 #[cfg(feature = "record")]
 mod scratch;
+#[cfg(feature = "record")]
+mod utc;
+#[cfg(feature = "record")]
+mod watch;
 
 use anyhow::Result;
 use clap::CommandFactory as _;
@@ -33,7 +37,7 @@ use clap::CommandFactory as _;
 use crate::cli::{Cli, SchemaOf};
 
 #[cfg(feature = "record")]
-pub(crate) use self::{attach::attach, claims::claims, doctor::doctor, run::run};
+pub(crate) use self::{attach::attach, claims::claims, doctor::doctor, run::run, watch::watch};
 pub(crate) use self::{
     diff::diff,
     explain::explain,

@@ -28,8 +28,14 @@ impl Target {
         Self::by(Command::new("python3"), arguments)
     }
 
-    fn by(mut command: Command, arguments: &[&str]) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/attach.py");
+    fn by(command: Command, arguments: &[&str]) -> Self {
+        Self::of("attach.py", command, arguments)
+    }
+
+    /// Another script than that.
+    pub(crate) fn of(script: &str, mut command: Command, arguments: &[&str]) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live");
+        let script = folder.join(script);
         let mut child = command
             .arg(script)
             .args(arguments)
@@ -86,7 +92,9 @@ fn read(from: &mut impl BufRead) -> Value {
     serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
 }
 
-pub(crate) fn attach<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Forktrace {
+pub(crate) fn attach<S: AsRef<std::ffi::OsStr>>(
+    arguments: impl IntoIterator<Item = S>,
+) -> Forktrace {
     Forktrace::new("attach").json().args(arguments)
 }
 

@@ -63,3 +63,4 @@ mod tree;
 mod verdicts;
 mod waits;
 mod wakers;
+mod watch;

@@ -1,0 +1,275 @@
+use super::*;
+use crate::{
+    model::{Model, Segment},
+    pipeline,
+    random::SplitMix,
+    trace::{Arch, Born, OpenStretch, Stretch, Timeout, Totals, Waker, Why},
+};
+
+const MS: u64 = 1_000_000;
+const START: u64 = 1_000 * MS;
+const END: u64 = START + 30_000 * MS;
+
+fn header() -> Header {
+    Header {
+        forktrace: "0".to_owned(),
+        argv: Vec::new(),
+        kernel: "6".to_owned(),
+        arch: Arch::X86_64,
+        cpus: 2,
+        start_ns: START,
+        start_unix_ns: 5,
+        polls: PollWay::Tracepoint,
+        ring_bytes: 4096,
+        max_tasks: 10,
+        plain: false,
+        interrupts: Vec::new(),
+        attached: None,
+    }
+}
+
+fn born(serial: u32, at_ns: u64) -> Born {
+    Born {
+        serial,
+        parent: serial / 2,
+        process: 1,
+        tid: 100 + serial,
+        tgid: 101,
+        ppid: 1,
+        clone_flags: 0,
+        kernel_worker: false,
+        at_ns,
+        comm: format!("task {serial}"),
+    }
+}
+
+/// Tasks that come, run, sleep, want a CPU, and go, by chance; and their last records.
+fn drawn(random: &mut SplitMix) -> (Vec<Event>, Vec<TaskRecord>) {
+    let (mut events, mut living) = (Vec::new(), Vec::new());
+    for serial in 1..=12 {
+        let mut at = START + random.below(3) / 2 * random.below(20_000) * MS;
+        let born = born(serial, at);
+        events.push(Event::Born(born.clone()));
+        let steps = [30 * MS, 3_000 * MS][random.below(2) as usize];
+        let ends = random.below(2) == 0;
+        let last = if ends {
+            END - random.below(29_000) * MS
+        } else {
+            END
+        };
+        let mut sums = Totals {
+            serial,
+            ..Totals::default()
+        };
+        let mut switches = 0;
+        let open = loop {
+            let first = sums.seq == 0;
+            let out_ns = if first {
+                at
+            } else {
+                at + 1 + random.below(steps)
+            };
+            let wake_ns = out_ns + if first { 0 } else { random.below(steps) };
+            let in_ns = wake_ns + 1 + random.below(5 * MS);
+            let why = match random.below(8) {
+                _ if first => Why::New,
+                0 => Why::Stopped,
+                _ => Why::Interruptible,
+            };
+            if in_ns > last {
+                let open = (out_ns < last && !ends).then(|| OpenStretch {
+                    out_ns,
+                    wake_ns: (wake_ns < last).then_some(wake_ns),
+                    why,
+                    compat: false,
+                    syscall: 7,
+                    arg0: 0,
+                    arg1: 0,
+                    waker: Waker::None,
+                    object: 0,
+                    timeout: Timeout::None,
+                });
+                switches += u64::from(open.is_some() && !first);
+                break open;
+            }
+            let stretch = Stretch {
+                serial,
+                seq: sums.seq,
+                out_ns,
+                wake_ns,
+                in_ns,
+                why,
+                early_wake: false,
+                no_wake: false,
+                inferred: false,
+                compat: false,
+                syscall: 7,
+                cpu_out: 0,
+                cpu_in: 1,
+                arg0: 0,
+                arg1: 0,
+                waker: Waker::Task {
+                    serial: 1,
+                    softirq: false,
+                },
+                object: 0,
+                timeout: Timeout::None,
+            };
+            switches += u64::from(!first);
+            base::add(&mut sums, &stretch, in_ns);
+            sums.seq += 1;
+            events.push(Event::Stretch(stretch));
+            at = in_ns;
+        };
+        let end_ns = ends.then_some(last.max(at + 1));
+        let ran = end_ns.unwrap_or(END) - born.at_ns;
+        let off = sums.blocked_ns + sums.runnable_ns + sums.stopped_ns;
+        switches += u64::from(ends);
+        let record = TaskRecord {
+            born,
+            end_ns,
+            totals: sums,
+            missed: 0,
+            switches,
+            kernel_switches: Some(switches),
+            kernel_cpu_ns: ends.then_some(ran - off),
+            exit_code: ends.then_some(0),
+            ended_in: ends.then_some(60),
+            open,
+        };
+        match ends {
+            true => events.push(Event::Task(record)),
+            false => living.push(record),
+        }
+    }
+    events.sort_by_key(|event| event.at_ns());
+    (events, living)
+}
+
+fn model(bytes: &[u8]) -> (Header, Model) {
+    let (info, model) = pipeline::read(bytes, None).expect("a trace");
+    assert!(info.damage.is_empty());
+    (info.header, model)
+}
+
+/// The segments of a task from a moment on, in the clock of the events.
+fn since(model: &Model, serial: u32, start_ns: u64, from_ns: u64) -> Vec<Segment> {
+    let task = model.tasks.iter().find(|task| task.serial == serial);
+    let segments = task
+        .map(|task| task.segments().collect())
+        .unwrap_or_default();
+    let segments: Vec<Segment> = segments;
+    let at = |ns: u64| (ns + start_ns).max(from_ns);
+    let moved = segments.into_iter().map(|it| Segment {
+        start_ns: at(it.start_ns),
+        end_ns: at(it.end_ns),
+        ..it
+    });
+    moved.filter(|it| it.end_ns > it.start_ns).collect()
+}
+
+fn written(recent: &Recent, living: Vec<TaskRecord>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let moment = Moment {
+        at_ns: END,
+        living,
+        counters: Counters {
+            ring_full: 7,
+            ..Counters::default()
+        },
+        not_real_time: None,
+    };
+    recent.write(&mut bytes, moment).expect("memory");
+    bytes
+}
+
+/// Whatever is forgotten, what is kept is the same time line, and the audit is as good.
+#[test]
+fn the_last_seconds_are_those_of_the_whole() {
+    for seed in 0..20 {
+        let mut random = SplitMix(seed);
+        let (events, living) = drawn(&mut random);
+        let keep = |ns| Keep { ns, bytes: 1 << 30 };
+        let mut whole = Recent::new(header(), keep(u64::MAX));
+        let keep_ns = 1 + random.below(20_000) * MS;
+        let mut recent = Recent::new(header(), keep(keep_ns));
+        let counters = Counters {
+            ring_full: 4,
+            ..Counters::default()
+        };
+        for event in &events {
+            whole.push(event);
+            recent.push(event);
+            recent.tick(event.at_ns().expect("a time"), &counters);
+        }
+        recent.tick(END, &counters);
+        let from_ns = recent.since_ns();
+        assert!(from_ns > START && from_ns < END, "seed {seed}");
+        let (before, all) = model(&written(&whole, living.clone()));
+        let bytes = written(&recent, living);
+        let (header, last) = model(&bytes);
+        assert_eq!(before.start_ns, START);
+        assert_eq!(header.start_ns, from_ns);
+        assert_eq!(header.start_unix_ns - 5, from_ns - START);
+        for task in &all.tasks {
+            let serial = task.serial;
+            assert_eq!(
+                since(&last, serial, from_ns, from_ns),
+                since(&all, serial, START, from_ns),
+                "seed {seed}, task {serial}"
+            );
+        }
+        let report = pipeline::make(&bytes, None, &Default::default()).expect("a trace");
+        assert_eq!(report.audit.switches_traced, report.audit.switches_kernel);
+        let kinds: Vec<_> = report.audit.weaknesses.iter().map(|it| &it.kind).collect();
+        let expected = recent.before == counters;
+        assert!(expected, "seed {seed}");
+        assert_eq!(kinds.len(), 1, "seed {seed}: {:?}", report.audit.weaknesses);
+        for task in &report.tasks {
+            let sum = task.running_ns + task.runnable_ns + task.blocked_ns + task.stopped_ns;
+            assert_eq!(task.unknown_ns, 0, "seed {seed} {task:?}");
+            assert_eq!(sum, task.end_ns - task.start_ns, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn memory_is_bounded_in_bytes_and_what_is_referred_to_is_known() {
+    let keep = Keep {
+        ns: u64::MAX,
+        bytes: 200 << 10,
+    };
+    let mut recent = Recent::new(header(), keep);
+    let counters = Counters::default();
+    recent.push(&Event::Born(born(1, START)));
+    for seq in 0..200_000 {
+        let at = START + u64::from(seq) * MS;
+        recent.push(&Event::Stretch(Stretch {
+            serial: 1,
+            seq,
+            out_ns: at,
+            wake_ns: at + 1000 + u64::from(seq % 1000),
+            in_ns: at + 5000,
+            why: Why::Interruptible,
+            early_wake: false,
+            no_wake: false,
+            inferred: false,
+            compat: false,
+            syscall: 7,
+            cpu_out: 0,
+            cpu_in: 1,
+            arg0: 0,
+            arg1: 0,
+            waker: Waker::None,
+            object: 0,
+            timeout: Timeout::None,
+        }));
+        recent.tick(at + 5000, &counters);
+        assert!(recent.bytes() <= keep.bytes + 2 * CHUNK_BYTES);
+    }
+    assert!(recent.since_ns() > START);
+    let (_, last) = model(&written(&recent, Vec::new()));
+    assert_eq!(last.tasks.len(), 1);
+    assert_eq!(last.tasks[0].name, "task 1");
+    assert!(last.tasks[0].attached.is_some());
+}

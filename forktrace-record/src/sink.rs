@@ -1,0 +1,29 @@
+//! Where events go: a file, or memory that holds the last seconds.
+
+use std::fs::File;
+
+use forktrace_core::recent::{Counters, Recent};
+
+use crate::{trace::Event, trace_file::TraceWriter};
+
+pub(crate) enum Sink {
+    File(Box<TraceWriter<File>>),
+    Recent(Box<Recent>),
+}
+
+impl Sink {
+    pub(crate) fn push(&mut self, event: &Event) {
+        match self {
+            Self::File(writer) => writer.push(event),
+            Self::Recent(recent) => recent.push(event),
+        }
+    }
+
+    /// Does what there is to do at this time.
+    pub(crate) fn tick(&mut self, now_ns: u64, counters: &Counters) {
+        match self {
+            Self::File(writer) => writer.tick(now_ns),
+            Self::Recent(recent) => recent.tick(now_ns, counters),
+        }
+    }
+}
