@@ -27,6 +27,7 @@ struct Maker {
     to: TraceWriter<BufWriter<File>>,
     tasks: Vec<Made>,
     now_ns: u64,
+    random: u64,
 }
 
 /// A task so far.
@@ -85,6 +86,7 @@ impl Maker {
             to: TraceWriter::new(BufWriter::new(File::create(file)?), &header)?,
             tasks: Vec::new(),
             now_ns: 0,
+            random: 0x9e37_79b9_7f4a_7c15,
         })
     }
 
@@ -124,6 +126,11 @@ impl Maker {
     }
 
     fn off(&mut self, task: usize, (out_ns, wake_ns, in_ns): (u64, u64, u64), what: In) {
+        // Real times are not regular: a file that packs too well is taken for a forged one.
+        let (wake_ns, in_ns) = (
+            self.earlier(out_ns, wake_ns),
+            self.earlier(wake_ns.max(out_ns), in_ns),
+        );
         let Made { born, totals, .. } = &mut self.tasks[task];
         self.to.push(&Event::Stretch(Stretch {
             serial: born.serial,
@@ -154,6 +161,15 @@ impl Maker {
             }
         }
         self.now_ns = self.now_ns.max(in_ns);
+    }
+
+    /// A little earlier, but not before `from_ns`.
+    fn earlier(&mut self, from_ns: u64, ns: u64) -> u64 {
+        // Marsaglia's xorshift.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        ns - self.random % (ns - from_ns + 1).min(1 << 12)
     }
 
     fn end(&mut self, task: usize, at_ns: u64) {
