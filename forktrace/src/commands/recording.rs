@@ -51,7 +51,7 @@ pub(super) fn record_and_report(
 ) -> Result<Done> {
     let wants_report = !args.quiet || !args.output.output.is_empty();
     let settings = settings(args, existing);
-    let metrics = args.metrics.as_deref().map(Listener::bind).transpose()?;
+    let metrics = metrics(args)?;
     // Before anything is made that would be left behind.
     let limits = Limits::raise(&Tracer::needs(&settings)?)?;
     // Its file of marks before ours, which take descriptors.
@@ -61,9 +61,6 @@ pub(super) fn record_and_report(
         let traces = [trace.target(), trace.file()];
         Outputs::open(&args.output, true, accounts, &traces)?
     };
-    if let Some(metrics) = metrics.as_ref().filter(|_| !args.quiet) {
-        progress::say_metrics(metrics.address());
-    }
     let plan = Plan {
         source,
         settings,
@@ -142,6 +139,15 @@ pub(super) fn record_and_report(
     } else {
         Done::As(Outcome::Exit(assert::FALSE))
     })
+}
+
+/// Where metrics are served, if they are wanted: before anything begins.
+fn metrics(args: &RecordingArgs) -> Result<Option<Listener>> {
+    let metrics = args.metrics.as_deref().map(Listener::bind).transpose()?;
+    if let Some(metrics) = metrics.as_ref().filter(|_| !args.quiet) {
+        progress::say_metrics(metrics.address());
+    }
+    Ok(metrics)
 }
 
 /// How the tracer is set up.
