@@ -1527,10 +1527,15 @@ proptest! {
     fn forged_times_do_no_harm(
         tasks in any_tasks(),
         times in prop::collection::vec(any::<u64>(), 24),
+        late: bool,
     ) {
         let mut tasks = tasks;
         let mut times = times.into_iter();
         for task in &mut tasks {
+            if late {
+                // All of them at the last moment that there is.
+                task.start_ns = u64::MAX;
+            }
             for off in &mut task.stretches {
                 let Some(time) = times.next() else { break };
                 off.out_ns = time;
