@@ -121,7 +121,11 @@ fn switch_out(
     at!(state.why).store(why);
     if why == why::PREEMPTED {
         // In which call it gave up the CPU, if it did: who yields asks again and again.
-        let syscall = if preempt { NO_SYSCALL } else { task.regs().syscall() as i16 };
+        let syscall = if preempt {
+            NO_SYSCALL
+        } else {
+            task.regs().syscall() as i16
+        };
         at!(state.syscall).store(syscall);
         return;
     }
