@@ -7,8 +7,8 @@
 //! The critical path's parts add up to the wall time of a run, so the changes of its parts
 //! add up to the change of the wall time, to the nanosecond; and what stalls are put down to
 //! adds up to the time in which all tasks were blocked. With several runs a side, figures
-//! are means ([`shares`] says how they still add up), and changes have an
-//! [`interval`].
+//! are means (`shares` says how they still add up), and changes have an
+//! `interval`.
 
 mod answer;
 mod changes;
