@@ -60,6 +60,12 @@ const ZERO_BYTES: usize = 1024 * 1024;
 const COPIES: usize = 16;
 const WORDS: usize = 3;
 
+/// A buffer that has its pages: where they come while the kernel copies, threads meet at the
+/// lock of their memory map, inside of the call.
+fn in_memory(bytes: usize) -> Vec<u8> {
+    vec![1; bytes]
+}
+
 impl KernelCopy {
     pub(super) fn run(&self) -> Result<()> {
         let truth = Truth::begin("kernel-copy");
@@ -75,7 +81,7 @@ impl KernelCopy {
             let mut copy: Box<dyn FnMut() -> Result<usize>> = match self.source {
                 Source::Zero => {
                     let mut zero = File::open("/dev/zero").context("cannot open /dev/zero")?;
-                    let mut buffer = vec![0; ZERO_BYTES];
+                    let mut buffer = in_memory(ZERO_BYTES);
                     Box::new(move || {
                         zero.read_exact(&mut buffer)
                             .context("cannot read /dev/zero")?;
@@ -85,7 +91,7 @@ impl KernelCopy {
                 Source::Pipe => {
                     let (from, to) = pipe().context("cannot make a pipe")?;
                     let (mut from, mut to) = (File::from(from), File::from(to));
-                    let mut buffer = vec![0; PIPE_BYTES];
+                    let mut buffer = in_memory(PIPE_BYTES);
                     Box::new(move || {
                         to.write_all(&buffer).context("cannot write to a pipe")?;
                         from.read_exact(&mut buffer)
