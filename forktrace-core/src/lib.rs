@@ -9,6 +9,7 @@ pub mod analysis;
 pub mod diff;
 #[cfg(test)]
 mod drawn;
+mod lately;
 pub mod live;
 pub mod model;
 pub mod pipeline;

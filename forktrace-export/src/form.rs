@@ -88,12 +88,8 @@ impl Form {
         if path.starts_with("/dev") || path.starts_with("/proc") {
             return Ok(None);
         }
-        let Some(name) = path.file_name() else {
-            return Ok(None);
-        };
-        let name = name.to_string_lossy().to_ascii_lowercase();
-        let known = SUFFIXES.iter().find(|(suffix, _)| name.ends_with(suffix));
-        if let Some((_, form)) = known {
+        let known = Self::suffix(path);
+        if let Some((_, form)) = SUFFIXES.iter().find(|(suffix, _)| Some(*suffix) == known) {
             return Ok(Some(*form));
         }
         match path.extension() {
@@ -103,6 +99,13 @@ impl Form {
                 crate::text::clean(&suffix.to_string_lossy())
             ))),
         }
+    }
+
+    /// The suffix that tells a file's form, whole: of `a.pb.gz` it is `.pb.gz`.
+    pub fn suffix(path: &Path) -> Option<&'static str> {
+        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
+        let mut suffixes = SUFFIXES.iter().map(|(suffix, _)| *suffix);
+        suffixes.find(|suffix| name.ends_with(suffix))
     }
 
     /// Does it show where tasks blocked, if that was recorded?

@@ -19,7 +19,7 @@ use crate::{
     trace::{Event, OpenStretch},
 };
 
-/// Looks are so many times as far apart as one takes, at least.
+/// Looks are so many times as far apart as one takes with all that is made of it, at least.
 const REST: u32 = 100;
 
 /// The state of a recording.
@@ -28,6 +28,8 @@ pub(crate) struct Observed {
     /// Looks are this far apart at least.
     interval: Duration,
     due: Instant,
+    /// What the last look has taken so far.
+    spent: Duration,
     /// When the table was read, and what it told.
     looked_ns: Option<u64>,
     living: Vec<(u32, Option<OpenStretch>)>,
@@ -41,6 +43,7 @@ impl Observed {
             live,
             interval,
             due: Instant::now(),
+            spent: Duration::ZERO,
             looked_ns: None,
             living: Vec::new(),
             page,
@@ -77,8 +80,15 @@ impl Observed {
                 living.push((state.serial, open));
             }
         });
-        self.due = begun + self.interval.max(begun.elapsed() * REST);
+        self.due = begun + self.interval;
+        self.spent = begun.elapsed();
         Ok(())
+    }
+
+    /// What is made of the last look has taken so much more.
+    pub(crate) fn took(&mut self, time: Duration) {
+        self.spent += time;
+        self.due = self.due.max(Instant::now() + self.spent * REST);
     }
 
     /// Takes over what the look told, once the rings have been emptied since. True: the
@@ -87,11 +97,13 @@ impl Observed {
         let Some(looked_ns) = self.looked_ns.take() else {
             return false;
         };
+        let begun = Instant::now();
         self.live.advance(looked_ns, self.living.drain(..));
         if let Some(page) = &self.page {
             let form = |form| metrics(&self.live, recorder, form);
             page.set([MetricsForm::OpenMetrics, MetricsForm::Prometheus].map(form));
         }
+        self.took(begun.elapsed());
         true
     }
 }

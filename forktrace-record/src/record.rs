@@ -634,7 +634,7 @@ impl Loop<'_> {
             tasks: session.tasks,
             live: live + untracked,
             records: session.records,
-            lost: losses.ring_full + losses.no_ring + losses.other,
+            lost: losses.records(),
             at_work: session.at_work.1,
             presses_left: session.requests.presses_left(Instant::now()),
         }));
@@ -847,19 +847,20 @@ impl Session {
         let losses = tracer.losses();
         observed.advance(&Recorder {
             records: self.records,
-            lost: losses.ring_full + losses.no_ring + losses.other,
+            lost: losses.records(),
             not_followed: losses.table_full,
         })
     }
 
     /// Shows the live state to somebody, and does what he wishes.
     fn show(&mut self, tracer: &mut Tracer, watcher: &mut dyn Watcher) -> Result<()> {
-        let Some(observed) = &self.observed else {
+        let Some(observed) = &mut self.observed else {
             return Ok(());
         };
-        let losses = tracer.losses();
-        let lost = losses.ring_full + losses.no_ring + losses.other;
-        match watcher.look(observed.live(), lost)? {
+        let begun = Instant::now();
+        let wish = watcher.look(observed.live(), tracer.losses().records())?;
+        observed.took(begun.elapsed());
+        match wish {
             Wish::Nothing => Ok(()),
             Wish::LookNow => {
                 self.search.hurry();

@@ -1,10 +1,9 @@
 //! Waits and what they are for, in few kinds: what is exported as labels must not grow with
 //! the workload.
 
-use std::collections::HashMap;
-
 use crate::{
     analysis::family,
+    lately::Lately,
     model::PAGE_FAULT,
     trace::{Arch, Event, FileKind, Interrupt, Waker},
 };
@@ -162,16 +161,15 @@ pub(super) struct Call {
     pub(super) uninterruptible: bool,
 }
 
-/// So many objects are remembered at least, and no more than twice as many: the kernel
-/// programs know a few hundred a CPU, and send one that they have forgotten again.
+/// So many objects are remembered at least: the kernel programs know a few hundred a CPU, and
+/// send one that they have forgotten again.
 const OBJECTS: usize = 1 << 15;
 
 /// Knows what the calls of an architecture are, and what numbers of objects stand for.
 pub(super) struct Kinds {
     /// The family of each syscall.
     families: Vec<&'static str>,
-    /// Those that were met lately, and those before.
-    objects: [HashMap<u32, ObjectClass>; 2],
+    objects: Lately<u32, ObjectClass>,
 }
 
 impl Kinds {
@@ -180,7 +178,7 @@ impl Kinds {
         let of = |number| arch.syscall_name(number).map_or("unknown syscall", family);
         Self {
             families: (0..SYSCALLS).map(of).collect(),
-            objects: Default::default(),
+            objects: Lately::new(OBJECTS),
         }
     }
 
@@ -197,16 +195,14 @@ impl Kinds {
         if class == ObjectClass::None {
             return;
         }
-        let [young, old] = &mut self.objects;
-        young.insert(id, class);
-        if young.len() >= OBJECTS {
-            *old = std::mem::take(young);
+        self.objects.insert(id, class);
+        if self.objects.is_full() {
+            self.objects.forget(std::iter::empty());
         }
     }
 
-    fn class(&self, id: u32) -> ObjectClass {
-        let found = self.objects.iter().find_map(|it| it.get(&id));
-        found.copied().unwrap_or_default()
+    fn class(&mut self, id: u32) -> ObjectClass {
+        self.objects.get(id).copied().unwrap_or_default()
     }
 
     /// What a wait is in: as the reason in a report.
@@ -226,7 +222,7 @@ impl Kinds {
     }
 
     /// What kind of wait it is, while it lasts.
-    pub(super) fn kind(&self, call: &Call) -> Kind {
+    pub(super) fn kind(&mut self, call: &Call) -> Kind {
         use {ObjectClass as Class, WaitKind as Wait};
         let object = match call.object {
             0 => Class::None,
@@ -260,7 +256,7 @@ impl Kinds {
     }
 
     /// What kind of wait it was, once it has ended.
-    pub(super) fn ended(&self, call: &Call, waker: Waker) -> Kind {
+    pub(super) fn ended(&mut self, call: &Call, waker: Waker) -> Kind {
         let kind = self.kind(call);
         let waits_for_time = matches!(kind.wait, WaitKind::Sleep);
         match waker {
@@ -320,9 +316,9 @@ mod tests {
 
     #[test]
     fn a_timer_ends_a_poll_by_its_timeout_and_a_sleep_as_meant() {
-        let kinds = Kinds::new(Arch::X86_64);
+        let mut kinds = Kinds::new(Arch::X86_64);
         let timer = Waker::Interrupt(Interrupt::Timer);
-        let ended = |name| kinds.ended(&call(name, 0), timer).wait;
+        let mut ended = |name| kinds.ended(&call(name, 0), timer).wait;
         assert_eq!(ended("poll"), WaitKind::Timeout);
         assert_eq!(ended("clock_nanosleep"), WaitKind::Sleep);
         assert_eq!(
@@ -336,10 +332,12 @@ mod tests {
         let mut kinds = Kinds::new(Arch::X86_64);
         for id in 1..=3 * OBJECTS as u32 {
             kinds.learn(id, ObjectClass::Pipe);
+            // This one is waited for all the time.
+            assert_eq!(kinds.class(1), ObjectClass::Pipe, "at {id}");
         }
-        let kept: usize = kinds.objects.iter().map(HashMap::len).sum();
-        assert!(kept <= 2 * OBJECTS, "{kept}");
+        let kept = kinds.objects.values().count();
+        assert!(kept <= 2 * OBJECTS + 1, "{kept}");
         assert_eq!(kinds.class(3 * OBJECTS as u32), ObjectClass::Pipe);
-        assert_eq!(kinds.class(1), ObjectClass::None);
+        assert_eq!(kinds.class(2), ObjectClass::None);
     }
 }

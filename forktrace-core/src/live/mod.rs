@@ -179,6 +179,7 @@ impl Live {
             }
             Event::Task(task) => {
                 if let Some(end_ns) = task.end_ns {
+                    self.goes_on(task.born.serial, end_ns);
                     self.change(end_ns, task.born.serial, None, Kind::default());
                 }
             }
@@ -238,13 +239,18 @@ impl Live {
         {
             task.owner = None;
         }
-        let deadlocks = &mut self.deadlocks;
-        deadlocks.retain(|it| it.at_ns >= s.in_ns || !it.tasks.contains(&s.serial));
+        self.goes_on(s.serial, s.in_ns);
         self.change(s.out_ns, s.serial, Some(state), Kind::default());
         if state != State::Runnable {
             self.change(wake_ns, s.serial, Some(State::Runnable), kind);
         }
         self.change(s.in_ns, s.serial, Some(State::Running), kind);
+    }
+
+    /// A task goes on or ends: the deadlocks that it was in are over.
+    fn goes_on(&mut self, serial: u32, at_ns: u64) {
+        let deadlocks = &mut self.deadlocks;
+        deadlocks.retain(|it| it.at_ns >= at_ns || !it.tasks.contains(&serial));
     }
 
     /// Adds a part of a block to the sums, if it is not in them.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     analysis::Options,
-    pipeline,
+    drawn, pipeline,
     random::SplitMix,
     trace::{Born, Finish, Header, PollWay, TaskRecord, Timeout, Totals, Waker},
     trace_file::TraceWriter,
@@ -16,16 +16,8 @@ fn number(name: &str) -> i16 {
 
 fn born(serial: u32) -> Born {
     Born {
-        serial,
-        parent: 0,
-        process: 1,
-        tid: 100 + serial,
-        tgid: 101,
-        ppid: 1,
-        clone_flags: 0,
-        kernel_worker: false,
-        at_ns: START,
         comm: format!("task {serial}"),
+        ..drawn::born(serial, START)
     }
 }
 
@@ -100,6 +92,25 @@ fn open(of: &[Stretch], serial: u32, at_ns: u64) -> Option<OpenStretch> {
     })
 }
 
+/// The last record of a task that never switched.
+fn record(serial: u32, end_ns: Option<u64>) -> TaskRecord {
+    TaskRecord {
+        born: born(serial),
+        end_ns,
+        totals: Totals {
+            serial,
+            ..Totals::default()
+        },
+        missed: 0,
+        switches: 0,
+        kernel_switches: None,
+        kernel_cpu_ns: None,
+        exit_code: None,
+        ended_in: None,
+        open: None,
+    }
+}
+
 fn report_of(stretches: &[Stretch], tasks: u32, end_ns: u64) -> crate::report::Report {
     let header = Header {
         forktrace: "0".to_owned(),
@@ -125,20 +136,13 @@ fn report_of(stretches: &[Stretch], tasks: u32, end_ns: u64) -> crate::report::R
             .filter(|s| s.serial == serial && s.in_ns <= end_ns);
         own.clone().for_each(|s| writer.push(&Event::Stretch(*s)));
         writer.push(&Event::Task(TaskRecord {
-            born: born(serial),
-            end_ns: None,
             totals: Totals {
                 serial,
                 seq: own.count() as u32,
                 ..Totals::default()
             },
-            missed: 0,
-            switches: 0,
-            kernel_switches: None,
-            kernel_cpu_ns: None,
-            exit_code: None,
-            ended_in: None,
             open: open(stretches, serial, end_ns),
+            ..record(serial, None)
         }));
     }
     let finish = Finish {
@@ -278,4 +282,27 @@ fn who_is_blocked_in_what_is_known_while_it_lasts() {
         .collect();
     assert_eq!(kinds.len(), 1);
     assert_eq!(*kinds[0].1, 140 * MS);
+}
+
+/// A record can be lost: who has ended has gone on all the same.
+#[test]
+fn a_deadlock_is_over_when_one_of_it_has_ended() {
+    let mut live = Live::new(Arch::X86_64, START);
+    let stuck = |serial| crate::trace::Stuck {
+        serial,
+        on: crate::trace::StuckOn::Child,
+        since_ns: START,
+    };
+    for serial in [1, 2] {
+        live.note(&Event::Born(born(serial)));
+    }
+    live.note(&Event::Deadlock(crate::trace::Deadlock {
+        at_ns: START + 10 * MS,
+        cycle: true,
+        tasks: vec![stuck(1), stuck(2)],
+    }));
+    assert_eq!(live.deadlocks().count(), 1);
+    live.note(&Event::Task(record(2, Some(START + 20 * MS))));
+    assert_eq!(live.deadlocks().count(), 0);
+    assert_eq!(live.deadlocks_found(), 1);
 }

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::lately::Lately;
 use crate::{
+    lately::Lately,
     model::{State, state_of},
     trace::{
         Argv, Born, Deadlock, Event, Frames, Given, Interest, LockName, Named, Outsider, Providers,
@@ -17,6 +17,8 @@ use crate::{
 const OBJECTS: usize = 1 << 14;
 /// The same of tasks outside, and of shared futexes.
 const OTHERS: usize = 1 << 12;
+/// The same of stacks with names.
+const FRAMES: usize = 1 << 14;
 /// Tasks that are not followed, so many as are remembered.
 const UNTRACKED: usize = 1 << 14;
 
@@ -57,7 +59,7 @@ pub(super) struct Base {
     pub(super) outsiders: Lately<u32, Outsider>,
     pub(super) futexes: Lately<(u32, u64), SharedFutex>,
     pub(super) lock_names: Lately<(u32, u64), LockName>,
-    pub(super) frames: HashMap<u32, Frames>,
+    pub(super) frames: Lately<u32, Frames>,
     pub(super) untracked: HashMap<u32, Event>,
     pub(super) deadlocks: Vec<Deadlock>,
     attached: Option<(u32, Option<u64>)>,
@@ -74,7 +76,7 @@ impl Base {
             outsiders: Lately::new(OTHERS),
             futexes: Lately::new(OTHERS),
             lock_names: Lately::new(OTHERS),
-            frames: HashMap::new(),
+            frames: Lately::new(FRAMES),
             untracked: HashMap::new(),
             deadlocks: Vec::new(),
             attached: None,
@@ -95,9 +97,11 @@ impl Base {
                 }
             }
             Event::Task(task) => {
-                if task.end_ns.is_some() {
-                    self.tasks.remove(&task.born.serial);
-                    self.totals.remove(&task.born.serial);
+                if let Some(end_ns) = task.end_ns {
+                    let serial = task.born.serial;
+                    self.tasks.remove(&serial);
+                    self.totals.remove(&serial);
+                    self.goes_on(serial, end_ns);
                 }
             }
             Event::Argv(argv) => {
@@ -116,7 +120,17 @@ impl Base {
                 }
             }
             Event::Deadlock(deadlock) => self.deadlocks.push(deadlock),
-            Event::Frames(frames) => drop(self.frames.insert(frames.number, frames)),
+            Event::Frames(frames) => {
+                self.frames.insert(frames.number, frames);
+                if self.frames.is_full() {
+                    self.frames.forget(std::iter::empty());
+                }
+            }
+            Event::Stacks(stacks) => {
+                for number in stacks.kernel.into_iter().chain(stacks.user) {
+                    self.frames.get(number);
+                }
+            }
             Event::Untracked(it) => {
                 if self.untracked.len() < UNTRACKED {
                     self.untracked.insert(it.tid, Event::Untracked(it));
@@ -244,9 +258,13 @@ impl Base {
             task.object = s.object;
             self.objects.get(s.object);
         }
-        let of_it = |it: &Deadlock| it.tasks.iter().any(|stuck| stuck.serial == s.serial);
-        self.deadlocks
-            .retain(|it| it.at_ns >= s.in_ns || !of_it(it));
+        self.goes_on(s.serial, s.in_ns);
+    }
+
+    /// A task goes on or ends: the deadlocks that it was in are over.
+    fn goes_on(&mut self, serial: u32, at_ns: u64) {
+        let of_it = |it: &Deadlock| it.tasks.iter().any(|stuck| stuck.serial == serial);
+        self.deadlocks.retain(|it| it.at_ns >= at_ns || !of_it(it));
     }
 }
 

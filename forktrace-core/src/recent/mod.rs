@@ -7,7 +7,6 @@
 
 mod base;
 mod cut;
-mod lately;
 #[cfg(test)]
 mod tests;
 

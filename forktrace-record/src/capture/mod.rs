@@ -118,6 +118,13 @@ pub struct Losses {
     pub refused: u64,
 }
 
+impl Losses {
+    /// Records of whatever kind that are lost.
+    pub fn records(&self) -> u64 {
+        self.ring_full + self.no_ring + self.other
+    }
+}
+
 /// A task read from the task table, with its select/poll counters.
 pub struct TableEntry {
     /// Its state.

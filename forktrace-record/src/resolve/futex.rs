@@ -93,10 +93,13 @@ const MOST_OF_FILE: usize = 64;
 const MOST_VARIABLES: usize = 1 << 18;
 const MOST_FILES: usize = 1 << 8;
 
-/// What programs and libraries call their variables: by device and inode, `None` for those
-/// that can't be read.
+/// A file as it was at some time: device and inode, and when it was written last. What is
+/// written over in its place is another program under the same inode.
+type Version = ((u32, u64), (i64, i64));
+
+/// What programs and libraries call their variables, `None` for those that can't be read.
 #[derive(Default)]
-pub(super) struct Files(HashMap<(u32, u64), Option<Variables>>);
+pub(super) struct Files(HashMap<Version, Option<Variables>>);
 
 impl Files {
     fn of(&mut self, folder: &Folder, module: Module<'_>) -> Option<&Variables> {
@@ -104,9 +107,10 @@ impl Files {
         if known > MOST_VARIABLES || self.0.len() >= MOST_FILES {
             self.0.clear();
         }
-        let read = || Variables::read(&folder.mapped_file(module.path, module.file)?);
-        let variables = self.0.entry(module.file).or_insert_with(read);
-        variables.as_ref()
+        let file = folder.mapped_file(module.path, module.file)?;
+        let read = || Variables::read(&file.open()?);
+        let version = (module.file, file.written);
+        self.0.entry(version).or_insert_with(read).as_ref()
     }
 }
 

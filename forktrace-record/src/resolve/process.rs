@@ -189,8 +189,12 @@ impl Folder {
     }
 
     /// The file that is mapped from this path, if that leads to it: a plain file with this
-    /// device and inode. Only then it is opened.
-    pub(super) fn mapped_file(&self, path: &str, (device, inode): (u32, u64)) -> Option<File> {
+    /// device and inode. Nothing is opened.
+    pub(super) fn mapped_file(
+        &self,
+        path: &str,
+        (device, inode): (u32, u64),
+    ) -> Option<MappedFile> {
         let link = self.follow(&format!("root{path}")).ok()?;
         let found = fstat(&link).ok()?;
         let is_plain = found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits();
@@ -198,7 +202,10 @@ impl Folder {
         if !is_plain || (number, found.st_ino) != (device, inode) {
             return None;
         }
-        File::open(format!("/proc/self/fd/{}", link.as_raw_fd())).ok()
+        Some(MappedFile {
+            link,
+            written: (found.st_mtime, found.st_mtime_nsec),
+        })
     }
 
     /// A file in it, opened for reading.
@@ -209,6 +216,19 @@ impl Folder {
             OFlag::O_RDONLY | OFlag::O_CLOEXEC,
             Mode::empty(),
         )
+    }
+}
+
+/// A plain file that a process has mapped.
+pub(super) struct MappedFile {
+    link: OwnedFd,
+    /// When it was written last, s and ns.
+    pub(super) written: (i64, i64),
+}
+
+impl MappedFile {
+    pub(super) fn open(&self) -> Option<File> {
+        File::open(format!("/proc/self/fd/{}", self.link.as_raw_fd())).ok()
     }
 }
 

@@ -20,6 +20,7 @@ use forktrace_core::{
     render::text::figures::clean,
     words::{duration, quantity},
 };
+use forktrace_export::Form;
 use forktrace_process::{
     child::{Answer, with_rights_of},
     launch::{Accounts, with_signals},
@@ -143,15 +144,12 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
         return path.to_owned();
     }
     let text = name.to_string_lossy();
-    let two = [".fx.json", ".pb.gz"]
-        .into_iter()
-        .find(|it| text.ends_with(it));
-    let suffix = match (two, path.extension()) {
-        (Some(two), _) => two.to_owned(),
-        (None, Some(suffix)) => format!(".{}", suffix.to_string_lossy()),
-        (None, None) => String::new(),
+    let length = match (Form::suffix(path), path.extension()) {
+        (Some(suffix), _) => suffix.len(),
+        (None, Some(suffix)) => suffix.to_string_lossy().len() + 1,
+        (None, None) => 0,
     };
-    let Some(stem) = text.strip_suffix(&suffix) else {
+    let Some((stem, suffix)) = text.split_at_checked(text.len().saturating_sub(length)) else {
         return path.to_owned();
     };
     path.with_file_name(format!("{stem}.{number}{suffix}"))
@@ -339,6 +337,7 @@ mod tests {
             ("a.ft", "a.3.ft"),
             ("/x/a.b.ft", "/x/a.b.3.ft"),
             ("a.fx.json", "a.3.fx.json"),
+            ("a.PB.gz", "a.3.PB.gz"),
             ("report", "report.3"),
             ("-", "-"),
             ("/dev/null", "/dev/null"),

@@ -7,6 +7,14 @@ pub(super) fn compact(unix: u64) -> String {
     format!("{year:04}{month:02}{day:02}T{h:02}{m:02}{s:02}Z")
 }
 
+/// Is it a time as [`compact`] writes it?
+pub(super) fn is_compact(text: &str) -> bool {
+    let digits = |part: &str| part.bytes().all(|it| it.is_ascii_digit());
+    let halves = text.strip_suffix('Z').and_then(|it| it.split_once('T'));
+    halves
+        .is_some_and(|(day, time)| day.len() == 8 && time.len() == 6 && digits(day) && digits(time))
+}
+
 /// `23:59:07 UTC`.
 pub(super) fn time_of_day(unix: u64) -> String {
     let (h, m, s) = clock(unix);

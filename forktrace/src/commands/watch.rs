@@ -36,7 +36,7 @@ use super::{
     attach::targets,
     files::TraceFile,
     output::Outputs,
-    utc::{compact, time_of_day},
+    utc::{compact, is_compact, time_of_day},
 };
 use crate::{
     cli::{OutputArgs, WatchArgs},
@@ -206,8 +206,7 @@ impl Folder {
         for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str());
-            let is_ours = name.is_some_and(|name| name.starts_with(PREFIX));
-            if is_ours && path.extension().is_some_and(|it| it == SUFFIXES[0]) {
+            if name.is_some_and(is_ours) {
                 let written = path.symlink_metadata()?.modified()?;
                 saved.push((written, path));
             }
@@ -224,6 +223,18 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+/// Did [`Folder::name`] make this name of a trace? What somebody called so himself is his.
+fn is_ours(name: &str) -> bool {
+    let at = name
+        .strip_prefix(PREFIX)
+        .and_then(|it| it.strip_suffix(".ft"));
+    let Some(at) = at else {
+        return false;
+    };
+    let (at, number) = at.split_once('-').unwrap_or((at, "2"));
+    is_compact(at) && number.parse::<u32>().is_ok_and(|number| number > 1)
 }
 
 /// What it is about to do.
@@ -432,6 +443,27 @@ impl Watch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_traces_of_our_own_make_room() {
+        for name in [
+            "forktrace-20260131T235907Z.ft",
+            "forktrace-20260131T235907Z-2.ft",
+            "forktrace-20260131T235907Z-13.ft",
+        ] {
+            assert!(is_ours(name), "{name}");
+        }
+        for name in [
+            "forktrace-before.ft",
+            "forktrace-20260131T235907Z-good.ft",
+            "forktrace-20260131T235907Z-1.ft",
+            "forktrace-20260131T235907Z.txt",
+            "forktrace-.ft",
+            "20260131T235907Z.ft",
+        ] {
+            assert!(!is_ours(name), "{name}");
+        }
+    }
 
     fn error(source: &str) -> String {
         let Err(error) = Condition::compile(source) else {

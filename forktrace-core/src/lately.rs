@@ -5,14 +5,14 @@ use std::{collections::HashMap, hash::Hash};
 /// A table that forgets what was not used for long: at least so many entries are kept, and
 /// no more than twice as many, but for those that its owner holds on to.
 #[derive(Clone, Debug)]
-pub(super) struct Lately<K, V> {
+pub(crate) struct Lately<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
     fewest: usize,
 }
 
 impl<K: Copy + Eq + Hash, V> Lately<K, V> {
-    pub(super) fn new(fewest: usize) -> Self {
+    pub(crate) fn new(fewest: usize) -> Self {
         Self {
             young: HashMap::new(),
             old: HashMap::new(),
@@ -21,25 +21,25 @@ impl<K: Copy + Eq + Hash, V> Lately<K, V> {
     }
 
     /// Uses an entry.
-    pub(super) fn get(&mut self, key: K) -> Option<&mut V> {
+    pub(crate) fn get(&mut self, key: K) -> Option<&mut V> {
         if let Some(value) = self.old.remove(&key) {
             self.young.insert(key, value);
         }
         self.young.get_mut(&key)
     }
 
-    pub(super) fn insert(&mut self, key: K, value: V) {
+    pub(crate) fn insert(&mut self, key: K, value: V) {
         self.old.remove(&key);
         self.young.insert(key, value);
     }
 
     /// Is it time to [`Self::forget`]?
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.young.len() >= self.fewest
     }
 
     /// Forgets what was not used since the last time, but for these.
-    pub(super) fn forget(&mut self, but: impl Iterator<Item = K>) {
+    pub(crate) fn forget(&mut self, but: impl Iterator<Item = K>) {
         let mut old = std::mem::take(&mut self.young);
         for key in but {
             if let Some(value) = self.old.remove(&key) {
@@ -49,7 +49,7 @@ impl<K: Copy + Eq + Hash, V> Lately<K, V> {
         self.old = old;
     }
 
-    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         self.old.values().chain(self.young.values())
     }
 }
