@@ -497,12 +497,18 @@ mod tests {
             most: 2,
         };
         let there = |name: &str| place.path().join(name).exists();
-        for name in ["forktrace-1", "forktrace-2", "forktrace-3"] {
+        let ours = |second: &str| format!("{PREFIX}20260131T23590{second}Z");
+        let of = |second: &str, suffix: &str| format!("{}.{suffix}", ours(second));
+        for name in ["1", "2", "3"].map(ours) {
             for suffix in SUFFIXES {
-                fs::write(place.path().join(name).with_extension(suffix), "x").expect("a file");
+                fs::write(place.path().join(&name).with_extension(suffix), "x").expect("a file");
             }
         }
-        fs::write(place.path().join("other.ft"), "x").expect("a file");
+        // Older than all of them, and somebody else's.
+        let others = ["other.ft", "forktrace-before.ft"];
+        for name in others {
+            fs::write(place.path().join(name), "x").expect("a file");
+        }
         let old = |name: &str, s| {
             let file = fs::File::options()
                 .write(true)
@@ -510,12 +516,16 @@ mod tests {
             let at = UNIX_EPOCH + std::time::Duration::from_secs(s);
             file.and_then(|it| it.set_modified(at)).expect("its time");
         };
-        old("forktrace-2.ft", 5);
-        old("forktrace-3.ft", 7);
+        for name in others {
+            old(name, 1);
+        }
+        old(&of("2", "ft"), 5);
+        old(&of("3", "ft"), 7);
         folder.make_room().expect("room");
-        assert!(there("forktrace-1.ft") && there("other.ft"));
-        assert!(!there("forktrace-2.ft") && !there("forktrace-3.json"));
-        assert!(there("forktrace-1.txt"));
-        assert_eq!(folder.name("1"), place.path().join("forktrace-1-2"));
+        assert!(others.into_iter().all(there));
+        assert!(there(&of("1", "ft")) && there(&of("1", "txt")));
+        assert!(!there(&of("2", "ft")) && !there(&of("3", "json")));
+        let next = folder.name("20260131T235901Z");
+        assert_eq!(next, place.path().join(ours("1") + "-2"));
     }
 }
