@@ -81,6 +81,7 @@ impl Maker {
             plain: false,
             interrupts: Vec::new(),
             attached: None,
+            machine: None,
         };
         Ok(Self {
             to: TraceWriter::new(BufWriter::new(File::create(file)?), &header)?,

@@ -65,6 +65,20 @@ pub struct Header {
     pub interrupts: Vec<(u32, String)>,
     /// What it was attached to; `None`: a command was run.
     pub attached: Option<AttachedTo>,
+    /// The machine; `None`: an earlier version recorded, which did not say.
+    pub machine: Option<Machine>,
+}
+
+/// The machine that was traced: what tells its traces from those of others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Its name (`uname -n`).
+    pub host: String,
+    /// `/etc/machine-id`; empty: it has none, or it can't be read.
+    pub id: String,
+    /// `/proc/sys/kernel/random/boot_id`: another one each time that it starts; empty: it
+    /// can't be read.
+    pub boot_id: String,
 }
 
 /// What a recording was attached to.

@@ -29,6 +29,7 @@ use nix::sys::{
     signal::Signal,
     signalfd::siginfo,
     time::TimeValLike as _,
+    utsname::{self, UtsName},
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -65,7 +66,7 @@ use crate::{
     stacks::Namer,
     targets::Targets,
     trace::Arch,
-    trace::{AttachedTo, Event, Finish, Header, TablesRefused, TaskRecord},
+    trace::{AttachedTo, Event, Finish, Header, Machine, TablesRefused, TaskRecord},
     trace_file::TraceWriter,
 };
 
@@ -684,7 +685,7 @@ fn header(plan: &Plan, tracer: &Tracer) -> Result<Header> {
             (Vec::new(), Some(AttachedTo { targets }))
         }
     };
-    let system = nix::sys::utsname::uname().context("uname")?;
+    let system = utsname::uname().context("uname")?;
     let unix = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -702,7 +703,21 @@ fn header(plan: &Plan, tracer: &Tracer) -> Result<Header> {
         plain: plan.settings.plain,
         interrupts: crate::kernel::interrupts::of_devices(),
         attached,
+        machine: Some(machine(&system)),
     })
+}
+
+/// What tells this machine's traces from those of others.
+fn machine(system: &UtsName) -> Machine {
+    let first_line = |path: &str| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().next().unwrap_or_default().trim().to_owned()
+    };
+    Machine {
+        host: system.nodename().to_string_lossy().into_owned(),
+        id: first_line("/etc/machine-id"),
+        boot_id: first_line("/proc/sys/kernel/random/boot_id"),
+    }
 }
 
 /// CPU time that this process has used, ns.

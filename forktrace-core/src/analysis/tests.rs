@@ -649,11 +649,13 @@ fn header() -> Header {
         plain: false,
         interrupts: Vec::new(),
         attached: None,
+        machine: None,
     }
 }
 
 fn info(finish: Option<Finish>, last_ns: u64) -> TraceInfo {
     TraceInfo {
+        file_id: 1,
         header: header(),
         finish,
         damage: Vec::new(),

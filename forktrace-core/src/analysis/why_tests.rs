@@ -233,11 +233,13 @@ pub(super) fn header() -> Header {
         plain: false,
         interrupts: Vec::new(),
         attached: None,
+        machine: None,
     }
 }
 
 pub(super) fn info() -> TraceInfo {
     TraceInfo {
+        file_id: 1,
         header: header(),
         finish: None,
         damage: Vec::new(),
@@ -414,6 +416,7 @@ fn the_same_sync_is_one_cause_whoever_ends_it() {
         task(2, 1, "rbbbbbbbbbb>", &[(FUTEX, 0, Waker::None)]),
     ];
     let info = TraceInfo {
+        file_id: 1,
         header: header(),
         finish: None,
         damage: Vec::new(),
@@ -573,6 +576,7 @@ fn idle_times_that_differ_in_who_came_are_one_cause() {
             })
             .collect();
         let info = TraceInfo {
+            file_id: 1,
             header: header(),
             finish: None,
             damage: Vec::new(),
@@ -722,6 +726,7 @@ fn a_set_of_one_descriptor_is_read_and_one_of_none_is_a_sleep() {
         model.waitsets = vec![Waitset { fds, cut_off }];
         model.targets = vec![Target::Unknown, Target::Fds(0)];
         let info = TraceInfo {
+            file_id: 1,
             header: header(),
             finish: None,
             damage: Vec::new(),
@@ -803,6 +808,7 @@ fn what_two_epoll_instances_watch_is_shared_and_so_is_what_one_reads() {
         let targets = (0..4).map(|file| Target::File { fd: 4, file });
         model.targets = [Target::Unknown].into_iter().chain(targets).collect();
         let info = TraceInfo {
+            file_id: 1,
             header: header(),
             finish: None,
             damage: Vec::new(),
@@ -885,6 +891,7 @@ fn a_stop_is_by_the_last_signal_unless_it_was_taken_back() {
         });
         model.signals = signals.collect();
         let info = TraceInfo {
+            file_id: 1,
             header: header(),
             finish: None,
             damage: Vec::new(),
@@ -934,6 +941,7 @@ fn what_was_left_out_is_absent_and_said() {
         ]
     };
     let info = |plain| TraceInfo {
+        file_id: 1,
         header: Header { plain, ..header() },
         finish: None,
         damage: Vec::new(),
@@ -1137,6 +1145,7 @@ fn what_a_signal_ended_is_put_down_to_who_could_have_ended_it() {
     ]);
     model.targets.push(Target::Child(Some(102)));
     let info = TraceInfo {
+        file_id: 1,
         header: header(),
         finish: None,
         damage: Vec::new(),

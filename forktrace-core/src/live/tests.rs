@@ -126,6 +126,7 @@ fn report_of(stretches: &[Stretch], tasks: u32, end_ns: u64) -> crate::report::R
         plain: false,
         interrupts: Vec::new(),
         attached: None,
+        machine: None,
     };
     let mut bytes = Vec::new();
     let mut writer = TraceWriter::new(&mut bytes, &header).expect("memory");

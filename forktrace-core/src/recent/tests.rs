@@ -25,6 +25,7 @@ fn header() -> Header {
         plain: false,
         interrupts: Vec::new(),
         attached: None,
+        machine: None,
     }
 }
 

@@ -405,6 +405,11 @@ impl Blocks<'_> {
         self.version
     }
 
+    /// Drawn when the file was begun.
+    pub fn file_id(&self) -> u32 {
+        self.file_id
+    }
+
     /// Reads the next block, or the next damage; `None` at the end of the
     /// file.
     ///

@@ -195,6 +195,8 @@ pub fn is_trace(start: &[u8]) -> bool {
 /// What a file holds besides its events.
 #[derive(Debug)]
 pub struct TraceInfo {
+    /// Drawn when the file was begun: the same in each copy of it.
+    pub file_id: u32,
     /// The header.
     pub header: Header,
     /// The end; `None`: the file was cut off.
@@ -273,6 +275,7 @@ pub fn read(data: &[u8], mut sink: impl FnMut(&Header, Event)) -> Result<TraceIn
         return Err(no_header(data));
     };
     Ok(TraceInfo {
+        file_id: blocks.file_id(),
         last_ns: last_ns.max(header.start_ns),
         header,
         finish,

@@ -37,6 +37,7 @@ fn header() -> Header {
         plain: false,
         interrupts: vec![(36, "virtio1-req.0".to_owned())],
         attached: None,
+        machine: None,
     }
 }
 
