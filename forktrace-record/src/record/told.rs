@@ -41,7 +41,7 @@ pub enum Notice {
     Deadlock(report::Deadlock),
     /// One of those who were said not to did.
     GoesOn(GoesOn),
-    /// What the kernel programs say, if that is wanted ([`Settings::log`]).
+    /// What the kernel programs say, if that is wanted ([`Settings::log`](crate::capture::Settings::log)).
     Log(String),
     /// The recording is over, and what is still looked up ends when Ctrl-C is pressed so
     /// many times more.
