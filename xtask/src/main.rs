@@ -20,6 +20,7 @@ mod licences;
 mod matrix;
 mod package;
 mod programs;
+mod roots;
 mod schema;
 mod setup;
 mod structure;
@@ -86,6 +87,8 @@ enum Command {
         #[arg(long, value_name = "DIR", conflicts_with = "tests")]
         payload: Option<PathBuf>,
     },
+    /// Run README's two commands in bare systems of Debian and Ubuntu, as root
+    Roots(roots::Options),
     /// Run the fuzz targets of `fuzz/`, each for a bounded time
     Fuzz(fuzz::Options),
     /// Measure what tracing costs, beside other tracers and the goals
@@ -141,6 +144,7 @@ fn main() -> ExitCode {
         } => matrix::run(&kernels, &tests, payload.as_deref()),
         Command::Claims(options) => claims::run(&options).map(|()| true),
         Command::Programs(options) => programs::run(&options),
+        Command::Roots(options) => roots::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::RunMeasured { command } => bench::run_measured(&command).map(|()| true),
