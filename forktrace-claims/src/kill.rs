@@ -1,7 +1,8 @@
 //! Ends everything that a run started.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
+use forktrace_process::procfs::{self, stat::Stat};
 use nix::{
     sys::{
         signal::{Signal, kill},
@@ -21,11 +22,9 @@ pub fn adopt_orphans() -> nix::Result<()> {
 
 /// All living processes that descend from `ancestor`, itself not among them.
 pub fn descendants(ancestor: i32) -> Vec<i32> {
-    let parents: Vec<(i32, i32)> = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(|pid| Some((pid, parent_of_living(pid)?)))
+    let parents: Vec<(i32, i32)> = all()
+        .filter(|(_, stat)| stat.state != 'Z')
+        .map(|(pid, stat)| (pid, stat.ppid as i32))
         .collect();
     let mut found = vec![ancestor];
     let mut next = 0;
@@ -44,13 +43,10 @@ pub fn descendants(ancestor: i32) -> Vec<i32> {
     found
 }
 
-/// The parent of a process that is no zombie.
-fn parent_of_living(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // After the name, which may hold anything: state, parent.
-    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
-    (fields.next()? != "Z").then_some(())?;
-    fields.next()?.parse().ok()
+/// All processes that there are.
+fn all() -> impl Iterator<Item = (i32, Stat)> {
+    let pids = procfs::pids().into_iter().flatten();
+    pids.filter_map(|pid| Some((pid as i32, Stat::of(pid)?)))
 }
 
 /// Kills all descendants of a process that `spare` does not name, until there
@@ -81,15 +77,8 @@ pub fn reap_adopted(spare: Option<i32>) {
 }
 
 fn zombies_of(parent: i32) -> Vec<i32> {
-    fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid: &i32| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let after_name = stat.rfind(')').map_or("", |at| &stat[at + 1..]);
-            let mut fields = after_name.split_whitespace();
-            fields.next() == Some("Z") && fields.next() == Some(&parent.to_string())
-        })
+    all()
+        .filter(|(_, stat)| stat.state == 'Z' && stat.ppid as i32 == parent)
+        .map(|(pid, _)| pid)
         .collect()
 }

@@ -6,6 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use forktrace_process::procfs::mounts;
 use serde::{Deserialize, Serialize};
 
 use crate::expression::Shape;
@@ -99,7 +100,7 @@ impl Machine {
                 .and_then(|value| value.split_whitespace().next()?.parse::<u64>().ok())
                 .map(|kib| kib * 1024),
             root: nix::unistd::Uid::effective().is_root(),
-            cgroup2: cgroup2(),
+            cgroup2: mounts::place_of("cgroup2"),
             python: python(),
             forktrace: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -112,16 +113,6 @@ fn line_value(path: &str, name: &str) -> Option<String> {
     let mut lines = text.lines().filter_map(|line| line.split_once(':'));
     let (_, value) = lines.find(|(found, _)| found.trim() == name)?;
     Some(value.trim().to_owned())
-}
-
-/// Where a cgroup v2 hierarchy is mounted, by the mount table.
-fn cgroup2() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let path = fields.nth(1)?;
-        (fields.next() == Some("cgroup2")).then(|| PathBuf::from(path))
-    })
 }
 
 /// The interpreter behind `python3`, which may be a script that starts it.

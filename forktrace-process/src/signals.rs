@@ -191,7 +191,8 @@ fn ignored_by_number() -> u64 {
     mask_of(&status, "SigIgn:")
 }
 
-/// A mask of signals in a `/proc/PID/status`.
+/// A mask of signals in a `/proc/PID/status`. It is read where nothing may be allocated, so
+/// not by the parsers of text.
 fn mask_of(status: &[u8], field: &str) -> u64 {
     let mut lines = status.split(|&byte| byte == b'\n');
     let value = lines.find_map(|line| line.strip_prefix(field.as_bytes()));

@@ -1,12 +1,9 @@
 //! What `/proc` tells: of tasks that sleep the call they are in, their memory, their signals
-//! and timers. Whatever can't be read is `None` or `false`: not known. The tables that are
-//! written the same for all (maps, mounts, fields) are parsed here, whoever reads them.
-
-pub(crate) mod maps;
-pub(crate) mod mounts;
-pub(crate) mod text;
+//! and timers. Whatever can't be read is `None` or `false`: not known.
 
 use std::{collections::HashSet, fs, os::unix::fs::FileExt as _};
+
+pub(crate) use forktrace_process::procfs::{maps, mounts, pids, stat, text};
 
 use self::{maps::mappings, text::field};
 
@@ -274,12 +271,6 @@ pub(crate) fn expects_nothing(pid: u32) -> bool {
     handles_none && untraced && timers.is_ok_and(|timers| timers.trim().is_empty())
 }
 
-/// The processes that there are.
-pub(crate) fn pids() -> Option<impl Iterator<Item = u32>> {
-    let entries = fs::read_dir("/proc").ok()?.flatten();
-    Some(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
-}
-
 /// Does one of these processes trace one that is none of them? (What happens to
 /// that one ends its `wait`.) Not known counts as yes.
 pub(crate) fn traces_others(processes: &HashSet<u32>) -> bool {
@@ -297,7 +288,43 @@ pub(crate) fn traces_others(processes: &HashSet<u32>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt as _;
+
     use super::*;
+
+    /// A name is cut amid a character, or is no text at all.
+    #[test]
+    fn a_process_with_an_odd_name_is_read_like_any_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = std::ffi::OsStr::new("é名前名前名");
+        let program = folder.path().join(name);
+        std::os::unix::fs::symlink("/bin/sleep", &program).expect("a link");
+        let mut command = std::process::Command::new(&program);
+        let mut child = command
+            .arg0("sleep")
+            .arg("1000")
+            .spawn()
+            .expect("it starts");
+        let pid = child.id();
+        // A new program has its memory a moment before it has its name.
+        let raw = loop {
+            let raw = fs::read(format!("/proc/{pid}/comm")).expect("it lives");
+            if raw.starts_with("é".as_bytes()) {
+                break raw;
+            }
+            std::thread::yield_now();
+        };
+        let seen = (own_tid(pid, pid), parent(pid));
+        let named = name_of_living(pid, pid);
+        child.kill().expect("it is ours");
+        child.wait().expect("it ends");
+        assert!(
+            String::from_utf8(raw).is_err(),
+            "15 bytes are no whole characters"
+        );
+        assert_eq!(seen, (Some(pid), Some(std::process::id())));
+        assert!(named.starts_with("é名前名前"), "{named}");
+    }
 
     #[test]
     fn a_mutex_is_told_from_other_words() {

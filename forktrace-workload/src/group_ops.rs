@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
+use forktrace_process::procfs::mounts;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -433,13 +434,8 @@ struct Cgroup(PathBuf);
 
 impl Cgroup {
     fn new() -> Result<Self> {
-        let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
-        let mount = mounts
-            .lines()
-            .map(|line| line.split(' ').collect::<Vec<_>>())
-            .find(|fields| fields.get(2) == Some(&"cgroup2"))
-            .context("no cgroup2 file system is mounted")?[1];
-        let folder = PathBuf::from(mount).join(format!("forktrace-workload-{}", pid()));
+        let mount = mounts::place_of("cgroup2").context("no cgroup2 file system is mounted")?;
+        let folder = mount.join(format!("forktrace-workload-{}", pid()));
         fs::create_dir(&folder)
             .with_context(|| format!("cannot make the cgroup {}", folder.display()))?;
         Ok(Self(folder))

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
+use forktrace_process::procfs::text;
 use nix::unistd::pipe;
 use serde_json::{Value, json};
 
@@ -120,8 +121,8 @@ struct Memory {
 impl Memory {
     fn of_process(pid: u64) -> Result<Self> {
         Ok(Self {
-            resident: kibibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:")?,
-            page_tables: kibibytes(&format!("/proc/{pid}/status"), "VmPTE:")?,
+            resident: kibibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss")?,
+            page_tables: kibibytes(&format!("/proc/{pid}/status"), "VmPTE")?,
         })
     }
 }
@@ -129,10 +130,8 @@ impl Memory {
 /// A line such as `Pss:   24 kB` of a file, in bytes.
 fn kibibytes(path: &str, field: &str) -> Result<u64> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(field))
-        .and_then(|rest| rest.trim().strip_suffix(" kB"))
+    let value = text::field(&text, field)
+        .and_then(|value| value.strip_suffix(" kB"))
         .and_then(|number| number.parse::<u64>().ok())
         .with_context(|| format!("{path} has no {field}"))?;
     Ok(value * 1024)
@@ -140,7 +139,7 @@ fn kibibytes(path: &str, field: &str) -> Result<u64> {
 
 /// The size of a kernel stack: the power of two next to the machine's mean.
 fn kernel_stack_bytes() -> Result<u64> {
-    let all = kibibytes("/proc/meminfo", "KernelStack:")?;
+    let all = kibibytes("/proc/meminfo", "KernelStack")?;
     let load = fs::read_to_string("/proc/loadavg").context("cannot read /proc/loadavg")?;
     // 0.10 0.20 0.30 1/234 5678: running and all tasks.
     let tasks: u64 = load

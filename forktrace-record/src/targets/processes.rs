@@ -4,10 +4,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::procfs::{self, text};
+use crate::procfs::{self, stat::Stat, text};
 
-/// include/linux/sched.h
-const PF_KTHREAD: u64 = 0x0020_0000;
 /// So many steps up from a process its parents are looked for.
 const PARENTS: usize = 8;
 
@@ -20,18 +18,6 @@ pub(super) struct Process {
     program: Option<String>,
     /// Its arguments.
     arguments: Vec<String>,
-}
-
-/// What `/proc/PID/stat` tells.
-struct Stat {
-    comm: String,
-    state: char,
-    ppid: u32,
-    flags: u64,
-    /// Threads that have not been taken note of.
-    threads: u64,
-    /// When the process began, in ticks: with its pid, which process it is.
-    began: u64,
 }
 
 /// The arguments of the processes that there were when the targets were looked for.
@@ -57,7 +43,7 @@ impl CommandLines {
     /// else: then it is known by its name and its program.
     fn of(&self, pid: u32, stat: &Stat) -> &[String] {
         let known = self.0.get(&(pid, stat.began)).or_else(|| {
-            let parent = Stat::of(&format!("/proc/{}", stat.ppid))?;
+            let parent = Stat::of(stat.ppid)?;
             self.0.get(&(stat.ppid, parent.began))
         });
         known.map_or(&[], Vec::as_slice)
@@ -83,48 +69,6 @@ fn arguments(pid: u32, stat: &Stat) -> Vec<String> {
     let line = line.trim_end_matches('\0');
     let arguments = line.split('\0').filter(|_| !line.is_empty());
     arguments.map(str::to_owned).collect()
-}
-
-impl Stat {
-    /// `None`: there is no such process, or it has ended, or is the kernel's.
-    fn of_process(pid: u32) -> Option<Self> {
-        let stat = Self::of(&format!("/proc/{pid}"))?;
-        let is_one = stat.flags & PF_KTHREAD == 0 && !stat.has_ended();
-        is_one.then_some(stat)
-    }
-
-    /// A process whose first thread has ended lives as long as another one does.
-    fn has_ended(&self) -> bool {
-        match self.state {
-            'Z' => self.threads <= 1,
-            'X' => true,
-            _ => false,
-        }
-    }
-
-    /// The name, on one line.
-    fn name(&self) -> String {
-        self.comm.escape_debug().to_string()
-    }
-
-    fn of(folder: &str) -> Option<Self> {
-        Self::parse(&text::read(format!("{folder}/stat")).ok()?)
-    }
-
-    /// `1 (a name) S 0 1 1 0 -1 4194560 …`: the name can hold anything.
-    fn parse(text: &str) -> Option<Self> {
-        let (before, after) = text.rsplit_once(") ")?;
-        let (_, comm) = before.split_once(" (")?;
-        let mut fields = after.split_ascii_whitespace();
-        Some(Self {
-            comm: comm.to_owned(),
-            state: fields.next()?.chars().next()?,
-            ppid: fields.next()?.parse().ok()?,
-            flags: fields.nth(4)?.parse().ok()?,
-            threads: fields.nth(10)?.parse().ok()?,
-            began: fields.nth(1)?.parse().ok()?,
-        })
-    }
 }
 
 impl Process {
@@ -160,7 +104,7 @@ impl Process {
 pub(super) fn parents(pid: u32) -> Vec<u32> {
     let mut parents = Vec::new();
     let mut it = pid;
-    while let Some(stat) = Stat::of(&format!("/proc/{it}")) {
+    while let Some(stat) = Stat::of(it) {
         it = stat.ppid;
         if it <= 1 || parents.len() >= PARENTS {
             break;
@@ -214,10 +158,10 @@ pub(super) fn check_thread(tid: u32) -> Result<String> {
 }
 
 fn there(id: u32, what: &str) -> Result<Stat> {
-    let Some(stat) = Stat::of(&format!("/proc/{id}")) else {
+    let Some(stat) = Stat::of(id) else {
         bail!("there is no {what} {id}; `ps -eLo pid,tid,comm,args` shows those that there are");
     };
-    if stat.flags & PF_KTHREAD != 0 {
+    if stat.is_kernels() {
         bail!(
             "{id} ({}) is a thread of the kernel, which forktrace does not follow",
             stat.name()
@@ -236,8 +180,7 @@ fn there(id: u32, what: &str) -> Result<Stat> {
 /// The process of a thread.
 fn process_of(tid: u32) -> Option<u32> {
     let status = text::read(format!("/proc/{tid}/status")).ok()?;
-    let tgid = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
-    tgid.trim().parse().ok()
+    text::field(&status, "Tgid")?.parse().ok()
 }
 
 fn name_of(pid: u32) -> String {
@@ -251,16 +194,6 @@ fn name_of(pid: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_can_hold_anything() {
-        let text = "12 (a) S (b) R 7 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 10";
-        let stat = Stat::parse(text).expect("it is one");
-        assert_eq!((stat.threads, stat.began), (1, 4711));
-        assert_eq!((&*stat.comm, stat.state, stat.ppid), ("a) S (b", 'R', 7));
-        assert_eq!(stat.flags, 4_194_560);
-        assert!(Stat::parse("12 (a) S").is_none() && Stat::parse("").is_none());
-    }
 
     #[test]
     fn we_are_called_by_our_program_and_our_command_line() {
@@ -287,9 +220,7 @@ mod tests {
         // Another process had that pid.
         assert!(arguments(known((pid, began + 1))).is_empty());
         let parent = procfs::parent(pid).expect("we have one");
-        let its = Stat::of(&format!("/proc/{parent}"))
-            .expect("it lives")
-            .began;
+        let its = Stat::of(parent).expect("it lives").began;
         assert_eq!(arguments(known((parent, its))), ["once"]);
     }
 }

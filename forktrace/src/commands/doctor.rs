@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Outcome, output::to_stdout};
 use forktrace_core::trace::{Arch, PollWay};
-use forktrace_process::limits::Limits;
+use forktrace_process::{limits::Limits, procfs::text};
 use forktrace_record::{
     capture::{Existing, LogLevel, PollProbes, Settings, Tracer},
     kernel::{
@@ -141,11 +141,8 @@ fn capabilities(page: &mut Page) {
 fn effective_capabilities() -> Result<u64> {
     let status =
         fs::read_to_string("/proc/self/status").context("/proc/self/status can't be read")?;
-    let hex = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .context("/proc/self/status has no line CapEff")?;
-    u64::from_str_radix(hex.trim(), 16).with_context(|| format!("CapEff is {hex:?}"))
+    let hex = text::field(&status, "CapEff").context("/proc/self/status has no line CapEff")?;
+    u64::from_str_radix(hex, 16).with_context(|| format!("CapEff is {hex:?}"))
 }
 
 /// What of the kernel's set-up makes reports weaker.

@@ -2,22 +2,27 @@
 
 use std::{fs, io, path::Path};
 
-/// The text of a file of `/proc`. Names of tasks and files in it are bytes of anybody's
+/// The text of a file of `/proc`.
+///
+/// Names of tasks and files in it are bytes of anybody's
 /// choice, and the kernel cuts a task's name at 15 of them, be it amid a character: what is no
 /// UTF-8 costs itself only, and not the file.
-pub(crate) fn read(path: impl AsRef<Path>) -> io::Result<String> {
+///
+/// # Errors
+/// When it can't be read.
+pub fn read(path: impl AsRef<Path>) -> io::Result<String> {
     fs::read(path).map(lossy)
 }
 
 /// The same of what has been read.
-pub(crate) fn lossy(bytes: Vec<u8>) -> String {
+pub fn lossy(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Some tables of `/proc` write a blank, a tab, a line feed or a backslash as
 /// three octal digits: `\040`.
-pub(crate) fn unescape(text: &str) -> String {
+pub fn unescape(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.as_bytes();
     while let Some((&first, rest)) = bytes.split_first() {
@@ -40,23 +45,23 @@ pub(crate) fn unescape(text: &str) -> String {
 }
 
 /// The value of the first line `key:\tvalue`.
-pub(crate) fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+pub fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     fields(text, key).next()
 }
 
 /// The values of all lines `key:\tvalue`.
-pub(crate) fn fields<'a>(text: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
+pub fn fields<'a>(text: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
     let value = move |line: &'a str| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim());
     text.lines().filter_map(value)
 }
 
 /// A device as the kernel encodes it.
-pub(crate) fn device(major: u64, minor: u64) -> u32 {
+pub fn device(major: u64, minor: u64) -> u32 {
     (major << 20 | minor) as u32
 }
 
 /// A device written as `major:minor`, in numbers of this radix.
-pub(crate) fn parse_device(text: &str, radix: u32) -> Option<u32> {
+pub fn parse_device(text: &str, radix: u32) -> Option<u32> {
     let (major, minor) = text.split_once(':')?;
     let number = |text| u64::from_str_radix(text, radix).ok();
     Some(device(number(major)?, number(minor)?))
@@ -64,44 +69,7 @@ pub(crate) fn parse_device(text: &str, radix: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::CommandExt as _;
-
     use super::*;
-    use crate::procfs;
-
-    /// A name is cut amid a character, or is no text at all.
-    #[test]
-    fn a_process_with_an_odd_name_is_read_like_any_other() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let name = std::ffi::OsStr::new("é名前名前名");
-        let program = folder.path().join(name);
-        std::os::unix::fs::symlink("/bin/sleep", &program).expect("a link");
-        let mut command = std::process::Command::new(&program);
-        let mut child = command
-            .arg0("sleep")
-            .arg("1000")
-            .spawn()
-            .expect("it starts");
-        let pid = child.id();
-        // A new program has its memory a moment before it has its name.
-        let raw = loop {
-            let raw = fs::read(format!("/proc/{pid}/comm")).expect("it lives");
-            if raw.starts_with("é".as_bytes()) {
-                break raw;
-            }
-            std::thread::yield_now();
-        };
-        let seen = (procfs::own_tid(pid, pid), procfs::parent(pid));
-        let named = procfs::name_of_living(pid, pid);
-        child.kill().expect("it is ours");
-        child.wait().expect("it ends");
-        assert!(
-            String::from_utf8(raw).is_err(),
-            "15 bytes are no whole characters"
-        );
-        assert_eq!(seen, (Some(pid), Some(std::process::id())));
-        assert!(named.starts_with("é名前名前"), "{named}");
-    }
 
     #[test]
     fn octal_escapes_become_what_they_stand_for() {

@@ -1,26 +1,36 @@
 //! `/proc/PID/mountinfo`.
 
-use super::text::{parse_device, unescape};
+use std::path::PathBuf;
+
+use super::text::{self, parse_device, unescape};
 
 /// A mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mount<'a> {
-    pub(crate) number: u64,
+pub struct Mount<'a> {
+    /// Its number, of which there is one at a time.
+    pub number: u64,
     /// As the kernel has it: `major << 20 | minor`.
-    pub(crate) device: u32,
+    pub device: u32,
     /// What of the file system is mounted.
-    pub(crate) root: String,
+    pub root: String,
     /// Where.
-    pub(crate) place: String,
+    pub place: String,
     /// The type of the file system.
-    pub(crate) kind: &'a str,
+    pub kind: &'a str,
     /// Options of the file system, between commas.
-    pub(crate) options: &'a str,
+    pub options: &'a str,
 }
 
 /// All mounts, in the order of the table.
-pub(crate) fn mounts(mountinfo: &str) -> impl Iterator<Item = Mount<'_>> {
+pub fn mounts(mountinfo: &str) -> impl Iterator<Item = Mount<'_>> {
     mountinfo.lines().filter_map(parse)
+}
+
+/// Where the first file system of a type is mounted, as this process sees it.
+pub fn place_of(kind: &str) -> Option<PathBuf> {
+    let table = text::read("/proc/self/mountinfo").ok()?;
+    let found = mounts(&table).find(|mount| mount.kind == kind)?;
+    Some(PathBuf::from(found.place))
 }
 
 /// `36 35 98:0 /root /mnt rw,noatime shared:1 - ext3 /dev/root rw`

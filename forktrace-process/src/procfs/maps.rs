@@ -4,27 +4,30 @@ use super::text::parse_device;
 
 /// A mapping of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mapping<'a> {
-    pub(crate) start: u64,
-    pub(crate) end: u64,
+pub struct Mapping<'a> {
+    /// The first address.
+    pub start: u64,
+    /// The one after the last.
+    pub end: u64,
     /// Other processes can have it too.
-    pub(crate) shared: bool,
+    pub shared: bool,
     /// Where in the file it begins, bytes.
-    pub(crate) offset: u64,
+    pub offset: u64,
     /// The device of the file, as the kernel has it, and its inode.
-    pub(crate) file: (u32, u64),
+    pub file: (u32, u64),
     /// With escapes; empty for memory without a name.
-    pub(crate) path: &'a str,
+    pub path: &'a str,
 }
 
 impl Mapping<'_> {
-    pub(crate) fn contains(&self, address: u64) -> bool {
+    /// Is this address in it?
+    pub fn contains(&self, address: u64) -> bool {
         (self.start..self.end).contains(&address)
     }
 }
 
 /// All mappings, by address.
-pub(crate) fn mappings(maps: &str) -> impl Iterator<Item = Mapping<'_>> {
+pub fn mappings(maps: &str) -> impl Iterator<Item = Mapping<'_>> {
     maps.lines().filter_map(parse)
 }
 
