@@ -1,6 +1,12 @@
 //! The records that go through the rings, one struct a kind, and the state of a
 //! task, which is itself the record of the task's end.
 //!
+//! Each CPU has two rings. A [`Stretch`] goes to the one that is a part of a mapped array:
+//! a store to it costs no call. Only a switch sends it, and a CPU switches once at a time, so
+//! there is one writer, which nobody interrupts. All other records come from programs that
+//! interrupt each other, and go to the kernel's ring buffer, which is made for that: each
+//! as a [`Placed`] one.
+//!
 //! Times are nanoseconds of `CLOCK_MONOTONIC` (`bpf_ktime_get_ns`).
 
 use bytemuck::{Pod, Zeroable};
@@ -140,6 +146,19 @@ pub mod flag {
 /// `syscall` of a task that is not in a syscall: it entered the kernel by a
 /// page fault or an interrupt.
 pub const NO_SYSCALL: i16 = -1;
+
+/// A record in the kernel's ring buffer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Placed<T> {
+    /// So many stretches came before it on its CPU: [`CpuStats::written`].
+    pub after: u64,
+    /// The record.
+    pub record: T,
+}
+
+/// Bytes before a record that is [`Placed`].
+pub const PLACE_BYTES: usize = size_of::<u64>();
 
 /// One stretch off the CPU, sent when the task is switched in again.
 #[repr(C)]
@@ -723,17 +742,21 @@ pub struct Signal {
     pub at_ns: u64,
 }
 
-/// What a CPU knows and counts. Only programs on that CPU write here; user space reads
-/// the counters, and nothing else.
+/// What a CPU knows and counts. Only programs on that CPU write here, but for [`Self::read`];
+/// user space reads the counters and [`Self::written`], and nothing else.
 ///
 /// The first cache line is what a switch or a wakeup uses, the second what is counted
-/// when something goes wrong, so that reading the counters does not take the first line
-/// away. The table is memory-mapped, which makes it begin on a page.
+/// when something goes wrong, the third what is seldom used, so that reading the counters
+/// does not take the first line away. The fourth is user space's. The table is
+/// memory-mapped, which makes it begin on a page.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct CpuStats {
-    /// Bytes sent to this CPU's ring since its reader was woken.
-    pub unwoken: u64,
+    /// Stretches written to this CPU's ring since the start. Written after the stretch.
+    pub written: u64,
+    /// When [`Self::written`] is this, there is something to do before the next is written:
+    /// to see how much room there is, or to wake the reader.
+    pub stop: u64,
     /// The interrupts that are being handled, innermost lowest: see [`hard`].
     pub hard: u64,
     /// The soft interrupt that is being handled: its vector plus 1; 0: none. They
@@ -741,9 +764,6 @@ pub struct CpuStats {
     pub soft: u32,
     /// The number of this CPU.
     pub number: u32,
-    /// The task that sent to itself or another through a soft interrupt that this
-    /// CPU has not finished: address of its `task_struct`; 0: none.
-    pub sender: u64,
     /// For making an address a number.
     pub address: u64,
     /// Slot of the task that runs here, if it is traced and its switch-in was seen;
@@ -756,7 +776,7 @@ pub struct CpuStats {
 
     /// Stretch records that found the ring full.
     pub lost_ring_full: u64,
-    /// Stretch records on a CPU that has no ring (brought online later).
+    /// Stretch records on a CPU that has no ring (one that was not there at the start).
     pub lost_no_ring: u64,
     /// Other records that found no room: births, execs and untracked tasks.
     pub lost_other: u64,
@@ -773,6 +793,21 @@ pub struct CpuStats {
     /// that could not be taken, so that a new one was; a dead task that could not be
     /// removed from the table of addresses.
     pub refused: u64,
+
+    /// Bytes sent to this CPU's ring buffer since its reader was woken for them.
+    pub unwoken: u64,
+    /// [`Self::written`] when the reader was woken for stretches last.
+    pub woken: u64,
+    /// The task that sent to itself or another through a soft interrupt that this
+    /// CPU has not finished: address of its `task_struct`; 0: none.
+    pub sender: u64,
+    /// Always 0.
+    pub zero: [u64; 5],
+
+    /// So many stretches were read: their places can be used again. *(user space)*
+    pub read: u64,
+    /// Always 0.
+    pub zero2: [u64; 7],
 }
 
 /// [`CpuStats::hard`]: a stack of up to three interrupts in one word, since a device's
@@ -824,17 +859,17 @@ pub struct Control {
 }
 
 const _: () = {
-    assert!(
-        size_of::<Stretch>() == 64,
-        "a stretch is a cache line, without its ring header"
-    );
+    assert!(size_of::<Stretch>() == 64, "a stretch is a cache line");
     assert!(size_of::<Totals>() == 40);
     assert!(size_of::<CpuUser>() == 48);
     assert!(size_of::<TaskState>() == 256 && align_of::<TaskState>() == 8);
     assert!(core::mem::offset_of!(TaskState, blocked_ns) == 64);
     assert!(core::mem::offset_of!(TaskState, process) == 128);
-    assert!(size_of::<CpuStats>() == 128 && align_of::<CpuStats>() == 64);
+    assert!(size_of::<Placed<Stretch>>() == PLACE_BYTES + 64);
+    assert!(size_of::<CpuStats>() == 256 && align_of::<CpuStats>() == 64);
     assert!(core::mem::offset_of!(CpuStats, lost_ring_full) == 64);
+    assert!(core::mem::offset_of!(CpuStats, unwoken) == 128);
+    assert!(core::mem::offset_of!(CpuStats, read) == 192);
     assert!(size_of::<Control>() == 128);
     assert!(core::mem::offset_of!(TaskState, attached) == 252);
 };

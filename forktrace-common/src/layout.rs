@@ -156,8 +156,14 @@ layout! {
     pub poll_syscalls: [i32; POLL_KINDS],
     /// Number of `restart_syscall`.
     pub restart_syscall: i32,
-    /// A ring's reader is woken when this many bytes came since it was last woken.
+    /// The reader is woken when so many bytes came to a ring buffer since it was last woken
+    /// for that.
     pub wake_bytes: u32,
+    /// Stretches that each CPU's ring holds: a power of two, at least 4.
+    pub ring_slots: u32,
+    /// 1: others see the stores of a CPU in the order of its program, as on x86; 0: it has
+    /// to be asked for that.
+    pub ordered_stores: u32,
     /// Slots in the task table.
     pub max_tasks: u32,
     /// Entries of each CPU's part of the object cache, less one: a power of two

@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use forktrace_common::{
-    event::{Control, CpuStats, Entry, PollState, TaskState, WAITSET_BYTES},
+    event::{Control, CpuStats, Entry, PollState, Stretch, TaskState, WAITSET_BYTES},
     limits::{MAX_CPUS, TIDS_PER_ELEMENT},
 };
 
@@ -108,7 +108,11 @@ pub static CONTROL: Array<Control, 1, MAPPED> = Array::new();
 #[btf_map]
 pub static CPUS: Array<CpuStats, MAX_CPUS, MAPPED> = Array::new();
 
-/// A ring for each CPU: one shared ring collapses when many CPUs write to it.
+/// The rings of the stretches, CPU after CPU. Size set at load.
+#[btf_map]
+pub static STRETCHES: Array<Stretch, 2, MAPPED> = Array::new();
+
+/// A ring buffer for each CPU: one shared ring collapses when many CPUs write to it.
 /// User space makes the rings.
 #[btf_map]
 pub static RINGS: ArrayOfMaps<RingBuf<u64, 4096>, MAX_CPUS> = ArrayOfMaps::new();

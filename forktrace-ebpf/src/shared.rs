@@ -8,6 +8,8 @@
 
 use core::arch::asm;
 
+use crate::kernel::layout;
+
 /// A value, or a field of one, in a map.
 pub struct Shared<T>(*mut T);
 
@@ -88,6 +90,21 @@ impl Shared<u64> {
             );
         }
         before
+    }
+
+    /// Writes a number that nobody else changes, after all that the program wrote before:
+    /// whoever reads it reads that too.
+    #[inline(always)]
+    pub fn publish(self, value: u64) {
+        // SAFETY: no instruction; the compiler moves no access to memory across it.
+        unsafe { asm!("", options(nostack, preserves_flags)) };
+        if layout!(ordered_stores) != 0 {
+            self.store(value);
+        } else {
+            // An atomic instruction that gives the value before is a full barrier.
+            let more = value.wrapping_sub(self.load());
+            self.fetch_add(more);
+        }
     }
 
     /// Makes it 0 if it still is what it was.

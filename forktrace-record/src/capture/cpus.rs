@@ -28,6 +28,11 @@ impl Cpus {
         Self::of(&online, &present)
     }
 
+    /// The numbers that they have, and those between, are below this.
+    pub(super) fn numbers(&self) -> u32 {
+        self.present.iter().max().map_or(1, |last| last + 1)
+    }
+
     fn of(online: &str, present: &str) -> Result<Self> {
         let online = numbers(online).with_context(|| format!("{ONLINE} is {online:?}"))?;
         if let Some(cpu) = online.iter().find(|&&cpu| cpu as usize >= MAX_CPUS) {

@@ -8,13 +8,14 @@ mod log;
 mod mapped;
 mod needs;
 mod polls;
+mod rings;
 mod threads;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
     mem::offset_of,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd as _, BorrowedFd},
     sync::{Arc, atomic::Ordering::Release},
     thread,
 };
@@ -31,13 +32,9 @@ use crate::limits::Needs;
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
-    maps::{
-        Array, HashMap as HashMapOf, Map, MapData, RingBuf, Stack, StackTraceMap,
-        of_maps::ArrayOfMaps,
-    },
+    maps::{Array, HashMap as HashMapOf, Map, MapData, Stack, StackTraceMap},
     programs::{BtfTracePoint, Program, ProgramError, tp_btf::BtfTracePointLinkId},
 };
-use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use bytemuck::Pod;
 use forktrace_common::{
     event::{Control, CpuStats, Entry, PollState, TaskState, flag},
@@ -50,6 +47,7 @@ pub use existing::{Counted, Existing, Wanted};
 pub use log::LogLevel;
 pub use mapped::Mapped;
 pub use polls::PollProbes;
+use rings::{Rings, Sizes};
 use threads::{Work, spawn};
 
 /// The eBPF object, built by `cargo xtask ebpf` from `forktrace-ebpf`.
@@ -64,8 +62,6 @@ pub fn object_sha256() -> &'static str {
         .unwrap_or("not known")
 }
 
-/// The rings of all CPUs together take no more than this by default, bytes.
-const RINGS_BUDGET: u32 = 32 << 20;
 /// Files that each CPU's part of the object cache holds. A power of two.
 const OBJECTS_PER_CPU: u32 = 256;
 /// Stacks that can be told apart, when stacks are wanted: 16 MB.
@@ -94,17 +90,17 @@ pub struct Settings {
 /// Records that found no room and tasks that are not followed, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// Stretches that found a ring full. The kernel says no more than that there is no
-    /// record, and since Linux 6.15 that could be for want of the ring's lock
-    /// (`raw_res_spin_lock_irqsave` in kernel/bpf/ringbuf.c). Here it is not: nobody else ever
-    /// wants that lock. Each CPU has a ring of its own, whose reader takes no lock, the
-    /// programs stay on their CPU, interrupts are off while it is held, and none of them runs
-    /// in an NMI. (Slots of the task table are from a stack that all CPUs share: what the
-    /// kernel refuses there is counted in `slots` and `refused`.)
+    /// Stretches that found their ring full.
     pub ring_full: u64,
     /// Stretches on a CPU without a ring.
     pub no_ring: u64,
-    /// Other records that found no room.
+    /// Other records that found no room. The kernel says no more than that there is no
+    /// record, and since Linux 6.15 that could be for want of the ring buffer's lock
+    /// (`raw_res_spin_lock_irqsave` in kernel/bpf/ringbuf.c). Here it is not: nobody else ever
+    /// wants that lock. Each CPU has a ring buffer of its own, whose reader takes no lock, the
+    /// programs stay on their CPU, interrupts are off while it is held, and none of them runs
+    /// in an NMI. (Slots of the task table are from a stack that all CPUs share: what the
+    /// kernel refuses there is counted in `slots` and `refused`.)
     pub other: u64,
     /// Tasks that found no room in the task table.
     pub table_full: u64,
@@ -137,11 +133,6 @@ pub struct TableEntry {
 
 type PollBytes = [u8; size_of::<PollState>()];
 
-/// The ring of each CPU.
-type Rings = Vec<(u16, RingBuf<MapData>)>;
-/// Where the programs find them.
-type Outer = ArrayOfMaps<MapData, RingBuf<MapData>>;
-
 /// The attached programs.
 pub struct Tracer {
     /// Holds the programs; dropping it detaches them.
@@ -151,7 +142,6 @@ pub struct Tracer {
     rings: Rings,
     /// CPUs that were switched on at the start.
     online: u32,
-    outer: Outer,
     log: Option<log::Reader>,
     control: Arc<Mapped<Control>>,
     cpus: Mapped<CpuStats>,
@@ -166,7 +156,6 @@ pub struct Tracer {
     free_slots: Stack<MapData, u32>,
     stacks: StackTraceMap<MapData>,
     max_tasks: u32,
-    ring_bytes: u32,
     poll_way: PollWay,
     own: OwnProcess,
 }
@@ -196,17 +185,17 @@ impl Tracer {
         }
         let (kernel_types, types, own_code, mut loader) = read_kernel()?;
         let (_, layout) = resolve(&kernel_types, Arch::of_this_machine()?);
-        let Cpus {
-            present: cpus,
-            online,
-        } = Cpus::of_this_machine()?;
-        let ring_bytes = settings.ring_bytes.unwrap_or_else(|| ring_size(cpus.len()));
+        let cpus = Cpus::of_this_machine()?;
+        let ring_sizes = Sizes::new(settings.ring_bytes, cpus.present.len(), settings.stacks);
         let mut layout = Layout {
             own_code,
             object_mask: OBJECTS_PER_CPU - 1,
             stacks: u32::from(settings.stacks),
             plain: u32::from(settings.plain),
-            wake_bytes: ring_bytes / 4,
+            wake_bytes: ring_sizes.others / 4,
+            ring_slots: ring_sizes.slots(),
+            // Of other architectures nothing is taken for granted.
+            ordered_stores: u32::from(cfg!(target_arch = "x86_64")),
             max_tasks: settings.max_tasks,
             attach: u32::from(settings.existing.is_some()),
             by_cgroup: u32::from(settings.existing.is_some_and(|it| it.by_cgroup)),
@@ -216,7 +205,7 @@ impl Tracer {
             resolve_existing(&kernel_types, &mut layout)?;
         }
         let slots = settings.max_tasks + 1;
-        sizes(&mut loader, settings, &cpus);
+        sizes(&mut loader, settings, &cpus, ring_sizes);
         let waits = waits(Arch::of_this_machine()?);
         let log_level = [settings.log.number()];
         let mut ebpf = loader
@@ -227,9 +216,10 @@ impl Tracer {
             .override_global(aya_log::LEVEL, &log_level[..], true)
             .load(OBJECT)
             .map_err(permission_hint)?;
-        let (outer, rings) = rings(&mut ebpf, &cpus, ring_bytes)?;
         let (tracepoints, poll_way) =
             load_programs(&mut ebpf, settings, &kernel_types, &types, &layout)?;
+        // Programs that are loaded hold their maps, which are taken from here on.
+        let rings = Rings::new(&mut ebpf, &cpus, ring_sizes)?;
         let log = match settings.log {
             LogLevel::Off => None,
             _ => Some(log::Reader::new(&mut ebpf)?),
@@ -248,8 +238,7 @@ impl Tracer {
         }
         Ok(Self {
             rings,
-            online,
-            outer,
+            online: cpus.online,
             log,
             control: Arc::new(mapped(&mut ebpf, "CONTROL", 1)?),
             cpus: mapped(&mut ebpf, "CPUS", MAX_CPUS as u32)?,
@@ -262,7 +251,6 @@ impl Tracer {
             free_slots: Stack::try_from(take_map(&mut ebpf, "FREE_SLOTS")?)?,
             stacks: StackTraceMap::try_from(take_map(&mut ebpf, "STACKS")?)?,
             max_tasks: settings.max_tasks,
-            ring_bytes,
             poll_way,
             own: OwnProcess::open()?,
             ebpf,
@@ -311,13 +299,13 @@ impl Tracer {
 
     /// Size of each CPU's ring, bytes.
     pub fn ring_bytes(&self) -> u32 {
-        self.ring_bytes
+        self.rings.bytes()
     }
 
     /// Descriptors that become readable (edge-triggered) when a ring has filled
     /// to a quarter or the last task has ended.
     pub fn ring_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.rings.iter().map(|(_, ring)| ring.as_fd())
+        self.rings.fds()
     }
 
     /// Hands each record that is in the rings to `sink`, with its CPU. Within a
@@ -326,21 +314,8 @@ impl Tracer {
     /// Of each ring it reads no more than it holds, which is all that was there at
     /// the start: a workload that writes as fast as we read can't keep us here. True:
     /// there may be more.
-    pub fn drain(&mut self, mut sink: impl FnMut(u16, &[u8])) -> bool {
-        let mut more = false;
-        for (cpu, ring) in &mut self.rings {
-            let mut bytes = 0;
-            while let Some(record) = ring.next() {
-                sink(*cpu, &record);
-                // With its header (kernel/bpf/ringbuf.c).
-                bytes += 8 + record.len().next_multiple_of(8);
-                if bytes >= self.ring_bytes as usize {
-                    more = true;
-                    break;
-                }
-            }
-        }
-        more
+    pub fn drain(&mut self, sink: impl FnMut(u16, &[u8])) -> bool {
+        self.rings.drain(&self.cpus, sink)
     }
 
     /// What the programs said since the last time, a line each.
@@ -359,8 +334,8 @@ impl Tracer {
     /// What was lost since the start.
     pub fn losses(&self) -> Losses {
         let mut losses = Losses::default();
-        for (cpu, _) in &self.rings {
-            losses.add(&self.cpus.load(usize::from(*cpu)));
+        for cpu in self.rings.cpus() {
+            losses.add(&self.cpus.load(cpu));
         }
         losses
     }
@@ -475,14 +450,7 @@ impl Tracer {
             let program: &mut BtfTracePoint = program.try_into()?;
             program.detach(link)?;
         }
-        // An update of a map of maps returns when all programs that could see
-        // the old map have ended (`maybe_wait_bpf_programs` in the kernel).
-        if let Some((cpu, ring)) = self.rings.first() {
-            self.outer
-                .set(u32::from(*cpu), ring, 0)
-                .context("the ring map can't be written")?;
-        }
-        Ok(())
+        self.rings.wait_for_programs()
     }
 
     /// All tasks that are in the table: those that live, and those whose end
@@ -589,9 +557,9 @@ fn tracepoints(btf: &btf::Btf, settings: &Settings) -> Vec<&'static str> {
 }
 
 /// Sets the sizes of the tables.
-fn sizes(loader: &mut EbpfLoader<'_>, settings: &Settings, cpus: &[u32]) {
+fn sizes(loader: &mut EbpfLoader<'_>, settings: &Settings, cpus: &Cpus, rings: Sizes) {
     let slots = settings.max_tasks + 1;
-    let cpus = cpus.iter().max().map_or(1, |last| last + 1);
+    let cpus = cpus.numbers();
     // A table that is not used has one entry: none is not allowed.
     let if_used = |used, entries| if used { entries } else { 1 };
     let polls = settings.polls != PollProbes::Off;
@@ -602,41 +570,13 @@ fn sizes(loader: &mut EbpfLoader<'_>, settings: &Settings, cpus: &[u32]) {
         .map_max_entries("PROCESSES", if_used(attaches, slots))
         .map_max_entries("OBJECTS", cpus * OBJECTS_PER_CPU)
         .map_max_entries("SCRATCH", cpus)
+        .map_max_entries("STRETCHES", cpus * rings.slots())
         .map_max_entries("STACKS", if_used(settings.stacks, STACKS))
         .map_max_entries("TIDS", tids().div_ceil(TIDS_PER_ELEMENT))
         .map_max_entries("TASKS", slots)
         .map_max_entries("POLLS", if_used(polls, slots))
         .map_max_entries("BY_TASK", slots)
         .map_max_entries("FREE_SLOTS", slots);
-}
-
-/// Makes the rings of these CPUs.
-fn rings(ebpf: &mut Ebpf, cpus: &[u32], bytes: u32) -> Result<(Outer, Rings)> {
-    let mut outer = Outer::try_from(take_map(ebpf, "RINGS")?)?;
-    let mut rings = Rings::with_capacity(cpus.len());
-    for &cpu in cpus {
-        let ring =
-            new_ring(bytes).with_context(|| format!("no ring of {bytes} bytes for CPU {cpu}"))?;
-        outer.set(cpu, &ring, 0)?;
-        rings.push((cpu as u16, ring));
-    }
-    Ok((outer, rings))
-}
-
-/// Size of a ring by the number of CPUs: 4 MiB holds 60 ms of the fastest
-/// ping-pong that a CPU can do. The kernel maps a ring twice, so it counts twice
-/// in our memory.
-fn ring_size(cpus: usize) -> u32 {
-    let share = RINGS_BUDGET / cpus.max(1) as u32;
-    // The power of two that is not above.
-    let power = 1 << (31 - share.max(1).leading_zeros());
-    power.clamp(256 << 10, 4 << 20)
-}
-
-fn new_ring(bytes: u32) -> Result<RingBuf<MapData>> {
-    let definition = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, bytes, 0);
-    let map = MapData::create(definition, "forktrace_ring", None)?;
-    Ok(RingBuf::try_from(Map::from_map_data(map)?)?)
 }
 
 fn mapped<T: Pod>(ebpf: &mut Ebpf, name: &str, entries: u32) -> Result<Mapped<T>> {
@@ -752,23 +692,4 @@ fn in_user_namespace() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map");
     let all = ["0", "0", "4294967295"];
     map.is_ok_and(|map| !map.split_ascii_whitespace().eq(all))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rings_share_a_budget_and_are_powers_of_two() {
-        for (cpus, bytes) in [
-            (1, 4 << 20),
-            (2, 4 << 20),
-            (8, 4 << 20),
-            (9, 2 << 20),
-            (64, 512 << 10),
-            (1024, 256 << 10),
-        ] {
-            assert_eq!(ring_size(cpus), bytes, "{cpus} CPUs");
-        }
-    }
 }

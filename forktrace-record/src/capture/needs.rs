@@ -5,7 +5,7 @@ use forktrace_common::{
     limits::MAX_CPUS,
 };
 
-use super::{Settings, ring_size};
+use super::{Settings, rings::Sizes};
 use crate::limits::Needs;
 
 /// Programs, what attaches them, maps, files.
@@ -18,10 +18,9 @@ const DATA: u64 = 64 << 20;
 
 /// What a tracer with these settings takes on so many CPUs.
 pub(super) fn needs(settings: &Settings, cpus: usize) -> Needs {
-    let ring = settings.ring_bytes.unwrap_or_else(|| ring_size(cpus));
+    let rings = Sizes::new(settings.ring_bytes, cpus, settings.stacks).mapped();
     let cpus = cpus as u64;
-    // The kernel maps a ring twice.
-    let rings = cpus * 2 * u64::from(ring);
+    let rings = cpus * rings;
     let tasks = (u64::from(settings.max_tasks) + 1) * size_of::<TaskState>() as u64;
     let tables = tasks + (MAX_CPUS * size_of::<CpuStats>()) as u64;
     Needs {
