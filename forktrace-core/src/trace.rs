@@ -913,6 +913,9 @@ pub enum Event {
     LockName(LockName),
     /// What a call was given that a task waits in.
     Given(Given),
+    /// Since when calls of the select/poll family are counted, where that is not from the
+    /// beginning.
+    PollsCounted(PollsCounted),
 }
 
 impl Event {
@@ -946,11 +949,31 @@ impl Event {
             | Self::Mark(_)
             | Self::MarksRefused(_)
             | Self::PollsLeftOut(_)
+            | Self::PollsCounted(_)
             | Self::TablesRefused(_)
             | Self::MarksUnread(_)
             | Self::HelperLost(_) => None,
         }
     }
+}
+
+/// Since when calls of the select/poll family are counted: where that makes every call of the
+/// machine slower, it begins once tasks make such calls. The last of these events counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PollsCounted {
+    /// They are not: no task was seen to make one.
+    NotYet,
+    /// One was, and the programs are being attached.
+    Attaching,
+    /// The programs were attached one after the other, between these times, ns.
+    From {
+        /// None was before.
+        attaching_ns: u64,
+        /// All were from then on.
+        attached_ns: u64,
+    },
+    /// They could not be attached, and why.
+    Failed(String),
 }
 
 /// A task that was there before the recording and was taken in. Its [`Born::at_ns`] is when

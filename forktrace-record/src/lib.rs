@@ -19,6 +19,7 @@ pub mod marks;
 pub mod metrics;
 pub mod noticed;
 mod observed;
+mod polls;
 mod priority;
 mod procfs;
 pub mod providers;

@@ -47,6 +47,7 @@ use crate::{
     metrics::{Listener, Page},
     noticed::Noticed,
     observed::Observed,
+    polls::Polls,
     priority::RealTime,
     privileges,
     providers::Search,
@@ -55,6 +56,7 @@ use crate::{
     signals::{Requests, Signals},
     sink::Sink,
     stacks::Namer,
+    trace::{Event, PollsCounted},
     trace_file::TraceWriter,
 };
 
@@ -158,8 +160,10 @@ impl Recording {
         } else {
             privileges::of_watcher()?;
         }
-        let session = Session {
+        let polls = tracer.polls_later().map(|_| Polls::new(arch));
+        let mut session = Session {
             writer,
+            polls,
             names,
             search,
             noticed: Noticed::new(arch, start_ns),
@@ -176,6 +180,9 @@ impl Recording {
             unread: false,
             observed,
         };
+        if session.polls.is_some() {
+            session.write(&Event::PollsCounted(PollsCounted::NotYet));
+        }
         Ok(Self {
             signals,
             marks,

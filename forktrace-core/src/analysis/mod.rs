@@ -67,9 +67,7 @@ use std::{collections::BTreeMap, panic::resume_unwind, thread};
 use crate::{
     model::{Model, Part, Task, WHOLE},
     report::{self, OtherEdges, Report, SCHEMA_VERSION, Throttled, Workload},
-    trace::Arch,
-    trace::Finish,
-    trace::PollWay,
+    trace::{Arch, Finish},
     trace_file::TraceInfo,
 };
 
@@ -207,8 +205,9 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         causes: found.causes,
         stops,
         other_stops,
-        polls: (all_time && polled(info)).then(|| polls::polls(views.rest)),
-        poll_probes: polls::how(&info.header.polls, model.polls_left_out),
+        polls: (all_time && polls::counted(&info.header.polls, model))
+            .then(|| polls::polls(views.rest)),
+        poll_probes: polls::how(&info.header.polls, model),
         stacks: stacks::stacks(info, views.rest),
         marks: marks::marks(views.rest),
         throttled: if all_time {
@@ -235,11 +234,6 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
     report.findings = findings::findings(&report, cut_blocks);
     caps::cap(&mut report);
     report
-}
-
-/// Were calls of the select/poll family watched?
-fn polled(info: &TraceInfo) -> bool {
-    !matches!(info.header.polls, PollWay::None { .. })
 }
 
 /// The figures of those tasks, given by their indices.

@@ -14,8 +14,8 @@ use crate::{
         WeaknessKind,
     },
     trace::{
-        Born, Event, Header, OpenStretch, PollUse, Stretch, TablesRefused, TaskRecord, Timeout,
-        Totals, Untracked, Waker, Why,
+        Born, Event, Header, OpenStretch, PollUse, PollWay, PollsCounted, Stretch, TablesRefused,
+        TaskRecord, Timeout, Totals, Untracked, Waker, Why,
     },
     trace_file::{Damage, damage::DamageKind},
 };
@@ -1319,6 +1319,42 @@ fn polls_are_shown_as_counted() {
         (report.polls, report.poll_probes.as_str()),
         (None, "nobody looked")
     );
+}
+
+#[test]
+fn polls_that_are_counted_from_some_time_on_say_so() {
+    let report_with = |counted: &[PollsCounted]| {
+        let counted = counted.iter().cloned().map(Event::PollsCounted);
+        let events = [good_task(), counted.collect()].concat();
+        let mut info = info(Some(Finish::default()), START);
+        info.header.polls = PollWay::Tracepoint;
+        report_on(&info, events)
+    };
+    let from = PollsCounted::From {
+        attaching_ns: START + 2_000_000,
+        attached_ns: START + 3_000_000,
+    };
+    let report = report_with(&[PollsCounted::NotYet, PollsCounted::Attaching, from]);
+    assert_eq!(report.polls, Some(vec![]));
+    for words in ["from 3.00 ms on", "no calls before 2.00 ms"] {
+        assert!(report.poll_probes.contains(words), "{}", report.poll_probes);
+    }
+    // Not measured is not 0.
+    for (counted, words) in [
+        (
+            PollsCounted::NotYet,
+            "no task was seen to wait in such a call",
+        ),
+        (PollsCounted::Attaching, "the recording was over before"),
+        (PollsCounted::Failed("no luck".to_owned()), "no luck"),
+    ] {
+        let report = report_with(&[counted]);
+        assert_eq!(report.polls, None);
+        assert!(report.poll_probes.contains(words), "{}", report.poll_probes);
+    }
+    // From the start, as always before.
+    let report = report_with(&[]);
+    assert!(report.polls.is_some() && !report.poll_probes.contains("from"));
 }
 
 /// A task whose last counters are sent twice.

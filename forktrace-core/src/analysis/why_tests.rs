@@ -26,7 +26,7 @@ use crate::{
     drawn,
     model::{Fate, File, FutexKey, Off, State, Target, Task},
     report::{Apart, Ended, Episode, Link, PathState, StopKind, Verdict, WakerKind, WeaknessKind},
-    trace::{Born, Header, Interrupt, TaskRecord, Timeout, Totals, Waker, Why},
+    trace::{Born, Header, Interrupt, PollWay, TaskRecord, Timeout, Totals, Waker, Why},
 };
 
 pub(super) const READ: i16 = 0;

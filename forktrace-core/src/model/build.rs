@@ -13,8 +13,8 @@ use crate::{
     trace::{self, Arch, waits},
     trace::{
         Argv, Attached, Born, CpuUser, Deadlock, Event, Exec, Frames, Given, HelperLost, LockName,
-        Mark, MarksRefused, OpenStretch, Outsider, PollUse, Providers, Signal, Stacks, Stretch,
-        TablesRefused, TaskRecord, Totals,
+        Mark, MarksRefused, OpenStretch, Outsider, PollUse, PollsCounted, Providers, Signal,
+        Stacks, Stretch, TablesRefused, TaskRecord, Totals,
     },
 };
 
@@ -74,6 +74,7 @@ pub struct Builder {
     providers: Vec<Providers>,
     given: Vec<Given>,
     polls_left_out: u64,
+    polls_counted: Option<PollsCounted>,
     tables_refused: TablesRefused,
     helper_lost: Option<HelperLost>,
     lock_names: Vec<LockName>,
@@ -107,6 +108,7 @@ impl Builder {
             providers: Vec::new(),
             given: Vec::new(),
             polls_left_out: 0,
+            polls_counted: None,
             tables_refused: TablesRefused::default(),
             helper_lost: None,
             lock_names: Vec::new(),
@@ -204,6 +206,7 @@ impl Builder {
                 self.providers.push(p);
             }
             Event::Given(given) => self.given.push(given),
+            Event::PollsCounted(counted) => self.polls_counted = Some(self.counted(counted)),
             Event::PollsLeftOut(count) => self.polls_left_out = count,
             Event::TablesRefused(refused) => self.tables_refused = refused,
             Event::MarksUnread(bytes) => self.marks_unread = bytes,
@@ -270,6 +273,19 @@ impl Builder {
         }
     }
 
+    fn counted(&self, counted: PollsCounted) -> PollsCounted {
+        match counted {
+            PollsCounted::From {
+                attaching_ns,
+                attached_ns,
+            } => PollsCounted::From {
+                attaching_ns: self.since_start(attaching_ns),
+                attached_ns: self.since_start(attached_ns),
+            },
+            other => other,
+        }
+    }
+
     fn since_start(&self, ns: u64) -> u64 {
         ns.saturating_sub(self.start_ns)
     }
@@ -321,6 +337,7 @@ impl Builder {
             providers: self.providers,
             given,
             polls_left_out: self.polls_left_out,
+            polls_counted: self.polls_counted,
             tables_refused: self.tables_refused,
             helper_lost: self.helper_lost,
             lock_names: LockNames::new(self.lock_names, process),

@@ -17,8 +17,8 @@ use std::collections::HashMap;
 
 use crate::trace::{
     Attached, CpuUser, Deadlock, Frames, GivenWhat, HelperLost, Mark, MarksRefused, OpenStretch,
-    Outsider, PollUse, Providers, Signal, Stacks, TablesRefused, TaskRecord, Timeout, Totals,
-    Waker, Why,
+    Outsider, PollUse, PollsCounted, Providers, Signal, Stacks, TablesRefused, TaskRecord, Timeout,
+    Totals, Waker, Why,
 };
 
 pub use self::build::Builder;
@@ -250,6 +250,9 @@ pub struct Model {
     /// Entries and returns of calls, of any task, that the programs which count calls of
     /// the select/poll family did not see.
     pub polls_left_out: u64,
+    /// Since when these are counted, since the trace began; `None`: always, or never (see the
+    /// header).
+    pub polls_counted: Option<PollsCounted>,
     /// Changes of the programs' tables that the kernel refused.
     pub tables_refused: TablesRefused,
     /// Helpers of the recorder that had to be replaced.

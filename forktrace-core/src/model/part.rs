@@ -102,6 +102,7 @@ impl Part {
             given: model.given.clone(),
             lock_names: model.lock_names.clone(),
             polls_left_out: model.polls_left_out,
+            polls_counted: model.polls_counted.clone(),
             tables_refused: model.tables_refused,
             helper_lost: model.helper_lost.clone(),
         }

@@ -53,6 +53,7 @@ pub(super) fn memory_of(event: &Event) -> u64 {
             Event::Totals(_)
             | Event::Stacks(_)
             | Event::PollsLeftOut(_)
+            | Event::PollsCounted(_)
             | Event::TablesRefused(_)
             | Event::MarksUnread(_)
             | Event::Attached(_) => 0,

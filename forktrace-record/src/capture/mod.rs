@@ -4,6 +4,7 @@
 
 mod cpus;
 mod existing;
+mod later;
 mod log;
 mod mapped;
 mod needs;
@@ -44,6 +45,8 @@ use forktrace_common::{
 
 use cpus::Cpus;
 pub use existing::{Counted, Existing, Wanted};
+pub use later::Later;
+use later::Polls;
 pub use log::LogLevel;
 pub use mapped::Mapped;
 pub use polls::PollProbes;
@@ -157,6 +160,7 @@ pub struct Tracer {
     stacks: StackTraceMap<MapData>,
     max_tasks: u32,
     poll_way: PollWay,
+    later: Option<Later>,
     own: OwnProcess,
 }
 
@@ -216,7 +220,7 @@ impl Tracer {
             .override_global(aya_log::LEVEL, &log_level[..], true)
             .load(OBJECT)
             .map_err(permission_hint)?;
-        let (tracepoints, poll_way) =
+        let (tracepoints, polls) =
             load_programs(&mut ebpf, settings, &kernel_types, &types, &layout)?;
         // Programs that are loaded hold their maps, which are taken from here on.
         let rings = Rings::new(&mut ebpf, &cpus, ring_sizes)?;
@@ -251,7 +255,8 @@ impl Tracer {
             free_slots: Stack::try_from(take_map(&mut ebpf, "FREE_SLOTS")?)?,
             stacks: StackTraceMap::try_from(take_map(&mut ebpf, "STACKS")?)?,
             max_tasks: settings.max_tasks,
-            poll_way,
+            poll_way: polls.way,
+            later: polls.later,
             own: OwnProcess::open()?,
             ebpf,
             links,
@@ -290,6 +295,16 @@ impl Tracer {
     /// How the select/poll family is watched.
     pub fn poll_way(&self) -> &PollWay {
         &self.poll_way
+    }
+
+    /// What attaches the programs for that, if they are not from the start.
+    pub fn polls_later(&mut self) -> Option<&mut Later> {
+        self.later.as_mut()
+    }
+
+    /// Lets go of that: calls are counted no more.
+    pub fn end_polls_later(&mut self) {
+        self.later = None;
     }
 
     /// CPUs online when the tracer was attached.
@@ -614,7 +629,7 @@ fn read_kernel() -> Result<Read> {
 }
 
 /// Lets the kernel check the programs that the settings take, which is half of the time that
-/// a start takes, and attaches those that count polls. Gives the tracepoints that the others
+/// a start takes, and attaches those that count polls, or makes ready for that. Gives the tracepoints that the others
 /// are for.
 fn load_programs(
     ebpf: &mut Ebpf,
@@ -622,24 +637,24 @@ fn load_programs(
     kernel_types: &btf::Btf,
     types: &Btf,
     layout: &Layout,
-) -> Result<(Vec<&'static str>, PollWay)> {
+) -> Result<(Vec<&'static str>, Polls)> {
     let tracepoints = tracepoints(kernel_types, settings);
     let mut programs: Programs<'_> = ebpf.programs_mut().collect();
     let mut of_polls = programs
         .extract_if(|name, _| polls::is_program(name))
         .collect();
     programs.retain(|name, _| tracepoints.contains(name));
-    let poll_way = thread::scope(|scope| {
+    let wished = thread::scope(|scope| {
         let loads = programs.iter_mut().map(|(name, program)| {
             let load = || load(name, program, types);
             spawn(scope, load)
         });
         let loads: Vec<_> = loads.collect();
-        let poll_way = polls::attach(&mut of_polls, settings.polls, kernel_types, types, layout);
+        let wished = polls::attach(&mut of_polls, settings.polls, kernel_types, types, layout);
         loads.into_iter().try_for_each(Work::join)?;
-        poll_way
+        wished
     })?;
-    Ok((tracepoints, poll_way))
+    Ok((tracepoints, Polls::ready(wished, &mut of_polls, layout)))
 }
 
 /// Programs of the object, by name.

@@ -1,9 +1,13 @@
 //! Attaches the programs that watch the select/poll family, by the cheapest way
 //! that the kernel allows.
 
-use std::{path::Path, thread};
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _, RawFd},
+    path::Path,
+    thread,
+};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::{
     Btf,
     programs::{BtfTracePoint, FEntry, FExit, TracePoint},
@@ -24,13 +28,13 @@ use crate::{
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum PollProbes {
-    /// fentry, else tracepoints, else none.
+    /// fentry, else tracepoints once a task waits in such a call, else none.
     #[default]
     Auto,
     /// fentry and fexit on each syscall's function: costs other syscalls nothing.
     Fentry,
-    /// The syscalls' own tracepoints: each syscall of the machine pays 11 ns in a
-    /// tight loop, and 55 to 75 ns after a context switch, when that code is cold.
+    /// The syscalls' own tracepoints, from the start: each syscall of the machine pays 11 ns in
+    /// a tight loop, and 55 to 75 ns after a context switch, when that code is cold.
     Tracepoint,
     /// The raw tracepoints of all syscalls: each syscall of the machine pays about 40 ns.
     Raw,
@@ -45,46 +49,54 @@ pub(super) fn is_program(name: &str) -> bool {
         .any(|start| name.starts_with(start))
 }
 
+/// Does what can be done while others are loaded.
 pub(super) fn attach(
     programs: &mut Programs<'_>,
     wish: PollProbes,
     kernel_types: &btf::Btf,
     types: &Btf,
     layout: &Layout,
-) -> Result<PollWay> {
-    match wish {
-        PollProbes::Off => Ok(PollWay::None {
+) -> Result<Wished> {
+    let way = match wish {
+        PollProbes::Off => PollWay::None {
             why: "switched off with --polls off".to_owned(),
-        }),
+        },
         PollProbes::Fentry => {
             fentry(programs, kernel_types, types)
                 .context("--polls fentry is not possible on this kernel")?;
-            Ok(PollWay::Fentry)
+            PollWay::Fentry
         }
         PollProbes::Tracepoint => {
             tracepoints(programs, layout)
                 .context("--polls tracepoint is not possible on this kernel")?;
-            Ok(PollWay::Tracepoint)
+            PollWay::Tracepoint
         }
         PollProbes::Raw => {
             raw(programs, types).context("--polls raw is not possible on this kernel")?;
-            Ok(PollWay::Raw)
+            PollWay::Raw
         }
         PollProbes::Auto => {
             let Err(no_fentry) = fentry(programs, kernel_types, types) else {
-                return Ok(PollWay::Fentry);
+                return Ok(Wished::Attached(PollWay::Fentry));
             };
-            let Err(no_tracepoint) = tracepoints(programs, layout) else {
-                return Ok(PollWay::Tracepoint);
-            };
-            Ok(PollWay::None {
-                why: format!(
-                    "fentry: {no_fentry:#}; syscall tracepoints: {no_tracepoint:#}; \
-                     `--polls raw` works, at about 40 ns for each syscall of the machine"
-                ),
-            })
+            let loaded = load_tracepoints(programs);
+            return Ok(Wished::Later { no_fentry, loaded });
         }
-    }
+    };
+    Ok(Wished::Attached(way))
+}
+
+/// What came of the user's wish.
+pub(super) enum Wished {
+    /// It is as it will be.
+    Attached(PollWay),
+    /// It takes the tracepoints, later.
+    Later {
+        /// Why fentry is not possible.
+        no_fentry: anyhow::Error,
+        /// The programs are, or why not.
+        loaded: Result<()>,
+    },
 }
 
 /// The syscall as which a poll goes on after a stop.
@@ -143,24 +155,98 @@ fn fentry(programs: &mut Programs<'_>, kernel_types: &btf::Btf, types: &Btf) -> 
     result
 }
 
+/// The programs at syscall tracepoints.
+const AT_TRACEPOINTS: [&str; 3] = ["poll_enter", "select_enter", "poll_exit"];
+
+/// Loads them.
+fn load_tracepoints(programs: &mut Programs<'_>) -> Result<()> {
+    for name in AT_TRACEPOINTS {
+        let program: &mut TracePoint = program(programs, name)?;
+        program.load()?;
+    }
+    Ok(())
+}
+
+/// Their descriptors, once they are loaded.
+pub(super) fn tracepoint_programs(programs: &mut Programs<'_>) -> Result<Vec<RawFd>> {
+    let fd = |name| {
+        let program: &mut TracePoint = program(programs, name)?;
+        anyhow::Ok(program.fd()?.as_fd().as_raw_fd())
+    };
+    AT_TRACEPOINTS.into_iter().map(fd).collect()
+}
+
 /// Syscall tracepoints. Their ids are in tracefs; where nobody has mounted it,
 /// a thread mounts it for itself alone, in a mount namespace that ends with it.
 fn tracepoints(programs: &mut Programs<'_>, layout: &Layout) -> Result<()> {
-    let mounted = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
-        .iter()
-        .any(|path| Path::new(path).join("events").is_dir());
-    if mounted {
+    load_tracepoints(programs)?;
+    if tracefs_is_mounted() {
         return attach_tracepoints(programs, layout);
     }
     thread::scope(|scope| {
         let attached = thread::Builder::new().spawn_scoped(scope, || {
-            mount_tracefs().context("tracefs is not mounted and can't be")?;
+            see_tracefs()?;
             attach_tracepoints(programs, layout)
         });
         let attached = attached.map_err(limits::no_process);
         let attached = attached.context("no thread to mount tracefs in")?.join();
         attached.unwrap_or_else(|_| Err(anyhow!("the thread that attaches them failed")))
     })
+}
+
+/// Where it can be mounted.
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+fn tracefs_is_mounted() -> bool {
+    TRACEFS
+        .iter()
+        .any(|path| Path::new(path).join("events").is_dir())
+}
+
+/// Mounts tracefs for the calling thread alone, where nobody else has.
+pub(super) fn see_tracefs() -> Result<()> {
+    if tracefs_is_mounted() {
+        return Ok(());
+    }
+    mount_tracefs().context("tracefs is not mounted and can't be")
+}
+
+/// Fails where one of the tracepoints is not there.
+pub(super) fn see_tracepoints(layout: &Layout) -> Result<()> {
+    for event in tracepoint_names(layout)
+        .into_iter()
+        .flat_map(|(_, events)| events)
+    {
+        let there = TRACEFS.iter().any(|path| {
+            Path::new(path)
+                .join("events/syscalls")
+                .join(&event)
+                .is_dir()
+        });
+        ensure!(there, "the kernel has no tracepoint syscalls/{event}");
+    }
+    Ok(())
+}
+
+/// Which program goes where.
+fn tracepoint_names(layout: &Layout) -> Vec<(&'static str, Vec<String>)> {
+    let names = poll::NAMES.into_iter().zip(layout.poll_syscalls);
+    let names = names.filter_map(|(name, number)| (number >= 0).then_some(name));
+    let names: Vec<&str> = names.collect();
+    let entries = |of_select| {
+        let names = names
+            .iter()
+            .filter(move |name| name.contains("select") == of_select);
+        names.map(|name| format!("sys_enter_{name}")).collect()
+    };
+    let exits = names.iter().chain(&[RESTART]);
+    let exits = exits.map(|name| format!("sys_exit_{name}")).collect();
+    // The returns first: one of a call whose entry was not seen is no call.
+    vec![
+        ("poll_exit", exits),
+        ("poll_enter", entries(false)),
+        ("select_enter", entries(true)),
+    ]
 }
 
 /// Mounts tracefs in a mount namespace of the calling thread's own.
@@ -187,31 +273,15 @@ fn mount_tracefs() -> Result<()> {
     .context("mount of tracefs on /sys/kernel/tracing")
 }
 
-fn attach_tracepoints(programs: &mut Programs<'_>, layout: &Layout) -> Result<()> {
-    let names: Vec<&str> = poll::NAMES
-        .into_iter()
-        .zip(layout.poll_syscalls)
-        .filter_map(|(name, number)| (number >= 0).then_some(name))
-        .collect();
-    for (enter, of_select) in [("poll_enter", false), ("select_enter", true)] {
-        let enter: &mut TracePoint = program(programs, enter)?;
-        enter.load()?;
-        for name in names
-            .iter()
-            .filter(|name| name.contains("select") == of_select)
-        {
-            let event = format!("sys_enter_{name}");
-            enter
+/// Attaches the programs, which are loaded.
+pub(super) fn attach_tracepoints(programs: &mut Programs<'_>, layout: &Layout) -> Result<()> {
+    for (name, events) in tracepoint_names(layout) {
+        let program: &mut TracePoint = program(programs, name)?;
+        for event in events {
+            program
                 .attach("syscalls", &event)
                 .with_context(|| format!("attach to {event}"))?;
         }
-    }
-    let exit: &mut TracePoint = program(programs, "poll_exit")?;
-    exit.load()?;
-    for name in names.iter().chain(&["restart_syscall"]) {
-        let event = format!("sys_exit_{name}");
-        exit.attach("syscalls", &event)
-            .with_context(|| format!("attach to {event}"))?;
     }
     Ok(())
 }

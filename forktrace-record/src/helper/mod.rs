@@ -22,7 +22,7 @@ mod nursery;
 mod troubles;
 
 pub(crate) use channel::{Channel, say_why_not, serve};
-pub(crate) use nursery::Nursery;
+pub(crate) use nursery::{Nursery, forked, leave_everything};
 pub(crate) use troubles::Troubles;
 
 /// What a helper is for.

@@ -103,7 +103,7 @@ impl Nursery {
         }
         // Nothing of the recorder's is run from here on, whatever happens.
         let worked = catch_unwind(AssertUnwindSafe(|| {
-            let left = leave_everything(theirs.as_raw_fd());
+            let left = leave_everything(&mut [theirs.as_raw_fd()]);
             // What is ours is closed; `drop` would close another's of that number.
             std::mem::forget((ours, ready));
             let fenced = left.and_then(|()| fence::of_nursery(recorder));
@@ -248,8 +248,8 @@ impl Drop for Nursery {
     }
 }
 
-/// `None`: we are the new process.
-fn forked() -> nix::Result<Option<Pid>> {
+/// A new process, of this one, which has one thread. `None`: we are it.
+pub(crate) fn forked() -> nix::Result<Option<Pid>> {
     // SAFETY: the recorder forks this while it has one thread, and what is forked from it
     // never has more, so no lock is held in the child.
     #[expect(unsafe_code, reason = "fork is unsafe in programs with threads")]
@@ -260,8 +260,8 @@ fn forked() -> nix::Result<Option<Pid>> {
     })
 }
 
-/// The caller's files, folder and terminal, our own files: all but one descriptor.
-fn leave_everything(but: RawFd) -> Result<()> {
+/// The caller's files, folder and terminal, our own files: all but some descriptors.
+pub(crate) fn leave_everything(but: &mut [RawFd]) -> Result<()> {
     setsid()?;
     chdir("/")?;
     let null = File::options().read(true).write(true).open("/dev/null");
@@ -275,8 +275,13 @@ fn leave_everything(but: RawFd) -> Result<()> {
     dup2_stderr(null.as_fd())?;
     drop(null);
     // Not what /proc/self/fd lists: it may not be there.
-    close_range(3, but - 1)?;
-    close_range(but + 1, RawFd::MAX)?;
+    but.sort_unstable();
+    let mut first = 3;
+    for &mut kept in but {
+        close_range(first, kept - 1)?;
+        first = first.max(kept + 1);
+    }
+    close_range(first, RawFd::MAX)?;
     Ok(())
 }
 

@@ -25,6 +25,7 @@ use crate::{
     last_wait::LastWait,
     noticed::Noticed,
     observed::Observed,
+    polls::Polls,
     procfs,
     providers::Search,
     resolve::Resolver,
@@ -32,7 +33,7 @@ use crate::{
     signals::{Answer, Requests, Signals},
     sink::Sink,
     stacks::Namer,
-    trace::{Event, Finish, TablesRefused, TaskRecord},
+    trace::{Event, Finish, PollsCounted, TablesRefused, TaskRecord},
 };
 
 /// Before the last seconds are given out, the rings are emptied at most so many times.
@@ -73,6 +74,8 @@ fn task_of(entry: &TableEntry) -> Option<TaskRecord> {
 
 pub(super) struct Session {
     pub(super) writer: Sink,
+    /// `None`: calls of select and poll are counted, or never will be.
+    pub(super) polls: Option<Polls>,
     pub(super) names: Resolver,
     pub(super) search: Search,
     pub(super) noticed: Noticed,
@@ -135,6 +138,9 @@ impl Session {
         self.names.note(event);
         self.search.note(event);
         self.noticed.note(event);
+        if let Some(polls) = &mut self.polls {
+            polls.note(event);
+        }
         if let Some(observed) = &mut self.observed {
             observed.note(event);
         }
@@ -142,6 +148,26 @@ impl Session {
             Some(namer) => namer.see(event, &mut self.writer),
             None => self.writer.push(event),
         }
+    }
+
+    /// The same until nothing is left.
+    fn drain_all(&mut self, tracer: &mut Tracer) {
+        self.drain(tracer);
+        while self.unread {
+            self.drain(tracer);
+        }
+    }
+
+    /// Begins to count calls of select and poll, if it is time.
+    pub(super) fn count_polls(&mut self, tracer: &mut Tracer, now_ns: u64) {
+        let turn = |polls: &mut Polls| polls.turn(tracer, now_ns);
+        let Some(counted) = self.polls.as_mut().and_then(turn) else {
+            return;
+        };
+        if counted != PollsCounted::Attaching {
+            self.polls = None;
+        }
+        self.write(&Event::PollsCounted(counted));
     }
 
     /// Gives names to the stacks that came, while their processes live.
@@ -296,10 +322,9 @@ impl Session {
     ) -> Result<Recorded> {
         tracer.detach()?;
         let end_ns = now_ns()?;
-        self.drain(&mut tracer);
-        while self.unread {
-            self.drain(&mut tracer);
-        }
+        self.drain_all(&mut tracer);
+        self.count_polls(&mut tracer, end_ns);
+        tracer.end_polls_later();
         let Ending {
             nursery,
             watch,

@@ -167,6 +167,7 @@ impl Loop<'_> {
         }
         session.look(self.tracer)?;
         session.drain(self.tracer);
+        session.count_polls(self.tracer, now_ns()?);
         let observed = session.observe(self.tracer);
         session.name_stacks(self.tracer);
         self.tracer

@@ -267,8 +267,8 @@ fn polls(page: &mut Page, way: &PollWay) {
         PollWay::Fentry => page.ok(what, "counted by fentry, which costs other calls nothing"),
         PollWay::Tracepoint => page.ok(
             what,
-            "counted by syscall tracepoints: every syscall of the machine pays up to 75 ns \
-             meanwhile; --polls off avoids that",
+            "counted by syscall tracepoints once a task waits in one: every syscall of the machine \
+             pays up to 75 ns from then on; --polls off avoids that",
         ),
         PollWay::Raw => page.ok(what, "counted by the raw tracepoints of all syscalls"),
         PollWay::None { why } => page.warn(what, &format!("not counted: {why}")),

@@ -8,7 +8,7 @@ use aya::{
     maps::{Array, Map},
 };
 use bytemuck::Pod;
-use forktrace_common::event::{Control, CpuStats, TaskState};
+use forktrace_common::event::{Control, CpuStats, Stretch, TaskState};
 use forktrace_record::capture::{Existing, LogLevel, Mapped, OBJECT, PollProbes, Settings, Tracer};
 
 use super::support::{run, skip};
@@ -48,11 +48,13 @@ fn check_mapped<T: Pod, const BYTES: usize>(map: Map, entries: u32) {
 fn tables_are_mapped_and_their_entries_lie_on_cache_lines_of_their_own() {
     let mut ebpf = EbpfLoader::new()
         .map_max_entries("TASKS", ENTRIES)
+        .map_max_entries("STRETCHES", ENTRIES)
         .load(OBJECT)
         .unwrap();
     let mut take = |name| ebpf.take_map(name).unwrap();
     check_mapped::<TaskState, { size_of::<TaskState>() }>(take("TASKS"), ENTRIES);
     check_mapped::<CpuStats, { size_of::<CpuStats>() }>(take("CPUS"), ENTRIES);
+    check_mapped::<Stretch, { size_of::<Stretch>() }>(take("STRETCHES"), ENTRIES);
     check_mapped::<Control, { size_of::<Control>() }>(take("CONTROL"), 1);
 }
 

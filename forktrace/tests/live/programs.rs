@@ -59,6 +59,7 @@ fn redis_serves_twenty_clients() {
         server.command().current_dir(folder);
         let mut server = server
             .json()
+            .args(["--polls", "tracepoint"])
             .args(["--", "redis-server", "--port", &port, "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no"])
             .start();
