@@ -2,7 +2,7 @@
 //!
 //! Real-time tasks of the workload can keep one of the ordinary kind off the CPUs for as
 //! long as it takes to fill the rings. So the recorder is one of them while it records, and
-//! of a higher priority than most; it sleeps nearly all the time, and the kernel leaves the
+//! of the highest priority; it sleeps nearly all the time, and the kernel leaves the
 //! others a twentieth of each second in any case (`sched_rt_runtime_us`).
 
 use std::io;
@@ -12,8 +12,9 @@ use nix::{
     sys::resource::{RLIM_INFINITY, Resource, setrlimit},
 };
 
-/// From 1 to 99. Programs that don't think about it take 1 to 50.
-const PRIORITY: i32 = 60;
+/// The highest. Tasks of the same one have turns when those that run block, and a task that does
+/// not block sends nothing.
+const PRIORITY: i32 = 99;
 
 /// While this lives the calling thread is a real-time task, if that is allowed.
 pub(crate) struct RealTime {
