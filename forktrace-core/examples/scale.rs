@@ -82,6 +82,7 @@ impl Maker {
             interrupts: Vec::new(),
             attached: None,
             machine: None,
+            cgroup: String::new(),
         };
         Ok(Self {
             to: TraceWriter::new(BufWriter::new(File::create(file)?), &header)?,

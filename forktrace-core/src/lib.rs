@@ -19,4 +19,5 @@ pub mod render;
 pub mod report;
 pub mod trace;
 pub mod trace_file;
+pub mod utc;
 pub mod words;

@@ -7,6 +7,7 @@ use forktrace_common::event::{PollCounters, timeout};
 use serde::{Deserialize, Serialize};
 
 mod arch;
+pub mod cgroups;
 mod helpers;
 pub mod interrupts;
 pub mod marks;
@@ -67,6 +68,9 @@ pub struct Header {
     pub attached: Option<AttachedTo>,
     /// The machine; `None`: an earlier version recorded, which did not say.
     pub machine: Option<Machine>,
+    /// The cgroup, in the unified hierarchy, that the workload was in when the recording
+    /// began: of several the first's. Empty: not known.
+    pub cgroup: String,
 }
 
 /// The machine that was traced: what tells its traces from those of others.

@@ -44,6 +44,16 @@ pub fn percent(part: u64, whole: u64) -> String {
     }
 }
 
+/// A size in memory or on disk, in decimal units.
+pub fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => quantity(n, "byte"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.1} GB", n as f64 / 1e9),
+    }
+}
+
 /// A number with its thousands apart.
 pub fn count(n: u64) -> String {
     thousands(u128::from(n))

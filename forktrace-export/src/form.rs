@@ -69,7 +69,8 @@ impl fmt::Display for OddSuffix {
         let known: Vec<&str> = SUFFIXES.iter().map(|(suffix, _)| *suffix).collect();
         write!(
             f,
-            "{} stands for no form; a file's form is told by how its name ends: {}",
+            "{} stands for no form; a file's form is told by how its name ends: {} (and a folder of \
+             tables by .parquet)",
             self.0,
             known.join(" ")
         )

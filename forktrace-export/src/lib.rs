@@ -19,6 +19,8 @@ mod pprof;
 mod proto;
 mod rendered;
 mod stacks;
+#[cfg(feature = "parquet")]
+pub mod tables;
 pub mod text;
 
 use std::io::{self, Write};

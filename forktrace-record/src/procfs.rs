@@ -5,6 +5,8 @@ use std::{collections::HashSet, fs, os::unix::fs::FileExt as _};
 
 pub(crate) use forktrace_process::procfs::{maps, mounts, pids, stat, text};
 
+use crate::trace::cgroups;
+
 use self::{maps::mappings, text::field};
 
 // include/uapi/linux/futex.h
@@ -212,6 +214,12 @@ pub(crate) fn pid_levels(tgid: u32, tid: u32) -> Option<usize> {
 pub(crate) fn tracer(tgid: u32, tid: u32) -> Option<u32> {
     let tracer = field(&status(tgid, tid)?, "TracerPid")?.parse().ok()?;
     (tracer != 0).then_some(tracer)
+}
+
+/// The cgroup of a process (a pid, or `self`), in the unified hierarchy; empty: not known.
+pub(crate) fn cgroup(process: &str) -> String {
+    let text = text::read(format!("/proc/{process}/cgroup"));
+    text.map_or(String::new(), |text| cgroups::path(&text).to_owned())
 }
 
 /// Is there a process or thread with this tid?

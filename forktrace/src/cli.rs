@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Answer one question about a trace in ten lines: a moment, a task, a stall.
     Explain(ExplainArgs),
+    /// Write traces as Parquet tables, for DuckDB, Spark or ClickHouse, of many hosts and days.
+    Export(ExportArgs),
     #[cfg(feature = "record")]
     /// Test claims about blocking experimentally on this machine.
     Claims {
@@ -441,6 +443,39 @@ pub(crate) struct ReportArgs {
     /// The trace; - is standard input.
     #[arg(value_name = "FILE")]
     pub(crate) trace: PathBuf,
+}
+
+/// Arguments of `export`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Tables: DIR/TABLE/day=2026-01-31/host=NAME/*.parquet, one file for each trace and day (UTC). docs/fleet.md \
+describes the tables, docs/sql has questions to ask of them.
+
+Files appear whole or not at all, the one in the table audit last. A trace that is exported again replaces \
+what is there of it.
+
+Exit status: 0; 125 when forktrace fails.
+
+Examples:
+  forktrace export trace.ft --to /srv/traces
+  forktrace export --host web-3 /var/lib/forktrace/*.ft --to /srv/traces
+  duckdb -c \"select sum(blocked_ns) from '/srv/traces/stretches/*/*/*.parquet'\"")]
+pub(crate) struct ExportArgs {
+    /// Write the tables into DIR, which is made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Say that the traces are of the host NAME, of letters, digits, dots, dashes and underscores [default: what each trace says].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+    /// List the N longest stalls of each trace; sums are of all of them.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) stalls: usize,
+    /// Write into DIR even if it holds other files.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// The traces.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) traces: Vec<PathBuf>,
 }
 
 /// Arguments of `diff`.

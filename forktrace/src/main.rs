@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         Command::Report(args) => commands::report(args),
         Command::Diff(args) => commands::diff(args),
         Command::Explain(args) => commands::explain(args),
+        Command::Export(args) => commands::export(args),
         #[cfg(feature = "record")]
         Command::Claims { command } => commands::claims(command),
         #[cfg(feature = "record")]

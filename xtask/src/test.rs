@@ -23,7 +23,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::util::{cargo, find_program, is_root, show};
+use crate::util::{WHOLE, cargo, find_program, is_root, show};
 
 /// Runs the tests and prints their counts last. Gives whether all passed.
 ///
@@ -39,13 +39,9 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<bool> {
 pub(crate) fn run_all(arguments: &[OsString]) -> Result<(Counts, bool)> {
     let mut command = cargo()?;
     command
-        .args([
-            "test",
-            "--workspace",
-            "--no-fail-fast",
-            "--config",
-            &runner()?,
-        ])
+        .arg("test")
+        .args(WHOLE)
+        .args(["--no-fail-fast", "--config", &runner()?])
         .args(arguments);
     let has = |word| arguments.iter().any(|argument| argument == word);
     if !has("--") {
@@ -115,7 +111,9 @@ fn pass_again(tests: &[String]) -> Result<bool> {
     for _ in 0..REPEATS {
         println!("== once more: {}", tests.join(", "));
         let output = cargo()?
-            .args(["test", "--workspace", "--config"])
+            .arg("test")
+            .args(WHOLE)
+            .arg("--config")
             .arg(runner()?)
             .args(REAL.iter().flat_map(|target| ["--test", target]))
             .args(["--", "--show-output", "--exact"])
@@ -135,7 +133,9 @@ fn pass_again(tests: &[String]) -> Result<bool> {
         }
     }
     let status = cargo()?
-        .args(["test", "--workspace", "--doc"])
+        .arg("test")
+        .args(WHOLE)
+        .arg("--doc")
         .status()
         .context("could not start cargo test")?;
     Ok(status.success())

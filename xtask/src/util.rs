@@ -36,6 +36,9 @@ pub(crate) fn cargo_home() -> Result<PathBuf> {
     }
 }
 
+/// All members, with what a plain build leaves out since it takes long to compile.
+pub(crate) const WHOLE: [&str; 3] = ["--workspace", "--features", "forktrace/parquet"];
+
 /// The cargo that started us, in the workspace.
 pub(crate) fn cargo() -> Result<Command> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

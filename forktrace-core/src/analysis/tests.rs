@@ -650,6 +650,7 @@ fn header() -> Header {
         interrupts: Vec::new(),
         attached: None,
         machine: None,
+        cgroup: String::new(),
     }
 }
 

@@ -234,6 +234,7 @@ pub(super) fn header() -> Header {
         interrupts: Vec::new(),
         attached: None,
         machine: None,
+        cgroup: String::new(),
     }
 }
 

@@ -127,6 +127,7 @@ fn report_of(stretches: &[Stretch], tasks: u32, end_ns: u64) -> crate::report::R
         interrupts: Vec::new(),
         attached: None,
         machine: None,
+        cgroup: String::new(),
     };
     let mut bytes = Vec::new();
     let mut writer = TraceWriter::new(&mut bytes, &header).expect("memory");

@@ -26,6 +26,7 @@ fn header() -> Header {
         interrupts: Vec::new(),
         attached: None,
         machine: None,
+        cgroup: String::new(),
     }
 }
 

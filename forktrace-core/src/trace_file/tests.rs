@@ -38,6 +38,7 @@ fn header() -> Header {
         interrupts: vec![(36, "virtio1-req.0".to_owned())],
         attached: None,
         machine: None,
+        cgroup: String::new(),
     }
 }
 

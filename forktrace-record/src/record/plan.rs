@@ -14,6 +14,7 @@ use crate::{
     launch::Account,
     marks::Marks,
     metrics::Listener,
+    procfs,
     targets::Targets,
     trace::{Arch, AttachedTo, Header, Machine},
 };
@@ -58,15 +59,20 @@ pub struct Command {
 
 /// What the trace of such a recording begins with.
 pub(super) fn header(plan: &Plan, tracer: &Tracer) -> Result<Header> {
-    let (argv, attached) = match &plan.source {
+    let (argv, attached, cgroup) = match &plan.source {
         Source::Launch(command) => {
             let argv = command.argv.iter();
             let argv = argv.map(|a| a.to_string_lossy().into_owned());
-            (argv.collect(), None)
+            // It begins where we are.
+            (argv.collect(), None, procfs::cgroup("self"))
         }
         Source::Attach { targets, .. } => {
-            let targets = targets.words().to_vec();
-            (Vec::new(), Some(AttachedTo { targets }))
+            let words = targets.words().to_vec();
+            (
+                Vec::new(),
+                Some(AttachedTo { targets: words }),
+                targets.cgroup(),
+            )
         }
     };
     let system = utsname::uname().context("uname")?;
@@ -88,6 +94,7 @@ pub(super) fn header(plan: &Plan, tracer: &Tracer) -> Result<Header> {
         interrupts: crate::kernel::interrupts::of_devices(),
         attached,
         machine: Some(machine(&system)),
+        cgroup,
     })
 }
 

@@ -8,12 +8,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{capture::Wanted, procfs::text};
+use crate::{capture::Wanted, procfs::text, trace::cgroups::container_id};
 
 /// No tree of cgroups is deeper, for us: as for the kernel programs.
 const DEEPEST: usize = 32;
-/// What engines put before the id of a container, in the name of its cgroup.
-const PREFIXES: [&str; 5] = ["docker-", "libpod-", "cri-containerd-", "crio-", "nerdctl-"];
 /// A container is known by so many digits of its id.
 const SHORTEST_ID: usize = 4;
 
@@ -174,18 +172,6 @@ impl Cgroups {
     }
 }
 
-/// The id of the container that a cgroup with this name is of.
-fn container_id(name: &str) -> Option<&str> {
-    const DIGITS: usize = 64;
-    let name = name.strip_suffix(".scope").unwrap_or(name);
-    let id = PREFIXES
-        .iter()
-        .find_map(|prefix| name.strip_prefix(prefix))
-        .unwrap_or(name);
-    let is_id = id.len() == DIGITS && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_id.then_some(id)
-}
-
 /// Where the unified hierarchy is mounted (`man 5 proc_pid_mountinfo`).
 fn find_mount(mountinfo: &str) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
@@ -210,23 +196,6 @@ mod tests {
         assert_eq!(find_mount("30 25 0:26 / / rw - ext4 /dev/sda rw\n"), None);
     }
 
-    #[test]
-    fn containers_are_known_by_the_names_of_their_cgroups() {
-        for name in [
-            ID.to_owned(),
-            format!("docker-{ID}.scope"),
-            format!("libpod-{ID}.scope"),
-            format!("cri-containerd-{ID}.scope"),
-            format!("crio-{ID}"),
-        ] {
-            assert_eq!(container_id(&name), Some(ID), "{name}");
-        }
-        for other in ["nginx.service", "docker-abc.scope", "", "libpod-"] {
-            assert_eq!(container_id(other), None, "{other}");
-        }
-    }
-
-    /// A tree of folders is all that is needed.
     #[test]
     fn units_and_containers_are_found_in_the_tree() {
         let folder = tempfile::tempdir().expect("a folder");

@@ -16,7 +16,10 @@ use self::{
     cgroups::Cgroups,
     processes::{CommandLines, Process, living},
 };
-use crate::capture::{Existing, Wanted};
+use crate::{
+    capture::{Existing, Wanted},
+    procfs,
+};
 
 /// What somebody wants to attach to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +106,19 @@ impl Targets {
     /// Each of them in words.
     pub fn words(&self) -> &[String] {
         &self.words
+    }
+
+    /// The cgroup of the first of them that has one; empty: none is known.
+    pub(crate) fn cgroup(&self) -> String {
+        if let Some(cgroup) = self.cgroups.first() {
+            return cgroup.path().to_owned();
+        }
+        let of = |wanted: &Wanted| match wanted {
+            Wanted::Pid(id) | Wanted::Tid(id) => Some(procfs::cgroup(&id.to_string())),
+            Wanted::Cgroup(_) | Wanted::All => None,
+        };
+        let wanted = self.wanted().unwrap_or_default();
+        wanted.iter().find_map(of).unwrap_or_default()
     }
 
     /// What the kernel programs have to know.

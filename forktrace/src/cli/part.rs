@@ -72,12 +72,17 @@ impl Moment {
 }
 
 impl PartArgs {
+    /// Is less than all asked for?
+    pub(crate) fn is_part(&self) -> bool {
+        self.from.is_some() || self.to.is_some() || !self.only.is_empty()
+    }
+
     /// The part that is asked for; `None`: all.
     ///
     /// # Errors
     /// Where there is no such part: what there is.
     pub(crate) fn part(&self, model: &Model) -> Result<Option<Part>, String> {
-        if self.from.is_none() && self.to.is_none() && self.only.is_empty() {
+        if !self.is_part() {
             return Ok(None);
         }
         let last = model.tasks.iter().map(|task| task.end_ns).max();

@@ -10,6 +10,7 @@ mod diff;
 #[cfg(feature = "record")]
 mod doctor;
 mod explain;
+mod export;
 mod files;
 mod junit;
 #[cfg(feature = "record")]
@@ -26,8 +27,7 @@ mod report;
 mod run;
 #[cfg(feature = "record")]
 mod scratch;
-#[cfg(feature = "record")]
-mod utc;
+mod tables;
 #[cfg(feature = "record")]
 mod watch;
 
@@ -41,6 +41,7 @@ pub(crate) use self::{attach::attach, claims::claims, doctor::doctor, run::run, 
 pub(crate) use self::{
     diff::diff,
     explain::explain,
+    export::export,
     man::{man, man_all},
     report::report,
 };

@@ -9,13 +9,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum as _;
-use forktrace_core::render::{self, Style};
+use forktrace_core::render::{self, Style, text::figures::clean};
 use forktrace_export::{Form, Source, StackKind};
 use forktrace_process::launch::Accounts;
 
 use super::{
     files::{Target, Use, same},
-    page,
+    page, tables,
 };
 use crate::cli::OutputArgs;
 
@@ -27,6 +27,9 @@ const BUFFER: usize = 64 << 10;
 pub(super) struct Outputs {
     all: Vec<Output>,
     kind: Option<StackKind>,
+    /// Folders of tables.
+    folders: Vec<PathBuf>,
+    accounts: Accounts,
 }
 
 struct Output {
@@ -54,14 +57,30 @@ impl Outputs {
         } else {
             To::Stdout
         };
-        let all = To::open(&args.output, default, accounts, args.force, traces)?;
-        let all = all.into_iter().zip(forms(args)?).map(|(to, form)| {
+        let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = args
+            .output
+            .iter()
+            .cloned()
+            .partition(|it| tables::is_tables(it));
+        for folder in &folders {
+            tables::open(folder, accounts, args.force)?;
+        }
+        // Who asks for tables alone has not asked for the text.
+        let to = if files.is_empty() && !folders.is_empty() {
+            Vec::new()
+        } else {
+            To::open(&files, default, accounts, args.force, traces)?
+        };
+        let forms = forms(&files, args.format)?;
+        let all = to.into_iter().zip(forms).map(|(to, form)| {
             let style = to.with_terminal(|terminal| page::style(args, terminal));
             Output { to, form, style }
         });
         Ok(Self {
             all: all.collect(),
             kind: args.folded,
+            folders,
+            accounts: accounts.clone(),
         })
     }
 
@@ -83,6 +102,14 @@ impl Outputs {
         let mut first = Ok(());
         for output in &mut self.all {
             first = first.and(output.write(source, self.kind, trace));
+        }
+        for folder in &self.folders {
+            first = first.and_then(|()| {
+                for note in tables::write(folder, &self.accounts, source)? {
+                    to_stderr(format!("forktrace: note: {}\n", clean(&note)).as_bytes())?;
+                }
+                Ok(())
+            });
         }
         first
     }
@@ -202,14 +229,14 @@ impl To {
 ///
 /// # Errors
 /// When a suffix stands for none, or `--format` is for none of them.
-fn forms(args: &OutputArgs) -> Result<Vec<Form>> {
-    if args.output.is_empty() {
-        return Ok(vec![args.format.unwrap_or_default()]);
+fn forms(files: &[PathBuf], format: Option<Form>) -> Result<Vec<Form>> {
+    if files.is_empty() {
+        return Ok(vec![format.unwrap_or_default()]);
     }
     let mut used = false;
     let mut forms = Vec::new();
-    for path in &args.output {
-        let told = match (Form::of(path), args.format) {
+    for path in files {
+        let told = match (Form::of(path), format) {
             (Ok(told), _) => told,
             // What it is was said.
             (Err(_), Some(_)) => None,
@@ -219,11 +246,11 @@ fn forms(args: &OutputArgs) -> Result<Vec<Form>> {
                     .context("--format says the form of a file whose name does not tell it");
             }
         };
-        let form = told.or(args.format).unwrap_or_default();
-        used |= args.format.is_none_or(|asked| asked == form);
+        let form = told.or(format).unwrap_or_default();
+        used |= format.is_none_or(|asked| asked == form);
         forms.push(form);
     }
-    if !used && let (Some(path), Some(asked)) = (args.output.first(), args.format) {
+    if !used && let (Some(path), Some(asked)) = (files.first(), format) {
         let name = asked.to_possible_value();
         bail!(
             "--format {} contradicts the name of {}; leave one of them out",

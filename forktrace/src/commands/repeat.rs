@@ -34,7 +34,7 @@ use nix::{
 use rustix::event::{PollFd, PollFlags, poll};
 use tempfile::TempDir;
 
-use super::{Outcome, assert, output::to_stderr};
+use super::{Outcome, assert, output::to_stderr, tables::is_tables};
 use crate::cli::{AssertArgs, OutputArgs, RecordingArgs, RunArgs};
 
 /// Runs it so many times, until one fails, and says how long the runs took.
@@ -140,7 +140,8 @@ fn wait(command: Command, signals: &Signals) -> Result<(ExitStatus, bool)> {
 /// `trace.ft` of the third run is `trace.3.ft`.
 fn numbered(path: &Path, number: u32) -> PathBuf {
     let name = path.file_name().unwrap_or_default();
-    if path == Path::new("-") || path.starts_with("/dev") {
+    // A folder of tables takes all runs.
+    if path == Path::new("-") || path.starts_with("/dev") || is_tables(path) {
         return path.to_owned();
     }
     let text = name.to_string_lossy();

@@ -7,13 +7,14 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::{
     Outcome,
     assert::{self, Assertions},
     browser,
     output::{Outputs, to_stderr},
+    tables,
 };
 use forktrace_core::{
     analysis::{Options, analyse_part, analyse_with},
@@ -35,6 +36,10 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     if args.open {
         browser::check()?;
     }
+    let tables = args.output.output.iter().any(|it| tables::is_tables(it));
+    if tables && args.part.is_part() {
+        bail!("tables are of whole traces: leave out --from, --to and --only, or -o *.parquet");
+    }
     // It is opened first, so that nothing is created for a trace that is not there.
     let mut trace = open(&args.trace)?;
     let accounts = Accounts::choose(None, false)?;
@@ -45,7 +50,12 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     trace
         .read_to_end(&mut data)
         .with_context(|| format!("{} can't be read", args.trace.display()))?;
-    // All is open that has to be, and a trace can be a stranger's.
+    // Tables are many files, which are opened when they are written.
+    if let Some(caller) = accounts.caller.as_ref().filter(|_| tables) {
+        let assumed = caller.assume();
+        assumed.with_context(|| format!("can't go on with the rights of {}", caller.name))?;
+    }
+    // All else is open that has to be, and a trace can be a stranger's.
     if drop_all()? && std::env::var_os("SUDO_UID").is_some() {
         to_stderr(b"forktrace: a report needs no privileges: it works without sudo\n")?;
     }

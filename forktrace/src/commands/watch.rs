@@ -15,6 +15,7 @@ use forktrace_core::{
     live::Live,
     pipeline,
     recent::{Keep, Moment, Recent},
+    utc::{compact, is_compact, time_of_day},
 };
 use forktrace_process::{
     child::{Answer, Ended, Worker, with_rights_of},
@@ -31,13 +32,7 @@ use forktrace_record::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{
-    Outcome,
-    attach::targets,
-    files::TraceFile,
-    output::Outputs,
-    utc::{compact, is_compact, time_of_day},
-};
+use super::{Outcome, attach::targets, files::TraceFile, output::Outputs};
 use crate::{
     cli::{OutputArgs, WatchArgs},
     progress,

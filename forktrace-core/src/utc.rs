@@ -1,22 +1,28 @@
 //! Times of the wall clock, in UTC.
 
 /// `20260131T235907Z`.
-pub(super) fn compact(unix: u64) -> String {
+pub fn compact(unix: u64) -> String {
     let (year, month, day) = date(unix / DAY);
     let (h, m, s) = clock(unix);
     format!("{year:04}{month:02}{day:02}T{h:02}{m:02}{s:02}Z")
 }
 
 /// Is it a time as [`compact`] writes it?
-pub(super) fn is_compact(text: &str) -> bool {
+pub fn is_compact(text: &str) -> bool {
     let digits = |part: &str| part.bytes().all(|it| it.is_ascii_digit());
     let halves = text.strip_suffix('Z').and_then(|it| it.split_once('T'));
     halves
         .is_some_and(|(day, time)| day.len() == 8 && time.len() == 6 && digits(day) && digits(time))
 }
 
+/// `2026-01-31`, of a day since 1970.
+pub fn day(days: u64) -> String {
+    let (year, month, day) = date(days);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 /// `23:59:07 UTC`.
-pub(super) fn time_of_day(unix: u64) -> String {
+pub fn time_of_day(unix: u64) -> String {
     let (h, m, s) = clock(unix);
     format!("{h:02}:{m:02}:{s:02} UTC")
 }
@@ -58,5 +64,6 @@ mod tests {
             assert_eq!(compact(unix), expected);
         }
         assert_eq!(time_of_day(951_782_399), "23:59:59 UTC");
+        assert_eq!(day(951_782_400 / DAY), "2000-02-29");
     }
 }

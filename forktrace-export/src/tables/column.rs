@@ -1,0 +1,394 @@
+//! Columns: what they hold in memory, and how they are packed.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use parquet::{
+    basic::{Compression, Encoding, LogicalType, Repetition, TimeUnit, Type, ZstdLevel},
+    column::writer::{ColumnCloseResult, ColumnWriter, get_column_writer},
+    data_type::ByteArray,
+    file::{
+        properties::{WriterProperties, WriterVersion},
+        writer::{SerializedFileWriter, SerializedPageWriter, TrackedWrite},
+    },
+    schema::types::{ColumnPath, SchemaDescriptor, Type as Field},
+};
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// 64 bits with a sign: Spark has none without.
+    Number,
+    /// Microseconds since 1970, UTC.
+    Timestamp,
+    Real,
+    Truth,
+    Text,
+}
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column {
+    name: &'static str,
+    kind: Kind,
+    /// A row may have no value: not known, or not measured.
+    optional: bool,
+    /// Its values seldom come twice.
+    differs: bool,
+}
+
+impl Column {
+    const fn new(name: &'static str, kind: Kind) -> Self {
+        Self {
+            name,
+            kind,
+            optional: false,
+            differs: false,
+        }
+    }
+
+    pub(super) const fn number(name: &'static str) -> Self {
+        Self::new(name, Kind::Number)
+    }
+
+    pub(super) const fn timestamp(name: &'static str) -> Self {
+        Self {
+            differs: true,
+            ..Self::new(name, Kind::Timestamp)
+        }
+    }
+
+    pub(super) const fn real(name: &'static str) -> Self {
+        Self::new(name, Kind::Real)
+    }
+
+    pub(super) const fn truth(name: &'static str) -> Self {
+        Self::new(name, Kind::Truth)
+    }
+
+    pub(super) const fn text(name: &'static str) -> Self {
+        Self::new(name, Kind::Text)
+    }
+
+    /// It may have no value.
+    pub(super) const fn or_none(self) -> Self {
+        Self {
+            optional: true,
+            ..self
+        }
+    }
+
+    /// Its values seldom come twice, so that a dictionary of them would not help.
+    pub(super) const fn that_differs(self) -> Self {
+        Self {
+            differs: true,
+            ..self
+        }
+    }
+
+    fn field(&self) -> Result<Field, parquet::errors::ParquetError> {
+        let (physical, logical) = match self.kind {
+            Kind::Number => (Type::INT64, None),
+            Kind::Timestamp => {
+                let logical = LogicalType::timestamp(true, TimeUnit::MICROS);
+                (Type::INT64, Some(logical))
+            }
+            Kind::Real => (Type::DOUBLE, None),
+            Kind::Truth => (Type::BOOLEAN, None),
+            Kind::Text => (Type::BYTE_ARRAY, Some(LogicalType::String)),
+        };
+        let repetition = if self.optional {
+            Repetition::OPTIONAL
+        } else {
+            Repetition::REQUIRED
+        };
+        Field::primitive_type_builder(self.name, physical)
+            .with_logical_type(logical)
+            .with_repetition(repetition)
+            .build()
+    }
+}
+
+/// A number as a table has it: what is too large for it, which no time and no count is, is
+/// the largest that there is.
+pub(super) fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A value of a row.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Value<'a> {
+    None,
+    Number(i64),
+    Real(f64),
+    Truth(bool),
+    Text(&'a str),
+    /// A text that [`Rows::word`] has numbered.
+    Word(u32),
+}
+
+impl From<u64> for Value<'_> {
+    fn from(value: u64) -> Self {
+        Self::Number(number(value))
+    }
+}
+
+impl From<u32> for Value<'_> {
+    fn from(value: u32) -> Self {
+        Self::Number(i64::from(value))
+    }
+}
+
+impl From<bool> for Value<'_> {
+    fn from(value: bool) -> Self {
+        Self::Truth(value)
+    }
+}
+
+impl From<f64> for Value<'_> {
+    fn from(value: f64) -> Self {
+        Self::Real(value)
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(value: &'a str) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl<'a> From<&'a String> for Value<'a> {
+    fn from(value: &'a String) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::None, Into::into)
+    }
+}
+
+/// Texts, each once.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    numbers: HashMap<Box<str>, u32>,
+    texts: Vec<ByteArray>,
+}
+
+impl Words {
+    /// The number of a text.
+    pub(super) fn number(&mut self, text: &str) -> u32 {
+        if let Some(number) = self.numbers.get(text) {
+            return *number;
+        }
+        let number = self.texts.len() as u32;
+        self.numbers.insert(text.into(), number);
+        self.texts.push(ByteArray::from(text));
+        number
+    }
+
+    fn text(&self, number: u32) -> ByteArray {
+        // Only numbers that were given out come back.
+        self.texts.get(number as usize).cloned().unwrap_or_default()
+    }
+}
+
+/// The values of a column.
+#[derive(Debug)]
+enum Values {
+    Numbers(Vec<i64>),
+    Reals(Vec<f64>),
+    Truths(Vec<bool>),
+    Texts(Vec<ByteArray>),
+}
+
+#[derive(Debug)]
+struct Filled {
+    values: Values,
+    /// Of a column that may have no value: 1 for each row that has one.
+    defined: Vec<i16>,
+}
+
+/// Rows of a table, in columns.
+#[derive(Debug)]
+pub(super) struct Rows {
+    columns: Vec<Filled>,
+    optional: Vec<bool>,
+    len: usize,
+}
+
+impl Rows {
+    pub(super) fn new(columns: &[Column]) -> Self {
+        let fill = |column: &Column| Filled {
+            values: match column.kind {
+                Kind::Number | Kind::Timestamp => Values::Numbers(Vec::new()),
+                Kind::Real => Values::Reals(Vec::new()),
+                Kind::Truth => Values::Truths(Vec::new()),
+                Kind::Text => Values::Texts(Vec::new()),
+            },
+            defined: Vec::new(),
+        };
+        Self {
+            columns: columns.iter().map(fill).collect(),
+            optional: columns.iter().map(|it| it.optional).collect(),
+            len: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds a row without numbered texts.
+    pub(super) fn push(&mut self, row: &[Value<'_>]) {
+        self.push_with(&Words::default(), row);
+    }
+
+    /// Adds a row.
+    pub(super) fn push_with(&mut self, words: &Words, row: &[Value<'_>]) {
+        debug_assert_eq!(row.len(), self.columns.len());
+        self.len += 1;
+        for ((filled, optional), value) in self.columns.iter_mut().zip(&self.optional).zip(row) {
+            if *optional {
+                filled
+                    .defined
+                    .push(i16::from(!matches!(value, Value::None)));
+                if matches!(value, Value::None) {
+                    continue;
+                }
+            }
+            match (&mut filled.values, value) {
+                (Values::Numbers(all), Value::Number(one)) => all.push(*one),
+                (Values::Reals(all), Value::Real(one)) => all.push(*one),
+                (Values::Truths(all), Value::Truth(one)) => all.push(*one),
+                (Values::Texts(all), Value::Text(one)) => all.push(ByteArray::from(*one)),
+                (Values::Texts(all), Value::Word(one)) => all.push(words.text(*one)),
+                (values, value) => unreachable!("{value:?} in a column of {values:?}"),
+            }
+        }
+    }
+
+    /// Packs them: a row group, without a place yet.
+    pub(super) fn encode(self, columns: &[Column]) -> io::Result<RowGroup> {
+        let schema = schema(columns)?;
+        let properties = Arc::new(properties(columns));
+        let rows = self.len;
+        let encode = |(at, filled): (usize, Filled)| {
+            let mut bytes = TrackedWrite::new(Vec::new());
+            let pages = SerializedPageWriter::new(&mut bytes);
+            let descriptor = schema.column(at);
+            let mut writer = get_column_writer(descriptor, properties.clone(), Box::new(pages));
+            let defined = (!filled.defined.is_empty()).then_some(&filled.defined[..]);
+            match (&mut writer, &filled.values) {
+                (ColumnWriter::Int64ColumnWriter(to), Values::Numbers(all)) => {
+                    to.write_batch(all, defined, None)?
+                }
+                (ColumnWriter::DoubleColumnWriter(to), Values::Reals(all)) => {
+                    to.write_batch(all, defined, None)?
+                }
+                (ColumnWriter::BoolColumnWriter(to), Values::Truths(all)) => {
+                    to.write_batch(all, defined, None)?
+                }
+                (ColumnWriter::ByteArrayColumnWriter(to), Values::Texts(all)) => {
+                    to.write_batch(all, defined, None)?
+                }
+                _ => unreachable!("columns are filled as they are described"),
+            };
+            let closed = writer.close()?;
+            Ok((Bytes::from(bytes.into_inner()?), closed))
+        };
+        let encoded: Result<_, parquet::errors::ParquetError> =
+            self.columns.into_iter().enumerate().map(encode).collect();
+        Ok(RowGroup {
+            rows,
+            columns: encoded.map_err(io_error)?,
+        })
+    }
+}
+
+/// Packed rows.
+pub(super) struct RowGroup {
+    rows: usize,
+    columns: Vec<(Bytes, ColumnCloseResult)>,
+}
+
+impl RowGroup {
+    /// How many.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+}
+
+/// A file of rows.
+pub(super) struct Writer {
+    file: SerializedFileWriter<Box<dyn Write + Send>>,
+}
+
+impl Writer {
+    pub(super) fn new(to: Box<dyn Write + Send>, columns: &[Column]) -> io::Result<Self> {
+        let schema = schema(columns)?.root_schema_ptr();
+        let properties = Arc::new(properties(columns));
+        let file = SerializedFileWriter::new(to, schema, properties).map_err(io_error)?;
+        Ok(Self { file })
+    }
+
+    /// Adds packed rows.
+    pub(super) fn append(&mut self, rows: RowGroup) -> io::Result<()> {
+        let append = || {
+            let mut group = self.file.next_row_group()?;
+            for (bytes, closed) in rows.columns {
+                group.append_column(&bytes, closed)?;
+            }
+            group.close().map(drop)
+        };
+        append().map_err(io_error)
+    }
+
+    /// Writes the end, without which it is no file.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        self.file.finish().map_err(io_error)?;
+        self.file.flush()
+    }
+}
+
+fn schema(columns: &[Column]) -> io::Result<SchemaDescriptor> {
+    let build = || {
+        let fields: Result<Vec<_>, _> = columns.iter().map(|it| it.field().map(Arc::new)).collect();
+        let root = Field::group_type_builder("row")
+            .with_fields(fields?)
+            .build()?;
+        Ok(SchemaDescriptor::new(Arc::new(root)))
+    };
+    build().map_err(io_error)
+}
+
+fn properties(columns: &[Column]) -> WriterProperties {
+    let mut properties = WriterProperties::builder()
+        // What all three engines have read for years.
+        .set_writer_version(WriterVersion::PARQUET_2_0)
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_created_by(concat!("forktrace ", env!("CARGO_PKG_VERSION")).to_owned());
+    for column in columns.iter().filter(|it| it.differs) {
+        let path = ColumnPath::from(column.name);
+        properties = properties
+            .set_column_dictionary_enabled(path.clone(), false)
+            .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+    }
+    properties.build()
+}
+
+/// The error of a file is what it was; others are of the values, which are ours.
+fn io_error(error: parquet::errors::ParquetError) -> io::Error {
+    match error {
+        parquet::errors::ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+            Ok(error) => *error,
+            Err(other) => io::Error::other(other),
+        },
+        other => io::Error::other(other),
+    }
+}

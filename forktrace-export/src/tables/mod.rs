@@ -1,0 +1,203 @@
+//! Tables for engines that read many traces at once (DuckDB, Spark, ClickHouse), in Parquet.
+//!
+//! A trace becomes the same tables whatever is in it, each cut by the day (UTC) that its rows
+//! begin in: [`Table`] lists them. Types are those that all three engines have: numbers of 64
+//! bits, text, truth values, and times both as nanoseconds since 1970 and as a timestamp of
+//! microseconds, since Spark knows no finer one.
+//!
+//! Nothing here opens a file: the caller gives each part of a table a place to go to.
+
+mod column;
+mod rows;
+mod stretches;
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
+
+use forktrace_core::utc;
+
+use crate::Source;
+
+use self::column::{Column, Rows, Writer};
+
+/// Version of the tables; it changes when a column changes its meaning or goes away.
+pub const VERSION: i64 = 1;
+
+/// So many rows are kept in memory at most, and are what an engine skips or reads at once.
+const ROW_GROUP: usize = 1 << 18;
+
+/// A table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    /// A row a task: what it did in all.
+    Tasks,
+    /// A row a stretch: from a task's leaving the CPU to its leaving it again.
+    Stretches,
+    /// A row a stall: the longest ones in which all tasks of a group were blocked.
+    Stalls,
+    /// All stalls, by what they are put down to.
+    Causes,
+    /// Where the time of each group of tasks went.
+    Groups,
+    /// What is worth telling.
+    Findings,
+    /// What was waited for, over all tasks.
+    Objects,
+    /// Calls of the select/poll family.
+    Polls,
+    /// What the workload said about itself.
+    Marks,
+    /// One row: where and how it was recorded, and how far it can be trusted. It is written
+    /// last: a trace whose row is here has all its other tables.
+    Audit,
+}
+
+impl Table {
+    /// All of them, in the order in which they are written.
+    pub const ALL: [Self; 10] = [
+        Self::Tasks,
+        Self::Stretches,
+        Self::Stalls,
+        Self::Causes,
+        Self::Groups,
+        Self::Findings,
+        Self::Objects,
+        Self::Polls,
+        Self::Marks,
+        Self::Audit,
+    ];
+
+    /// Its name, and that of its folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tasks => "tasks",
+            Self::Stretches => "stretches",
+            Self::Stalls => "stalls",
+            Self::Causes => "causes",
+            Self::Groups => "groups",
+            Self::Findings => "findings",
+            Self::Objects => "objects",
+            Self::Polls => "polls",
+            Self::Marks => "marks",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+/// The rows of a table that begin on one day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The table.
+    pub table: Table,
+    /// The day, `2026-01-31`.
+    pub day: String,
+}
+
+/// Opens the file that a part of a table goes to.
+pub type Open<'a> = &'a mut dyn FnMut(&Part) -> io::Result<Box<dyn Write + Send>>;
+
+/// How many rows were written, by table.
+pub type Written = BTreeMap<Table, u64>;
+
+/// What tells a trace from all others: the same whenever it is exported, of a copy too.
+pub fn trace_id(source: &Source<'_>) -> String {
+    let header = &source.info.header;
+    let machine = header.machine.as_ref();
+    let of = |text: Option<&str>| fnv(text.unwrap_or_default().as_bytes());
+    let parts = [
+        u64::from(source.info.file_id),
+        header.start_unix_ns,
+        header.start_ns,
+        of(machine.map(|it| it.id.as_str())),
+        of(machine.map(|it| it.boot_id.as_str())),
+    ];
+    let bytes: Vec<u8> = parts.iter().flat_map(|part| part.to_le_bytes()).collect();
+    format!("{:016x}", fnv(&bytes))
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo; RFC 9923).
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// Writes all tables of a trace.
+///
+/// # Errors
+/// Those of `open` and of what it opens.
+pub fn write(source: &Source<'_>, open: Open<'_>) -> io::Result<Written> {
+    let mut written = Written::new();
+    let trace = trace_id(source);
+    for table in Table::ALL {
+        let rows = match table {
+            Table::Stretches => stretches::write(source, &trace, open)?,
+            table => write_rows(source, &trace, table, open)?,
+        };
+        written.insert(table, rows);
+    }
+    Ok(written)
+}
+
+/// Writes a table whose rows all fit in memory, since the report has them there.
+fn write_rows(source: &Source<'_>, trace: &str, table: Table, open: Open<'_>) -> io::Result<u64> {
+    let columns = rows::columns(table);
+    let mut days: BTreeMap<u64, Rows> = BTreeMap::new();
+    // Who asks a table that has no rows gets none, and no error.
+    days.insert(Time::of(source, 0).day(), Rows::new(&columns));
+    rows::each(source, trace, table, &mut |at_ns, row| {
+        let at = Time::of(source, at_ns);
+        let day = days.entry(at.day()).or_insert_with(|| Rows::new(&columns));
+        day.push(row);
+    });
+    let mut written = 0;
+    for (day, rows) in days {
+        let part = Part {
+            table,
+            day: utc::day(day),
+        };
+        let mut writer = Writer::new(open(&part)?, &columns)?;
+        written += rows.len() as u64;
+        writer.append(rows.encode(&columns)?)?;
+        writer.finish()?;
+    }
+    Ok(written)
+}
+
+/// A point in time, as tables have it.
+#[derive(Clone, Copy, Debug)]
+struct Time {
+    unix_ns: u64,
+}
+
+impl Time {
+    /// Of one that is given since the trace began.
+    fn of(source: &Source<'_>, at_ns: u64) -> Self {
+        let start = source.info.header.start_unix_ns;
+        Self {
+            unix_ns: start.saturating_add(at_ns),
+        }
+    }
+
+    /// Days since 1970.
+    fn day(self) -> u64 {
+        self.unix_ns / DAY_NS
+    }
+
+    /// Nanoseconds since 1970, and the timestamp.
+    fn values(self) -> (i64, i64) {
+        (
+            column::number(self.unix_ns),
+            column::number(self.unix_ns / 1000),
+        )
+    }
+}
+
+const DAY_NS: u64 = 86_400_000_000_000;
+
+/// The two columns of a point in time.
+const fn time(ns: &'static str, timestamp: &'static str) -> [Column; 2] {
+    [Column::number(ns), Column::timestamp(timestamp)]
+}

@@ -1,0 +1,507 @@
+//! The table of stretches: window by window, so that an engine can skip what it does not ask
+//! for, and no more than a window is held in memory.
+//!
+//! A row begins where its task leaves the CPU. It says how long the task then was blocked (or
+//! stopped), how long it wanted a CPU after that, and how long it ran with it, until it left
+//! it again. So the rows of a task add up to its life, to the nanosecond.
+
+use std::{
+    collections::HashMap,
+    io,
+    iter::Peekable,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread,
+};
+
+use forktrace_core::{
+    analysis::{Names, Wait, Waits},
+    model::{Segment, Segments, State, Task},
+    report::{Ended, WakerKind},
+    trace::Waker,
+    utc,
+};
+
+use super::{
+    DAY_NS, Open, Part, ROW_GROUP, Table, Time,
+    column::{Column, RowGroup, Rows, Value, Words, Writer, number},
+};
+use crate::Source;
+
+const COLUMNS: [Column; 19] = [
+    Column::text("trace"),
+    Column::number("task"),
+    Column::text("role"),
+    Column::number("start_ns").that_differs(),
+    Column::timestamp("start"),
+    Column::text("state"),
+    Column::text("reason").or_none(),
+    Column::text("syscall").or_none(),
+    Column::text("object_kind").or_none(),
+    Column::text("object").or_none(),
+    Column::text("ended").or_none(),
+    Column::text("waker_kind").or_none(),
+    Column::text("waker").or_none(),
+    Column::number("waker_task").or_none(),
+    Column::number("blocked_ns").that_differs(),
+    Column::number("stopped_ns"),
+    Column::number("runnable_ns").that_differs(),
+    Column::number("running_ns").that_differs(),
+    Column::number("unknown_ns"),
+];
+
+/// Packs in so many threads at most.
+const MOST_THREADS: usize = 8;
+
+/// Writes the table. Returns how many rows it has.
+pub(super) fn write(source: &Source<'_>, trace: &str, open: Open<'_>) -> io::Result<u64> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let packers = (0..threads.min(MOST_THREADS)).map(|_| {
+            let (rows, to_pack) = sync_channel::<Rows>(1);
+            let (packed, results) = sync_channel(1);
+            scope.spawn(move || pack(&to_pack, &packed));
+            Packer {
+                rows,
+                results,
+                owes: false,
+            }
+        });
+        let mut file = File {
+            open,
+            packers: packers.collect(),
+            next: 0,
+            writer: None,
+            rows: 0,
+        };
+        let names = Names::new(source.info, source.model);
+        let waits = names.waits();
+        let mut walk = Walk::new(source, trace, &names, &waits);
+        while let Some((day, rows)) = walk.next_rows() {
+            file.take(day, rows)?;
+        }
+        file.finish()
+    })
+}
+
+fn pack(rows: &Receiver<Rows>, packed: &SyncSender<io::Result<RowGroup>>) {
+    for rows in rows {
+        // Who gave them may have given up.
+        if packed.send(rows.encode(&COLUMNS)).is_err() {
+            return;
+        }
+    }
+}
+
+/// A thread that packs.
+struct Packer {
+    rows: SyncSender<Rows>,
+    results: Receiver<io::Result<RowGroup>>,
+    /// It has been given rows that were not fetched.
+    owes: bool,
+}
+
+/// The files under way. Rows go to the packers in turn and come back in turn, so that what is
+/// written does not depend on who was faster.
+struct File<'a> {
+    open: Open<'a>,
+    packers: Vec<Packer>,
+    next: usize,
+    /// The file of this day.
+    writer: Option<(u64, Writer)>,
+    rows: u64,
+}
+
+impl File<'_> {
+    fn take(&mut self, day: u64, rows: Rows) -> io::Result<()> {
+        if self.writer.as_ref().is_none_or(|(of, _)| *of != day) {
+            self.end_day()?;
+            let part = Part {
+                table: Table::Stretches,
+                day: utc::day(day),
+            };
+            let writer = Writer::new((self.open)(&part)?, &COLUMNS)?;
+            self.writer = Some((day, writer));
+        }
+        self.fetch(self.next)?;
+        let packer = &mut self.packers[self.next];
+        packer.rows.send(rows).map_err(|_| gone())?;
+        packer.owes = true;
+        self.next = (self.next + 1) % self.packers.len();
+        Ok(())
+    }
+
+    /// Writes what a packer has made.
+    fn fetch(&mut self, packer: usize) -> io::Result<()> {
+        let packer = &mut self.packers[packer];
+        if !std::mem::take(&mut packer.owes) {
+            return Ok(());
+        }
+        let rows = packer.results.recv().map_err(|_| gone())??;
+        self.rows += rows.rows() as u64;
+        match &mut self.writer {
+            Some((_, writer)) => writer.append(rows),
+            None => Ok(()),
+        }
+    }
+
+    fn end_day(&mut self) -> io::Result<()> {
+        for step in 0..self.packers.len() {
+            self.fetch((self.next + step) % self.packers.len())?;
+        }
+        match self.writer.take() {
+            Some((_, writer)) => writer.finish(),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(mut self) -> io::Result<u64> {
+        self.end_day()?;
+        Ok(self.rows)
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("a thread that packs rows ended too early")
+}
+
+/// A row that is not finished yet.
+#[derive(Clone, Copy)]
+struct Row {
+    start_ns: u64,
+    state: State,
+    wait: Option<Wait>,
+    blocked_ns: u64,
+    stopped_ns: u64,
+    runnable_ns: u64,
+    running_ns: u64,
+    unknown_ns: u64,
+}
+
+impl Row {
+    fn begin(segment: &Segment) -> Self {
+        let mut row = Self {
+            start_ns: segment.start_ns,
+            state: segment.state,
+            wait: None,
+            blocked_ns: 0,
+            stopped_ns: 0,
+            runnable_ns: 0,
+            running_ns: 0,
+            unknown_ns: 0,
+        };
+        row.add(segment);
+        row
+    }
+
+    /// Does this segment belong to it?
+    fn goes_on(&self, with: State) -> bool {
+        match with {
+            State::Blocked | State::Stopped => false,
+            // Woken; else it was preempted, and a row begins.
+            State::Runnable => self.runnable_ns + self.running_ns + self.unknown_ns == 0,
+            State::Running | State::Unknown => true,
+        }
+    }
+
+    fn add(&mut self, segment: &Segment) {
+        *match segment.state {
+            State::Blocked => &mut self.blocked_ns,
+            State::Stopped => &mut self.stopped_ns,
+            State::Runnable => &mut self.runnable_ns,
+            State::Running => &mut self.running_ns,
+            State::Unknown => &mut self.unknown_ns,
+        } += segment.end_ns - segment.start_ns;
+    }
+}
+
+/// A task's rows, one after the other.
+struct OfTask<'a, I: Iterator<Item = Wait>> {
+    segments: Peekable<Segments<'a>>,
+    waits: Peekable<I>,
+}
+
+impl<I: Iterator<Item = Wait>> OfTask<'_, I> {
+    /// The next row that begins before this time.
+    fn next_row(&mut self, before_ns: u64) -> Option<Row> {
+        let first = self.segments.next_if(|it| it.start_ns < before_ns)?;
+        let mut row = Row::begin(&first);
+        if first.state == State::Blocked {
+            // Blocks of no length have no segment.
+            let at = first.start_ns;
+            while self.waits.next_if(|it| it.end_ns <= at).is_some() {}
+            row.wait = self.waits.next_if(|it| it.start_ns <= at);
+        }
+        while let Some(more) = self.segments.next_if(|it| row.goes_on(it.state)) {
+            row.add(&more);
+        }
+        Some(row)
+    }
+}
+
+type WaitsOf<'a> = Box<dyn Iterator<Item = Wait> + 'a>;
+
+/// All rows: by window, within a window by task, and by time within a task.
+struct Walk<'a> {
+    source: &'a Source<'a>,
+    texts: Texts<'a>,
+    trace: u32,
+    roles: Vec<u32>,
+    tasks: Vec<OfTask<'a, WaitsOf<'a>>>,
+    /// The task that is next.
+    at: usize,
+    windows: Windows,
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        source: &'a Source<'a>,
+        trace: &str,
+        names: &'a Names<'a>,
+        waits: &'a Waits<'a>,
+    ) -> Self {
+        let model = source.model;
+        let mut texts = Texts::new(names);
+        let trace = texts.words.number(trace);
+        let of_report: HashMap<u32, &str> = source
+            .report
+            .tasks
+            .iter()
+            .map(|task| (task.serial, task.role.as_str()))
+            .collect();
+        let role = |task: &Task| of_report.get(&task.serial).copied().unwrap_or_default();
+        let roles = model
+            .tasks
+            .iter()
+            .map(|task| texts.words.number(role(task)));
+        let roles = roles.collect();
+        let tasks = model.tasks.iter().enumerate().map(|(at, task)| OfTask {
+            segments: task.segments().peekable(),
+            waits: (Box::new(waits.of(at)) as WaitsOf<'a>).peekable(),
+        });
+        Self {
+            source,
+            texts,
+            trace,
+            roles,
+            tasks: tasks.collect(),
+            at: 0,
+            windows: Windows::new(source),
+        }
+    }
+
+    /// The next rows, all of one window, and their day.
+    fn next_rows(&mut self) -> Option<(u64, Rows)> {
+        let mut rows = Rows::new(&COLUMNS);
+        loop {
+            let until_ns = self.windows.until_ns()?;
+            while let Some(task) = self.tasks.get_mut(self.at) {
+                while rows.len() < ROW_GROUP
+                    && let Some(row) = task.next_row(until_ns)
+                {
+                    let role = self.roles[self.at];
+                    self.texts
+                        .add(self.source, (self.trace, role, self.at), &row, &mut rows);
+                }
+                if rows.len() >= ROW_GROUP {
+                    return Some((self.windows.day(), rows));
+                }
+                self.at += 1;
+            }
+            let day = self.windows.day();
+            self.at = 0;
+            self.windows.step();
+            if rows.len() > 0 {
+                return Some((day, rows));
+            }
+        }
+    }
+}
+
+/// Times at which windows end: so many that each has some [`ROW_GROUP`] rows if they are
+/// spread evenly, and one at each midnight.
+struct Windows {
+    /// Wall-clock time of the trace's beginning, ns since 1970.
+    start_unix_ns: u64,
+    /// Where the window under way began.
+    from_ns: u64,
+    length_ns: u64,
+    end_ns: u64,
+    done: bool,
+}
+
+impl Windows {
+    fn new(source: &Source<'_>) -> Self {
+        let tasks = &source.model.tasks;
+        let end_ns = tasks.iter().map(|task| task.end_ns).max().unwrap_or(0);
+        let rows: usize = tasks.iter().map(|task| task.stretches.len() + 1).sum();
+        let windows = rows.div_ceil(ROW_GROUP).max(1) as u64;
+        Self {
+            start_unix_ns: source.info.header.start_unix_ns,
+            from_ns: 0,
+            length_ns: end_ns.div_ceil(windows).max(1),
+            end_ns,
+            done: tasks.is_empty(),
+        }
+    }
+
+    /// When the window under way ends; `None`: there is none.
+    fn until_ns(&self) -> Option<u64> {
+        let midnight = (self.day() + 1).saturating_mul(DAY_NS) - self.start_unix_ns;
+        let until = self.from_ns.saturating_add(self.length_ns).min(midnight);
+        (!self.done).then_some(if until > self.end_ns { u64::MAX } else { until })
+    }
+
+    fn day(&self) -> u64 {
+        self.start_unix_ns.saturating_add(self.from_ns) / DAY_NS
+    }
+
+    fn step(&mut self) {
+        match self.until_ns() {
+            None | Some(u64::MAX) => self.done = true,
+            Some(until) => self.from_ns = until,
+        }
+    }
+}
+
+/// The texts of rows, each found once.
+struct Texts<'a> {
+    names: &'a Names<'a>,
+    words: Words,
+    reasons: HashMap<(i16, bool, bool), (u32, Option<u32>)>,
+    objects: HashMap<u32, Option<(u32, u32)>>,
+    wakers: HashMap<Waker, OfWaker>,
+}
+
+/// Kind, name and serial.
+type OfWaker = (u32, Option<u32>, Option<u32>);
+
+impl<'a> Texts<'a> {
+    fn new(names: &'a Names<'a>) -> Self {
+        Self {
+            names,
+            words: Words::default(),
+            reasons: HashMap::new(),
+            objects: HashMap::new(),
+            wakers: HashMap::new(),
+        }
+    }
+
+    /// Adds a row, of a trace, a role and a task.
+    fn add(
+        &mut self,
+        source: &Source<'_>,
+        (trace, role, task): (u32, u32, usize),
+        row: &Row,
+        rows: &mut Rows,
+    ) {
+        let task = &source.model.tasks[task];
+        let word = |number: Option<u32>| number.map_or(Value::None, Value::Word);
+        let state = self.words.number(match row.state {
+            State::Running => "running",
+            State::Runnable => "runnable",
+            State::Blocked => "blocked",
+            State::Stopped => "stopped",
+            State::Unknown => "unknown",
+        });
+        let (mut reason, mut syscall, mut object, mut ended, mut waker) =
+            (None, None, None, None, None);
+        if let Some(wait) = &row.wait {
+            let (of_reason, of_syscall) = self.reason(task, wait);
+            (reason, syscall) = (Some(of_reason), of_syscall);
+            object = self.object(wait);
+            ended = Some(self.words.number(word_of_end(wait.ended)));
+            waker = self.waker(wait);
+        }
+        let (start_ns, start) = Time::of(source, row.start_ns).values();
+        rows.push_with(
+            &self.words,
+            &[
+                Value::Word(trace),
+                task.serial.into(),
+                Value::Word(role),
+                Value::Number(start_ns),
+                Value::Number(start),
+                Value::Word(state),
+                word(reason),
+                word(syscall),
+                word(object.map(|(kind, _)| kind)),
+                word(object.map(|(_, name)| name)),
+                word(ended),
+                word(waker.map(|(kind, ..)| kind)),
+                word(waker.and_then(|(_, name, _)| name)),
+                waker.and_then(|(.., serial)| serial).into(),
+                Value::Number(number(row.blocked_ns)),
+                Value::Number(number(row.stopped_ns)),
+                Value::Number(number(row.runnable_ns)),
+                Value::Number(number(row.running_ns)),
+                Value::Number(number(row.unknown_ns)),
+            ],
+        );
+    }
+
+    fn reason(&mut self, task: &Task, wait: &Wait) -> (u32, Option<u32>) {
+        let Self {
+            names,
+            words,
+            reasons,
+            ..
+        } = self;
+        let key = (wait.syscall, wait.compat, task.kernel_worker);
+        *reasons.entry(key).or_insert_with(|| {
+            let (reason, syscall) = names.reason(task, wait);
+            let syscall = syscall.map(|name| words.number(&name));
+            (words.number(&reason), syscall)
+        })
+    }
+
+    fn object(&mut self, wait: &Wait) -> Option<(u32, u32)> {
+        let Self {
+            names,
+            words,
+            objects,
+            ..
+        } = self;
+        *objects.entry(wait.target).or_insert_with(|| {
+            let object = names.object(wait)?;
+            Some((words.number(&object.kind), words.number(&object.name)))
+        })
+    }
+
+    /// Who ended it, if anybody did.
+    fn waker(&mut self, wait: &Wait) -> Option<OfWaker> {
+        if !wait.woken || wait.waker == Waker::None {
+            return None;
+        }
+        if let Some(known) = self.wakers.get(&wait.waker) {
+            return Some(*known);
+        }
+        let by = self.names.waker(wait.waker, wait.end_ns);
+        let kind = self.words.number(match by.kind {
+            WakerKind::Task => "task",
+            WakerKind::TaskSoftirq => "task_softirq",
+            WakerKind::Interrupt => "interrupt",
+            WakerKind::Unknown => "unknown",
+            WakerKind::Nobody => "nobody",
+        });
+        let interrupt = by.interrupt.map(|kind| serde_json::json!(kind));
+        let interrupt = interrupt.as_ref().and_then(|kind| kind.as_str());
+        let name = by.name.as_deref().or(by.device.as_deref()).or(interrupt);
+        let name = name.map(|name| self.words.number(name));
+        let found = (kind, name, by.serial);
+        // A tid outside the workload can become another task's.
+        if !matches!(wait.waker, Waker::Outsider { .. }) {
+            self.wakers.insert(wait.waker, found);
+        }
+        Some(found)
+    }
+}
+
+pub(super) fn word_of_end(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Fulfilled => "fulfilled",
+        Ended::TimedOut => "timed_out",
+        Ended::Interrupted => "interrupted",
+        Ended::CutShort => "cut_short",
+        Ended::Unknown => "unknown",
+    }
+}

@@ -1,0 +1,96 @@
+//! Folders of tables: what `forktrace export` and `-o DIR.parquet` write.
+
+#[cfg(feature = "parquet")]
+mod folder;
+
+use std::path::Path;
+
+use anyhow::Result;
+use forktrace_export::Source;
+use forktrace_process::launch::Accounts;
+
+#[cfg(feature = "parquet")]
+pub(super) use self::folder::Tables;
+
+/// Does this name of `-o` stand for a folder of tables?
+pub(super) fn is_tables(path: &Path) -> bool {
+    let suffix = path.extension().unwrap_or_default();
+    suffix.eq_ignore_ascii_case("parquet")
+}
+
+/// A build without the writer says how to get one.
+#[cfg(not(feature = "parquet"))]
+pub(super) fn cant() -> anyhow::Error {
+    anyhow::anyhow!(
+        "this build can't write Parquet, which takes long to compile; with it: \
+         cargo install --locked --path forktrace --features parquet"
+    )
+}
+
+/// Makes a folder that tables will be written into, with the rights of who called.
+///
+/// # Errors
+/// When it can't be made, or holds other files.
+pub(super) fn open(path: &Path, accounts: &Accounts, force: bool) -> Result<()> {
+    #[cfg(feature = "parquet")]
+    {
+        use forktrace_process::child::{Answer, with_rights_of};
+
+        with_rights_of(accounts.caller.as_ref(), || {
+            let opened = Tables::open(path, force);
+            opened.map_err(|error| std::io::Error::other(format!("{error:#}")))?;
+            Ok(Answer::default())
+        })?;
+        Ok(())
+    }
+    #[cfg(not(feature = "parquet"))]
+    {
+        let _ = (path, accounts, force);
+        Err(cant())
+    }
+}
+
+/// Writes a trace into such a folder. Returns what should be known, for people.
+///
+/// # Errors
+/// When it can't be written.
+pub(super) fn write(path: &Path, accounts: &Accounts, source: &Source<'_>) -> Result<Vec<String>> {
+    #[cfg(feature = "parquet")]
+    {
+        use anyhow::Context as _;
+        use forktrace_core::analysis::{Options, analyse_with};
+        use forktrace_process::child::{Answer, with_rights_of};
+
+        /// So many stalls are listed, as `export` does by default.
+        const STALLS: usize = 10_000;
+
+        let options = Options {
+            episodes: STALLS,
+            ..Options::default()
+        };
+        let report = analyse_with(source.info, source.model, &options);
+        let source = Source {
+            report: &report,
+            ..*source
+        };
+        let user = rustix::process::geteuid().as_raw();
+        let caller = accounts.caller.as_ref();
+        let other = caller.filter(|caller| caller.uid.as_raw() != user);
+        let written = with_rights_of(other, || {
+            let exported = Tables::in_use(path).write(&source, None)?;
+            Ok(Answer {
+                bytes: exported.notes.join("\n").into_bytes(),
+                ..Answer::default()
+            })
+        });
+        let cant = || format!("the trace can't be exported to {}", path.display());
+        let notes = written.with_context(cant)?.bytes;
+        let notes = String::from_utf8_lossy(&notes);
+        Ok(notes.lines().map(str::to_owned).collect())
+    }
+    #[cfg(not(feature = "parquet"))]
+    {
+        let _ = (path, accounts, source);
+        Err(cant())
+    }
+}
