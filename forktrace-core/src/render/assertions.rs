@@ -29,8 +29,8 @@ pub fn assertions(assertions: &[Assertion<'_>], incomplete: Option<&str>) -> Str
     if let Some(weakness) = incomplete {
         let others = match assertions.iter().filter(|a| a.holds).count() {
             0 => "",
-            1 => " One assertion is true of it, which proves less than of a complete one.",
-            _ => " The other assertions are true of it, which proves less than of a complete one.",
+            1 => " One assertion holds, but on an incomplete trace that is weaker evidence.",
+            _ => " The other assertions hold, but on an incomplete trace that is weaker evidence.",
         };
         out.push_str(&format!(
             "forktrace: the report is incomplete: {}.{others}\n",
@@ -67,8 +67,8 @@ mod tests {
         let incomplete = Some("2 records found a ring full");
         let said = assertions(&[assertion(true)], incomplete);
         assert!(said.contains("the report is incomplete: "), "{said}");
-        assert!(said.contains("proves less"), "{said}");
+        assert!(said.contains("weaker evidence"), "{said}");
         let said = assertions(&[assertion(false)], incomplete);
-        assert!(!said.contains("proves less"), "{said}");
+        assert!(!said.contains("weaker evidence"), "{said}");
     }
 }

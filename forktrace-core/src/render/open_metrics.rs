@@ -70,12 +70,12 @@ impl Page {
         )?;
         self.counter(
             "records_lost",
-            "Records that found no room: the figures lack what they would have told.",
+            "Records that were dropped: the figures lack what they would have told.",
             recorder.lost,
         )?;
         self.counter(
             "tasks_not_followed",
-            "Tasks that found no room in the task table, and are in no figure.",
+            "Tasks that were not followed, since the task table was full: they are in no figure.",
             recorder.not_followed,
         )?;
         if self.form == MetricsForm::OpenMetrics {

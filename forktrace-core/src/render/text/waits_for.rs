@@ -37,7 +37,8 @@ pub(super) fn section(view: &View<'_>) -> String {
     }
     let mut out = table.into_text(view.style);
     if any_mutual {
-        let note = "⇄: each of the two woke the other, by turns. That is an exchange, no deadlock.";
+        let note =
+            "⇄: the two woke each other alternately. That is message passing, not a deadlock.";
         out.push_str(&wrapped(view.style, "  ", note));
     }
     out
