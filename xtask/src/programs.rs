@@ -22,6 +22,10 @@ pub(crate) struct Options {
     /// How often to run each
     #[arg(long, default_value_t = 1)]
     times: u32,
+    /// Run one after the other for so long beside loops that want a CPU, and look only for
+    /// deadlocks and hangs that are said of programs which have none
+    #[arg(long, value_name = "MINUTES")]
+    soak: Option<f64>,
     /// Keep traces and reports in FOLDER, in a folder for each case
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
@@ -45,6 +49,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         command
             .arg("--forktrace")
             .arg(target_dir()?.join("debug/forktrace"));
+    }
+    if let Some(minutes) = options.soak {
+        command.arg(format!("--soak={minutes}"));
     }
     if let Some(folder) = &options.keep {
         command.arg("--keep").arg(folder);

@@ -163,7 +163,7 @@ def children(pid):
 def output(*command, **options):
     """What a short command prints."""
     return subprocess.run([str(it) for it in command], capture_output=True, text=True,
-                          timeout=30, **options).stdout
+                          timeout=300, **options).stdout
 
 
 def http(port, path="/", host="127.0.0.1"):

@@ -22,6 +22,8 @@ class Expected:
         self.kinds = kinds.split()
         self.task, self.says, self.ms, self.tids = task, says, ms, [int(it) for it in tids]
         self.never, self.parked, self.oracle = list(never), parked, oracle
+        # What forktrace said of deadlocks and hangs while the program ran.
+        self.noticed = []
 
     @classmethod
     def kept(cls, words):
@@ -45,7 +47,8 @@ class Expected:
 
 def judge(report, expected):
     """All that is wrong with a report, a sentence each."""
-    return [*of_findings(report, expected), *always(report, expected)]
+    alarms = [f"a false alarm: {it}" for it in expected.noticed]
+    return [*alarms, *of_findings(report, expected), *always(report, expected)]
 
 
 def tasks_of(report, finding):

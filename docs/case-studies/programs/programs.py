@@ -3,10 +3,13 @@
 stall, and compares the report with what an expert would say.
 
     programs.py [NAME…] [--list] [--forktrace PATH] [--times N] [--keep FOLDER | --again FOLDER]
+    programs.py [NAME…] --soak MINUTES [--hogs N] [--forktrace PATH]
 
-As root. Ends with 1 if a report was wrong, with 77 if nothing could run.
+As root. Ends with 1 if a report was wrong, with 77 if nothing could run. The second runs one case
+after the other for so long, beside N loops that want a CPU, and asks only whether a deadlock or a
+hang was said of programs of which none has any.
 """
-import argparse, importlib, json, shutil, subprocess, sys, traceback
+import argparse, importlib, json, random, shutil, subprocess, sys, time, traceback
 from pathlib import Path
 
 OWN = Path(__file__).resolve().parent
@@ -28,11 +31,50 @@ def record(case, forktrace, keep):
     """Runs a case; gives the report and what is expected of it."""
     with harness.new_run(forktrace) as run:
         expected = case.function(run)
+        expected.noticed = [line for line in run.said().splitlines() if is_alarm(line)]
         if keep:
             keep.mkdir(parents=True, exist_ok=True)
             shutil.copy(run.trace, keep / "trace.ft")
             (keep / "expected.json").write_text(json.dumps(vars(expected), indent=1))
         return report(forktrace, run.trace), expected
+
+
+def is_alarm(line):
+    """Is it what forktrace says at once of tasks that can't go on?"""
+    return line.startswith(("forktrace: Deadlock", "forktrace: Hang"))
+
+
+def soak(cases, options):
+    """Runs cases in any order until the time is up; gives how many alarms there were."""
+    hog = ["sh", "-c", "while :; do :; done"]
+    hogs = [subprocess.Popen(hog) for _ in range(options.hogs)]
+    end, seed = time.monotonic() + 60 * options.soak, random.randrange(1 << 32)
+    print(f"seed {seed}", flush=True)
+    order = random.Random(seed)
+    runs, spoilt, alarms = 0, 0, []
+    try:
+        while time.monotonic() < end:
+            case = order.choice(cases)
+            try:
+                said, expected = record(case, options.forktrace, None)
+            except (harness.Spoilt, harness.Missing, OSError, subprocess.SubprocessError,
+                    ValueError, KeyError, TypeError) as why:
+                spoilt += 1
+                print(f"{case.name}: no report: {str(why)[:200]}", flush=True)
+                continue
+            runs += 1
+            found = [it["sentence"] for it in said["findings"]
+                     if it["kind"] in ("deadlock", "hang")] + expected.noticed
+            print(f"{case.name}: {'; '.join(found) or 'no alarm'}", flush=True)
+            alarms += [(case.name, it) for it in found]
+    finally:
+        for it in hogs:
+            it.kill()
+            it.wait()
+    print(f"{runs} runs, {spoilt} without a report, {len(alarms)} false alarms")
+    for name, it in alarms:
+        print(f"  WRONG: {name}: {it}")
+    return len(alarms), runs
 
 
 def read_again(forktrace, keep):
@@ -78,6 +120,8 @@ def main():
     parser.add_argument("--keep", metavar="FOLDER", help="keep each trace, in a folder by name")
     parser.add_argument("--times", type=int, default=1, help="how often to run each")
     parser.add_argument("--again", metavar="FOLDER", help="run nothing: read kept traces again")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="look for false alarms")
+    parser.add_argument("--hogs", type=int, default=4, help="loops beside a soak")
     options = parser.parse_args()
     cases = load_cases()
     chosen = [it for it in cases.values()
@@ -90,6 +134,9 @@ def main():
             print(f"{case.name:22} {case.planted}"
                   + (f"  [lacks {', '.join(missing)}]" if missing else ""))
         return 0
+    if options.soak:
+        alarms, runs = soak([it for it in chosen if not it.missing()], options)
+        return 1 if alarms else 0 if runs else 77
     verdicts = {}
     for case in chosen:
         for _ in range(options.times):

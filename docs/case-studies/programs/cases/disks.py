@@ -47,6 +47,26 @@ print("committed", 1000 * committed)""")
     return disk("python", "sync|disk|file.db", ms + 20, f"commits took {ms:.0f} ms")
 
 
+@case("python-fsync", ["python3"])
+def fsyncs(run):
+    """four threads of Python, each of which syncs a file of its own on one disk"""
+    run.trace_program(sys.executable, "-c", """
+import os, threading, time
+waited = [0.0] * 4
+def sync(at):
+    fd = os.open(f"file-{at}", os.O_CREAT | os.O_WRONLY)
+    for _ in range(100):
+        os.write(fd, b"x" * 4096)
+        begin = time.monotonic(); os.fsync(fd); waited[at] += time.monotonic() - begin
+threads = [threading.Thread(target=sync, args=(at,)) for at in range(4)]
+for it in threads: it.start()
+for it in threads: it.join()
+print("waited", 1000 * max(waited))""")
+    run.wait()
+    ms = float(re.search(r"waited ([0-9.]+)", run.said())[1])
+    return disk("python", "sync|disk|file-", ms + 20, f"one of the threads waited {ms:.0f} ms")
+
+
 def fio(run, engine, *options):
     run.trace_program(tool("fio"), "--name=job", f"--ioengine={engine}", "--rw=randread",
                       "--direct=1", "--bs=4k", "--size=16m", "--time_based", "--runtime=2",
