@@ -1,7 +1,7 @@
 //! The members of a group that are blocked now, by who or what holds them up, and who has
 //! how many others directly behind it. Kept up to date in the time of one change.
 
-use super::held_by::HeldBy;
+use super::{blocks::Class, held_by::HeldBy};
 
 /// One member.
 #[derive(Clone, Copy, Default)]
@@ -12,6 +12,8 @@ struct Member {
     busy_at: u32,
     /// How many edges lead to it.
     edges: u32,
+    /// Of these, those of members that wait for this one and not for whatever comes first.
+    owed: u32,
 }
 
 /// Blocked members, by what holds them up.
@@ -20,8 +22,8 @@ pub(super) struct Counts {
     pub(super) edges: u32,
     pub(super) input: u32,
     pub(super) time: u32,
-    /// Of these, those that an edge leads to.
-    pub(super) time_with_edges: u32,
+    /// Of these, those that hold up another one, which does not wait for whatever comes first.
+    pub(super) time_owed: u32,
     pub(super) abroad: u32,
     pub(super) unknown: u32,
 }
@@ -65,14 +67,14 @@ impl BlockedSet {
         let member = &mut self.members[position as usize];
         member.held_by = Some(held_by);
         match held_by {
-            HeldBy::Edge { to, .. } => {
+            HeldBy::Edge { to, class, .. } => {
                 self.counts.edges += 1;
-                self.change_edges(to, 1);
+                self.change_edges((to, class), 1);
             }
             HeldBy::Input => self.counts.input += 1,
             HeldBy::Time => {
                 self.counts.time += 1;
-                self.counts.time_with_edges += u32::from(member.edges > 0);
+                self.counts.time_owed += u32::from(member.owed > 0);
             }
             HeldBy::Busy | HeldBy::Abroad => {
                 member.busy_at = self.busy.len() as u32;
@@ -88,14 +90,14 @@ impl BlockedSet {
     pub(super) fn leave(&mut self, position: u32) {
         let member = &mut self.members[position as usize];
         match member.held_by.take() {
-            Some(HeldBy::Edge { to, .. }) => {
+            Some(HeldBy::Edge { to, class, .. }) => {
                 self.counts.edges -= 1;
-                self.change_edges(to, -1);
+                self.change_edges((to, class), -1);
             }
             Some(HeldBy::Input) => self.counts.input -= 1,
             Some(HeldBy::Time) => {
                 self.counts.time -= 1;
-                self.counts.time_with_edges -= u32::from(member.edges > 0);
+                self.counts.time_owed -= u32::from(member.owed > 0);
             }
             Some(held_by @ (HeldBy::Busy | HeldBy::Abroad)) => {
                 let at = member.busy_at;
@@ -110,13 +112,17 @@ impl BlockedSet {
         }
     }
 
-    fn change_edges(&mut self, to: u32, by: i32) {
+    fn change_edges(&mut self, (to, class): (u32, Class), by: i32) {
         let member = &mut self.members[to as usize];
-        let before = member.edges > 0;
         member.edges = member.edges.saturating_add_signed(by);
-        if member.held_by == Some(HeldBy::Time) && before != (member.edges > 0) {
-            let with = &mut self.counts.time_with_edges;
-            *with = with.saturating_add_signed(by);
+        if class == Class::Anything {
+            return;
+        }
+        let before = member.owed > 0;
+        member.owed = member.owed.saturating_add_signed(by);
+        if member.held_by == Some(HeldBy::Time) && before != (member.owed > 0) {
+            let owed = &mut self.counts.time_owed;
+            *owed = owed.saturating_add_signed(by);
         }
     }
 }

@@ -227,6 +227,24 @@ fn who_waits_for_any_child_is_behind_each_that_ends() {
     assert_eq!(found[0].verdict, Verdict::Coincidence, "{found:#?}");
 }
 
+/// A thread asks for the disk; another one naps, and tells a third in the end, which waits for
+/// whatever comes first. That one is as idle as the napping one, unless it waits for a lock.
+#[test]
+fn whoever_a_napping_one_tells_something_at_last_is_idle() {
+    let tasks = |syscall, target| {
+        vec![
+            task(1, 1, "rbbbbbbrrrrrr$", &[(FSYNC, FILE, DISK)]),
+            task(2, 1, "rbbbbbbbbrrrr$", &[(SLEEP, 0, TIMER)]),
+            task(3, 1, "rbbbbbbbbbrrr$", &[(syscall, target, by(2))]),
+        ]
+    };
+    let found = episodes(tasks(POLL, 0));
+    assert_eq!(found[0].verdict, Verdict::CommonCause, "{found:#?}");
+    assert_eq!(found[0].ended_by.as_ref().unwrap().task.serial, 1);
+    let found = episodes(tasks(FUTEX, LOCK));
+    assert_eq!(found[0].verdict, Verdict::Coincidence, "{found:#?}");
+}
+
 /// The kernel tells of a signal after it has woken those that it is for.
 #[test]
 fn a_signal_is_told_after_the_wakeup() {

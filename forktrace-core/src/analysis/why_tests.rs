@@ -1338,7 +1338,7 @@ fn search(
     let one_disk = blocks.iter().all(|b| b.why == Why::Uninterruptible);
     let led_to = |at: &u32| {
         held.values()
-            .any(|p| matches!(p, HeldBy::Edge { to, .. } if to == at))
+            .any(|p| matches!(p, HeldBy::Edge { to, class, .. } if to == at && *class != Class::Anything))
     };
     let behind_a_sleeper = held.iter().any(|(at, p)| *p == HeldBy::Time && led_to(at));
     let others = blocks.len() - usize::from(is_busy(&held_by));

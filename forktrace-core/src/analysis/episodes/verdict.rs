@@ -82,7 +82,7 @@ impl Watch<'_> {
         let own = usize::from(matches!(held_by, Some(HeldBy::Busy | HeldBy::Abroad)));
         let others = busy.len() - own;
         match held_by {
-            _ if own == 1 && others == 0 && counts.time_with_edges == 0 => Verdict::CommonCause,
+            _ if own == 1 && others == 0 && counts.time_owed == 0 => Verdict::CommonCause,
             _ if own == 1 && others > 0 && self.one_cause.is_one(root) => Verdict::CommonCause,
             // The others wait for work of their own group.
             Some(HeldBy::Time) if others == 0 && counts.time == 1 && counts.input == 0 => {
@@ -93,7 +93,7 @@ impl Watch<'_> {
             // What came from outside is for whoever waited for it, also while others are
             // behind a sleep.
             Some(HeldBy::Input) => Verdict::Idle,
-            _ if counts.time_with_edges > 0 => Verdict::Coincidence,
+            _ if counts.time_owed > 0 => Verdict::Coincidence,
             _ => Verdict::Idle,
         }
     }

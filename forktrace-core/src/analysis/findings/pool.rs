@@ -91,6 +91,11 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
             });
         }
     }
+    for (source, workers) in &mut pools {
+        if matches!(source, Source::Socket(..)) {
+            add_siblings(report, blocks, workers);
+        }
+    }
     pools.retain(|source, workers| is_pool(*source, workers));
     // Some of a pool can share another futex besides.
     let all: Vec<BTreeSet<usize>> = pools
@@ -111,6 +116,26 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     whole
         .filter_map(|((source, workers), _)| of(report, blocks, *source, workers))
         .collect()
+}
+
+/// A worker that always found a connection never waited for one: it is told by another worker
+/// of the same parent, of which it is a copy.
+fn add_siblings(report: &Report, blocks: &Blocks<'_>, workers: &mut BTreeMap<usize, Uses>) {
+    let tasks = &blocks.model.tasks;
+    let family = |at: usize| {
+        let (task, of) = (&tasks[at], report.tasks.get(at)?);
+        let copied = task.serial == task.process && task.parent != 0 && !of.helper;
+        copied.then_some((task.parent, of.role.as_str()))
+    };
+    let families: BTreeSet<(u32, &str)> = workers.keys().filter_map(|at| family(*at)).collect();
+    for at in 0..tasks.len() {
+        if family(at).is_some_and(|it| families.contains(&it)) {
+            workers.entry(at).or_insert_with(|| Uses {
+                first_ns: u64::MAX,
+                ..Uses::default()
+            });
+        }
+    }
 }
 
 fn source(blocks: &Blocks<'_>, block: &Block) -> Option<Source> {

@@ -133,6 +133,21 @@ fn a_pool_with_an_idle_worker_is_not_exhausted() {
     assert_eq!(found(tasks, FindingKind::PoolExhausted), []);
 }
 
+/// There was always a connection for it.
+#[test]
+fn a_worker_that_never_waited_for_work_is_one_of_its_siblings() {
+    let busy = task(2, 2, "rrrrrbbbbbbbrrr$", &[(SLEEP, 0, TIMER)]);
+    let mut tasks = vec![worker(1, "rbbrbbbbbbbbrbr$"), slow("worker", busy)];
+    assert_eq!(found(tasks.clone(), FindingKind::PoolExhausted), []);
+    for task in &mut tasks {
+        task.parent = 9;
+    }
+    let [pool] = &found(tasks, FindingKind::PoolExhausted)[..] else {
+        panic!("one pool")
+    };
+    assert_eq!((pool.ns, &pool.tasks[..]), (70_000_000, &[1, 2][..]));
+}
+
 #[test]
 fn who_takes_a_lock_in_turn_is_no_pool() {
     let waits = |other| {
