@@ -759,6 +759,8 @@ pub enum StuckOn {
     },
     /// The end of a child.
     Child,
+    /// What the last [`Providers`] of this task tell.
+    Told,
 }
 
 /// Changes of the tables of tasks that the kernel refused: since Linux 6.15 it gives up
@@ -825,6 +827,10 @@ pub enum GivenWhat {
         /// As of semaphores.
         key: Option<u32>,
     },
+    /// Signals, the lowest bit for the first.
+    Signals(u64),
+    /// A page of a file that is mapped, by the file's path.
+    Page(String),
 }
 
 /// How a task comes to be able to end another one's wait.
@@ -848,6 +854,8 @@ pub enum ProviderKind {
     Server,
     /// It holds the lock of the kernel (`task_struct.blocker`).
     KernelLock,
+    /// It may be one of those who have the lock for reading: the lock counts them only.
+    Readers,
 }
 
 /// Anything that happened.

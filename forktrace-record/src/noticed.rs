@@ -170,6 +170,7 @@ mod tests {
         };
         Deadlock {
             at_ns: 900,
+            end_ns: None,
             kind: DeadlockKind::AllAsleep,
             tasks: serials.iter().map(task).collect(),
         }

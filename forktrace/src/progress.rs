@@ -303,6 +303,7 @@ mod tests {
         };
         let mut deadlock = Deadlock {
             at_ns: 1_200_000_000,
+            end_ns: None,
             kind: DeadlockKind::Cycle,
             tasks: vec![
                 task(1, "left", "mutex 0x7f01", Some(2)),

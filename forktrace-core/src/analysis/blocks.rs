@@ -232,7 +232,10 @@ impl<'a> Blocks<'a> {
         let owed = model.providers.iter().filter(|p| {
             let by_kind = matches!(
                 p.kind,
-                ProviderKind::Owner | ProviderKind::Joined | ProviderKind::KernelLock
+                ProviderKind::Owner
+                    | ProviderKind::Readers
+                    | ProviderKind::Joined
+                    | ProviderKind::KernelLock
             );
             by_kind && !p.tasks.is_empty()
         });

@@ -6,11 +6,11 @@ use std::collections::HashSet;
 use super::{
     blocks::{Block, Blocks},
     chains,
-    providers::{Hang, taken_back},
+    providers::{Hang, first_end, taken_back},
 };
 use crate::{
     report::{Deadlock, DeadlockKind, DeadlockedTask},
-    trace::{self, StuckOn},
+    trace::{self, ProviderKind, StuckOn},
 };
 
 pub(super) fn deadlocks(blocks: &Blocks<'_>, hangs: &[Hang]) -> Vec<Deadlock> {
@@ -19,8 +19,32 @@ pub(super) fn deadlocks(blocks: &Blocks<'_>, hangs: &[Hang]) -> Vec<Deadlock> {
         Some((task.tid, task.name.clone()))
     };
     let stay = |d: &&trace::Deadlock| !taken_back(blocks, d);
+    // Of those who could end waits, the whole record tells as much, and what is in a circle.
+    let is_shown = |d: &&trace::Deadlock| {
+        let told = d.tasks.iter().all(|stuck| stuck.on == StuckOn::Told);
+        let mut those = hangs
+            .iter()
+            .filter(|hang| hang.from_ns <= d.at_ns && d.at_ns <= hang.to_ns)
+            .flat_map(|hang| &hang.tasks);
+        let is_in = |at: &u32| {
+            let serial = blocks.model.tasks[*at as usize].serial;
+            d.tasks.iter().any(|stuck| stuck.serial == serial)
+        };
+        told && those.any(is_in)
+    };
+    let told = |serial: u32, at_ns: u64| {
+        let all = blocks.model.providers.iter().rev();
+        let mut of_it = all.filter(|p| p.serial == serial && p.at_ns <= at_ns);
+        of_it.next()
+    };
     let found = blocks.model.deadlocks.iter().filter(stay);
-    let mut deadlocks: Vec<Deadlock> = found.map(|d| named_deadlock(d, |ns| ns, name)).collect();
+    let mut deadlocks: Vec<Deadlock> = found
+        .filter(|d| !is_shown(d))
+        .map(|d| Deadlock {
+            end_ns: first_end(blocks, d).map(|(end_ns, ..)| end_ns),
+            ..named_deadlock(d, |ns| ns, name, |serial| told(serial, d.at_ns))
+        })
+        .collect();
     // What was found during the recording says more of the same tasks.
     let tasks = deadlocks.iter().flat_map(|d| &d.tasks);
     let found: HashSet<u32> = tasks.map(|task| task.serial).collect();
@@ -30,7 +54,7 @@ pub(super) fn deadlocks(blocks: &Blocks<'_>, hangs: &[Hang]) -> Vec<Deadlock> {
             let mut tasks = hang.tasks.iter();
             !tasks.any(|at| found.contains(&blocks.model.tasks[*at as usize].serial))
         })
-        .map(|hang| of_hang(blocks, hang))
+        .map(|hang| of_hang(blocks, hang, &name, &told))
         .collect();
     deadlocks.extend(new);
     deadlocks.sort_by_key(|d| d.at_ns);
@@ -38,7 +62,12 @@ pub(super) fn deadlocks(blocks: &Blocks<'_>, hangs: &[Hang]) -> Vec<Deadlock> {
 }
 
 /// A hang that the whole record shows.
-fn of_hang(blocks: &Blocks<'_>, hang: &Hang) -> Deadlock {
+fn of_hang<'a>(
+    blocks: &Blocks<'_>,
+    hang: &Hang,
+    name: &impl Fn(u32) -> Option<(u32, String)>,
+    told: &impl Fn(u32, u64) -> Option<&'a trace::Providers>,
+) -> Deadlock {
     let tasks = hang.tasks.iter().filter_map(|at| {
         let task = &blocks.model.tasks[*at as usize];
         let block = Block::before(task, hang.to_ns)?;
@@ -48,8 +77,11 @@ fn of_hang(blocks: &Blocks<'_>, hang: &Hang) -> Deadlock {
             tid: task.tid,
             name: task.name.clone(),
             waits_for: match (link.object, link.syscall) {
-                (Some(object), _) if object.kind == "child" || object.kind == "futex" => {
-                    object.name
+                (Some(object), _) if object.kind == "thread" => format!("{} to end", object.name),
+                (Some(object), _) if object.kind == "child" => object.name,
+                (Some(object), _) if object.kind == "futex" => {
+                    let told = told(task.serial, hang.to_ns).filter(|p| p.seq == block.seq);
+                    told.map_or(object.name, |told| of_providers(told, name))
                 }
                 (Some(object), _) => format!("{} ({})", object.name, link.reason),
                 (None, Some(syscall)) => format!("{syscall} to come back"),
@@ -59,8 +91,13 @@ fn of_hang(blocks: &Blocks<'_>, hang: &Hang) -> Deadlock {
             since_ns: block.start_ns,
         })
     });
+    let ended = hang.tasks.iter().any(|at| {
+        let task = &blocks.model.tasks[*at as usize];
+        Block::before(task, hang.to_ns).is_some_and(|block| block.wake_ns.is_some())
+    });
     Deadlock {
         at_ns: hang.from_ns,
+        end_ns: ended.then_some(hang.to_ns),
         kind: match hang.cycle {
             true => DeadlockKind::Circle,
             false => DeadlockKind::AllAsleep,
@@ -70,17 +107,22 @@ fn of_hang(blocks: &Blocks<'_>, hang: &Hang) -> Deadlock {
 }
 
 /// A deadlock as it is shown. `since` makes times count from the beginning of the
-/// trace, `name` gives tid and name of a task.
-pub fn named_deadlock(
+/// trace, `name` gives tid and name of a task, `told` who could end what it waits for.
+pub fn named_deadlock<'a>(
     d: &trace::Deadlock,
     since: impl Fn(u64) -> u64,
     name: impl Fn(u32) -> Option<(u32, String)>,
+    told: impl Fn(u32) -> Option<&'a trace::Providers>,
 ) -> Deadlock {
     let tasks = d.tasks.iter().map(|stuck| {
         let (waits_for, owner) = match stuck.on {
             StuckOn::Lock { address, owner } => (format!("mutex {address:#x}"), Some(owner)),
             StuckOn::Futex { address } => (format!("futex {address:#x}"), None),
             StuckOn::Child => ("child".to_owned(), None),
+            StuckOn::Told => match told(stuck.serial) {
+                Some(providers) => (of_providers(providers, &name), None),
+                None => ("what nobody is left to bring".to_owned(), None),
+            },
         };
         let (tid, name) = name(stuck.serial).unwrap_or((0, "?".to_owned()));
         DeadlockedTask {
@@ -94,11 +136,72 @@ pub fn named_deadlock(
     });
     Deadlock {
         at_ns: since(d.at_ns),
+        end_ns: None,
         kind: if d.cycle {
             DeadlockKind::Cycle
         } else {
             DeadlockKind::AllAsleep
         },
         tasks: tasks.collect(),
+    }
+}
+
+/// What a task waits for, by who could end that.
+fn of_providers(
+    providers: &trace::Providers,
+    name: &impl Fn(u32) -> Option<(u32, String)>,
+) -> String {
+    if providers.kind == ProviderKind::Owner && providers.tasks == [providers.serial] {
+        return "a lock that it holds itself".to_owned();
+    }
+    let who = |serial: &u32| {
+        let (tid, name) = name(*serial)?;
+        Some(format!("tid {tid} ({name})"))
+    };
+    let whom: Vec<String> = providers.tasks.iter().filter_map(who).collect();
+    waits_for(providers.kind, &whom, providers.foreign)
+}
+
+/// What a task waits for, of these.
+fn waits_for(kind: ProviderKind, whom: &[String], foreign: Option<u32>) -> String {
+    let them = match (whom, foreign) {
+        ([], Some(tid)) => format!("tid {tid}, which can't do it"),
+        ([], None) => "nobody".to_owned(),
+        ([only], _) => only.clone(),
+        ([first, second], _) => format!("{first} or {second}"),
+        ([first, more @ ..], _) => format!("{first} or {} more", more.len()),
+    };
+    match (kind, whom.is_empty() && foreign.is_none()) {
+        (ProviderKind::Server, true) => "an answer that only it could give itself".to_owned(),
+        (_, true) => "something that nobody is left to bring".to_owned(),
+        (ProviderKind::Owner | ProviderKind::KernelLock, _) => format!("a lock of {them}"),
+        (ProviderKind::Readers, _) => format!("a lock that {them} may have for reading"),
+        (ProviderKind::Joined | ProviderKind::Child, _) => format!("{them} to end"),
+        (ProviderKind::OtherEnd, _) => format!("{them} at the other end"),
+        (ProviderKind::Shares, _) => format!("{them} to wake it"),
+        (ProviderKind::FileLock, _) => format!("a file lock of {them}"),
+        (ProviderKind::Tracer, _) => format!("its tracer, {them}"),
+        (ProviderKind::Server, _) => format!("an answer of {them}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_each_waits_for_is_told_with_names() {
+        let cat = ["tid 7 (cat)".to_owned()];
+        let of = |kind| waits_for(kind, &cat, None);
+        assert_eq!(of(ProviderKind::Child), "tid 7 (cat) to end");
+        assert_eq!(of(ProviderKind::OtherEnd), "tid 7 (cat) at the other end");
+        assert_eq!(
+            waits_for(ProviderKind::Server, &[], None),
+            "an answer that only it could give itself"
+        );
+        assert_eq!(
+            waits_for(ProviderKind::Owner, &[], Some(9)),
+            "a lock of tid 9, which can't do it"
+        );
     }
 }

@@ -63,6 +63,10 @@ pub(super) fn describe(model: &Model, target: u32) -> Option<Object> {
             };
             object("child", name.clone(), name)
         }
+        Target::Thread(serial) => {
+            let tid = model.tasks.iter().find(|task| task.serial == *serial)?.tid;
+            object("thread", format!("thread {tid}"), format!("thread {tid}"))
+        }
         Target::Sleep => object("sleep", "sleep".to_owned(), "sleep".to_owned()),
         Target::Given(at) => {
             let what = model.given.get(*at as usize)?;
@@ -91,6 +95,30 @@ fn given(what: &GivenWhat) -> (&'static str, String) {
         GivenWhat::Messages { id, key: of } => {
             ("message queue", format!("message queue {id}{}", key(of)))
         }
+        GivenWhat::Signals(mask) => ("signals", signals(*mask)),
+        GivenWhat::Page(path) => ("mapping", format!("page of {path}")),
+    }
+}
+
+/// `signal TERM`, `signals INT, TERM`; of many, how many.
+fn signals(mask: u64) -> String {
+    const NAMED: usize = 6;
+    /// include/uapi/asm-generic/signal.h, from 1 on.
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    let name = |number: usize| match NAMES.get(number) {
+        Some(name) => (*name).to_owned(),
+        None => (number + 1).to_string(),
+    };
+    let numbers = (0..64).filter(|number| mask >> number & 1 == 1);
+    let names: Vec<String> = numbers.map(name).collect();
+    match &names[..] {
+        [only] => format!("signal {only}"),
+        few if few.len() <= NAMED => format!("signals {}", few.join(", ")),
+        many => format!("any of {} signals", many.len()),
     }
 }
 
@@ -114,6 +142,7 @@ pub(super) enum Key {
     Futex(FutexKey),
     Set(u32),
     Child(i64),
+    Thread(u32),
     Given(u32),
 }
 
@@ -124,6 +153,7 @@ fn key(model: &Model, target: &Target) -> Option<Key> {
         // process.
         Target::Unknown | Target::Fd(_) | Target::Sleep | Target::PageFault(_) => return None,
         Target::Child(pid) => Key::Child((*pid).filter(|pid| *pid > 0)?),
+        Target::Thread(serial) => Key::Thread(*serial),
         Target::File { file, .. } => Key::File(identity(model.files.get(*file as usize)?)),
         // Of several, the first one only is known.
         Target::Futex(futex) | Target::AnyFutex { first: futex, .. } => Key::Futex(*futex),

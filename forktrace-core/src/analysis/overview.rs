@@ -222,8 +222,8 @@ impl<'a> Waited<'a> {
     pub(super) fn add(&mut self, serial: u32, reason: &str, target: u32, ns: u64, count: u64) {
         // One after the other, children and pages are what the reason says already.
         let target = match self.model.targets.get(target as usize) {
-            Some(Target::File { .. } | Target::Fds(_) | Target::Futex(_)) => target,
-            Some(Target::AnyFutex { .. }) => target,
+            Some(Target::File { .. } | Target::Fds(_) | Target::Given(_)) => target,
+            Some(Target::Futex(_) | Target::AnyFutex { .. } | Target::Thread(_)) => target,
             _ => 0,
         };
         let sum = self.sums.entry((reason.to_owned(), target)).or_default();

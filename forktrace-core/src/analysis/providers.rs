@@ -100,12 +100,13 @@ impl<'a> Kin<'a> {
         {
             let set = &blocks.model.deadlocks[*which].tasks;
             let on = set.iter().find(|stuck| stuck.serial == task.serial);
-            let owner = match on.map(|stuck| stuck.on) {
-                Some(StuckOn::Lock { owner, .. }) => Some(owner),
-                _ => None,
+            let told = self.looked_up.get(&(task.serial, block.seq));
+            let by = |serial: &u32| match on.map(|stuck| stuck.on) {
+                Some(StuckOn::Lock { owner, .. }) => owner == *serial,
+                Some(StuckOn::Told) => told.is_none_or(|told| told.tasks.contains(serial)),
+                _ => true,
             };
-            let set = set.iter().map(|stuck| stuck.serial);
-            let these = set.filter(|serial| owner.is_none_or(|owner| owner == *serial));
+            let these = set.iter().map(|stuck| stuck.serial).filter(by);
             let these = these.filter_map(|serial| blocks.wakers.index(serial));
             let others = these.map(|at| at as u32).filter(|other| *other != at);
             return Providers::Tasks(others.collect());
@@ -179,6 +180,10 @@ impl<'a> Kin<'a> {
                     false => Providers::Tasks(these),
                 }
             }
+            Some(Target::Thread(serial)) => match blocks.wakers.index(*serial) {
+                Some(thread) => Providers::Tasks(vec![thread as u32]),
+                None => Providers::Unknown,
+            },
             // Who handles a signal can wake another one; that nobody handled it is known
             // of one that the signal killed.
             Some(Target::Futex(FutexKey::Private { process, .. })) => match end {
@@ -437,24 +442,48 @@ fn circle(kin: &Kin<'_>, still: &Standstill, tasks: &[u32]) -> Option<Vec<u32>> 
 }
 
 /// Did what came later show that a deadlock which was found was none? One of them was
-/// woken by a task that was no part of it, or its time ran out.
+/// woken by a task that was no part of it, or its time ran out. Of those who could end waits
+/// none may have gone on by itself: whoever did so first, but for a signal, had what it
+/// waited for.
 pub(super) fn taken_back(blocks: &Blocks<'_>, deadlock: &trace::Deadlock) -> bool {
     let is_part = |at: u32| {
         let serial = blocks.model.tasks[at as usize].serial;
         deadlock.tasks.iter().any(|stuck| stuck.serial == serial)
     };
-    deadlock.tasks.iter().any(|stuck| {
-        let Some(at) = blocks.wakers.index(stuck.serial) else {
-            return false;
-        };
+    if deadlock.tasks.iter().all(|stuck| stuck.on == StuckOn::Told) {
+        return first_end(blocks, deadlock).is_some_and(|(_, at, block)| {
+            matches!(
+                blocks.end(at, &block),
+                End::Task(_) | End::Outside | End::Interrupt
+            )
+        });
+    }
+    sleeps(blocks, deadlock).any(|(at, block)| match blocks.end(at, &block) {
+        End::Task(waker) => !is_part(waker),
+        End::Interrupt => blocks.timed_out(&block),
+        _ => false,
+    })
+}
+
+/// When the first of them was woken, and from which sleep; `None`: nobody was.
+pub(super) fn first_end(
+    blocks: &Blocks<'_>,
+    deadlock: &trace::Deadlock,
+) -> Option<(u64, usize, Block)> {
+    let ends = sleeps(blocks, deadlock);
+    let ends = ends.filter_map(|(at, block)| Some((block.wake_ns?, at, block)));
+    ends.min_by_key(|(end_ns, at, _)| (*end_ns, *at))
+}
+
+/// The sleeps that they were found in, by index in the model.
+fn sleeps<'a>(
+    blocks: &'a Blocks<'_>,
+    deadlock: &'a trace::Deadlock,
+) -> impl Iterator<Item = (usize, Block)> + 'a {
+    deadlock.tasks.iter().filter_map(|stuck| {
+        let at = blocks.wakers.index(stuck.serial)?;
         let task = &blocks.model.tasks[at];
-        let Some(block) = Block::before(task, stuck.since_ns.saturating_add(1)) else {
-            return false;
-        };
-        match blocks.end(at, &block) {
-            End::Task(waker) => !is_part(waker),
-            End::Interrupt => blocks.timed_out(&block),
-            _ => false,
-        }
+        let block = Block::before(task, stuck.since_ns.saturating_add(1))?;
+        Some((at, block))
     })
 }

@@ -25,6 +25,9 @@ pub fn waiting(reason: &str, object: Option<&Thing>) -> String {
     match (reason, object) {
         ("sleep", _) => "sleeping".to_owned(),
         ("page fault", _) => "waiting for pages of memory".to_owned(),
+        ("futex", Some(object)) if object.kind == "thread" => {
+            format!("waiting for {} to end", object.name)
+        }
         (reason, Some(object)) if object.name.starts_with(reason) => {
             format!("waiting for {}", object.name)
         }

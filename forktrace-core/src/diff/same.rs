@@ -90,8 +90,8 @@ fn leading(text: &str, is: impl Fn(char) -> bool) -> usize {
 
 /// Is a number that follows this another one in each run?
 fn is_of_a_run(before: &str) -> bool {
-    const WORDS: [&str; 7] = [
-        "pipe ", "socket ", "child ", "process ", "group ", "inode ", " of ",
+    const WORDS: [&str; 8] = [
+        "pipe ", "socket ", "child ", "thread ", "process ", "group ", "inode ", " of ",
     ];
     WORDS.iter().any(|word| before.ends_with(word))
 }
@@ -108,6 +108,7 @@ mod tests {
             ("pipe", "pipe 1368548", "pipe N"),
             ("child", "child 4123", "child N"),
             ("child", "any child", "any child"),
+            ("thread", "thread 4123", "thread N"),
             ("unix socket", "unix socket 17 ↔ 18", "unix socket N ↔ N"),
             (
                 "tcp",

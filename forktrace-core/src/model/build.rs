@@ -315,6 +315,7 @@ impl Builder {
         let last = tasks.iter().map(|task| task.end_ns).max().unwrap_or(0);
         let given = later::given(&mut tasks, &mut targets, std::mem::take(&mut self.given));
         later::children(&mut tasks, &mut targets, &self.providers);
+        later::joins(&mut tasks, &mut targets, &self.providers);
         let (targets, files, waitsets) = targets.finish();
         self.outsiders.sort_by_key(|o| (o.tid, o.at_ns));
         self.signals.sort_by_key(|s| s.at_ns);

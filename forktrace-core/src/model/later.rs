@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    Target, Task,
+    Fate, State, Target, Task,
     targets::{Raw, Targets},
 };
 use crate::trace::{Given, GivenWhat, ProviderKind, Providers, Waker};
@@ -33,7 +33,8 @@ pub(super) fn given(
             }
             Err(_) => continue,
         };
-        if *target == 0 {
+        let page = matches!(targets.get(*target), Some(Target::PageFault(_)));
+        if *target == 0 || page && matches!(what, GivenWhat::Page(_)) {
             let at = *known.entry(what).or_insert_with_key(|what| {
                 all.push(what.clone());
                 all.len() as u32 - 1
@@ -80,6 +81,50 @@ pub(super) fn children(tasks: &mut [Task], targets: &mut Targets, providers: &[P
         let by = looked_up.get(&(task.serial, seq)).copied();
         if let Some(pid) = own(targets, task.open_target, by) {
             task.open_target = targets.index(raw(pid), task.process);
+        }
+    }
+}
+
+/// A thread waits for the end of another one of its process on a futex that the kernel clears
+/// when that one ends, and which nobody else ever wakes: where it was seen that this is what
+/// it waits for, or where a thread woke it as the last that it did.
+pub(super) fn joins(tasks: &mut [Task], targets: &mut Targets, providers: &[Providers]) {
+    let looked_up = providers.iter().filter_map(|found| match &found.tasks[..] {
+        [only] if found.kind == ProviderKind::Joined => Some(((found.serial, found.seq), *only)),
+        _ => None,
+    });
+    let looked_up: HashMap<(u32, u32), u32> = looked_up.collect();
+    // Threads that have ended, and since when they did not wait for anything more.
+    let last: HashMap<u32, (u32, u64)> = tasks
+        .iter()
+        .filter(|task| task.fate == Fate::Ended && task.serial != task.process)
+        .map(|task| {
+            let blocks = task.stretches.iter().rev();
+            let mut blocks = blocks.filter(|off| off.state() == State::Blocked);
+            let from_ns = blocks.next().map_or(task.start_ns, |off| off.wake_ns);
+            (task.serial, (task.process, from_ns))
+        })
+        .collect();
+    for task in tasks {
+        let by_its_end = |by: Waker, wake_ns: u64| match by {
+            Waker::Task { serial, .. } => {
+                let (process, from_ns) = last.get(&serial)?;
+                (*process == task.process && wake_ns >= *from_ns).then_some(serial)
+            }
+            _ => None,
+        };
+        for off in &mut task.stretches {
+            if off.target == 0 || !targets.is_perhaps_shared(off.target) {
+                continue;
+            }
+            let known = looked_up.get(&(task.serial, off.seq)).copied();
+            if let Some(joined) = known.or_else(|| by_its_end(off.waker, off.wake_ns)) {
+                off.target = targets.index(Raw::Thread(joined), task.process);
+            }
+        }
+        let seq = task.stretches_expected.unwrap_or(u32::MAX);
+        if let Some(joined) = looked_up.get(&(task.serial, seq)) {
+            task.open_target = targets.index(Raw::Thread(*joined), task.process);
         }
     }
 }

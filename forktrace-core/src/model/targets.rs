@@ -40,6 +40,9 @@ pub enum Target {
     /// `waitpid(2)` has it: a pid, -1 for any, 0 or less for a group. `None`: given
     /// in another way.
     Child(Option<i64>),
+    /// The end of this thread of its own process, by serial: a futex that the kernel clears
+    /// and wakes then.
+    Thread(u32),
     /// A time.
     Sleep,
     /// A page: the address that the task used.
@@ -133,6 +136,7 @@ pub(super) enum Raw {
         count: u32,
     },
     Child(Option<i64>),
+    Thread(u32),
     Sleep,
     PageFault(u64),
     Given(u32),
@@ -309,6 +313,7 @@ impl Targets {
                 }
             }
             Raw::Child(pid) => Target::Child(pid),
+            Raw::Thread(serial) => Target::Thread(serial),
             Raw::Sleep => Target::Sleep,
             Raw::PageFault(address) => Target::PageFault(address),
             Raw::Given(at) => Target::Given(at),
@@ -320,6 +325,18 @@ impl Targets {
         self.targets.push(target.clone());
         self.by_target.insert(target, index);
         index
+    }
+
+    /// Is it a futex that the call did not say to be its process's own, and that no other
+    /// process was seen to share?
+    pub(super) fn is_perhaps_shared(&self, target: u32) -> bool {
+        match self.targets.get(target as usize) {
+            Some(Target::Futex(FutexKey::Unresolved { .. })) => true,
+            Some(Target::Futex(FutexKey::Private { process, address })) => {
+                self.futexes.contains_key(&(*process, *address))
+            }
+            _ => false,
+        }
     }
 
     fn file(&mut self, id: u32) -> Option<u32> {

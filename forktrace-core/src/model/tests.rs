@@ -16,6 +16,7 @@
 //! is lost. What is seen of it is drawn the same way, with `?` for unknown.
 
 mod identity;
+mod joins;
 mod nonsense;
 mod not_followed;
 

@@ -157,6 +157,8 @@ pub enum DeadlockKind {
 pub struct Deadlock {
     /// When it was found.
     pub at_ns: u64,
+    /// When the first of them was woken, by a signal as a rule; `None`: none was.
+    pub end_ns: Option<u64>,
     /// What it is.
     pub kind: DeadlockKind,
     /// The tasks; in a cycle each waits for the next one, the last for the first.

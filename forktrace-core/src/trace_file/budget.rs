@@ -70,8 +70,10 @@ pub(super) fn memory_of(event: &Event) -> u64 {
             Event::Named(n) => ROW + text_of(&n.kind),
             Event::Given(g) => {
                 ROW + match &g.what {
-                    GivenWhat::Path(path) => 2 * path.len(),
-                    GivenWhat::Semaphores { .. } | GivenWhat::Messages { .. } => 0,
+                    GivenWhat::Path(path) | GivenWhat::Page(path) => 2 * path.len(),
+                    GivenWhat::Semaphores { .. }
+                    | GivenWhat::Messages { .. }
+                    | GivenWhat::Signals(_) => 0,
                 }
             }
             Event::Interest(i) => {

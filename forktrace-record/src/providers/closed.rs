@@ -3,11 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    procfs,
-    report::{Deadlock, DeadlockKind, DeadlockedTask},
-    trace::{ProviderKind, Providers, TaskRecord},
-};
+use crate::trace::Providers;
 
 /// The largest set of sleepers that only they could wake, ascending. Whoever is not among
 /// the sleepers can go on, and so can all whom somebody could wake who can.
@@ -35,67 +31,10 @@ pub(super) fn closed(sleepers: &HashMap<u32, &Providers>) -> Vec<u32> {
     set
 }
 
-/// What is said of such a set; `since` makes times count from the beginning.
-pub(super) fn told(
-    set: &[u32],
-    sleepers: &HashMap<u32, &Providers>,
-    tasks: &HashMap<u32, &TaskRecord>,
-    (now_ns, since): (u64, impl Fn(u64) -> u64),
-) -> Deadlock {
-    let name = |task: &TaskRecord| procfs::name_of_living(task.born.tgid, task.born.tid);
-    let who = |serial: &u32| {
-        let task = tasks.get(serial)?;
-        Some(format!("tid {} ({})", task.born.tid, name(task)))
-    };
-    let stuck = set.iter().filter_map(|serial| {
-        let (task, providers) = (tasks.get(serial)?, sleepers.get(serial)?);
-        let whom: Vec<String> = providers.tasks.iter().filter_map(who).collect();
-        Some(DeadlockedTask {
-            serial: *serial,
-            tid: task.born.tid,
-            name: name(task),
-            waits_for: match providers.kind {
-                ProviderKind::Owner if providers.tasks == [*serial] => {
-                    "a lock that it holds itself".to_owned()
-                }
-                kind => waits_for(kind, &whom, providers.foreign),
-            },
-            owner: None,
-            since_ns: since(task.open.as_ref().map_or(now_ns, |open| open.out_ns)),
-        })
-    });
-    Deadlock {
-        at_ns: since(now_ns),
-        kind: DeadlockKind::AllAsleep,
-        tasks: stuck.collect(),
-    }
-}
-
-/// What a task waits for, of these.
-fn waits_for(kind: ProviderKind, whom: &[String], foreign: Option<u32>) -> String {
-    let them = match (whom, foreign) {
-        ([], Some(tid)) => format!("tid {tid}, which can't do it"),
-        ([], None) => "nobody".to_owned(),
-        ([only], _) => only.clone(),
-        ([first, second], _) => format!("{first} or {second}"),
-        ([first, more @ ..], _) => format!("{first} or {} more", more.len()),
-    };
-    match (kind, whom.is_empty() && foreign.is_none()) {
-        (ProviderKind::Server, true) => "an answer that only it could give itself".to_owned(),
-        (_, true) => "something that nobody is left to bring".to_owned(),
-        (ProviderKind::Owner | ProviderKind::KernelLock, _) => format!("a lock of {them}"),
-        (ProviderKind::Joined | ProviderKind::Child, _) => format!("{them} to end"),
-        (ProviderKind::OtherEnd, _) => format!("{them} at the other end"),
-        (ProviderKind::Shares, _) => format!("{them} to wake it"),
-        (ProviderKind::FileLock, _) => format!("a file lock of {them}"),
-        (ProviderKind::Tracer, _) => format!("its tracer, {them}"),
-        (ProviderKind::Server, _) => format!("an answer of {them}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::ProviderKind;
 
     fn providers(serial: u32, tasks: &[u32], outside: bool) -> Providers {
         Providers {
@@ -133,21 +72,5 @@ mod tests {
             providers(6, &[7], false),
         ];
         assert_eq!(closed_of(&more), [1, 2, 4, 5]);
-    }
-
-    #[test]
-    fn what_each_waits_for_is_told_with_names() {
-        let cat = ["tid 7 (cat)".to_owned()];
-        let of = |kind| waits_for(kind, &cat, None);
-        assert_eq!(of(ProviderKind::Child), "tid 7 (cat) to end");
-        assert_eq!(of(ProviderKind::OtherEnd), "tid 7 (cat) at the other end");
-        assert_eq!(
-            waits_for(ProviderKind::Server, &[], None),
-            "an answer that only it could give itself"
-        );
-        assert_eq!(
-            waits_for(ProviderKind::Owner, &[], Some(9)),
-            "a lock of tid 9, which can't do it"
-        );
     }
 }

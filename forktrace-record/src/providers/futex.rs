@@ -60,6 +60,17 @@ pub(super) fn find(world: &mut World<'_>, member: &Member, call: &Call) -> Found
             owner_of(world, member, tid, file, command)?,
         ));
     }
+    let readers = command == FUTEX_WAIT_BITSET && {
+        let base = address.checked_sub(RWLOCK_WRITER_PHASE * 4)?;
+        is_read_locked(&self::words(member.tgid, base), value) && world.maps(member.tgid).has_glibc
+    };
+    if readers {
+        let processes = match file {
+            Some(file) => sharing(world, file),
+            None => vec![member.tgid],
+        };
+        return Some((ProviderKind::Readers, world.all_of(&processes, member)));
+    }
     let file = file?;
     let sharing = sharing(world, file);
     Some((ProviderKind::Shares, world.all_of(&sharing, member)))
@@ -118,6 +129,23 @@ fn rwlock_writer(words: &[u32], futex: u64, value: u32) -> Option<u32> {
         && readers & WRITE_LOCKED != 0
         && shared <= 1;
     (is_one && writer != 0).then_some(writer)
+}
+
+/// Does a writer that waits for this value of the phase wait for readers? They are counted, and
+/// no other writer has the lock.
+fn is_read_locked(words: &[u32], value: u32) -> bool {
+    const WRITE_PHASE: u32 = 1;
+    const WRITE_LOCKED: u32 = 2;
+    const READER_SHIFT: u32 = 3;
+    const USED: u32 = 2;
+    let Some([readers, _, phase, _, _, _, writer, shared]) = words.first_chunk::<8>() else {
+        return false;
+    };
+    (*phase, value) == (USED, USED)
+        && readers & (WRITE_PHASE | WRITE_LOCKED) == WRITE_LOCKED
+        && (1..1 << 20).contains(&(readers >> READER_SHIFT))
+        && *writer == 0
+        && *shared <= 1
 }
 
 /// The thread that is waited for with `pthread_join`: the kernel clears its tid when it
@@ -213,5 +241,18 @@ mod tests {
         assert_eq!(rwlock_writer(&[3, 0, 3, 3, 0, 0, 0, 0], 2, 3), None);
         assert_eq!(rwlock_writer(&lock, 2, 1), None);
         assert_eq!(rwlock_writer(&[3, 0, 7, 3, 0, 0, 4121, 0], 2, 7), None);
+    }
+
+    #[test]
+    fn a_writer_waits_for_readers_whom_the_lock_counts() {
+        // Two have it, and a writer has announced itself.
+        let lock = [2 << 3 | 2, 0, 2, 0, 0, 0, 0, 0];
+        assert!(is_read_locked(&lock, 2));
+        assert!(!is_read_locked(&lock, 3));
+        // Nobody has it; a writer has it; anything.
+        assert!(!is_read_locked(&[2, 0, 2, 0, 0, 0, 0, 0], 2));
+        assert!(!is_read_locked(&[2 << 3 | 3, 0, 2, 0, 0, 0, 4121, 0], 2));
+        assert!(!is_read_locked(&[2 << 3 | 2, 0, 2, 0, 0, 0, 0, 77], 2));
+        assert!(!is_read_locked(&[2 << 3 | 2], 2));
     }
 }

@@ -7,17 +7,24 @@ use super::{
     paths,
     world::{Sleeper, World},
 };
-use crate::{procfs::Call, trace::GivenWhat};
+use crate::{
+    procfs::{self, Call, maps, text},
+    trace::GivenWhat,
+};
 
 /// What the call was given that this one sleeps in.
 pub(super) fn of(world: &mut World<'_>, sleeper: &Sleeper) -> Option<GivenWhat> {
+    let member = world.member(sleeper.serial)?;
+    if sleeper.syscall < 0 {
+        return page(member.tgid, sleeper.arg0);
+    }
     let name = world.scene.arch.syscall_name(i32::from(sleeper.syscall))?;
     let path = paths::argument(name);
     let ipc = table(name);
-    if path.is_none() && ipc.is_none() {
+    let signals = name == "rt_sigtimedwait";
+    if path.is_none() && ipc.is_none() && !signals {
         return None;
     }
-    let member = world.member(sleeper.serial)?;
     let call = Call::of(member.tgid, member.tid)?;
     // Another call by now.
     if call.number != i64::from(sleeper.syscall) || call.arguments[0] != sleeper.arg0 {
@@ -26,9 +33,23 @@ pub(super) fn of(world: &mut World<'_>, sleeper: &Sleeper) -> Option<GivenWhat> 
     if let Some(position) = path {
         return paths::path(member, &call, position).map(GivenWhat::Path);
     }
+    if signals {
+        let mut mask = [0; 2];
+        procfs::read_words(member.tgid, call.arguments[0], &mut mask)?;
+        let [low, high] = mask.map(u64::from);
+        return Some(GivenWhat::Signals(high << 32 | low));
+    }
     let (file, make) = ipc?;
     let id = call.arguments[0] as i32;
     Some(make(id, key_of(member.tgid, file, id)))
+}
+
+/// The file that is mapped where a task waits for a page.
+fn page(tgid: u32, address: u64) -> Option<GivenWhat> {
+    let maps = text::read(format!("/proc/{tgid}/maps")).ok()?;
+    let mapping = maps::mappings(&maps).find(|mapping| mapping.contains(address))?;
+    let path = mapping.path.strip_prefix('/').filter(|_| address != 0)?;
+    Some(GivenWhat::Page(format!("/{path}")))
 }
 
 /// The key of an object, if the task has the table of objects that we see.

@@ -39,8 +39,11 @@ use crate::{
     deadlock::living,
     decode,
     helper::{Channel, Kind, Nursery, Troubles},
-    report::Deadlock,
-    trace::{Arch, Event, Given, ProviderKind, Providers, TaskRecord, Timeout, Why},
+    procfs,
+    trace::{
+        self, Arch, Born, Deadlock, Event, Given, ProviderKind, Providers, StuckOn, TaskRecord,
+        Timeout, Why,
+    },
 };
 
 /// Looks are this far apart at least…
@@ -101,7 +104,16 @@ pub(crate) struct Seen {
     /// What calls were given.
     pub(crate) given: Vec<Given>,
     /// Those who can't go on.
-    pub(crate) stuck: Option<Deadlock>,
+    pub(crate) stuck: Option<Stuck>,
+}
+
+/// Tasks that can't go on, since each waits for another one of them, or for nobody.
+pub(crate) struct Stuck {
+    pub(crate) deadlock: Deadlock,
+    /// Tids and names of those who are told of, by serial.
+    pub(crate) names: HashMap<u32, (u32, String)>,
+    /// Who could end their waits.
+    pub(crate) told: Vec<Providers>,
 }
 
 /// Tids of the workload's tasks that have ended.
@@ -168,7 +180,7 @@ impl Search {
     }
 
     /// Has sleepers looked at, if it is time, and gives what was found of those before. `now_ns` is the time of the records' clock.
-    pub(crate) fn look(&mut self, tracer: &Tracer, (now_ns, start_ns): (u64, u64)) -> Seen {
+    pub(crate) fn look(&mut self, tracer: &Tracer, now_ns: u64) -> Seen {
         let mut seen = Seen::default();
         let received = self.helper.receive();
         if received.anew {
@@ -188,7 +200,7 @@ impl Search {
         if begun >= self.due && self.helper.is_open() && self.helper.waiting() == 0 {
             self.looked = begun;
             let tasks = living(tracer);
-            seen.stuck = self.stuck(&tasks, now_ns, start_ns);
+            seen.stuck = self.stuck(&tasks, now_ns);
             if let Some(scene) = self.scene(&tasks, now_ns) {
                 let asked = scene.sleepers.iter().map(|s| (s.serial, s.seq)).collect();
                 self.helper.ask(asked, &scene);
@@ -199,29 +211,51 @@ impl Search {
     }
 
     /// Those who have slept for long, each until another one of them ends that.
-    fn stuck(&self, tasks: &[TaskRecord], now_ns: u64, start_ns: u64) -> Option<Deadlock> {
+    fn stuck(&self, tasks: &[TaskRecord], now_ns: u64) -> Option<Stuck> {
         let told = tasks.iter().filter_map(|task| {
-            let since_ns = sleeps_since(task)?;
-            let known = self.known.get(&task.born.serial)?;
+            let (since_ns, serial) = (sleeps_since(task)?, task.born.serial);
+            // Who holds a lock of the kernel holds up whatever the call wants of others.
+            let known = self
+                .known
+                .get(&serial)
+                .and_then(|known| known.told.as_ref());
+            let known = self.locks_told.get(&serial).or(known)?;
             let same = known.seq == task.totals.seq && since_ns + HANG_NS <= now_ns;
-            known.told.as_ref().filter(|_| same)
+            same.then_some(known)
         });
         let told: HashMap<u32, &Providers> = told.map(|told| (told.serial, told)).collect();
         let set = closed::closed(&told);
-        let last_ns = tasks
-            .iter()
-            .filter(|task| set.binary_search(&task.born.serial).is_ok())
-            .filter_map(sleeps_since)
-            .max()?;
-        let locked = set.iter().filter_map(|serial| told.get(serial)).any(|it| {
+        let of_set = tasks.iter().filter(|task| set.contains(&task.born.serial));
+        let stuck = of_set.filter_map(|task| {
+            Some(trace::Stuck {
+                serial: task.born.serial,
+                on: StuckOn::Told,
+                since_ns: sleeps_since(task)?,
+            })
+        });
+        let stuck: Vec<trace::Stuck> = stuck.collect();
+        let last_ns = stuck.iter().map(|stuck| stuck.since_ns).max()?;
+        let told = set.iter().filter_map(|serial| told.get(serial));
+        let told: Vec<Providers> = told.map(|told| (*told).clone()).collect();
+        let locked = told.iter().any(|it| {
             it.kind == ProviderKind::Owner && it.foreign.is_none() && !it.tasks.is_empty()
         });
         if locked && last_ns + LOCKED_NS > now_ns {
             return None;
         }
-        let tasks = tasks.iter().map(|task| (task.born.serial, task));
-        let since = |ns: u64| ns.saturating_sub(start_ns);
-        Some(closed::told(&set, &told, &tasks.collect(), (now_ns, since)))
+        let named = |serial: &u32| told.iter().any(|told| told.tasks.contains(serial));
+        let names = tasks.iter().map(|task| &task.born);
+        let names = names.filter(|it| named(&it.serial) || set.contains(&it.serial));
+        let name = |it: &Born| procfs::name_of_living(it.tgid, it.tid);
+        Some(Stuck {
+            names: names.map(|it| (it.serial, (it.tid, name(it)))).collect(),
+            deadlock: Deadlock {
+                at_ns: now_ns,
+                cycle: false,
+                tasks: stuck,
+            },
+            told,
+        })
     }
 
     /// Who holds the locks of the kernel that tasks have long waited for, where that is new.

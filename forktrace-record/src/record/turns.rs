@@ -201,24 +201,30 @@ impl Loop<'_> {
     /// Looks for deadlocks, and for those who could end the waits of the moment.
     fn look_for_the_stuck(&mut self) -> Result<()> {
         let session = &mut *self.session;
+        let since = |ns: u64| ns.saturating_sub(self.start_ns);
         for found in self.watch.look(self.tracer, now_ns()?) {
-            let since = |ns: u64| ns.saturating_sub(self.start_ns);
             let name = |serial| found.names.get(&serial).cloned();
-            let told = named(&found.deadlock, since, name);
+            let told = named(&found.deadlock, since, name, |_| None);
             if session.noticed.is_new(&told) {
                 (self.notify)(Notice::Deadlock(told));
             }
             session.write(&Event::Deadlock(found.deadlock));
         }
-        let seen = session.search.look(self.tracer, (now_ns()?, self.start_ns));
+        let seen = session.search.look(self.tracer, now_ns()?);
         for found in seen.providers {
             session.write(&Event::Providers(found));
         }
         for given in seen.given {
             session.write(&Event::Given(given));
         }
-        if let Some(stuck) = seen.stuck.filter(|stuck| session.noticed.is_new(stuck)) {
-            (self.notify)(Notice::Deadlock(stuck));
+        if let Some(stuck) = seen.stuck {
+            let name = |serial| stuck.names.get(&serial).cloned();
+            let who = |serial| stuck.told.iter().find(|told| told.serial == serial);
+            let told = named(&stuck.deadlock, since, name, who);
+            if session.noticed.is_new(&told) {
+                (self.notify)(Notice::Deadlock(told));
+                session.write(&Event::Deadlock(stuck.deadlock));
+            }
         }
         Ok(())
     }

@@ -75,6 +75,7 @@ pub(super) struct Sockets {
     own_namespace: Option<u64>,
     inet: HashMap<(u64, &'static str), Kept<Inet>>,
     unix: HashMap<u64, Kept<Unix>>,
+    netlink: HashMap<u64, Kept<u32>>,
     round: u64,
 }
 
@@ -84,6 +85,7 @@ impl Sockets {
             own_namespace: stat("/proc/thread-self/ns/net").ok().map(|s| s.st_ino),
             inet: HashMap::new(),
             unix: HashMap::new(),
+            netlink: HashMap::new(),
             round: 0,
         }
     }
@@ -122,7 +124,23 @@ impl Sockets {
                 listening: socket.listening,
             };
         }
+        if protocol == "NETLINK" {
+            let family = self.netlink_table(folder, inode).get(&inode).copied();
+            let family = family.map(netlink_family);
+            return FileKind::OtherSocket(match family {
+                Some(Some(name)) => format!("netlink {name}"),
+                Some(None) | None => "netlink".to_owned(),
+            });
+        }
         FileKind::OtherSocket(protocol.to_ascii_lowercase())
+    }
+
+    fn netlink_table(&mut self, folder: &Folder, inode: u64) -> &Table<u32> {
+        let namespace = namespace(folder).unwrap_or(0);
+        Kept::with(&mut self.netlink, namespace, inode, self.round, || {
+            let text = folder.read("net/netlink").unwrap_or_default();
+            text.lines().skip(1).filter_map(parse_netlink).collect()
+        })
     }
 
     fn inet_table(&mut self, folder: &Folder, file: &'static str, inode: u64) -> &Table<Inet> {
@@ -210,6 +228,35 @@ fn parse_inet(line: &str) -> Option<(u64, Inet)> {
     ))
 }
 
+/// `sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode` (net/netlink/af_netlink.c): inode and
+/// family.
+fn parse_netlink(line: &str) -> Option<(u64, u32)> {
+    let parts: Vec<&str> = line.split_ascii_whitespace().take(10).collect();
+    let [_, family, .., inode] = parts[..] else {
+        return None;
+    };
+    let inode = inode.parse().ok().filter(|_| parts.len() == 10)?;
+    Some((inode, family.parse().ok()?))
+}
+
+/// include/uapi/linux/netlink.h
+fn netlink_family(number: u32) -> Option<&'static str> {
+    Some(match number {
+        0 => "route",
+        4 => "sock_diag",
+        6 => "xfrm",
+        7 => "selinux",
+        9 => "audit",
+        11 => "connector",
+        12 => "netfilter",
+        15 => "kobject_uevent",
+        16 => "generic",
+        20 => "rdma",
+        21 => "crypto",
+        _ => return None,
+    })
+}
+
 /// Inode, and both ends of a line of a table, in whatever form the socket has them.
 pub(crate) fn inet_ends(line: &str) -> Option<(u64, (SocketAddr, SocketAddr))> {
     let parts: Vec<&str> = line.split_ascii_whitespace().take(10).collect();
@@ -291,6 +338,14 @@ mod tests {
     }
 
     #[cfg(target_endian = "little")]
+    #[test]
+    fn a_netlink_socket_has_its_family_in_the_second_column() {
+        let line = "00000000c86df6f1 15  0          00000001 0        0        0     2        0        5123";
+        assert_eq!(parse_netlink(line), Some((5123, 15)));
+        assert_eq!(netlink_family(15), Some("kobject_uevent"));
+        assert_eq!(parse_netlink("sk Eth Pid"), None);
+    }
+
     #[test]
     fn internet_sockets_are_read_from_the_kernels_tables() {
         for (line, inode, expected) in [

@@ -134,4 +134,26 @@ def fault():
     os.read(os.pipe()[0], 1)
 
 
-{f.__name__: f for f in (pipe, sockets, processes, forked, fault)}[sys.argv[1]]()
+def fuse():
+    """The server of a file system looks for a file on it, which only it could answer."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # In a mount namespace of its own, so that the mount goes when the last of them does:
+    # CLONE_NEWNS, MS_REC | MS_PRIVATE.
+    libc.unshare(0x20000)
+    libc.mount(None, b"/", None, 0x44000, None)
+    fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    options = f"fd={fd},rootmode=40000,user_id=0,group_id=0"
+    if libc.mount(b"self", sys.argv[2].encode(), b"fuse.self", 0, options.encode()):
+        sys.exit(os.strerror(ctypes.get_errno()))
+    user = child(lambda: (os.close(fd), os.stat(sys.argv[2] + "/file")))
+    tell(os.getpid(), user)
+    # include/uapi/linux/fuse.h: FUSE_INIT has its answer, nothing else has.
+    while struct.unpack_from("<II", request := os.read(fd, 1 << 17))[1] == 26:
+        body = struct.pack("<4I2H2I2H8I", 7, 31, 65536, 1 << 18, 16, 12, 65536, 1, 0, 0, *[0] * 8)
+        unique = struct.unpack_from("<Q", request, 8)[0]
+        os.write(fd, struct.pack("<IiQ", 16 + len(body), 0, unique) + body)
+    # The look-up of the same name would wait for the first one, whatever comes.
+    os.stat(sys.argv[2] + "/other")
+
+
+{f.__name__: f for f in (pipe, sockets, processes, forked, fault, fuse)}[sys.argv[1]]()

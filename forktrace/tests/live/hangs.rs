@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     io::Write as _,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -14,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::support::{Finished, Forktrace, Running, lacks, unspoilt};
+use crate::support::{Finished, Forktrace, Running, lacks, skip, unspoilt};
 
 /// How long something is waited for.
 const GIVE_UP: Duration = Duration::from_secs(200);
@@ -125,8 +126,11 @@ fn check_script(kind: &str) {
             let (run, terminal) = session(ends);
             let script = run.file("hangs.py");
             std::fs::write(&script, include_str!("hangs.py")).expect("a script");
+            let mount = run.file("mount");
+            std::fs::create_dir(&mount).expect("a folder");
             let run = run.json().args(["--", "python3"]).args([&script]);
-            check_hang(run.args([kind]), ends, terminal, "hang");
+            let run = run.args([kind]).args([&mount]);
+            check_hang(run, ends, terminal, "hang");
         });
     }
 }
@@ -149,6 +153,16 @@ fn a_lock_that_was_copied_locked_by_a_fork() {
 #[test]
 fn a_page_fault_that_nobody_answers() {
     check_script("fault");
+}
+
+#[test]
+fn a_file_system_whose_server_looks_for_a_file_on_it() {
+    if Path::new("/dev/fuse").exists() {
+        check_script("fuse");
+    } else {
+        const TEST: &str = "a_file_system_whose_server_looks_for_a_file_on_it";
+        skip(TEST, "no /dev/fuse");
+    }
 }
 
 #[test]

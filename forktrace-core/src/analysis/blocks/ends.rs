@@ -113,7 +113,7 @@ impl Blocks<'_> {
                 && matches!(block.waker, Waker::Interrupt(Interrupt::Timer))
                 && matches!(
                     self.model.targets.get(block.target as usize),
-                    Some(Target::Futex(_) | Target::AnyFutex { .. })
+                    Some(Target::Futex(_) | Target::AnyFutex { .. } | Target::Thread(_))
                 )
     }
 
@@ -131,6 +131,7 @@ impl Blocks<'_> {
                     ..
                 },
             ) => waker != Some(*of),
+            Some(Target::Thread(_)) => waker != Some(process),
             Some(Target::PageFault(_)) => {
                 block.why != Why::Uninterruptible && waker.is_none() && self.all_followed
             }

@@ -6,8 +6,8 @@ use crate::{
     analysis::why_tests::{DISK, FSYNC, POLL, WAIT, task},
     model::{Model, PAGE_FAULT, Target, Task},
     trace::{
-        Deadlock, Finish, PollUse, ProviderKind, Providers, Signal, Stuck, StuckOn, Throttled,
-        Waker, Why,
+        Deadlock, FileKind, Finish, PollUse, ProviderKind, Providers, Signal, Stuck, StuckOn,
+        Throttled, Waker, Why,
     },
     trace_file::TraceInfo,
 };
@@ -97,6 +97,124 @@ fn who_wait_for_each_other_hang() {
     );
     assert_eq!(found.ns, 990_000_000);
     says(&found, "in a circle, `waits` (101) waits for `waits` (102)");
+}
+
+/// Of a recording that was killed nothing tells how the waits ended; what was found while
+/// they lasted does.
+fn found_while_it_lasted(model: &mut Model) {
+    let told = |serial, kind, by| Providers {
+        serial,
+        seq: 1,
+        at_ns: 20_000_000,
+        kind,
+        tasks: vec![by],
+        outside: false,
+        foreign: None,
+    };
+    model.providers = vec![
+        told(1, ProviderKind::Child, 2),
+        told(2, ProviderKind::OtherEnd, 1),
+    ];
+    let stuck = |serial| Stuck {
+        serial,
+        on: StuckOn::Told,
+        since_ns: 10_000_000,
+    };
+    model.deadlocks = vec![Deadlock {
+        at_ns: 110_000_000,
+        cycle: false,
+        tasks: vec![stuck(1), stuck(2)],
+    }];
+}
+
+#[test]
+fn a_hang_that_was_found_is_told_also_where_its_end_is_lost() {
+    let found = first(
+        FindingKind::Hang,
+        two_that_wait((WAIT, MORE), (1, 0)),
+        |model, _| {
+            found_while_it_lasted(model);
+            for task in &mut model.tasks {
+                task.open = None;
+                task.stretches.truncate(1);
+                task.stretches_expected = None;
+            }
+        },
+    );
+    assert_eq!((found.ns, &found.tasks[..]), (990_000_000, &[1, 2][..]));
+    says(
+        &found,
+        "`waits` (101) waits for tid 102 (waits) to end, `waits` (102) waits for tid 101 (waits) at the \
+         other end",
+    );
+}
+
+/// A word from outside wakes one of them.
+#[test]
+fn a_hang_that_was_found_is_taken_back_where_one_of_them_got_what_it_waited_for() {
+    let line = format!("r{}r$", "b".repeat(99));
+    let outside = Waker::Outsider {
+        tid: 9,
+        softirq: false,
+    };
+    let wait = |serial, (syscall, target), waker| {
+        slow(
+            "waits",
+            task(serial, serial, &line, &[(syscall, target, waker)]),
+        )
+    };
+    let tasks = vec![wait(1, (WAIT, MORE), by(2)), wait(2, (1, 0), outside)];
+    let all = findings_with(tasks, |model, _| found_while_it_lasted(model));
+    let hangs = all.iter().filter(|f| f.kind == FindingKind::Hang);
+    assert_eq!(hangs.count(), 0, "{all:#?}");
+}
+
+/// A writer waits while readers, who nap, have a lock in turns; nobody's nap is what it is for.
+#[test]
+fn a_writer_that_waits_for_readers_is_first() {
+    let line = format!("r{}r$", "b".repeat(20));
+    let naps = format!("{}rr$", "bbbr".repeat(5));
+    let tasks = vec![
+        slow("writer", task(1, 1, &line, &[(FUTEX, LOCK, by(2))])),
+        slow("reader", task(2, 1, &naps, &[(SLEEP, 0, TIMER); 5])),
+        slow(
+            "reader",
+            task(3, 1, &format!("r{naps}"), &[(SLEEP, 0, TIMER); 5]),
+        ),
+    ];
+    let found = first(FindingKind::Lock, tasks, |model, _| {
+        model.providers = vec![Providers {
+            serial: 1,
+            seq: 1,
+            at_ns: 110_000_000,
+            kind: ProviderKind::Readers,
+            tasks: vec![2, 3],
+            outside: false,
+            foreign: None,
+        }];
+    });
+    assert_eq!((found.ns, &found.tasks[..]), (200_000_000, &[1][..]));
+    says(&found, "`writer` (101) waited 200 ms");
+    says(&found, "others had it for reading");
+}
+
+#[test]
+fn syncs_of_several_files_by_a_program_alone_are_one_finding() {
+    const SAME_DISK: u32 = 3;
+    let syncs = |second| {
+        let waits = [(FSYNC, FILE, DISK), (FSYNC, second, DISK)];
+        vec![slow("db", task(1, 1, "rbbbbrbbbbbr$", &waits))]
+    };
+    for second in [FILE, SAME_DISK] {
+        let found = first(FindingKind::Disk, syncs(second), |model, _| {
+            let journal = "/data/journal".to_owned();
+            model.files[1].kind = Some(FileKind::File(journal));
+        });
+        assert_eq!(found.ns, 90_000_000);
+        assert_eq!(found.object.is_some(), second == FILE, "{found:#?}");
+        says(&found, "`db` waited for the disk in fsync");
+        says(&found, ", 2 times.");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod kinds_tests;
 mod lock;
 mod polled;
 mod pool;
+mod readers;
 mod stalls;
 mod starved;
 mod straggler;
@@ -21,7 +22,8 @@ mod tests;
 
 use super::blocks::Blocks;
 use crate::report::{
-    Confidence, Finding, FindingKind, GroupKind, Link, Object, PathState, Report, TaskName,
+    Confidence, Finding, FindingKind, GroupKind, Link, Object, PathPart, PathState, Report,
+    TaskName,
     words::{count, duration, percent, quantity},
 };
 
@@ -44,6 +46,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     found.extend(on_the_path(report));
     found.extend(event_loop::findings(report, blocks));
     found.extend(lock::findings(report, blocks));
+    found.extend(readers::findings(report, blocks));
     found.extend(pool::findings(report, blocks));
     found.extend(straggler::findings(report, blocks));
     found.extend(polled::findings(report, blocks));
@@ -190,6 +193,9 @@ fn did(reason: &str, syscall: Option<&str>, object: Option<&Object>, limit: Opti
         },
         ("fsync", Some(on)) => format!("waited for the disk in {call} of {on}"),
         ("fsync", None) => format!("waited for the disk in {call}"),
+        ("page fault", Some(on)) if object.is_some_and(|o| o.kind == "mapping") => {
+            format!("waited for a {on}")
+        }
         ("page fault", _) => "waited for a page of memory".to_owned(),
         ("wait", Some(on)) => format!("waited for {on} to end"),
         ("wait", None) => "waited for a child to end".to_owned(),
@@ -198,6 +204,9 @@ fn did(reason: &str, syscall: Option<&str>, object: Option<&Object>, limit: Opti
         ("write" | "send", Some(on)) => format!("waited for room to write to {on}"),
         ("connect", Some(on)) => format!("waited for the connection {on}"),
         ("select" | "poll" | "epoll", Some(on)) => format!("waited for events of {on} in {call}"),
+        ("futex", Some(on)) if object.is_some_and(|o| o.kind == "thread") => {
+            format!("waited for {on} to end")
+        }
         ("futex", Some(on)) => format!("waited for {on}"),
         ("open", Some(on)) => format!("waited in {call} of {on}"),
         (_, Some(on)) => format!("waited in {call} on {on}"),
@@ -269,7 +278,8 @@ fn on_the_path(report: &Report) -> Vec<Finding> {
         .iter()
         .filter(|p| p.state == PathState::Blocked);
     let parts = blocked.filter(|p| alone || p.reason.as_deref() == Some("page fault"));
-    let told = parts.map(|p| {
+    let parts = one_disk(parts.cloned().collect());
+    let told = parts.iter().map(|p| {
         let reason = p.reason.as_deref().unwrap_or("unknown");
         let object = p.object.as_ref();
         let remote = object.is_some_and(|o| o.kind == "tcp" || o.kind == "udp");
@@ -298,6 +308,25 @@ fn on_the_path(report: &Report) -> Vec<Finding> {
         }
     });
     told.collect()
+}
+
+/// A program's syncs of several files wait for one thing, the disk: they are one part.
+fn one_disk(parts: Vec<PathPart>) -> Vec<PathPart> {
+    let mut rows: Vec<PathPart> = Vec::new();
+    for part in parts {
+        let syncs = |p: &PathPart| p.reason.as_deref() == Some("fsync") && p.role == part.role;
+        match rows.iter_mut().find(|row| syncs(row)) {
+            Some(row) if syncs(&part) => {
+                row.ns = row.ns.saturating_add(part.ns);
+                row.count += part.count;
+                let name = |object: &Object| object.name.clone();
+                let same = row.object.as_ref().map(name) == part.object.as_ref().map(name);
+                row.object = row.object.take().filter(|_| same);
+            }
+            _ => rows.push(part),
+        }
+    }
+    rows
 }
 
 /// Nothing else was found.

@@ -24,7 +24,7 @@ fn folded(report: &Report, causes: impl Iterator<Item = Cause>) -> Vec<Cause> {
     };
     let own = |cause: &Cause| {
         let kind = cause.object.as_ref().map(|object| object.kind.as_str());
-        matches!(kind, None | Some("futex" | "epoll"))
+        matches!(kind, None | Some("futex" | "thread" | "epoll"))
     };
     let mut rows: Vec<(Option<String>, Cause)> = Vec::new();
     for cause in causes {

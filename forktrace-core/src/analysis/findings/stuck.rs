@@ -17,7 +17,8 @@ fn of(report: &Report, deadlock: &Deadlock) -> Finding {
         let mut those = deadlock.tasks.iter();
         those.any(|stuck| stuck.serial == t.serial)
     });
-    let to_ns = ends.map(|t| t.end_ns).min().unwrap_or(from_ns).max(from_ns);
+    let to_ns = ends.map(|t| t.end_ns).min().unwrap_or(from_ns);
+    let to_ns = deadlock.end_ns.unwrap_or(to_ns).max(from_ns);
     let ns = to_ns - from_ns;
     let tasks = &deadlock.tasks;
     let (kind, confidence, story) = match (deadlock.kind, &tasks[..]) {

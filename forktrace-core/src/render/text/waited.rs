@@ -105,7 +105,7 @@ pub(super) fn what(reason: &str, object: Option<&Object>) -> String {
     let name = clean(&object.name);
     match (reason, object.kind.as_str()) {
         ("accept", _) => format!("connections on {name}"),
-        ("wait", "child") => format!("{name} to end"),
+        ("wait", "child") | ("futex", "thread") => format!("{name} to end"),
         ("sleep", _) => "time (sleep)".to_owned(),
         _ if name.starts_with(reason) => name,
         _ => format!("{name} ({})", clean(reason)),
