@@ -50,6 +50,7 @@ use later::Polls;
 pub use log::LogLevel;
 pub use mapped::Mapped;
 pub use polls::PollProbes;
+use polls::Wished;
 use rings::{Rings, Sizes};
 use threads::{Work, spawn};
 
@@ -220,17 +221,21 @@ impl Tracer {
             .override_global(aya_log::LEVEL, &log_level[..], true)
             .load(OBJECT)
             .map_err(permission_hint)?;
-        let (tracepoints, polls) =
+        let (tracepoints, wished) =
             load_programs(&mut ebpf, settings, &kernel_types, &types, &layout)?;
+        if settings.existing.is_some() {
+            existing::load(&mut ebpf, &types)?;
+        }
+        // Some 20 MB, which what is forked now would hold on to.
+        drop(loader);
+        drop((types, kernel_types));
+        let polls = Polls::ready(wished, &mut ebpf.programs_mut().collect(), &layout);
         // Programs that are loaded hold their maps, which are taken from here on.
         let rings = Rings::new(&mut ebpf, &cpus, ring_sizes)?;
         let log = match settings.log {
             LogLevel::Off => None,
             _ => Some(log::Reader::new(&mut ebpf)?),
         };
-        if settings.existing.is_some() {
-            existing::load(&mut ebpf, &types)?;
-        }
         let mut programs: Programs<'_> = ebpf.programs_mut().collect();
         let mut links = Vec::new();
         for name in tracepoints {
@@ -629,15 +634,15 @@ fn read_kernel() -> Result<Read> {
 }
 
 /// Lets the kernel check the programs that the settings take, which is half of the time that
-/// a start takes, and attaches those that count polls, or makes ready for that. Gives the tracepoints that the others
-/// are for.
+/// a start takes, and attaches those that count polls, if that is to be from the start. Gives
+/// the tracepoints that the others are for.
 fn load_programs(
     ebpf: &mut Ebpf,
     settings: &Settings,
     kernel_types: &btf::Btf,
     types: &Btf,
     layout: &Layout,
-) -> Result<(Vec<&'static str>, Polls)> {
+) -> Result<(Vec<&'static str>, Wished)> {
     let tracepoints = tracepoints(kernel_types, settings);
     let mut programs: Programs<'_> = ebpf.programs_mut().collect();
     let mut of_polls = programs
@@ -654,7 +659,7 @@ fn load_programs(
         loads.into_iter().try_for_each(Work::join)?;
         wished
     })?;
-    Ok((tracepoints, Polls::ready(wished, &mut of_polls, layout)))
+    Ok((tracepoints, wished))
 }
 
 /// Programs of the object, by name.
