@@ -169,8 +169,11 @@ fn name(text: &[u8]) -> Option<String> {
     if let Ok(rust) = rustc_demangle::try_demangle(&text) {
         return Some(format!("{rust:#}"));
     }
+    // A name of C can be the code of a type: `m` is `unsigned long`.
+    let is_cpp = text.starts_with("_Z");
     // Long types can be abbreviated beyond measure.
     let cpp = cpp_demangle::Symbol::new(text.as_bytes()).ok();
+    let cpp = cpp.filter(|_| is_cpp);
     let cpp = cpp.and_then(|symbol| symbol.demangle().ok());
     Some(
         cpp.filter(|it| it.len() <= LONGEST_NAME)
@@ -250,6 +253,8 @@ mod tests {
         let of = |text: &[u8]| name(text);
         assert_eq!(of(b"locks\0more\0").as_deref(), Some("locks"));
         assert_eq!(of(b"_ZN3app5queueE\0").as_deref(), Some("app::queue"));
+        // Not the type that the letter stands for.
+        assert_eq!(of(b"m\0").as_deref(), Some("m"));
         assert_eq!(of(b"_RNvC3app4LOCK\0").as_deref(), Some("app::LOCK"));
         assert_eq!(of(b"\0"), None);
         assert_eq!(of(b"no end"), None);
