@@ -274,6 +274,35 @@ pub mod wait {
     pub const FUTEX_WAITV: u8 = 15;
 }
 
+/// The second argument of `futex` as a stretch has it: the operation, and above it the owner
+/// that was in the lock when the task went to sleep, where the lock has one.
+pub mod futex {
+    /// The command, `FUTEX_PRIVATE_FLAG` and `FUTEX_CLOCK_REALTIME`.
+    const OP: u32 = 0x1ff;
+    /// Wide enough for every tid: the kernel gives none from 2^22 on (`PID_MAX_LIMIT`).
+    const OWNER_SHIFT: u32 = 9;
+
+    /// Both in one. An owner that can be no tid is left out.
+    pub const fn arg1(op: u32, owner: u32) -> u32 {
+        let owner = if owner >> (u32::BITS - OWNER_SHIFT) == 0 {
+            owner
+        } else {
+            0
+        };
+        op & OP | owner << OWNER_SHIFT
+    }
+
+    /// The operation.
+    pub const fn op(arg1: u32) -> u32 {
+        arg1 & OP
+    }
+
+    /// Tid of the owner; 0: the lock has none that is known.
+    pub const fn owner(arg1: u32) -> u32 {
+        arg1 >> OWNER_SHIFT
+    }
+}
+
 /// The list of `futex_waitv` as a stretch has it: the first futex's address in `arg0`
 /// (0: it could not be read) and this in `arg1`.
 pub mod waitv {

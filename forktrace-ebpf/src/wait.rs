@@ -7,7 +7,7 @@ use forktrace_common::{
         Entry, Object, TaskState, WAITSET_BYTES, WAITSET_POLLFDS, WAITSET_SET_BYTES, Waitset, kind,
         timeout,
     },
-    layout::{wait, waitv},
+    layout::{futex, wait, waitv},
 };
 
 use crate::{
@@ -27,6 +27,9 @@ const FUTEX_WAIT_BITSET: u64 = 9;
 const FUTEX_WAIT_REQUEUE_PI: u64 = 11;
 const FUTEX_LOCK_PI2: u64 = 13;
 const FUTEX_CMD_MASK: u64 = 0x7f;
+const FUTEX_PRIVATE_FLAG: u64 = 128;
+const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
+const FUTEX_WAITERS: u32 = 0x8000_0000;
 const FUTEX_CLOCK_REALTIME: u64 = 256;
 const CLOCK_MONOTONIC: u64 = 1;
 const TIMER_ABSTIME: u64 = 1;
@@ -53,6 +56,8 @@ pub fn look(cpu: Cpu, task: Task, regs: Regs, state: Shared<TaskState>, now: u64
         wait::FUTEX => {
             at!(state.common_wait).store(1);
             let op = regs.arg(1) as u32 as u64;
+            let owner = owner(task, regs.arg(0), op, regs.arg(2) as u32);
+            at!(state.arg1).store(futex::arg1(op as u32, owner));
             let (at, realtime) = (regs.arg(3), op & FUTEX_CLOCK_REALTIME != 0);
             timeout_us = match op & FUTEX_CMD_MASK {
                 _ if at == 0 => timeout::NONE,
@@ -74,6 +79,46 @@ pub fn look(cpu: Cpu, task: Task, regs: Regs, state: Shared<TaskState>, now: u64
     }
     at!(state.object).store(id);
     at!(state.timeout_us).store(timeout_us);
+}
+
+/// The tid of the lock's owner, as the lock has it now: the current task goes to sleep on it
+/// and has seen it taken. 0: it has no owner that is known.
+///
+/// The kernel's own rule for locks with priority inheritance is that the word is the owner's
+/// tid; the robust ones of the C libraries (and all of musl's but the plainest) keep to it. A
+/// mutex of the GNU C library is 2 when somebody waits, and has its owner two words further
+/// (`struct __pthread_mutex_s`, the same since 2007 on all 64-bit machines: lock, count,
+/// owner, users, kind). Its join waits while a word that the kernel clears at a thread's end is
+/// that thread's tid. Other locks have no owner that could be read.
+#[inline(always)]
+fn owner(task: Task, address: u64, op: u64, value: u32) -> u32 {
+    /// Normal, recursive, error-checking, adaptive; shared; flags of elision.
+    const PLAIN: u32 = 3 | 128 | 0x300;
+    const MOST_USERS: u32 = 1 << 20;
+    let found = match op & FUTEX_CMD_MASK {
+        FUTEX_WAIT if value == 2 => {
+            // SAFETY: the helper checks the address.
+            let words = unsafe { bpf_probe_read_user(address as *const [u32; 5]) };
+            match words {
+                Ok([2, _, owner, 1..MOST_USERS, kind]) if kind & !PLAIN == 0 => owner,
+                _ => 0,
+            }
+        }
+        FUTEX_WAIT if value & FUTEX_WAITERS != 0 => value & FUTEX_TID_MASK,
+        // As if it were shared, for the kernel takes it for that.
+        FUTEX_WAIT_BITSET if op & FUTEX_PRIVATE_FLAG == 0 => value,
+        FUTEX_LOCK_PI | FUTEX_LOCK_PI2 => {
+            // SAFETY: as above.
+            let word = unsafe { bpf_probe_read_user(address as *const u32) };
+            word.unwrap_or(0) & FUTEX_TID_MASK
+        }
+        _ => 0,
+    };
+    // In another pid namespace it is another one's number.
+    if found != 0 && task.pid_depth() != 0 {
+        return 0;
+    }
+    found
 }
 
 /// The same for a task that is met in its sleep: without what is in its memory, which is

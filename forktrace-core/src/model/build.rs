@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use forktrace_common::layout::Waits;
+use forktrace_common::layout::{Waits, futex, wait};
 
 use super::{
-    Fate, LockNames, Model, Off, Task, later,
+    Fate, Futexes, LockNames, Model, Off, OwnerSeen, Task, later,
     targets::{Known, Raw, Targets},
     untracked::Untracked,
 };
@@ -78,6 +78,7 @@ pub struct Builder {
     tables_refused: TablesRefused,
     helper_lost: Option<HelperLost>,
     lock_names: Vec<LockName>,
+    owners: Vec<OwnerSeen>,
     tasks: Vec<(u32, Collected)>,
     index: HashMap<u32, usize>,
     /// Where the tasks of the last stretches are, by the low bits of the serial:
@@ -112,6 +113,7 @@ impl Builder {
             tables_refused: TablesRefused::default(),
             helper_lost: None,
             lock_names: Vec::new(),
+            owners: Vec::new(),
             tasks: Vec::new(),
             index: HashMap::new(),
             recent: [(0, usize::MAX); RECENT],
@@ -133,6 +135,9 @@ impl Builder {
                 } else {
                     self.raw(s.syscall, s.compat, s.arg0, s.arg1, s.object)
                 };
+                if let Raw::Futex { count: 1, .. } = raw {
+                    self.note_owner(s.serial, s.seq, s.syscall, s.arg1);
+                }
                 let task = self.of(s.serial);
                 off.target = task.target(raw);
                 task.stretches.push(off);
@@ -150,10 +155,7 @@ impl Builder {
                     *last = Some(argv);
                 }
             }
-            Event::Task(t) => {
-                let serial = t.born.serial;
-                self.of(serial).record = Some(t);
-            }
+            Event::Task(t) => self.record(t),
             Event::Poll(p) => {
                 let polls = &mut self.of(p.serial).polls;
                 // A task whose end was sent in part and then read from the
@@ -236,6 +238,25 @@ impl Builder {
         Raw::new(wait, arg0, arg1, object)
     }
 
+    /// All that the kernel programs knew of a task.
+    fn record(&mut self, task: TaskRecord) {
+        let serial = task.born.serial;
+        if let Some(open) = task.open.filter(|open| !open.compat) {
+            self.note_owner(serial, task.totals.seq, open.syscall, open.arg1);
+        }
+        self.of(serial).record = Some(task);
+    }
+
+    /// The owner that was in a lock when this task went to sleep on it.
+    fn note_owner(&mut self, serial: u32, seq: u32, syscall: i16, arg1: u32) {
+        let tid = futex::owner(arg1);
+        let number = usize::try_from(syscall).ok();
+        let wait = number.and_then(|number| self.waits.get(number));
+        if tid != 0 && wait == Some(&wait::FUTEX) {
+            self.owners.push(OwnerSeen { serial, seq, tid });
+        }
+    }
+
     fn of(&mut self, serial: u32) -> &mut Collected {
         let recent = &mut self.recent[serial as usize % RECENT];
         if recent.0 != serial || recent.1 == usize::MAX {
@@ -316,6 +337,7 @@ impl Builder {
         let given = later::given(&mut tasks, &mut targets, std::mem::take(&mut self.given));
         later::children(&mut tasks, &mut targets, &self.providers);
         later::joins(&mut tasks, &mut targets, &self.providers);
+        let futexes = Futexes::new(targets.take_commands(), std::mem::take(&mut self.owners));
         let (targets, files, waitsets) = targets.finish();
         self.outsiders.sort_by_key(|o| (o.tid, o.at_ns));
         self.signals.sort_by_key(|s| s.at_ns);
@@ -342,6 +364,7 @@ impl Builder {
             tables_refused: self.tables_refused,
             helper_lost: self.helper_lost,
             lock_names: LockNames::new(self.lock_names, process),
+            futexes,
         }
     }
 

@@ -4,6 +4,7 @@
 //! becomes a gap, and a gap is shown.
 
 mod build;
+mod futexes;
 mod later;
 mod lock_names;
 mod part;
@@ -22,6 +23,7 @@ use crate::trace::{
 };
 
 pub use self::build::Builder;
+pub use self::futexes::{Futexes, OwnerSeen};
 pub use self::lock_names::LockNames;
 pub use self::part::{Part, WHOLE};
 pub use self::segments::Segments;
@@ -259,6 +261,8 @@ pub struct Model {
     pub helper_lost: Option<HelperLost>,
     /// What programs call their locks.
     pub lock_names: LockNames,
+    /// What the calls that waited for futexes tell.
+    pub futexes: Futexes,
 }
 
 impl Model {

@@ -6,7 +6,7 @@ use std::{
     mem::discriminant,
 };
 
-use forktrace_common::layout::{wait, waitv};
+use forktrace_common::layout::{futex, wait, waitv};
 
 use crate::trace::{FileKind, Interest, Named, Object, SharedFutex, WaitFd};
 
@@ -119,6 +119,9 @@ pub struct Waitset {
     pub cut_off: bool,
 }
 
+/// See [`Raw::Futex`]: of `futex_wait` and its like.
+const OTHER_COMMAND: u8 = 15;
+
 /// A target as a stretch tells it, before objects are known. Of one task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Raw {
@@ -134,6 +137,8 @@ pub(super) enum Raw {
         private: bool,
         /// How many are waited for, of which this is the first.
         count: u32,
+        /// The command of `futex`; of other calls [`OTHER_COMMAND`].
+        command: u8,
     },
     Child(Option<i64>),
     Thread(u32),
@@ -148,6 +153,7 @@ impl Raw {
     pub(super) fn new(wait: Option<u8>, arg0: u64, arg1: u32, object: u32) -> Self {
         /// include/uapi/linux/futex.h, where it is also `FUTEX2_PRIVATE`.
         const FUTEX_PRIVATE_FLAG: u32 = 128;
+        const FUTEX_CMD_MASK: u32 = 0x7f;
         let Some(wait) = wait else {
             return match arg0 {
                 0 => Self::Unknown,
@@ -163,16 +169,24 @@ impl Raw {
                 0 => Self::Unknown,
                 id => Self::Fds(id),
             },
-            wait::FUTEX | wait::FUTEX_WAIT => Self::Futex {
+            wait::FUTEX => Self::Futex {
                 address: arg0,
                 private: arg1 & FUTEX_PRIVATE_FLAG != 0,
                 count: 1,
+                command: (futex::op(arg1) & FUTEX_CMD_MASK) as u8,
+            },
+            wait::FUTEX_WAIT => Self::Futex {
+                address: arg0,
+                private: arg1 & FUTEX_PRIVATE_FLAG != 0,
+                count: 1,
+                command: OTHER_COMMAND,
             },
             wait::FUTEX_WAITV if arg0 == 0 => Self::Unknown,
             wait::FUTEX_WAITV => Self::Futex {
                 address: arg0,
                 private: arg1 & FUTEX_PRIVATE_FLAG != 0,
                 count: waitv::futexes(arg1),
+                command: OTHER_COMMAND,
             },
             wait::NANOSLEEP | wait::CLOCK_NANOSLEEP => Self::Sleep,
             wait::CHILD => Self::Child(Some(i64::from(arg0 as i32))),
@@ -232,6 +246,8 @@ pub(super) struct Targets {
     futexes: HashMap<(u32, u64), FutexKey>,
     by_target: HashMap<Target, u32>,
     targets: Vec<Target>,
+    /// See [`super::Model::futex_commands`].
+    commands: Vec<u16>,
     by_file: HashMap<(u64, u64, u64, u32), u32>,
     files: Vec<File>,
     /// Of each file, how manieth name it has.
@@ -276,6 +292,7 @@ impl Targets {
             known,
             by_target: HashMap::from([(Target::Unknown, 0)]),
             targets: vec![Target::Unknown],
+            commands: vec![0],
             by_file: HashMap::new(),
             files: Vec::new(),
             named: HashMap::new(),
@@ -286,6 +303,14 @@ impl Targets {
 
     /// The index of the target that a task of this process waited for.
     pub(super) fn index(&mut self, raw: Raw, process: u32) -> u32 {
+        let index = self.index_of(raw, process);
+        if let Raw::Futex { command, .. } = raw {
+            self.commands[index as usize] |= 1 << (command & 15);
+        }
+        index
+    }
+
+    fn index_of(&mut self, raw: Raw, process: u32) -> u32 {
         let target = match raw {
             Raw::Unknown => return 0,
             Raw::Fd { fd, object } => match self.file(object) {
@@ -300,6 +325,7 @@ impl Targets {
                 address,
                 private,
                 count,
+                ..
             } => {
                 let first = if private {
                     FutexKey::Private { process, address }
@@ -323,6 +349,7 @@ impl Targets {
         }
         let index = self.targets.len() as u32;
         self.targets.push(target.clone());
+        self.commands.push(0);
         self.by_target.insert(target, index);
         index
     }
@@ -400,6 +427,11 @@ impl Targets {
     /// The one with this index.
     pub(super) fn get(&self, target: u32) -> Option<&Target> {
         self.targets.get(target as usize)
+    }
+
+    /// See [`super::Futexes::commands`].
+    pub(super) fn take_commands(&mut self) -> Vec<u16> {
+        std::mem::take(&mut self.commands)
     }
 
     /// Targets, files and waitsets.
@@ -573,6 +605,7 @@ mod tests {
                 address,
                 private: false,
                 count: 1,
+                command: 0,
             };
             let index = targets.index(raw, process);
             targets.targets[index as usize].clone()

@@ -18,6 +18,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use forktrace_common::layout::futex;
+
 pub(crate) use self::examine::examine;
 use self::{
     examine::{Asleep, Group, Scene, SceneTask, Sleep},
@@ -157,7 +159,7 @@ impl Watch {
         } else if open.syscall == self.syscalls.futex && open.timeout == Timeout::None {
             Sleep::Futex {
                 address: open.arg0,
-                op: open.arg1,
+                op: futex::op(open.arg1),
             }
         } else {
             return None;
