@@ -9,6 +9,7 @@
 
 mod audit;
 mod findings;
+mod locks;
 mod moment;
 mod overview;
 mod part;
@@ -27,6 +28,7 @@ use serde_json::{Map, Value};
 
 pub use self::audit::*;
 pub use self::findings::*;
+pub use self::locks::*;
 pub use self::moment::*;
 pub use self::overview::*;
 pub use self::part::*;
@@ -68,6 +70,9 @@ pub struct Report {
     pub roles: Vec<Role>,
     /// What tasks waited for, over all tasks, most time first. No more than 200.
     pub waited_for: Vec<WaitedFor>,
+    /// Locks, and what else can be one, most time waited first, with who had them. No more
+    /// than 200; holders are looked for of the first 20.
+    pub locks: Vec<Lock>,
     /// Sets of tasks that are compared with each other: the whole tree first, then each
     /// process that had two tasks or more or blocked at all, in the order of creation. With
     /// `--group-by`, tasks of one name or one role in place of a process's.

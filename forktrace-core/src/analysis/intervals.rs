@@ -55,6 +55,18 @@ impl Intervals {
             .sum()
     }
 
+    /// What of them lies in an interval.
+    pub(super) fn parts_within(
+        &self,
+        start_ns: u64,
+        end_ns: u64,
+    ) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let from = self.parts.partition_point(|(_, end, _)| *end <= start_ns);
+        let within = self.parts[from..].iter();
+        let within = within.take_while(move |(start, ..)| *start < end_ns);
+        within.map(move |(start, end, _)| (start.max(&start_ns).to_owned(), *end.min(&end_ns)))
+    }
+
     /// How many of them begin before a time: looked for from `near` on, where it
     /// mostly is.
     fn begun(&self, near: usize, at_ns: u64) -> usize {

@@ -24,6 +24,7 @@ mod held_by;
 #[cfg(test)]
 mod idle_tests;
 mod intervals;
+mod locks;
 mod longest_run;
 mod look_ups;
 mod marks;
@@ -190,6 +191,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
     let (tasks, waits_for, (pair_tests, pairs), (stops, other_stops), overview) = of_tasks;
     let (path, of_roles, timeline, waited_for) = overview;
     let cpu_users = cpu_users::cpu_users(views.cut, &roles, part);
+    let locks = locks::locks(&blocks, &targets, &roles);
     let all_time = part.is_all_time();
     let mut report = Report {
         schema_version: SCHEMA_VERSION,
@@ -200,6 +202,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         timeline,
         roles: of_roles,
         waited_for,
+        locks: locks.iter().map(|row| row.lock.clone()).collect(),
         groups: found.groups,
         episodes: found.episodes,
         causes: found.causes,
@@ -210,11 +213,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         poll_probes: polls::how(&info.header.polls, model),
         stacks: stacks::stacks(info, views.rest),
         marks: marks::marks(views.rest),
-        throttled: if all_time {
-            throttled(info)
-        } else {
-            Vec::new()
-        },
+        throttled: throttled(info, all_time),
         cpu_users: cpu_users.users,
         cpu_wanted_ns: cpu_users.wanted_ns,
         cpu_users_unknown_ns: cpu_users.unknown_ns,
@@ -231,7 +230,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
     }
     let (_, inferred_ns) = weaknesses::inferred(views.rest);
     report.audit.uncertain_ns = overview::uncertain_ns(&report, inferred_ns);
-    report.findings = findings::findings(&report, cut_blocks);
+    report.findings = findings::findings(&report, cut_blocks, &locks);
     caps::cap(&mut report);
     report
 }
@@ -303,8 +302,10 @@ fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {
     }
 }
 
-fn throttled(info: &TraceInfo) -> Vec<Throttled> {
-    let all = info.finish.iter().flat_map(|finish| &finish.throttled);
+/// When cgroups were held off the CPUs is not known, so a part of the time has none.
+fn throttled(info: &TraceInfo, all_time: bool) -> Vec<Throttled> {
+    let finish = info.finish.iter().filter(|_| all_time);
+    let all = finish.flat_map(|finish| &finish.throttled);
     let of = |t: &crate::trace::Throttled| Throttled {
         cgroup: t.cgroup.clone(),
         periods: t.periods,

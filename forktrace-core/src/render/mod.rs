@@ -13,6 +13,8 @@ mod views;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
+mod samples_locks;
+#[cfg(test)]
 mod samples_why;
 #[cfg(test)]
 mod tests;

@@ -229,6 +229,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         path: CriticalPath::default(),
         timeline: timeline(&roles),
         waited_for: waited_for(&tasks),
+        locks: Vec::new(),
         roles,
         groups: groups.into_iter().map(with_wall).collect(),
         episodes: Vec::new(),
@@ -528,6 +529,7 @@ pub(super) fn fork_tree() -> Report {
     ]);
     report.workload.exit_code = Some(3);
     report.audit.early_wakeups = 17;
+    report.locks = super::samples_locks::locks();
     report
 }
 

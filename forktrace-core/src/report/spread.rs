@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// How long each of many times was. Percentiles are exact for up to 64 times, and off by no
 /// more than 1.6 % for more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Spread {
     /// How many.
     pub count: u64,

@@ -35,6 +35,7 @@ mod hotplug;
 mod kernel_programs;
 mod kernel_stops;
 mod lock_names;
+mod locks;
 mod loss;
 mod loss_of_causes;
 mod metrics;

@@ -20,7 +20,7 @@ mod stuck;
 #[cfg(test)]
 mod tests;
 
-use super::blocks::Blocks;
+use super::{blocks::Blocks, locks};
 use crate::report::{
     Confidence, Finding, FindingKind, GroupKind, Link, Object, PathPart, PathState, Report,
     TaskName,
@@ -37,7 +37,7 @@ const MOST: usize = 50;
 const TASKS: usize = 10;
 
 /// The findings of a report that has all but them.
-pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
+pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row]) -> Vec<Finding> {
     let mut found = stuck::findings(report);
     found.extend(stalls::findings(report));
     found.extend(starved::finding_of(report));
@@ -45,7 +45,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     found.extend(stopped(report));
     found.extend(on_the_path(report));
     found.extend(event_loop::findings(report, blocks));
-    found.extend(lock::findings(report, blocks));
+    found.extend(lock::findings(report, blocks, locks));
     found.extend(readers::findings(report, blocks));
     found.extend(pool::findings(report, blocks));
     found.extend(straggler::findings(report, blocks));

@@ -13,6 +13,7 @@ pub mod figures;
 mod findings;
 mod headline;
 pub mod layout;
+mod locks;
 mod marks;
 mod pairs;
 mod path;
@@ -88,7 +89,7 @@ fn body(view: &View<'_>, show: Show) -> String {
         ],
         Show::Episodes => vec![deadlocks::section(view), episodes::section(view)],
         Show::Path => vec![path::section(view)],
-        Show::Locks => vec![waited::locks(view)],
+        Show::Locks => vec![locks::section(view)],
         Show::Waits => vec![waited::section(view), waits::section(view)],
         Show::Tasks => vec![
             roles::section(view),

@@ -1,7 +1,7 @@
 //! The report that fits a terminal: what held the workload up, where the time went, who did
 //! what when, what was waited for, and what all that is worth.
 
-use super::{View, audit, findings, marks, roles, timeline, waited, wall, workload};
+use super::{View, audit, findings, locks, marks, roles, timeline, waited, wall, workload};
 
 /// Lines of a summary. Two more say where to look next.
 const LINES: usize = 38;
@@ -15,6 +15,8 @@ pub(super) struct Limits {
     pub(super) timeline: usize,
     /// Things waited for.
     pub(super) waited: usize,
+    /// Locks, and holders of the first, where a lock is a finding.
+    pub(super) locks: usize,
     /// Roles.
     pub(super) roles: usize,
     /// Names of marks.
@@ -25,26 +27,22 @@ pub(super) struct Limits {
 
 /// From what one likes to see to what always fits.
 const LIMITS: [Limits; 6] = [
-    limits(4, 8, 6, 8, 3, 2),
-    limits(4, 6, 5, 6, 2, 2),
-    limits(3, 5, 4, 5, 2, 1),
-    limits(2, 4, 3, 4, 1, 1),
-    limits(1, 3, 3, 3, 1, 1),
-    limits(1, 2, 2, 2, 0, 1),
+    limits([4, 8, 6, 3, 8, 3, 2]),
+    limits([4, 6, 5, 3, 6, 2, 2]),
+    limits([3, 5, 4, 2, 5, 2, 1]),
+    limits([2, 4, 3, 2, 4, 1, 1]),
+    limits([1, 3, 3, 1, 3, 1, 1]),
+    limits([1, 2, 2, 0, 2, 0, 1]),
 ];
 
 const fn limits(
-    findings: usize,
-    timeline: usize,
-    waited: usize,
-    roles: usize,
-    marks: usize,
-    weaknesses: usize,
+    [findings, timeline, waited, locks, roles, marks, weaknesses]: [usize; 7],
 ) -> Limits {
     Limits {
         findings,
         timeline,
         waited,
+        locks,
         roles,
         marks,
         weaknesses,
@@ -70,6 +68,7 @@ fn with(view: &View<'_>, limits: Limits) -> String {
         wall::section(view),
         timeline::section(view, limits.timeline),
         waited::summary(view, limits.waited),
+        locks::summary(view, limits.locks),
         roles::summary(view, limits.roles),
         marks::summary(view, limits.marks),
         audit::summary(view, limits.weaknesses),

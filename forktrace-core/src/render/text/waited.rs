@@ -52,16 +52,6 @@ pub(super) fn section(view: &View<'_>) -> String {
     table(view, &all.iter().collect::<Vec<_>>(), whole)
 }
 
-/// Those that are locks, or can be.
-pub(super) fn locks(view: &View<'_>) -> String {
-    let all = &view.report.waited_for;
-    let whole = all.iter().map(|row| row.ns).fold(0, u64::saturating_add);
-    let is_lock = |row: &&WaitedFor| {
-        matches!(row.reason.as_str(), "futex" | "file lock" | "semaphore") && row.ns > 0
-    };
-    table(view, &all.iter().filter(is_lock).collect::<Vec<_>>(), whole)
-}
-
 fn table(view: &View<'_>, rows: &[&WaitedFor], whole: u64) -> String {
     if rows.is_empty() {
         return String::new();

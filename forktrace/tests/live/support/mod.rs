@@ -10,7 +10,9 @@ mod timelines;
 pub(crate) use self::{
     claims::{built_in, check_altered, check_verdict},
     figures::{all_announced, check_complete, check_figures, check_recorded},
-    report::{Deadlock, Episode, Group, KernelStop, Link, Poll, Report, Task, Wait, WaitsFor},
+    report::{
+        Deadlock, Episode, Group, KernelStop, Link, LockRow, Poll, Report, Task, Wait, WaitsFor,
+    },
     run::{Finished, Forktrace, Running, beside_noise, forktrace, run, trace, trace_until},
     spoilt::{again, too_busy, unspoilt},
     timelines::{Timelines, timelines, timelines_of},

@@ -22,6 +22,7 @@ pub(crate) struct Report {
     pub(crate) kernel_stops: Vec<KernelStop>,
     pub(crate) deadlocks: Vec<Deadlock>,
     pub(crate) findings: Vec<Finding>,
+    pub(crate) locks: Vec<LockRow>,
     pub(crate) path: CriticalPath,
     pub(crate) audit: Audit,
 }
@@ -32,6 +33,27 @@ pub(crate) struct Finding {
     pub(crate) sentence: String,
     pub(crate) ns: u64,
     pub(crate) tasks: Vec<u32>,
+}
+
+/// A lock, and who had it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct LockRow {
+    pub(crate) kind: String,
+    pub(crate) ns: u64,
+    pub(crate) waiters: u64,
+    pub(crate) contended_ns: u64,
+    pub(crate) proved_ns: u64,
+    pub(crate) inferred_ns: u64,
+    pub(crate) unknown_ns: u64,
+    pub(crate) hand_off_ns: u64,
+    pub(crate) holders: Vec<LockHolder>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct LockHolder {
+    pub(crate) tid: Option<u32>,
+    pub(crate) proof: String,
+    pub(crate) ns: u64,
 }
 
 #[derive(Debug, Deserialize)]
