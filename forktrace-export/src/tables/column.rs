@@ -12,7 +12,7 @@ use parquet::{
     column::writer::{ColumnCloseResult, ColumnWriter, get_column_writer},
     data_type::ByteArray,
     file::{
-        properties::{WriterProperties, WriterVersion},
+        properties::{EnabledStatistics, WriterProperties, WriterVersion},
         writer::{SerializedFileWriter, SerializedPageWriter, TrackedWrite},
     },
     schema::types::{ColumnPath, SchemaDescriptor, Type as Field},
@@ -127,7 +127,7 @@ pub(super) enum Value<'a> {
     Real(f64),
     Truth(bool),
     Text(&'a str),
-    /// A text that [`Rows::word`] has numbered.
+    /// A text that [`Words`] have numbered: those that [`Rows::take_words`] is given.
     Word(u32),
 }
 
@@ -174,7 +174,7 @@ impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
 }
 
 /// Texts, each once.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Words {
     numbers: HashMap<Box<str>, u32>,
     texts: Vec<ByteArray>,
@@ -196,6 +196,21 @@ impl Words {
         // Only numbers that were given out come back.
         self.texts.get(number as usize).cloned().unwrap_or_default()
     }
+
+    /// The first and the last, in the order of their bytes, of those that have these numbers.
+    fn range(&self, numbers: &[u32]) -> Option<(ByteArray, ByteArray)> {
+        let mut used = vec![false; self.texts.len()];
+        for number in numbers {
+            if let Some(used) = used.get_mut(*number as usize) {
+                *used = true;
+            }
+        }
+        let used = self.texts.iter().zip(used).filter(|(_, used)| *used);
+        let texts = || used.clone().map(|(text, _)| text);
+        let by_bytes = |a: &&ByteArray, b: &&ByteArray| a.data().cmp(b.data());
+        let first = texts().min_by(by_bytes)?.clone();
+        Some((first, texts().max_by(by_bytes)?.clone()))
+    }
 }
 
 /// The values of a column.
@@ -204,7 +219,8 @@ enum Values {
     Numbers(Vec<i64>),
     Reals(Vec<f64>),
     Truths(Vec<bool>),
-    Texts(Vec<ByteArray>),
+    /// By their numbers.
+    Texts(Vec<u32>),
 }
 
 #[derive(Debug)]
@@ -219,6 +235,7 @@ struct Filled {
 pub(super) struct Rows {
     columns: Vec<Filled>,
     optional: Vec<bool>,
+    words: Words,
     len: usize,
 }
 
@@ -236,6 +253,7 @@ impl Rows {
         Self {
             columns: columns.iter().map(fill).collect(),
             optional: columns.iter().map(|it| it.optional).collect(),
+            words: Words::default(),
             len: 0,
         }
     }
@@ -244,13 +262,13 @@ impl Rows {
         self.len
     }
 
-    /// Adds a row without numbered texts.
-    pub(super) fn push(&mut self, row: &[Value<'_>]) {
-        self.push_with(&Words::default(), row);
+    /// The texts that all its numbers are of.
+    pub(super) fn take_words(&mut self, words: &Words) {
+        self.words = words.clone();
     }
 
-    /// Adds a row.
-    pub(super) fn push_with(&mut self, words: &Words, row: &[Value<'_>]) {
+    /// Adds a row: of texts, or of numbers of texts.
+    pub(super) fn push(&mut self, row: &[Value<'_>]) {
         debug_assert_eq!(row.len(), self.columns.len());
         self.len += 1;
         for ((filled, optional), value) in self.columns.iter_mut().zip(&self.optional).zip(row) {
@@ -266,8 +284,8 @@ impl Rows {
                 (Values::Numbers(all), Value::Number(one)) => all.push(*one),
                 (Values::Reals(all), Value::Real(one)) => all.push(*one),
                 (Values::Truths(all), Value::Truth(one)) => all.push(*one),
-                (Values::Texts(all), Value::Text(one)) => all.push(ByteArray::from(*one)),
-                (Values::Texts(all), Value::Word(one)) => all.push(words.text(*one)),
+                (Values::Texts(all), Value::Text(one)) => all.push(self.words.number(one)),
+                (Values::Texts(all), Value::Word(one)) => all.push(*one),
                 (values, value) => unreachable!("{value:?} in a column of {values:?}"),
             }
         }
@@ -277,7 +295,7 @@ impl Rows {
     pub(super) fn encode(self, columns: &[Column]) -> io::Result<RowGroup> {
         let schema = schema(columns)?;
         let properties = Arc::new(properties(columns));
-        let rows = self.len;
+        let (rows, words) = (self.len, self.words);
         let encode = |(at, filled): (usize, Filled)| {
             let mut bytes = TrackedWrite::new(Vec::new());
             let pages = SerializedPageWriter::new(&mut bytes);
@@ -295,7 +313,11 @@ impl Rows {
                     to.write_batch(all, defined, None)?
                 }
                 (ColumnWriter::ByteArrayColumnWriter(to), Values::Texts(all)) => {
-                    to.write_batch(all, defined, None)?
+                    let texts: Vec<ByteArray> = all.iter().map(|it| words.text(*it)).collect();
+                    // Comparing the few that there are takes less than comparing all rows.
+                    let range = words.range(all);
+                    let (first, last) = range.as_ref().map(|(a, b)| (a, b)).unzip();
+                    to.write_batch_with_statistics(&texts, defined, None, first, last, None)?
                 }
                 _ => unreachable!("columns are filled as they are described"),
             };
@@ -373,11 +395,18 @@ fn properties(columns: &[Column]) -> WriterProperties {
         .set_writer_version(WriterVersion::PARQUET_2_0)
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_created_by(concat!("forktrace ", env!("CARGO_PKG_VERSION")).to_owned());
-    for column in columns.iter().filter(|it| it.differs) {
+    for column in columns {
         let path = ColumnPath::from(column.name);
-        properties = properties
-            .set_column_dictionary_enabled(path.clone(), false)
-            .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        if column.kind == Kind::Text {
+            // Of a row group, not of each page in it.
+            properties =
+                properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::Chunk);
+        }
+        if column.differs {
+            properties = properties
+                .set_column_dictionary_enabled(path.clone(), false)
+                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        }
     }
     properties.build()
 }

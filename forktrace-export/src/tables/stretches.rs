@@ -303,6 +303,7 @@ impl<'a> Walk<'a> {
                         .add(self.source, (self.trace, role, self.at), &row, &mut rows);
                 }
                 if rows.len() >= ROW_GROUP {
+                    rows.take_words(&self.texts.words);
                     return Some((self.windows.day(), rows));
                 }
                 self.at += 1;
@@ -311,6 +312,7 @@ impl<'a> Walk<'a> {
             self.at = 0;
             self.windows.step();
             if rows.len() > 0 {
+                rows.take_words(&self.texts.words);
                 return Some((day, rows));
             }
         }
@@ -413,30 +415,27 @@ impl<'a> Texts<'a> {
             waker = self.waker(wait);
         }
         let (start_ns, start) = Time::of(source, row.start_ns).values();
-        rows.push_with(
-            &self.words,
-            &[
-                Value::Word(trace),
-                task.serial.into(),
-                Value::Word(role),
-                Value::Number(start_ns),
-                Value::Number(start),
-                Value::Word(state),
-                word(reason),
-                word(syscall),
-                word(object.map(|(kind, _)| kind)),
-                word(object.map(|(_, name)| name)),
-                word(ended),
-                word(waker.map(|(kind, ..)| kind)),
-                word(waker.and_then(|(_, name, _)| name)),
-                waker.and_then(|(.., serial)| serial).into(),
-                Value::Number(number(row.blocked_ns)),
-                Value::Number(number(row.stopped_ns)),
-                Value::Number(number(row.runnable_ns)),
-                Value::Number(number(row.running_ns)),
-                Value::Number(number(row.unknown_ns)),
-            ],
-        );
+        rows.push(&[
+            Value::Word(trace),
+            task.serial.into(),
+            Value::Word(role),
+            Value::Number(start_ns),
+            Value::Number(start),
+            Value::Word(state),
+            word(reason),
+            word(syscall),
+            word(object.map(|(kind, _)| kind)),
+            word(object.map(|(_, name)| name)),
+            word(ended),
+            word(waker.map(|(kind, ..)| kind)),
+            word(waker.and_then(|(_, name, _)| name)),
+            waker.and_then(|(.., serial)| serial).into(),
+            Value::Number(number(row.blocked_ns)),
+            Value::Number(number(row.stopped_ns)),
+            Value::Number(number(row.runnable_ns)),
+            Value::Number(number(row.running_ns)),
+            Value::Number(number(row.unknown_ns)),
+        ]);
     }
 
     fn reason(&mut self, task: &Task, wait: &Wait) -> (u32, Option<u32>) {
