@@ -70,7 +70,7 @@ fn of_hang<'a>(
 ) -> Deadlock {
     let tasks = hang.tasks.iter().filter_map(|at| {
         let task = &blocks.model.tasks[*at as usize];
-        let block = Block::before(task, hang.to_ns)?;
+        let block = Block::before(task, hang.from_ns.saturating_add(1))?;
         let link = chains::link(blocks, (*at, block));
         Some(DeadlockedTask {
             serial: task.serial,

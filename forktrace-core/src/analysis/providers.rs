@@ -393,6 +393,15 @@ pub(super) fn hangs(kin: &Kin<'_>) -> Vec<Hang> {
                 hang.to_ns <= from_ns || !tasks.iter().all(|at| hang.tasks.contains(at))
             });
             let circle = circle(kin, &still, &tasks);
+            let set = circle.as_ref().unwrap_or(&tasks);
+            // A signal interrupted some of them, and they waited for the same again.
+            let again = |hang: &&mut Hang| {
+                hang.tasks == *set && from_ns.saturating_sub(hang.to_ns) < TOGETHER_NS
+            };
+            if let Some(same) = hangs.last_mut().filter(again) {
+                same.to_ns = end_ns;
+                continue;
+            }
             hangs.push(Hang {
                 from_ns,
                 to_ns: end_ns,

@@ -99,6 +99,36 @@ fn who_wait_for_each_other_hang() {
     says(&found, "in a circle, `waits` (101) waits for `waits` (102)");
 }
 
+/// The parent handles a signal in between, and waits again.
+#[test]
+fn a_hang_that_a_signal_interrupts_is_one() {
+    let found = first(
+        FindingKind::Hang,
+        {
+            let outside = Waker::Outsider {
+                tid: 9,
+                softirq: false,
+            };
+            let line = format!("r{}r{}>", "b".repeat(60), "b".repeat(70));
+            let waits = [(WAIT, MORE, outside), (WAIT, MORE, Waker::None)];
+            let mut tasks = two_that_wait((WAIT, MORE), (1, 0));
+            tasks[1].end_ns = 1_320_000_000;
+            tasks[0] = slow("waits", task(1, 1, &line, &waits));
+            tasks
+        },
+        |model, _| {
+            found_while_it_lasted(model);
+            model.deadlocks.clear();
+            let mut again = model.providers[0].clone();
+            again.seq = 2;
+            model.providers.push(again);
+            model.targets.push(Target::Child(Some(102)));
+        },
+    );
+    assert_eq!(found.ns, 1_310_000_000, "{found:#?}");
+    says(&found, "from 10.0 ms on");
+}
+
 /// Of a recording that was killed nothing tells how the waits ended; what was found while
 /// they lasted does.
 fn found_while_it_lasted(model: &mut Model) {

@@ -12,7 +12,7 @@ pub(super) fn findings(report: &Report) -> Vec<Finding> {
 
 fn of(report: &Report, deadlock: &Deadlock) -> Finding {
     let from_ns = deadlock.tasks.iter().map(|t| t.since_ns).max();
-    let from_ns = from_ns.unwrap_or(deadlock.at_ns);
+    let from_ns = from_ns.unwrap_or(deadlock.at_ns).min(deadlock.at_ns);
     let ends = report.tasks.iter().filter(|t| {
         let mut those = deadlock.tasks.iter();
         those.any(|stuck| stuck.serial == t.serial)
