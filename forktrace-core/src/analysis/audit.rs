@@ -56,7 +56,7 @@ pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
 fn unwoken_ns(task: &crate::model::Task) -> u64 {
     let unwoken = task
         .stretches
-        .iter()
+        .iter_if(|off| off.flags & Off::NO_WAKE != 0)
         .filter(|off| off.flags & Off::NO_WAKE != 0);
     total(unwoken.map(|off| off.in_ns - off.out_ns))
 }

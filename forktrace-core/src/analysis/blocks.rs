@@ -11,12 +11,13 @@ use crate::{
     trace::{Arch, FileKind, Interrupt, ProviderKind, Timeout, Waker, Why},
 };
 
+mod behind;
 mod ends;
 mod held;
 mod runtime;
 
+use behind::Behind;
 pub(super) use ends::End;
-use held::Behind;
 
 /// A task that goes on with the same wait after running for so long, ns, has only looked
 /// up. Measured on runs of condition variables in ticks, of Python's interpreter lock, of
@@ -43,7 +44,7 @@ pub(super) struct Block {
 impl Block {
     /// `None` if it is no block.
     #[inline]
-    pub(super) fn of(off: &Off) -> Option<Self> {
+    pub(super) fn of(off: Off) -> Option<Self> {
         (off.state() == State::Blocked).then_some(Self {
             start_ns: off.out_ns,
             wake_ns: Some(off.wake_ns),
@@ -80,9 +81,8 @@ impl Block {
 
     /// The block that a task is in just before this time.
     pub(super) fn before(task: &Task, at_ns: u64) -> Option<Self> {
-        let offs = &task.stretches;
-        let next = offs.partition_point(|off| off.out_ns < at_ns);
-        let last = next.checked_sub(1).map(|at| &offs[at]);
+        let next = task.stretches.left_before(at_ns);
+        let last = next.checked_sub(1).map(|at| task.stretches.at(at));
         match last.filter(|off| off.wake_ns >= at_ns) {
             Some(off) => Self::of(off),
             None => Self::open(task).filter(|b| b.start_ns < at_ns && b.end_ns(task) >= at_ns),
@@ -192,7 +192,7 @@ impl<'a> Blocks<'a> {
             if exits.contains(&Some(ended_in.into())) {
                 return None;
             }
-            let last = |off: &&Off| matches!(off.why, Why::Interruptible | Why::Killable);
+            let last = |off: &Off| matches!(off.why, Why::Interruptible | Why::Killable);
             let last = task.stretches.iter().rfind(last)?;
             // As `wait` gives it: the signal in the low bits.
             let by_signal = task
@@ -207,7 +207,7 @@ impl<'a> Blocks<'a> {
         let killed_in = killed_in.collect();
         let ends_after = model.tasks.iter().map(|task| {
             let ended = task.fate == Fate::Ended && task.open.is_none();
-            let last = |off: &&Off| off.state() == State::Blocked;
+            let last = |off: &Off| off.state() == State::Blocked;
             let last = task.stretches.iter().rfind(last);
             ended.then(|| last.map_or(0, |off| off.out_ns))
         });

@@ -28,7 +28,7 @@ fn held_by_walking(blocks: &Blocks<'_>, block: &Block, waker: usize, near: usize
     let mut count = 0;
     // Since a wait for input was met: blocks that were looked at for a long one before it.
     let mut before: Option<u32> = None;
-    for off in task.stretches[..until].iter().rev() {
+    for off in task.stretches.range(0..until).rev() {
         if next != Some(off.seq.wrapping_add(1)) {
             held.known_before &= before.is_some();
             return held;

@@ -92,9 +92,9 @@ fn waker_block(blocks: &Blocks<'_>, (at, block): Step, from_ns: u64) -> Option<S
     let wake_ns = block.wake_ns?;
     let offs = &blocks.model.tasks[waker as usize].stretches;
     let until = offs.partition_point(|off| off.wake_ns <= wake_ns);
-    let inside = |off: &&crate::model::Off| off.wake_ns > from_ns;
-    let recent = offs[..until]
-        .iter()
+    let inside = |off: &crate::model::Off| off.wake_ns > from_ns;
+    let recent = offs
+        .range(0..until)
         .rev()
         .take(LOOK_BACK)
         .take_while(inside);

@@ -61,12 +61,11 @@ pub(super) fn cpu_users(model: &Model, roles: &[String], part: &Part) -> CpuUser
     let mut waits: HashMap<u16, Vec<(u64, u64)>> = HashMap::new();
     let chosen = model.tasks.iter().enumerate();
     for (_, task) in chosen.filter(|(at, _)| part.has(*at)) {
-        for (off, cpu) in task.stretches.iter().zip(&task.cpus) {
-            if off.in_ns - off.wake_ns >= LONG_NS {
-                waits
-                    .entry(*cpu)
-                    .or_default()
-                    .push((off.wake_ns, off.in_ns));
+        for (off, cpu) in task.stretches.with_cpus() {
+            if off.in_ns - off.wake_ns >= LONG_NS
+                && let Some(cpu) = cpu
+            {
+                waits.entry(cpu).or_default().push((off.wake_ns, off.in_ns));
             }
         }
     }
@@ -122,10 +121,11 @@ fn runs(task: &Task) -> impl Iterator<Item = (u16, u64, u64)> {
     let open = task.open.map(|open| open.out_ns);
     let last = (task.stretches_expected, open.unwrap_or(task.end_ns));
     let ends = next.chain([last]);
-    let begins = task.stretches.iter().zip(&task.cpus);
+    let begins = task.stretches.with_cpus();
     begins.zip(ends).filter_map(|((off, cpu), (seq, until))| {
         // Between others records are missing.
-        (seq == off.seq.checked_add(1) && until > off.in_ns).then_some((*cpu, off.in_ns, until))
+        let ran = seq == off.seq.checked_add(1) && until > off.in_ns;
+        Some((cpu.filter(|_| ran)?, off.in_ns, until))
     })
 }
 
@@ -138,6 +138,11 @@ mod tests {
         trace,
     };
 
+    fn on_cpu(task: &mut Task, cpu: u16) {
+        let offs = task.stretches.iter();
+        task.stretches = offs.map(|off| (off, Some(cpu))).collect();
+    }
+
     /// A character is 0.1 ms. All on CPU 0.
     fn on_one_cpu(drawings: &[(&str, &str)]) -> (Model, Vec<String>) {
         let tasks = drawings.iter().enumerate().map(|(at, (name, drawing))| {
@@ -145,12 +150,14 @@ mod tests {
             task.name = (*name).to_owned();
             task.start_ns *= LONG_NS;
             task.end_ns *= LONG_NS;
-            for off in &mut task.stretches {
-                off.out_ns *= LONG_NS;
-                off.wake_ns *= LONG_NS;
-                off.in_ns *= LONG_NS;
-            }
-            task.cpus = vec![0; task.stretches.len()];
+            task.stretches.edit(|offs| {
+                for off in offs {
+                    off.out_ns *= LONG_NS;
+                    off.wake_ns *= LONG_NS;
+                    off.in_ns *= LONG_NS;
+                }
+            });
+            on_cpu(&mut task, 0);
             task
         });
         let tasks: Vec<Task> = tasks.collect();
@@ -205,7 +212,7 @@ mod tests {
     #[test]
     fn a_wait_on_another_cpu_is_none_for_this_one() {
         let (mut model, roles) = on_one_cpu(&[("one", "rwwwwr$")]);
-        model.tasks[0].cpus = vec![1; model.tasks[0].stretches.len()];
+        on_cpu(&mut model.tasks[0], 1);
         model.cpu_users.push(outside("burner", 1, 5));
         let found = cpu_users(&model, &roles, &WHOLE);
         assert_eq!(found.users, []);

@@ -114,6 +114,8 @@ struct Now {
     start_ns: u64,
     /// Its block: an index of a stretch, or [`NONE`] for the open one.
     block: u32,
+    /// The same, itself.
+    it: Option<Block>,
     /// From when to when it looked up last.
     looks_up_ns: (u64, u64),
 }
@@ -169,6 +171,7 @@ impl<'a> Watch<'a> {
             held_by: None,
             start_ns: 0,
             block: NONE,
+            it: None,
             looks_up_ns: (0, 0),
         };
         Self {
@@ -206,12 +209,8 @@ impl<'a> Watch<'a> {
 
     /// The block that a member is in.
     fn block(&self, position: u32) -> Option<Block> {
-        let (now, task) = (&self.now[position as usize], self.task(position));
-        now.held_by?;
-        match task.stretches.get(now.block as usize) {
-            Some(off) => Block::of(off),
-            None => Block::open(task),
-        }
+        let now = &self.now[position as usize];
+        now.held_by.and(now.it)
     }
 
     /// Finds the block that a segment is of.
@@ -237,6 +236,7 @@ impl<'a> Watch<'a> {
         let held_by = held_by(self.blocks, self.members, task, &it, near);
         let now = &mut self.now[position as usize];
         (now.held_by, now.block, now.start_ns) = (Some(held_by), block, it.start_ns);
+        now.it = Some(it);
         let counted = match held_by {
             HeldBy::Edge { to, from, class } => {
                 let counted = held_by.during(self.counted(to));
@@ -418,12 +418,7 @@ impl<'a> Watch<'a> {
             syscall == block.syscall && self.target(target) == self.target(block.target)
         };
         let (mut ran_ns, mut in_ns, mut seq) = (0u64, off.in_ns, off.seq);
-        for next in task
-            .stretches
-            .iter()
-            .skip(at as usize + 1)
-            .take(LOOK_UP_STRETCHES)
-        {
+        for next in task.stretches.from(at as usize + 1).take(LOOK_UP_STRETCHES) {
             ran_ns = ran_ns.saturating_add(next.out_ns.saturating_sub(in_ns));
             if next.seq != seq.wrapping_add(1) || ran_ns > LOOK_UP_NS {
                 return None;

@@ -19,11 +19,13 @@ const CHILD: u32 = 6;
 fn slow(mut task: Task) -> Task {
     task.start_ns *= MS;
     task.end_ns *= MS;
-    for off in &mut task.stretches {
-        off.out_ns *= MS;
-        off.wake_ns *= MS;
-        off.in_ns *= MS;
-    }
+    task.stretches.edit(|offs| {
+        for off in offs {
+            off.out_ns *= MS;
+            off.wake_ns *= MS;
+            off.in_ns *= MS;
+        }
+    });
     if let Some(open) = &mut task.open {
         open.out_ns *= MS;
     }
@@ -58,14 +60,16 @@ fn who_only_looks_up_waits_for_the_other_thread_of_its_process() {
         let looks_up = [(FUTEX, OWN, TIMER)].repeat(times);
         let last = (FUTEX, OWN, OUTSIDE);
         let mut first = slow(task(1, 1, &line, &[&looks_up[..], &[last]].concat()));
-        for off in &mut first.stretches[1..] {
-            off.timeout_us = Timeout::Us(20_000).to_us();
-            // It runs for a moment only.
-            if off.waker == TIMER {
-                off.wake_ns += MS - 10_000;
-                off.in_ns += MS - 10_000;
+        first.stretches.edit(|offs| {
+            for off in &mut offs[1..] {
+                off.timeout_us = Timeout::Us(20_000).to_us();
+                // It runs for a moment only.
+                if off.waker == TIMER {
+                    off.wake_ns += MS - 10_000;
+                    off.in_ns += MS - 10_000;
+                }
             }
-        }
+        });
         let sleep = "b".repeat(line.len() - 2);
         let worker = task(2, 1, &format!("r{sleep}$"), &[(SLEEP, 0, OUTSIDE)]);
         longest(vec![killed(first), killed(slow(worker))])
@@ -89,15 +93,19 @@ fn a_child_that_has_just_slept_is_what_its_parent_waits_for() {
     let all = [(SLEEP, 0, TIMER)].repeat(sleeps + 1);
     let mut child = slow(task(2, 2, &child, &all));
     child.ppid = 101;
-    for off in &mut child.stretches[1..] {
-        off.timeout_us = Timeout::Us(3_000).to_us();
-        off.out_ns -= MS - 100_000;
-    }
+    child.stretches.edit(|offs| {
+        for off in &mut offs[1..] {
+            off.timeout_us = Timeout::Us(3_000).to_us();
+            off.out_ns -= MS - 100_000;
+        }
+    });
     // The child has just slept for the last time but one.
     let mut parent = parent;
-    let woken_ns = child.stretches[sleeps].wake_ns;
-    let last = parent.stretches.last_mut().unwrap();
-    (last.wake_ns, last.in_ns) = (woken_ns + 50_000, woken_ns + 60_000);
+    let woken_ns = child.stretches.at(sleeps).wake_ns;
+    parent.stretches.edit(|offs| {
+        let last = offs.last_mut().unwrap();
+        (last.wake_ns, last.in_ns) = (woken_ns + 50_000, woken_ns + 60_000);
+    });
     parent.end_ns = woken_ns + 100_000;
     let e = longest(vec![parent, child]);
     assert_eq!(e.verdict, Verdict::Caused, "{e:#?}");

@@ -166,9 +166,11 @@ fn threads_that_take_turns_at_one_set_are_idle_where_they_park() {
     let mut contended = tasks(SET);
     contended.push(task(4, 1, "rrrrrrrrrrrrbr$", &[(FUTEX, OWN, by(1))]));
     contended[3].start_ns = 12;
-    for off in &mut contended[3].stretches[..1] {
-        (off.out_ns, off.wake_ns, off.in_ns) = (12, 12, 12);
-    }
+    contended[3].stretches.edit(|offs| {
+        for off in &mut offs[..1] {
+            (off.out_ns, off.wake_ns, off.in_ns) = (12, 12, 12);
+        }
+    });
     let found = episodes(contended);
     assert_eq!(told(&found)[0], (3, 10, Verdict::Caused, 1), "{found:#?}");
 }
@@ -280,7 +282,9 @@ fn a_sleep_that_was_as_long_as_asked_for_needs_no_witness() {
     let verdict = |us: u32| {
         let line = format!("r{}r$", "b".repeat(5_000));
         let mut sleeper = task(1, 1, &line, &[(SLEEP, 0, Waker::Unknown)]);
-        sleeper.stretches[1].timeout_us = Timeout::Us(us).to_us();
+        sleeper
+            .stretches
+            .edit(|offs| offs[1].timeout_us = Timeout::Us(us).to_us());
         let line = format!("r{}r$", "b".repeat(5_001));
         let found = episodes(vec![sleeper, task(2, 1, &line, &[(FUTEX, LOCK, by(1))])]);
         found[0].verdict

@@ -378,7 +378,7 @@ struct Waits {
 
 /// The blocks of a task, the open one included, and when it had a CPU again.
 fn blocks_of(task: &Task) -> impl Iterator<Item = (Block, u64)> + '_ {
-    let of = |off: &Off| Some((Block::of(off)?, off.in_ns));
+    let of = |off: Off| Some((Block::of(off)?, off.in_ns));
     let open = Block::open(task).map(|block| (block, u64::MAX));
     task.stretches.iter().filter_map(of).chain(open)
 }

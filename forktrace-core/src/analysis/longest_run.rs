@@ -5,7 +5,10 @@
 
 use std::{collections::BinaryHeap, sync::OnceLock};
 
-use crate::{model::Task, report::Witness};
+use crate::{
+    model::{Off, Task},
+    report::Witness,
+};
 
 /// Up to so many tasks each is looked at.
 const FEW_TASKS: usize = 64;
@@ -234,28 +237,32 @@ fn runs_from(task: &Task, from_ns: u64) -> impl Iterator<Item = Run> {
     // Between two stretches off the CPU it ran, if none is missing between them.
     let first = task.stretches.partition_point(|s| s.out_ns <= from_ns);
     let first = first.saturating_sub(1);
-    let stretches = task.stretches.get(first..).unwrap_or_default();
-    let run = move |index: usize, start_ns, end_ns| Run {
-        start_ns,
+    let run = |off: Off, cpu: Option<u16>, end_ns| Run {
+        start_ns: off.in_ns,
         end_ns,
         // It stays on the CPU that it came back to until it is switched out.
-        cpu: task.cpus.get(index).map(|&cpu| cpu.into()),
+        cpu: cpu.map(u32::from),
     };
-    let between = stretches
-        .windows(2)
-        .zip(first..)
-        .filter_map(move |(pair, index)| {
-            let follows = pair[1].seq == pair[0].seq.wrapping_add(1);
-            follows.then(|| run(index, pair[0].in_ns, pair[1].out_ns))
-        });
-    let last = stretches
-        .last()
-        .filter(|last| task.stretches_expected == Some(last.seq.wrapping_add(1)));
-    let last = last.map(|last| {
-        let end_ns = task.open.map_or(task.end_ns, |open| open.out_ns);
-        run(task.stretches.len() - 1, last.in_ns, end_ns)
-    });
-    between.chain(last)
+    let mut stretches = task.stretches.from(first).with_cpus();
+    let mut before = stretches.next();
+    let mut next = move || {
+        loop {
+            let (off, cpu) = before?;
+            before = stretches.next();
+            match before {
+                Some((next, _)) if next.seq == off.seq.wrapping_add(1) => {
+                    return Some(run(off, cpu, next.out_ns));
+                }
+                Some(_) => {}
+                None => {
+                    let end_ns = task.open.map_or(task.end_ns, |open| open.out_ns);
+                    let follows = task.stretches_expected == Some(off.seq.wrapping_add(1));
+                    return follows.then(|| run(off, cpu, end_ns));
+                }
+            }
+        }
+    };
+    std::iter::from_fn(move || next())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{
     overview, processes, report, tasks,
 };
 use crate::{
-    model::{Model, Part, Task},
+    model::{Model, Part, Stretches, Task},
     report::{self as figures, Audit, Deadlock, Report},
     trace_file::TraceInfo,
 };
@@ -31,8 +31,7 @@ pub fn analyse_part(
         let mut chosen = cut.clone();
         for (at, task) in chosen.tasks.iter_mut().enumerate() {
             if !part.has(at) {
-                task.stretches = Vec::new();
-                task.cpus = Vec::new();
+                task.stretches = Stretches::default();
                 task.open = None;
             }
         }

@@ -14,7 +14,7 @@ use super::{
     providers::{Kin, Providers},
 };
 use crate::{
-    model::{Off, State, Task, state_of},
+    model::{State, Stretches, Task, state_of},
     report::{CriticalPath, PathPart, PathState},
 };
 
@@ -295,10 +295,10 @@ fn before(task: &Task, at_ns: u64, near: &mut usize) -> Option<Away> {
             followed: true,
         });
     }
-    let offs: &[Off] = &task.stretches;
-    let next = first_from(&offs[..*near], at_ns);
+    let offs = &task.stretches;
+    let next = first_from(offs, *near, at_ns);
     *near = next;
-    let off = &offs[next.checked_sub(1)?];
+    let off = offs.at(next.checked_sub(1)?);
     let expected = off.seq.wrapping_add(1);
     let after = offs
         .get(next)
@@ -314,16 +314,16 @@ fn before(task: &Task, at_ns: u64, near: &mut usize) -> Option<Away> {
     })
 }
 
-/// The first of these that begins at this time or later, looked for from the end on in
-/// growing steps.
-fn first_from(offs: &[Off], at_ns: u64) -> usize {
-    let (mut until, mut step) = (offs.len(), 1);
+/// The first of the first `near` that begins at this time or later, looked for from the last
+/// of them on in growing steps.
+fn first_from(offs: &Stretches, near: usize, at_ns: u64) -> usize {
+    let (mut until, mut step) = (near, 1);
     while let Some(at) = until.checked_sub(step)
-        && offs[at].out_ns >= at_ns
+        && offs.out_ns(at) >= at_ns
     {
         until = at;
         step *= 2;
     }
     let from = until.saturating_sub(step);
-    from + offs[from..until].partition_point(|off| off.out_ns < at_ns)
+    offs.left_before_within(from..until, at_ns)
 }

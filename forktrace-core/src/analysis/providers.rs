@@ -146,8 +146,8 @@ impl<'a> Kin<'a> {
     /// Did this task wait for the same just before, until its time ran out?
     fn is_again(&self, at: usize, block: &Block) -> bool {
         let offs = &self.blocks.model.tasks[at].stretches;
-        let before = offs.partition_point(|off| off.out_ns < block.start_ns);
-        let last = offs[..before].iter().rev().filter_map(Block::of).next();
+        let before = offs.left_before(block.start_ns);
+        let last = offs.range(0..before).rev().filter_map(Block::of).next();
         last.is_some_and(|last| {
             (last.syscall, last.target) == (block.syscall, block.target)
                 && self.blocks.timed_out(&last)
@@ -281,8 +281,8 @@ pub(super) fn wait_at(blocks: &Blocks<'_>, task: &Task, at_ns: u64) -> Option<Bl
 
 /// The sleep that a task has just come from, which goes on with the next one in a moment.
 fn looks_up(blocks: &Blocks<'_>, task: &Task, at_ns: u64) -> Option<Block> {
-    let next = task.stretches.partition_point(|off| off.out_ns < at_ns);
-    let off = &task.stretches[next.checked_sub(1)?];
+    let next = task.stretches.left_before(at_ns);
+    let off = task.stretches.at(next.checked_sub(1)?);
     // However long it takes to get a CPU.
     let now = at_ns.saturating_sub(off.in_ns) < LOOK_UP_NS;
     Block::of(off).filter(|last| now && blocks.is_sleep(last))

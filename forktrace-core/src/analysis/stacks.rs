@@ -44,7 +44,7 @@ pub(super) fn stacks(info: &TraceInfo, model: &Model) -> Option<Vec<StackUse>> {
         let (kind, name, wakee) = match stacks.waker {
             Waker::None => (StackKind::OffCpu, task.name.as_str(), None),
             waker => {
-                let name = waker_name(model, &tasks, waker, off);
+                let name = waker_name(model, &tasks, waker, &off);
                 (StackKind::Wakeup, name, Some(task.name.as_str()))
             }
         };
@@ -95,7 +95,7 @@ pub(super) fn stacks(info: &TraceInfo, model: &Model) -> Option<Vec<StackUse>> {
 struct Ended<'a> {
     stacks: &'a Stacks,
     task: &'a Task,
-    off: &'a Off,
+    off: Off,
 }
 
 /// Each block twice at most: a wakeup is the last one of those that the block's waker made,
@@ -106,10 +106,10 @@ fn blocks<'a>(model: &'a Model, tasks: &HashMap<u32, &'a Task>) -> Vec<Ended<'a>
         let Some(task) = tasks.get(&stacks.serial) else {
             continue;
         };
-        let Ok(at) = task.stretches.binary_search_by_key(&stacks.seq, |s| s.seq) else {
+        let Some(at) = task.stretches.position(stacks.seq) else {
             continue;
         };
-        let off = &task.stretches[at];
+        let off = task.stretches.at(at);
         let is_wakeup = stacks.waker != Waker::None;
         if off.state() != State::Blocked || is_wakeup && stacks.waker != off.waker {
             continue;

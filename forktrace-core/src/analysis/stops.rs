@@ -107,7 +107,10 @@ fn parts(blocks: &Blocks<'_>) -> Vec<Part> {
             }
             _ => None,
         };
-        for off in &task.stretches {
+        let can_be = |off: Off| {
+            matches!(off.why, Why::Killable | Why::Uninterruptible) || off.state() == State::Stopped
+        };
+        for off in task.stretches.iter_if(can_be) {
             let compat = off.flags & Off::COMPAT != 0;
             if off.wake_ns > off.out_ns
                 && let Some(kind) = kind(off.why, off.syscall, compat, off.out_ns, off.waker)

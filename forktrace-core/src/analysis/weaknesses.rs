@@ -508,19 +508,19 @@ fn sums_of_task_differ(task: &crate::model::Task) -> bool {
     let Some(record) = &task.record else {
         return false;
     };
-    let whole = task
-        .stretches
-        .iter()
-        .enumerate()
-        .all(|(i, s)| s.seq as usize == i)
-        && task.stretches.len() == record.totals.seq as usize;
+    if record.missed != 0 || task.stretches.len() != record.totals.seq as usize {
+        return false;
+    }
     let mut sums = Totals {
         serial: task.serial,
         seq: record.totals.seq,
         lost: record.totals.lost,
         ..Totals::default()
     };
-    for off in &task.stretches {
+    for (seq, off) in (0..).zip(&task.stretches) {
+        if off.seq != seq {
+            return false;
+        }
         let away_ns = off.wake_ns - off.out_ns;
         match off.state() {
             State::Blocked => sums.blocked_ns = sums.blocked_ns.saturating_add(away_ns),
@@ -529,7 +529,7 @@ fn sums_of_task_differ(task: &crate::model::Task) -> bool {
         }
         sums.runnable_ns = sums.runnable_ns.saturating_add(off.in_ns - off.wake_ns);
     }
-    whole && record.missed == 0 && sums != record.totals
+    sums != record.totals
 }
 
 /// Switch-ins that are computed, and the time in which they can lie: from the
@@ -537,8 +537,9 @@ fn sums_of_task_differ(task: &crate::model::Task) -> bool {
 pub(super) fn inferred(model: &Model) -> (u64, u64) {
     let (mut count, mut uncertain_ns) = (0, 0u64);
     for task in &model.tasks {
-        for (i, off) in task.stretches.iter().enumerate() {
-            if off.flags & Off::INFERRED != 0 {
+        let inferred = |off: Off| off.flags & Off::INFERRED != 0;
+        for (i, off) in task.stretches.iter_if(inferred).enumerate() {
+            if inferred(off) {
                 let next = task.stretches.get(i + 1).map(|next| next.out_ns);
                 let next = next
                     .or(task.open.map(|open| open.out_ns))

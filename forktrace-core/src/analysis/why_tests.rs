@@ -141,8 +141,10 @@ pub(super) fn task(serial: u32, process: u32, line: &str, blocks: &[In]) -> Task
         first_seq: 0,
         stretches_expected: Some(offs.len() as u32),
         // To and fro between two CPUs.
-        cpus: offs.iter().map(|off| (off.seq % 2) as u16).collect(),
-        stretches: offs,
+        stretches: offs
+            .into_iter()
+            .map(|off| (off, Some((off.seq % 2) as u16)))
+            .collect(),
         open,
         open_target,
         sums: Vec::new(),
@@ -833,7 +835,9 @@ fn a_loss_between_makes_the_cause_unknown() {
     let tasks = |lost: Option<usize>| {
         let mut waker = task(1, 1, "rrbbbrbrbrrbr$", &[(FSYNC, FILE, DISK); 4]);
         if let Some(lost) = lost {
-            waker.stretches.remove(lost);
+            waker.stretches.edit(|offs| {
+                offs.remove(lost);
+            });
         }
         vec![waker, task(2, 1, "rbbbbbbbbbrr$", &[(FUTEX, LOCK, by(1))])]
     };
@@ -859,7 +863,7 @@ fn who_waits_in_exec_for_others_to_end_is_stopped_and_who_reads_the_program_is_n
             task(1, 1, "rrbbbrr$", &[(EXEC, 0, waker)]),
             task(2, 1, "rbbbr$", &[(FUTEX, 0, DISK)]),
         ];
-        tasks[0].stretches[1].why = Why::Killable;
+        tasks[0].stretches.edit(|offs| offs[1].why = Why::Killable);
         report_on(tasks).stops
     };
     assert_eq!(stops(DISK), []);
@@ -878,7 +882,7 @@ fn who_waits_in_exec_for_others_to_end_is_stopped_and_who_reads_the_program_is_n
 fn a_stop_is_by_the_last_signal_unless_it_was_taken_back() {
     let by_whom = |sent: &[(u8, u64)]| {
         let mut stopped = task(1, 1, "rrrrbbbbbrr$", &[(-1, 0, by(9))]);
-        stopped.stretches[1].why = Why::Stopped;
+        stopped.stretches.edit(|offs| offs[1].why = Why::Stopped);
         let mut model = model(vec![stopped, task(9, 9, "rrrrrrrrrrr$", &[])]);
         let signals = sent.iter().map(|(signal, at_ns)| crate::trace::Signal {
             serial: 1,
@@ -1079,9 +1083,11 @@ fn the_longest_block_is_followed_to_its_root() {
 #[test]
 fn a_look_up_does_not_end_a_stall() {
     let timed = |mut task: Task| {
-        for off in &mut task.stretches {
-            off.timeout_us = Timeout::Us(1).to_us();
-        }
+        task.stretches.edit(|offs| {
+            for off in offs {
+                off.timeout_us = Timeout::Us(1).to_us();
+            }
+        });
         task
     };
     // 2 looks up twice while 1 sleeps.
@@ -1524,7 +1530,9 @@ proptest! {
         // With a loss as well.
         let at = lost.index(tasks.len());
         if tasks[at].stretches.len() > 2 {
-            tasks[at].stretches.remove(1);
+            tasks[at].stretches.edit(|offs| {
+                offs.remove(1);
+            });
         }
         let report = report_on(tasks);
         let parts: u64 = report.path.parts.iter().map(|part| part.ns).sum();
@@ -1546,12 +1554,12 @@ proptest! {
                 // All of them at the last moment that there is.
                 task.start_ns = u64::MAX;
             }
-            for off in &mut task.stretches {
+            task.stretches.edit(|offs| { for off in offs {
                 let Some(time) = times.next() else { break };
                 off.out_ns = time;
                 off.wake_ns = time.saturating_add(time % 7);
                 off.in_ns = u64::MAX;
-            }
+            }});
             task.end_ns = u64::MAX;
         }
         report_on(tasks);

@@ -1,11 +1,12 @@
 //! Collects events, in whatever order the file has them, and makes tasks of them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use forktrace_common::layout::{Waits, futex, wait};
 
 use super::{
-    Fate, Futexes, LockNames, Model, Off, OwnerSeen, Task, later,
+    Fate, Futexes, LockNames, Model, Off, OwnerSeen, Shelf, Task, later,
+    stretches::{LARGE, Runs, SMALL, Sorted},
     targets::{Known, Raw, Targets},
     untracked::Untracked,
 };
@@ -18,14 +19,15 @@ use crate::{
     },
 };
 
-const RECENT: usize = 64;
+const RECENT: usize = 1024;
 
-#[derive(Default)]
+/// Of so many tasks more stretches are packed at once: what is not packed yet takes most of a
+/// task's memory.
+const FIRST_TASKS: usize = 1500;
+
 struct Collected {
     born: Option<Born>,
-    stretches: Vec<Off>,
-    /// See [`Task::cpus`].
-    cpus: Vec<u16>,
+    stretches: Runs,
     sums: Vec<Totals>,
     record: Option<TaskRecord>,
     execs: Vec<Exec>,
@@ -39,6 +41,22 @@ struct Collected {
 }
 
 impl Collected {
+    fn new(stretches: Runs) -> Self {
+        Self {
+            born: None,
+            stretches,
+            sums: Vec::new(),
+            record: None,
+            execs: Vec::new(),
+            argv: None,
+            attached: None,
+            polls: Vec::new(),
+            targets: Vec::new(),
+            by_target: HashMap::new(),
+            last_target: 0,
+        }
+    }
+
     /// Its birth. The record of its end knows all that the birth knew, and the
     /// last tid.
     fn born(&self) -> Option<&Born> {
@@ -83,18 +101,28 @@ pub struct Builder {
     index: HashMap<u32, usize>,
     /// Where the tasks of the last stretches are, by the low bits of the serial:
     /// stretches come by the million, of few tasks at a time.
-    recent: [(u32, usize); RECENT],
+    recent: Box<[(u32, usize)]>,
     untracked: Vec<trace::Untracked>,
     untracked_ends: Vec<trace::Untracked>,
     marks: Vec<Mark>,
     marks_refused: MarksRefused,
     marks_unread: u64,
+    shelf: Arc<Shelf>,
+    /// Where stretches are packed.
+    buffer: Vec<u8>,
 }
 
 impl Builder {
     /// For a trace that began at `start_ns` on a machine of this architecture.
     pub fn new(start_ns: u64, arch: Arch) -> Self {
+        Self::on(Arc::default(), start_ns, arch)
+    }
+
+    /// The same, with its stretches on this shelf.
+    pub fn on(shelf: Arc<Shelf>, start_ns: u64, arch: Arch) -> Self {
         Self {
+            shelf,
+            buffer: Vec::new(),
             start_ns,
             restart_syscall: arch.syscall_number("restart_syscall").map(|n| n as i16),
             waitid: arch.syscall_number("waitid").map(|n| n as i16),
@@ -116,7 +144,7 @@ impl Builder {
             owners: Vec::new(),
             tasks: Vec::new(),
             index: HashMap::new(),
-            recent: [(0, usize::MAX); RECENT],
+            recent: vec![(0, usize::MAX); RECENT].into(),
             untracked: Vec::new(),
             untracked_ends: Vec::new(),
             marks: Vec::new(),
@@ -138,10 +166,11 @@ impl Builder {
                 if let Raw::Futex { count: 1, .. } = raw {
                     self.note_owner(s.serial, s.seq, s.syscall, s.arg1);
                 }
-                let task = self.of(s.serial);
+                let at = self.index_of(s.serial);
+                let task = &mut self.tasks[at].1;
                 off.target = task.target(raw);
-                task.stretches.push(off);
-                task.cpus.push(s.cpu_in);
+                let to = (&self.shelf, &mut self.buffer);
+                task.stretches.push(off, s.cpu_in, to);
             }
             Event::Totals(t) => self.of(t.serial).sums.push(t),
             Event::Born(b) => {
@@ -258,15 +287,23 @@ impl Builder {
     }
 
     fn of(&mut self, serial: u32) -> &mut Collected {
+        let at = self.index_of(serial);
+        &mut self.tasks[at].1
+    }
+
+    fn index_of(&mut self, serial: u32) -> usize {
         let recent = &mut self.recent[serial as usize % RECENT];
         if recent.0 != serial || recent.1 == usize::MAX {
             let index = *self.index.entry(serial).or_insert_with(|| {
-                self.tasks.push((serial, Collected::default()));
+                let first = self.tasks.len() < FIRST_TASKS;
+                let log = self.shelf.chunks(if first { LARGE } else { SMALL });
+                let stretches = Runs::new(log, self.restart_syscall);
+                self.tasks.push((serial, Collected::new(stretches)));
                 self.tasks.len() - 1
             });
             *recent = (serial, index);
         }
-        &mut self.tasks[recent.1].1
+        recent.1
     }
 
     fn off(&self, s: &Stretch) -> Off {
@@ -315,6 +352,7 @@ impl Builder {
     pub fn build(mut self, end_ns: u64) -> Model {
         let end_ns = self.since_start(end_ns);
         let mut collected = std::mem::take(&mut self.tasks);
+        let mut buffer = std::mem::take(&mut self.buffer);
         collected.sort_unstable_by_key(|(serial, _)| *serial);
         let processes: HashMap<u32, u32> = collected
             .iter()
@@ -324,7 +362,7 @@ impl Builder {
         let mut targets = Targets::new(std::mem::take(&mut self.known), process);
         let mut tasks: Vec<Task> = collected
             .into_iter()
-            .map(|(serial, task)| self.task(serial, task, end_ns, &mut targets))
+            .map(|(serial, task)| self.task(serial, task, end_ns, &mut targets, &mut buffer))
             .collect();
         let untracked = Untracked {
             begun: std::mem::take(&mut self.untracked),
@@ -374,30 +412,28 @@ impl Builder {
         mut c: Collected,
         trace_end_ns: u64,
         targets: &mut Targets,
+        buffer: &mut Vec<u8>,
     ) -> Task {
-        if !c.stretches.is_sorted_by(|a, b| a.seq < b.seq) {
-            let mut both: Vec<(Off, u16)> = c.stretches.into_iter().zip(c.cpus).collect();
-            both.sort_by_key(|(s, _)| s.seq);
-            both.dedup_by_key(|(s, _)| s.seq);
-            (c.stretches, c.cpus) = both.into_iter().unzip();
-        }
+        let Sorted {
+            mut stretches,
+            last_block,
+            next_seq,
+        } = c.stretches.finish(&self.shelf, buffer);
+        c.stretches = Runs::new(0, None);
         c.sums.sort_by_key(|s| s.seq);
         c.execs.sort_by_key(|e| e.at_ns);
-        let (last_before, next_seq) = self.join_restarts(&mut c.stretches);
         let process = c.born().map_or(serial, |b| b.process);
         let indices: Vec<u32> = c
             .targets
             .iter()
             .map(|raw| targets.index(*raw, process))
             .collect();
-        for off in &mut c.stretches {
-            off.target = *indices.get(off.target as usize).unwrap_or(&0);
-        }
+        stretches.name_targets(indices.clone());
         let finished = c.record.as_ref().map(|r| r.totals.seq);
-        let last_before = last_before.filter(|_| finished == Some(next_seq));
+        let last_before = last_block.filter(|_| finished == Some(next_seq));
 
-        let first_seen = c.stretches.first().map_or(trace_end_ns, |s| s.out_ns);
-        let last_seen = c.stretches.last().map_or(0, |s| s.in_ns);
+        let first_seen = stretches.first().map_or(trace_end_ns, |s| s.out_ns);
+        let last_seen = stretches.last().map_or(0, |s| s.in_ns);
         let argv = c.argv.take().map_or(Vec::new(), |argv| argv.argv);
         let born = c.born();
         let start_ns = born.map_or(first_seen, |b| self.since_start(b.at_ns));
@@ -458,42 +494,13 @@ impl Builder {
             followed: true,
             first_seq: 0,
             stretches_expected: c.record.as_ref().map(|r| r.totals.seq),
-            stretches: c.stretches,
-            cpus: c.cpus,
+            stretches,
             open,
             open_target,
             sums: c.sums,
             record: c.record,
             polls: c.polls,
         }
-    }
-
-    /// A timed call that a stop interrupts goes on as `restart_syscall`: it is
-    /// the call before. Where records between the two are lost, it stays what it
-    /// is.
-    ///
-    /// Returns the syscall and the target of the last block, if no record after it
-    /// is lost, and the number of the stretch that comes next.
-    fn join_restarts(&self, stretches: &mut [Off]) -> (Option<(i16, u32)>, u32) {
-        let mut before = None;
-        let mut expected = 0;
-        for s in stretches {
-            if s.seq != expected {
-                before = None;
-            }
-            expected = s.seq.wrapping_add(1);
-            if s.state() == super::State::Runnable {
-                continue;
-            }
-            if Some(s.syscall) == self.restart_syscall
-                && let Some((syscall, target)) = before
-            {
-                s.syscall = syscall;
-                s.target = target;
-            }
-            before = Some((s.syscall, s.target));
-        }
-        (before, expected)
     }
 
     fn open_raw(&self, open: &OpenStretch) -> Raw {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    Fate, State, Target, Task,
+    Fate, Off, State, Target, Task,
     targets::{Raw, Targets},
 };
 use crate::trace::{Given, GivenWhat, ProviderKind, Providers, Waker};
@@ -17,6 +17,8 @@ pub(super) fn given(
     let by_serial = by_serial(tasks);
     let mut all: Vec<GivenWhat> = Vec::new();
     let mut known: HashMap<GivenWhat, u32> = HashMap::new();
+    // By serial and number of the stretch.
+    let mut named: HashMap<u32, HashMap<u32, u32>> = HashMap::new();
     for Given {
         serial, seq, what, ..
     } in found
@@ -24,22 +26,36 @@ pub(super) fn given(
         let Some(task) = by_serial.get(&serial).map(|at| &mut tasks[*at]) else {
             continue;
         };
-        let off = task.stretches.binary_search_by_key(&seq, |off| off.seq);
-        let target = match off {
-            Ok(at) => &mut task.stretches[at].target,
+        let others = named.entry(serial).or_default();
+        let there = task.stretches.position(seq);
+        let target = match there {
+            Some(at) => match others.get(&seq) {
+                Some(other) => *other,
+                None => task.stretches.at(at).target,
+            },
             // It is still in it.
-            Err(_) if task.open.is_some() && task.stretches_expected == Some(seq) => {
-                &mut task.open_target
-            }
-            Err(_) => continue,
+            None if task.open.is_some() && task.stretches_expected == Some(seq) => task.open_target,
+            None => continue,
         };
-        let page = matches!(targets.get(*target), Some(Target::PageFault(_)));
-        if *target == 0 || page && matches!(what, GivenWhat::Page(_)) {
-            let at = *known.entry(what).or_insert_with_key(|what| {
-                all.push(what.clone());
-                all.len() as u32 - 1
-            });
-            *target = targets.index(Raw::Given(at), task.process);
+        let page = matches!(targets.get(target), Some(Target::PageFault(_)));
+        if target != 0 && !(page && matches!(what, GivenWhat::Page(_))) {
+            continue;
+        }
+        let at = *known.entry(what).or_insert_with_key(|what| {
+            all.push(what.clone());
+            all.len() as u32 - 1
+        });
+        let target = targets.index(Raw::Given(at), task.process);
+        match there {
+            Some(_) => drop(others.insert(seq, target)),
+            None => task.open_target = target,
+        }
+    }
+    for (serial, others) in named {
+        if let Some(at) = by_serial.get(&serial) {
+            tasks[*at]
+                .stretches
+                .name_others(others.into_iter().collect());
         }
     }
     all
@@ -67,15 +83,20 @@ pub(super) fn children(tasks: &mut [Task], targets: &mut Targets, providers: &[P
             (ppid == task.pid && i64::from(pid) != *number).then_some(i64::from(pid))
         };
         let raw = |pid| Raw::Child(Some(pid));
-        for off in &mut task.stretches {
-            let by = match off.waker {
-                Waker::Task { serial, .. } => Some(serial),
-                _ => None,
-            };
-            let by = by.or_else(|| looked_up.get(&(task.serial, off.seq)).copied());
-            if let Some(pid) = own(targets, off.target, by) {
-                off.target = targets.index(raw(pid), task.process);
+        let is_child = |target| matches!(targets.get(target), Some(Target::Child(Some(1..))));
+        if task.stretches.has_target(is_child) {
+            let mut others = Vec::new();
+            for off in &task.stretches {
+                let by = match off.waker {
+                    Waker::Task { serial, .. } => Some(serial),
+                    _ => None,
+                };
+                let by = by.or_else(|| looked_up.get(&(task.serial, off.seq)).copied());
+                if let Some(pid) = own(targets, off.target, by) {
+                    others.push((off.seq, targets.index(raw(pid), task.process)));
+                }
             }
+            task.stretches.name_others(others);
         }
         let seq = task.stretches_expected.unwrap_or(u32::MAX);
         let by = looked_up.get(&(task.serial, seq)).copied();
@@ -113,15 +134,19 @@ pub(super) fn joins(tasks: &mut [Task], targets: &mut Targets, providers: &[Prov
             }
             _ => None,
         };
-        for off in &mut task.stretches {
-            if off.target == 0 || !targets.is_perhaps_shared(off.target) {
+        let mut others = Vec::new();
+        let can_be =
+            |targets: &Targets, off: Off| off.target != 0 && targets.is_perhaps_shared(off.target);
+        for off in task.stretches.iter_if(|off| can_be(targets, off)) {
+            if !can_be(targets, off) {
                 continue;
             }
             let known = looked_up.get(&(task.serial, off.seq)).copied();
             if let Some(joined) = known.or_else(|| by_its_end(off.waker, off.wake_ns)) {
-                off.target = targets.index(Raw::Thread(joined), task.process);
+                others.push((off.seq, targets.index(Raw::Thread(joined), task.process)));
             }
         }
+        task.stretches.name_others(others);
         let seq = task.stretches_expected.unwrap_or(u32::MAX);
         if let Some(joined) = looked_up.get(&(task.serial, seq)) {
             task.open_target = targets.index(Raw::Thread(*joined), task.process);

@@ -9,6 +9,7 @@ mod later;
 mod lock_names;
 mod part;
 mod segments;
+mod stretches;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use self::futexes::{Futexes, OwnerSeen};
 pub use self::lock_names::LockNames;
 pub use self::part::{Part, WHOLE};
 pub use self::segments::Segments;
+pub use self::stretches::{Iter, Shelf, Spill, Stretches};
 pub use self::targets::{File, FutexKey, Target, Waited, Waitset};
 
 /// What a task is doing.
@@ -69,7 +71,7 @@ pub struct InSyscall {
 /// In place of a syscall's number: the task was in a page fault.
 pub const PAGE_FAULT: i16 = -2;
 
-/// A stretch off the CPU, as kept in memory: there are millions.
+/// A stretch off the CPU. There are millions: they are kept as [`Stretches`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Off {
     /// When the task left the CPU.
@@ -172,10 +174,7 @@ pub struct Task {
     /// False: the task table was full, nothing of its states is known.
     pub followed: bool,
     /// Stretches off the CPU, in order; a jump in `seq` is a gap.
-    pub stretches: Vec<Off>,
-    /// The CPU that it came back to after each of them. Not in [`Off`], which two
-    /// bytes more would make a sixth larger.
-    pub cpus: Vec<u16>,
+    pub stretches: Stretches,
     /// The stretch that is open at the end of the trace.
     pub open: Option<OpenStretch>,
     /// What it waits for: index in [`Model::targets`].
@@ -268,8 +267,9 @@ pub struct Model {
 impl Model {
     /// Stretches of all tasks that have this flag of [`Off`].
     pub fn stretches_with(&self, flag: u8) -> u64 {
-        let has = |off: &&Off| off.flags & flag != 0;
-        let of = |task: &Task| task.stretches.iter().filter(has).count() as u64;
+        let has = |off: &Off| off.flags & flag != 0;
+        let any = |task: &Task| task.stretches.iter_if(|off| has(&off)).filter(has).count();
+        let of = |task: &Task| any(task) as u64;
         self.tasks.iter().map(of).sum()
     }
 }

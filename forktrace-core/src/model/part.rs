@@ -131,22 +131,18 @@ impl Part {
         };
         let until = task.stretches.partition_point(|off| off.out_ns < to_ns);
         let until = until.max(first);
-        let stretches = task.stretches[first..until]
-            .iter()
-            .map(|off| self.cut_off(off));
-        let mut stretches: Vec<Off> = stretches.collect();
-        let mut cpus: Vec<u16> = task.cpus.get(first..until).unwrap_or_default().to_vec();
+        let whole = &task.stretches;
         let first_seq = match first.checked_sub(1) {
-            Some(before) => task.stretches[before].seq.wrapping_add(1),
+            Some(before) => whole.at(before).seq.wrapping_add(1),
             None => task.first_seq,
         };
-        let next_seq = stretches
-            .last()
-            .map_or(first_seq, |last| last.seq.wrapping_add(1));
+        let last = until.checked_sub(1).filter(|last| *last >= first);
+        let next_seq = last.map_or(first_seq, |last| whole.at(last).seq.wrapping_add(1));
+        let mut woken = None;
         let mut open = task.open.filter(|open| open.out_ns < to_ns);
         let ended_later = end_ns > to_ns;
         // What is lost after the last stretch, is lost here too.
-        let follows = match task.stretches.get(until) {
+        let follows = match whole.get(until) {
             Some(next) => Some(next.seq),
             None => task.stretches_expected,
         };
@@ -156,7 +152,7 @@ impl Part {
             match it.wake_ns {
                 // It is known who ended it: it is no open one any more.
                 Some(wake_ns) if wake_ns >= to_ns && ended_later => {
-                    stretches.push(Off {
+                    woken = Some(Off {
                         out_ns: it.out_ns,
                         wake_ns: to_ns,
                         in_ns: to_ns,
@@ -168,7 +164,6 @@ impl Part {
                         target: task.open_target,
                         timeout_us: it.timeout.to_us(),
                     });
-                    cpus.push(cpus.last().copied().unwrap_or(0));
                     stretches_expected = stretches_expected.map(|next| next.wrapping_add(1));
                     open = None;
                 }
@@ -179,6 +174,10 @@ impl Part {
                 _ => {}
             }
         }
+        let cpu = last.map_or(Some(0), |last| whole.cpu(last));
+        let cut = whole.range(first..until).with_cpus();
+        let cut = cut.map(|(off, cpu)| (self.cut_off(&off), cpu));
+        let stretches = whole.of_these(cut.chain(woken.map(|off| (off, cpu))));
         let mut record = task.record.clone();
         if let Some(record) = &mut record {
             // What was counted and summed is of the whole life.
@@ -200,7 +199,6 @@ impl Part {
                 Fate::Ended if ended_later => Fate::Alive,
                 fate => fate,
             },
-            cpus,
             open,
             first_seq,
             stretches_expected,

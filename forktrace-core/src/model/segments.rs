@@ -7,16 +7,15 @@
 //! next is unknown. Whatever the events say, segments never overlap, never leave
 //! a gap, and stay within the task's life: times are clamped on the way.
 
-use super::{InSyscall, Off, Segment, State, Task, state_of};
+use super::{InSyscall, Iter, Off, Segment, State, Task, state_of};
 
 /// Iterator over the segments of a task.
 #[derive(Debug)]
 pub struct Segments<'a> {
     task: &'a Task,
+    stretches: Iter<'a>,
     /// Up to here segments have been given out.
     cursor: u64,
-    /// Index of the next stretch.
-    next: usize,
     /// Sequence number that should come next.
     expected: u32,
     /// The stretch under way.
@@ -50,8 +49,8 @@ impl<'a> Segments<'a> {
     pub(super) fn new(task: &'a Task) -> Self {
         Self {
             task,
+            stretches: task.stretches.iter(),
             cursor: task.start_ns,
-            next: 0,
             expected: task.first_seq,
             part: Part::Before,
             off: Times {
@@ -70,9 +69,10 @@ impl<'a> Segments<'a> {
     /// Those from the stretch on that is not over at `from_ns`.
     pub(super) fn starting(task: &'a Task, from_ns: u64) -> Self {
         let mut segments = Self::new(task);
-        segments.next = task.stretches.partition_point(|s| s.in_ns <= from_ns);
-        if let Some(before) = segments.next.checked_sub(1) {
-            let before = &task.stretches[before];
+        let next = task.stretches.partition_point(|s| s.in_ns <= from_ns);
+        segments.stretches = task.stretches.from(next);
+        if let Some(before) = next.checked_sub(1) {
+            let before = task.stretches.at(before);
             segments.expected = before.seq.wrapping_add(1);
             segments.cursor = before.in_ns.clamp(task.start_ns, task.end_ns);
         }
@@ -82,10 +82,9 @@ impl<'a> Segments<'a> {
     /// Goes on to the next stretch, or to what comes after the last one, and
     /// says until when and what the task was before it.
     fn advance(&mut self) -> (u64, State) {
-        let Some(off) = self.task.stretches.get(self.next) else {
+        let Some(off) = self.stretches.next() else {
             return self.advance_to_end();
         };
-        self.next += 1;
         let before = if off.seq == self.expected {
             State::Running
         } else {

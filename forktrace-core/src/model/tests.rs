@@ -276,7 +276,10 @@ fn draw(task: &Task) -> String {
     // Each stretch of a drawing ends on a CPU of its own.
     let numbers = task.stretches.iter().map(|s| s.seq);
     assert!(
-        task.cpus.iter().map(|&cpu| u32::from(cpu)).eq(numbers),
+        task.stretches
+            .with_cpus()
+            .map(|(_, cpu)| u32::from(cpu.unwrap()))
+            .eq(numbers),
         "{task:?}"
     );
     let mut drawing = " ".repeat(task.start_ns as usize);
@@ -366,7 +369,7 @@ fn an_early_wakeup_makes_a_block_of_no_length() {
     check("wrr|w|wbbwr$");
     let life = Life::read("wrr|wwrr$");
     let model = build(life.events(true, false), 7);
-    assert_eq!(model.tasks[0].stretches[1].state(), State::Blocked);
+    assert_eq!(model.tasks[0].stretches.at(1).state(), State::Blocked);
     assert_eq!(model.tasks[0].stretches.len(), 2);
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Fate, Task};
+use super::{Fate, Stretches, Task};
 use crate::trace;
 
 /// Serials of tasks that are not followed start here: the kernel programs never
@@ -79,8 +79,7 @@ impl Untracked {
                     Fate::Unknown
                 },
                 followed: false,
-                stretches: Vec::new(),
-                cpus: Vec::new(),
+                stretches: Stretches::default(),
                 open: None,
                 open_target: 0,
                 first_seq: 0,

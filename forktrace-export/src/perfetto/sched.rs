@@ -102,7 +102,7 @@ pub(super) fn write(
             task,
             gone_ns: process_end_ns.copied().unwrap_or(task.end_ns),
             came_ns: None,
-            cpu: task.cpus.first().copied().unwrap_or(0),
+            cpu: task.stretches.cpu(0).unwrap_or(0),
             events: &mut cpus,
         };
         life.all();
@@ -151,7 +151,7 @@ impl Life<'_> {
         let task = self.task;
         self.add(task.start_ns, order::NEW, What::New);
         let mut expected = task.first_seq;
-        for (off, cpu) in task.stretches.iter().zip(&task.cpus) {
+        for (off, cpu) in task.stretches.with_cpus() {
             if off.seq != expected {
                 self.gap(off.out_ns);
             }
@@ -164,7 +164,7 @@ impl Life<'_> {
             if woken && off.flags & Off::NO_WAKE == 0 {
                 self.add(off.wake_ns, order::WAKING, What::Waking(off.waker));
             }
-            self.cpu = *cpu;
+            self.cpu = cpu.unwrap_or(self.cpu);
             self.add(off.in_ns, order::IN, What::In);
             self.came_ns = Some(off.in_ns);
         }

@@ -70,7 +70,7 @@ fn check_all_known(lines: &Timelines) {
     assert!(unknown.is_empty(), "{unknown:?}");
 }
 
-fn name_of_outsider(lines: &Timelines, block: &Off) -> Option<String> {
+fn name_of_outsider(lines: &Timelines, block: Off) -> Option<String> {
     let Waker::Outsider { tid, .. } = block.waker else {
         return None;
     };

@@ -190,7 +190,7 @@ fn a_task_that_a_timer_interrupts_wakes_nobody() {
         let (traced, lines) = timelines("naps-beside-spinner --naps 10000");
         let truth = traced.truth();
         let [napper, spinner] = ["napper_tid", "spinner_tid"].map(|key| id(&truth[key]));
-        let naps: Vec<&Off> = lines.blocks_in(napper, Some("clock_nanosleep")).collect();
+        let naps: Vec<Off> = lines.blocks_in(napper, Some("clock_nanosleep")).collect();
         let wrong: Vec<_> = naps.iter().filter(|nap| !is_timer(nap.waker)).collect();
         assert!(
             wrong.is_empty(),
@@ -201,7 +201,7 @@ fn a_task_that_a_timer_interrupts_wakes_nobody() {
         );
         // A nap that is over before its thread is off the CPU is no block.
         assert!(naps.len() as u64 > n(&truth["naps"]) / 2, "{}", naps.len());
-        let by_spinner = |off: &&Off| lines.waker_tid(off) == Some(spinner);
+        let by_spinner = |off: &Off| lines.waker_tid(*off) == Some(spinner);
         assert_eq!(naps.into_iter().filter(by_spinner).count(), 0);
         check_all_known(&lines);
     });

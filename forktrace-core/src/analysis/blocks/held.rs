@@ -10,9 +10,9 @@
 //! What the first does from then on until it wakes the other does hold that one up. Where
 //! it was seen that the other waits for a lock of the first, or for its end, it is owed.
 
-use super::{Block, Blocks, Class, HeldFrom};
+use super::{Block, Blocks, Class, HeldFrom, behind::Behind};
 use crate::{
-    model::{Off, Target, Task},
+    model::{Stretches, Target, Task},
     trace::FileKind,
 };
 
@@ -22,19 +22,6 @@ pub(super) const LOOK_BACK: usize = 64;
 const SHORT: usize = 8;
 /// Waits for input are short if all that follows a block takes no more than this part of it.
 const SHORT_PART: u64 = 4;
-
-/// What a look back from any of a task's stretches finds.
-#[derive(Default)]
-pub(super) struct Behind {
-    /// By stretch: how many blocks are before it.
-    blocks_before: Vec<u32>,
-    /// By block: its stretch.
-    blocks: Vec<u32>,
-    /// By block: the last wait for input that is not after it, as a block.
-    inputs: Vec<Option<u32>>,
-    /// Stretches before which records are lost, in order.
-    gaps: Vec<u32>,
-}
 
 impl Blocks<'_> {
     /// From when on a task's blocks hold up the one that it will wake from this
@@ -71,22 +58,24 @@ impl Blocks<'_> {
             held.known_before = next == Some(0);
             return held;
         };
-        if next != Some(task.stretches[last].seq.wrapping_add(1)) {
+        if next != Some(task.stretches.at(last).seq.wrapping_add(1)) {
             // What is lost there can be a wait for input.
             held.known_before = false;
             return held;
         }
         let behind = self.behind[waker].get_or_init(|| self.behind(task));
-        let begin = |block: usize| task.stretches[behind.blocks[block] as usize].out_ns;
-        let gaps = behind.gaps.partition_point(|gap| *gap as usize <= last);
-        let gap = gaps.checked_sub(1).map(|gap| behind.gaps[gap] as usize);
-        let first = gap.map_or(0, |gap| behind.blocks_before[gap] as usize);
-        let before = behind.blocks_before[until] as usize;
+        let begin = |block: usize| {
+            let at = behind.stretch(block).unwrap_or(last);
+            task.stretches.out_ns(at)
+        };
+        let gap = behind.gap(last);
+        let first = gap.map_or(0, |gap| behind.blocks_before(gap));
+        let before = behind.blocks_before(until);
         if first == before {
             held.known_before = gap.is_none();
             return held;
         }
-        let input = behind.inputs[before - 1].map(|input| input as usize);
+        let input = behind.last_input(last);
         // So far and no farther.
         let farthest = before.checked_sub(LOOK_BACK + 1);
         match input.max(farthest).filter(|block| *block >= first) {
@@ -114,29 +103,20 @@ impl Blocks<'_> {
     fn behind(&self, task: &Task) -> Behind {
         let mut behind = Behind::default();
         let mut expected = task.first_seq;
-        for (at, off) in task.stretches.iter().enumerate() {
-            behind.blocks_before.push(behind.blocks.len() as u32);
-            if off.seq != expected {
-                behind.gaps.push(at as u32);
-            }
+        for off in &task.stretches {
+            let gap = off.seq != expected;
             expected = off.seq.wrapping_add(1);
-            if let Some(block) = Block::of(off) {
-                let input = if self.class(&block).is_input() {
-                    Some(behind.blocks.len() as u32)
-                } else {
-                    behind.inputs.last().copied().flatten()
-                };
-                behind.inputs.push(input);
-                behind.blocks.push(at as u32);
-            }
+            let block = Block::of(off);
+            let input = block.map(|block| self.class(&block).is_input());
+            let ns = block.map_or(0, |block| block.end_ns(task) - block.start_ns);
+            behind.push(input, ns, gap);
         }
-        behind.blocks_before.push(behind.blocks.len() as u32);
         behind
     }
 
     /// A block by its number.
     fn block(&self, task: &Task, behind: &Behind, at: usize) -> Option<Block> {
-        Block::of(task.stretches.get(*behind.blocks.get(at)? as usize)?)
+        Block::of(task.stretches.get(behind.stretch(at)?)?)
     }
 
     /// When the block began before a wait for input that was short beside it.
@@ -147,8 +127,14 @@ impl Blocks<'_> {
         (first, input): (usize, usize),
         wake_ns: u64,
     ) -> Option<u64> {
-        let back = (first..input).rev().take(SHORT);
-        let mut back = back.filter_map(|at| self.block(task, behind, at));
+        let since_ns = wake_ns.saturating_sub(self.block(task, behind, input)?.start_ns);
+        let from = first.max(input.saturating_sub(SHORT));
+        if behind.are_shorter(from..input, since_ns.saturating_mul(SHORT_PART)) {
+            return None;
+        }
+        let stretches = behind.stretch(from)?..behind.stretch(input)?;
+        let back = task.stretches.range(stretches).rev();
+        let mut back = back.filter_map(Block::of);
         let long = back.find(|block| {
             let end_ns = block.end_ns(task);
             let after_ns = wake_ns.saturating_sub(end_ns);
@@ -196,8 +182,8 @@ impl Blocks<'_> {
 
 /// The first stretch that begins at this time or later, looked for from `near` on
 /// in growing steps.
-pub(super) fn first_from(offs: &[Off], near: usize, at_ns: u64) -> usize {
-    let before = |at: usize| offs.get(at).is_some_and(|off| off.out_ns < at_ns);
+pub(super) fn first_from(offs: &Stretches, near: usize, at_ns: u64) -> usize {
+    let before = |at: usize| at < offs.len() && offs.out_ns(at) < at_ns;
     let mut from = if before(near) { near } else { 0 };
     let mut step = 1;
     while before(from + step) {
@@ -205,5 +191,5 @@ pub(super) fn first_from(offs: &[Off], near: usize, at_ns: u64) -> usize {
         step *= 2;
     }
     let until = (from + step).min(offs.len());
-    from + offs[from..until].partition_point(|off| off.out_ns < at_ns)
+    offs.left_before_within(from..until, at_ns)
 }

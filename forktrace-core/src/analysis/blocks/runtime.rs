@@ -25,7 +25,9 @@ pub(super) fn parks(blocks: &Blocks<'_>) -> Vec<bool> {
     let each = |of: &dyn Fn(&Block) -> bool, note: &mut dyn FnMut(u32, usize)| {
         for (at, task) in model.tasks.iter().enumerate() {
             let open = Block::open(task);
-            let all = task.stretches.iter().filter_map(Block::of).chain(open);
+            let such = |off| Block::of(off).is_some_and(|block| block.target != 0 && of(&block));
+            let all = task.stretches.iter_if(such);
+            let all = all.filter_map(Block::of).chain(open);
             let mut before = 0;
             for block in all.filter(|block| block.target != 0) {
                 // Most wait for the same again and again.

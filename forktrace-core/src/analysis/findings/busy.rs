@@ -1,7 +1,7 @@
 //! Tasks that ask again and again: polls that return at once, and `sched_yield`.
 
 use super::{Blocks, Confidence, Finding, FindingKind, Report, count, duration, finding, who};
-use crate::model::State;
+use crate::model::{Off, State};
 
 /// Calls that return at once so often a second of CPU time do no work in between.
 const CALLS_A_SECOND: u64 = 100_000;
@@ -44,22 +44,22 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
         .iter()
         .zip(&report.tasks)
         .filter_map(|(of_model, task)| {
-            let yielded = of_model
-                .stretches
-                .iter()
-                .filter(|off| off.state() == State::Runnable && number == Some(off.syscall.into()));
-            let yielded = yielded.count() as u64;
+            let yields =
+                |off: &Off| off.state() == State::Runnable && number == Some(off.syscall.into());
+            let yielded = of_model.stretches.iter_if(|off| yields(&off));
+            let yielded = yielded.filter(yields).count() as u64;
             let sentence = format!(
                 "{} spins: it gave up the CPU in sched_yield {} times, and ran for {}.",
                 who(&task.name, task.tid),
                 count(yielded),
                 duration(task.running_ns)
             );
-            let given_up = of_model
-                .stretches
-                .iter()
-                .filter(|off| off.state() == State::Runnable);
-            let mostly = yielded >= FEW && yielded * 2 >= given_up.count() as u64;
+            let given_up = || {
+                let stretches = of_model.stretches.iter();
+                let given_up = stretches.filter(|off| off.state() == State::Runnable);
+                given_up.count() as u64
+            };
+            let mostly = yielded >= FEW && yielded * 2 >= given_up();
             let rate = yielded.saturating_mul(1_000_000_000) / task.running_ns.max(1);
             (mostly && rate >= YIELDS_A_SECOND).then(|| Finding {
                 tasks: vec![task.serial],

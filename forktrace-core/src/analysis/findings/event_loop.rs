@@ -40,21 +40,22 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
         .filter_map(|(at, task)| {
             // Both are in the order of creation.
             let offs = &model.tasks.get(at)?.stretches;
-            let is_loop = |off: &Off| Block::of(off).is_some_and(|b| waits_for_events(blocks, &b));
-            if offs.iter().filter(|off| is_loop(off)).take(WAITS).count() < WAITS {
+            let is_loop = |off: &Off| Block::of(*off).is_some_and(|b| waits_for_events(blocks, &b));
+            let loops = offs.iter_if(|off| is_loop(&off)).filter(is_loop);
+            if loops.take(WAITS).count() < WAITS {
                 return None;
             }
-            let first = offs.iter().position(is_loop)?;
-            let last = offs.iter().rposition(is_loop)?;
+            let first = offs.iter().position(|off| is_loop(&off))?;
+            let last = offs.iter().rposition(|off| is_loop(&off))?;
             let in_turn = offs
                 .iter()
                 .any(|off| shared.contains(&(process_of(at), off.target)));
             let mut outside: HashMap<i16, Outside> = HashMap::new();
             // Before its first wait for events it can be at its work already, and after the
             // last still: that is known of what it does between others, too.
-            let kind = |off: &Off| (off.syscall, off.target);
-            let between: HashSet<(i16, u32)> = offs[first..=last].iter().map(kind).collect();
-            let counts = |(at, off): (usize, &Off)| {
+            let kind = |off: Off| (off.syscall, off.target);
+            let between: HashSet<(i16, u32)> = offs.range(first..last + 1).map(kind).collect();
+            let counts = |(at, off): (usize, Off)| {
                 let block = Block::of(off)?;
                 let same = || off.target != 0 || blocks.is_sleep(&block);
                 let is = (first..=last).contains(&at) || between.contains(&kind(off)) && same();
@@ -110,8 +111,11 @@ fn shared_sets(blocks: &Blocks<'_>) -> HashSet<(u32, u32)> {
     let mut waiters: HashMap<(u32, u32), u32> = HashMap::new();
     let mut shared = HashSet::new();
     for task in &blocks.model.tasks {
-        let offs = task.stretches.iter().filter_map(Block::of);
-        let sets = offs.filter(|block| block.target != 0 && waits_for_events(blocks, block));
+        let is_set = |block: &Block| block.target != 0 && waits_for_events(blocks, block);
+        let offs = task
+            .stretches
+            .iter_if(|off| Block::of(off).is_some_and(|block| is_set(&block)));
+        let sets = offs.filter_map(Block::of).filter(is_set);
         for set in sets.map(|block| (task.process, block.target)) {
             if *waiters.entry(set).or_insert(task.serial) != task.serial {
                 shared.insert(set);

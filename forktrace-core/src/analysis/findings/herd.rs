@@ -54,8 +54,10 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     let tasks = &blocks.model.tasks;
     let mut listeners: HashSet<u32> = HashSet::new();
     for (at, task) in tasks.iter().enumerate() {
-        for (which, off) in task.stretches.iter().enumerate() {
-            let block = Block::of(off).filter(|block| blocks.class(block) == Class::Anything);
+        let anything = |off| Block::of(off).filter(|block| blocks.class(block) == Class::Anything);
+        let stretches = task.stretches.iter_if(|off| anything(off).is_some());
+        for (which, off) in stretches.enumerate() {
+            let block = anything(off);
             let Some((block, (socket, object))) =
                 block.and_then(|block| Some((block, socket(blocks, &block)?)))
             else {
@@ -128,7 +130,7 @@ fn back(task: &Task, which: usize) -> Option<u64> {
     let woken = task.stretches.get(which)?;
     let mut ran_ns = 0;
     let mut before = woken;
-    for next in task.stretches.get(which + 1..)? {
+    for next in task.stretches.from(which + 1) {
         if next.seq != before.seq.checked_add(1)? {
             return None;
         }
@@ -147,6 +149,9 @@ fn back(task: &Task, which: usize) -> Option<u64> {
 /// When each of these tasks woke another, by time.
 fn wakes_by(blocks: &Blocks<'_>, tasks: &HashSet<u32>) -> HashMap<u32, Vec<u64>> {
     let mut wakes: HashMap<u32, Vec<u64>> = HashMap::new();
+    if tasks.is_empty() {
+        return wakes;
+    }
     for task in &blocks.model.tasks {
         for off in &task.stretches {
             if let Waker::Task { serial, .. } = off.waker

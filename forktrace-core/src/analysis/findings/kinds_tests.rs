@@ -166,7 +166,7 @@ fn a_hang_that_was_found_is_told_also_where_its_end_is_lost() {
             found_while_it_lasted(model);
             for task in &mut model.tasks {
                 task.open = None;
-                task.stretches.truncate(1);
+                task.stretches.edit(|offs| offs.truncate(1));
                 task.stretches_expected = None;
             }
         },
@@ -333,7 +333,7 @@ fn who_is_stopped_is_told_and_by_what() {
         "one",
         task(1, 1, "rrrrbbbbbrr$", &[(-1, 0, Waker::Unknown)]),
     );
-    stopped.stretches[1].why = Why::Stopped;
+    stopped.stretches.edit(|offs| offs[1].why = Why::Stopped);
     let all = findings_with(vec![stopped], |model, _| {
         model.signals = vec![Signal {
             serial: 1,
@@ -390,11 +390,13 @@ fn whose_polls_return_at_once_spins() {
 /// A rank of MPI: it yields again and again, for so many times 200 µs.
 fn rank(serial: u32, yields: usize) -> Task {
     let mut task = task(serial, serial, &format!("{}r$", "rw".repeat(yields)), &[]);
-    for off in &mut task.stretches {
-        if off.why == Why::Preempted {
-            off.syscall = YIELD;
+    task.stretches.edit(|offs| {
+        for off in offs {
+            if off.why == Why::Preempted {
+                off.syscall = YIELD;
+            }
         }
-    }
+    });
     scaled("rank", task, 100_000)
 }
 
@@ -402,11 +404,13 @@ fn rank(serial: u32, yields: usize) -> Task {
 fn late(serial: u32) -> Task {
     let line = format!("r{}{}r$", "b".repeat(800), "rw".repeat(100));
     let mut task = task(serial, serial, &line, &[(SLEEP, 0, TIMER)]);
-    for off in &mut task.stretches {
-        if off.why == Why::Preempted {
-            off.syscall = YIELD;
+    task.stretches.edit(|offs| {
+        for off in offs {
+            if off.why == Why::Preempted {
+                off.syscall = YIELD;
+            }
         }
-    }
+    });
     scaled("rank", task, 100_000)
 }
 
@@ -430,10 +434,14 @@ fn one_that_sleeps_while_those_like_it_poll_is_a_straggler() {
 #[test]
 fn who_is_preempted_while_it_computes_does_not_poll() {
     let mut team = vec![rank(1, 500), late(2), rank(3, 500)];
-    for off in team.iter_mut().flat_map(|task| &mut task.stretches) {
-        if off.why == Why::Preempted {
-            off.syscall = -1;
-        }
+    for task in &mut team {
+        task.stretches.edit(|offs| {
+            for off in offs {
+                if off.why == Why::Preempted {
+                    off.syscall = -1;
+                }
+            }
+        });
     }
     let mut all = findings_with(team, |_, _| ());
     all.retain(|f| f.kind == FindingKind::Straggler);

@@ -109,7 +109,10 @@ fn parked(report: &Report, blocks: &Blocks<'_>) -> Vec<Queue> {
     let mut sums: BTreeMap<(u32, &str), Sum> = BTreeMap::new();
     let of_runtime = |(_, task): &(usize, &crate::model::Task)| parkers.contains(&task.process);
     for (at, task) in tasks.iter().enumerate().filter(of_runtime) {
-        for block in task.stretches.iter().filter_map(Block::of).filter(is_futex) {
+        let stretches = task
+            .stretches
+            .iter_if(|off| Block::of(off).is_some_and(|block| is_futex(&block)));
+        for block in stretches.filter_map(Block::of).filter(is_futex) {
             let End::Task(waker) = blocks.end(at, &block) else {
                 continue;
             };

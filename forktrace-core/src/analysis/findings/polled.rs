@@ -174,7 +174,7 @@ fn sum(blocks: &Blocks<'_>, edges: &[(u64, usize, Edge)]) -> Sum {
 /// What a task was blocked in meanwhile.
 fn add_blocked(sum: &mut Sum, task: &Task, from_ns: u64, to_ns: u64) {
     let first = task.stretches.partition_point(|off| off.in_ns <= from_ns);
-    let offs = task.stretches[first..].iter();
+    let offs = task.stretches.from(first);
     let offs = offs.take_while(|off| off.out_ns < to_ns);
     for block in offs.filter_map(Block::of).chain(Block::open(task)) {
         let end_ns = block.end_ns(task).min(to_ns);
@@ -188,7 +188,7 @@ fn add_blocked(sum: &mut Sum, task: &Task, from_ns: u64, to_ns: u64) {
 /// When a task polled.
 fn phases(blocks: &Blocks<'_>, task: &Task) -> Vec<Phase> {
     let yields = blocks.arch.syscall_number("sched_yield");
-    let asks = |off: &Off| match Block::of(off) {
+    let asks = |off: &Off| match Block::of(*off) {
         None => off.state() == State::Runnable && yields == Some(off.syscall.into()),
         Some(block) => {
             let ns = block.end_ns(task) - block.start_ns;
@@ -208,7 +208,7 @@ fn phases(blocks: &Blocks<'_>, task: &Task) -> Vec<Phase> {
         if ran_ns > LOOK_UP_NS {
             end(now.take());
         }
-        if asks(off) {
+        if asks(&off) {
             let phase = now.get_or_insert(Phase {
                 from_ns: off.out_ns,
                 to_ns: off.in_ns,

@@ -61,9 +61,10 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
             .stretches
             .iter()
             .rposition(|off| Block::of(off).is_some());
-        for (which, off) in task.stretches.iter().enumerate() {
-            let Some((block, source)) = Block::of(off).and_then(|b| Some((b, source(blocks, &b)?)))
-            else {
+        let of = |off| Block::of(off).and_then(|b| Some((b, source(blocks, &b)?)));
+        let stretches = task.stretches.iter_if(|off| of(off).is_some());
+        for (which, off) in stretches.enumerate() {
+            let Some((block, source)) = of(off) else {
                 continue;
             };
             let uses = pools

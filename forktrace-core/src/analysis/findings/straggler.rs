@@ -251,8 +251,9 @@ fn ran_ns(task: &Task, from_ns: u64, to_ns: u64) -> u64 {
         return 0;
     };
     let first = task.stretches.partition_point(|off| off.in_ns <= from_ns);
-    let offs = task.stretches[first..]
-        .iter()
+    let offs = task
+        .stretches
+        .from(first)
         .take_while(|off| off.out_ns < to_ns);
     let off_ns = offs.map(|off| off.in_ns.min(to_ns).saturating_sub(off.out_ns.max(from_ns)));
     within_ns.saturating_sub(off_ns.fold(0, u64::saturating_add))

@@ -43,11 +43,13 @@ pub(super) fn scaled(name: &str, mut task: Task, factor: u64) -> Task {
     task.name = name.to_owned();
     task.start_ns *= factor;
     task.end_ns *= factor;
-    for off in &mut task.stretches {
-        off.out_ns *= factor;
-        off.wake_ns *= factor;
-        off.in_ns *= factor;
-    }
+    task.stretches.edit(|offs| {
+        for off in offs {
+            off.out_ns *= factor;
+            off.wake_ns *= factor;
+            off.in_ns *= factor;
+        }
+    });
     if let Some(open) = &mut task.open {
         open.out_ns *= factor;
     }
@@ -264,11 +266,13 @@ fn threads_of_a_jvm_that_let_each_other_go_on_wait_for_one_lock() {
 fn who_mostly_yields_spins() {
     let spinning = |syscall| {
         let mut task = task(1, 1, &format!("{}r$", "rw".repeat(120)), &[]);
-        for off in &mut task.stretches {
-            if off.why == Why::Preempted {
-                off.syscall = syscall;
+        task.stretches.edit(|offs| {
+            for off in offs {
+                if off.why == Why::Preempted {
+                    off.syscall = syscall;
+                }
             }
-        }
+        });
         let of = |ns| {
             found(
                 vec![scaled("rank", task.clone(), ns)],
@@ -297,9 +301,11 @@ fn herd(other: u32) -> Vec<Task> {
     ];
     // Runs of 10 ms are too long for a look that finds nothing.
     for task in &mut tasks[..2] {
-        for off in &mut task.stretches[1..] {
-            off.out_ns -= 9_900_000;
-        }
+        task.stretches.edit(|offs| {
+            for off in &mut offs[1..] {
+                off.out_ns -= 9_900_000;
+            }
+        });
     }
     tasks
 }
@@ -330,11 +336,13 @@ fn many_tasks_that_live_for_a_moment_are_told_with_what_was_waited_for_them() {
         let mut child = task(at as u32 + 2, at as u32 + 2, &line, &[]);
         child.start_ns *= 1_000_000;
         child.end_ns *= 1_000_000;
-        for off in &mut child.stretches {
-            off.out_ns *= 1_000_000;
-            off.wake_ns *= 1_000_000;
-            off.in_ns *= 1_000_000;
-        }
+        child.stretches.edit(|offs| {
+            for off in offs {
+                off.out_ns *= 1_000_000;
+                off.wake_ns *= 1_000_000;
+                off.in_ns *= 1_000_000;
+            }
+        });
         child.name = "true".to_owned();
         child.ppid = 101;
         child

@@ -193,8 +193,8 @@ struct Found {
 
 fn target_of(model: &Model, task: usize, seq: u32) -> Option<u32> {
     let task = &model.tasks[task];
-    match task.stretches.binary_search_by_key(&seq, |off| off.seq) {
-        Ok(at) => Some(task.stretches[at].target),
-        Err(_) => (task.stretches_expected == Some(seq)).then_some(task.open_target),
+    match task.stretches.position(seq) {
+        Some(at) => Some(task.stretches.at(at).target),
+        None => (task.stretches_expected == Some(seq)).then_some(task.open_target),
     }
 }

@@ -45,7 +45,7 @@ fn a_join_waits_for_a_thread() {
         ];
         let model = build(events.into_iter().chain(looked_up.then_some(found)), 100);
         let task = model.tasks.iter().find(|task| task.serial == SERIAL);
-        let target = task.expect("it is there").stretches[1].target;
+        let target = task.expect("it is there").stretches.at(1).target;
         model.targets[target as usize].clone()
     };
     let thread = Target::Thread(SERIAL + 1);

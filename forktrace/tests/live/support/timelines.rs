@@ -1,5 +1,6 @@
 //! A trace's blocks one by one, where a report has sums only.
 
+use std::borrow::Borrow;
 use std::path::Path;
 
 use forktrace_core::{
@@ -77,13 +78,13 @@ impl Timelines {
         &'a self,
         tid: u32,
         syscall: Option<&'a str>,
-    ) -> impl Iterator<Item = &'a Off> {
+    ) -> impl Iterator<Item = Off> + 'a {
         self.blocks(tid)
             .filter(move |off| self.syscall(off) == syscall)
     }
 
     /// Its blocks and stops whose end the kernel announced.
-    pub(crate) fn blocks(&self, tid: u32) -> impl Iterator<Item = &Off> {
+    pub(crate) fn blocks(&self, tid: u32) -> impl Iterator<Item = Off> {
         let all = self.task(tid).stretches.iter();
         all.filter(|off| off.state() != State::Runnable && off.flags & Off::NO_WAKE == 0)
     }
@@ -91,9 +92,9 @@ impl Timelines {
     /// The only block in this syscall within a part of a truth line, from its
     /// `begin_ns` to its `end_ns`; the longest, where the machine made it more.
     #[track_caller]
-    pub(crate) fn block<'a>(&'a self, tid: u32, syscall: &'a str, part: &Value) -> &'a Off {
+    pub(crate) fn block<'a>(&'a self, tid: u32, syscall: &'a str, part: &Value) -> Off {
         let (begin, end) = (self.since(&part["begin_ns"]), self.since(&part["end_ns"]));
-        let within = |off: &&Off| begin <= off.out_ns && off.in_ns <= end;
+        let within = |off: &Off| begin <= off.out_ns && off.in_ns <= end;
         let found = self.blocks_in(tid, Some(syscall)).filter(within);
         found
             .max_by_key(|off| off.wake_ns - off.out_ns)
@@ -106,18 +107,18 @@ impl Timelines {
         n(ns) - self.start_ns
     }
 
-    pub(crate) fn syscall(&self, off: &Off) -> Option<&'static str> {
-        self.arch.syscall_name(off.syscall.into())
+    pub(crate) fn syscall(&self, off: impl Borrow<Off>) -> Option<&'static str> {
+        self.arch.syscall_name(off.borrow().syscall.into())
     }
 
-    pub(crate) fn target(&self, off: &Off) -> &Target {
-        &self.model.targets[off.target as usize]
+    pub(crate) fn target(&self, off: impl Borrow<Off>) -> &Target {
+        &self.model.targets[off.borrow().target as usize]
     }
 
     /// The tid of the task of the workload that woke it, itself or through a soft
     /// interrupt.
-    pub(crate) fn waker_tid(&self, off: &Off) -> Option<u32> {
-        match off.waker {
+    pub(crate) fn waker_tid(&self, off: impl Borrow<Off>) -> Option<u32> {
+        match off.borrow().waker {
             Waker::Task { serial, .. } => {
                 let is_it = |task: &&Task| task.serial == serial;
                 self.model.tasks.iter().find(is_it).map(|task| task.tid)
@@ -127,7 +128,7 @@ impl Timelines {
     }
 
     /// All blocks and stops of all tasks, whose waker is not known.
-    pub(crate) fn of_unknown_wakers(&self) -> Vec<(u32, Option<&str>, &Off)> {
+    pub(crate) fn of_unknown_wakers(&self) -> Vec<(u32, Option<&str>, Off)> {
         let tasks = self.model.tasks.iter();
         tasks
             .flat_map(|task| self.blocks(task.tid).map(move |off| (task.tid, off)))

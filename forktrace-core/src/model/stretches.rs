@@ -1,0 +1,423 @@
+//! A task's stretches off the CPU, packed: some ten bytes each, and those beyond a budget are
+//! not in memory at all.
+//!
+//! They are given by value. What is changed afterwards is said beside them: what their targets
+//! are called in the model is known when all tasks are.
+
+mod chunk;
+mod runs;
+mod shelf;
+#[cfg(test)]
+mod tests;
+
+use std::{cell::RefCell, iter::FusedIterator, ops::Range, sync::Arc};
+
+use super::Off;
+
+use self::chunk::{Chunk, Kinds, View, pack};
+pub(super) use self::runs::{Runs, Sorted};
+pub use self::shelf::{Shelf, Spill};
+
+/// Stretches in a chunk, as a power of two: of the first tasks, whose last chunks take most of
+/// the memory that a task takes while a trace is read, and of all others.
+pub(super) const LARGE: u8 = 8;
+pub(super) const SMALL: u8 = 6;
+
+/// A task's stretches, in the order of their numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Stretches {
+    /// All but the last one are full.
+    chunks: Vec<Chunk>,
+    len: usize,
+    /// How many stretches a full chunk has, as a power of two.
+    log: u8,
+    kinds: Kinds,
+    /// The model's number of each target, if it is not the one that is packed.
+    targets: Vec<u32>,
+    /// Targets of single stretches, by number of the stretch.
+    others: Vec<(u32, u32)>,
+    shelf: Arc<Shelf>,
+}
+
+impl Stretches {
+    fn new(log: u8, shelf: Arc<Shelf>) -> Self {
+        Self {
+            log,
+            shelf,
+            ..Self::default()
+        }
+    }
+
+    /// How many there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// All, in order.
+    #[inline]
+    pub fn iter(&self) -> Iter<'_> {
+        self.range(0..self.len)
+    }
+
+    /// Those from this one on.
+    #[inline]
+    pub fn from(&self, first: usize) -> Iter<'_> {
+        self.range(first..self.len)
+    }
+
+    /// All, or none where none of them can be such, as far as its syscall, its target, its
+    /// flags and why it left tell: its times and its waker are not looked at.
+    pub fn iter_if(&self, is: impl Fn(Off) -> bool) -> Iter<'_> {
+        let none = self.others.is_empty()
+            && self
+                .kinds
+                .all()
+                .is_some_and(|all| !all.iter().any(|kind| is(self.named(kind.off()))));
+        match none {
+            true => self.range(0..0),
+            false => self.iter(),
+        }
+    }
+
+    /// Some of them.
+    #[inline]
+    pub fn range(&self, range: Range<usize>) -> Iter<'_> {
+        let end = range.end.min(self.len);
+        Iter {
+            of: self,
+            front: range.start.min(end),
+            back: end,
+            views: [None, None],
+        }
+    }
+
+    /// One of them.
+    #[inline]
+    pub fn get(&self, at: usize) -> Option<Off> {
+        (at < self.len).then(|| self.at(at))
+    }
+
+    /// One that is there; the first one otherwise.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[inline]
+    pub fn at(&self, at: usize) -> Off {
+        let view = self.chunks[at >> self.log].view(|at, len| self.cached(at, len));
+        self.named(view.row(at & self.mask()).0)
+    }
+
+    /// The first one.
+    pub fn first(&self) -> Option<Off> {
+        self.get(0)
+    }
+
+    /// The last one.
+    pub fn last(&self) -> Option<Off> {
+        self.get(self.len.checked_sub(1)?)
+    }
+
+    /// The CPU that the task came back to after one of them, if that is known.
+    pub fn cpu(&self, at: usize) -> Option<u16> {
+        let chunk = self.chunks.get(at >> self.log).filter(|_| at < self.len)?;
+        let view = chunk.view(|at, len| self.cached(at, len));
+        view.row(at & self.mask()).1
+    }
+
+    /// All, each with the CPU that the task came back to.
+    pub fn with_cpus(&self) -> impl Iterator<Item = (Off, Option<u16>)> + '_ {
+        self.iter().with_cpus()
+    }
+
+    /// Of stretches of which the first ones are such, how many are.
+    pub fn partition_point(&self, mut is: impl FnMut(&Off) -> bool) -> usize {
+        // Whole chunks by their first ones, then in one.
+        let chunks = self.chunks.len();
+        let (mut from, mut to) = (0, chunks);
+        while from < to {
+            let middle = from.midpoint(to);
+            match is(&self.at(middle << self.log)) {
+                true => from = middle + 1,
+                false => to = middle,
+            }
+        }
+        let Some(chunk) = from.checked_sub(1) else {
+            return 0;
+        };
+        let view = self.chunks[chunk].view(|at, len| self.cached(at, len));
+        let first = chunk << self.log;
+        let (mut from, mut to) = (first + 1, (first + self.mask() + 1).min(self.len));
+        while from < to {
+            let middle = from.midpoint(to);
+            match is(&self.named(view.row(middle & self.mask()).0)) {
+                true => from = middle + 1,
+                false => to = middle,
+            }
+        }
+        from
+    }
+
+    /// How many left before this time.
+    pub fn left_before(&self, at_ns: u64) -> usize {
+        let from = self.chunks.partition_point(|chunk| chunk.out_ns() < at_ns);
+        let Some(chunk) = from.checked_sub(1) else {
+            return 0;
+        };
+        let first = chunk << self.log;
+        let end = (first + self.mask() + 1).min(self.len);
+        self.left_before_within(first + 1..end, at_ns)
+    }
+
+    /// The same, of which it is known that it lies there.
+    pub fn left_before_within(&self, within: Range<usize>, at_ns: u64) -> usize {
+        let (mut from, mut to) = (within.start, within.end);
+        while from < to {
+            let middle = from.midpoint(to);
+            match self.out_ns(middle) < at_ns {
+                true => from = middle + 1,
+                false => to = middle,
+            }
+        }
+        from
+    }
+
+    /// When one that is there left.
+    ///
+    /// # Panics
+    /// When it is not there.
+    #[inline]
+    pub fn out_ns(&self, at: usize) -> u64 {
+        let chunk = &self.chunks[at >> self.log];
+        match at & self.mask() {
+            0 => chunk.out_ns(),
+            at => chunk.view(|at, len| self.cached(at, len)).out_ns(at),
+        }
+    }
+
+    /// Where the stretch with this number is.
+    pub fn position(&self, seq: u32) -> Option<usize> {
+        let at = self.partition_point(|off| off.seq < seq);
+        (self.get(at)?.seq == seq).then_some(at)
+    }
+
+    /// Changes them: unpacks all, and packs what is left.
+    pub fn edit(&mut self, change: impl FnOnce(&mut Vec<Off>)) {
+        let cpus: Vec<Option<u16>> = self.with_cpus().map(|(_, cpu)| cpu).collect();
+        let mut all: Vec<Off> = self.iter().collect();
+        change(&mut all);
+        let cpus = cpus.into_iter().chain(std::iter::repeat(None));
+        *self = all.into_iter().zip(cpus).collect();
+    }
+
+    #[cold]
+    fn load(&self, chunk: usize) -> View<'_> {
+        self.chunks[chunk].view(|at, len| self.shelf.read(at, len))
+    }
+
+    #[inline]
+    fn mask(&self) -> usize {
+        (1 << self.log) - 1
+    }
+
+    /// A stretch with the model's number of its target.
+    #[inline]
+    fn named(&self, mut off: Off) -> Off {
+        if !self.targets.is_empty() {
+            off.target = *self.targets.get(off.target as usize).unwrap_or(&0);
+        }
+        if !self.others.is_empty()
+            && let Ok(at) = self.others.binary_search_by_key(&off.seq, |other| other.0)
+        {
+            off.target = self.others[at].1;
+        }
+        off
+    }
+
+    /// Packs a full chunk, or the last one.
+    fn push_chunk(&mut self, rows: &[(Off, Option<u16>)], buffer: &mut Vec<u8>) {
+        self.len += rows.len();
+        let chunk = pack(rows, &mut self.kinds, &self.shelf, buffer);
+        self.chunks.extend(chunk);
+    }
+
+    /// What a target is called in the model, from its packed number.
+    pub(super) fn name_targets(&mut self, targets: Vec<u32>) {
+        self.targets = targets;
+    }
+
+    /// Stretches with these numbers wait for something else: in order.
+    pub(super) fn name_others(&mut self, mut others: Vec<(u32, u32)>) {
+        others.append(&mut self.others);
+        // The last word is the first of these.
+        others.sort_by_key(|(seq, _)| *seq);
+        others.dedup_by_key(|(seq, _)| *seq);
+        self.others = others;
+    }
+
+    /// Has any of them a target that is like this?
+    pub(super) fn has_target(&self, is: impl Fn(u32) -> bool) -> bool {
+        self.targets.iter().any(|target| is(*target))
+            || self.others.iter().any(|(_, target)| is(*target))
+    }
+
+    /// Bytes of a chunk that is not in memory, kept for a while: one stretch after the other
+    /// is asked for, of several tasks in turn.
+    fn cached(&self, at: u64, len: u32) -> Arc<[u8]> {
+        /// So many chunks are kept by each thread.
+        const SLOTS: usize = 4096;
+        type Slot = Option<((u64, u64), Arc<[u8]>)>;
+        thread_local! {
+            static CACHE: RefCell<Vec<Slot>> = const { RefCell::new(Vec::new()) };
+        }
+        let key = (self.shelf.id(), at);
+        let slot = (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize % SLOTS;
+        CACHE.with_borrow_mut(|cache| {
+            cache.resize(SLOTS, None);
+            match &cache[slot] {
+                Some((other, bytes)) if *other == key => Arc::clone(bytes),
+                _ => {
+                    let bytes = self.shelf.read(at, len);
+                    cache[slot] = Some((key, Arc::clone(&bytes)));
+                    bytes
+                }
+            }
+        })
+    }
+
+    fn forget(&self) {
+        for chunk in &self.chunks {
+            self.shelf.forget(chunk.kept());
+        }
+    }
+}
+
+/// Equal as far as one can see.
+impl PartialEq for Stretches {
+    fn eq(&self, other: &Self) -> bool {
+        self.with_cpus().eq(other.with_cpus())
+    }
+}
+
+impl FromIterator<(Off, Option<u16>)> for Stretches {
+    fn from_iter<T: IntoIterator<Item = (Off, Option<u16>)>>(rows: T) -> Self {
+        Self::new(LARGE, Arc::default()).of_these(rows)
+    }
+}
+
+impl Stretches {
+    /// Others, kept where these are.
+    pub(super) fn of_these(&self, rows: impl IntoIterator<Item = (Off, Option<u16>)>) -> Self {
+        let mut packed = Self::new(self.log, Arc::clone(&self.shelf));
+        let mut buffer = Vec::new();
+        let mut chunk = Vec::new();
+        for row in rows {
+            chunk.push(row);
+            if chunk.len() > packed.mask() {
+                packed.push_chunk(&chunk, &mut buffer);
+                chunk.clear();
+            }
+        }
+        packed.push_chunk(&chunk, &mut buffer);
+        packed
+    }
+}
+
+impl FromIterator<Off> for Stretches {
+    fn from_iter<T: IntoIterator<Item = Off>>(offs: T) -> Self {
+        offs.into_iter().map(|off| (off, None)).collect()
+    }
+}
+
+impl From<Vec<Off>> for Stretches {
+    fn from(offs: Vec<Off>) -> Self {
+        offs.into_iter().collect()
+    }
+}
+
+impl<'a> IntoIterator for &'a Stretches {
+    type Item = Off;
+    type IntoIter = Iter<'a>;
+
+    #[inline]
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// Goes over stretches.
+#[derive(Clone, Debug)]
+pub struct Iter<'a> {
+    of: &'a Stretches,
+    front: usize,
+    back: usize,
+    /// The chunks that the first and the last one are in.
+    views: [Option<(usize, View<'a>)>; 2],
+}
+
+impl<'a> Iter<'a> {
+    #[inline]
+    fn view(&mut self, end: usize, chunk: usize) -> &View<'a> {
+        let of = self.of;
+        let known = self.views[end].take_if(|(at, _)| *at != chunk);
+        drop(known);
+        let load = || (chunk, of.load(chunk));
+        &self.views[end].get_or_insert_with(load).1
+    }
+
+    /// Each with the CPU that the task came back to.
+    pub fn with_cpus(mut self) -> impl Iterator<Item = (Off, Option<u16>)> + 'a {
+        std::iter::from_fn(move || self.next_row())
+    }
+
+    #[inline]
+    fn next_row(&mut self) -> Option<(Off, Option<u16>)> {
+        if self.front >= self.back {
+            return None;
+        }
+        let (of, at) = (self.of, self.front);
+        self.front += 1;
+        let (off, cpu) = self.view(0, at >> of.log).row(at & of.mask());
+        Some((of.named(off), cpu))
+    }
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Off;
+
+    #[inline]
+    fn next(&mut self) -> Option<Off> {
+        Some(self.next_row()?.0)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.back - self.front;
+        (left, Some(left))
+    }
+
+    fn nth(&mut self, n: usize) -> Option<Off> {
+        self.front = self.front.saturating_add(n).min(self.back);
+        self.next()
+    }
+}
+
+impl DoubleEndedIterator for Iter<'_> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Off> {
+        if self.front >= self.back {
+            return None;
+        }
+        self.back -= 1;
+        let (of, at) = (self.of, self.back);
+        let (off, _) = self.view(1, at >> of.log).row(at & of.mask());
+        Some(of.named(off))
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+impl FusedIterator for Iter<'_> {}
