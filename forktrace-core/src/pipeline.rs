@@ -1,15 +1,20 @@
 //! The whole way from the bytes of a trace to a report.
 
-use std::{mem, panic::resume_unwind, sync::mpsc, thread};
+use std::{
+    mem,
+    panic::resume_unwind,
+    sync::{Arc, mpsc},
+    thread,
+};
 
 use anyhow::Result;
 
 use crate::{
     analysis::{Options, analyse_with},
-    model::{Builder, Model},
+    model::{Builder, Model, Shelf},
     report::Report,
     trace::{Arch, Event, Finish, Header},
-    trace_file::{self, TraceInfo},
+    trace_file::{self, Source, TraceInfo},
 };
 
 /// Makes a report of a trace. `end` replaces the file's own, for a recording
@@ -27,13 +32,28 @@ pub fn make(data: &[u8], end: Option<Finish>, options: &Options) -> Result<Repor
 /// # Errors
 /// When the bytes are no trace, or of another version.
 pub fn read(data: &[u8], end: Option<Finish>) -> Result<(TraceInfo, Model)> {
+    read_onto(&Arc::default(), Source::Memory(data), end)
+}
+
+/// Reads a trace that is not in memory as a whole, and keeps its stretches on this shelf.
+/// Where [`Shelf::failure`] tells of one afterwards, nothing that was made of the model is
+/// right.
+///
+/// # Errors
+/// When it is no trace, or of another version.
+pub fn read_onto(
+    shelf: &Arc<Shelf>,
+    data: Source<'_>,
+    end: Option<Finish>,
+) -> Result<(TraceInfo, Model)> {
     let (sender, batches) = mpsc::sync_channel(BATCHES);
     let (info, builder) = thread::scope(|scope| {
         let unpacks = scope.spawn(|| unpack(data, sender));
         let mut builder: Option<Builder> = None;
         for Batch { header, events } in batches {
             let (start_ns, arch) = header;
-            let builder = builder.get_or_insert_with(|| Builder::new(start_ns, arch));
+            let builder =
+                builder.get_or_insert_with(|| Builder::on(Arc::clone(shelf), start_ns, arch));
             for event in events {
                 builder.push(event);
             }
@@ -66,14 +86,14 @@ struct Batch {
 
 /// Unpacks a file on a thread of its own, since that takes about as long as collecting what
 /// was in it.
-fn unpack(data: &[u8], collects: mpsc::SyncSender<Batch>) -> Result<TraceInfo> {
+fn unpack(data: Source<'_>, collects: mpsc::SyncSender<Batch>) -> Result<TraceInfo> {
     let mut events = Vec::with_capacity(BATCH);
     let send = |header: &Header, events: Vec<Event>| {
         let header = (header.start_ns, header.arch);
         // It takes them as long as it lives; if it panicked, that is what is told.
         let _ = collects.send(Batch { header, events });
     };
-    let info = trace_file::read(data, |header, event| {
+    let info = trace_file::read_from(data, |header, event| {
         events.push(event);
         if events.len() == BATCH {
             send(header, mem::replace(&mut events, Vec::with_capacity(BATCH)));

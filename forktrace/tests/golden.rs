@@ -16,11 +16,18 @@
 //! ```
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Arc, Mutex},
 };
 
+use forktrace_core::{
+    analysis,
+    model::{Shelf, Spill},
+    pipeline, render,
+    trace_file::Source,
+};
 use serde_json::Value;
 
 mod comparisons;
@@ -103,6 +110,43 @@ fn report(trace: &Path, options: &[&str]) -> String {
     assert!(output.status.success(), "{}: {errors}", trace.display());
     assert_eq!(errors, "", "{}", trace.display());
     String::from_utf8(output.stdout).expect("a report is UTF-8")
+}
+
+/// Takes everything, and gives it back.
+#[derive(Default)]
+struct Elsewhere(Mutex<Vec<u8>>);
+
+impl Spill for Elsewhere {
+    fn keep(&self, bytes: &[u8]) -> io::Result<u64> {
+        let mut all = self.0.lock().expect("nobody panicked");
+        all.extend_from_slice(bytes);
+        Ok((all.len() - bytes.len()) as u64)
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        let all = self.0.lock().expect("nobody panicked");
+        into.copy_from_slice(&all[at as usize..][..into.len()]);
+        Ok(())
+    }
+}
+
+/// However stretches are packed, and wherever they are kept, the report is the same.
+#[test]
+fn little_room_changes_no_report() {
+    for trace in &TRACES {
+        let data = fs::read(trace_file(trace.name)).expect("a trace");
+        let report = |shelf: Shelf| {
+            let read = pipeline::read_onto(&Arc::new(shelf), Source::Memory(&data), None);
+            let (info, model) = read.expect("a trace");
+            let report = analysis::analyse(&info, &model);
+            render::render(&report, render::Format::Json, &render::Style::PLAIN)
+        };
+        let usual = report(Shelf::default());
+        for log in [0, 1, 3] {
+            let shelf = || Shelf::new(0, Some(Arc::<Elsewhere>::default())).in_chunks_of(log);
+            assert!(report(shelf()) == usual, "{}, 2^{log} at once", trace.name);
+        }
+    }
 }
 
 /// Compares with the file of this name, or writes it.

@@ -245,7 +245,7 @@ fn runs_from(task: &Task, from_ns: u64) -> impl Iterator<Item = Run> {
     };
     let mut stretches = task.stretches.from(first).with_cpus();
     let mut before = stretches.next();
-    let mut next = move || {
+    let next = move || {
         loop {
             let (off, cpu) = before?;
             before = stretches.next();
@@ -262,7 +262,7 @@ fn runs_from(task: &Task, from_ns: u64) -> impl Iterator<Item = Run> {
             }
         }
     };
-    std::iter::from_fn(move || next())
+    std::iter::from_fn(next)
 }
 
 #[cfg(test)]

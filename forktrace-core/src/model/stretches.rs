@@ -93,12 +93,13 @@ impl Stretches {
             of: self,
             front: range.start.min(end),
             back: end,
-            views: [None, None],
+            ahead: Near::NONE,
+            behind: Near::NONE,
         }
     }
 
     /// One of them.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, at: usize) -> Option<Off> {
         (at < self.len).then(|| self.at(at))
     }
@@ -107,7 +108,7 @@ impl Stretches {
     ///
     /// # Panics
     /// When there is none.
-    #[inline]
+    #[inline(always)]
     pub fn at(&self, at: usize) -> Off {
         let view = self.chunks[at >> self.log].view(|at, len| self.cached(at, len));
         self.named(view.row(at & self.mask()).0)
@@ -187,6 +188,16 @@ impl Stretches {
         from
     }
 
+    /// The number of one that is there.
+    ///
+    /// # Panics
+    /// When it is not there.
+    #[inline]
+    pub fn seq(&self, at: usize) -> u32 {
+        let view = self.chunks[at >> self.log].view(|at, len| self.cached(at, len));
+        view.seq(at & self.mask())
+    }
+
     /// When one that is there left.
     ///
     /// # Panics
@@ -215,28 +226,27 @@ impl Stretches {
         *self = all.into_iter().zip(cpus).collect();
     }
 
-    #[cold]
-    fn load(&self, chunk: usize) -> View<'_> {
-        self.chunks[chunk].view(|at, len| self.shelf.read(at, len))
-    }
-
     #[inline]
     fn mask(&self) -> usize {
         (1 << self.log) - 1
     }
 
     /// A stretch with the model's number of its target.
-    #[inline]
+    #[inline(always)]
     fn named(&self, mut off: Off) -> Off {
         if !self.targets.is_empty() {
             off.target = *self.targets.get(off.target as usize).unwrap_or(&0);
         }
-        if !self.others.is_empty()
-            && let Ok(at) = self.others.binary_search_by_key(&off.seq, |other| other.0)
-        {
-            off.target = self.others[at].1;
+        if !self.others.is_empty() {
+            off.target = self.other(off.seq).unwrap_or(off.target);
         }
         off
+    }
+
+    #[cold]
+    fn other(&self, seq: u32) -> Option<u32> {
+        let at = self.others.binary_search_by_key(&seq, |other| other.0);
+        Some(self.others[at.ok()?].1)
     }
 
     /// Packs a full chunk, or the last one.
@@ -268,6 +278,8 @@ impl Stretches {
 
     /// Bytes of a chunk that is not in memory, kept for a while: one stretch after the other
     /// is asked for, of several tasks in turn.
+    #[cold]
+    #[inline(never)]
     fn cached(&self, at: u64, len: u32) -> Arc<[u8]> {
         /// So many chunks are kept by each thread.
         const SLOTS: usize = 4096;
@@ -357,40 +369,64 @@ pub struct Iter<'a> {
     front: usize,
     back: usize,
     /// The chunks that the first and the last one are in.
-    views: [Option<(usize, View<'a>)>; 2],
+    ahead: Near<'a>,
+    behind: Near<'a>,
+}
+
+/// A chunk that is being read.
+#[derive(Clone, Debug)]
+struct Near<'a> {
+    chunk: usize,
+    view: Option<View<'a>>,
+}
+
+impl<'a> Near<'a> {
+    const NONE: Self = Self {
+        chunk: usize::MAX,
+        view: None,
+    };
+
+    #[inline(always)]
+    fn row(&mut self, of: &'a Stretches, at: usize) -> Option<(Off, Option<u16>)> {
+        let chunk = at >> of.log;
+        if chunk != self.chunk {
+            self.load(of, chunk);
+        }
+        let (off, cpu) = self.view.as_ref()?.row(at & of.mask());
+        Some((of.named(off), cpu))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn load(&mut self, of: &'a Stretches, chunk: usize) {
+        let view = of.chunks[chunk].view(|at, len| of.shelf.read(at, len));
+        *self = Self {
+            chunk,
+            view: Some(view),
+        };
+    }
 }
 
 impl<'a> Iter<'a> {
-    #[inline]
-    fn view(&mut self, end: usize, chunk: usize) -> &View<'a> {
-        let of = self.of;
-        let known = self.views[end].take_if(|(at, _)| *at != chunk);
-        drop(known);
-        let load = || (chunk, of.load(chunk));
-        &self.views[end].get_or_insert_with(load).1
-    }
-
     /// Each with the CPU that the task came back to.
     pub fn with_cpus(mut self) -> impl Iterator<Item = (Off, Option<u16>)> + 'a {
         std::iter::from_fn(move || self.next_row())
     }
 
-    #[inline]
+    #[inline(always)]
     fn next_row(&mut self) -> Option<(Off, Option<u16>)> {
         if self.front >= self.back {
             return None;
         }
-        let (of, at) = (self.of, self.front);
         self.front += 1;
-        let (off, cpu) = self.view(0, at >> of.log).row(at & of.mask());
-        Some((of.named(off), cpu))
+        self.ahead.row(self.of, self.front - 1)
     }
 }
 
 impl Iterator for Iter<'_> {
     type Item = Off;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Off> {
         Some(self.next_row()?.0)
     }
@@ -413,9 +449,7 @@ impl DoubleEndedIterator for Iter<'_> {
             return None;
         }
         self.back -= 1;
-        let (of, at) = (self.of, self.back);
-        let (off, _) = self.view(1, at >> of.log).row(at & of.mask());
-        Some(of.named(off))
+        Some(self.behind.row(self.of, self.back)?.0)
     }
 }
 

@@ -62,6 +62,7 @@ use zstd::bulk::{Compressor, Decompressor};
 
 pub use super::format::BlockInfo;
 use super::{
+    bytes::Source,
     damage::{Damage, DamageKind, OpenError},
     format::{FILE_HEADER_LEN, FILE_MAGIC},
 };
@@ -75,6 +76,9 @@ pub const MAX_PAYLOAD_LEN: usize = 16 << 20;
 
 const BLOCK_MAGIC: [u8; 4] = *b"\xf5KB\xd1";
 const BLOCK_HEADER_LEN: usize = 64;
+/// So many bytes of a file are searched for a header at once: at first, and at most.
+const FIRST_SEARCHED: usize = 256;
+const SEARCHED: usize = 64 << 10;
 
 /// What the file magic becomes when a program takes the file for text.
 const MANGLED_MAGICS: [&[u8]; 5] = [
@@ -360,9 +364,17 @@ impl<W: Write> BlockWriter<W> {
 /// Opens a trace file of one of these versions, given as its content, for reading its
 /// blocks.
 pub fn blocks(data: &[u8], versions: RangeInclusive<u32>) -> Result<Blocks<'_>, OpenError> {
-    let (version, file_id) = decode_file_header(data, versions)?;
+    blocks_of(Source::Memory(data), versions)
+}
+
+/// The same, of a file from wherever it comes.
+pub fn blocks_of(data: Source<'_>, versions: RangeInclusive<u32>) -> Result<Blocks<'_>, OpenError> {
+    let mut start = [0; 64];
+    let len = data.read(0, &mut start);
+    let (version, file_id) = decode_file_header(&start[..len], versions)?;
     Ok(Blocks {
         data,
+        stored: Vec::new(),
         decompressor: Decompressor::new()?,
         version,
         file_id,
@@ -386,7 +398,9 @@ pub fn blocks(data: &[u8], versions: RangeInclusive<u32>) -> Result<Blocks<'_>, 
 /// }
 /// ```
 pub struct Blocks<'a> {
-    data: &'a [u8],
+    data: Source<'a>,
+    /// The block under way, as it is in the file.
+    stored: Vec<u8>,
     decompressor: Decompressor<'static>,
     version: u32,
     file_id: u32,
@@ -417,7 +431,7 @@ impl Blocks<'_> {
     /// damage, and at the end.
     pub fn read_next(&mut self, payload: &mut Vec<u8>) -> Option<Result<Block, Damage>> {
         payload.clear();
-        if self.offset >= self.data.len() {
+        if self.offset >= self.data.length() {
             return None;
         }
         let block = self.read_here(payload);
@@ -437,10 +451,9 @@ impl Blocks<'_> {
     fn read_here(&mut self, payload: &mut Vec<u8>) -> Result<Block, Damage> {
         let start = self.offset;
         let Some(header) = self.header_at(start) else {
-            let rest = &self.data[start..];
-            let kind = if rest.len() < BLOCK_HEADER_LEN
-                && rest.starts_with(&BLOCK_MAGIC[..rest.len().min(4)])
-            {
+            let mut rest = [0; BLOCK_HEADER_LEN];
+            let len = self.data.read(start, &mut rest);
+            let kind = if len < BLOCK_HEADER_LEN && rest.starts_with(&BLOCK_MAGIC[..len.min(4)]) {
                 DamageKind::Truncated
             } else {
                 DamageKind::BadHeader
@@ -464,12 +477,13 @@ impl Blocks<'_> {
             Some(next) if next.sequence == next_sequence => Some((end, next)),
             _ => self.find_header(start + 1, next_sequence),
         };
-        let kind = match self.data.get(body..end) {
-            _ if next.is_some_and(|(at, _)| at < end) => DamageKind::CutShort,
-            None => DamageKind::Truncated,
-            Some(stored) if crc32fast::hash(stored) != header.payload_crc => DamageKind::BadPayload,
-            Some(stored) if !self.unpack(&header, stored, payload) => DamageKind::Undecodable,
-            Some(_) => {
+        let is_cut = next.is_some_and(|(at, _)| at < end);
+        let kind = match !is_cut && self.stored(body, end) {
+            _ if is_cut => DamageKind::CutShort,
+            false => DamageKind::Truncated,
+            true if crc32fast::hash(&self.stored) != header.payload_crc => DamageKind::BadPayload,
+            true if !self.unpack(&header, payload) => DamageKind::Undecodable,
+            true => {
                 self.offset = end;
                 self.next_sequence = next_sequence;
                 self.next_records = header
@@ -494,7 +508,7 @@ impl Blocks<'_> {
         kind: DamageKind,
         lost: Option<BlockInfo>,
     ) -> Damage {
-        let end = next.map_or(self.data.len(), |(at, _)| at);
+        let end = next.map_or(self.data.length(), |(at, _)| at);
         let header = next.map(|(_, header)| header);
         let damage = Damage {
             offset: self.offset as u64,
@@ -516,7 +530,8 @@ impl Blocks<'_> {
 
     /// Decompresses a block; false when it does not come to the length that
     /// the header gives.
-    fn unpack(&mut self, header: &Header, stored: &[u8], payload: &mut Vec<u8>) -> bool {
+    fn unpack(&mut self, header: &Header, payload: &mut Vec<u8>) -> bool {
+        let stored = &self.stored;
         match header.encoding {
             Encoding::Raw => {
                 payload.extend_from_slice(stored);
@@ -533,17 +548,38 @@ impl Blocks<'_> {
 
     /// The header at a place in the file, if a good one is there.
     fn header_at(&self, at: usize) -> Option<Header> {
-        let bytes = self.data.get(at..)?.first_chunk()?;
-        Header::decode(bytes, self.file_id)
+        let mut bytes = [0; BLOCK_HEADER_LEN];
+        let len = self.data.read(at, &mut bytes);
+        (len == bytes.len()).then(|| Header::decode(&bytes, self.file_id))?
+    }
+
+    /// Reads a part of the file into `self.stored`; false: it is not all there.
+    fn stored(&mut self, from: usize, to: usize) -> bool {
+        if to > self.data.length() {
+            return false;
+        }
+        self.stored.resize(to - from, 0);
+        self.data.read(from, &mut self.stored) == to - from
     }
 
     /// The first good header from a place in the file on, of a block that is
     /// not older than the one given.
     fn find_header(&self, from: usize, sequence: u64) -> Option<(usize, Header)> {
         let is_wanted = |(_, header): &(usize, Header)| header.sequence >= sequence;
-        let windows = self.data.get(from..)?.array_windows::<4>().enumerate();
-        windows
-            .filter(|(_, window)| **window == BLOCK_MAGIC)
-            .find_map(|(i, _)| Some((from + i, self.header_at(from + i)?)).filter(is_wanted))
+        let (mut from, mut len) = (from, FIRST_SEARCHED);
+        let mut buffer = Vec::new();
+        loop {
+            let part = self.data.part(from, len, &mut buffer);
+            let windows = part.array_windows::<4>().enumerate();
+            let found = windows
+                .filter(|(_, window)| **window == BLOCK_MAGIC)
+                .find_map(|(i, _)| Some((from + i, self.header_at(from + i)?)).filter(is_wanted));
+            if found.is_some() || from + part.len() >= self.data.length() || part.len() < len {
+                return found;
+            }
+            // A header can begin with the last bytes.
+            from += part.len() - (BLOCK_MAGIC.len() - 1);
+            len = (2 * len).min(SEARCHED);
+        }
     }
 }

@@ -9,6 +9,7 @@
 //! (`budget`).
 
 mod budget;
+mod bytes;
 pub(crate) mod codec;
 pub mod container;
 pub mod damage;
@@ -20,6 +21,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context as _, Result, anyhow};
 
+pub use self::bytes::{Bytes, Source};
 pub use self::damage::{Damage, OpenError};
 use self::{
     budget::Budget,
@@ -215,15 +217,23 @@ pub struct TraceInfo {
 /// # Errors
 /// When it is not a trace of a version that can be read or its header is lost. Damage after
 /// the header is no error: it is part of the result.
-pub fn read(data: &[u8], mut sink: impl FnMut(&Header, Event)) -> Result<TraceInfo> {
-    let mut blocks = container::blocks(data, OLDEST_VERSION..=VERSION)?;
+pub fn read(data: &[u8], sink: impl FnMut(&Header, Event)) -> Result<TraceInfo> {
+    read_from(Source::Memory(data), sink)
+}
+
+/// The same, of a file that is not in memory as a whole.
+///
+/// # Errors
+/// As above.
+pub fn read_from(data: Source<'_>, mut sink: impl FnMut(&Header, Event)) -> Result<TraceInfo> {
+    let mut blocks = container::blocks_of(data, OLDEST_VERSION..=VERSION)?;
     let mut payload = Vec::new();
     let (mut header, mut finish) = (None::<Header>, None);
     let mut damage = Vec::new();
     let mut last_ns = 0;
     let mut decoder = Decoder::default();
     let mut skipped = Skipped::default();
-    let mut budget = Budget::of_file(data.len());
+    let mut budget = Budget::of_file(data.length());
     while let Some(block) = blocks.read_next(&mut payload) {
         let block = match block {
             Ok(block) => block,
@@ -321,10 +331,10 @@ fn shortened(header: &Header) -> Header {
     }
 }
 
-fn no_header(data: &[u8]) -> anyhow::Error {
+fn no_header(data: Source<'_>) -> anyhow::Error {
     anyhow!(
         "its first block, which says what was recorded, is lost; the {} bytes of the file can't \
          be read without",
-        data.len()
+        data.length()
     )
 }

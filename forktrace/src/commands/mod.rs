@@ -27,6 +27,7 @@ mod report;
 mod run;
 #[cfg(feature = "record")]
 mod scratch;
+mod spill;
 mod tables;
 #[cfg(feature = "record")]
 mod watch;

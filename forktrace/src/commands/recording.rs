@@ -7,7 +7,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use forktrace_core::{analysis::analyse_with, pipeline, trace::Finish};
+use forktrace_core::{
+    analysis::analyse_with,
+    model::Model,
+    pipeline,
+    trace::Finish,
+    trace_file::{self, TraceInfo},
+};
 use forktrace_process::{launch::Accounts, limits::Limits, signals::Signals};
 use forktrace_record::{
     background,
@@ -23,6 +29,7 @@ use super::{
     making::{self, Made},
     output::Outputs,
     scratch,
+    spill::{Room, TraceBytes},
 };
 use crate::{
     cli::RecordingArgs,
@@ -91,15 +98,8 @@ pub(super) fn record_and_report(
     let mut holds = true;
     if wants_report || !assertions.is_empty() {
         let made = making::make(&signals, || {
-            let mut data = Vec::new();
-            let read = recording.and_then(|mut file| {
-                file.rewind()?;
-                file.read_to_end(&mut data)
-            });
-            read.context("the trace file can't be read back")?;
-            let (info, model) = pipeline::read(&data, Some(finish.clone()))
-                .context("the trace that was just recorded")?;
-            drop(data);
+            let room = Room::new();
+            let (info, model) = read_back(recording, &finish, &room)?;
             let report = analyse_with(&info, &model, &args.output.analysis());
             if wants_report {
                 let saved = args.save.as_ref().map(|path| path.to_string_lossy());
@@ -110,6 +110,7 @@ pub(super) fn record_and_report(
                 };
                 output.write(&source, saved.as_deref())?;
             }
+            room.check()?;
             assertions.of(&report)
         })?;
         match made {
@@ -189,6 +190,32 @@ fn record(plan: Plan, limits: Limits, quiet: bool, trace: &mut Trace) -> Result<
         ),
         Trace::Scratch(_) => "the recording broke off".to_owned(),
     })
+}
+
+/// What was recorded, read back from its file.
+fn read_back(
+    recording: io::Result<File>,
+    finish: &Finish,
+    room: &Room,
+) -> Result<(TraceInfo, Model)> {
+    const READ_BACK: &str = "the trace file can't be read back";
+    let mut recording = recording.context(READ_BACK)?;
+    let file = TraceBytes::new(&recording);
+    let mut data = Vec::new();
+    if file.is_none() {
+        let read = recording.rewind();
+        let read = read.and_then(|()| recording.read_to_end(&mut data));
+        read.context(READ_BACK)?;
+    }
+    let bytes = match &file {
+        Some(file) => trace_file::Source::File(file),
+        None => trace_file::Source::Memory(&data),
+    };
+    let read = pipeline::read_onto(&room.shelf, bytes, Some(finish.clone()));
+    if let Some(file) = &file {
+        file.check().context(READ_BACK)?;
+    }
+    read.context("the trace that was just recorded")
 }
 
 /// The file that the trace goes to.

@@ -14,12 +14,14 @@ use super::{
     assert::{self, Assertions},
     browser,
     output::{Outputs, to_stderr},
+    spill::{Room, TraceBytes},
     tables,
 };
 use forktrace_core::{
     analysis::{Options, analyse_part, analyse_with},
     pipeline,
     render::text::figures::clean,
+    trace_file::Source as Bytes,
 };
 use forktrace_export::Source;
 use forktrace_process::{launch::Accounts, privileges::drop_all};
@@ -46,10 +48,14 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     let mut output = Outputs::open(&args.output, false, &accounts, &[&trace])?;
     let name = args.trace.to_string_lossy();
     assertions.open("report", &name, &accounts, args.output.force)?;
+    // Standard input can be anywhere in its file.
+    let file = TraceBytes::new(&trace).filter(|_| args.trace != Path::new("-"));
     let mut data = Vec::new();
-    trace
-        .read_to_end(&mut data)
-        .with_context(|| format!("{} can't be read", args.trace.display()))?;
+    if file.is_none() {
+        trace
+            .read_to_end(&mut data)
+            .with_context(|| format!("{} can't be read", args.trace.display()))?;
+    }
     // Tables are many files, which are opened when they are written.
     if let Some(caller) = accounts.caller.as_ref().filter(|_| tables) {
         let assumed = caller.assume();
@@ -60,8 +66,17 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
         to_stderr(b"forktrace: a report needs no privileges: it works without sudo\n")?;
     }
     let patience = Patience::new(clean(&name), "reading");
-    let (info, model) =
-        pipeline::read(&data, None).with_context(|| format!("{}", args.trace.display()))?;
+    let room = Room::new();
+    let bytes = match &file {
+        Some(file) => Bytes::File(file),
+        None => Bytes::Memory(&data),
+    };
+    let read = pipeline::read_onto(&room.shelf, bytes, None);
+    if let Some(file) = &file {
+        file.check()
+            .with_context(|| format!("{} can't be read", args.trace.display()))?;
+    }
+    let (info, model) = read.with_context(|| format!("{}", args.trace.display()))?;
     drop(data);
     let options = Options {
         group_by: args.part.group_by.group_by(),
@@ -75,6 +90,10 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
         Some(part) => analyse_part(&info, &model, &options, &part, &args.part.only),
     };
     drop(patience);
+    room.check()?;
+    if args.output.verbose {
+        room.say()?;
+    }
     let source = Source {
         info: &info,
         model: &model,
@@ -87,6 +106,7 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     if args.open {
         browser::show(&source)?;
     }
+    room.check()?;
     Ok(Outcome::Exit(if assertions.of(&report)? {
         0
     } else {

@@ -13,20 +13,15 @@ use forktrace_process::{
     child::{Answer, with_rights_of},
     launch::{Account, Accounts},
 };
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD};
+
+use super::spill;
 
 /// A file without a name, which is gone when we are, however we end. It belongs to the user
 /// for whom it is: later there is no right to give it away.
 pub(super) fn create(accounts: &Accounts) -> Result<File> {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let mode = Mode::RUSR | Mode::WUSR;
     let folder = std::env::temp_dir();
-    let file = match rustix::fs::open(&folder, flags, mode) {
-        Ok(file) => Ok(File::from(file)),
-        // Some file systems have none that never had a name.
-        Err(_) => tempfile::tempfile(),
-    };
-    let file = file.with_context(|| {
+    let file = spill::unnamed().with_context(|| {
         format!(
             "no temporary file for the trace in {}; set TMPDIR, or use --save FILE",
             folder.display()

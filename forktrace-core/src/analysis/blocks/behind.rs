@@ -67,41 +67,48 @@ impl Behind {
         })
     }
 
-    /// The stretch that a block is, by its number among the blocks.
-    pub(super) fn stretch(&self, block: usize) -> Option<usize> {
+    /// The stretch that a block is, by its number among the blocks: quickly if it is not long
+    /// before `near`.
+    pub(super) fn stretch(&self, block: usize, near: usize) -> Option<usize> {
+        const STEPS: usize = 8;
         if block >= self.blocks as usize {
             return None;
         }
-        let words = &self.words;
-        let after = words.partition_point(|word| word.blocks_before as usize <= block);
-        let at = after.checked_sub(1)?;
-        let mut bits = words[at].blocks;
-        for _ in words[at].blocks_before as usize..block {
-            bits &= bits - 1;
-        }
-        Some(at * WORD + bits.trailing_zeros() as usize)
+        let until = |word: &Word| word.blocks_before as usize <= block;
+        let near = near / WORD;
+        let steps = near.saturating_sub(STEPS)..=near;
+        let mut close = self.words.get(steps.clone()).unwrap_or_default().iter();
+        let close = close.rposition(until).map(|at| steps.start() + at);
+        // The word after it begins after the block.
+        let close = close.filter(|at| !self.words.get(at + 1).is_some_and(until));
+        let at = match close {
+            Some(at) => at,
+            None => self.words.partition_point(until).checked_sub(1)?,
+        };
+        Some(self.within(at, block))
     }
 
-    /// Is it plain that none of these blocks is so long? False where it takes a look at them.
-    pub(super) fn are_shorter(&self, blocks: Range<usize>, ns: u64) -> bool {
-        if blocks.is_empty() {
-            return true;
+    /// The stretch that a block of this word is.
+    fn within(&self, at: usize, block: usize) -> usize {
+        let mut bits = self.words[at].blocks;
+        for _ in self.words[at].blocks_before as usize..block {
+            bits &= bits.wrapping_sub(1);
         }
-        let (Some(first), Some(last)) = (
-            self.stretch(blocks.start),
-            blocks
-                .end
-                .checked_sub(1)
-                .and_then(|last| self.stretch(last)),
-        ) else {
-            return true;
-        };
-        let words = self.words.get(first / WORD..=last / WORD);
-        let all = words.unwrap_or_default().iter();
-        all.take(4).all(|word| {
+        at * WORD + bits.trailing_zeros() as usize
+    }
+
+    /// Is it plain that no block among these stretches is so long? False where it takes a look
+    /// at them.
+    pub(super) fn are_shorter(&self, stretches: Range<usize>, ns: u64) -> bool {
+        /// More words are not looked at.
+        const WORDS: usize = 4;
+        let words = stretches.start / WORD..stretches.end.div_ceil(WORD);
+        let few = words.len() <= WORDS;
+        let mut all = self.words.get(words).unwrap_or_default().iter();
+        few && all.all(|word| {
             let bits = u32::from(word.longest);
             bits < u64::BITS && 1u64 << bits <= ns
-        }) && last / WORD - first / WORD < 4
+        })
     }
 
     /// The last wait for input up to this stretch, by its number among the blocks.

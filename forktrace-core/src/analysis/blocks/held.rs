@@ -52,20 +52,20 @@ impl Blocks<'_> {
         let parked = self.is_parked(task, block, waker);
         let task = &self.model.tasks[waker];
         let until = first_from(&task.stretches, near, wake_ns);
-        let after = task.stretches.get(until).map(|off| off.seq);
+        let after = (until < task.stretches.len()).then(|| task.stretches.seq(until));
         let next = after.or(task.stretches_expected);
         let Some(last) = until.checked_sub(1) else {
             held.known_before = next == Some(0);
             return held;
         };
-        if next != Some(task.stretches.at(last).seq.wrapping_add(1)) {
+        if next != Some(task.stretches.seq(last).wrapping_add(1)) {
             // What is lost there can be a wait for input.
             held.known_before = false;
             return held;
         }
         let behind = self.behind[waker].get_or_init(|| self.behind(task));
         let begin = |block: usize| {
-            let at = behind.stretch(block).unwrap_or(last);
+            let at = behind.stretch(block, last).unwrap_or(last);
             task.stretches.out_ns(at)
         };
         let gap = behind.gap(last);
@@ -80,13 +80,15 @@ impl Blocks<'_> {
         let farthest = before.checked_sub(LOOK_BACK + 1);
         match input.max(farthest).filter(|block| *block >= first) {
             Some(at) if Some(at) == input => {
-                let near = self.before_short_input(task, behind, (first, at), wake_ns);
-                let anything = self.block(task, behind, at);
-                let anything = anything.is_some_and(|b| self.class(&b) == Class::Anything);
+                let near = self.before_short_input(task, behind, (first, at, last), wake_ns);
+                let anything = || {
+                    let block = self.block(task, behind, (at, last));
+                    block.is_some_and(|b| self.class(&b) == Class::Anything)
+                };
                 held.ns = match near {
                     Some(ns) => ns,
-                    None if parked && anything && at + 1 < before => begin(at + 1),
-                    None if parked && anything => u64::MAX,
+                    None if parked && at + 1 < before && anything() => begin(at + 1),
+                    None if parked && anything() => u64::MAX,
                     None => begin(at),
                 };
             }
@@ -114,9 +116,9 @@ impl Blocks<'_> {
         behind
     }
 
-    /// A block by its number.
-    fn block(&self, task: &Task, behind: &Behind, at: usize) -> Option<Block> {
-        Block::of(task.stretches.get(behind.stretch(at)?)?)
+    /// A block by its number, not long before a stretch.
+    fn block(&self, task: &Task, behind: &Behind, (at, near): (usize, usize)) -> Option<Block> {
+        Block::of(task.stretches.get(behind.stretch(at, near)?)?)
     }
 
     /// When the block began before a wait for input that was short beside it.
@@ -124,16 +126,17 @@ impl Blocks<'_> {
         &self,
         task: &Task,
         behind: &Behind,
-        (first, input): (usize, usize),
+        (first, input, last): (usize, usize, usize),
         wake_ns: u64,
     ) -> Option<u64> {
-        let since_ns = wake_ns.saturating_sub(self.block(task, behind, input)?.start_ns);
+        let at = behind.stretch(input, last)?;
+        let since_ns = wake_ns.saturating_sub(task.stretches.out_ns(at));
         let from = first.max(input.saturating_sub(SHORT));
-        if behind.are_shorter(from..input, since_ns.saturating_mul(SHORT_PART)) {
+        let begins = behind.stretch(from, at)?;
+        if from == input || behind.are_shorter(begins..at, since_ns.saturating_mul(SHORT_PART)) {
             return None;
         }
-        let stretches = behind.stretch(from)?..behind.stretch(input)?;
-        let back = task.stretches.range(stretches).rev();
+        let back = task.stretches.range(begins..at).rev();
         let mut back = back.filter_map(Block::of);
         let long = back.find(|block| {
             let end_ns = block.end_ns(task);

@@ -138,7 +138,7 @@ fn packed(waker: Waker) -> u64 {
     u64::from(value) << 4 | tag
 }
 
-#[inline]
+#[inline(always)]
 fn unpacked(code: u64) -> Waker {
     let value = (code >> 4) as u32;
     match code & 15 {
@@ -296,7 +296,7 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
-    #[inline]
+    #[inline(always)]
     fn bytes(&self) -> &[u8] {
         match &self.bytes {
             Bytes::Here(bytes) => bytes,
@@ -305,14 +305,14 @@ impl View<'_> {
     }
 
     /// The bytes from a row on.
-    #[inline]
-    fn from_row(&self, at: usize) -> &[u8] {
+    #[inline(always)]
+    fn bytes_from(&self, at: usize) -> &[u8] {
         let at = usize::from(self.chunk.rows_at) + at * usize::from(self.chunk.row_len);
         self.bytes().get(at..).unwrap_or_default()
     }
 
     /// A field of the row that begins with these bytes.
-    #[inline]
+    #[inline(always)]
     fn field(&self, row: &[u8], field: usize) -> u64 {
         let at = usize::from(self.chunk.offsets[field]);
         let word = row.get(at..).and_then(|word| word.first_chunk());
@@ -320,11 +320,12 @@ impl View<'_> {
         word.map_or(0, |word| u64::from_le_bytes(*word)) & mask
     }
 
-    /// A stretch by its place in the chunk.
-    #[inline]
+    /// A stretch by its place in the chunk. In line, so that what of it nobody asks for is not
+    /// read.
+    #[inline(always)]
     pub(super) fn row(&self, at: usize) -> Row {
         let bytes = self.bytes();
-        let row = self.from_row(at);
+        let row = self.bytes_from(at);
         let kind = self.field(row, 4) as usize * KIND;
         let kind: &[u8; KIND] = match bytes.get(kind..).and_then(|kind| kind.first_chunk()) {
             Some(kind) => kind,
@@ -349,11 +350,19 @@ impl View<'_> {
         (off, cpu.checked_sub(1).map(|cpu| cpu as u16))
     }
 
+    /// The number of one.
+    #[inline]
+    pub(super) fn seq(&self, at: usize) -> u32 {
+        let skipped = self.field(self.bytes_from(at), 6) as u32;
+        let seq = self.chunk.first_seq.wrapping_add(at as u32);
+        seq.wrapping_add(skipped)
+    }
+
     /// When one left.
     #[inline]
     pub(super) fn out_ns(&self, at: usize) -> u64 {
         self.chunk
             .out_ns
-            .wrapping_add(self.field(self.from_row(at), 0))
+            .wrapping_add(self.field(self.bytes_from(at), 0))
     }
 }

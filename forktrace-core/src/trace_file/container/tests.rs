@@ -95,6 +95,35 @@ struct Read {
 /// Reads a file to its end, and checks what must hold of any file: blocks and
 /// damages cover it without gap or overlap, and sequence numbers increase.
 fn read(data: &[u8]) -> Result<Read, OpenError> {
+    let read = read_whole(data)?;
+    let parts = Parts(data);
+    let mut by_parts = blocks_of(Source::File(&parts), VERSION..=VERSION)?;
+    let mut payload = Vec::new();
+    let (mut blocks, mut damages) = (Vec::new(), Vec::new());
+    while let Some(item) = by_parts.read_next(&mut payload) {
+        match item {
+            Ok(block) => blocks.push((block, payload.clone())),
+            Err(damage) => damages.push(damage),
+        }
+    }
+    assert_eq!((&blocks, &damages), (&read.blocks, &read.damages));
+    Ok(read)
+}
+
+/// A file of which parts are read.
+struct Parts<'a>(&'a [u8]);
+
+impl crate::trace_file::Bytes for Parts<'_> {
+    fn length(&self) -> usize {
+        self.0.len()
+    }
+
+    fn read(&self, at: usize, into: &mut [u8]) -> usize {
+        Source::Memory(self.0).read(at, into)
+    }
+}
+
+fn read_whole(data: &[u8]) -> Result<Read, OpenError> {
     let mut reader = blocks(data, VERSION..=VERSION)?;
     // A dirty buffer, to see that nothing is left in it.
     let mut payload = noise(50, 9);

@@ -1,0 +1,200 @@
+//! What of a long trace finds no room in memory: in a temporary file without a name.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt as _,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use anyhow::{Context as _, Result};
+use forktrace_core::{
+    model::{Shelf, Spill},
+    render::text::figures::clean,
+    trace_file::Bytes,
+};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::output::to_stderr;
+
+/// So many bytes of packed stretches are kept in memory.
+const BUDGET: usize = 96 << 20;
+/// So many are written at once.
+const BATCH: usize = 1 << 20;
+
+/// A file without a name, made when it is needed.
+#[derive(Default)]
+struct Away {
+    file: OnceLock<File>,
+    /// What is to be written, and from where on.
+    rest: Mutex<(Vec<u8>, u64)>,
+}
+
+impl Spill for Away {
+    fn keep(&self, bytes: &[u8]) -> io::Result<u64> {
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let (buffer, from) = &mut *rest;
+        if buffer.len() >= BATCH {
+            if self.file.get().is_none() {
+                let file = unnamed()?;
+                self.file.get_or_init(|| file);
+            }
+            let file = self.file.get().ok_or(io::ErrorKind::NotFound)?;
+            file.write_all_at(buffer, *from)?;
+            *from += buffer.len() as u64;
+            buffer.clear();
+        }
+        let at = *from + buffer.len() as u64;
+        buffer.extend_from_slice(bytes);
+        Ok(at)
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        let written = {
+            let rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+            let (buffer, from) = &*rest;
+            match at.checked_sub(*from) {
+                Some(at) => {
+                    let at = at as usize;
+                    let bytes = buffer.get(at..at + into.len());
+                    into.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+                    None
+                }
+                None => self.file.get(),
+            }
+        };
+        match written {
+            Some(file) => file.read_exact_at(into, at),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A file without a name, in the folder for temporary files.
+pub(super) fn unnamed() -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    match rustix::fs::open(std::env::temp_dir(), flags, mode) {
+        Ok(file) => Ok(File::from(file)),
+        // Some file systems have none that never had a name.
+        Err(_) => tempfile::tempfile(),
+    }
+}
+
+/// Where a long trace is kept.
+pub(super) struct Room {
+    pub(super) shelf: Arc<Shelf>,
+    away: Arc<Away>,
+}
+
+impl Room {
+    pub(super) fn new() -> Self {
+        let away = Arc::<Away>::default();
+        let spill: Arc<dyn Spill> = Arc::<Away>::clone(&away);
+        Self {
+            shelf: Arc::new(Shelf::new(BUDGET, Some(spill))),
+            away,
+        }
+    }
+
+    /// Says what is in a temporary file, if anything is.
+    pub(super) fn say(&self) -> Result<()> {
+        let rest = self.away.rest.lock();
+        let bytes = rest.unwrap_or_else(PoisonError::into_inner).1;
+        if bytes == 0 {
+            return Ok(());
+        }
+        let folder = std::env::temp_dir();
+        let text = format!(
+            "forktrace: {} MB of the trace found no room in memory: they are in a temporary file \
+             without a name in {}, which is gone when the report is made\n",
+            bytes.div_ceil(1_000_000),
+            clean(&folder.to_string_lossy()),
+        );
+        to_stderr(text.as_bytes())
+    }
+
+    /// # Errors
+    /// When what was written can't be read back: what was made of it is wrong.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.shelf.failure() {
+            None => Ok(()),
+            Some(error) => Err(error).context(
+                "the temporary file that holds a part of the trace can't be read back; TMPDIR \
+                 says where it is",
+            ),
+        }
+    }
+}
+
+/// A trace file that is read as it is needed.
+pub(super) struct TraceBytes {
+    file: File,
+    len: usize,
+    failed: Mutex<Option<io::Error>>,
+}
+
+impl TraceBytes {
+    /// `None`: it can be read from its beginning to its end only.
+    pub(super) fn new(file: &File) -> Option<Self> {
+        let meta = file.metadata().ok().filter(|meta| meta.is_file())?;
+        Some(Self {
+            file: file.try_clone().ok()?,
+            len: usize::try_from(meta.len()).ok()?,
+            failed: Mutex::new(None),
+        })
+    }
+
+    /// # Errors
+    /// When a part of it could not be read.
+    pub(super) fn check(&self) -> io::Result<()> {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.take().map_or(Ok(()), Err)
+    }
+}
+
+impl Bytes for TraceBytes {
+    fn length(&self) -> usize {
+        self.len
+    }
+
+    fn read(&self, at: usize, into: &mut [u8]) -> usize {
+        let mut read = 0;
+        let len = into.len().min(self.len.saturating_sub(at));
+        while read < len {
+            match self.file.read_at(&mut into[read..len], (at + read) as u64) {
+                Ok(0) => break,
+                Ok(n) => read += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                    failed.get_or_insert(error);
+                    break;
+                }
+            }
+        }
+        read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_comes_back() {
+        let away = Arc::<Away>::default();
+        let mut places = Vec::new();
+        for at in 0..5_000u32 {
+            let bytes = at.to_le_bytes().repeat(1 + at as usize % 300);
+            places.push((away.keep(&bytes).unwrap(), bytes));
+        }
+        assert!(away.file.get().is_some());
+        for (at, bytes) in places {
+            let mut read = vec![0; bytes.len()];
+            away.read(at, &mut read).unwrap();
+            assert_eq!(read, bytes);
+        }
+    }
+}
