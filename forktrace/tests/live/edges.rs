@@ -240,11 +240,13 @@ fn a_standard_error_that_is_full_is_no_panic() {
 
 #[test]
 fn a_report_that_finds_no_memory_leaves_the_trace() {
-    let script = "echo ready; read go; exec $FORKTRACE workload ping-pong --pin --seconds 3";
+    let script = "echo ready; read go; exec $FORKTRACE workload ping-pong --pin --rounds 1000000";
     // Else what its end sets free is enough.
     let mut run = run().args(["--ring-size", "1M", "--max-tasks", "64"]);
     let folder = run.folder().to_owned();
     let (input, mut go) = std::io::pipe().expect("a pipe");
+    // The C library would reserve 64 MiB for each thread, and find room there.
+    run.command().env("MALLOC_ARENA_MAX", "1");
     run.command().env("TMPDIR", &folder).stdin(input);
     let mut running = run.shell(script).start();
     running.line(1);

@@ -335,7 +335,10 @@ fn a_client_and_a_server_wait_for_each_other_over_loopback() {
         };
         assert!(edge(client, server).is_some() && edge(server, client).is_some());
         let text = text(&traced);
-        assert!(text.contains("That is an exchange, no deadlock."), "{text}");
+        assert!(
+            text.contains("That is message passing, not a deadlock."),
+            "{text}"
+        );
         assert!(report.deadlocks.is_empty(), "{:?}", report.deadlocks);
         // Their parent waited for the one that it looks after first.
         let parent = report.task(n(&truth["pid"]) as u32);
