@@ -215,8 +215,9 @@ impl System {
             tree.display()
         );
         let script = format!(
+            // useradd is in passwd.
             "export DEBIAN_FRONTEND=noninteractive
-             apt-get update -qq && apt-get install -y -qq --no-install-recommends sudo >/dev/null &&
+             apt-get update -qq && apt-get install -y -qq --no-install-recommends sudo passwd >/dev/null &&
              {{ id {USER} >/dev/null 2>&1 || useradd --create-home --shell /bin/bash {USER}; }} &&
              echo '{USER} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{USER} &&
              chown -R {USER} {TREE} {CARGO_HOME}"
