@@ -39,7 +39,7 @@ use super::work::Work;
 ///   unread               of them, never read
 ///   begin_ns, end_ns     of the window: from the begin of the sending until it is over
 ///                        and all is read, but with a gap of 0 from the first message read
-///                        to the last one sent
+///                        until the last one is sent
 ///
 /// Marks, each with pid (the pool's) and since (when what it tells of began):
 ///   window      until its end; value: messages
@@ -226,8 +226,9 @@ impl LeaderFollowers {
         let [begin_ns, end_ns] = [BEGIN, END].map(|word| book.head[word].load(SeqCst));
         if self.gap_us == 0 {
             let begin_ns = reads().min().unwrap_or(begin_ns);
-            let last_ns = records.last().map_or(begin_ns, |it| it.sent_ns);
-            return (begin_ns, last_ns.max(begin_ns));
+            // The sockets can be full before the first is read: the sender waits in its last
+            // call from then on.
+            return (begin_ns, end_ns.max(begin_ns));
         }
         (begin_ns, reads().max().unwrap_or(end_ns).max(end_ns))
     }

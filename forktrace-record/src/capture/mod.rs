@@ -221,6 +221,12 @@ impl Tracer {
             .override_global(aya_log::LEVEL, &log_level[..], true)
             .load(OBJECT)
             .map_err(permission_hint)?;
+        // Threads that load programs reserve address space, which tables would lack then.
+        let rings = Rings::new(&mut ebpf, &cpus, ring_sizes)?;
+        let control = Arc::new(mapped(&ebpf, "CONTROL", 1)?);
+        let of_cpus = mapped(&ebpf, "CPUS", MAX_CPUS as u32)?;
+        let tasks = mapped(&ebpf, "TASKS", slots)?;
+        let entries = mapped(&ebpf, "ENTRIES", settings.existing.map_or(1, |_| slots))?;
         let (tracepoints, wished) =
             load_programs(&mut ebpf, settings, &kernel_types, &types, &layout)?;
         if settings.existing.is_some() {
@@ -230,8 +236,8 @@ impl Tracer {
         drop(loader);
         drop((types, kernel_types));
         let polls = Polls::ready(wished, &mut ebpf.programs_mut().collect(), &layout);
-        // Programs that are loaded hold their maps, which are taken from here on.
-        let rings = Rings::new(&mut ebpf, &cpus, ring_sizes)?;
+        // Programs that are loaded hold their maps, which are taken from here on: whoever
+        // takes one and lets go of it closes it.
         let log = match settings.log {
             LogLevel::Off => None,
             _ => Some(log::Reader::new(&mut ebpf)?),
@@ -249,10 +255,10 @@ impl Tracer {
             rings,
             online: cpus.online,
             log,
-            control: Arc::new(mapped(&mut ebpf, "CONTROL", 1)?),
-            cpus: mapped(&mut ebpf, "CPUS", MAX_CPUS as u32)?,
-            tasks: mapped(&mut ebpf, "TASKS", slots)?,
-            entries: mapped(&mut ebpf, "ENTRIES", settings.existing.map_or(1, |_| slots))?,
+            control,
+            cpus: of_cpus,
+            tasks,
+            entries,
             wanted: HashMapOf::try_from(take_map(&mut ebpf, "WANTED")?)?,
             asked: BTreeSet::new(),
             attaches: settings.existing.is_some(),
@@ -599,16 +605,21 @@ fn sizes(loader: &mut EbpfLoader<'_>, settings: &Settings, cpus: &Cpus, rings: S
         .map_max_entries("FREE_SLOTS", slots);
 }
 
-fn mapped<T: Pod>(ebpf: &mut Ebpf, name: &str, entries: u32) -> Result<Mapped<T>> {
-    let Map::Array(map) = take_map(ebpf, name)? else {
-        bail!("{name} is no array");
-    };
-    Mapped::new(&map, entries).context(name.to_owned())
+/// A table in our memory. The map stays where it is, and open.
+fn mapped<T: Pod>(ebpf: &Ebpf, name: &str, entries: u32) -> Result<Mapped<T>> {
+    match ebpf.map(name) {
+        Some(Map::Array(map)) => Mapped::new(map, entries).context(name.to_owned()),
+        Some(_) => bail!("{name} is no array"),
+        None => Err(no_map(name)),
+    }
 }
 
 fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
-    ebpf.take_map(name)
-        .with_context(|| format!("the eBPF object has no map {name}"))
+    ebpf.take_map(name).ok_or_else(|| no_map(name))
+}
+
+fn no_map(name: &str) -> anyhow::Error {
+    anyhow!("the eBPF object has no map {name}")
 }
 
 /// The kernel's types, for us and for aya, the places of its own code, and the loader.
