@@ -22,15 +22,5 @@ pub(crate) fn born(serial: u32, at_ns: u64) -> Born {
 
 /// Any reason to leave the CPU, each as often.
 pub(crate) fn any_why() -> impl Strategy<Value = Why> {
-    prop::sample::select(vec![
-        Why::New,
-        Why::Preempted,
-        Why::Interruptible,
-        Why::Killable,
-        Why::Uninterruptible,
-        Why::Stopped,
-        Why::Traced,
-        Why::Frozen,
-        Why::CoreDump,
-    ])
+    prop::sample::select(Why::ALL.to_vec())
 }

@@ -46,20 +46,29 @@ pub fn read_onto(
     data: Source<'_>,
     end: Option<Finish>,
 ) -> Result<(TraceInfo, Model)> {
-    let (sender, batches) = mpsc::sync_channel(BATCHES);
-    let (info, builder) = thread::scope(|scope| {
-        let unpacks = scope.spawn(|| unpack(data, sender));
-        let mut builder: Option<Builder> = None;
-        for Batch { header, events } in batches {
-            let (start_ns, arch) = header;
-            let builder =
-                builder.get_or_insert_with(|| Builder::on(Arc::clone(shelf), start_ns, arch));
-            for event in events {
-                builder.push(event);
-            }
+    let mut builder: Option<Builder> = None;
+    let mut collect = |Batch { header, events }: Batch| {
+        let (start_ns, arch) = header;
+        let builder = builder.get_or_insert_with(|| Builder::on(Arc::clone(shelf), start_ns, arch));
+        for event in events {
+            builder.push(event);
         }
-        let info = unpacks.join().unwrap_or_else(|panic| resume_unwind(panic));
-        (info, builder)
+    };
+    let info = thread::scope(|scope| {
+        let (sender, batches) = mpsc::sync_channel(BATCHES);
+        let give = move |batch| {
+            // It takes them as long as it lives; if it panicked, that is what is told.
+            let _ = sender.send(batch);
+        };
+        let unpacks = move || unpack(data, &mut { give });
+        match thread::Builder::new().spawn_scoped(scope, unpacks) {
+            Ok(unpacks) => {
+                batches.into_iter().for_each(&mut collect);
+                unpacks.join().unwrap_or_else(|panic| resume_unwind(panic))
+            }
+            // A limit of memory or of processes leaves no room for a thread.
+            Err(_) => unpack(data, &mut collect),
+        }
     });
     let mut info = info?;
     if end.is_some() {
@@ -84,21 +93,20 @@ struct Batch {
     events: Vec<Event>,
 }
 
-/// Unpacks a file on a thread of its own, since that takes about as long as collecting what
+/// Unpacks a file: on a thread of its own, since that takes about as long as collecting what
 /// was in it.
-fn unpack(data: Source<'_>, collects: mpsc::SyncSender<Batch>) -> Result<TraceInfo> {
+fn unpack(data: Source<'_>, give: &mut dyn FnMut(Batch)) -> Result<TraceInfo> {
     let mut events = Vec::with_capacity(BATCH);
-    let send = |header: &Header, events: Vec<Event>| {
+    let mut give = |header: &Header, events: Vec<Event>| {
         let header = (header.start_ns, header.arch);
-        // It takes them as long as it lives; if it panicked, that is what is told.
-        let _ = collects.send(Batch { header, events });
+        give(Batch { header, events });
     };
     let info = trace_file::read_from(data, |header, event| {
         events.push(event);
         if events.len() == BATCH {
-            send(header, mem::replace(&mut events, Vec::with_capacity(BATCH)));
+            give(header, mem::replace(&mut events, Vec::with_capacity(BATCH)));
         }
     })?;
-    send(&info.header, events);
+    give(&info.header, events);
     Ok(info)
 }

@@ -116,6 +116,21 @@ pub enum Why {
     CoreDump,
 }
 
+impl Why {
+    /// All of them. The position is the number in a trace file.
+    pub const ALL: [Self; 9] = [
+        Self::New,
+        Self::Preempted,
+        Self::Interruptible,
+        Self::Killable,
+        Self::Uninterruptible,
+        Self::Stopped,
+        Self::Traced,
+        Self::Frozen,
+        Self::CoreDump,
+    ];
+}
+
 /// Who ended a wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Waker {

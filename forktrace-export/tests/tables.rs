@@ -188,6 +188,18 @@ fn rows_are_in_the_day_that_they_begin_in() {
 }
 
 #[test]
+fn forged_times_end_and_are_refused_where_no_recording_takes_so_long() {
+    // The wall clock's last moments.
+    let read_late = read("sleepers", u64::MAX);
+    assert!(!written(&source(&read_late)).is_empty());
+    let mut read = read("sleepers", NOON);
+    read.model.tasks[0].end_ns = u64::MAX;
+    let refused = tables::write(&source(&read), &mut |_| Ok(Box::new(io::sink())));
+    let error = refused.expect_err("580 years");
+    assert!(error.to_string().contains("213503 days"), "{error}");
+}
+
+#[test]
 fn a_trace_is_known_by_the_same_id_and_others_by_others() {
     let id = |read: &hostile::Read| tables::trace_id(&source(read));
     let one = read("sleepers", NOON);

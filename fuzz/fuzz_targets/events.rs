@@ -12,17 +12,6 @@ use forktrace_core::{
 };
 use forktrace_fuzz::report;
 
-const WHYS: [Why; 9] = [
-    Why::New,
-    Why::Preempted,
-    Why::Interruptible,
-    Why::Killable,
-    Why::Uninterruptible,
-    Why::Stopped,
-    Why::Traced,
-    Why::Frozen,
-    Why::CoreDump,
-];
 
 fn ns(u: &mut Unstructured<'_>) -> Result<u64> {
     Ok(match u.int_in_range(0u8..=20)? {
@@ -79,7 +68,7 @@ fn stretch(u: &mut Unstructured<'_>) -> Result<Stretch> {
         out_ns,
         wake_ns,
         in_ns: wake_ns.saturating_add(u.int_in_range(0..=9)?),
-        why: *u.choose(&WHYS)?,
+        why: *u.choose(&Why::ALL)?,
         early_wake: u.ratio(1, 8)?,
         no_wake: u.ratio(1, 8)?,
         inferred: u.ratio(1, 8)?,
@@ -116,7 +105,7 @@ fn task(u: &mut Unstructured<'_>) -> Result<TaskRecord> {
     let open = OpenStretch {
         out_ns: ns(u)?,
         wake_ns: Some(ns(u)?).filter(|ns| ns % 2 == 0),
-        why: *u.choose(&WHYS)?,
+        why: *u.choose(&Why::ALL)?,
         compat: false,
         syscall: syscall(u)?,
         arg0: u.int_in_range(0..=3)?,

@@ -139,17 +139,6 @@ impl Lasts {
     }
 }
 
-const WHYS: [Why; 9] = [
-    Why::New,
-    Why::Preempted,
-    Why::Interruptible,
-    Why::Killable,
-    Why::Uninterruptible,
-    Why::Stopped,
-    Why::Traced,
-    Why::Frozen,
-    Why::CoreDump,
-];
 const EARLY_WAKE: u8 = 0x10;
 const NO_WAKE: u8 = 0x20;
 const COMPAT: u8 = 0x40;
@@ -263,7 +252,7 @@ impl Encoder {
     fn pack(&mut self, s: &Stretch) -> PackedStretch {
         let last = *self.lasts.of(s.serial);
         self.lasts.set(s);
-        let why = WHYS.iter().position(|&w| w == s.why).unwrap_or(0) as u8;
+        let why = Why::ALL.iter().position(|&w| w == s.why).unwrap_or(0) as u8;
         PackedStretch {
             serial: s.serial,
             seq: i64::from(s.seq) - i64::from(last.seq),
@@ -375,7 +364,7 @@ impl Decoder {
             out_ns,
             wake_ns,
             in_ns: wake_ns.wrapping_add(p.in_ns),
-            why: *WHYS
+            why: *Why::ALL
                 .get((p.why_and_flags & 0x0f) as usize)
                 .unwrap_or(&Why::New),
             early_wake: p.why_and_flags & EARLY_WAKE != 0,

@@ -174,7 +174,7 @@ impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
 }
 
 /// Texts, each once.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Words {
     numbers: HashMap<Box<str>, u32>,
     texts: Vec<ByteArray>,
@@ -264,7 +264,7 @@ impl Rows {
 
     /// The texts that all its numbers are of.
     pub(super) fn take_words(&mut self, words: &Words) {
-        self.words = words.clone();
+        self.words.texts.clone_from(&words.texts);
     }
 
     /// Adds a row: of texts, or of numbers of texts.

@@ -129,6 +129,12 @@ fn fnv(bytes: &[u8]) -> u64 {
 /// # Errors
 /// Those of `open` and of what it opens.
 pub fn write(source: &Source<'_>, open: Open<'_>) -> io::Result<Written> {
+    let ends = source.model.tasks.iter().map(|task| task.end_ns);
+    let days = ends.max().unwrap_or(0) / DAY_NS;
+    if days > MOST_DAYS {
+        let why = format!("its times span {days} days: no recording takes so long");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
     let mut written = Written::new();
     let trace = trace_id(source);
     for table in Table::ALL {
@@ -196,6 +202,8 @@ impl Time {
 }
 
 const DAY_NS: u64 = 86_400_000_000_000;
+/// A trace of more days was forged: each would be a file in each table.
+const MOST_DAYS: u64 = 1000;
 
 /// The two columns of a point in time.
 const fn time(ns: &'static str, timestamp: &'static str) -> [Column; 2] {

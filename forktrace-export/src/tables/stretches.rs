@@ -50,21 +50,23 @@ const COLUMNS: [Column; 19] = [
 ];
 
 /// Packs in so many threads at most.
-const MOST_THREADS: usize = 8;
+const MOST_THREADS: usize = 4;
 
 /// Writes the table. Returns how many rows it has.
 pub(super) fn write(source: &Source<'_>, trace: &str, open: Open<'_>) -> io::Result<u64> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
-        let packers = (0..threads.min(MOST_THREADS)).map(|_| {
+        // Where there is no room for more threads, fewer do.
+        let packers = (0..threads.min(MOST_THREADS)).map_while(|_| {
             let (rows, to_pack) = sync_channel::<Rows>(1);
             let (packed, results) = sync_channel(1);
-            scope.spawn(move || pack(&to_pack, &packed));
-            Packer {
+            let packer = thread::Builder::new();
+            let packer = packer.spawn_scoped(scope, move || pack(&to_pack, &packed));
+            packer.is_ok().then_some(Packer {
                 rows,
                 results,
                 owes: false,
-            }
+            })
         });
         let mut file = File {
             open,
@@ -122,6 +124,9 @@ impl File<'_> {
             let writer = Writer::new((self.open)(&part)?, &COLUMNS)?;
             self.writer = Some((day, writer));
         }
+        if self.packers.is_empty() {
+            return self.append(rows.encode(&COLUMNS)?);
+        }
         self.fetch(self.next)?;
         let packer = &mut self.packers[self.next];
         packer.rows.send(rows).map_err(|_| gone())?;
@@ -137,6 +142,10 @@ impl File<'_> {
             return Ok(());
         }
         let rows = packer.results.recv().map_err(|_| gone())??;
+        self.append(rows)
+    }
+
+    fn append(&mut self, rows: RowGroup) -> io::Result<()> {
         self.rows += rows.rows() as u64;
         match &mut self.writer {
             Some((_, writer)) => writer.append(rows),
@@ -348,8 +357,13 @@ impl Windows {
 
     /// When the window under way ends; `None`: there is none.
     fn until_ns(&self) -> Option<u64> {
-        let midnight = (self.day() + 1).saturating_mul(DAY_NS) - self.start_unix_ns;
-        let until = self.from_ns.saturating_add(self.length_ns).min(midnight);
+        let midnight = (self.day() + 1).saturating_mul(DAY_NS);
+        let midnight = midnight.saturating_sub(self.start_unix_ns);
+        let mut until = self.from_ns.saturating_add(self.length_ns);
+        // There is none after the last that a number of ns can tell.
+        if midnight > self.from_ns {
+            until = until.min(midnight);
+        }
         (!self.done).then_some(if until > self.end_ns { u64::MAX } else { until })
     }
 

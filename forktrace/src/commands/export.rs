@@ -16,12 +16,11 @@ pub(crate) use with::export;
 
 #[cfg(feature = "parquet")]
 mod with {
-    use std::{io::Read as _, path::Path};
+    use std::path::Path;
 
     use anyhow::{Context as _, Result};
     use forktrace_core::{
         analysis::{Options, analyse_with},
-        pipeline,
         render::text::figures::clean,
         words,
     };
@@ -29,7 +28,7 @@ mod with {
     use forktrace_process::launch::Accounts;
 
     use super::{
-        super::{output::to_stderr, report::open, tables::Tables},
+        super::{output::to_stderr, report::open, spill::Room, tables::Tables},
         ExportArgs, Outcome,
     };
     use crate::patience::Patience;
@@ -55,17 +54,15 @@ mod with {
     fn of_file(args: &ExportArgs, tables: &Tables, path: &Path) -> Result<()> {
         let name = clean(&path.to_string_lossy());
         let patience = Patience::new(name.clone(), "reading");
-        let mut data = Vec::new();
-        let read = open(path)?.read_to_end(&mut data);
-        read.context("it can't be read")?;
-        let (info, model) = pipeline::read(&data, None)?;
-        drop(data);
+        let room = Room::new();
+        let (info, model) = room.read(&mut open(path)?, None)?;
         patience.step("finding out what held up");
         let options = Options {
             episodes: args.stalls,
             ..Options::default()
         };
         let report = analyse_with(&info, &model, &options);
+        room.check()?;
         patience.step("writing tables");
         let source = Source {
             info: &info,
@@ -75,6 +72,8 @@ mod with {
         let exported = tables.write(&source, args.host.as_deref());
         let exported =
             exported.with_context(|| format!("it can't be exported to {}", args.to.display()))?;
+        // What tells of a failure while tables are written comes too late for them.
+        room.check()?;
         drop(patience);
         let said = format!(
             "forktrace: {name}: {} of the host {} in {}\n",

@@ -2,18 +2,12 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Read as _, Seek as _},
+    io::{self, IsTerminal as _, Seek as _},
     path::Path,
 };
 
 use anyhow::{Context as _, Result, bail};
-use forktrace_core::{
-    analysis::analyse_with,
-    model::Model,
-    pipeline,
-    trace::Finish,
-    trace_file::{self, TraceInfo},
-};
+use forktrace_core::{analysis::analyse_with, trace::Finish};
 use forktrace_process::{launch::Accounts, limits::Limits, signals::Signals};
 use forktrace_record::{
     background,
@@ -29,7 +23,7 @@ use super::{
     making::{self, Made},
     output::Outputs,
     scratch,
-    spill::{Room, TraceBytes},
+    spill::Room,
 };
 use crate::{
     cli::RecordingArgs,
@@ -99,8 +93,13 @@ pub(super) fn record_and_report(
     if wants_report || !assertions.is_empty() {
         let made = making::make(&signals, || {
             let room = Room::new();
-            let (info, model) = read_back(recording, &finish, &room)?;
+            let read = recording.map_err(Into::into).and_then(|mut file| {
+                file.rewind()?;
+                room.read(&mut file, Some(finish.clone()))
+            });
+            let (info, model) = read.context("the trace that was just recorded")?;
             let report = analyse_with(&info, &model, &args.output.analysis());
+            room.check()?;
             if wants_report {
                 let saved = args.save.as_ref().map(|path| path.to_string_lossy());
                 let source = forktrace_export::Source {
@@ -190,32 +189,6 @@ fn record(plan: Plan, limits: Limits, quiet: bool, trace: &mut Trace) -> Result<
         ),
         Trace::Scratch(_) => "the recording broke off".to_owned(),
     })
-}
-
-/// What was recorded, read back from its file.
-fn read_back(
-    recording: io::Result<File>,
-    finish: &Finish,
-    room: &Room,
-) -> Result<(TraceInfo, Model)> {
-    const READ_BACK: &str = "the trace file can't be read back";
-    let mut recording = recording.context(READ_BACK)?;
-    let file = TraceBytes::new(&recording);
-    let mut data = Vec::new();
-    if file.is_none() {
-        let read = recording.rewind();
-        let read = read.and_then(|()| recording.read_to_end(&mut data));
-        read.context(READ_BACK)?;
-    }
-    let bytes = match &file {
-        Some(file) => trace_file::Source::File(file),
-        None => trace_file::Source::Memory(&data),
-    };
-    let read = pipeline::read_onto(&room.shelf, bytes, Some(finish.clone()));
-    if let Some(file) = &file {
-        file.check().context(READ_BACK)?;
-    }
-    read.context("the trace that was just recorded")
 }
 
 /// The file that the trace goes to.

@@ -1,11 +1,6 @@
 //! `forktrace report`: from a trace to a report.
 
-use std::{
-    fs::File,
-    io::{self, Read as _},
-    os::fd::AsFd as _,
-    path::Path,
-};
+use std::{fs::File, io, os::fd::AsFd as _, path::Path};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
@@ -14,14 +9,12 @@ use super::{
     assert::{self, Assertions},
     browser,
     output::{Outputs, to_stderr},
-    spill::{Room, TraceBytes},
+    spill::Room,
     tables,
 };
 use forktrace_core::{
     analysis::{Options, analyse_part, analyse_with},
-    pipeline,
     render::text::figures::clean,
-    trace_file::Source as Bytes,
 };
 use forktrace_export::Source;
 use forktrace_process::{launch::Accounts, privileges::drop_all};
@@ -48,14 +41,6 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     let mut output = Outputs::open(&args.output, false, &accounts, &[&trace])?;
     let name = args.trace.to_string_lossy();
     assertions.open("report", &name, &accounts, args.output.force)?;
-    // Standard input can be anywhere in its file.
-    let file = TraceBytes::new(&trace).filter(|_| args.trace != Path::new("-"));
-    let mut data = Vec::new();
-    if file.is_none() {
-        trace
-            .read_to_end(&mut data)
-            .with_context(|| format!("{} can't be read", args.trace.display()))?;
-    }
     // Tables are many files, which are opened when they are written.
     if let Some(caller) = accounts.caller.as_ref().filter(|_| tables) {
         let assumed = caller.assume();
@@ -67,17 +52,9 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     }
     let patience = Patience::new(clean(&name), "reading");
     let room = Room::new();
-    let bytes = match &file {
-        Some(file) => Bytes::File(file),
-        None => Bytes::Memory(&data),
-    };
-    let read = pipeline::read_onto(&room.shelf, bytes, None);
-    if let Some(file) = &file {
-        file.check()
-            .with_context(|| format!("{} can't be read", args.trace.display()))?;
-    }
+    let read = room.read(&mut trace, None);
     let (info, model) = read.with_context(|| format!("{}", args.trace.display()))?;
-    drop(data);
+    drop(trace);
     let options = Options {
         group_by: args.part.group_by.group_by(),
         ..args.output.analysis()

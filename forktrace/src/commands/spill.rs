@@ -2,18 +2,19 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, Read as _, Seek as _},
     os::unix::fs::FileExt as _,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use anyhow::{Context as _, Result};
 use forktrace_core::{
-    model::{Shelf, Spill},
+    model::{Model, Shelf, Spill},
+    pipeline,
     render::text::figures::clean,
-    trace_file::Bytes,
+    trace::Finish,
+    trace_file::{Bytes, Source, TraceInfo},
 };
-
 use rustix::fs::{Mode, OFlags};
 
 use super::output::to_stderr;
@@ -84,7 +85,7 @@ pub(super) fn unnamed() -> io::Result<File> {
 
 /// Where a long trace is kept.
 pub(super) struct Room {
-    pub(super) shelf: Arc<Shelf>,
+    shelf: Arc<Shelf>,
     away: Arc<Away>,
 }
 
@@ -96,6 +97,23 @@ impl Room {
             shelf: Arc::new(Shelf::new(BUDGET, Some(spill))),
             away,
         }
+    }
+
+    /// Reads a trace from here on: part by part where that can be, else as a whole. `end` as in
+    /// [`pipeline::read`].
+    ///
+    /// # Errors
+    /// When it can't be read, or is no trace.
+    pub(super) fn read(&self, trace: &mut File, end: Option<Finish>) -> Result<(TraceInfo, Model)> {
+        const CANT: &str = "it can't be read";
+        if let Some(file) = TraceBytes::new(trace) {
+            let read = pipeline::read_onto(&self.shelf, Source::File(&file), end);
+            file.check().context(CANT)?;
+            return read;
+        }
+        let mut data = Vec::new();
+        trace.read_to_end(&mut data).context(CANT)?;
+        pipeline::read_onto(&self.shelf, Source::Memory(&data), end)
     }
 
     /// Says what is in a temporary file, if anything is.
@@ -129,32 +147,36 @@ impl Room {
 }
 
 /// A trace file that is read as it is needed.
-pub(super) struct TraceBytes {
-    file: File,
+struct TraceBytes<'a> {
+    file: &'a File,
+    /// Where the trace begins: standard input can be anywhere in its file.
+    from: u64,
     len: usize,
     failed: Mutex<Option<io::Error>>,
 }
 
-impl TraceBytes {
+impl<'a> TraceBytes<'a> {
     /// `None`: it can be read from its beginning to its end only.
-    pub(super) fn new(file: &File) -> Option<Self> {
+    fn new(mut file: &'a File) -> Option<Self> {
         let meta = file.metadata().ok().filter(|meta| meta.is_file())?;
+        let from = file.stream_position().ok()?;
         Some(Self {
-            file: file.try_clone().ok()?,
-            len: usize::try_from(meta.len()).ok()?,
+            file,
+            from,
+            len: usize::try_from(meta.len().saturating_sub(from)).ok()?,
             failed: Mutex::new(None),
         })
     }
 
     /// # Errors
     /// When a part of it could not be read.
-    pub(super) fn check(&self) -> io::Result<()> {
+    fn check(&self) -> io::Result<()> {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.take().map_or(Ok(()), Err)
     }
 }
 
-impl Bytes for TraceBytes {
+impl Bytes for TraceBytes<'_> {
     fn length(&self) -> usize {
         self.len
     }
@@ -163,7 +185,10 @@ impl Bytes for TraceBytes {
         let mut read = 0;
         let len = into.len().min(self.len.saturating_sub(at));
         while read < len {
-            match self.file.read_at(&mut into[read..len], (at + read) as u64) {
+            match self
+                .file
+                .read_at(&mut into[read..len], self.from + (at + read) as u64)
+            {
                 Ok(0) => break,
                 Ok(n) => read += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

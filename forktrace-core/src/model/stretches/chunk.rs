@@ -26,18 +26,6 @@ const KIND: usize = 12;
 /// Each field is read as so many bytes.
 const WORD: usize = 8;
 
-pub(super) const WHYS: [Why; 9] = [
-    Why::New,
-    Why::Preempted,
-    Why::Interruptible,
-    Why::Killable,
-    Why::Uninterruptible,
-    Why::Stopped,
-    Why::Traced,
-    Why::Frozen,
-    Why::CoreDump,
-];
-
 /// A stretch, and the CPU that the task came back to, if that is known.
 pub(super) type Row = (Off, Option<u16>);
 
@@ -114,7 +102,10 @@ impl Kind {
 
     fn packed(&self) -> [u8; KIND] {
         let mut bytes = [0; KIND];
-        bytes[0] = WHYS.iter().position(|why| *why == self.why).unwrap_or(0) as u8;
+        bytes[0] = Why::ALL
+            .iter()
+            .position(|why| *why == self.why)
+            .unwrap_or(0) as u8;
         bytes[1] = self.flags;
         bytes[2..4].copy_from_slice(&self.syscall.to_le_bytes());
         bytes[4..8].copy_from_slice(&self.target.to_le_bytes());
@@ -340,7 +331,7 @@ impl View<'_> {
             in_ns: wake_ns.wrapping_add(self.field(row, 2)),
             seq: seq.wrapping_add(self.field(row, 6) as u32),
             syscall: i16::from_le_bytes([kind[2], kind[3]]),
-            why: *WHYS.get(usize::from(kind[0])).unwrap_or(&Why::New),
+            why: *Why::ALL.get(usize::from(kind[0])).unwrap_or(&Why::New),
             flags: kind[1],
             waker: unpacked(self.field(row, 3)),
             target: u32::from_le_bytes([kind[4], kind[5], kind[6], kind[7]]),

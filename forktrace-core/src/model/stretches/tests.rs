@@ -63,7 +63,7 @@ prop_compose! {
         in_ns in any_number(),
         waker in any_waker(),
         (syscall, flags) in prop_oneof![Just((0, 0)), (any::<i16>(), any::<u8>())],
-        why in prop::sample::select(super::chunk::WHYS.to_vec()),
+        why in prop::sample::select(Why::ALL.to_vec()),
         target in prop_oneof![0u32..3, any::<u32>()],
         timeout_us in prop_oneof![Just(0), any::<u32>()],
     ) -> Off {
