@@ -23,7 +23,7 @@
 use postcard::{Error, take_from_bytes};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::Skipped;
+use super::{Skipped, numbers::Numbers};
 use crate::trace::{Event, Stretch, Timeout, Waker, Why};
 
 /// The longest record, bytes: longer ones are not written. It bounds what a record can
@@ -75,6 +75,29 @@ struct PackedStretch {
     waker: Waker,
     object: i32,
     timeout: Timeout,
+}
+
+impl PackedStretch {
+    /// Reads what an [`Encoder`] wrote; `None`: it is something else, and `postcard` knows what.
+    #[inline]
+    fn by_hand(numbers: &mut Numbers<'_>) -> Option<Self> {
+        Some(Self {
+            serial: numbers.u32()?,
+            seq: numbers.i64()?,
+            why_and_flags: numbers.byte()?,
+            out_ns: numbers.i64()?,
+            wake_ns: numbers.u64()?,
+            in_ns: numbers.u64()?,
+            syscall: numbers.i16()?,
+            cpu_out: numbers.u16()?,
+            cpu_in: numbers.u16()?,
+            arg0: numbers.i64()?,
+            arg1: numbers.i32()?,
+            waker: numbers.waker()?,
+            object: numbers.i32()?,
+            timeout: numbers.timeout()?,
+        })
+    }
 }
 
 /// What is foretold for a task's next stretch.
@@ -321,7 +344,10 @@ impl Decoder {
         if kind == OTHER {
             return read_fields(record);
         }
-        let packed = read_fields(record)?;
+        let packed = match PackedStretch::by_hand(&mut Numbers(record)) {
+            Some(packed) => packed,
+            None => read_fields(record)?,
+        };
         Ok(Event::Stretch(self.unpack(&packed)))
     }
 
@@ -387,7 +413,11 @@ impl Decoder {
 
 /// The kind of the first record, its bytes, and those after it.
 fn take_record(bytes: &[u8]) -> Option<(u32, &[u8], &[u8])> {
-    let (prefix, rest) = take_from_bytes::<u32>(bytes).ok()?;
+    let mut numbers = Numbers(bytes);
+    let (prefix, rest) = match numbers.u32() {
+        Some(prefix) => (prefix, numbers.0),
+        None => take_from_bytes(bytes).ok()?,
+    };
     let (record, rest) = rest.split_at_checked((prefix >> 1) as usize)?;
     (record.len() <= MAX_RECORD_LEN).then_some((prefix & OTHER, record, rest))
 }

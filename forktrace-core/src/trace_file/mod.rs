@@ -14,6 +14,7 @@ pub(crate) mod codec;
 pub mod container;
 pub mod damage;
 mod format;
+mod numbers;
 #[cfg(test)]
 mod tests;
 
