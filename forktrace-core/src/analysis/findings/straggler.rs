@@ -5,7 +5,10 @@
 //! they all ran, one after the other went to sleep while it ran on, and what it did in the
 //! end woke them, directly or in turn.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap, binary_heap::PeekMut},
+};
 
 use super::{
     Blocks, Confidence, Finding, FindingKind, Report, count, duration, finding, part_of, quantity,
@@ -24,14 +27,6 @@ const SHORT_NS: u64 = 1_000_000;
 const RAN_NS: u64 = 1_000_000;
 /// So many have to wait: of two, either waits for the other.
 const WAITERS: usize = 2;
-
-/// A task was awake.
-#[derive(Clone, Copy)]
-struct Awake {
-    start_ns: u64,
-    end_ns: u64,
-    task: usize,
-}
 
 #[derive(Default)]
 struct Sum {
@@ -93,7 +88,7 @@ fn of(report: &Report, blocks: &Blocks<'_>, tasks: &[usize]) -> Option<Finding> 
         quantity(sum.waiters.len() as u64, "task"),
     );
     let mut by: Vec<(u64, usize)> = sum.by.iter().map(|(at, ns)| (*ns, *at)).collect();
-    by.sort_unstable_by_key(|(ns, at)| (std::cmp::Reverse(*ns), *at));
+    by.sort_unstable_by_key(|(ns, at)| (Reverse(*ns), *at));
     let named = by
         .iter()
         .map(|(_, at)| *at)
@@ -126,68 +121,89 @@ struct Alone {
 }
 
 fn alone(blocks: &Blocks<'_>, tasks: &[usize]) -> Vec<Alone> {
-    let mut all: Vec<Awake> = Vec::new();
-    for &task in tasks {
-        all.extend(awake(task, &blocks.model.tasks[task]));
+    let of = |at: &usize| awake(&blocks.model.tasks[*at]);
+    let mut times: Vec<_> = tasks.iter().map(of).collect();
+    // By position in `tasks`: when it wakes, or, while it is awake, since when that is.
+    let mut wakes: Vec<u64> = vec![0; tasks.len()];
+    // Of each task the next change; of one moment those who go to sleep come first.
+    let mut changes: BinaryHeap<Reverse<Edge>> = BinaryHeap::new();
+    for (which, times) in times.iter_mut().enumerate() {
+        changes.extend(times.next().map(|times| Reverse(Edge::awake(times, which))));
     }
-    let mut edges: Vec<(u64, bool, usize)> = Vec::with_capacity(all.len() * 2);
-    for (which, awake) in all.iter().enumerate() {
-        edges.extend([(awake.start_ns, true, which), (awake.end_ns, false, which)]);
-    }
-    edges.sort_unstable();
-    let mut now: BTreeSet<usize> = BTreeSet::new();
-    let mut since: Option<(u64, usize)> = None;
+    // How many are awake, and the sum of their positions: of one, who it is.
+    let (mut now, mut sum) = (0u32, 0usize);
+    let mut since: Option<u64> = None;
     let mut found = Vec::new();
-    for (at_ns, starts, which) in edges {
-        if let Some((from_ns, only)) = since.take()
-            && at_ns - from_ns >= ALONE_NS
+    while let Some(mut first) = changes.peek_mut() {
+        let edge = first.0;
+        if let Some(from_ns) = since.take()
+            && edge.at_ns - from_ns >= ALONE_NS
         {
-            let Awake { start_ns, task, .. } = all[only];
             found.push(Alone {
-                task,
-                awake_ns: start_ns,
+                task: tasks[sum],
+                awake_ns: wakes[sum],
                 from_ns,
-                to_ns: at_ns,
+                to_ns: edge.at_ns,
             });
         }
-        match starts {
-            true => now.insert(which),
-            false => now.remove(&which),
-        };
-        if let (1, Some(only)) = (now.len(), now.first()) {
-            since = Some((at_ns, *only));
+        if edge.starts {
+            (now, sum) = (now + 1, sum + edge.which);
+            wakes[edge.which] = edge.at_ns;
+            *first = Reverse(Edge {
+                at_ns: edge.end_ns,
+                starts: false,
+                ..edge
+            });
+        } else {
+            (now, sum) = (now - 1, sum - edge.which);
+            match times[edge.which].next() {
+                Some(times) => *first = Reverse(Edge::awake(times, edge.which)),
+                None => {
+                    PeekMut::pop(first);
+                }
+            }
         }
+        since = (now == 1).then_some(edge.at_ns);
     }
     found
 }
 
-/// When a task was awake, short blocks left out.
-fn awake(which: usize, task: &Task) -> Vec<Awake> {
-    let mut found = Vec::new();
-    let mut start_ns = task.start_ns;
-    let blocks = task
-        .stretches
-        .iter()
-        .filter_map(Block::of)
-        .chain(Block::open(task));
-    for block in blocks {
-        let end_ns = block.end_ns(task);
-        if end_ns - block.start_ns >= SHORT_NS {
-            found.push(Awake {
-                start_ns,
-                end_ns: block.start_ns,
-                task: which,
-            });
-            start_ns = end_ns;
+/// A task wakes, or goes to sleep.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Edge {
+    at_ns: u64,
+    /// It wakes, until `end_ns`.
+    starts: bool,
+    which: usize,
+    end_ns: u64,
+}
+
+impl Edge {
+    fn awake((at_ns, end_ns): (u64, u64), which: usize) -> Self {
+        Self {
+            at_ns,
+            starts: true,
+            which,
+            end_ns,
         }
     }
-    found.push(Awake {
-        start_ns,
-        end_ns: task.end_ns,
-        task: which,
-    });
-    found.retain(|awake| awake.end_ns > awake.start_ns);
-    found
+}
+
+/// When a task was awake, short blocks left out.
+fn awake(task: &Task) -> impl Iterator<Item = (u64, u64)> + '_ {
+    let blocks = task.stretches.iter().filter_map(Block::of);
+    let blocks = blocks.chain(Block::open(task));
+    let long = blocks.map(|block| (block.start_ns, block.end_ns(task)));
+    let long = long.filter(|(start_ns, end_ns)| end_ns - start_ns >= SHORT_NS);
+    let end = (task.end_ns, task.end_ns);
+    let awake = long
+        .chain([end])
+        .scan(task.start_ns, |since_ns, (start_ns, end_ns)| {
+            let from_ns = *since_ns;
+            *since_ns = end_ns.max(from_ns);
+            Some((from_ns, start_ns))
+        });
+    awake.filter(|(from_ns, to_ns)| to_ns > from_ns)
 }
 
 /// Who went to sleep while the one was awake, and was woken by what it did after that,
