@@ -25,7 +25,7 @@ pub(super) use ends::End;
 pub(super) const LOOK_UP_NS: u64 = 1_000_000;
 
 /// One block, finished or open.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Block {
     pub(super) start_ns: u64,
     /// When it was woken; `None`: not before the trace or its life ended.

@@ -2,18 +2,14 @@
 
 use proptest::prelude::*;
 
-use super::{
-    super::why_tests::header,
-    held::{LOOK_BACK, first_from},
-    *,
-};
+use super::{super::why_tests::header, held::LOOK_BACK, *};
 use crate::{
     model::Builder,
     trace::{Event, Stretch},
 };
 
 /// [`Blocks::held_from`] as a walk back over each stretch.
-fn held_by_walking(blocks: &Blocks<'_>, block: &Block, waker: usize, near: usize) -> HeldFrom {
+fn held_by_walking(blocks: &Blocks<'_>, block: &Block, waker: usize) -> HeldFrom {
     let mut held = HeldFrom {
         ns: u64::MAX,
         known_before: true,
@@ -22,7 +18,7 @@ fn held_by_walking(blocks: &Blocks<'_>, block: &Block, waker: usize, near: usize
         return held;
     };
     let task = &blocks.model.tasks[waker];
-    let until = first_from(&task.stretches, near, wake_ns);
+    let until = task.stretches.left_before(wake_ns);
     let after = task.stretches.get(until).map(|off| off.seq);
     let mut next = after.or(task.stretches_expected);
     let mut count = 0;
@@ -123,7 +119,7 @@ proptest! {
         let header = header();
         let wakers = Wakers::new(&model, &header);
         let blocks = Blocks::new(&model, &wakers, Arch::X86_64);
-        for (wake_ns, near) in wakes {
+        for (wake_ns, mut near) in wakes {
             let block = Block {
                 start_ns: 0,
                 wake_ns: Some(wake_ns),
@@ -137,8 +133,8 @@ proptest! {
             };
             if !model.tasks.is_empty() {
                 prop_assert_eq!(
-                    blocks.held_from((0, &block), 0, near),
-                    held_by_walking(&blocks, &block, 0, near),
+                    blocks.held_from((0, &block), 0, &mut near),
+                    held_by_walking(&blocks, &block, 0),
                     "at {}", wake_ns
                 );
             }

@@ -182,7 +182,7 @@ impl<'a> Inquiry<'a> {
                 false => Block::before(task, stall.end_ns),
             };
             let block = block.filter(|_| lives)?;
-            Some((block, held_by(blocks, members, *at, &block, |_| 0)))
+            Some((block, held_by(blocks, members, *at, &block)))
         });
         let mut held: Vec<Option<(Block, HeldBy)>> = held.collect();
         let starts = held.iter().map(|p| p.map(|(block, _)| block.start_ns));

@@ -11,14 +11,15 @@ use std::{cell::Cell, cmp::Reverse, collections::BinaryHeap};
 use super::{
     blocked_set::BlockedSet,
     blocks::{Block, Blocks, Class, LOOK_UP_NS},
-    held_by::{HeldBy, held_by},
+    changes::{Change, NONE, Wait},
+    held_by::{HeldBy, held_by_what},
     members::Members,
     profile::Watcher,
     providers::{Hang, Kin},
     sum_by_key::SumByKey,
 };
 use crate::{
-    model::{Segment, State, Task},
+    model::{State, Task},
     report::{Ended, Verdict},
     trace::{Interrupt, Timeout, Waker, Why},
 };
@@ -29,8 +30,6 @@ mod verdict;
 
 use one_cause::OneCause;
 use pending::{Edge, Pending};
-
-const NONE: u32 = u32::MAX;
 
 /// It is preempted on its way no more often.
 const LOOK_UP_STRETCHES: usize = 8;
@@ -106,8 +105,6 @@ pub(super) struct Stalls {
 /// A task as of now.
 #[derive(Clone, Copy)]
 struct Now {
-    /// Index of its next stretch.
-    stretch: u32,
     /// `None`: it is not blocked. An edge counts from the time on that it says itself.
     held_by: Option<HeldBy>,
     /// When its block began.
@@ -167,7 +164,6 @@ impl<'a> Watch<'a> {
         keep: usize,
     ) -> Self {
         let now = Now {
-            stretch: 0,
             held_by: None,
             start_ns: 0,
             block: NONE,
@@ -213,29 +209,17 @@ impl<'a> Watch<'a> {
         now.held_by.and(now.it)
     }
 
-    /// Finds the block that a segment is of.
-    fn find(&mut self, position: u32, segment: &Segment) -> Option<(u32, Block)> {
-        let task = self.task(position);
-        let at = &mut self.now[position as usize].stretch;
-        while let Some(off) = task.stretches.get(*at as usize) {
-            let is_it = off.state() == State::Blocked && off.wake_ns >= segment.end_ns;
-            if is_it && off.out_ns < segment.end_ns {
-                return Some((*at, Block::of(off)?));
-            }
-            *at += 1;
-        }
-        Some((NONE, Block::open(task)?))
-    }
-
-    fn begin(&mut self, position: u32, segment: &Segment) {
-        let Some((block, it)) = self.find(position, segment) else {
-            return;
-        };
+    fn begin(&mut self, position: u32, wait: &Wait) {
+        let it = wait.block;
         let task = self.members.tasks[position as usize];
-        let near = |member: u32| self.now[member as usize].stretch as usize;
-        let held_by = held_by(self.blocks, self.members, task, &it, near);
+        let from = |waker: u32| match wait.from {
+            Some(from) => from,
+            None => self.blocks.held_from((task, &it), waker as usize, &mut 0),
+        };
+        let what = (wait.class, wait.end);
+        let held_by = held_by_what(self.blocks, self.members, task, what, from);
         let now = &mut self.now[position as usize];
-        (now.held_by, now.block, now.start_ns) = (Some(held_by), block, it.start_ns);
+        (now.held_by, now.block, now.start_ns) = (Some(held_by), wait.stretch, it.start_ns);
         now.it = Some(it);
         let counted = match held_by {
             HeldBy::Edge { to, from, class } => {
@@ -330,6 +314,9 @@ impl<'a> Watch<'a> {
 
     /// A member's block is over: does that end the stall under way?
     fn leaves(&mut self, position: u32, block: &Block) {
+        if self.open.as_ref().is_none_or(|open| open.over) {
+            return;
+        }
         let alone = self.looks_up(position, block);
         let tick = alone.is_some() && self.is_tick(block);
         let until_ns = alone.or_else(|| self.looks_up_with(position, block));
@@ -499,23 +486,21 @@ impl Watcher for Watch<'_> {
         self.blocks.part.of(start_ns, end_ns)
     }
 
-    fn change(&mut self, task: usize, segment: Option<&Segment>) {
+    fn change(&mut self, task: usize, to: &Change, wait: Option<&Wait>) {
         let position = task as u32;
         let block = self.block(position);
         let looks_up_ns = self.now[position as usize].looks_up_ns;
         match (block, &mut self.open) {
             (Some(block), _) => self.leaves(position, &block),
             // A task came, or one that looked up ended.
-            (None, Some(open)) if segment.is_none_or(|s| !is_within(looks_up_ns, s.start_ns)) => {
+            (None, Some(open)) if to.state.is_none() || !is_within(looks_up_ns, to.at_ns) => {
                 open.over = true;
             }
             (None, _) => {}
         }
         self.end(position);
-        if let Some(segment) = segment
-            && segment.state == State::Blocked
-        {
-            self.begin(position, segment);
+        if let Some(wait) = wait {
+            self.begin(position, wait);
         }
     }
 }

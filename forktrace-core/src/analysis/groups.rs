@@ -4,17 +4,13 @@ use super::{
     causes::causes,
     chains::Inquiry,
     division::GroupBy,
-    episodes::{Stalls, Watch},
+    episodes::Watch,
+    lanes::{self, Swept, Told},
     members::Members,
-    profile::sweep,
     providers::{Hang, Kin},
-    same_reason::SameReason,
     spans,
 };
-use crate::{
-    model::Task,
-    report::{Cause, Episode, Group, GroupKind, VerdictSum},
-};
+use crate::report::{Cause, Episode, Group, GroupKind, VerdictSum};
 
 /// What is known of groups.
 #[derive(Default)]
@@ -56,17 +52,27 @@ pub(super) fn groups(
         tasks: all.clone(),
         positions: &in_tree,
     };
-    let context = (kin, targets, hangs, &spans, episodes);
+    let of_groups = divided.groups.iter().map(|of| Members {
+        group: of.id,
+        tasks: of.tasks.clone(),
+        positions: &divided.positions,
+    });
+    let of_groups: Vec<Members<'_>> = of_groups.collect();
+    // The same tasks give the same figures: they are swept once.
+    let swept_groups = match &of_groups[..] {
+        [_] => &[],
+        groups => groups,
+    };
+    let watch = |members| match Members::len(members) {
+        0 | 1 => Told::Nobody(part),
+        _ => Told::Of(Box::new(Watch::new(kin, members, targets, hangs, episodes))),
+    };
+    let (of_tree, of_each) = lanes::sweep(blocks, &tree, swept_groups, &watch);
+    let context = (kin, targets, &spans);
     let first = &tasks[*first as usize];
-    let whole = group(
-        (GroupKind::Tree, first.pid, &first.name),
-        &tree,
-        context,
-        &mut found,
-    );
-    let mut groups = vec![whole];
+    let what = (GroupKind::Tree, first.pid, first.name.as_str());
+    let mut groups = vec![group(what, &tree, of_tree, context, &mut found)];
     if let [only] = &divided.groups[..] {
-        // The same tasks give the same figures: they are swept once.
         groups.push(Group {
             kind: by.kind(),
             id: only.id,
@@ -77,14 +83,9 @@ pub(super) fn groups(
         return found;
     }
     let of_tree = (found.episodes.len(), found.causes.len());
-    for of in divided.groups {
-        let members = Members {
-            group: of.id,
-            tasks: of.tasks,
-            positions: &divided.positions,
-        };
+    for ((of, members), swept) in divided.groups.iter().zip(&of_groups).zip(of_each) {
         let what = (by.kind(), of.pid, of.name.as_str());
-        groups.push(group(what, &members, context, &mut found));
+        groups.push(group(what, members, swept, context, &mut found));
     }
     if !part.is_all_time() {
         groups.retain(|group| group.kind == GroupKind::Tree || !group.tasks.is_empty());
@@ -101,40 +102,26 @@ pub(super) fn groups(
 }
 
 /// What is the same for all groups.
-type Context<'a> = (
-    &'a Kin<'a>,
-    &'a [u32],
-    &'a [Hang],
-    &'a spans::Spans<'a>,
-    usize,
-);
+type Context<'a> = (&'a Kin<'a>, &'a [u32], &'a spans::Spans<'a>);
 
 fn group(
     (kind, pid, name): (GroupKind, u32, &str),
     members: &Members<'_>,
-    (kin, targets, hangs, spans, episodes): Context<'_>,
+    swept: Swept,
+    (kin, targets, spans): Context<'_>,
     found: &mut GroupFigures,
 ) -> Group {
     let blocks = kin.blocks;
+    let Swept {
+        profile,
+        waiting_at_once,
+        stalls,
+    } = swept;
     let tasks = || {
         members
             .tasks
             .iter()
             .map(|at| &blocks.model.tasks[*at as usize])
-    };
-    let segments = tasks().map(Task::segments);
-    let mut stalls = Stalls::default();
-    let mut same_reason = SameReason::new(
-        blocks.arch,
-        tasks().map(|task| task.kernel_worker).collect(),
-    );
-    let profile = if members.tasks.len() > 1 {
-        let mut watch = Watch::new(kin, members, targets, hangs, episodes);
-        let profile = sweep(segments, &mut same_reason, &mut watch);
-        stalls = watch.finish();
-        profile
-    } else {
-        sweep(segments, &mut same_reason, &mut &*blocks.part)
     };
     let inquire = |stall| Inquiry::new(kin, members, stall);
     let listed = stalls.longest.iter();
@@ -170,7 +157,7 @@ fn group(
         wall: profile.wall,
         blocked_at_once: profile.blocked_at_once,
         running_at_once: profile.running_at_once,
-        waiting_at_once: same_reason.finish(),
+        waiting_at_once,
         unknown_ns: profile.unknown_ns,
         stops: profile.stops,
         spans: spans::of_group(spans, &tasks().collect::<Vec<_>>()),

@@ -117,22 +117,33 @@ pub(super) fn counted(held: &[Option<HeldBy>], starts: &[Option<u64>]) -> Vec<Op
     counted
 }
 
-/// Who or what holds up a member in this block. `near` gives a stretch of another member
-/// not long before.
+/// Who or what holds up a member in this block.
 pub(super) fn held_by(
     blocks: &Blocks<'_>,
     members: &Members<'_>,
     task: u32,
     block: &Block,
-    near: impl Fn(u32) -> usize,
 ) -> HeldBy {
-    let class = blocks.class(block);
+    let what = (blocks.class(block), blocks.end(task as usize, block));
+    let from = |waker: u32| blocks.held_from((task, block), waker as usize, &mut 0);
+    held_by_what(blocks, members, task, what, from)
+}
+
+/// The same where it is known what it waited for and what ended that. `from`: from when on the
+/// task that ended it held it up.
+pub(super) fn held_by_what(
+    blocks: &Blocks<'_>,
+    members: &Members<'_>,
+    task: u32,
+    (class, end): (Class, End),
+    from: impl FnOnce(u32) -> HeldFrom,
+) -> HeldBy {
     let without_end = match class {
         Class::Input | Class::Anything => HeldBy::Input,
         Class::Time => HeldBy::Time,
         Class::Busy => HeldBy::NotWoken,
     };
-    match blocks.end(task as usize, block) {
+    match end {
         End::Unknown => HeldBy::Unknown,
         End::CutShort | End::Interrupted | End::Nobody => without_end,
         // A task that wakes a sleeper cuts its sleep short.
@@ -140,12 +151,12 @@ pub(super) fn held_by(
         End::Task(waker) => match (members.position(waker), class) {
             (Some(to), Class::Anything) if siblings(blocks, task, waker) => HeldBy::Edge {
                 to,
-                from: blocks.held_from((task, block), waker as usize, near(to)),
+                from: from(waker),
                 class: Class::Busy,
             },
             (Some(to), class) => HeldBy::Edge {
                 to,
-                from: blocks.held_from((task, block), waker as usize, near(to)),
+                from: from(waker),
                 class,
             },
             (None, class) if class.is_input() => HeldBy::Input,

@@ -1,14 +1,27 @@
 //! What the other tasks of a process did meanwhile, while one of them was blocked.
 //!
 //! A blocked task does not run itself, so the time in which *any* task of the
-//! process ran is, within its blocks, time in which *another* one ran. One merge
-//! over the process gives the intervals in which any ran, and those in which all
-//! of two or more were blocked; each block then asks for its part of them.
+//! process ran is, within its blocks, time in which *another* one ran. One sweep keeps
+//! for how long any ran so far, and for how long all of two or more were blocked: what of
+//! it lies in a block is the difference from its beginning to its end. So nothing is kept
+//! of what is over ([`of_waits`]). Where it is asked for any times, the intervals are kept
+//! ([`of_tasks`]).
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+};
 
-use super::intervals::Intervals;
-use crate::model::{Segment, State};
+use super::{
+    changes::{Changes, Look},
+    intervals::Intervals,
+    sum_by_key::SumByKey,
+    syscall_families::NO_SYSCALL,
+};
+use crate::{
+    model::{Model, Off, Reader, Segment, State, Task},
+    trace::Why,
+};
 
 /// When the tasks of a group ran, and when all of them were blocked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,4 +74,150 @@ pub(super) fn of_tasks(tasks: impl Iterator<Item = impl Iterator<Item = Segment>
         }
     }
     found
+}
+
+/// What a wait is counted under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct WaitKey {
+    pub(super) syscall: i16,
+    pub(super) compat: bool,
+    pub(super) interruptible: bool,
+}
+
+impl WaitKey {
+    /// Of a wait of this task.
+    #[inline]
+    pub(super) fn of(task: &Task, syscall: i16, compat: bool, why: Why) -> Self {
+        Self {
+            syscall: if task.kernel_worker {
+                NO_SYSCALL
+            } else {
+                syscall
+            },
+            compat,
+            interruptible: why == Why::Interruptible,
+        }
+    }
+}
+
+/// What the other tasks of its process did while a task was blocked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Others {
+    /// At least one ran.
+    pub(super) ran_ns: u64,
+    /// It and all others were blocked, and there were others.
+    pub(super) blocked_ns: u64,
+}
+
+/// A process as of now, and for how long what has held so far.
+#[derive(Clone, Copy, Default)]
+struct Process {
+    now_ns: u64,
+    live: u32,
+    running: u32,
+    blocked: u32,
+    so_far: Others,
+}
+
+/// A task as of now.
+#[derive(Clone, Copy, Default)]
+struct Member {
+    /// Which process it is of.
+    process: u32,
+    state: Option<State>,
+    /// Of a blocked one: as what that counts, and its process's times when it began.
+    wait: Option<(WaitKey, Others)>,
+}
+
+/// Looks at as what a block counts.
+struct Keys<'a>(&'a Model);
+
+impl Look for Keys<'_> {
+    type Seen = WaitKey;
+
+    #[inline]
+    fn look(
+        &mut self,
+        task: u32,
+        stretch: Option<usize>,
+        stretches: &mut Reader<'_>,
+    ) -> Option<WaitKey> {
+        let task = &self.0.tasks[task as usize];
+        Some(match stretch {
+            Some(at) => {
+                let off = stretches.get(at)?;
+                let compat = off.flags & Off::COMPAT != 0;
+                WaitKey::of(task, off.syscall, compat, off.why)
+            }
+            None => {
+                let open = task.open?;
+                WaitKey::of(task, open.syscall, open.compat, open.why)
+            }
+        })
+    }
+}
+
+/// What others did, by index of the task and by wait: of tasks that are alone in their process,
+/// nothing.
+pub(super) fn of_waits(model: &Model) -> Vec<SumByKey<WaitKey, Others>> {
+    let mut all: Vec<SumByKey<WaitKey, Others>> = Vec::new();
+    all.resize_with(model.tasks.len(), SumByKey::default);
+    let mut sizes: HashMap<u32, (u32, u32)> = HashMap::new();
+    for task in &model.tasks {
+        let next = sizes.len() as u32;
+        sizes.entry(task.process).or_insert((next, 0)).1 += 1;
+    }
+    let mut processes = vec![Process::default(); sizes.len()];
+    let members = model.tasks.iter().map(|task| Member {
+        process: sizes[&task.process].0,
+        ..Member::default()
+    });
+    let mut members: Vec<Member> = members.collect();
+    let tasks = model.tasks.iter().enumerate();
+    let tasks = tasks.filter(|(_, task)| sizes[&task.process].1 > 1);
+    let tasks: Vec<u32> = tasks.map(|(at, _)| at as u32).collect();
+    let mut changes = Changes::new(model, &tasks, Keys(model));
+    while let Some(window) = changes.next() {
+        for (change, key) in window.changes() {
+            let at = change.task as usize;
+            let member = &mut members[at];
+            let process = &mut processes[member.process as usize];
+            process.pass(change.at_ns);
+            if let Some((key, before)) = member.wait.take() {
+                let sum = all[at].of(key);
+                let now = process.so_far;
+                sum.ran_ns += now.ran_ns - before.ran_ns;
+                sum.blocked_ns += now.blocked_ns - before.blocked_ns;
+            }
+            process.change(
+                std::mem::replace(&mut member.state, change.state),
+                change.state,
+            );
+            member.wait = key.map(|key| (*key, process.so_far));
+        }
+    }
+    all
+}
+
+impl Process {
+    /// Nothing changes until this time.
+    #[inline]
+    fn pass(&mut self, at_ns: u64) {
+        let ns = at_ns - self.now_ns;
+        if self.running > 0 {
+            self.so_far.ran_ns += ns;
+        }
+        if self.live >= 2 && self.blocked == self.live {
+            self.so_far.blocked_ns += ns;
+        }
+        self.now_ns = at_ns;
+    }
+
+    #[inline]
+    fn change(&mut self, from: Option<State>, to: Option<State>) {
+        let is = |state: Option<State>, it: State| u32::from(state == Some(it));
+        self.live = self.live + u32::from(to.is_some()) - u32::from(from.is_some());
+        self.running = self.running + is(to, State::Running) - is(from, State::Running);
+        self.blocked = self.blocked + is(to, State::Blocked) - is(from, State::Blocked);
+    }
 }

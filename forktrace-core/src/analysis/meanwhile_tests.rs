@@ -2,7 +2,13 @@
 
 use proptest::prelude::*;
 
-use super::{intervals::Intervals, meanwhile};
+use super::{
+    blocks::Block,
+    changes::tests::{model, some_tasks},
+    intervals::Intervals,
+    meanwhile::{self, Others, WaitKey},
+    sum_by_key::SumByKey,
+};
 use crate::model::{Segment, State};
 
 const STATES: [State; 5] = [
@@ -79,5 +85,34 @@ proptest! {
         let both = (0..100).filter(|&ns| covers(&spans, ns) && covers(&others, ns)).count() as u64;
         prop_assert_eq!(union.sum(), sum);
         prop_assert_eq!(union.overlap(&other), both);
+    }
+
+    #[test]
+    fn sums_of_waits_are_what_the_intervals_tell(tasks in some_tasks()) {
+        let mut model = model(&tasks);
+        for task in &mut model.tasks {
+            task.process = 1 + task.serial % 2;
+        }
+        let found = meanwhile::of_waits(&model);
+        for (task, found) in model.tasks.iter().zip(found) {
+            let of_process = model.tasks.iter().filter(|it| it.process == task.process);
+            let all = meanwhile::of_tasks(of_process.clone().map(|it| it.segments()));
+            let mut sums: SumByKey<WaitKey, Others> = SumByKey::default();
+            for block in task.stretches.iter().filter_map(Block::of).chain(Block::open(task)) {
+                let end_ns = block.end_ns(task).min(task.end_ns);
+                let sum = sums.of(WaitKey::of(task, block.syscall, block.compat, block.why));
+                sum.ran_ns += all.any_ran.within(block.start_ns, end_ns);
+                sum.blocked_ns += all.all_blocked.within(block.start_ns, end_ns);
+            }
+            let by_key = |sums: SumByKey<WaitKey, Others>| {
+                let rows = sums.into_rows().into_iter();
+                let mut rows: Vec<_> = rows.filter(|(_, it)| *it != Others::default()).collect();
+                rows.sort_by_key(|(key, _)| (key.syscall, key.compat, key.interruptible));
+                rows
+            };
+            if of_process.count() > 1 {
+                prop_assert_eq!(by_key(found), by_key(sums));
+            }
+        }
     }
 }

@@ -12,6 +12,11 @@ pub(super) struct Members<'a> {
 }
 
 impl Members<'_> {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// The position of a task of the model.
     #[inline]
     pub(super) fn position(&self, task: u32) -> Option<u32> {

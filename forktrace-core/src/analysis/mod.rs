@@ -9,6 +9,7 @@ mod blocks;
 mod caps;
 mod causes;
 mod chains;
+mod changes;
 mod choice;
 mod cpu_users;
 mod deadlocks;
@@ -24,6 +25,7 @@ mod held_by;
 #[cfg(test)]
 mod idle_tests;
 mod intervals;
+mod lanes;
 mod locks;
 mod longest_run;
 mod look_ups;
@@ -72,7 +74,9 @@ use crate::{
     trace_file::TraceInfo,
 };
 
-use self::{blocks::Blocks, distribution::OfRoles, meanwhile::Meanwhile, wakers::Wakers};
+use self::{
+    blocks::Blocks, distribution::OfRoles, longest_run::Runs, tasks::Company, wakers::Wakers,
+};
 pub use choice::choose;
 pub use deadlocks::named_deadlock;
 pub use division::GroupBy;
@@ -177,8 +181,12 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
     };
     // Each goes over all that was recorded, and neither needs the other.
     let by = (options.group_by, &roles[..]);
-    let of_groups = || groups::groups(&kin, &targets, &hangs, by, options.episodes);
-    let (found, of_tasks) = thread::scope(|scope| {
+    let of_groups = || {
+        let groups = groups::groups(&kin, &targets, &hangs, by, options.episodes);
+        let cpu_users = cpu_users::cpu_users(views.cut, &roles, part);
+        (groups, cpu_users, locks::locks(&blocks, &targets, &roles))
+    };
+    let ((found, cpu_users, locks), of_tasks) = thread::scope(|scope| {
         let groups = thread::Builder::new().spawn_scoped(scope, of_groups);
         let of_tasks = of_tasks();
         let groups = match groups {
@@ -190,8 +198,6 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
     });
     let (tasks, waits_for, (pair_tests, pairs), (stops, other_stops), overview) = of_tasks;
     let (path, of_roles, timeline, waited_for) = overview;
-    let cpu_users = cpu_users::cpu_users(views.cut, &roles, part);
-    let locks = locks::locks(&blocks, &targets, &roles);
     let all_time = part.is_all_time();
     let mut report = Report {
         schema_version: SCHEMA_VERSION,
@@ -244,12 +250,16 @@ fn rows(
     (waited, of_roles): (&mut overview::Waited<'_>, &mut OfRoles),
 ) -> Vec<report::Task> {
     let processes = processes(context.model);
+    let others = meanwhile::of_waits(context.model);
     let long_blocks = if lived.len() > MANY_TASKS { 1 } else { 3 };
     let row = |at: usize| {
         let helper = roles::is_helper(blocks, at);
         let task = &context.model.tasks[at];
-        let process = &processes[&task.process];
-        let (row, each) = tasks::task(task, helper, process, context, waited);
+        let company = Company {
+            runs: &processes[&task.process],
+            others: &others[at],
+        };
+        let (row, each) = tasks::task(task, helper, &company, context, waited);
         of_roles.add(&roles[at], &each);
         let row = report::Task {
             role: roles[at].clone(),
@@ -316,22 +326,13 @@ fn throttled(info: &TraceInfo, all_time: bool) -> Vec<Throttled> {
     all.map(of).collect()
 }
 
-/// What the tasks of each process did together, by the process's serial.
-fn processes(model: &Model) -> BTreeMap<u32, tasks::Process<'_>> {
+/// When the tasks of each process ran, by the process's serial.
+fn processes(model: &Model) -> BTreeMap<u32, Runs<'_>> {
     let mut processes: BTreeMap<u32, Vec<&Task>> = BTreeMap::new();
     for task in &model.tasks {
         processes.entry(task.process).or_default().push(task);
     }
-    processes
-        .into_iter()
-        .map(|(serial, tasks)| {
-            // A task without company has no witness.
-            let meanwhile = match tasks.as_slice() {
-                [_] => Meanwhile::default(),
-                tasks => meanwhile::of_tasks(tasks.iter().map(|task| task.segments())),
-            };
-            let runs = longest_run::Runs::new(tasks);
-            (serial, tasks::Process { runs, meanwhile })
-        })
-        .collect()
+    let runs = processes.into_iter();
+    let runs = runs.map(|(serial, tasks)| (serial, Runs::new(tasks)));
+    runs.collect()
 }

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use super::{
     Options, Views, audit,
     blocks::{Block, Blocks},
-    overview, processes, report, tasks,
+    meanwhile, overview, processes, report,
+    tasks::{self, Company},
 };
 use crate::{
     model::{Model, Part, Stretches, Task},
@@ -79,11 +80,16 @@ pub(super) fn audit_of_whole(
     let context = tasks::Context { model, ..*context };
     let processes = processes(model);
     let mut waited = overview::Waited::new(model);
-    let row = |task: &Task| {
-        let process = &processes[&task.process];
-        tasks::task(task, false, process, &context, &mut waited).0
+    let others = meanwhile::of_waits(model);
+    let row = |(task, others): (&Task, _)| {
+        let company = Company {
+            runs: &processes[&task.process],
+            others,
+        };
+        tasks::task(task, false, &company, &context, &mut waited).0
     };
-    let tasks: Vec<figures::Task> = model.tasks.iter().map(row).collect();
+    let tasks = model.tasks.iter().zip(&others).map(row);
+    let tasks: Vec<figures::Task> = tasks.collect();
     audit::audit(info, model, &tasks)
 }
 

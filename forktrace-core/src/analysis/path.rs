@@ -14,7 +14,7 @@ use super::{
     providers::{Kin, Providers},
 };
 use crate::{
-    model::{State, Stretches, Task, state_of},
+    model::{Reader, State, Task, state_of},
     report::{CriticalPath, PathPart, PathState},
 };
 
@@ -61,7 +61,13 @@ struct Walk<'a> {
     came_by: Vec<Option<u64>>,
     /// By task: how many of its stretches began before the moment that the path is at, or a
     /// little more. The path goes back in time only, so a look is never far.
-    before: Vec<usize>,
+    before: Vec<Before<'a>>,
+}
+
+/// A task's stretches, and how many of them are still of interest.
+struct Before<'a> {
+    stretches: Reader<'a>,
+    near: usize,
 }
 
 /// A stretch off the CPU, finished or open.
@@ -101,7 +107,7 @@ pub(super) fn path(kin: &Kin<'_>, targets: &[u32], names: &[String]) -> Critical
         by_key: HashMap::new(),
         recent: [usize::MAX; RECENT],
         came_by: vec![None; tasks.len()],
-        before: tasks.iter().map(|task| task.stretches.len()).collect(),
+        before: tasks.iter().map(Before::all).collect(),
     };
     walk.back(at as u32, task.end_ns, first_ns);
     let mut by_role: Vec<&str> = vec![""; of_name.len()];
@@ -193,7 +199,7 @@ impl Walk<'_> {
     /// See [`before`].
     fn before(&mut self, at: u32, at_ns: u64) -> Option<Away> {
         let task = &self.blocks.model.tasks[at as usize];
-        before(task, at_ns, &mut self.before[at as usize])
+        self.before[at as usize].before(task, at_ns)
     }
 
     fn creator(&self, task: &Task) -> Option<u32> {
@@ -281,49 +287,54 @@ fn open(block: Block) -> bool {
     block.wake_ns.is_none()
 }
 
-/// The last stretch off the CPU that began before this time, of a task of which no more than
-/// the first `near` are of interest.
-fn before(task: &Task, at_ns: u64, near: &mut usize) -> Option<Away> {
-    if let Some(open) = task.open.filter(|open| open.out_ns < at_ns) {
-        let wake_ns = open.wake_ns.unwrap_or(u64::MAX).max(open.out_ns);
-        return Some(Away {
-            out_ns: open.out_ns,
-            wake_ns,
-            in_ns: u64::MAX,
-            state: state_of(open.why),
-            block: Block::open(task),
-            followed: true,
-        });
+impl<'a> Before<'a> {
+    fn all(task: &'a Task) -> Self {
+        Self {
+            stretches: task.stretches.reader(),
+            near: task.stretches.len(),
+        }
     }
-    let offs = &task.stretches;
-    let next = first_from(offs, *near, at_ns);
-    *near = next;
-    let off = offs.at(next.checked_sub(1)?);
-    let expected = off.seq.wrapping_add(1);
-    let after = offs
-        .get(next)
-        .map(|off| off.seq)
-        .or(task.stretches_expected);
-    Some(Away {
-        out_ns: off.out_ns,
-        wake_ns: off.wake_ns,
-        in_ns: off.in_ns,
-        state: off.state(),
-        block: Block::of(off),
-        followed: after == Some(expected),
-    })
-}
 
-/// The first of the first `near` that begins at this time or later, looked for from the last
-/// of them on in growing steps.
-fn first_from(offs: &Stretches, near: usize, at_ns: u64) -> usize {
-    let (mut until, mut step) = (near, 1);
-    while let Some(at) = until.checked_sub(step)
-        && offs.out_ns(at) >= at_ns
-    {
-        until = at;
-        step *= 2;
+    /// The last stretch off the CPU that began before this time, which is no later than the
+    /// last one that was asked for.
+    fn before(&mut self, task: &Task, at_ns: u64) -> Option<Away> {
+        if let Some(open) = task.open.filter(|open| open.out_ns < at_ns) {
+            let wake_ns = open.wake_ns.unwrap_or(u64::MAX).max(open.out_ns);
+            return Some(Away {
+                out_ns: open.out_ns,
+                wake_ns,
+                in_ns: u64::MAX,
+                state: state_of(open.why),
+                block: Block::open(task),
+                followed: true,
+            });
+        }
+        self.near = self.left_before(at_ns);
+        let off = self.stretches.get(self.near.checked_sub(1)?)?;
+        let expected = off.seq.wrapping_add(1);
+        let after = self.stretches.seq(self.near).or(task.stretches_expected);
+        Some(Away {
+            out_ns: off.out_ns,
+            wake_ns: off.wake_ns,
+            in_ns: off.in_ns,
+            state: off.state(),
+            block: Block::of(off),
+            followed: after == Some(expected),
+        })
     }
-    let from = until.saturating_sub(step);
-    offs.left_before_within(from..until, at_ns)
+
+    /// How many of the first `near` left before this time: looked for from the last of them
+    /// on, first step by step.
+    fn left_before(&mut self, at_ns: u64) -> usize {
+        /// Mostly it is one of so many.
+        const STEPS: usize = 4;
+        let (of, near) = (&mut self.stretches, self.near);
+        for at in (near.saturating_sub(STEPS)..near).rev() {
+            if of.out_ns(at).is_none_or(|out_ns| out_ns < at_ns) {
+                return at + 1;
+            }
+        }
+        let near = near.saturating_sub(STEPS);
+        of.stretches().left_before_near(near, at_ns)
+    }
 }

@@ -6,11 +6,12 @@
 //! instant count together, so an episode is not cut in two by a task that is
 //! woken in the nanosecond in which another blocks.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
-
-use super::same_reason::SameReason;
+use super::{
+    changes::{Change, Wait},
+    same_reason::SameReason,
+};
 use crate::{
-    model::{Part, Segment, State},
+    model::{Part, State},
     report::{AtOnce, Episodes, GroupStop, Wall},
 };
 
@@ -192,21 +193,14 @@ impl Histogram {
     }
 }
 
-/// A change to come: a segment begins, or a task ends.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Change {
-    at_ns: u64,
-    task: usize,
-}
-
 /// Is told what a sweep comes by, in the order of time.
 pub(super) trait Watcher {
     /// All of two or more live tasks are blocked from `start_ns` to `end_ns`, when
     /// the state of `next` changes. Two such intervals can follow each other
     /// without a gap. Comes before the changes at `end_ns`.
     fn all_blocked(&mut self, start_ns: u64, end_ns: u64, next: usize);
-    /// The state of a task changes to that of the segment; `None`: its life ends.
-    fn change(&mut self, task: usize, segment: Option<&Segment>);
+    /// The state of a task changes.
+    fn change(&mut self, task: usize, to: &Change, wait: Option<&Wait>);
     /// What of this time is wanted: the figures are of that.
     fn wanted(&self, start_ns: u64, end_ns: u64) -> (u64, u64);
 }
@@ -214,109 +208,139 @@ pub(super) trait Watcher {
 /// Is told nothing.
 impl Watcher for &Part {
     fn all_blocked(&mut self, _: u64, _: u64, _: usize) {}
-    fn change(&mut self, _: usize, _: Option<&Segment>) {}
+    fn change(&mut self, _: usize, _: &Change, _: Option<&Wait>) {}
     #[inline]
     fn wanted(&self, start_ns: u64, end_ns: u64) -> (u64, u64) {
         self.of(start_ns, end_ns)
     }
 }
 
-/// Sweeps over tasks, each given by its segments in order, without gaps.
-/// On the way it shows `waiting` who is blocked when, and tells the watcher, which
-/// knows tasks by their position.
-pub(super) fn sweep(
-    tasks: impl Iterator<Item = impl Iterator<Item = Segment>>,
-    same_reason: &mut SameReason,
-    watcher: &mut impl Watcher,
-) -> Profile {
-    let mut tasks: Vec<_> = tasks.map(|segments| segments.peekable()).collect();
-    let mut current: Vec<Option<Segment>> = vec![None; tasks.len()];
-    let mut heap: BinaryHeap<Reverse<Change>> = tasks
-        .iter_mut()
-        .enumerate()
-        .filter_map(|(task, segments)| {
-            let at_ns = segments.peek()?.start_ns;
-            Some(Reverse(Change { at_ns, task }))
-        })
-        .collect();
+/// A sweep over the tasks of a group, which are known by their position in it.
+/// On the way it shows `same_reason` who is blocked when, and tells the watcher.
+pub(super) struct Sweep<W> {
+    /// What each task is in, and for which reason it is blocked.
+    now: Vec<(Option<State>, Option<usize>)>,
+    counts: Counts,
+    now_ns: u64,
+    wanted_until_ns: u64,
+    profile: Profile,
+    all_blocked: Collector,
+    all_blocked_upper: u64,
+    starved: Collector,
+    starved_upper: u64,
+    blocked_at_once: Histogram,
+    running_at_once: Histogram,
+    stops: Stops,
+    same_reason: SameReason,
+    watcher: W,
+}
 
-    let mut profile = Profile::default();
-    let mut counts = Counts::default();
-    let (mut all_blocked, mut starved) = (Collector::default(), Collector::default());
-    let (mut all_blocked_upper, mut starved_upper) = (0, 0);
-    let (mut blocked_at_once, mut running_at_once) = (Histogram::default(), Histogram::default());
-    let (mut now_ns, mut wanted_until_ns) = (0, 0);
-    let mut stops = Stops::default();
+impl<W: Watcher> Sweep<W> {
+    pub(super) fn new(tasks: usize, same_reason: SameReason, watcher: W) -> Self {
+        Self {
+            now: vec![(None, None); tasks],
+            counts: Counts::default(),
+            now_ns: 0,
+            wanted_until_ns: 0,
+            profile: Profile::default(),
+            all_blocked: Collector::default(),
+            all_blocked_upper: 0,
+            starved: Collector::default(),
+            starved_upper: 0,
+            blocked_at_once: Histogram::default(),
+            running_at_once: Histogram::default(),
+            stops: Stops::default(),
+            same_reason,
+            watcher,
+        }
+    }
 
-    while let Some(mut first) = heap.peek_mut() {
-        let Change { at_ns, task } = first.0;
-        if at_ns > now_ns {
-            let live = counts.live();
-            let (from_ns, to_ns) = watcher.wanted(now_ns, at_ns);
-            let ns = to_ns.saturating_sub(from_ns);
-            if ns > 0 {
-                stops.at(from_ns, counts.of(State::Stopped), live);
-                wanted_until_ns = to_ns;
-            } else {
-                stops.close(wanted_until_ns);
-            }
-            let blocked = counts.of(State::Blocked);
-            let unknown = counts.of(State::Unknown);
-            let all_are_blocked = live >= 2 && blocked == live;
-            if live > 0 && ns > 0 {
-                let running = counts.of(State::Running);
-                profile.lifetime_ns += ns;
-                profile.most_live = profile.most_live.max(live);
-                blocked_at_once.add(blocked, ns);
-                running_at_once.add(running, ns);
-                add_to_wall(&mut profile.wall, counts, ns);
-                same_reason.pass(ns, running);
-                if unknown > 0 {
-                    profile.unknown_ns += ns;
-                }
-                if live >= 2 && blocked + unknown == live {
-                    all_blocked_upper += ns;
-                }
-                if all_are_blocked {
-                    all_blocked.add(from_ns, to_ns);
-                }
-                let runnable = counts.of(State::Runnable);
-                // An unknown task could have been the one that wanted to run.
-                if running == 0 && runnable + unknown > 0 {
-                    starved_upper += ns;
-                    if unknown == 0 {
-                        starved.add(from_ns, to_ns);
-                    }
-                }
-            }
+    /// The state of a task changes. Changes come in the order of time, of one moment in that
+    /// of the tasks.
+    pub(super) fn change(&mut self, task: usize, to: &Change, wait: Option<&Wait>) {
+        if to.at_ns > self.now_ns {
+            self.pass(to.at_ns, task);
+        }
+        let (before, reason) = std::mem::take(&mut self.now[task]);
+        if let Some(before) = before {
+            *self.counts.slot(before) -= 1;
+        }
+        if let Some(reason) = reason {
+            self.same_reason.leave(reason);
+        }
+        self.watcher.change(task, to, wait);
+        if let Some(state) = to.state {
+            *self.counts.slot(state) += 1;
+            let reason = to.syscall.map(|it| self.same_reason.enter(task, it));
+            self.now[task] = (Some(state), reason);
+        }
+    }
+
+    /// Nothing changes until this time, when the state of `next` does.
+    fn pass(&mut self, at_ns: u64, next: usize) {
+        let counts = self.counts;
+        let live = counts.live();
+        let (from_ns, to_ns) = self.watcher.wanted(self.now_ns, at_ns);
+        let ns = to_ns.saturating_sub(from_ns);
+        if ns > 0 {
+            self.stops.at(from_ns, counts.of(State::Stopped), live);
+            self.wanted_until_ns = to_ns;
+        } else {
+            self.stops.close(self.wanted_until_ns);
+        }
+        let all_are_blocked = live >= 2 && counts.of(State::Blocked) == live;
+        if live > 0 && ns > 0 {
+            self.add(live, (from_ns, to_ns));
             if all_are_blocked {
-                watcher.all_blocked(now_ns, at_ns, task);
+                self.all_blocked.add(from_ns, to_ns);
             }
-            now_ns = at_ns;
         }
-        if let Some(before) = current[task].take() {
-            *counts.slot(before.state) -= 1;
-            same_reason.leave(task, &before);
+        if all_are_blocked {
+            self.watcher.all_blocked(self.now_ns, at_ns, next);
         }
-        let next = tasks[task].next();
-        watcher.change(task, next.as_ref());
-        match next {
-            Some(segment) => {
-                current[task] = Some(segment);
-                same_reason.enter(task, &segment);
-                *counts.slot(segment.state) += 1;
-                first.0.at_ns = segment.end_ns;
-            }
-            None => {
-                std::collections::binary_heap::PeekMut::pop(first);
+        self.now_ns = at_ns;
+    }
+
+    /// A time that is wanted, in which so many tasks live.
+    fn add(&mut self, live: u32, (from_ns, to_ns): (u64, u64)) {
+        let (counts, ns) = (self.counts, to_ns - from_ns);
+        let blocked = counts.of(State::Blocked);
+        let unknown = counts.of(State::Unknown);
+        let running = counts.of(State::Running);
+        let profile = &mut self.profile;
+        profile.lifetime_ns += ns;
+        profile.most_live = profile.most_live.max(live);
+        self.blocked_at_once.add(blocked, ns);
+        self.running_at_once.add(running, ns);
+        add_to_wall(&mut profile.wall, counts, ns);
+        self.same_reason.pass(ns, running);
+        if unknown > 0 {
+            profile.unknown_ns += ns;
+        }
+        if live >= 2 && blocked + unknown == live {
+            self.all_blocked_upper += ns;
+        }
+        let runnable = counts.of(State::Runnable);
+        // An unknown task could have been the one that wanted to run.
+        if running == 0 && runnable + unknown > 0 {
+            self.starved_upper += ns;
+            if unknown == 0 {
+                self.starved.add(from_ns, to_ns);
             }
         }
     }
-    stops.close(wanted_until_ns);
-    profile.stops = stops.listed;
-    profile.all_blocked = all_blocked.finish(all_blocked_upper);
-    profile.starved = starved.finish(starved_upper);
-    profile.blocked_at_once = blocked_at_once.finish();
-    profile.running_at_once = running_at_once.finish();
-    profile
+
+    /// What came of it.
+    pub(super) fn finish(mut self) -> (Profile, SameReason, W) {
+        self.stops.close(self.wanted_until_ns);
+        let profile = Profile {
+            stops: self.stops.listed,
+            all_blocked: self.all_blocked.finish(self.all_blocked_upper),
+            starved: self.starved.finish(self.starved_upper),
+            blocked_at_once: self.blocked_at_once.finish(),
+            running_at_once: self.running_at_once.finish(),
+            ..self.profile
+        };
+        (profile, self.same_reason, self.watcher)
+    }
 }

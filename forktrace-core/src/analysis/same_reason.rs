@@ -8,11 +8,7 @@
 use std::collections::HashMap;
 
 use super::{sum_by_key::SumByKey, syscall_families::wait_reason};
-use crate::{
-    model::{InSyscall, Segment},
-    report::WaitingAtOnce,
-    trace::Arch,
-};
+use crate::{model::InSyscall, report::WaitingAtOnce, trace::Arch};
 
 /// What the sweep over a group tells of reasons.
 pub(super) struct SameReason {
@@ -66,23 +62,25 @@ impl SameReason {
         }
     }
 
-    pub(super) fn enter(&mut self, task: usize, segment: &Segment) {
+    /// A task is blocked in this call: gives for which reason, to [`leave`](Self::leave) it.
+    pub(super) fn enter(&mut self, task: usize, syscall: InSyscall) -> usize {
         let now = self.passed;
-        if let Some(reason) = self.reason(task, segment) {
-            reason.settle(now);
-            reason.count += 1;
-            if reason.times.len() <= reason.count {
-                reason.times.resize(reason.count + 1, Passed::default());
-            }
+        let index = self.reason(task, syscall);
+        let reason = &mut self.reasons[index];
+        reason.settle(now);
+        reason.count += 1;
+        if reason.times.len() <= reason.count {
+            reason.times.resize(reason.count + 1, Passed::default());
         }
+        index
     }
 
-    pub(super) fn leave(&mut self, task: usize, segment: &Segment) {
+    /// It is no more blocked for this reason.
+    pub(super) fn leave(&mut self, reason: usize) {
         let now = self.passed;
-        if let Some(reason) = self.reason(task, segment) {
-            reason.settle(now);
-            reason.count -= 1;
-        }
+        let reason = &mut self.reasons[reason];
+        reason.settle(now);
+        reason.count -= 1;
     }
 
     /// Time passes in which nothing changes.
@@ -113,11 +111,10 @@ impl SameReason {
         self.reasons.into_iter().flat_map(rows).collect()
     }
 
-    fn reason(&mut self, task: usize, segment: &Segment) -> Option<&mut Reason> {
-        let syscall = segment.syscall?;
+    fn reason(&mut self, task: usize, syscall: InSyscall) -> usize {
         let kernel_worker = self.kernel_workers[task];
         let index = self.met.of((syscall, kernel_worker));
-        let index = *index.get_or_insert_with(|| {
+        *index.get_or_insert_with(|| {
             let InSyscall { number, compat } = syscall;
             let (name, _) = wait_reason(self.arch, number, compat, kernel_worker);
             let reasons = &mut self.reasons;
@@ -130,7 +127,6 @@ impl SameReason {
                 });
                 reasons.len() - 1
             })
-        });
-        self.reasons.get_mut(index)
+        })
     }
 }

@@ -53,7 +53,12 @@ impl<K: Copy + Eq + Hash, V: Default> SumByKey<K, V> {
         at
     }
 
-    /// The keys and their sums.
+    /// The keys and their sums, in their order.
+    pub(super) fn rows(&self) -> &[(K, V)] {
+        &self.rows
+    }
+
+    /// The same, given away.
     pub(super) fn into_rows(self) -> Vec<(K, V)> {
         self.rows
     }

@@ -3,21 +3,19 @@
 use super::{
     blocks::Block,
     distribution::OfTask,
-    intervals::Intervals,
     longest_run::Runs,
-    meanwhile::Meanwhile,
+    meanwhile::{Others, WaitKey},
     objects,
     overview::Waited,
     sum_by_key::{SumByKey, total},
-    syscall_families::{NO_SYSCALL, wait_reason},
+    syscall_families::wait_reason,
     wakers::{Sum, Wakers},
     woken_by::woken_by,
 };
 use crate::{
     model::{self, Model, State, Target, state_of},
     report::{Fate, ObjectWait, Switches, Task, Wait},
-    trace::Arch,
-    trace::Why,
+    trace::{Arch, Why},
 };
 
 /// Time by state.
@@ -28,20 +26,12 @@ struct Sums {
     stopped_ns: u64,
 }
 
-/// What a wait is counted under.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct WaitKey {
-    syscall: i16,
-    compat: bool,
-    interruptible: bool,
-}
-
-/// The process that a task belongs to.
-pub(super) struct Process<'a> {
-    /// When its tasks ran.
-    pub(super) runs: Runs<'a>,
-    /// When they ran and were all blocked; of a process with one task, nothing.
-    pub(super) meanwhile: Meanwhile,
+/// What the other tasks of its process did.
+pub(super) struct Company<'a> {
+    /// When they ran.
+    pub(super) runs: &'a Runs<'a>,
+    /// What they did in each of its waits.
+    pub(super) others: &'a SumByKey<WaitKey, Others>,
 }
 
 /// What a task shares with its creator, by the flags of its clone
@@ -80,7 +70,7 @@ pub(super) struct Context<'a> {
 pub(super) fn task(
     task: &model::Task,
     helper: bool,
-    process: &Process<'_>,
+    company: &Company<'_>,
     context: &Context<'_>,
     waited: &mut Waited<'_>,
 ) -> (Task, OfTask) {
@@ -107,7 +97,7 @@ pub(super) fn task(
         .into_iter(),
     );
     let mut each = OfTask::default();
-    let (mut waits, objects) = waits(task, process, context, &mut each);
+    let (mut waits, objects) = waits(task, company, context, &mut each);
     add_waited(waited, task.serial, helper, &waits, &objects);
     name_objects(context.model, &mut waits, objects);
     let waited = total(waits.iter().map(|w| w.ns));
@@ -264,30 +254,20 @@ fn add_open(task: &model::Task, sums: &mut Sums) {
 /// The waits by reason, and what for. How long each was is added to `each`.
 fn waits(
     task: &model::Task,
-    process: &Process<'_>,
+    company: &Company<'_>,
     context: &Context<'_>,
     each: &mut OfTask,
 ) -> (Vec<Wait>, Vec<WaitObject>) {
-    let meanwhile = &process.meanwhile;
     // With each where its longest block began.
     let mut waits: Vec<(Wait, u64)> = Vec::new();
     let mut index_of: SumByKey<WaitKey, Option<usize>> = SumByKey::default();
     let OfTask { blocked, runnable } = each;
     // By index in `waits` and target.
     let mut objects: SumByKey<(u32, u32), Sum> = SumByKey::default();
-    let mut near = (0, 0);
     let mut add_block = |block: &Block, end_ns: u64, cut_off: bool| {
         let ns = end_ns - block.start_ns;
         blocked.add(ns);
-        let key = WaitKey {
-            syscall: if task.kernel_worker {
-                NO_SYSCALL
-            } else {
-                block.syscall
-            },
-            compat: block.compat,
-            interruptible: block.why == Why::Interruptible,
-        };
+        let key = WaitKey::of(task, block.syscall, block.compat, block.why);
         let index = *index_of.of(key).get_or_insert_with(|| {
             let (reason, syscall) =
                 wait_reason(context.arch, key.syscall, key.compat, task.kernel_worker);
@@ -304,13 +284,6 @@ fn waits(
         if ns > wait.longest_ns {
             *longest_start_ns = block.start_ns;
         }
-        let within = |intervals: &Intervals, near: &mut usize| {
-            intervals.within_near(near, block.start_ns, end_ns)
-        };
-        let others_ran_ns = within(&meanwhile.any_ran, &mut near.0);
-        wait.others_ran_ns = wait.others_ran_ns.saturating_add(others_ran_ns);
-        let others_blocked_ns = within(&meanwhile.all_blocked, &mut near.1);
-        wait.others_blocked_ns = wait.others_blocked_ns.saturating_add(others_blocked_ns);
         wait.ns = wait.ns.saturating_add(ns);
         wait.count += 1;
         wait.longest_ns = wait.longest_ns.max(ns);
@@ -339,12 +312,18 @@ fn waits(
     if let Some(block) = Block::open(task) {
         add_block(&block, block.end_ns(task), true);
     }
+    for (key, others) in company.others.rows() {
+        if let Some(index) = *index_of.of(*key) {
+            let wait = &mut waits[index].0;
+            (wait.others_ran_ns, wait.others_blocked_ns) = (others.ran_ns, others.blocked_ns);
+        }
+    }
     let waits: Vec<Wait> = waits
         .into_iter()
         .map(|(mut wait, start_ns)| {
             if wait.others_ran_ns > 0 {
                 let end_ns = start_ns.saturating_add(wait.longest_ns);
-                wait.witness = process.runs.longest(task.serial, start_ns, end_ns);
+                wait.witness = company.runs.longest(task.serial, start_ns, end_ns);
             }
             wait
         })

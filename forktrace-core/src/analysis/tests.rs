@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{profile::sweep, same_reason::SameReason, *};
+use super::{changes::Change, profile::Sweep, same_reason::SameReason, *};
 use crate::{
     drawn,
     model::{Builder, InSyscall, Segment, State, state_of},
@@ -61,12 +61,20 @@ fn segment(start_ns: u64, end_ns: u64, state: State, syscall: &str) -> Segment {
 
 /// The profile and the reasons of tasks.
 fn swept(tasks: Vec<Vec<Segment>>) -> (Profile, Vec<WaitingAtOnce>) {
-    let mut same_reason = SameReason::new(Arch::X86_64, vec![false; tasks.len()]);
-    let profile = sweep(
-        tasks.into_iter().map(Vec::into_iter),
-        &mut same_reason,
-        &mut &WHOLE,
-    );
+    let same_reason = SameReason::new(Arch::X86_64, vec![false; tasks.len()]);
+    let mut sweep = Sweep::new(tasks.len(), same_reason, &WHOLE);
+    let mut changes: Vec<Change> = Vec::new();
+    for (task, segments) in (0..).zip(&tasks) {
+        let begin = |s: &Segment| Change::new(s.start_ns, task, Some(s));
+        changes.extend(segments.iter().map(begin));
+        let last = segments.last();
+        changes.extend(last.map(|s| Change::new(s.end_ns, task, None)));
+    }
+    changes.sort_by_key(|change| (change.at_ns, change.task));
+    for change in &changes {
+        sweep.change(change.task as usize, change, None);
+    }
+    let (profile, same_reason, _) = sweep.finish();
     (profile, same_reason.finish())
 }
 

@@ -12,11 +12,12 @@ use proptest::prelude::*;
 use super::{
     blocks::{Block, Blocks, Class, LOOK_UP_NS},
     chains::Inquiry,
+    changes::{Changes, Waits},
     episodes::Watch,
     held_by::{HeldBy, held_by},
     members::Members,
     objects,
-    profile::sweep,
+    profile::Sweep,
     providers::{Kin, hangs},
     same_reason::SameReason,
     wakers::Wakers,
@@ -1384,11 +1385,18 @@ proptest! {
         let members = Members { group: process, tasks: members, positions: &positions };
         let kin = Kin::new(&blocks);
         let hangs = hangs(&kin);
-        let mut watch = Watch::new(&kin, &members, &targets, &hangs, usize::MAX);
+        let watch = Watch::new(&kin, &members, &targets, &hangs, usize::MAX);
         let of = |at: &u32| &model.tasks[*at as usize];
-        let mut same_reason = SameReason::new(Arch::X86_64, vec![false; members.tasks.len()]);
-        let segments = members.tasks.iter().map(|at| of(at).segments());
-        let profile = sweep(segments, &mut same_reason, &mut watch);
+        let same_reason = SameReason::new(Arch::X86_64, vec![false; members.len()]);
+        let mut sweep = Sweep::new(members.len(), same_reason, watch);
+        let mut changes = Changes::new(&model, &members.tasks, Waits::new(&blocks));
+        while let Some(window) = changes.next() {
+            for (change, wait) in window.changes() {
+                let position = members.position(change.task).unwrap();
+                sweep.change(position as usize, change, wait);
+            }
+        }
+        let (profile, _, watch) = sweep.finish();
         let stalls = watch.finish();
         let total: u64 = stalls.verdicts.clone().into_rows().iter().map(|(_, t)| t.ns).sum();
         let count: u64 = stalls.causes.into_rows().iter().map(|(_, s)| s.total.episodes).sum();
@@ -1433,7 +1441,7 @@ proptest! {
                     continue;
                 }
                 let block = Block::before(of(at), stall.end_ns).unwrap();
-                held.insert(position as u32, held_by(&blocks, &members, *at, &block, |_| 0));
+                held.insert(position as u32, held_by(&blocks, &members, *at, &block));
                 ends += u32::from(block.end_ns(of(at)) == stall.end_ns);
             }
             let starts: Vec<Option<u64>> = (0..members.tasks.len() as u32)

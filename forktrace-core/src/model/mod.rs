@@ -28,7 +28,7 @@ pub use self::futexes::{Futexes, OwnerSeen};
 pub use self::lock_names::LockNames;
 pub use self::part::{Part, WHOLE};
 pub use self::segments::Segments;
-pub use self::stretches::{Iter, Shelf, Spill, Stretches};
+pub use self::stretches::{Iter, Reader, Shelf, Spill, Stretches};
 pub use self::targets::{File, FutexKey, Target, Waited, Waitset};
 
 /// What a task is doing.

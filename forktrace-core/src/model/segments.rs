@@ -18,6 +18,8 @@ pub struct Segments<'a> {
     cursor: u64,
     /// Sequence number that should come next.
     expected: u32,
+    /// How many stretches are before the one under way.
+    at: usize,
     /// The stretch under way.
     part: Part,
     off: Times,
@@ -52,6 +54,7 @@ impl<'a> Segments<'a> {
             stretches: task.stretches.iter(),
             cursor: task.start_ns,
             expected: task.first_seq,
+            at: usize::MAX,
             part: Part::Before,
             off: Times {
                 wake_ns: 0,
@@ -71,12 +74,19 @@ impl<'a> Segments<'a> {
         let mut segments = Self::new(task);
         let next = task.stretches.partition_point(|s| s.in_ns <= from_ns);
         segments.stretches = task.stretches.from(next);
+        segments.at = next.wrapping_sub(1);
         if let Some(before) = next.checked_sub(1) {
             let before = task.stretches.at(before);
             segments.expected = before.seq.wrapping_add(1);
             segments.cursor = before.in_ns.clamp(task.start_ns, task.end_ns);
         }
         segments
+    }
+
+    /// Of the segment that was given last, if the task was blocked or stopped in it: which
+    /// stretch it is of; `None`: of the one that is open at the end.
+    pub fn stretch(&self) -> Option<usize> {
+        (!self.off.last).then_some(self.at)
     }
 
     /// Goes on to the next stretch, or to what comes after the last one, and
@@ -90,6 +100,7 @@ impl<'a> Segments<'a> {
         } else {
             State::Unknown
         };
+        self.at = self.at.wrapping_add(1);
         self.expected = off.seq.wrapping_add(1);
         self.off = Times {
             wake_ns: off.wake_ns,

@@ -85,6 +85,14 @@ impl Stretches {
         }
     }
 
+    /// To look at one after the other, in whatever order.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader {
+            of: self,
+            near: Near::NONE,
+        }
+    }
+
     /// Some of them.
     #[inline]
     pub fn range(&self, range: Range<usize>) -> Iter<'_> {
@@ -173,6 +181,26 @@ impl Stretches {
         let first = chunk << self.log;
         let end = (first + self.mask() + 1).min(self.len);
         self.left_before_within(first + 1..end, at_ns)
+    }
+
+    /// The same, looked for from `near` on, in growing steps.
+    pub fn left_before_near(&self, near: usize, at_ns: u64) -> usize {
+        let before = |at: usize| at < self.len && self.out_ns(at) < at_ns;
+        let (mut from, mut until, mut step) = (near, near.min(self.len), 1);
+        if before(near) {
+            while before(from + step) {
+                from += step;
+                step *= 2;
+            }
+            until = (from + step).min(self.len);
+        } else {
+            while let Some(at) = until.checked_sub(step).filter(|at| !before(*at)) {
+                until = at;
+                step *= 2;
+            }
+            from = until.saturating_sub(step);
+        }
+        self.left_before_within(from..until, at_ns)
     }
 
     /// The same, of which it is known that it lies there.
@@ -373,6 +401,48 @@ pub struct Iter<'a> {
     behind: Near<'a>,
 }
 
+/// Looks at stretches: quickly at one that is near the last one.
+#[derive(Clone, Debug)]
+pub struct Reader<'a> {
+    of: &'a Stretches,
+    near: Near<'a>,
+}
+
+impl<'a> Reader<'a> {
+    #[inline(always)]
+    fn view(&mut self, at: usize) -> Option<&View<'a>> {
+        (at < self.of.len).then_some(())?;
+        self.near.view(self.of, at)
+    }
+
+    /// All of them.
+    pub fn stretches(&self) -> &'a Stretches {
+        self.of
+    }
+
+    /// One of them.
+    #[inline(always)]
+    pub fn get(&mut self, at: usize) -> Option<Off> {
+        let of = self.of;
+        let (off, _) = self.view(at)?.row(at & of.mask());
+        Some(of.named(off))
+    }
+
+    /// When it left.
+    #[inline(always)]
+    pub fn out_ns(&mut self, at: usize) -> Option<u64> {
+        let mask = self.of.mask();
+        Some(self.view(at)?.out_ns(at & mask))
+    }
+
+    /// Its number.
+    #[inline(always)]
+    pub fn seq(&mut self, at: usize) -> Option<u32> {
+        let mask = self.of.mask();
+        Some(self.view(at)?.seq(at & mask))
+    }
+}
+
 /// A chunk that is being read.
 #[derive(Clone, Debug)]
 struct Near<'a> {
@@ -386,13 +456,19 @@ impl<'a> Near<'a> {
         view: None,
     };
 
+    /// The chunk that a stretch is in.
     #[inline(always)]
-    fn row(&mut self, of: &'a Stretches, at: usize) -> Option<(Off, Option<u16>)> {
+    fn view(&mut self, of: &'a Stretches, at: usize) -> Option<&View<'a>> {
         let chunk = at >> of.log;
         if chunk != self.chunk {
             self.load(of, chunk);
         }
-        let (off, cpu) = self.view.as_ref()?.row(at & of.mask());
+        self.view.as_ref()
+    }
+
+    #[inline(always)]
+    fn row(&mut self, of: &'a Stretches, at: usize) -> Option<(Off, Option<u16>)> {
+        let (off, cpu) = self.view(of, at)?.row(at & of.mask());
         Some((of.named(off), cpu))
     }
 

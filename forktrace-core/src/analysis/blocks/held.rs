@@ -12,7 +12,7 @@
 
 use super::{Block, Blocks, Class, HeldFrom, behind::Behind};
 use crate::{
-    model::{Stretches, Target, Task},
+    model::{Target, Task},
     trace::FileKind,
 };
 
@@ -28,12 +28,12 @@ impl Blocks<'_> {
     /// block: from its last wait for input on; from the beginning where its end is
     /// waited for.
     ///
-    /// `near`: a stretch of the waker not long before.
+    /// `near`: a stretch of the waker not far from there; then the one after it woke.
     pub(in crate::analysis) fn held_from(
         &self,
         (task, block): (u32, &Block),
         waker: usize,
-        near: usize,
+        near: &mut usize,
     ) -> HeldFrom {
         let mut held = HeldFrom {
             ns: u64::MAX,
@@ -51,7 +51,8 @@ impl Blocks<'_> {
         }
         let parked = self.is_parked(task, block, waker);
         let task = &self.model.tasks[waker];
-        let until = first_from(&task.stretches, near, wake_ns);
+        let until = task.stretches.left_before_near(*near, wake_ns);
+        *near = until;
         let after = (until < task.stretches.len()).then(|| task.stretches.seq(until));
         let next = after.or(task.stretches_expected);
         let Some(last) = until.checked_sub(1) else {
@@ -181,18 +182,4 @@ impl Blocks<'_> {
             Some(Target::Futex(_) | Target::AnyFutex { .. })
         )
     }
-}
-
-/// The first stretch that begins at this time or later, looked for from `near` on
-/// in growing steps.
-pub(super) fn first_from(offs: &Stretches, near: usize, at_ns: u64) -> usize {
-    let before = |at: usize| at < offs.len() && offs.out_ns(at) < at_ns;
-    let mut from = if before(near) { near } else { 0 };
-    let mut step = 1;
-    while before(from + step) {
-        from += step;
-        step *= 2;
-    }
-    let until = (from + step).min(offs.len());
-    offs.left_before_within(from..until, at_ns)
 }

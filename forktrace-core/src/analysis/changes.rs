@@ -1,0 +1,331 @@
+//! What all tasks do, one change after the other.
+//!
+//! Each task's life is read in its order, a window of time of all of them at once, and what
+//! happens in a window is sorted. So a task's stretches are read once, one after the other,
+//! whoever wants to know: groups of any kind go through the same windows. What is wanted of a
+//! block is looked at on the way, once for all groups (see [`Look`]).
+//!
+//! A window is as long as it takes for some thousand changes; it never holds many more, however
+//! they come: those that a window has no room for wait for the next one.
+
+use super::blocks::{Block, Blocks, Class, End, HeldFrom};
+use crate::model::{InSyscall, Model, Reader, Segment, Segments, State};
+
+/// Changes that a window is to have at least, on average.
+const CHANGES: usize = 4096;
+
+/// No wait, or none of the task's stretches.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// A task's state changes, or its life ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) at_ns: u64,
+    /// Index in the model.
+    pub(super) task: u32,
+    /// Where in [`Window::waits`] the block is that begins; [`NONE`]: none does.
+    wait: u32,
+    /// `None`: its life ends.
+    pub(super) state: Option<State>,
+    /// That it is blocked in.
+    pub(super) syscall: Option<InSyscall>,
+}
+
+impl Change {
+    /// To this segment; `None`: the task's life ends.
+    pub(super) fn new(at_ns: u64, task: u32, to: Option<&Segment>) -> Self {
+        Self {
+            at_ns,
+            task,
+            wait: NONE,
+            state: to.map(|segment| segment.state),
+            syscall: to.and_then(|segment| segment.syscall),
+        }
+    }
+}
+
+/// A block that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wait {
+    /// Index of its stretch, or [`NONE`]: it is open when the recording ends.
+    pub(super) stretch: u32,
+    pub(super) block: Block,
+    pub(super) class: Class,
+    pub(super) end: End,
+    /// Where a task ended it.
+    pub(super) from: Option<HeldFrom>,
+}
+
+/// Looks at a block when it begins, for whoever sweeps.
+pub(super) trait Look {
+    /// What was seen.
+    type Seen: Copy;
+
+    /// A task (index in the model) blocks. `stretch`: which of its stretches that is; `None`:
+    /// the one that is open when the recording ends.
+    fn look(
+        &mut self,
+        task: u32,
+        stretch: Option<usize>,
+        stretches: &mut Reader<'_>,
+    ) -> Option<Self::Seen>;
+}
+
+/// Some changes that follow each other, and what was seen of blocks.
+pub(super) struct Window<T = Wait> {
+    changes: Vec<Change>,
+    waits: Vec<T>,
+}
+
+impl<T: Copy> Window<T> {
+    fn new() -> Self {
+        Self {
+            changes: Vec::new(),
+            waits: Vec::new(),
+        }
+    }
+
+    /// In the order of time; of one moment in the order of the tasks.
+    pub(super) fn changes(&self) -> impl Iterator<Item = (&Change, Option<&T>)> {
+        let wait = |change: &Change| self.waits.get(change.wait as usize);
+        self.changes
+            .iter()
+            .map(move |change| (change, wait(change)))
+    }
+}
+
+/// A task on its way.
+struct Line<'a> {
+    task: u32,
+    segments: Segments<'a>,
+    stretches: Reader<'a>,
+    /// When its state changes, and to what.
+    at_ns: u64,
+    next: Option<Segment>,
+}
+
+/// Goes over windows.
+pub(super) struct Changes<'a, L: Look> {
+    model: &'a Model,
+    look: L,
+    /// Tasks that have not begun, the last one first.
+    later: Vec<u32>,
+    /// Those that live.
+    lines: Vec<Line<'a>>,
+    /// What the last window had no room for.
+    left: Vec<(Change, Option<L::Seen>)>,
+    /// How long a window is, ns.
+    length_ns: u64,
+    least: usize,
+}
+
+impl<'a, L: Look> Changes<'a, L> {
+    /// Of these tasks, by index in the model.
+    pub(super) fn new(model: &'a Model, tasks: &[u32], look: L) -> Self {
+        Self::in_windows_of(CHANGES, model, tasks, look)
+    }
+
+    fn in_windows_of(least: usize, model: &'a Model, tasks: &[u32], look: L) -> Self {
+        let all = &model.tasks;
+        let mut later = tasks.to_vec();
+        later.sort_by_key(|at| std::cmp::Reverse(all[*at as usize].start_ns));
+        Self {
+            model,
+            look,
+            later,
+            lines: Vec::new(),
+            left: Vec::new(),
+            length_ns: 1 << 20,
+            least,
+        }
+    }
+
+    /// The next window; `None`: nothing happens any more.
+    pub(super) fn next(&mut self) -> Option<Window<L::Seen>> {
+        let from_ns = self.soonest()?;
+        let mut last_ns = from_ns.saturating_add(self.length_ns);
+        let mut window = Window::new();
+        self.left.retain(|(change, wait)| {
+            let now = change.at_ns <= last_ns;
+            if now {
+                window.add(*change, *wait);
+            }
+            !now
+        });
+        self.begin(last_ns);
+        let room = 8 * self.least.max(self.lines.len());
+        let left = &mut self.left;
+        window.keep(room, from_ns, &mut last_ns, left);
+        for line in &mut self.lines {
+            while line.at_ns <= last_ns && line.task != NONE {
+                line.go_on(&mut self.look, &mut window);
+                window.keep(room, from_ns, &mut last_ns, left);
+            }
+        }
+        self.lines.retain(|line| line.task != NONE);
+        window
+            .changes
+            .sort_by_key(|change| (change.at_ns, change.task));
+        let wanted = self.least.max(4 * self.lines.len());
+        let length_ns = last_ns - from_ns;
+        self.length_ns = match window.changes.len() {
+            few if few < wanted / 2 => length_ns.saturating_mul(2),
+            many if many > 2 * wanted => length_ns / 2,
+            _ => length_ns,
+        };
+        self.length_ns = self.length_ns.max(1);
+        Some(window)
+    }
+
+    /// When something happens next.
+    fn soonest(&self) -> Option<u64> {
+        let tasks = &self.model.tasks;
+        let begins = self.later.last().map(|at| tasks[*at as usize].start_ns);
+        let left = self.left.iter().map(|(change, _)| change.at_ns);
+        let lines = self.lines.iter().map(|line| line.at_ns);
+        lines.chain(left).chain(begins).min()
+    }
+
+    /// Tasks that begin in this window.
+    fn begin(&mut self, last_ns: u64) {
+        let tasks = &self.model.tasks;
+        while let Some(at) = self
+            .later
+            .pop_if(|at| tasks[*at as usize].start_ns <= last_ns)
+        {
+            let task = &tasks[at as usize];
+            let mut segments = task.segments();
+            // One that never lived changes nothing.
+            if let Some(first) = segments.next() {
+                self.lines.push(Line {
+                    task: at,
+                    segments,
+                    stretches: task.stretches.reader(),
+                    at_ns: first.start_ns,
+                    next: Some(first),
+                });
+            }
+        }
+    }
+}
+
+impl<T: Copy> Window<T> {
+    /// Makes the window shorter until it has no more changes than there is room for, if it is
+    /// longer than a moment: the others are `left`.
+    #[inline]
+    fn keep(
+        &mut self,
+        room: usize,
+        from_ns: u64,
+        last_ns: &mut u64,
+        left: &mut Vec<(Change, Option<T>)>,
+    ) {
+        while self.changes.len() > room && *last_ns > from_ns {
+            *last_ns = from_ns + (*last_ns - from_ns) / 2;
+            self.changes.retain(|change| {
+                let now = change.at_ns <= *last_ns;
+                if !now {
+                    let wait = self.waits.get(change.wait as usize);
+                    left.push((*change, wait.copied()));
+                }
+                now
+            });
+        }
+    }
+
+    fn add(&mut self, mut change: Change, wait: Option<T>) {
+        change.wait = match wait {
+            Some(wait) => {
+                self.waits.push(wait);
+                self.waits.len() as u32 - 1
+            }
+            None => NONE,
+        };
+        self.changes.push(change);
+    }
+}
+
+impl Line<'_> {
+    /// Adds the next change. After the last one it is no task's any more.
+    #[inline]
+    fn go_on<L: Look>(&mut self, look: &mut L, window: &mut Window<L::Seen>) {
+        let (task, at_ns, next) = (self.task, self.at_ns, self.next);
+        let wait = match next.map(|segment| segment.state) {
+            Some(State::Blocked) => look.look(task, self.segments.stretch(), &mut self.stretches),
+            _ => None,
+        };
+        match next {
+            Some(segment) => {
+                self.at_ns = segment.end_ns;
+                self.next = self.segments.next();
+            }
+            None => self.task = NONE,
+        }
+        window.add(Change::new(at_ns, task, next.as_ref()), wait);
+    }
+}
+
+/// Looks at what a block was for, what ended it, and from when on its waker held it up.
+pub(super) struct Waits<'a> {
+    blocks: &'a Blocks<'a>,
+    /// By task: the stretch that it was last in.
+    near: Vec<u32>,
+    /// By task: who woke it last, and after which of that one's stretches.
+    wakers: Vec<(u32, u32)>,
+}
+
+impl<'a> Waits<'a> {
+    pub(super) fn new(blocks: &'a Blocks<'a>) -> Self {
+        let tasks = blocks.model.tasks.len();
+        Self {
+            blocks,
+            near: vec![0; tasks],
+            wakers: vec![(NONE, 0); tasks],
+        }
+    }
+}
+
+impl Look for Waits<'_> {
+    type Seen = Wait;
+
+    fn look(
+        &mut self,
+        task: u32,
+        stretch: Option<usize>,
+        stretches: &mut Reader<'_>,
+    ) -> Option<Wait> {
+        let (blocks, of) = (self.blocks, task as usize);
+        let (stretch, block) = match stretch {
+            Some(at) => (at as u32, Block::of(stretches.get(at)?)?),
+            None => (NONE, Block::open(&blocks.model.tasks[of])?),
+        };
+        if stretch != NONE {
+            self.near[of] = stretch;
+        }
+        let (class, end) = (blocks.class(&block), blocks.end(of, &block));
+        let from = match end {
+            End::Task(waker) if class != Class::Time => {
+                let last = &mut self.wakers[of];
+                if last.0 != waker {
+                    *last = (waker, self.near[waker as usize]);
+                }
+                let mut near = last.1 as usize;
+                let from = blocks.held_from((task, &block), waker as usize, &mut near);
+                last.1 = near as u32;
+                Some(from)
+            }
+            _ => None,
+        };
+        Some(Wait {
+            stretch,
+            block,
+            class,
+            end,
+            from,
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "changes_tests.rs"]
+pub(super) mod tests;

@@ -1,0 +1,177 @@
+//! Sweeps over all groups at once: the changes of all tasks are read once, on a thread of their
+//! own, and each is told to the groups that the task is in.
+
+use std::{
+    panic::resume_unwind,
+    sync::mpsc::{self, SyncSender},
+    thread,
+};
+
+use super::{
+    blocks::Blocks,
+    changes::{Change, Changes, Wait, Waits, Window},
+    episodes::{Stalls, Watch},
+    members::Members,
+    profile::{Profile, Sweep, Watcher},
+    same_reason::SameReason,
+};
+use crate::{model::Part, report::WaitingAtOnce};
+
+/// So many windows may be ready before they are looked at.
+const WINDOWS: usize = 4;
+
+/// Who watches a sweep.
+pub(super) enum Told<'a> {
+    /// Of two tasks or more.
+    Of(Box<Watch<'a>>),
+    Nobody(&'a Part),
+}
+
+impl Watcher for Told<'_> {
+    fn all_blocked(&mut self, start_ns: u64, end_ns: u64, next: usize) {
+        if let Self::Of(watch) = self {
+            watch.all_blocked(start_ns, end_ns, next);
+        }
+    }
+
+    fn change(&mut self, task: usize, to: &Change, wait: Option<&Wait>) {
+        if let Self::Of(watch) = self {
+            watch.change(task, to, wait);
+        }
+    }
+
+    fn wanted(&self, start_ns: u64, end_ns: u64) -> (u64, u64) {
+        match self {
+            Self::Of(watch) => watch.wanted(start_ns, end_ns),
+            Self::Nobody(part) => part.of(start_ns, end_ns),
+        }
+    }
+}
+
+/// What came of the sweep over a group.
+#[derive(Default)]
+pub(super) struct Swept {
+    pub(super) profile: Profile,
+    pub(super) waiting_at_once: Vec<WaitingAtOnce>,
+    pub(super) stalls: Stalls,
+}
+
+/// A group, whose sweep is there while its tasks live.
+struct Lane<'a, F> {
+    blocks: &'a Blocks<'a>,
+    members: &'a Members<'a>,
+    /// Who watches it.
+    watch: &'a F,
+    /// How many tasks have not ended.
+    live: usize,
+    sweep: Option<Sweep<Told<'a>>>,
+    swept: Swept,
+}
+
+impl<'a, F: Fn(&'a Members<'a>) -> Told<'a>> Lane<'a, F> {
+    fn new(blocks: &'a Blocks<'a>, members: &'a Members<'a>, watch: &'a F) -> Self {
+        Self {
+            blocks,
+            members,
+            watch,
+            live: members.tasks.len(),
+            sweep: None,
+            swept: Swept::default(),
+        }
+    }
+
+    fn change(&mut self, position: u32, change: &Change, wait: Option<&Wait>) {
+        let (blocks, members) = (self.blocks, self.members);
+        let sweep = self.sweep.get_or_insert_with(|| {
+            let tasks = members.tasks.iter();
+            let tasks = tasks.map(|at| blocks.model.tasks[*at as usize].kernel_worker);
+            let same_reason = SameReason::new(blocks.arch, tasks.collect());
+            Sweep::new(members.tasks.len(), same_reason, (self.watch)(members))
+        });
+        sweep.change(position as usize, change, wait);
+        if change.state.is_none() {
+            self.live -= 1;
+            if self.live == 0 {
+                self.finish();
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(sweep) = self.sweep.take() {
+            let (profile, same_reason, told) = sweep.finish();
+            self.swept = Swept {
+                profile,
+                waiting_at_once: same_reason.finish(),
+                stalls: match told {
+                    Told::Of(watch) => watch.finish(),
+                    Told::Nobody(_) => Stalls::default(),
+                },
+            };
+        }
+    }
+}
+
+/// Sweeps over all tasks, and over groups of them.
+pub(super) fn sweep<'a, F: Fn(&'a Members<'a>) -> Told<'a>>(
+    blocks: &'a Blocks<'a>,
+    tree: &'a Members<'a>,
+    groups: &'a [Members<'a>],
+    watch: &'a F,
+) -> (Swept, Vec<Swept>) {
+    let mut all = Lane::new(blocks, tree, watch);
+    let lanes = groups
+        .iter()
+        .map(|members| Lane::new(blocks, members, watch));
+    let mut lanes: Vec<_> = lanes.collect();
+    // By task: its group, and where it is in it.
+    let mut places = vec![(u32::MAX, 0); blocks.model.tasks.len()];
+    for (lane, members) in groups.iter().enumerate() {
+        for (position, at) in members.tasks.iter().enumerate() {
+            places[*at as usize] = (lane as u32, position as u32);
+        }
+    }
+    let mut look = |window: Window| {
+        for (change, wait) in window.changes() {
+            if let Some(position) = tree.position(change.task) {
+                all.change(position, change, wait);
+            }
+            let (lane, position) = places[change.task as usize];
+            if let Some(lane) = lanes.get_mut(lane as usize) {
+                lane.change(position, change, wait);
+            }
+        }
+    };
+    let mut changes = Changes::new(blocks.model, &tree.tasks, Waits::new(blocks));
+    let done = thread::scope(|scope| {
+        let (sender, windows) = mpsc::sync_channel(WINDOWS);
+        let changes = &mut changes;
+        let reads = move || read(changes, &sender);
+        let Ok(reads) = thread::Builder::new().spawn_scoped(scope, reads) else {
+            return false;
+        };
+        windows.into_iter().for_each(&mut look);
+        reads.join().unwrap_or_else(|panic| resume_unwind(panic));
+        true
+    });
+    // A limit of memory or of processes left no room for a thread.
+    while let Some(window) = changes.next().filter(|_| !done) {
+        look(window);
+    }
+    all.finish();
+    let lanes = lanes.into_iter().map(|mut lane| {
+        lane.finish();
+        lane.swept
+    });
+    let lanes = lanes.collect();
+    (all.swept, lanes)
+}
+
+fn read(changes: &mut Changes<'_, Waits<'_>>, to: &SyncSender<Window>) {
+    while let Some(window) = changes.next() {
+        if to.send(window).is_err() {
+            // Who takes them panicked: that is what is told.
+            return;
+        }
+    }
+}
