@@ -225,6 +225,25 @@ pub struct Stacks {
     pub user: i32,
 }
 
+/// The registers that a program went to sleep with, of each task that sleeps, if they are
+/// wanted: as long as it sleeps, its stack can be followed from them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Registers {
+    /// The block: the task's serial, and in the high half the number of its stretch
+    /// ([`TaskState::serial`] and [`TaskState::seq`] as one word). Written last; 0 while the
+    /// others are written. *(switch)*
+    pub of: u64,
+    /// The instruction. *(switch)*
+    pub pc: u64,
+    /// The stack's pointer. *(switch)*
+    pub sp: u64,
+    /// The register for frame pointers, which need not hold one. *(switch)*
+    pub fp: u64,
+    /// The link register, on machines that have one (arm64); else nothing. *(switch)*
+    pub lr: u64,
+}
+
 /// Running sums of a task, sent with the first record after a loss.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]

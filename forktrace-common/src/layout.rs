@@ -169,8 +169,11 @@ layout! {
     /// Entries of each CPU's part of the object cache, less one: a power of two
     /// less one.
     pub object_mask: u32,
-    /// 1: stacks are wanted.
+    /// What is done for stacks: see [`stacks`]. 0: none are wanted.
     pub stacks: u32,
+    /// `pt_regs` fields that hold the instruction, the stack's pointer, the frame pointer and
+    /// the link register (where there is none, the instruction again).
+    pub regs_of_stack: [u32; 4],
     /// 1: wakers, and what a call waits for, are not wanted.
     pub plain: u32,
     /// 1: tasks that are there already are taken in.
@@ -222,6 +225,14 @@ pub struct BlockerLayout {
     pub rwsem_owner: u32,
     /// `semaphore.last_holder`.
     pub semaphore_holder: u32,
+}
+
+/// Bits of [`Layout::stacks`].
+pub mod stacks {
+    /// The kernel follows the stacks of blocks and of wakers by their frame pointers.
+    pub const WALK: u32 = 1;
+    /// The registers of programs that go to sleep are kept ([`crate::event::Registers`]).
+    pub const KEEP_REGISTERS: u32 = 2;
 }
 
 /// Positions in [`Layout::own_code`]. All 0 where the kernel doesn't tell.

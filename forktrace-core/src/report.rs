@@ -98,6 +98,8 @@ pub struct Report {
     /// Where tasks blocked (`off_cpu`) and where they were woken (`wakeup`), blocks with the
     /// same stack put together, most time first; `None` when stacks were not taken (`--stacks`).
     pub stacks: Option<Vec<StackUse>>,
+    /// How much of the time blocked has such a stack, of the program; `None` as above.
+    pub stack_coverage: Option<StackCoverage>,
     /// What the workload said about itself on the descriptor that `FORKTRACE_MARKS_FD`
     /// names, by time.
     pub marks: Vec<Mark>,
@@ -338,6 +340,26 @@ pub enum StackKind {
     Wakeup,
 }
 
+/// How much of the time blocked has a stack of the program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct StackCoverage {
+    /// Of all blocks.
+    pub all: StackShare,
+    /// Of those that lasted for 1 ms or longer.
+    pub long: StackShare,
+}
+
+/// How much of some time has a stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct StackShare {
+    /// The time, blocked, summed over the tasks.
+    pub blocked_ns: u64,
+    /// Of that, with a stack of the program, be it cut off.
+    pub with_stack_ns: u64,
+    /// Of that, with one that goes back to where its thread began.
+    pub whole_ns: u64,
+}
+
 /// Blocks with the same stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StackUse {
@@ -351,8 +373,8 @@ pub struct StackUse {
     /// Functions, outermost first; those of the kernel end in `_[k]`, those without a name are
     /// addresses in brackets.
     pub frames: Vec<String>,
-    /// The program's part does not go back to where its thread began: it was built without
-    /// frame pointers, is too deep, or has no names.
+    /// The program's part does not go back to where its thread began: the outermost frame says
+    /// why, if that is known.
     pub cut_off: bool,
     /// Blocked time that began, or ended, there.
     pub ns: u64,

@@ -25,7 +25,7 @@ use crate::{
     kernel::{Cgroup, Task, clone, layout},
     maps::{BY_TASK, ENTRIES, PROCESSES, TASKS, WANTED},
     shared::{Shared, at},
-    untracked, wait,
+    stacks, untracked, wait,
 };
 
 /// Do not replace what is there (include/uapi/linux/bpf.h).
@@ -318,6 +318,7 @@ fn describe(task: Task, traced: Traced, now: u64) {
     at!(entry.last_ran_ns).store(task.last_arrival());
     at!(entry.ran_ns).store(task.cpu_time_of_this_turn());
     if why > why::PREEMPTED && at!(state.flags).load() & flag::KERNEL_WORKER == 0 {
+        stacks::of_one_asleep(task, traced);
         call(task, entry);
     }
     // Otherwise it was switched meanwhile: for the next pass, if the programs did not see it.

@@ -749,6 +749,36 @@ impl Regs {
         unsafe { *self.0.add(layout!(regs_args[n]) as usize).cast() }
     }
 
+    /// The instruction.
+    #[inline(always)]
+    pub fn pc(self) -> u64 {
+        self.at(layout!(regs_of_stack[0]))
+    }
+
+    /// The stack's pointer.
+    #[inline(always)]
+    pub fn sp(self) -> u64 {
+        self.at(layout!(regs_of_stack[1]))
+    }
+
+    /// The frame pointer, if the program keeps one.
+    #[inline(always)]
+    pub fn fp(self) -> u64 {
+        self.at(layout!(regs_of_stack[2]))
+    }
+
+    /// The link register, where there is one.
+    #[inline(always)]
+    pub fn lr(self) -> u64 {
+        self.at(layout!(regs_of_stack[3]))
+    }
+
+    #[inline(always)]
+    fn at(self, offset: u32) -> u64 {
+        // SAFETY: see the module's text.
+        unsafe { *self.0.add(offset as usize).cast() }
+    }
+
     /// Where they are: the upper end of the task's kernel stack.
     #[inline(always)]
     pub fn address(self) -> u64 {

@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use forktrace_common::{
-    event::{Control, CpuStats, Entry, PollState, Stretch, TaskState, WAITSET_BYTES},
+    event::{Control, CpuStats, Entry, PollState, Registers, Stretch, TaskState, WAITSET_BYTES},
     limits::{MAX_CPUS, TIDS_PER_ELEMENT},
 };
 
@@ -57,6 +57,10 @@ pub static POLLS: Array<PollState, 2> = Array::new();
 /// Address of the `task_struct` → slot: decides when the hint is wrong. Size set at load.
 #[btf_map]
 pub static BY_TASK: HashMap<u64, u32, 2> = HashMap::new();
+
+/// The registers that the tasks went to sleep with, by slot. Size set at load.
+#[btf_map]
+pub static REGISTERS: Array<Registers, 2, MAPPED> = Array::new();
 
 /// What tasks that were taken in from outside were found doing, by slot. Size set at load.
 #[btf_map]

@@ -1,17 +1,24 @@
 //! Stacks of blocks and of wakers, when they are wanted: the branches on
 //! `layout!(stacks)` are on a constant, so without they are not there.
+//!
+//! A stack is followed by frame pointers here and now, or by user space while the task sleeps:
+//! all that this takes is the registers that it went to sleep with.
 
 use aya_ebpf::{
     bindings::BPF_F_USER_STACK,
     programs::{BtfTracePointContext, tracing::StackIdContext as _},
 };
-use forktrace_common::event::{Stacks, TaskState, kind, waker};
+use forktrace_common::{
+    event::{Stacks, TaskState, flag, kind, waker},
+    layout::stacks::{KEEP_REGISTERS, WALK},
+};
 
 use crate::{
     cpu::{Cpu, count},
     emit,
-    kernel::layout,
-    maps::STACKS,
+    filter::Traced,
+    kernel::{Task, layout},
+    maps::{REGISTERS, STACKS},
     shared::{Shared, at},
 };
 
@@ -39,18 +46,55 @@ fn take(ctx: &BtfTracePointContext, cpu: Cpu, flags: u64) -> i32 {
 
 /// The current task goes to sleep.
 #[inline(always)]
-pub fn of_block(ctx: &BtfTracePointContext, cpu: Cpu, state: Shared<TaskState>) {
-    if layout!(stacks) != 0 {
-        send(ctx, cpu, state, waker::NONE, 0);
+pub fn of_block(ctx: &BtfTracePointContext, cpu: Cpu, task: Task, traced: Traced) {
+    let wanted = layout!(stacks);
+    if wanted != 0 {
+        if wanted & WALK != 0 {
+            send(ctx, cpu, traced.state, waker::NONE, 0);
+        }
+        if wanted & KEEP_REGISTERS != 0 {
+            keep_registers(task, traced);
+        }
     }
+}
+
+/// A task that is taken in was found asleep.
+#[inline(always)]
+pub fn of_one_asleep(task: Task, traced: Traced) {
+    if layout!(stacks) & KEEP_REGISTERS != 0 {
+        keep_registers(task, traced);
+    }
+}
+
+/// Keeps the registers of the program of a task that sleeps, if it has one.
+#[inline(always)]
+fn keep_registers(task: Task, traced: Traced) {
+    let state = traced.state;
+    let Some(kept) = REGISTERS.get_ptr_mut(traced.slot).map(Shared::in_map) else {
+        return;
+    };
+    if at!(state.flags).load() & flag::KERNEL_WORKER != 0 {
+        return;
+    }
+    let regs = task.regs();
+    let (serial, seq) = (at!(state.serial).load(), at!(state.seq).load());
+    at!(kept.of).publish(0);
+    at!(kept.pc).store(regs.pc());
+    at!(kept.sp).store(regs.sp());
+    at!(kept.fp).store(regs.fp());
+    at!(kept.lr).store(regs.lr());
+    at!(kept.of).publish(u64::from(serial) | u64::from(seq) << 32);
 }
 
 /// The current task, or what interrupts it, wakes a task.
 #[inline(always)]
 pub fn of_waker(ctx: &BtfTracePointContext, cpu: Cpu, state: Shared<TaskState>) {
-    if layout!(stacks) != 0 {
-        let (class, waker) = (at!(state.waker_class).load(), at!(state.waker).load());
-        send(ctx, cpu, state, class, waker);
+    let wanted = layout!(stacks);
+    if wanted != 0 {
+        if wanted & WALK != 0 {
+            let (class, waker) = (at!(state.waker_class).load(), at!(state.waker).load());
+            send(ctx, cpu, state, class, waker);
+        }
     }
 }
 

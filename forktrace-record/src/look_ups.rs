@@ -10,7 +10,7 @@ use crate::{
     launch::Account,
     procfs, providers,
     resolve::Looker,
-    stacks::Symbols,
+    stacks::{Symbols, Unwinder},
 };
 
 /// Starts the helpers for a workload that runs as `account`. This process must have one
@@ -37,6 +37,10 @@ pub(crate) fn helpers(account: Option<&Account>, stacks: bool) -> Result<Rc<Nurs
                 Kind::Symbols => {
                     let mut symbols = symbols.unwrap_or_default();
                     serve(socket, |question| symbols.answer(question))?;
+                }
+                Kind::Stacks => {
+                    let mut unwinder = Unwinder::default();
+                    serve(socket, |sleepers: Vec<_>| unwinder.answer(&sleepers))?;
                 }
             }
             Ok(())

@@ -112,14 +112,15 @@ impl Recording {
             Source::Launch(command) => command.account.as_ref(),
             Source::Attach { .. } => None,
         };
-        let nursery = look_ups::helpers(account, plan.settings.stacks)?;
+        let nursery = look_ups::helpers(account, plan.settings.stacks.is_some())?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("no event loop")?;
         let mut tracer = Tracer::attach(&plan.settings)?;
         let header = plan::header(&plan, &tracer)?;
         let watches = matches!(to, To::Memory(_));
         let (arch, start_ns) = (header.arch, header.start_ns);
-        let stacks = plan.settings.stacks.then(|| Namer::new(&nursery));
+        let stacks = plan.settings.stacks;
+        let stacks = stacks.map(|ways| Namer::new(&nursery, ways));
         let names = Resolver::new(&nursery, arch, start_ns);
         let watch = deadlock::Watch::new(&nursery, arch);
         let search = Search::new(&nursery, arch);

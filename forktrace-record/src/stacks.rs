@@ -1,11 +1,15 @@
-//! Names for the functions of stacks, looked up while the processes live.
+//! The stacks of blocks and wakers, with names that are looked up while the processes live.
 //!
-//! The recorder keeps the kernel's numbers of stacks apart and gives them its own
-//! ([`Namer`]); a helper finds the functions (`Symbols`).
+//! The kernel follows frame pointers, and numbers the stacks that it finds. Of a block that
+//! lasts the recorder has the stack followed while the task sleeps (`looks`, by a helper:
+//! `unwind`), which then takes the place of the kernel's. Either gets a number of ours
+//! ([`Namer`]), and another helper finds the functions (`Symbols`).
 
 mod cut_files;
+mod looks;
 mod perf_map;
 mod symbols;
+mod unwind;
 
 use std::{
     collections::HashMap,
@@ -13,9 +17,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::symbols::Symbols;
-use self::symbols::{Answer, Of, Question};
+use self::{
+    looks::{Looked, Looks},
+    symbols::{Answer, Of, Question},
+    unwind::{End, Walk},
+};
+pub(crate) use self::{symbols::Symbols, unwind::Unwinder};
 use crate::{
+    capture::{StackWays, Tracer},
     helper::{Channel, Kind, Nursery, Troubles},
     last_wait::{LastWait, Patience},
     sink::Sink,
@@ -25,6 +34,8 @@ use crate::{
 /// Questions that the helper has at a time. It gets them as fast as they come: a process
 /// can soon be gone.
 const MOST_ASKED: usize = 4096;
+/// Stacks that were followed by us and are known again.
+const MOST_WALKS: usize = 1 << 16;
 /// A helper that does not answer for so long is abandoned: the symbols of the largest
 /// programs take seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,6 +55,14 @@ pub struct Namer {
     helper: Channel<Asked, Answer>,
     /// By whose and by the kernel's number.
     known: HashMap<(Of, u32), u32>,
+    /// The same of those that were followed by us.
+    walks: HashMap<(Of, Walk), u32>,
+    /// Stacks that have a number.
+    numbers: u32,
+    /// Follows stacks while tasks sleep; `None`: that is not wanted.
+    looks: Option<Looks>,
+    /// Stretch and kernel's stack of the last block of each task.
+    of_kernel: HashMap<u32, (u32, Option<u32>)>,
     /// Process of each living task.
     pids: HashMap<u32, u32>,
     /// How many programs have begun under each number of a process.
@@ -69,16 +88,21 @@ struct Began {
 
 /// What a question was about.
 enum Asked {
-    Stack(u32, Vec<u64>),
+    Stack(u32, Walk),
     Other,
 }
 
 impl Namer {
     /// For a recording that begins now.
-    pub(crate) fn new(nursery: &Rc<Nursery>) -> Self {
+    pub(crate) fn new(nursery: &Rc<Nursery>, ways: StackWays) -> Self {
+        let looks = ways.look_after.map(|over| Looks::new(nursery, over));
         Self {
             helper: Channel::new(nursery.clone(), Kind::Symbols, PATIENCE, REPLACED),
             known: HashMap::new(),
+            walks: HashMap::new(),
+            numbers: 0,
+            looks,
+            of_kernel: HashMap::new(),
             pids: HashMap::new(),
             programs: HashMap::new(),
             living: HashMap::new(),
@@ -89,15 +113,34 @@ impl Namer {
         }
     }
 
-    /// CPU time that the helper used, ns.
+    /// CPU time that the helpers used, ns.
     pub(crate) fn helper_cpu_ns(&self) -> u64 {
-        self.helper.cpu_ns()
+        let of_looks = self.looks.as_ref().map_or(0, Looks::helper_cpu_ns);
+        self.helper.cpu_ns() + of_looks
+    }
+
+    /// Until somebody may have slept long enough for his stack to be followed; `None`: nobody
+    /// ever does.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        self.looks.as_ref().map(Looks::time_left)
+    }
+
+    /// Has the stacks followed of those who have slept long enough, and takes what was found.
+    pub(crate) fn look(&mut self, tracer: &Tracer, now_ns: u64) {
+        if let Some(looks) = &mut self.looks {
+            let programs = &self.programs;
+            let program = |pid| programs.get(&pid).copied().unwrap_or(0);
+            looks.turn(tracer, now_ns, program);
+        }
     }
 
     /// What went wrong with the helper. Stacks that it was not asked about count as
     /// questions that it did not answer.
     pub(crate) fn troubles(&self) -> Troubles {
         let mut troubles = self.helper.troubles();
+        if let Some(looks) = &self.looks {
+            troubles = troubles + looks.troubles();
+        }
         troubles.unanswered += self.left_out + self.cut;
         troubles.cut += self.cut;
         troubles
@@ -143,6 +186,9 @@ impl Namer {
     }
 
     fn ended(&mut self, task: &TaskRecord) {
+        if task.end_ns.is_some() {
+            self.of_kernel.remove(&task.born.serial);
+        }
         if task.end_ns.is_some() && task.born.tid == task.born.tgid {
             self.living.remove(&task.born.tgid);
         }
@@ -166,13 +212,54 @@ impl Namer {
                 let found = id.zip(of);
                 *id = found.and_then(|(id, of)| self.number(of, id, &addresses, writer));
             }
+            if stacks.waker == Waker::None && self.looks.is_some() {
+                let kernel = (stacks.seq, stacks.kernel);
+                self.of_kernel.insert(stacks.serial, kernel);
+            }
             writer.push(&Event::Stacks(stacks));
+        }
+        let looked = self.looks.as_mut().map(Looks::take).unwrap_or_default();
+        for looked in looked {
+            self.write_looked(looked, writer);
         }
         self.answers(writer);
         if self.asked_again.elapsed() > AGAIN && self.helper.waiting() == 0 {
             self.asked_again = Instant::now();
             self.ask(Asked::Other, &Question::Again(false));
         }
+    }
+
+    /// Writes the stack of a block that was followed: in place of what the kernel found of the
+    /// program's, beside what it found of its own.
+    fn write_looked(&mut self, looked: Looked, writer: &mut Sink) {
+        let Looked {
+            serial,
+            seq,
+            pid,
+            walk,
+        } = looked;
+        let kernel = self.of_kernel.get(&serial);
+        let kernel = kernel.filter(|(of, _)| *of == seq);
+        let kernel = kernel.and_then(|(_, kernel)| *kernel);
+        let key = (self.process(pid), walk);
+        let user = match self.walks.get(&key) {
+            Some(number) => *number,
+            None => {
+                if self.walks.len() >= MOST_WALKS {
+                    self.walks.clear();
+                }
+                let number = self.new_number(key.0, key.1.clone(), writer);
+                self.walks.insert(key, number);
+                number
+            }
+        };
+        writer.push(&Event::Stacks(Stacks {
+            serial,
+            seq,
+            waker: Waker::None,
+            kernel,
+            user: Some(user),
+        }));
     }
 
     /// Writes what the helper has told.
@@ -185,8 +272,8 @@ impl Namer {
             }
         }
         for asked in received.lost {
-            if let Asked::Stack(number, addresses) = asked {
-                writer.push(&Event::Frames(nameless(number, &addresses)));
+            if let Asked::Stack(number, walk) = asked {
+                writer.push(&Event::Frames(nameless(number, &walk)));
             }
         }
         if received.anew {
@@ -212,8 +299,8 @@ impl Namer {
             Some(self.helper.waiting()).filter(|waiting| *waiting > 0)
         });
         for asked in self.helper.give_up() {
-            if let Asked::Stack(number, addresses) = asked {
-                writer.push(&Event::Frames(nameless(number, &addresses)));
+            if let Asked::Stack(number, walk) = asked {
+                writer.push(&Event::Frames(nameless(number, &walk)));
             }
         }
     }
@@ -248,16 +335,27 @@ impl Namer {
         if addresses.is_empty() {
             return None;
         }
-        let number = self.known.len() as u32;
+        let walk = Walk {
+            addresses,
+            ..Walk::default()
+        };
+        let number = self.new_number(of, walk, writer);
         self.known.insert((of, id), number);
+        Some(number)
+    }
+
+    /// A number for a stack that has none yet; its functions are asked for.
+    fn new_number(&mut self, of: Of, walk: Walk, writer: &mut Sink) -> u32 {
+        let number = self.numbers;
+        self.numbers = self.numbers.wrapping_add(1);
         if self.helper.is_open() && self.helper.waiting() < MOST_ASKED {
-            let question = Question::Stack(number, of, addresses.clone());
-            self.helper.ask(Asked::Stack(number, addresses), &question);
+            let question = Question::Stack(number, of, walk.clone());
+            self.helper.ask(Asked::Stack(number, walk), &question);
         } else {
             self.left_out += 1;
-            writer.push(&Event::Frames(nameless(number, &addresses)));
+            writer.push(&Event::Frames(nameless(number, &walk)));
         }
-        Some(number)
+        number
     }
 }
 
@@ -268,11 +366,16 @@ impl Began {
 }
 
 /// A stack of which no function was looked up.
-fn nameless(number: u32, addresses: &[u64]) -> Frames {
-    let frames = addresses.iter().map(|address| format!("[{address:#x}]"));
+fn nameless(number: u32, walk: &Walk) -> Frames {
+    let places = walk.places.iter().map(Some).chain(std::iter::repeat(None));
+    let frames = walk.addresses.iter().zip(places);
+    let frames = frames.map(|(address, place)| match place {
+        Some(place) => place.clone(),
+        None => format!("[{address:#x}]"),
+    });
     Frames {
         number,
         frames: frames.collect(),
-        cut_off: true,
+        cut_off: walk.end != End::Start,
     }
 }

@@ -3,6 +3,8 @@
 #[cfg(feature = "record")]
 mod claims;
 mod part;
+#[cfg(feature = "record")]
+mod stacks;
 mod values;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -18,6 +20,8 @@ use forktrace_workload::Workload;
 #[cfg(feature = "record")]
 pub(crate) use claims::{ClaimsCommand, ClaimsRunArgs};
 pub(crate) use part::PartArgs;
+#[cfg(feature = "record")]
+pub(crate) use stacks::StackArgs;
 use values::time;
 #[cfg(feature = "record")]
 use values::{length, ring_size};
@@ -355,9 +359,9 @@ pub(crate) struct WatchArgs {
     /// Maximum number of tasks tracked at once.
     #[arg(long, value_name = "N", default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub(crate) max_tasks: u32,
-    /// Record stack traces of blocked tasks and of their wakers. Adds a few microseconds per block.
-    #[arg(long)]
-    pub(crate) stacks: bool,
+    /// Which stacks are recorded.
+    #[command(flatten)]
+    pub(crate) stacks: StackArgs,
     /// Serve metrics for Prometheus at http://ADDR/metrics meanwhile; ADDR is a port of this machine alone, or an address with a port [docs/metrics.md].
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<String>,
@@ -388,9 +392,9 @@ pub(crate) struct RecordingArgs {
     /// How to count calls of select, poll and epoll.
     #[arg(long, value_enum, default_value_t, value_name = "METHOD")]
     pub(crate) polls: PollProbes,
-    /// Record stack traces of blocked tasks and of their wakers, for folded files, flame graphs and profiles. Adds a few microseconds per block.
-    #[arg(long)]
-    pub(crate) stacks: bool,
+    /// Which stacks are recorded.
+    #[command(flatten)]
+    pub(crate) stacks: StackArgs,
     /// Record only when tasks ran and blocked and in which syscall, without wakers or wait targets (lowest overhead).
     #[arg(long, conflicts_with = "stacks")]
     pub(crate) plain: bool,

@@ -75,6 +75,7 @@ fn what(of: HelperOf) -> &'static str {
         HelperOf::Deadlocks => "deadlocks",
         HelperOf::Providers => "who could end waits",
         HelperOf::Symbols => "functions",
+        HelperOf::Stacks => "stacks",
     }
 }
 

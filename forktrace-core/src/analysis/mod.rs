@@ -217,6 +217,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         polls: (all_time && polls::counted(&info.header.polls, model))
             .then(|| polls::polls(views.rest)),
         poll_probes: polls::how(&info.header.polls, model),
+        stack_coverage: stacks::coverage(info, views.rest),
         stacks: stacks::stacks(info, views.rest),
         marks: marks::marks(views.rest),
         throttled: throttled(info, all_time),

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::{
     model::{Model, Off, State, Task},
-    report::{StackKind, StackUse},
-    trace::{Stacks, Waker},
+    report::{StackCoverage, StackKind, StackShare, StackUse},
+    trace::{Frames, Stacks, Waker},
     trace_file::TraceInfo,
 };
 
@@ -29,13 +29,62 @@ const INTERRUPT: [&str; 4] = [
     "el1h_64_irq",
 ];
 
+/// A block that lasts for so long is a long one, ns.
+const LONG_NS: u64 = 1_000_000;
+/// In place of the functions of blocks that have no stack.
+const NONE: &str = "[no stack]";
+
+fn were_taken(info: &TraceInfo, model: &Model) -> bool {
+    let finish = info.finish.as_ref();
+    finish.is_some_and(|f| f.lost_stacks.is_some()) || !model.stacks.is_empty()
+}
+
+/// `None` when no stacks were taken.
+pub(super) fn coverage(info: &TraceInfo, model: &Model) -> Option<StackCoverage> {
+    if !were_taken(info, model) {
+        return None;
+    }
+    let mut coverage = StackCoverage::default();
+    let add = |share: &mut StackShare, ns: u64, user: Option<&Frames>| {
+        share.blocked_ns = share.blocked_ns.saturating_add(ns);
+        if let Some(frames) = user {
+            share.with_stack_ns = share.with_stack_ns.saturating_add(ns);
+            if !frames.cut_off {
+                share.whole_ns = share.whole_ns.saturating_add(ns);
+            }
+        }
+    };
+    let own = of_blocks(model);
+    for task in &model.tasks {
+        for (seq, ns) in blocked(task) {
+            let user = own.get(&(task.serial, seq)).and_then(|stacks| stacks.user);
+            let user = user.and_then(|number| model.frames.get(&number));
+            add(&mut coverage.all, ns, user);
+            if ns >= LONG_NS {
+                add(&mut coverage.long, ns, user);
+            }
+        }
+    }
+    Some(coverage)
+}
+
+/// The stack that each block began with, by task and stretch: the last one of each, for one
+/// that was followed while the block lasted comes after what the kernel saw at its beginning.
+fn of_blocks(model: &Model) -> HashMap<(u32, u32), &Stacks> {
+    let own = model.stacks.iter().filter(|it| it.waker == Waker::None);
+    own.map(|it| ((it.serial, it.seq), it)).collect()
+}
+
+/// Stretch and length of each block, ns.
+fn blocked(task: &Task) -> impl Iterator<Item = (u32, u64)> + '_ {
+    let all = task.stretches.iter().enumerate();
+    let blocks = all.filter(|(_, off)| off.state() == State::Blocked);
+    blocks.map(|(at, off)| (task.stretches.seq(at), off.wake_ns - off.out_ns))
+}
+
 /// `None` when no stacks were taken.
 pub(super) fn stacks(info: &TraceInfo, model: &Model) -> Option<Vec<StackUse>> {
-    let wanted = info
-        .finish
-        .as_ref()
-        .is_some_and(|f| f.lost_stacks.is_some());
-    if !wanted && model.stacks.is_empty() {
+    if !were_taken(info, model) {
         return None;
     }
     let tasks: HashMap<u32, &Task> = model.tasks.iter().map(|t| (t.serial, t)).collect();
@@ -80,6 +129,7 @@ pub(super) fn stacks(info: &TraceInfo, model: &Model) -> Option<Vec<StackUse>> {
             .or_insert(it);
     }
     let mut uses: Vec<StackUse> = merged.into_values().collect();
+    uses.extend(without(model));
     uses.sort_by(|a, b| {
         let order = |u: &StackUse| (u.kind, std::cmp::Reverse(u.ns));
         order(a)
@@ -89,6 +139,31 @@ pub(super) fn stacks(info: &TraceInfo, model: &Model) -> Option<Vec<StackUse>> {
             .then_with(|| a.wakee.cmp(&b.wakee))
     });
     Some(uses)
+}
+
+/// Blocks that have no stack, by name of the task.
+fn without(model: &Model) -> Vec<StackUse> {
+    let own = of_blocks(model);
+    let mut sums: HashMap<&str, (u64, u64)> = HashMap::new();
+    for task in &model.tasks {
+        for (seq, ns) in blocked(task) {
+            if ns > 0 && !own.contains_key(&(task.serial, seq)) {
+                let (sum, count) = sums.entry(&task.name).or_default();
+                *sum = sum.saturating_add(ns);
+                *count += 1;
+            }
+        }
+    }
+    let of_name = |(name, (ns, count)): (&str, (u64, u64))| StackUse {
+        kind: StackKind::OffCpu,
+        name: name.to_owned(),
+        wakee: None,
+        frames: vec![NONE.to_owned()],
+        cut_off: false,
+        ns,
+        count,
+    };
+    sums.into_iter().map(of_name).collect()
 }
 
 /// A block with the stack that it began with, or the one that ended it.
@@ -137,7 +212,7 @@ fn waker_name<'a>(
 fn stack_use(model: &Model, key: &Key, ns: u64, count: u64) -> StackUse {
     let of = |number: Option<u32>| number.and_then(|n| model.frames.get(&n));
     let (user, kernel) = (of(key.user), of(key.kernel));
-    let names = |frames: Option<&crate::trace::Frames>| {
+    let names = |frames: Option<&Frames>| {
         frames
             .map(|f| f.frames.iter().rev().cloned().collect::<Vec<_>>())
             .unwrap_or_default()

@@ -240,6 +240,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         polls: Some(Vec::new()),
         poll_probes: "counted at the syscalls' own functions (fentry)".to_owned(),
         stacks: None,
+        stack_coverage: None,
         marks: vec![Mark {
             name: "requests".to_owned(),
             time_ns: Some(S),

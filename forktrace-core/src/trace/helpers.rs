@@ -39,6 +39,8 @@ pub enum HelperOf {
     Providers,
     /// Functions of stacks.
     Symbols,
+    /// Stacks of tasks that sleep.
+    Stacks,
 }
 
 /// How a process that looked things up ended.

@@ -99,18 +99,13 @@ fn leave(ctx: &BtfTracePointContext, cpu: Cpu, task: Task, traced: Traced, now: 
         at!(state.end_ns).store(now.max(at!(state.in_ns).load()));
         death::last_switch(cpu, task, traced);
     } else {
-        switch_out(ctx, cpu, task, state, now);
+        switch_out(ctx, cpu, task, traced, now);
     }
 }
 
 #[inline(always)]
-fn switch_out(
-    ctx: &BtfTracePointContext,
-    cpu: Cpu,
-    task: Task,
-    state: Shared<TaskState>,
-    now: u64,
-) {
+fn switch_out(ctx: &BtfTracePointContext, cpu: Cpu, task: Task, traced: Traced, now: u64) {
+    let state = traced.state;
     // Before the time: a waker that sees that must not see the wait before this.
     at!(state.common_wait).store(0);
     // The fast clock may step back by a little when time is adjusted.
@@ -142,7 +137,7 @@ fn switch_out(
             rivals::lock_holder(state, blocker);
         }
     }
-    stacks::of_block(ctx, cpu, state);
+    stacks::of_block(ctx, cpu, task, traced);
     let flags = at!(state.flags).load();
     if flags & flag::KERNEL_WORKER != 0 {
         return;

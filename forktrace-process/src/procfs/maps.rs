@@ -9,6 +9,8 @@ pub struct Mapping<'a> {
     pub start: u64,
     /// The one after the last.
     pub end: u64,
+    /// Code can run there.
+    pub executable: bool,
     /// Other processes can have it too.
     pub shared: bool,
     /// Where in the file it begins, bytes.
@@ -36,14 +38,15 @@ fn parse(line: &str) -> Option<Mapping<'_>> {
     let mut parts = line.splitn(6, ' ');
     let (start, end) = parts.next()?.split_once('-')?;
     let hex = |text| u64::from_str_radix(text, 16).ok();
-    let shared = parts.next()?.ends_with('s');
+    let rights = parts.next()?;
     let offset = hex(parts.next()?)?;
     let device = parse_device(parts.next()?, 16)?;
     let inode = parts.next()?.parse().ok()?;
     Some(Mapping {
         start: hex(start)?,
         end: hex(end)?,
-        shared,
+        executable: rights.contains('x'),
+        shared: rights.ends_with('s'),
         offset,
         file: (device, inode),
         path: parts.next().unwrap_or("").trim_start(),
@@ -69,6 +72,7 @@ mod tests {
         let shared = Mapping {
             start: 0x7f1c_3000_2000,
             end: 0x7f1c_3000_4000,
+            executable: false,
             shared: true,
             offset: 0x3000,
             file: (27, 9),

@@ -2,6 +2,7 @@
 //! and tables. The only place that knows aya. What comes out is bytes and
 //! counters; `decode` gives them a meaning.
 
+mod asleep;
 mod cpus;
 mod existing;
 mod later;
@@ -19,6 +20,7 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd},
     sync::{Arc, atomic::Ordering::Release},
     thread,
+    time::Duration,
 };
 
 use forktrace_core::trace::{Arch, PollWay, waits};
@@ -38,11 +40,15 @@ use aya::{
 };
 use bytemuck::Pod;
 use forktrace_common::{
-    event::{Control, CpuStats, Entry, PollState, TaskState, flag},
-    layout::Layout,
+    event::{Control, CpuStats, Entry, PollState, Registers, TaskState, flag},
+    layout::{
+        Layout,
+        stacks::{KEEP_REGISTERS, WALK},
+    },
     limits::{MAX_CPUS, MAX_TID, TIDS_PER_ELEMENT},
 };
 
+pub use asleep::{Asleep, Block};
 use cpus::Cpus;
 pub use existing::{Counted, Existing, Wanted};
 pub use later::Later;
@@ -71,6 +77,16 @@ const OBJECTS_PER_CPU: u32 = 256;
 /// Stacks that can be told apart, when stacks are wanted: 16 MB.
 const STACKS: u32 = 16384;
 
+/// How stacks are taken: in one of these ways, or in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackWays {
+    /// The kernel follows the frame pointers of each block and wakeup at once.
+    pub walk: bool,
+    /// The registers of a program that goes to sleep are kept, and if it sleeps for so long its
+    /// stack is followed by what its files tell of unwinding.
+    pub look_after: Option<Duration>,
+}
+
 /// What a recording can be told.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -81,14 +97,24 @@ pub struct Settings {
     pub max_tasks: u32,
     /// How to watch the select/poll family.
     pub polls: PollProbes,
-    /// Take the stacks of blocks and wakers.
-    pub stacks: bool,
+    /// Take the stacks of blocks and wakers, and how; `None`: take none.
+    pub stacks: Option<StackWays>,
     /// Leave out who woke each task, and what it waited for beyond the syscall.
     pub plain: bool,
     /// What the programs say of the paths that they seldom take.
     pub log: LogLevel,
     /// Take in tasks that are there already; `None`: only new ones are traced.
     pub existing: Option<Existing>,
+}
+
+impl Settings {
+    fn walks_stacks(&self) -> bool {
+        self.stacks.is_some_and(|ways| ways.walk)
+    }
+
+    fn keeps_registers(&self) -> bool {
+        self.stacks.is_some_and(|ways| ways.look_after.is_some())
+    }
 }
 
 /// Records that found no room and tasks that are not followed, since the start.
@@ -151,6 +177,8 @@ pub struct Tracer {
     cpus: Mapped<CpuStats>,
     tasks: Mapped<TaskState>,
     entries: Mapped<Entry>,
+    registers: Mapped<Registers>,
+    keeps_registers: bool,
     wanted: HashMapOf<MapData, [u64; 2], u32>,
     /// What is in it.
     asked: BTreeSet<Wanted>,
@@ -191,11 +219,12 @@ impl Tracer {
         let (kernel_types, types, own_code, mut loader) = read_kernel()?;
         let (_, layout) = resolve(&kernel_types, Arch::of_this_machine()?);
         let cpus = Cpus::of_this_machine()?;
-        let ring_sizes = Sizes::new(settings.ring_bytes, cpus.present.len(), settings.stacks);
+        let (walks, keeps_registers) = (settings.walks_stacks(), settings.keeps_registers());
+        let ring_sizes = Sizes::new(settings.ring_bytes, cpus.present.len(), walks);
         let mut layout = Layout {
             own_code,
             object_mask: OBJECTS_PER_CPU - 1,
-            stacks: u32::from(settings.stacks),
+            stacks: u32::from(walks) * WALK + u32::from(keeps_registers) * KEEP_REGISTERS,
             plain: u32::from(settings.plain),
             wake_bytes: ring_sizes.others / 4,
             ring_slots: ring_sizes.slots(),
@@ -227,6 +256,7 @@ impl Tracer {
         let of_cpus = mapped(&ebpf, "CPUS", MAX_CPUS as u32)?;
         let tasks = mapped(&ebpf, "TASKS", slots)?;
         let entries = mapped(&ebpf, "ENTRIES", settings.existing.map_or(1, |_| slots))?;
+        let registers = mapped(&ebpf, "REGISTERS", if keeps_registers { slots } else { 1 })?;
         let (tracepoints, wished) =
             load_programs(&mut ebpf, settings, &kernel_types, &types, &layout)?;
         if settings.existing.is_some() {
@@ -259,6 +289,8 @@ impl Tracer {
             cpus: of_cpus,
             tasks,
             entries,
+            registers,
+            keeps_registers,
             wanted: HashMapOf::try_from(take_map(&mut ebpf, "WANTED")?)?,
             asked: BTreeSet::new(),
             attaches: settings.existing.is_some(),
@@ -597,7 +629,8 @@ fn sizes(loader: &mut EbpfLoader<'_>, settings: &Settings, cpus: &Cpus, rings: S
         .map_max_entries("OBJECTS", cpus * OBJECTS_PER_CPU)
         .map_max_entries("SCRATCH", cpus)
         .map_max_entries("STRETCHES", cpus * rings.slots())
-        .map_max_entries("STACKS", if_used(settings.stacks, STACKS))
+        .map_max_entries("STACKS", if_used(settings.walks_stacks(), STACKS))
+        .map_max_entries("REGISTERS", if_used(settings.keeps_registers(), slots))
         .map_max_entries("TIDS", tids().div_ceil(TIDS_PER_ELEMENT))
         .map_max_entries("TASKS", slots)
         .map_max_entries("POLLS", if_used(polls, slots))

@@ -18,7 +18,7 @@ const DATA: u64 = 64 << 20;
 
 /// What a tracer with these settings takes on so many CPUs.
 pub(super) fn needs(settings: &Settings, cpus: usize) -> Needs {
-    let rings = Sizes::new(settings.ring_bytes, cpus, settings.stacks).mapped();
+    let rings = Sizes::new(settings.ring_bytes, cpus, settings.walks_stacks()).mapped();
     let cpus = cpus as u64;
     let rings = cpus * rings;
     let tasks = (u64::from(settings.max_tasks) + 1) * size_of::<TaskState>() as u64;

@@ -39,6 +39,9 @@ const MEMORY_FOR_PROC: u64 = 256 << 20;
 /// What a helper for symbols may allocate, bytes: the kernel's symbols and those of large
 /// programs.
 const MEMORY_FOR_SYMBOLS: u64 = 1 << 30;
+/// What a helper that follows stacks may allocate, bytes: what the files of large programs
+/// tell of unwinding, which it bounds itself.
+const MEMORY_FOR_STACKS: u64 = 512 << 20;
 /// Files that are open at a time.
 const MOST_FILES: u64 = 256;
 
@@ -66,6 +69,7 @@ pub(super) fn memory_of(kind: Kind) -> u64 {
     match kind {
         Kind::Names | Kind::Deadlocks | Kind::Providers => MEMORY_FOR_PROC,
         Kind::Symbols => MEMORY_FOR_SYMBOLS,
+        Kind::Stacks => MEMORY_FOR_STACKS,
     }
 }
 
@@ -86,7 +90,7 @@ pub(super) fn of_helper(kind: Kind, account: Option<&Account>, nursery: Pid) -> 
         (Kind::Symbols, Some(account)) if !account.uid.is_root() => become_user(account)?,
         (Kind::Symbols, _) => drop(keep_only(OF_SYMBOLS)?),
         (Kind::Names, _) => drop(keep_only(OF_NAMES)?),
-        (Kind::Deadlocks | Kind::Providers, _) => drop(keep_only(OF_DEADLOCKS)?),
+        (Kind::Deadlocks | Kind::Providers | Kind::Stacks, _) => drop(keep_only(OF_DEADLOCKS)?),
     }
     // Another user's process forgets it.
     end_with(nursery)?;

@@ -47,7 +47,13 @@ use super::{
 };
 use crate::{launch::Account, limits, trace::How};
 
-const KINDS: [Kind; 4] = [Kind::Names, Kind::Deadlocks, Kind::Providers, Kind::Symbols];
+const KINDS: [Kind; 5] = [
+    Kind::Names,
+    Kind::Deadlocks,
+    Kind::Providers,
+    Kind::Symbols,
+    Kind::Stacks,
+];
 
 /// What the nursery tells: how a helper ended, or why there are none.
 const SIGNALLED: u8 = 0;

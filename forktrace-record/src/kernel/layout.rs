@@ -208,6 +208,7 @@ impl Look<'_> {
             Arch::X86_64 => {
                 layout.regs_args = ["di", "si", "dx", "r10", "r8", "r9"].map(&mut need);
                 layout.regs_syscall = need("orig_ax");
+                layout.regs_of_stack = ["ip", "sp", "bp", "ip"].map(&mut need);
                 let status = self.offset("task_struct", "thread_info.status");
                 layout.has_compat_status = u32::from(status.is_some());
                 layout.task_compat_status = status.unwrap_or(0);
@@ -218,6 +219,8 @@ impl Look<'_> {
                 // x0 is overwritten by the result: the kernel keeps the argument apart.
                 layout.regs_args[0] = need("orig_x0");
                 layout.regs_syscall = need("syscallno");
+                let (pc, sp) = (need("pc"), need("sp"));
+                layout.regs_of_stack = [pc, sp, first + 8 * 29, first + 8 * 30];
             }
         }
     }

@@ -177,6 +177,13 @@ impl Session {
         }
     }
 
+    /// Has the stacks followed of tasks that have slept long enough.
+    pub(super) fn look_at_stacks(&mut self, tracer: &Tracer, now_ns: u64) {
+        if let Some(namer) = &mut self.stacks {
+            namer.look(tracer, now_ns);
+        }
+    }
+
     /// Finds out what the tasks wait for, while they do.
     pub(super) fn resolve(&mut self, now_ns: u64) {
         let writer = &mut self.writer;

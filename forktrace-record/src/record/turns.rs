@@ -22,7 +22,7 @@ use super::{
 use crate::{
     analysis::named_deadlock as named, at_work::AtWork, attached::Attached, capture::Tracer,
     clock::now_ns, deadlock, helper::Nursery, marks::Marks, observed::Observed, signals::Signals,
-    trace::Event,
+    stacks::Namer, trace::Event,
 };
 
 /// The rings are looked at this often even when none is a quarter full.
@@ -54,11 +54,12 @@ impl Wakes {
         Ok(Self(sources.collect::<Result<_>>()?))
     }
 
-    /// Waits until one of them has become readable, at most so long.
-    async fn next(&self, at_most: Duration) -> Result<()> {
+    /// Waits until one of them has become readable, which is what is returned, at most so
+    /// long.
+    async fn next(&self, at_most: Duration) -> Result<bool> {
         if at_most.is_zero() {
             yield_now().await;
-            return Ok(());
+            return Ok(true);
         }
         let readable = poll_fn(|context| {
             let mut woken = false;
@@ -75,8 +76,10 @@ impl Wakes {
             }
         });
         match timeout(at_most, readable).await {
-            Ok(woken) => woken.context("the rings can't be waited for"),
-            Err(_) => Ok(()),
+            Ok(woken) => woken
+                .map(|()| true)
+                .context("the rings can't be waited for"),
+            Err(_) => Ok(false),
         }
     }
 }
@@ -101,8 +104,17 @@ impl Loop<'_> {
     pub(super) async fn run(&mut self, nursery: &Nursery) -> Result<()> {
         let wakes = Wakes::new(self.signals, self.tracer, nursery)?;
         let mut tick = TICK_WHEN_NEW;
+        let mut turned = Instant::now();
         loop {
-            wakes.next(self.wait(tick)).await?;
+            let left = self.wait(tick).saturating_sub(turned.elapsed());
+            let look = self.session.stacks.as_ref().and_then(Namer::time_left);
+            let woken = wakes.next(look.map_or(left, |look| look.min(left))).await?;
+            self.session.look_at_stacks(self.tracer, now_ns()?);
+            // All else has time.
+            if !woken && turned.elapsed() < self.wait(tick) {
+                continue;
+            }
+            turned = Instant::now();
             if self.turn(&mut tick)? {
                 return Ok(());
             }

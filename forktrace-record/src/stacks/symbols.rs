@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     cut_files,
     perf_map::{Budget, PerfMap},
+    unwind::{End, Walk},
 };
 use crate::trace::Frames;
 
@@ -40,6 +41,15 @@ const BEGINNINGS: [&str; 12] = [
     "start_thread",
     "thread_start",
     "runtime.goexit",
+];
+
+/// Functions of Go that a stack begins with: below them there is the stack of another, which
+/// may run by now, or what the thread's creator left in the register.
+const GO_BEGINNINGS: [&str; 4] = [
+    "runtime.goexit",
+    "runtime.mcall",
+    "runtime.mstart",
+    "runtime.rt0_go",
 ];
 
 /// What the kernel calls on the way to our programs, by how its name begins. How much of
@@ -69,8 +79,8 @@ pub(crate) enum Question {
     /// A program begins in this process, at this time of the monotonic clock, ns, with the
     /// code of the one that it was forked from, if any.
     Began(u32, u32, u64, Option<Of>),
-    /// The functions at these addresses, for the stack of this number.
-    Stack(u32, Of, Vec<u64>),
+    /// The functions of this stack, for the one of this number.
+    Stack(u32, Of, Walk),
     /// What has got a name since; what processes have said of themselves is read at once,
     /// or soon.
     Again(bool),
@@ -125,7 +135,7 @@ struct Told {
 struct Unnamed {
     /// Our number of the stack.
     number: u32,
-    addresses: Vec<u64>,
+    walk: Walk,
     /// How many of its functions have no name.
     missing: usize,
 }
@@ -175,7 +185,7 @@ impl Symbols {
                 self.began(pid, program, at_ns, parent);
                 Vec::new()
             }
-            Question::Stack(number, of, addresses) => vec![self.stack(number, of, addresses)],
+            Question::Stack(number, of, walk) => vec![self.stack(number, of, walk)],
             Question::Again(at_once) => self.name_again(at_once),
         };
         Answer {
@@ -196,19 +206,19 @@ impl Symbols {
         self.processes.insert(Of::Process(pid, program), map.into());
     }
 
-    fn stack(&mut self, number: u32, of: Of, addresses: Vec<u64>) -> Frames {
-        self.look_up(of, &addresses);
+    fn stack(&mut self, number: u32, of: Of, walk: Walk) -> Frames {
+        self.look_up(of, &walk.addresses);
         let told = match of {
             Of::Process(pid, _) => {
                 let told = self.processes.remove(&of);
                 let mut told = told.unwrap_or_else(|| PerfMap::of(pid, &self.budget).into());
                 told.again |= told.map.read(false);
-                self.name_made(of, &addresses, &told.map);
+                self.name_made(of, &walk.addresses, &told.map);
                 Some(told)
             }
             Of::Kernel => None,
         };
-        let (frames, missing) = self.frames(of, number, &addresses);
+        let (frames, missing) = self.frames(of, number, &walk);
         // The next stack may have more luck.
         for key in self.doubtful.drain(..) {
             self.names.remove(&key);
@@ -217,7 +227,7 @@ impl Symbols {
             if missing > 0 {
                 told.unnamed.push(Unnamed {
                     number,
-                    addresses,
+                    walk,
                     missing,
                 });
             }
@@ -238,9 +248,9 @@ impl Symbols {
             // At the end all is there that it wrote.
             if told.map.read(at_once || !lives) | std::mem::take(&mut told.again) {
                 told.unnamed.retain_mut(|stack| {
-                    self.name_made(of, &stack.addresses, &told.map);
+                    self.name_made(of, &stack.walk.addresses, &told.map);
                     // Also by names that another stack got.
-                    let (frames, missing) = self.frames(of, stack.number, &stack.addresses);
+                    let (frames, missing) = self.frames(of, stack.number, &stack.walk);
                     if missing < stack.missing {
                         named.push(frames);
                         stack.missing = missing;
@@ -268,20 +278,28 @@ impl Symbols {
     }
 
     /// The functions of a stack, and how many have no name.
-    fn frames(&self, of: Of, number: u32, addresses: &[u64]) -> (Frames, usize) {
+    fn frames(&self, of: Of, number: u32, walk: &Walk) -> (Frames, usize) {
+        let addresses = &*walk.addresses;
         let name = |address: &u64| self.names.get(&(of, *address));
         let is_code = |address: &&u64| name(address) != Some(&Name::NoCode);
         let code = addresses.iter().take_while(is_code);
         let mut missing = 0;
         let mut frames: Vec<String> = code
-            .map(|address| match name(address) {
-                Some(Name::Is(name)) => name.clone(),
-                _ => {
+            .enumerate()
+            .map(|(i, address)| match (name(address), walk.places.get(i)) {
+                (Some(Name::Is(name)), _) => name.clone(),
+                (_, place) => {
                     missing += 1;
-                    format!("[{address:#x}]")
+                    place.map_or_else(|| format!("[{address:#x}]"), String::clone)
                 }
             })
             .collect();
+        let is_go = |name: &String| {
+            let name = name.strip_suffix(".abi0").unwrap_or(name);
+            GO_BEGINNINGS.contains(&name)
+        };
+        let go = frames.iter().position(is_go).filter(|_| of != Of::Kernel);
+        frames.truncate(go.map_or(usize::MAX, |at| at + 1));
         let whole = frames.len() == addresses.len() && addresses.len() < DEEPEST;
         let cut_off = match of {
             Of::Kernel => {
@@ -290,15 +308,26 @@ impl Symbols {
                 frames.drain(..ours);
                 !whole
             }
-            Of::Process(..) => !whole || !begins(&frames),
+            Of::Process(..) => match &walk.end {
+                _ if go.is_some() => false,
+                End::Start => false,
+                End::Unknown => !whole || !begins(&frames),
+                End::Cut(_) => true,
+            },
         };
         // Where a task is there is code: if not, it has executed another program since.
         let is_gone = match addresses.first().and_then(name) {
             None => addresses.iter().all(|address| name(address).is_none()),
             Some(name) => *name == Name::NoCode,
         };
-        if of != Of::Kernel && is_gone {
+        // With its places it was followed while it lived.
+        if of != Of::Kernel && is_gone && walk.places.is_empty() {
             frames = vec![GONE.to_owned()];
+        }
+        if let End::Cut(why) = &walk.end
+            && cut_off
+        {
+            frames.push(format!("[{why}]"));
         }
         let frames = Frames {
             number,
@@ -447,7 +476,7 @@ mod tests {
         let mut told = Told::from(PerfMap::in_file(path));
         let unnamed = |number| Unnamed {
             number,
-            addresses: vec![0x105, 0x205],
+            walk: walk(&[0x105, 0x205]),
             missing: 1,
         };
         told.unnamed = vec![unnamed(0), unnamed(1)];
@@ -467,10 +496,50 @@ mod tests {
         let of = Of::Process(7, 1);
         symbols.names.insert((of, 1), Name::NoCode);
         symbols.names.insert((of, 2), Name::Is("main".to_owned()));
-        assert_eq!(symbols.frames(of, 0, &[1, 2]).0.frames, [GONE]);
-        assert_eq!(symbols.frames(of, 0, &[2, 1]).0.frames, ["main"]);
+        assert_eq!(symbols.frames(of, 0, &walk(&[1, 2])).0.frames, [GONE]);
+        assert_eq!(symbols.frames(of, 0, &walk(&[2, 1])).0.frames, ["main"]);
         // Another program with the same number knows nothing of these.
         let next = Of::Process(7, 2);
-        assert_eq!(symbols.frames(next, 0, &[2]).0.frames, [GONE]);
+        assert_eq!(symbols.frames(next, 0, &walk(&[2])).0.frames, [GONE]);
+    }
+
+    #[test]
+    fn a_stack_says_where_its_nameless_functions_are_and_why_it_is_cut() {
+        let mut symbols = Symbols::knowing_nothing();
+        let of = Of::Process(7, 1);
+        symbols.names.insert((of, 1), Name::Is("read".to_owned()));
+        symbols.names.insert((of, 2), Name::None);
+        let mut walk = walk(&[1, 2]);
+        walk.places = vec!["[libc.so.6+0x1]".to_owned(), "[a+0x2]".to_owned()];
+        walk.end = End::Start;
+        let (frames, missing) = symbols.frames(of, 0, &walk);
+        assert_eq!(frames.frames, ["read", "[a+0x2]"]);
+        assert!(!frames.cut_off && missing == 1);
+
+        walk.end = End::Unknown;
+        assert!(symbols.frames(of, 0, &walk).0.cut_off);
+        let mcall = Name::Is("runtime.mcall.abi0".to_owned());
+        let none = symbols.names.insert((of, 1), mcall);
+        let (frames, _) = symbols.frames(of, 0, &walk);
+        assert_eq!(
+            frames.frames,
+            ["runtime.mcall.abi0"],
+            "the rest is of another"
+        );
+        assert!(!frames.cut_off);
+        symbols.names.extend(none.map(|name| ((of, 1), name)));
+
+        walk.end = End::Cut("no unwind information in a".to_owned());
+        let (frames, _) = symbols.frames(of, 0, &walk);
+        let why = "[no unwind information in a]";
+        assert_eq!(frames.frames, ["read", "[a+0x2]", why]);
+        assert!(frames.cut_off);
+    }
+
+    fn walk(addresses: &[u64]) -> Walk {
+        Walk {
+            addresses: addresses.to_vec(),
+            ..Walk::default()
+        }
     }
 }

@@ -215,7 +215,7 @@ fn programs(page: &mut Page) {
         ring_bytes: None,
         max_tasks: 64,
         polls,
-        stacks: false,
+        stacks: None,
         plain: environment::is_realtime(),
         log: LogLevel::Off,
         existing,

@@ -157,7 +157,7 @@ fn settings(args: &RecordingArgs, existing: Option<Existing>) -> Settings {
         max_tasks: args.max_tasks,
         polls: args.polls,
         plain: args.plain,
-        stacks: args.stacks || args.output.shows_stacks(),
+        stacks: args.stacks.ways(args.output.shows_stacks()),
         log: args.log_bpf,
         existing,
     }

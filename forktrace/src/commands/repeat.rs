@@ -217,7 +217,12 @@ fn arguments(args: &RunArgs, number: u32, trace: &Path) -> Vec<OsString> {
         out.value("--metrics", metrics.as_str());
     }
     out.value("--polls", name(polls));
-    out.flag("--stacks", *stacks);
+    if let Some(way) = &stacks.stacks {
+        out.value("--stacks", name(way));
+    }
+    if let Some(over_ns) = stacks.stacks_over {
+        out.value("--stacks-over", format!("{over_ns}ns"));
+    }
     out.flag("--plain", *plain);
     out.value("--log-bpf", name(log_bpf));
     for assertion in assertions {
@@ -361,7 +366,7 @@ mod tests {
     fn each_run_is_told_all_that_was_told_us() {
         let said = "run -q --repeat 4 --save a.ft -o r.json -o r.txt --force --format text \
             --folded off-cpu --show stalls,locks -v --episodes 3 --color never --ring-size 64K \
-            --max-tasks 7 --polls raw --stacks --log-bpf info --assert 1<2 --assert=2<3 \
+            --max-tasks 7 --polls raw --stacks=dwarf --stacks-over 3ms --log-bpf info --assert 1<2 --assert=2<3 \
             --junit j.xml --user root --until-exit -- make -j4 --save x";
         let args = parsed(said.split_whitespace().map(OsString::from));
         let again = parsed(arguments(&args, 2, Path::new("a.2.ft")));

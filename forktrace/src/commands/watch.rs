@@ -62,7 +62,7 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
         // A table of counters can't be cut at a moment.
         polls: PollProbes::Off,
         plain: false,
-        stacks: args.stacks,
+        stacks: args.stacks.ways(false),
         log: Default::default(),
         existing: Some(targets.existing()),
     };

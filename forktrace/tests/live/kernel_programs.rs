@@ -1,7 +1,7 @@
 //! The eBPF programs as the kernel has them: how their tables lie in memory, and what they
 //! cost the verifier.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use aya::{
     EbpfLoader,
@@ -9,7 +9,9 @@ use aya::{
 };
 use bytemuck::Pod;
 use forktrace_common::event::{Control, CpuStats, Stretch, TaskState};
-use forktrace_record::capture::{Existing, LogLevel, Mapped, OBJECT, PollProbes, Settings, Tracer};
+use forktrace_record::capture::{
+    Existing, LogLevel, Mapped, OBJECT, PollProbes, Settings, StackWays, Tracer,
+};
 
 use super::support::{run, skip};
 
@@ -71,7 +73,7 @@ fn set_ups() -> [(&'static str, Settings); 5] {
         ring_bytes: None,
         max_tasks: 64,
         polls: PollProbes::Off,
-        stacks: false,
+        stacks: None,
         plain: false,
         log: LogLevel::Off,
         existing: None,
@@ -81,7 +83,10 @@ fn set_ups() -> [(&'static str, Settings); 5] {
         ..default.clone()
     };
     let stacks = Settings {
-        stacks: true,
+        stacks: Some(StackWays {
+            walk: true,
+            look_after: Some(Duration::from_millis(1)),
+        }),
         ..default.clone()
     };
     let raw = Settings {

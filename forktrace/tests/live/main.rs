@@ -61,6 +61,7 @@ mod terminals;
 mod throttling;
 mod trace_files;
 mod tree;
+mod unwound;
 mod verdicts;
 mod waits;
 mod wakers;

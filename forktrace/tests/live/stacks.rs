@@ -15,23 +15,23 @@ use crate::support::{
 
 /// A line of the folded stacks.
 #[derive(Debug)]
-struct Stack {
+pub(super) struct Stack {
     /// From the outermost on.
-    frames: Vec<String>,
-    us: u64,
+    pub(super) frames: Vec<String>,
+    pub(super) us: u64,
 }
 
 impl Stack {
-    fn has(&self, frame: &str) -> bool {
+    pub(super) fn has(&self, frame: &str) -> bool {
         self.frames.iter().any(|it| it == frame)
     }
 
-    fn is_cut_off(&self) -> bool {
+    pub(super) fn is_cut_off(&self) -> bool {
         self.has("[cut off]")
     }
 
     /// Is it of a block (or a wakeup) of this task?
-    fn is_of(&self, kind: &str, task: &str) -> bool {
+    pub(super) fn is_of(&self, kind: &str, task: &str) -> bool {
         self.frames[0] == kind && self.frames[1] == task
     }
 
@@ -58,14 +58,17 @@ fn parse(folded: &str) -> Vec<Stack> {
 }
 
 fn with_stacks() -> Forktrace {
+    with_option("--stacks")
+}
+
+pub(super) fn with_option(option: &str) -> Forktrace {
     let run = run();
     let file = run.file("folded");
-    run.args(["--stacks", "--format", "folded", "-o"])
-        .args([file])
+    run.args([option, "--format", "folded", "-o"]).args([file])
 }
 
 #[track_caller]
-fn finish(running: Running) -> Vec<Stack> {
+pub(super) fn finish(running: Running) -> Vec<Stack> {
     let finished = running.finish();
     assert!(finished.status.success(), "{}", finished.stderr);
     parse(&fs::read_to_string(finished.file("folded")).expect("folded stacks"))
@@ -169,7 +172,12 @@ fn a_stack_without_frame_pointers_is_cut_off() {
                 "there is no g++",
             );
         };
-        let stacks = stacks_of(&program, None);
+        let stacks = finish(
+            with_option("--stacks=fp")
+                .args(["--"])
+                .args([program])
+                .start(),
+        );
         let naps = stacks.iter().filter(|it| it.is_of("off-cpu", "shop"));
         let naps = naps.filter(|it| it.has("hrtimer_nanosleep_[k]"));
         assert!(naps.clone().count() > 0, "{stacks:#?}");

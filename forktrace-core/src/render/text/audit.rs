@@ -76,6 +76,16 @@ pub(super) fn section(view: &View<'_>) -> String {
             quantity(audit.early_wakeups, "block")
         ));
     }
+    if let Some(long) = view.report.stack_coverage.map(|it| it.long)
+        && long.blocked_ns > 0
+    {
+        facts.push(format!(
+            "Of the time blocked for 1 ms or longer {} has a stack, {} one that goes back to where \
+             its thread began.",
+            percent(long.with_stack_ns, long.blocked_ns),
+            percent(long.whole_ns, long.blocked_ns)
+        ));
+    }
     for fact in facts {
         out.push_str(&wrapped(view.style, "  - ", &fact));
     }

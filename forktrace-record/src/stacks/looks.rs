@@ -1,0 +1,170 @@
+//! When the stacks of tasks that sleep are followed.
+//!
+//! A task that sleeps holds still. So nothing is done when it goes to sleep, but that its
+//! registers are kept; and only if it sleeps for long enough, a helper follows its stack
+//! from these. What it read was true if the task is still in the same block afterwards, for then
+//! it has not run in between. Otherwise that is forgotten.
+//!
+//! The table of tasks is gone through once a millisecond as long as there are blocks that will
+//! soon be long enough, less often when there are none, and never for more than a part of the
+//! time that goes by: who looks long rests long.
+
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use super::unwind::{Sleeper, Walk};
+use crate::{
+    capture::{Asleep, Block, Tracer},
+    helper::{Channel, Kind, Nursery, Troubles},
+};
+
+/// The table of tasks is gone through no more often.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// And no less often.
+const LONGEST: Duration = Duration::from_millis(10);
+/// After a look it rests for so many times what that took.
+const REST: u32 = 15;
+/// So many are looked at together.
+const MOST_AT_ONCE: usize = 256;
+/// A helper that does not answer for so long is abandoned: memory that can't be read hangs it.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// And so many more are tried.
+const REPLACED: u64 = 8;
+
+/// The stack of a block, as it was while it lasted.
+pub(super) struct Looked {
+    pub(super) serial: u32,
+    pub(super) seq: u32,
+    pub(super) pid: u32,
+    pub(super) walk: Walk,
+}
+
+pub(super) struct Looks {
+    helper: Channel<Vec<Asleep>, Vec<Walk>>,
+    over: Duration,
+    /// The block of each slot that was looked at.
+    seen: Vec<u64>,
+    /// When the next look is due.
+    due: Instant,
+    /// How long after the last.
+    wait: Duration,
+    /// Where in the table the next one begins.
+    from: usize,
+    found: Vec<Looked>,
+}
+
+impl Looks {
+    /// Looks at blocks that last for so long.
+    pub(super) fn new(nursery: &Rc<Nursery>, over: Duration) -> Self {
+        Self {
+            helper: Channel::new(nursery.clone(), Kind::Stacks, PATIENCE, REPLACED),
+            over,
+            seen: Vec::new(),
+            due: Instant::now(),
+            wait: SHORTEST,
+            from: 0,
+            found: Vec::new(),
+        }
+    }
+
+    pub(super) fn helper_cpu_ns(&self) -> u64 {
+        self.helper.cpu_ns()
+    }
+
+    pub(super) fn troubles(&self) -> Troubles {
+        self.helper.troubles()
+    }
+
+    /// Until the next look. An answer comes by itself.
+    pub(super) fn time_left(&self) -> Duration {
+        if self.helper.waiting() > 0 || !self.helper.is_open() {
+            return LONGEST;
+        }
+        self.due.saturating_duration_since(Instant::now())
+    }
+
+    /// What was found since this was last called.
+    pub(super) fn take(&mut self) -> Vec<Looked> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Takes answers, and asks for more. `program` tells which of the programs that had its
+    /// number a process is.
+    pub(super) fn turn(&mut self, tracer: &Tracer, now_ns: u64, program: impl Fn(u32) -> u32) {
+        let begun = Instant::now();
+        let mut cost = Duration::ZERO;
+        let received = self.helper.receive();
+        for (asked, walks, cpu_ns) in received.answers {
+            cost += Duration::from_nanos(cpu_ns);
+            let still = |(asleep, _): &(Asleep, _)| tracer.still_sleeps(asleep);
+            let found = asked.into_iter().zip(walks).filter(still);
+            self.found.extend(found.map(|(asleep, walk)| Looked {
+                serial: asleep.serial,
+                seq: asleep.seq,
+                pid: asleep.tgid,
+                walk,
+            }));
+        }
+        if received.anew {
+            self.helper.go_on::<Vec<Sleeper>>([]);
+        }
+        if self.helper.is_open() && self.helper.waiting() == 0 && begun >= self.due {
+            let asleep = self.who_sleeps(tracer, now_ns);
+            self.ask(asleep, program);
+        }
+        cost += begun.elapsed();
+        self.due = self.due.max(begun + REST * cost);
+    }
+
+    /// Those who have slept for long enough and were not looked at. Sets when to look again.
+    fn who_sleeps(&mut self, tracer: &Tracer, now_ns: u64) -> Vec<Asleep> {
+        self.seen.resize(tracer.slots().max(self.seen.len()), 0);
+        let mut old: Vec<Block> = Vec::new();
+        let mut soon = u64::MAX;
+        let over_ns = self.over.as_nanos() as u64;
+        tracer.blocks(|block| {
+            if self.seen[block.slot()] != block.key() {
+                match over_ns.checked_sub(now_ns.saturating_sub(block.since_ns)) {
+                    None | Some(0) => old.push(block),
+                    Some(left) => soon = soon.min(left),
+                }
+            }
+        });
+        // Whoever is left out comes first the next time.
+        let begins = old.partition_point(|block| block.slot() < self.from);
+        old.rotate_left(begins);
+        let left_out = old.len() > MOST_AT_ONCE;
+        old.truncate(MOST_AT_ONCE);
+        self.from = old.last().map_or(0, |block| block.slot() + 1);
+        for block in &old {
+            self.seen[block.slot()] = block.key();
+        }
+        self.wait = if left_out || !old.is_empty() {
+            SHORTEST
+        } else {
+            LONGEST.min(2 * self.wait)
+        };
+        let soon = Duration::from_nanos(soon).max(SHORTEST);
+        self.due = Instant::now() + self.wait.min(soon);
+        let asleep = old.iter().filter_map(|block| tracer.asleep(block));
+        asleep.collect()
+    }
+
+    fn ask(&mut self, asleep: Vec<Asleep>, program: impl Fn(u32) -> u32) {
+        if asleep.is_empty() {
+            return;
+        }
+        let sleepers = asleep.iter().map(|it| {
+            let registers = &it.registers;
+            Sleeper {
+                process: (it.tgid, program(it.tgid)),
+                tid: it.tid,
+                registers: [registers.pc, registers.sp, registers.fp, registers.lr],
+            }
+        });
+        let sleepers: Vec<Sleeper> = sleepers.collect();
+        self.helper.ask(asleep, &sleepers);
+    }
+}

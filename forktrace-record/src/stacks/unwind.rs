@@ -1,0 +1,98 @@
+//! Follows the stacks of programs that sleep by what their files tell of unwinding
+//! (`.eh_frame`), and by frame pointers where these tell nothing.
+//!
+//! All that this takes is the memory of the process: the stack, and the tables, which are
+//! mapped with the code. So it opens no file of the workload, and a program that was deleted,
+//! or lies in a container, or in no file at all (`[vdso]`), is like any other. Whether the task
+//! slept all the while is for the recorder to say, who sees its switches.
+
+mod process;
+mod tables;
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use self::{process::Process, tables::Files};
+
+/// A stack is followed no deeper.
+const DEEPEST: usize = 512;
+/// Processes of which the memory is held open.
+const MOST_PROCESSES: usize = 64;
+
+/// A program that sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sleeper {
+    /// Its process, and which of the programs that had this number.
+    pub(crate) process: (u32, u32),
+    /// Its thread.
+    pub(crate) tid: u32,
+    /// The instruction, the stack's pointer, the frame pointer and the link register.
+    pub(crate) registers: [u64; 4],
+}
+
+/// The stack of a program, innermost first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Walk {
+    /// Where it is, and where it will come back to.
+    pub(crate) addresses: Vec<u64>,
+    /// What each is called if it has no name: `[nginx+0x41f3c]`. Can be shorter.
+    pub(crate) places: Vec<String>,
+    /// What it ends with.
+    pub(crate) end: End,
+}
+
+/// What a stack ends with, on the outer side.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum End {
+    /// That is for the names to tell.
+    #[default]
+    Unknown,
+    /// The function that the thread began with.
+    Start,
+    /// Nothing: it could not be followed any more, and why.
+    Cut(String),
+}
+
+/// Follows stacks.
+#[derive(Default)]
+pub(crate) struct Unwinder {
+    processes: HashMap<u32, Process>,
+    files: Files,
+}
+
+impl Unwinder {
+    /// The stack of each of them.
+    pub(crate) fn answer(&mut self, sleepers: &[Sleeper]) -> Vec<Walk> {
+        sleepers.iter().map(|it| self.follow(it)).collect()
+    }
+
+    fn follow(&mut self, sleeper: &Sleeper) -> Walk {
+        let (pid, program) = sleeper.process;
+        let known = self.processes.get_mut(&pid);
+        let known = known.filter(|process| process.is_fresh(program));
+        let walk = known.and_then(|process| process.follow(sleeper, &mut self.files, false));
+        walk.or_else(|| self.follow_anew(sleeper))
+            .unwrap_or_else(|| Walk {
+                end: End::Cut("the memory of the process can't be read".to_owned()),
+                ..Walk::default()
+            })
+    }
+
+    /// The same, after a look at what is mapped.
+    fn follow_anew(&mut self, sleeper: &Sleeper) -> Option<Walk> {
+        let pid = sleeper.process.0;
+        self.processes.remove(&pid);
+        if self.processes.len() >= MOST_PROCESSES {
+            self.processes.clear();
+        }
+        let mut process = Process::open(sleeper)?;
+        let walk = process.follow(sleeper, &mut self.files, true);
+        self.processes.insert(pid, process);
+        walk
+    }
+}
+
+#[cfg(test)]
+#[path = "unwind_tests.rs"]
+mod tests;

@@ -1,0 +1,389 @@
+//! A process whose stacks are followed: its memory, and what is mapped in it.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use forktrace_process::procfs::maps::mappings;
+use framehop::{
+    CacheNative, Error, ExplicitModuleSectionInfo, FrameAddress, MayAllocateDuringUnwind, Module,
+    UnwindRegsNative, Unwinder as _, UnwinderNative,
+};
+
+use super::{
+    DEEPEST, End, Sleeper, Walk,
+    tables::{Files, Known, Tables, read},
+};
+
+/// Libraries can be loaded in place of others: what is mapped is looked at again after so long.
+const FRESH: Duration = Duration::from_millis(500);
+const PAGE: u64 = 4096;
+/// Of a stack no more pages are read.
+const MOST_PAGES: usize = 256;
+
+/// The C library of GNU, whose first functions of a thread have no names once it is stripped.
+const GNU_LIBC: &str = "libc.so.6";
+
+/// How a signal's handler goes back: the two instructions that ask for `rt_sigreturn`.
+#[cfg(target_arch = "x86_64")]
+const SIGRETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
+#[cfg(target_arch = "aarch64")]
+const SIGRETURN: [u8; 8] = [0x68, 0x11, 0x80, 0xd2, 0x01, 0, 0, 0xd4];
+
+/// Memory that code is in.
+struct Area {
+    start: u64,
+    end: u64,
+    /// `None`: it is of no file.
+    module: Option<usize>,
+}
+
+/// A file that is mapped.
+struct Mapped {
+    /// File name.
+    name: Rc<str>,
+    base: u64,
+    end: u64,
+    file: (u32, u64),
+    /// What it tells; `None`: it was not asked yet.
+    known: Option<Option<Known>>,
+}
+
+impl Mapped {
+    fn tables(&self) -> Option<&Tables> {
+        self.known.as_ref()?.as_ref()?.tables.as_deref()
+    }
+
+    /// By the addresses that the file has for itself.
+    fn own_address(&self, address: u64) -> u64 {
+        let first = self.known.as_ref().and_then(Option::as_ref);
+        let first = first.map_or(0, |known| known.first);
+        address.wrapping_sub(self.base).wrapping_add(first)
+    }
+}
+
+type Bytes = std::sync::Arc<[u8]>;
+
+pub(super) struct Process {
+    program: u32,
+    tid: u32,
+    memory: File,
+    read_at: Instant,
+    areas: Vec<Area>,
+    mapped: Vec<Mapped>,
+    unwinder: UnwinderNative<Bytes, MayAllocateDuringUnwind>,
+    cache: CacheNative<MayAllocateDuringUnwind>,
+    /// Is the code at an address a signal handler's way back?
+    ways_back: HashMap<u64, bool>,
+}
+
+impl Process {
+    /// `None`: it is gone.
+    pub(super) fn open(sleeper: &Sleeper) -> Option<Self> {
+        let tid = sleeper.tid;
+        let mut process = Self {
+            program: sleeper.process.1,
+            tid,
+            memory: File::open(format!("/proc/{tid}/mem")).ok()?,
+            read_at: Instant::now(),
+            areas: Vec::new(),
+            mapped: Vec::new(),
+            unwinder: UnwinderNative::new(),
+            cache: CacheNative::new_in(),
+            ways_back: HashMap::new(),
+        };
+        process.read_map()?;
+        Some(process)
+    }
+
+    pub(super) fn is_fresh(&self, program: u32) -> bool {
+        self.program == program && self.read_at.elapsed() < FRESH
+    }
+
+    fn read_map(&mut self) -> Option<()> {
+        let maps = fs::read(format!("/proc/{}/maps", self.tid)).ok()?;
+        let maps = String::from_utf8_lossy(&maps);
+        let mut bases = HashMap::new();
+        for mapping in mappings(&maps) {
+            let key = (mapping.file, mapping.path);
+            let is_file = mapping.file.1 != 0 || mapping.path == "[vdso]";
+            if is_file && mapping.offset == 0 {
+                bases.insert(key, mapping.start);
+            }
+            if !mapping.executable {
+                continue;
+            }
+            let base = bases.get(&key).copied();
+            let module =
+                base.map(|base| self.module(base, mapping.end, mapping.file, mapping.path));
+            self.areas.push(Area {
+                start: mapping.start,
+                end: mapping.end,
+                module,
+            });
+        }
+        // A process that is ending has none.
+        (!self.areas.is_empty()).then_some(())
+    }
+
+    fn module(&mut self, base: u64, end: u64, file: (u32, u64), path: &str) -> usize {
+        if let Some(at) = self.mapped.iter().position(|it| it.base == base) {
+            self.mapped[at].end = end;
+            return at;
+        }
+        let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+        let name = path.rsplit('/').next().unwrap_or(path);
+        self.mapped.push(Mapped {
+            name: name.into(),
+            base,
+            end,
+            file,
+            known: None,
+        });
+        self.mapped.len() - 1
+    }
+
+    /// Follows a stack. `None`: nothing can be read there, or what is mapped is not what
+    /// `is_new` tells of.
+    pub(super) fn follow(
+        &mut self,
+        sleeper: &Sleeper,
+        files: &mut Files,
+        is_new: bool,
+    ) -> Option<Walk> {
+        let [pc, sp, fp, lr] = sleeper.registers;
+        let mut registers = registers(pc, sp, fp, lr);
+        let mut stack = Stack::default();
+        let mut walk = Walk::default();
+        let mut modules = Vec::new();
+        let mut address = FrameAddress::from_instruction_pointer(pc);
+        let mut told = true;
+        walk.end = loop {
+            let looked_up = address.address_for_lookup();
+            let Some(area) = self.area(looked_up) else {
+                if !is_new {
+                    // A library can have been loaded since.
+                    return None;
+                }
+                break End::Cut(match modules.last() {
+                    Some(module) => self.lost(*module, told),
+                    None => "it is where no code is mapped".to_owned(),
+                });
+            };
+            let module = self.areas[area].module;
+            if let Some(module) = module {
+                self.load(module, files)?;
+            }
+            told = self.is_told(module, looked_up);
+            let is_way_back = self.is_way_back(address.address());
+            walk.addresses.push(address.address());
+            walk.places.push(self.place(module, looked_up, is_way_back));
+            modules.push(module);
+            if modules.len() >= DEEPEST {
+                break End::Cut(format!("it is more than {DEEPEST} functions deep"));
+            }
+            let memory = &self.memory;
+            let mut read = |at| stack.word(memory, at).ok_or(());
+            if is_way_back {
+                // What a signal interrupted is no call.
+                let Some(next) = interrupted(&mut registers, &mut read) else {
+                    break End::Cut(stack.why_not().to_owned());
+                };
+                address = FrameAddress::from_instruction_pointer(next);
+                continue;
+            }
+            let next =
+                self.unwinder
+                    .unwind_frame(address, &mut registers, &mut self.cache, &mut read);
+            let next = match next {
+                Ok(next) => next,
+                Err(Error::CouldNotReadStack(_)) if told => {
+                    // The first page of the stack is there, or the task has gone.
+                    if stack.pages.is_empty() && modules.len() == 1 {
+                        return None;
+                    }
+                    break End::Cut(stack.why_not().to_owned());
+                }
+                Err(_) => break End::Cut(self.lost(module, told)),
+            };
+            match next.and_then(FrameAddress::from_return_address) {
+                Some(next) => address = next,
+                None if told => break End::Start,
+                None => break End::Unknown,
+            }
+        };
+        if walk.end == End::Start && sleeper.tid != sleeper.process.0 {
+            self.name_beginning(&mut walk, &modules);
+        }
+        Some(walk)
+    }
+
+    fn area(&self, address: u64) -> Option<usize> {
+        let after = self.areas.partition_point(|area| area.start <= address);
+        let at = after.checked_sub(1)?;
+        (address < self.areas[at].end).then_some(at)
+    }
+
+    /// Reads what a file tells, once. `None`: the memory is gone.
+    fn load(&mut self, module: usize, files: &mut Files) -> Option<()> {
+        let mapped = &mut self.mapped[module];
+        if mapped.known.is_some() {
+            return Some(());
+        }
+        let known = files.of(&self.memory, mapped.base, mapped.file)?;
+        let tables = known.as_ref().and_then(|known| known.tables.as_ref());
+        if let Some(tables) = tables {
+            let sections = ExplicitModuleSectionInfo {
+                base_svma: tables.first,
+                eh_frame_svma: Some(tables.frames.addresses.clone()),
+                eh_frame: Some(tables.frames.bytes.clone()),
+                eh_frame_hdr_svma: Some(tables.index.addresses.clone()),
+                eh_frame_hdr: Some(tables.index.bytes.clone()),
+                ..ExplicitModuleSectionInfo::default()
+            };
+            let all = mapped.base..mapped.end;
+            let module = Module::new(mapped.name.to_string(), all, mapped.base, sections);
+            self.unwinder.add_module(module);
+        }
+        mapped.known = Some(known);
+        Some(())
+    }
+
+    /// Do the tables of its file tell how to unwind this function?
+    fn is_told(&self, module: Option<usize>, address: u64) -> bool {
+        let mapped = module.map(|module| &self.mapped[module]);
+        mapped.is_some_and(|mapped| {
+            let tables = mapped.tables();
+            tables.is_some_and(|tables| tables.tell_of(mapped.own_address(address)))
+        })
+    }
+
+    /// What an address is called that has no name.
+    fn place(&self, module: Option<usize>, address: u64, is_way_back: bool) -> String {
+        if is_way_back {
+            return "[signal]".to_owned();
+        }
+        match module.map(|module| &self.mapped[module]) {
+            Some(mapped) => format!("[{}+{:#x}]", mapped.name, mapped.own_address(address)),
+            None => format!("[{address:#x}]"),
+        }
+    }
+
+    /// Why a stack can't be followed out of a function of this file.
+    fn lost(&self, module: Option<usize>, told: bool) -> String {
+        match module.map(|module| &self.mapped[module].name) {
+            Some(name) if told => format!("what called a function of {name} is no code"),
+            Some(name) => format!("no unwind information in {name}"),
+            None => "no unwind information in code of no file".to_owned(),
+        }
+    }
+
+    fn is_way_back(&mut self, address: u64) -> bool {
+        let memory = &self.memory;
+        let is_it = || read(memory, address, SIGRETURN.len() as u64) == SIGRETURN;
+        *self.ways_back.entry(address).or_insert_with(is_it)
+    }
+
+    /// A thread of the C library of GNU begins with `clone3` (`clone` has a name), which calls
+    /// `start_thread`. Nothing else in that library does so: what it runs in a process of its
+    /// own, for `posix_spawn`, is no thread.
+    fn name_beginning(&self, walk: &mut Walk, modules: &[Option<usize>]) {
+        let is_libc = |module: &Option<usize>| {
+            module.is_some_and(|module| &*self.mapped[module].name == GNU_LIBC)
+        };
+        if let [.., second, first] = modules
+            && is_libc(second)
+            && is_libc(first)
+            && let [.., second, first] = &mut *walk.places
+        {
+            *second = "start_thread".to_owned();
+            *first = "clone3".to_owned();
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn registers(pc: u64, sp: u64, fp: u64, _: u64) -> UnwindRegsNative {
+    UnwindRegsNative::new(pc, sp, fp)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn registers(_: u64, sp: u64, fp: u64, lr: u64) -> UnwindRegsNative {
+    // Programs of the user have addresses of 48 bits; the rest can be a signature.
+    let mask = framehop::aarch64::PtrAuthMask::from_max_known_address((1 << 48) - 1);
+    UnwindRegsNative::new_with_ptr_auth_mask(mask, lr, sp, fp)
+}
+
+/// What a signal interrupted: its registers are on the stack, where the handler's way back
+/// finds them (`struct rt_sigframe`; arch/x86/include/asm/sigframe.h and
+/// include/uapi/asm/sigcontext.h).
+#[cfg(target_arch = "x86_64")]
+fn interrupted(
+    registers: &mut UnwindRegsNative,
+    read: &mut impl FnMut(u64) -> Result<u64, ()>,
+) -> Option<u64> {
+    // The handler has taken its return address, so what follows is on top: `struct ucontext`.
+    // Its general registers begin after 40 bytes; the 10th of them is rbp.
+    const RBP: u64 = 40 + 8 * 10;
+    const RSP: u64 = 40 + 8 * 15;
+    const RIP: u64 = 40 + 8 * 16;
+    let context = registers.sp();
+    let mut word = |at| read(context.wrapping_add(at)).ok();
+    let (pc, sp, fp) = (word(RIP)?, word(RSP)?, word(RBP)?);
+    *registers = UnwindRegsNative::new(pc, sp, fp);
+    Some(pc)
+}
+
+/// As above; arch/arm64/kernel/signal.c and include/uapi/asm/sigcontext.h there.
+#[cfg(target_arch = "aarch64")]
+fn interrupted(
+    registers: &mut UnwindRegsNative,
+    read: &mut impl FnMut(u64) -> Result<u64, ()>,
+) -> Option<u64> {
+    // After `siginfo` (128 bytes), what `struct ucontext` has before its `mcontext` (176), and
+    // the address of a fault (8): x0 to x30, sp, pc.
+    const X0: u64 = 128 + 176 + 8;
+    let context = registers.sp();
+    let mut word = |n: u64| read(context.wrapping_add(X0 + 8 * n)).ok();
+    let (fp, lr, sp, pc) = (word(29)?, word(30)?, word(31)?, word(32)?);
+    *registers = self::registers(pc, sp, fp, lr);
+    Some(pc)
+}
+
+/// The pages of a stack that were read.
+#[derive(Default)]
+struct Stack {
+    pages: Vec<(u64, Vec<u8>)>,
+}
+
+impl Stack {
+    fn word(&mut self, memory: &File, address: u64) -> Option<u64> {
+        let (page, at) = (address & !(PAGE - 1), (address & (PAGE - 1)) as usize);
+        let known = self.pages.iter().rev().find(|(it, _)| *it == page);
+        let bytes = match known {
+            Some((_, bytes)) => bytes,
+            None if self.pages.len() >= MOST_PAGES => return None,
+            None => {
+                let bytes = read(memory, page, PAGE);
+                if bytes.is_empty() {
+                    return None;
+                }
+                self.pages.push((page, bytes));
+                &self.pages.last()?.1
+            }
+        };
+        let word = bytes.get(at..)?.first_chunk()?;
+        Some(u64::from_ne_bytes(*word))
+    }
+
+    fn why_not(&self) -> &'static str {
+        if self.pages.len() >= MOST_PAGES {
+            "it takes more than a megabyte"
+        } else {
+            "the memory of the stack can't be read"
+        }
+    }
+}

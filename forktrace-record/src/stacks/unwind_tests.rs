@@ -1,0 +1,103 @@
+use std::{
+    io::Read as _,
+    process::{Child, Command, Stdio},
+};
+
+use super::*;
+
+/// What `/proc/PID/syscall` tells of one that sleeps.
+struct Kept {
+    sp: u64,
+    pc: u64,
+}
+
+/// A process that is killed when it is not wanted any more.
+struct Running(Child);
+
+impl Running {
+    fn kill(&mut self) {
+        // It can have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A shell that waits for input.
+fn sleeper() -> (Running, Kept) {
+    let child = Command::new("sh")
+        .args(["-c", "echo; read it"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut child = Running(child.expect("a shell"));
+    let mut byte = [0];
+    let output = child.0.stdout.as_mut().expect("a pipe");
+    output.read_exact(&mut byte).expect("it lives");
+    loop {
+        let path = format!("/proc/{}/syscall", child.0.id());
+        let text = std::fs::read_to_string(path).expect("/proc");
+        let words: Vec<&str> = text.split_whitespace().collect();
+        // The last two, while it sleeps.
+        if let [.., sp, pc] = &*words
+            && words.len() == 9
+        {
+            let hex = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);
+            let (sp, pc) = (hex(sp).expect("sp"), hex(pc).expect("pc"));
+            return (child, Kept { sp, pc });
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn question(pid: u32, kept: &Kept) -> Sleeper {
+    Sleeper {
+        process: (pid, 1),
+        tid: pid,
+        registers: [kept.pc, kept.sp, 0, 0],
+    }
+}
+
+#[test]
+fn a_stack_is_followed_to_its_beginning_as_often_as_it_is_asked_for() {
+    let (child, kept) = sleeper();
+    let question = question(child.0.id(), &kept);
+    let mut unwinder = Unwinder::default();
+    let [first, second] = [0, 1].map(|_| unwinder.answer(&[question]));
+    assert_eq!(first, second);
+    let walk = &first[0];
+    assert_eq!(walk.end, End::Start, "{walk:?}");
+    assert_eq!(walk.addresses.len(), walk.places.len());
+    assert!(walk.addresses.len() > 3, "{walk:?}");
+    assert_eq!(walk.addresses[0], kept.pc);
+    let outermost = walk.places.last().expect("a place");
+    assert!(!outermost.starts_with("[libc"), "{walk:?}");
+}
+
+#[test]
+fn what_can_t_be_followed_says_why() {
+    let (mut child, kept) = sleeper();
+    let sleeper = question(child.0.id(), &kept);
+    let mut unwinder = Unwinder::default();
+    let mut cut = |change: &dyn Fn(&mut Sleeper)| {
+        let mut sleeper = sleeper;
+        change(&mut sleeper);
+        let walk = unwinder.answer(&[sleeper]).remove(0);
+        match walk.end {
+            End::Cut(why) => (walk.addresses.len(), why),
+            _ => panic!("{walk:?}"),
+        }
+    };
+    let nowhere = cut(&|it| it.registers[1] = 8);
+    assert_eq!(nowhere.1, "the memory of the process can't be read");
+    let (found, why) = cut(&|it| it.registers[0] = 8);
+    assert_eq!((found, &*why), (0, "it is where no code is mapped"));
+    child.kill();
+    let (_, why) = cut(&|_| {});
+    assert_eq!(why, "the memory of the process can't be read");
+}

@@ -1,0 +1,111 @@
+//! Stacks of programs as distributions build them: without frame pointers, stripped or not.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::{
+    stacks::{Stack, finish, with_option},
+    support::{have, skip, too_busy, unspoilt},
+};
+
+/// Compiles `unwound.c`; `None` where there is no compiler.
+fn compiled(folder: &Path, more: &[&str]) -> Option<PathBuf> {
+    if !have("gcc") {
+        return None;
+    }
+    let (source, program) = (folder.join("unwound.c"), folder.join("unwound"));
+    fs::write(&source, include_str!("unwound.c")).expect("a file");
+    let output = Command::new("gcc")
+        .args(["-O2", "-pthread"])
+        .args(more)
+        .arg("-o")
+        .args([&program, &source])
+        .output()
+        .expect("gcc starts");
+    assert!(output.status.success(), "{output:?}");
+    Some(program)
+}
+
+/// The stacks of blocks, of a run of it.
+#[track_caller]
+fn blocks(program: &Path) -> Vec<Stack> {
+    let run = with_option("--stacks=dwarf").args(["--"]).args([program]);
+    let stacks = finish(run.start());
+    assert!(
+        stacks.iter().all(|it| it.frames[0] == "off-cpu"),
+        "{stacks:#?}"
+    );
+    // A block that was over before anybody looked.
+    if stacks
+        .iter()
+        .any(|it| it.has("[no stack]") && it.us > 20_000)
+    {
+        too_busy("nobody looked while a task slept".to_owned());
+    }
+    stacks
+}
+
+/// The one with these functions, each called by the one before.
+#[track_caller]
+fn find<'a>(stacks: &'a [Stack], functions: &[&str]) -> &'a Stack {
+    let has = |it: &&Stack| it.frames.windows(functions.len()).any(|it| it == functions);
+    let found = stacks.iter().find(has);
+    found.unwrap_or_else(|| panic!("{functions:?}: {stacks:#?}"))
+}
+
+#[test]
+fn the_function_that_waits_is_named_though_nothing_has_frame_pointers() {
+    const TEST: &str = "the_function_that_waits_is_named_though_nothing_has_frame_pointers";
+    unspoilt(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let Some(program) = compiled(folder.path(), &[]) else {
+            return skip(TEST, "there is no gcc");
+        };
+        let stacks = blocks(&program);
+        let waits = find(&stacks, &["thr", "update_index", "pthread_mutex_lock"]);
+        assert!(!waits.is_cut_off(), "{waits:?}");
+        if cfg!(target_env = "gnu") {
+            find(&stacks, &["start_thread", "thr"]);
+        }
+        // Where the time goes: 4 to 1, by who calls. A nap can be longer, but no shorter.
+        let slept = |by: &str| {
+            let nap = find(&stacks, &["main", by]);
+            assert!(!nap.is_cut_off(), "{nap:?}");
+            nap.us
+        };
+        let (save, log_line) = (slept("save"), slept("log_line"));
+        assert!(save >= 400_000 && log_line >= 100_000, "{stacks:#?}");
+        assert!(save > 2 * log_line, "{stacks:#?}");
+        // Through a signal's handler.
+        let handler = find(&stacks, &["on_signal"]);
+        assert!(
+            handler.has("raise_it") && !handler.is_cut_off(),
+            "{handler:?}"
+        );
+        let is_way_back = |it: &String| it == "[signal]" || it.contains("restore_rt");
+        assert!(handler.frames.iter().any(is_way_back), "{handler:?}");
+    });
+}
+
+#[test]
+fn a_stripped_static_program_has_whole_stacks_of_places_in_it() {
+    const TEST: &str = "a_stripped_static_program_has_whole_stacks_of_places_in_it";
+    unspoilt(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let Some(program) = compiled(folder.path(), &["-static-pie", "-s"]) else {
+            return skip(TEST, "there is no gcc");
+        };
+        let stacks = blocks(&program);
+        let long = |it: &&Stack| it.us > 20_000;
+        assert!(stacks.iter().filter(long).count() >= 3, "{stacks:#?}");
+        for stack in stacks.iter().filter(long) {
+            assert!(!stack.is_cut_off(), "{stack:?}");
+            let places = &stack.frames[2..];
+            let is_place = |it: &String| it.starts_with("[unwound+0x") || it == "[signal]";
+            assert!(places.len() > 3 && places.iter().all(is_place), "{stack:?}");
+        }
+    });
+}
