@@ -57,8 +57,9 @@ fn parse(folded: &str) -> Vec<Stack> {
     folded.lines().map(parse).collect()
 }
 
+/// As the kernel follows them, all alike: by frame pointers.
 fn with_stacks() -> Forktrace {
-    with_option("--stacks")
+    with_option("--stacks=fp")
 }
 
 pub(super) fn with_option(option: &str) -> Forktrace {
@@ -172,12 +173,7 @@ fn a_stack_without_frame_pointers_is_cut_off() {
                 "there is no g++",
             );
         };
-        let stacks = finish(
-            with_option("--stacks=fp")
-                .args(["--"])
-                .args([program])
-                .start(),
-        );
+        let stacks = finish(with_stacks().args(["--"]).args([program]).start());
         let naps = stacks.iter().filter(|it| it.is_of("off-cpu", "shop"));
         let naps = naps.filter(|it| it.has("hrtimer_nanosleep_[k]"));
         assert!(naps.clone().count() > 0, "{stacks:#?}");
