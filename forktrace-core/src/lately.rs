@@ -28,6 +28,11 @@ impl<K: Copy + Eq + Hash, V> Lately<K, V> {
         self.young.get_mut(&key)
     }
 
+    /// Looks at an entry, which does not count as use.
+    pub(crate) fn peek(&self, key: K) -> Option<&V> {
+        self.young.get(&key).or_else(|| self.old.get(&key))
+    }
+
     pub(crate) fn insert(&mut self, key: K, value: V) {
         self.old.remove(&key);
         self.young.insert(key, value);

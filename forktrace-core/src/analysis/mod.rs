@@ -81,9 +81,11 @@ pub use choice::choose;
 pub use deadlocks::named_deadlock;
 pub use division::GroupBy;
 pub use moment::moment;
+pub(crate) use objects::{given, kind_name};
 #[cfg(test)]
 pub(crate) use overview::{CELLS, roles as roles_of};
 pub use part::analyse_part;
+pub(crate) use roles::role;
 pub use syscall_families::family;
 
 pub use profile::Profile;

@@ -81,7 +81,7 @@ pub(super) fn describe(model: &Model, target: u32) -> Option<Object> {
 }
 
 /// The kind and name of what a call was given.
-fn given(what: &GivenWhat) -> (&'static str, String) {
+pub(crate) fn given(what: &GivenWhat) -> (&'static str, String) {
     let key = |key: &Option<u32>| match key {
         None => String::new(),
         Some(0) => " (private)".to_owned(),
@@ -304,7 +304,8 @@ fn file_name(file: &File, fd: i32) -> (String, String) {
     (kind.to_owned(), name)
 }
 
-fn kind_name(kind: &FileKind, inode: u64, fd: i32) -> (&str, String) {
+/// Kind and name of a file, by what it is.
+pub(crate) fn kind_name(kind: &FileKind, inode: u64, fd: i32) -> (&str, String) {
     let by_fd = |name: &'static str| (name, format!("{name} (fd {fd})"));
     match kind {
         FileKind::File(path) => ("file", path.clone()),

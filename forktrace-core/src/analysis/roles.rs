@@ -57,24 +57,32 @@ pub(super) fn roles(model: &Model) -> Vec<String> {
     }
     let role = |task: &Task| {
         let leader = leaders.get(&task.process).copied().unwrap_or(task);
-        let program = without_number(&leader.name);
         let parent = by_pid
             .get(&leader.ppid)
             .filter(|p| p.process != leader.process);
-        let program = match parent.map(|parent| without_number(&parent.name)) {
-            Some(parent) if parent == program => format!("{program} child"),
-            Some(parent) => format!("{parent}/{program}"),
-            None => program.clone(),
-        };
-        if task.serial == leader.serial {
-            return program;
-        }
-        match without_number(&task.name) {
-            name if task.name == leader.name || name.is_empty() => format!("{program} thread"),
-            name => format!("{program}: {name}"),
-        }
+        let parent = parent.map(|parent| parent.name.as_str());
+        let name = (task.serial != leader.serial).then_some(task.name.as_str());
+        role(&leader.name, parent, name)
     };
     model.tasks.iter().map(role).collect()
+}
+
+/// The role of a task, by the name of its process, that of the process that is its parent, and
+/// that of the thread; `None`: it is the process's first.
+pub(crate) fn role(process: &str, parent: Option<&str>, thread: Option<&str>) -> String {
+    let program = without_number(process);
+    let program = match parent.map(without_number) {
+        Some(parent) if parent == program => format!("{program} child"),
+        Some(parent) => format!("{parent}/{program}"),
+        None => program,
+    };
+    let Some(thread) = thread else {
+        return program;
+    };
+    match without_number(thread) {
+        name if thread == process || name.is_empty() => format!("{program} thread"),
+        name => format!("{program}: {name}"),
+    }
 }
 
 /// Does a runtime keep it for itself, by its name? Or did nobody ever wake it from the futex

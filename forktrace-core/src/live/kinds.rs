@@ -5,7 +5,7 @@ use crate::{
     analysis::family,
     lately::Lately,
     model::PAGE_FAULT,
-    trace::{Arch, Event, FileKind, Interrupt, Waker},
+    trace::{Arch, Event, FileKind, Interrupt, Timeout, Waker},
 };
 
 /// What kind of wait.
@@ -43,6 +43,23 @@ pub enum WaitKind {
 impl WaitKind {
     /// How many there are.
     pub const COUNT: usize = 13;
+
+    /// All of them, in their order.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Sleep,
+        Self::Disk,
+        Self::PageFault,
+        Self::Lock,
+        Self::Futex,
+        Self::Child,
+        Self::Peer,
+        Self::Network,
+        Self::Event,
+        Self::Kernel,
+        Self::Timeout,
+        Self::Created,
+        Self::Other,
+    ];
 
     /// As in a label.
     pub fn name(self) -> &'static str {
@@ -159,6 +176,8 @@ pub(super) struct Call {
     pub(super) arg0: u64,
     pub(super) object: u32,
     pub(super) uninterruptible: bool,
+    /// How long it waits at most.
+    pub(super) timeout: Timeout,
 }
 
 /// So many objects are remembered at least: the kernel programs know a few hundred a CPU, and
@@ -282,6 +301,7 @@ mod tests {
             arg0: 0,
             object,
             uninterruptible: false,
+            timeout: Timeout::None,
         }
     }
 

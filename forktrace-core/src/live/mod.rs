@@ -5,8 +5,12 @@
 //! are emptied, and then all is known up to the moment before that look ([`Live::advance`]).
 //! Up to there the sums are those of a report. Memory is bounded by the number of tasks.
 
+mod detail;
 mod kinds;
 mod moment;
+mod snapshot;
+#[cfg(test)]
+mod snapshot_tests;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -14,12 +18,14 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 
 use self::{
+    detail::Detail,
     kinds::{Call, Kinds},
     sweep::Sweep,
 };
 pub use self::{
     kinds::{Kind, ObjectClass, WaitKind},
     moment::{Lasting, Moment, OfTask, Set},
+    snapshot::{By, Cause, Group, GroupBy, Line, Node, Row, Snapshot, Waiting},
     sweep::{Counts, Spells},
 };
 use crate::{
@@ -54,6 +60,7 @@ pub struct Wait {
     pub kind: Kind,
     /// It is in what it is in for most of the time that it is blocked: its place of rest.
     pub at_home: bool,
+    call: Call,
 }
 
 /// A living task.
@@ -127,6 +134,8 @@ pub struct Live {
     seen: u64,
     deadlocks: Vec<Stuck>,
     found: u64,
+    /// What only a view wants to know.
+    detail: Option<Detail>,
 }
 
 /// Tasks that can't go on: each with the time since which it sleeps.
@@ -150,11 +159,23 @@ impl Live {
             seen: 0,
             deadlocks: Vec::new(),
             found: 0,
+            detail: None,
+        }
+    }
+
+    /// The same, with what a [`Snapshot`] shows besides.
+    pub fn in_detail(arch: Arch, start_ns: u64) -> Self {
+        Self {
+            detail: Some(Detail::new()),
+            ..Self::new(arch, start_ns)
         }
     }
 
     /// Takes notice of an event.
     pub fn note(&mut self, event: &Event) {
+        if let Some(detail) = &mut self.detail {
+            detail.note(event);
+        }
         match event {
             Event::Stretch(stretch) => self.stretch(stretch),
             Event::Attached(attached) => self.attached = Some(attached.serial),
@@ -219,6 +240,7 @@ impl Live {
             arg0: s.arg0,
             object: s.object,
             uninterruptible: s.why == Why::Uninterruptible,
+            timeout: s.timeout,
         };
         let wake_ns = s.wake_ns.clamp(s.out_ns, s.in_ns.max(s.out_ns));
         let mut kind = Kind::default();
@@ -290,6 +312,10 @@ impl Live {
         self.changes = changes;
         self.sweep.pass(cut_ns);
         self.sweep.settle();
+        if let Some(detail) = &mut self.detail {
+            let waits = self.tasks.values().filter_map(|task| task.wait);
+            detail.make_room(waits.map(|wait| wait.call.object));
+        }
     }
 
     fn open(&mut self, serial: u32, open: &OpenStretch, cut_ns: u64) {
@@ -301,6 +327,7 @@ impl Live {
             arg0: open.arg0,
             object: open.object,
             uninterruptible: open.why == Why::Uninterruptible,
+            timeout: open.timeout,
         };
         let kind = self.kinds.ended(&call, open.waker);
         if let Some(wake_ns) = open.wake_ns
@@ -323,6 +350,7 @@ impl Live {
                 reason: self.kinds.reason(&call),
                 kind,
                 at_home,
+                call,
             });
         }
     }

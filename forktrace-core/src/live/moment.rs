@@ -1,7 +1,7 @@
 //! The figures of a moment, for conditions on it.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Live, Spells, Task, WaitKind};
 use crate::model::State;
@@ -38,7 +38,7 @@ pub struct Moment {
 }
 
 /// For how long something has been so, and was in all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lasting {
     /// As of now; 0: it is not.
     pub now_ns: u64,
@@ -140,7 +140,7 @@ impl Live {
     }
 
     /// How much a task's wait tells of why all are blocked; `None`: it rests.
-    fn weight(&self, task: &Task) -> Option<(u8, WaitKind)> {
+    pub(super) fn weight(&self, task: &Task) -> Option<(u8, WaitKind)> {
         let wait = task.wait?;
         let kind = match task.owner {
             Some(owner) => {

@@ -7,21 +7,21 @@ use crate::{
     trace_file::TraceWriter,
 };
 
-const MS: u64 = 1_000_000;
-const START: u64 = 1_000 * MS;
+pub(super) const MS: u64 = 1_000_000;
+pub(super) const START: u64 = 1_000 * MS;
 
 fn number(name: &str) -> i16 {
     Arch::X86_64.syscall_number(name).expect("a syscall") as i16
 }
 
-fn born(serial: u32) -> Born {
+pub(super) fn born(serial: u32) -> Born {
     Born {
         comm: format!("task {serial}"),
         ..drawn::born(serial, START)
     }
 }
 
-fn stretch(serial: u32, seq: u32, times: [u64; 3], call: &str) -> Stretch {
+pub(super) fn stretch(serial: u32, seq: u32, times: [u64; 3], call: &str) -> Stretch {
     let [out_ns, wake_ns, in_ns] = times;
     Stretch {
         serial,
@@ -75,7 +75,7 @@ fn drawn(random: &mut SplitMix, tasks: u32) -> Vec<Stretch> {
 }
 
 /// What a task is in then, as the task table has it.
-fn open(of: &[Stretch], serial: u32, at_ns: u64) -> Option<OpenStretch> {
+pub(super) fn open(of: &[Stretch], serial: u32, at_ns: u64) -> Option<OpenStretch> {
     let mut of = of.iter().filter(|s| s.serial == serial);
     let s = of.find(|s| s.out_ns <= at_ns && at_ns < s.in_ns)?;
     Some(OpenStretch {
@@ -93,7 +93,7 @@ fn open(of: &[Stretch], serial: u32, at_ns: u64) -> Option<OpenStretch> {
 }
 
 /// The last record of a task that never switched.
-fn record(serial: u32, end_ns: Option<u64>) -> TaskRecord {
+pub(super) fn record(serial: u32, end_ns: Option<u64>) -> TaskRecord {
     TaskRecord {
         born: born(serial),
         end_ns,

@@ -17,6 +17,8 @@ mod untracked;
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::trace::{
     Attached, CpuUser, Deadlock, Frames, GivenWhat, HelperLost, Mark, MarksRefused, OpenStretch,
     Outsider, PollUse, PollsCounted, Providers, Signal, Stacks, TablesRefused, TaskRecord, Timeout,
@@ -32,7 +34,7 @@ pub use self::stretches::{Iter, Reader, Shelf, Spill, Stretches};
 pub use self::targets::{File, FutexKey, Target, Waited, Waitset};
 
 /// What a task is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum State {
     /// On a CPU.
     Running,
