@@ -56,14 +56,16 @@ use crate::{
     signals::{Requests, Signals},
     sink::Sink,
     stacks::Namer,
-    trace::{Event, PollsCounted},
+    trace::{Event, Header, PollsCounted},
     trace_file::TraceWriter,
 };
 
 /// The live state is renewed this often…
 const LOOKS: Duration = Duration::from_millis(200);
-/// …and so often where a stall of a fifth of a second is to be seen while it lasts.
+/// …so often where a stall of a fifth of a second is to be seen while it lasts…
 const LOOKS_OF_WATCH: Duration = Duration::from_millis(40);
+/// …and so often for a person.
+const LOOKS_OF_VIEW: Duration = Duration::from_millis(250);
 
 /// A recording whose workload has begun.
 pub struct Recording {
@@ -104,6 +106,21 @@ impl Recording {
         Self::into(plan, limits, signals, To::Memory(keep))
     }
 
+    /// The same of one that is shown to a person meanwhile, and keeps its last seconds in
+    /// memory; also into a file, if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn shown(
+        plan: Plan,
+        limits: Limits,
+        signals: Signals,
+        keep: Keep,
+        file: Option<File>,
+    ) -> Result<Self> {
+        Self::into(plan, limits, signals, To::View(keep, file))
+    }
+
     fn into(plan: Plan, limits: Limits, signals: Signals, to: To) -> Result<Self> {
         clock::check()?;
         own_process::check_children()?;
@@ -117,7 +134,8 @@ impl Recording {
         let runtime = runtime.context("no event loop")?;
         let mut tracer = Tracer::attach(&plan.settings)?;
         let header = plan::header(&plan, &tracer)?;
-        let watches = matches!(to, To::Memory(_));
+        // What is kept in memory only has no end of its own.
+        let persists = matches!(to, To::Memory(_) | To::View(_, None));
         let (arch, start_ns) = (header.arch, header.start_ns);
         let stacks = plan.settings.stacks;
         let stacks = stacks.map(|ways| Namer::new(&nursery, ways));
@@ -128,18 +146,14 @@ impl Recording {
         let metrics = plan
             .metrics
             .map(|listener| (listener, Arc::new(Page::default())));
-        let observed = (watches || metrics.is_some()).then(|| {
-            let page = metrics.as_ref().map(|(_, page)| page.clone());
-            let interval = if watches { LOOKS_OF_WATCH } else { LOOKS };
-            Observed::new(Live::new(arch, start_ns), interval, page)
-        });
-        let writer = match to {
-            To::File(file) => {
-                let writer = TraceWriter::new(file, &header);
-                Sink::File(Box::new(writer.context("the trace file can't be written")?))
-            }
-            To::Memory(keep) => Sink::Recent(Box::new(Recent::new(header, keep))),
+        let page = metrics.as_ref().map(|(_, page)| page.clone());
+        let observed = match &to {
+            To::View(..) => Some((Live::in_detail(arch, start_ns), LOOKS_OF_VIEW)),
+            To::Memory(_) => Some((Live::new(arch, start_ns), LOOKS_OF_WATCH)),
+            To::File(_) => page.is_some().then(|| (Live::new(arch, start_ns), LOOKS)),
         };
+        let observed = observed.map(|(live, interval)| Observed::new(live, interval, page));
+        let writer = to.sink(header)?;
         let (mut root, mut marks, mut attached, mut until_exit) = (None, None, None, false);
         match plan.source {
             Source::Launch(mut command) => {
@@ -151,7 +165,7 @@ impl Recording {
                 if let Some(signal) = signals.request()? {
                     return Err(Interrupted { signal }.into());
                 }
-                attached = Some(Attached::begin(targets, length, watches, &mut tracer)?);
+                attached = Some(Attached::begin(targets, length, persists, &mut tracer)?);
             }
         }
         // The workload is to have neither, and the first takes a right that goes.
@@ -209,12 +223,19 @@ impl Recording {
         Some((attached.words(), live + untracked))
     }
 
-    /// Records until the workload is over.
+    /// Records until the workload is over, and shows it to a watcher meanwhile, if there is one.
     ///
     /// # Errors
-    /// When the tracer's tables can't be read.
-    pub fn run(mut self, mut notify: impl FnMut(Notice)) -> Result<Recorded> {
-        self.go_on(None, &mut notify)?;
+    /// When the tracer's tables can't be read, and those of the watcher.
+    pub fn run(
+        mut self,
+        watcher: Option<&mut dyn Watcher>,
+        mut notify: impl FnMut(Notice),
+    ) -> Result<Recorded> {
+        match watcher {
+            Some(watcher) => self.go_on(Some(&mut *watcher), &mut notify)?,
+            None => self.go_on(None, &mut notify)?,
+        }
         let Self {
             signals,
             marks,
@@ -264,6 +285,8 @@ impl Recording {
         self.tracer.read_log(|line| notify(Notice::Log(line)));
         Ok(Watched {
             tracer: self.tracer,
+            signals: self.signals,
+            signalled: self.session.signalled,
         })
     }
 
@@ -301,6 +324,26 @@ impl Recording {
 enum To {
     File(File),
     Memory(Keep),
+    /// The same, and who looks at it is a person.
+    View(Keep, Option<File>),
+}
+
+impl To {
+    fn sink(self, header: Header) -> Result<Sink> {
+        let recent = |header, keep| Box::new(Recent::new(header, keep));
+        let writer = |file, header| {
+            let writer = TraceWriter::new(file, header);
+            writer.context("the trace file can't be written")
+        };
+        Ok(match self {
+            Self::File(file) => Sink::File(Box::new(writer(file, &header)?)),
+            Self::View(keep, Some(file)) => {
+                let writer = Box::new(writer(file, &header)?);
+                Sink::Both(writer, recent(header, keep))
+            }
+            Self::Memory(keep) | Self::View(keep, None) => Sink::Recent(recent(header, keep)),
+        })
+    }
 }
 
 /// Starts the command as the root of a workload.

@@ -1,4 +1,4 @@
-//! Where events go: a file, or memory that holds the last seconds.
+//! Where events go: a file, or memory that holds the last seconds, or both.
 
 use std::fs::File;
 
@@ -9,6 +9,7 @@ use crate::{trace::Event, trace_file::TraceWriter};
 pub(crate) enum Sink {
     File(Box<TraceWriter<File>>),
     Recent(Box<Recent>),
+    Both(Box<TraceWriter<File>>, Box<Recent>),
 }
 
 impl Sink {
@@ -16,6 +17,10 @@ impl Sink {
         match self {
             Self::File(writer) => writer.push(event),
             Self::Recent(recent) => recent.push(event),
+            Self::Both(writer, recent) => {
+                writer.push(event);
+                recent.push(event);
+            }
         }
     }
 
@@ -24,6 +29,18 @@ impl Sink {
         match self {
             Self::File(writer) => writer.tick(now_ns),
             Self::Recent(recent) => recent.tick(now_ns, counters),
+            Self::Both(writer, recent) => {
+                writer.tick(now_ns);
+                recent.tick(now_ns, counters);
+            }
+        }
+    }
+
+    /// The last seconds, if they are kept.
+    pub(crate) fn recent(&self) -> Option<&Recent> {
+        match self {
+            Self::File(_) => None,
+            Self::Recent(recent) | Self::Both(_, recent) => Some(recent),
         }
     }
 }

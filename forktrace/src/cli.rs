@@ -5,6 +5,8 @@ mod claims;
 mod part;
 #[cfg(feature = "record")]
 mod stacks;
+#[cfg(feature = "record")]
+mod top;
 mod values;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -22,6 +24,8 @@ pub(crate) use claims::{ClaimsCommand, ClaimsRunArgs};
 pub(crate) use part::PartArgs;
 #[cfg(feature = "record")]
 pub(crate) use stacks::StackArgs;
+#[cfg(feature = "record")]
+pub(crate) use top::TopArgs;
 use values::time;
 #[cfg(feature = "record")]
 use values::{length, ring_size};
@@ -58,6 +62,9 @@ pub(crate) enum Command {
     #[cfg(feature = "record")]
     /// Keep the last seconds of what runs already, and save them when a condition comes true.
     Watch(Box<WatchArgs>),
+    #[cfg(feature = "record")]
+    /// Show what runs already on the terminal: who runs, who is blocked, in what, and behind whom.
+    Top(TopArgs),
     /// Report on a trace that `run --save` or `attach --save` wrote, on any machine, without root.
     Report(ReportArgs),
     /// Compare traces before and after a change: what explains the difference in time.

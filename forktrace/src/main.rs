@@ -48,6 +48,8 @@ fn main() -> ExitCode {
         Command::Attach(args) => commands::attach(args),
         #[cfg(feature = "record")]
         Command::Watch(args) => commands::watch(args),
+        #[cfg(feature = "record")]
+        Command::Top(args) => commands::top(args),
         Command::Report(args) => commands::report(args),
         Command::Diff(args) => commands::diff(args),
         Command::Explain(args) => commands::explain(args),

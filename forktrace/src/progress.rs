@@ -68,13 +68,14 @@ impl ProgressLine {
     /// Says at once that tasks can never go on.
     pub(crate) fn deadlock(&mut self, deadlock: &Deadlock) {
         self.clear();
-        say(&message(deadlock));
+        let more = "  The run goes on; end it with Ctrl-C and the report follows.\n";
+        say(&(message(deadlock) + more));
     }
 
     /// Takes back that tasks can never go on.
     pub(crate) fn goes_on(&mut self, it: &GoesOn) {
         self.clear();
-        say(&taken_back(it));
+        say_goes_on(it);
     }
 
     /// Shows what the kernel programs say.
@@ -184,6 +185,16 @@ pub(crate) fn say_trouble(text: &str) {
     say(&format!("forktrace: {}\n", clean(text)));
 }
 
+/// Says that tasks can never go on.
+pub(crate) fn say_deadlock(deadlock: &Deadlock) {
+    say(&message(deadlock));
+}
+
+/// Takes back that tasks can never go on.
+pub(crate) fn say_goes_on(it: &GoesOn) {
+    say(&taken_back(it));
+}
+
 /// Says what the kernel programs say.
 pub(crate) fn say_log(text: &str) {
     say(&format!("forktrace: eBPF: {}\n", text.escape_debug()));
@@ -272,7 +283,6 @@ fn message(deadlock: &Deadlock) -> String {
     for line in deadlock_lines(deadlock) {
         text.push_str(&format!("  - {line}\n"));
     }
-    text.push_str("  The run goes on; end it with Ctrl-C and the report follows.\n");
     text
 }
 
@@ -315,8 +325,7 @@ mod tests {
             "forktrace: Deadlock, found at 1.20 s: each of 2 tasks waits for a lock that the next one holds, \
              in a circle.\n  \
              - tid 4121 (left) waits for mutex 0x7f01, held by tid 4122, since 200 ms\n  \
-             - tid 4122 (ri\\x1bght) waits for mutex 0x7f02, held by tid 4121, since 200 ms\n  \
-             The run goes on; end it with Ctrl-C and the report follows.\n"
+             - tid 4122 (ri\\x1bght) waits for mutex 0x7f02, held by tid 4121, since 200 ms\n"
         );
         deadlock.tasks = vec![task(1, "once", "mutex 0x7f01", Some(1))];
         assert!(message(&deadlock).contains("held by itself"));

@@ -552,3 +552,23 @@ fn every_form_is_written_of_a_part() {
         assert!(written.len() > 20, "{name}");
     }
 }
+
+/// A view needs a terminal; what needs none is named in its place.
+#[test]
+fn top_without_a_terminal_names_what_takes_its_place() {
+    let output = output(&mut forktrace(&["top", "1"]));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{error}");
+    let words = if cfg!(feature = "top") {
+        [
+            "standard output is no terminal",
+            "`forktrace attach`",
+            "`forktrace watch`",
+        ]
+    } else {
+        ["no terminal view", "--features top", "cargo install"]
+    };
+    for word in words {
+        assert!(error.contains(word), "{error}");
+    }
+}

@@ -37,7 +37,11 @@ pub(crate) fn cargo_home() -> Result<PathBuf> {
 }
 
 /// All members, with what a plain build leaves out since it takes long to compile.
-pub(crate) const WHOLE: [&str; 3] = ["--workspace", "--features", "forktrace/parquet"];
+pub(crate) const WHOLE: [&str; 3] = [
+    "--workspace",
+    "--features",
+    "forktrace/parquet,forktrace/top",
+];
 
 /// The cargo that started us, in the workspace.
 pub(crate) fn cargo() -> Result<Command> {

@@ -186,8 +186,13 @@ impl Session {
 
     /// Finds out what the tasks wait for, while they do.
     pub(super) fn resolve(&mut self, now_ns: u64) {
-        let writer = &mut self.writer;
-        self.names.resolve(now_ns, |event| writer.push(&event));
+        let (writer, observed) = (&mut self.writer, &mut self.observed);
+        self.names.resolve(now_ns, |event| {
+            if let Some(observed) = observed {
+                observed.note(&event);
+            }
+            writer.push(&event);
+        });
     }
 
     pub(super) fn drain(&mut self, tracer: &mut Tracer) {
@@ -233,6 +238,10 @@ impl Session {
                 Ok(())
             }
             Wish::Save => self.save(tracer, watcher),
+            Wish::End => {
+                self.detach = true;
+                Ok(())
+            }
         }
     }
 
@@ -257,9 +266,9 @@ impl Session {
             counters: self.counters(tracer)?,
             not_real_time: None,
         };
-        match &self.writer {
-            Sink::Recent(recent) => watcher.save(recent, moment),
-            Sink::File(_) => Ok(()),
+        match self.writer.recent() {
+            Some(recent) => watcher.save(recent, moment),
+            None => Ok(()),
         }
     }
 
@@ -276,9 +285,9 @@ impl Session {
     }
 
     pub(super) fn tick(&mut self, tracer: &Tracer, now_ns: u64) -> Result<()> {
-        let counters = match self.writer {
-            Sink::Recent(_) => self.counters(tracer)?,
-            Sink::File(_) => Counters::default(),
+        let counters = match self.writer.recent() {
+            Some(_) => self.counters(tracer)?,
+            None => Counters::default(),
         };
         self.writer.tick(now_ns, &counters);
         Ok(())
@@ -409,7 +418,7 @@ impl Session {
             ..Finish::default()
         };
         let (finish, finish_error) = match writer {
-            Sink::File(writer) => writer.finish(finish),
+            Sink::File(writer) | Sink::Both(writer, _) => writer.finish(finish),
             Sink::Recent(_) => (finish, None),
         };
         Ok(Recorded {

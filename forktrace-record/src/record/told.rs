@@ -57,6 +57,8 @@ pub enum Wish {
     LookNow,
     /// The last seconds.
     Save,
+    /// That the recording ends.
+    End,
 }
 
 /// Decides which seconds of a recording are kept.
@@ -91,6 +93,10 @@ pub fn name_living(moment: &mut Moment) {
 pub struct Watched {
     /// The programs, detached: see [`Recorded::tracer`].
     pub tracer: Tracer,
+    /// Still blocked.
+    pub signals: Signals,
+    /// One of them has ended it.
+    pub signalled: bool,
 }
 
 /// How a recording went.

@@ -26,9 +26,15 @@ mod report;
 #[cfg(feature = "record")]
 mod run;
 #[cfg(feature = "record")]
+mod saving;
+#[cfg(feature = "record")]
 mod scratch;
 mod spill;
 mod tables;
+#[cfg(feature = "record")]
+mod top;
+#[cfg(feature = "top")]
+mod view;
 #[cfg(feature = "record")]
 mod watch;
 
@@ -38,7 +44,9 @@ use clap::CommandFactory as _;
 use crate::cli::{Cli, SchemaOf};
 
 #[cfg(feature = "record")]
-pub(crate) use self::{attach::attach, claims::claims, doctor::doctor, run::run, watch::watch};
+pub(crate) use self::{
+    attach::attach, claims::claims, doctor::doctor, run::run, top::top, watch::watch,
+};
 pub(crate) use self::{
     diff::diff,
     explain::explain,

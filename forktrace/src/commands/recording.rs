@@ -173,7 +173,7 @@ fn record(plan: Plan, limits: Limits, quiet: bool, trace: &mut Trace) -> Result<
         progress::say_attached(words, tasks);
     }
     let mut line = ProgressLine::new(!quiet && io::stderr().is_terminal());
-    let recorded = recording.run(|notice| match notice {
+    let recorded = recording.run(None, |notice| match notice {
         Notice::Progress(progress) => line.show(&progress),
         Notice::Deadlock(deadlock) if !quiet => line.deadlock(&deadlock),
         Notice::GoesOn(it) if !quiet => line.goes_on(&it),

@@ -58,6 +58,11 @@ impl Target {
         self.child.id()
     }
 
+    #[cfg(feature = "top")]
+    pub(crate) fn begun(&self) -> &Value {
+        &self.begun
+    }
+
     fn tid(&self, thread: &str) -> u32 {
         id(&self.begun[thread])
     }

@@ -59,6 +59,8 @@ mod support;
 mod targets;
 mod terminals;
 mod throttling;
+#[cfg(feature = "top")]
+mod top;
 mod trace_files;
 mod tree;
 mod unwound;

@@ -1,0 +1,252 @@
+//! The terminal view of a recording that goes on.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result};
+use forktrace_core::{
+    live::Live,
+    recent::{Keep, Moment, Recent},
+};
+use forktrace_process::{launch::Accounts, limits::Limits, signals::Signals};
+use forktrace_record::{
+    background,
+    capture::{PollProbes, Settings, Tracer},
+    record::{Interrupted, Plan, Recording, Source, Watched, Watcher, Wish},
+    targets::Targets,
+};
+use forktrace_top::{Screen, Show, Wish as Pressed};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
+use std::os::fd::AsFd as _;
+
+use super::{
+    Outcome,
+    attach::targets,
+    page,
+    saving::{Folder, Saved, Saver},
+};
+use crate::{
+    cli::{Color, TopArgs},
+    progress,
+};
+
+/// Shows what runs already until the user quits.
+///
+/// # Errors
+/// When there is no terminal, or no such target, or it can't be traced.
+pub(super) fn top(args: &TopArgs) -> Result<Outcome> {
+    forktrace_top::check()?;
+    let accounts = Accounts::choose(None, args.as_root)?;
+    let targets = Targets::find(&targets(&args.what))?;
+    let settings = Settings {
+        ring_bytes: args.ring_size,
+        max_tasks: args.max_tasks,
+        // A table of counters can't be cut at a moment.
+        polls: PollProbes::Off,
+        plain: false,
+        stacks: None,
+        log: Default::default(),
+        existing: Some(targets.existing()),
+    };
+    let limits = Limits::raise(&Tracer::needs(&settings)?)?;
+    let signals = Signals::take()?;
+    let title = targets.words().join(", ");
+    let mut view = View::open(&title, args.color, &args.save_dir, &accounts)?;
+    let plan = Plan {
+        source: Source::Attach {
+            targets,
+            length: args.length,
+        },
+        settings,
+        metrics: None,
+    };
+    let keep = Keep {
+        ns: args.keep.as_nanos() as u64,
+        bytes: args.memory as usize,
+    };
+    let begun = Instant::now();
+    let recording = match Recording::shown(plan, limits, signals, keep, None) {
+        Ok(recording) => recording,
+        Err(error) => match error.downcast_ref() {
+            Some(&Interrupted { signal }) => return Ok(Outcome::Signal(signal)),
+            None => return Err(error),
+        },
+    };
+    let Watched {
+        tracer,
+        signals,
+        signalled,
+    } = recording.run_watched(&mut view, |_| {})?;
+    background::drop_in_background(tracer);
+    let in_time = args.length.is_none_or(|length| begun.elapsed() < length);
+    if !signalled && !view.quit && in_time {
+        view.stay("all of it has ended", &signals)?;
+    }
+    view.close()?;
+    Ok(Outcome::Exit(0))
+}
+
+/// The view of a recording.
+pub(super) struct View<'a> {
+    /// `None`: it is closed.
+    screen: Option<Screen>,
+    folder: &'a Path,
+    accounts: &'a Accounts,
+    saver: Option<Saver<'a>>,
+    saved: Vec<PathBuf>,
+    /// The user wants no more of it.
+    quit: bool,
+}
+
+impl<'a> View<'a> {
+    /// Prepares it. The terminal is taken when there is something to show. To be called while
+    /// this process has one thread.
+    ///
+    /// # Errors
+    /// When there can be no process for it.
+    pub(super) fn open(
+        title: &str,
+        color: Color,
+        folder: &'a Path,
+        accounts: &'a Accounts,
+    ) -> Result<Self> {
+        let stdout = std::io::stdout();
+        let style = page::style_of(color, Some(stdout.as_fd()));
+        let screen = Screen::open(Show {
+            title: title.to_owned(),
+            color: style.color,
+            ascii: style.ascii,
+        })?;
+        Ok(Self {
+            screen: Some(screen),
+            folder,
+            accounts,
+            saver: None,
+            saved: Vec::new(),
+            quit: false,
+        })
+    }
+
+    /// Gives the terminal back, and says what was saved.
+    ///
+    /// # Errors
+    /// When the view failed.
+    pub(super) fn close(mut self) -> Result<()> {
+        self.hear(true)?;
+        if let Some(screen) = self.screen.take() {
+            screen.close()?;
+        }
+        for trace in &self.saved {
+            progress::say_saved(trace, 0);
+        }
+        Ok(())
+    }
+
+    /// Leaves the last picture until the user or a signal ends it.
+    fn stay(&mut self, why: &str, signals: &Signals) -> Result<()> {
+        if let Some(screen) = &mut self.screen {
+            screen.end(why)?;
+        }
+        while let Some(screen) = &mut self.screen {
+            if screen.wish()? == Some(Pressed::Quit) || signals.request()?.is_some() {
+                return Ok(());
+            }
+            let mut wakes = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+            let of_view = screen.wakes();
+            wakes.extend(of_view.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            match poll(&mut wakes, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error).context("poll"),
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, text: &str) -> Result<()> {
+        match &mut self.screen {
+            Some(screen) => screen.tell(text),
+            None => Ok(()),
+        }
+    }
+
+    /// Hears what became of what was being saved.
+    fn hear(&mut self, waits: bool) -> Result<()> {
+        let Some(saver) = &mut self.saver else {
+            return Ok(());
+        };
+        match saver.hear(waits)? {
+            None => Ok(()),
+            Some(Saved::Not(why)) => self.tell(&why),
+            Some(Saved::Whole(trace)) => {
+                let text = format!("saved {}", trace.display());
+                self.saved.push(trace);
+                self.tell(&text)
+            }
+        }
+    }
+
+    /// Is there somebody who can save? The folder is looked at when it is needed.
+    fn can_save(&mut self) -> Result<bool> {
+        match &self.saver {
+            Some(saver) if saver.is_busy() => {
+                self.tell("the one before is still being saved")?;
+                return Ok(false);
+            }
+            Some(_) => return Ok(true),
+            None => {}
+        }
+        match Folder::open(self.folder, usize::MAX, self.accounts) {
+            Ok(folder) => {
+                self.saver = Some(Saver::new(folder, self.accounts, None));
+                Ok(true)
+            }
+            Err(error) => {
+                self.tell(&format!("{error:#}"))?;
+                Ok(false)
+            }
+        }
+    }
+}
+
+impl Watcher for View<'_> {
+    fn look(&mut self, live: &Live, lost: u64) -> Result<Wish> {
+        self.hear(false)?;
+        let Some(screen) = &mut self.screen else {
+            return Ok(Wish::Nothing);
+        };
+        let pressed = screen.wish()?;
+        if screen.is_ready() {
+            screen.show(live.snapshot(lost))?;
+        }
+        Ok(match pressed {
+            Some(Pressed::Quit) => {
+                self.quit = true;
+                Wish::End
+            }
+            Some(Pressed::Save) if self.can_save()? => Wish::Save,
+            _ => Wish::Nothing,
+        })
+    }
+
+    fn save(&mut self, recent: &Recent, moment: Moment) -> Result<()> {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        let unix = unix.unwrap_or_default().as_secs();
+        let started = match &mut self.saver {
+            Some(saver) => saver.start(unix, recent, moment),
+            None => Ok(()),
+        };
+        match started {
+            Err(why) => self.tell(&why),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        false
+    }
+}
