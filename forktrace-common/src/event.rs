@@ -27,7 +27,7 @@ pub mod kind {
     pub const END: u8 = 5;
     /// [`super::Polls`].
     pub const POLLS: u8 = 6;
-    /// [`super::Untracked`]: a task that found no room in the task table.
+    /// [`super::Untracked`]: a task that is not followed: the task table was full.
     pub const UNTRACKED: u8 = 7;
     /// [`super::Untracked`]: the end of such a task.
     pub const UNTRACKED_END: u8 = 8;
@@ -219,7 +219,7 @@ pub struct Stacks {
     /// See [`waker`].
     pub waker: u32,
     /// The kernel's stack: its number in the stack map; less than 0: there is none,
-    /// or it found no room.
+    /// or it was dropped.
     pub kernel: i32,
     /// The program's stack, as above.
     pub user: i32,
@@ -256,7 +256,7 @@ pub struct Totals {
     pub serial: u32,
     /// Stretches so far: the sums are over those with a smaller `seq`.
     pub seq: u32,
-    /// Of these, records that found no room.
+    /// Of these, records that were dropped.
     pub lost: u32,
     /// Time blocked, ns.
     pub blocked_ns: u64,
@@ -425,7 +425,7 @@ pub struct TaskState {
     pub stopped_ns: u64,
     /// When it was last switched in. *(switch)*
     pub in_ns: u64,
-    /// Stretch records that found no room. *(switch)*
+    /// Stretch records that were dropped. *(switch)*
     pub lost: u32,
     /// Stretches so far that were blocks. *(switch)*
     pub blocks: u32,
@@ -797,13 +797,13 @@ pub struct CpuStats {
     pub lost_ring_full: u64,
     /// Stretch records on a CPU that has no ring (one that was not there at the start).
     pub lost_no_ring: u64,
-    /// Other records that found no room: births, execs and untracked tasks.
+    /// Other records that were dropped: births, execs and untracked tasks.
     pub lost_other: u64,
-    /// Tasks of the workload that found no room in the task table.
+    /// Tasks of the workload that are not followed: the task table was full.
     pub untracked_table_full: u64,
-    /// Tasks that died with no room for their last record, left in the task table.
+    /// Tasks that died and whose last record was dropped: they are still in the task table.
     pub unreported: u64,
-    /// Stacks that found no room in the stack map.
+    /// Stacks that were dropped: the stack map was full.
     pub lost_stacks: u64,
     /// Slots of dead tasks that could not be given back: until the end of the
     /// recording the task table is smaller by as many.

@@ -17,7 +17,7 @@ pub const MAX_CPUS: usize = 1024;
 /// Slot 0 of the task table is never used: 0 in the tid table means "not traced".
 pub const NO_SLOT: u32 = 0;
 
-/// In the tid table: a task of the workload that found no room in the task table.
+/// In the tid table: a task of the workload that is not followed: the task table was full.
 /// Its life is reported, its states are not.
 pub const UNTRACKED: u32 = u32::MAX;
 

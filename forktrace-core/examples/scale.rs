@@ -315,7 +315,7 @@ impl Maker {
         }
     }
 
-    /// Tasks that found no room in the table.
+    /// Tasks that are not followed: the table was full.
     fn not_followed(&mut self, tasks: usize) {
         self.born(0, "main");
         for at in 0..tasks as u64 {

@@ -1073,11 +1073,11 @@ pub struct Finish {
     pub lost_ring_full: u64,
     /// Records on a CPU without a ring.
     pub lost_no_ring: u64,
-    /// Other records that found no room, or whose program the kernel left out.
+    /// Other records that were dropped, or whose program the kernel left out.
     pub lost_other: u64,
-    /// Stacks that found no room; `None`: none were taken.
+    /// Stacks that were dropped; `None`: none were taken.
     pub lost_stacks: Option<u64>,
-    /// Tasks that found no room in the task table.
+    /// Tasks that are not followed: the task table was full.
     pub not_followed: u64,
     /// Records that could not be written to the file.
     pub unwritten: u64,

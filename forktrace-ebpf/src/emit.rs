@@ -68,7 +68,7 @@ pub fn record<T: 'static>(cpu: Cpu, make: impl FnOnce() -> T) -> bool {
     in_place(cpu, |record: *mut T| unsafe { record.write(make()) })
 }
 
-/// Sends a record that no later one makes up for: counted when it finds no room.
+/// Sends a record that no later one makes up for: counted when it is dropped.
 #[inline(always)]
 pub fn other<T: 'static>(cpu: Cpu, make: impl FnOnce() -> T) -> bool {
     let sent = record(cpu, make);
@@ -84,11 +84,11 @@ pub fn other<T: 'static>(cpu: Cpu, make: impl FnOnce() -> T) -> bool {
 pub fn log_lost(bytes: u32) {
     warn!(
         (),
-        "a record of {} bytes found no room, and a name may be lost with it", bytes
+        "a record of {} bytes was dropped: the ring is full, and a name may be lost with it", bytes
     );
 }
 
-/// Sends a stretch, counted when it finds no room. Only a switch may: there is no other
+/// Sends a stretch, counted when it is dropped. Only a switch may: there is no other
 /// writer that this could be interrupted by.
 #[inline(always)]
 pub fn stretch(cpu: Cpu, make: impl FnOnce() -> Stretch) -> bool {

@@ -15,7 +15,7 @@ use crate::{
     shared::at,
 };
 
-/// A task of the workload that found no room in the task table.
+/// A task of the workload that is not followed: the task table was full.
 #[inline(never)]
 pub fn begin(cpu: Cpu, task: Task, tid: u32, now: u64) {
     count!(cpu, untracked_table_full);

@@ -117,7 +117,15 @@ pub fn named_deadlock<'a>(
     let tasks = d.tasks.iter().map(|stuck| {
         let (waits_for, owner) = match stuck.on {
             StuckOn::Lock { address, owner } => (format!("mutex {address:#x}"), Some(owner)),
-            StuckOn::Futex { address } => (format!("futex {address:#x}"), None),
+            // Who has it was looked up meanwhile: its word may name somebody who can't give it back.
+            StuckOn::Futex { address } => {
+                let owner = told(stuck.serial)
+                    .filter(|p| p.kind == ProviderKind::Owner && p.at_ns >= stuck.since_ns);
+                match owner {
+                    Some(providers) => (of_providers(providers, &name), None),
+                    None => (format!("futex {address:#x}"), None),
+                }
+            }
             StuckOn::Child => ("child".to_owned(), None),
             StuckOn::Told => match told(stuck.serial) {
                 Some(providers) => (of_providers(providers, &name), None),
@@ -165,7 +173,10 @@ fn of_providers(
 /// What a task waits for, of these.
 fn waits_for(kind: ProviderKind, whom: &[String], foreign: Option<u32>) -> String {
     let them = match (whom, foreign) {
-        ([], Some(tid)) => format!("tid {tid}, which can't do it"),
+        ([], Some(tid)) => format!(
+            "tid {tid}, which is no thread of this process: it was locked when the process was \
+             forked, or its owner has ended"
+        ),
         ([], None) => "nobody".to_owned(),
         ([only], _) => only.clone(),
         ([first, second], _) => format!("{first} or {second}"),
@@ -201,7 +212,37 @@ mod tests {
         );
         assert_eq!(
             waits_for(ProviderKind::Owner, &[], Some(9)),
-            "a lock of tid 9, which can't do it"
+            "a lock of tid 9, which is no thread of this process: it was locked when the process \
+             was forked, or its owner has ended"
         );
+    }
+
+    #[test]
+    fn the_owner_of_a_futex_is_told_as_it_was_looked_up_in_this_wait() {
+        let waits_for = |at_ns| {
+            let deadlock = trace::Deadlock {
+                at_ns: 20,
+                cycle: false,
+                tasks: vec![trace::Stuck {
+                    serial: 3,
+                    since_ns: 10,
+                    on: StuckOn::Futex { address: 64 },
+                }],
+            };
+            let providers = trace::Providers {
+                serial: 3,
+                seq: 1,
+                at_ns,
+                kind: ProviderKind::Owner,
+                tasks: Vec::new(),
+                outside: false,
+                foreign: Some(9),
+            };
+            let name = |_| Some((7, "child".to_owned()));
+            let mut named = named_deadlock(&deadlock, |ns| ns, name, |_| Some(&providers));
+            named.tasks.remove(0).waits_for
+        };
+        assert!(waits_for(15).starts_with("a lock of tid 9, which is no thread"));
+        assert_eq!(waits_for(5), "futex 0x40");
     }
 }

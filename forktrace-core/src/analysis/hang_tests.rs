@@ -112,6 +112,33 @@ fn a_child_that_has_just_slept_is_what_its_parent_waits_for() {
     assert_eq!(e.ended_by.unwrap().task.serial, 2);
 }
 
+/// A server that nobody wants anything of is ended by a signal. Its helper waits for whatever
+/// comes of a socket, too, whose other end the server has.
+#[test]
+fn a_server_without_clients_is_idle_until_a_signal_ends_it() {
+    let run = |helper_waits: i16| {
+        let line = format!("r{}$", "b".repeat(900));
+        let server = killed(slow(task(1, 1, &line, &[(POLL, 0, OUTSIDE)])));
+        let helper = killed(slow(task(2, 2, &line, &[(helper_waits, 0, OUTSIDE)])));
+        let mut model = model(vec![server, helper]);
+        model.providers.push(Providers {
+            serial: 2,
+            seq: 1,
+            at_ns: 2 * MS,
+            kind: ProviderKind::OtherEnd,
+            tasks: vec![1],
+            outside: false,
+            foreign: None,
+        });
+        let found = analyse(&info(), &model).episodes;
+        let of_tree = found.into_iter().filter(|e| e.group == 0);
+        of_tree.max_by_key(|e| e.ns).unwrap().verdict
+    };
+    assert_eq!(run(POLL), Verdict::Idle);
+    // It wants an answer.
+    assert_eq!(run(READ), Verdict::Caused);
+}
+
 /// Two that wait for each other hang, however often the one that a signal interrupts sleeps
 /// before it ends; but not where an alarm ended the wait, or where it goes on to live.
 #[test]

@@ -488,7 +488,7 @@ struct Lived {
     /// By nanosecond from the beginning of the trace.
     line: Line,
     born: Born,
-    /// In the order in which they are sent; those that found no room are missing.
+    /// In the order in which they are sent; those that were dropped are missing.
     sent: Vec<Event>,
     record: TaskRecord,
     lost: u64,

@@ -31,7 +31,7 @@ pub struct Moment {
     pub cause: String,
     /// Sets of tasks that can't go on.
     pub deadlocks: Vec<Set>,
-    /// Records that found no room.
+    /// Records that were dropped.
     pub lost: u64,
     /// The tasks that live.
     pub tasks: Vec<OfTask>,

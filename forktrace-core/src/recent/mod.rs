@@ -45,9 +45,9 @@ pub struct Counters {
     pub ring_full: u64,
     /// Records on a CPU without a ring.
     pub no_ring: u64,
-    /// Other records that found no room.
+    /// Other records that were dropped.
     pub other: u64,
-    /// Tasks that found no room in the task table.
+    /// Tasks that are not followed: the task table was full.
     pub not_followed: u64,
     /// Records that are not understood.
     pub undecodable: u64,

@@ -22,7 +22,7 @@ pub enum MetricsForm {
 pub struct Recorder {
     /// Records that were received.
     pub records: u64,
-    /// Records that found no room.
+    /// Records that were dropped.
     pub lost: u64,
     /// Tasks that are not followed.
     pub not_followed: u64,

@@ -571,7 +571,7 @@ pub(super) fn starved() -> Report {
     report
 }
 
-/// Records were lost and a task found no room.
+/// Records were dropped, and a task is not followed.
 pub(super) fn lossy() -> Report {
     let mut tasks = vec![
         task(
@@ -659,18 +659,20 @@ pub(super) fn lossy() -> Report {
                 count: 210,
                 start_ns: Some(300 * MS),
                 end_ns: Some(1_300 * MS),
-                text: "210 records found no room in a ring of 1024 KiB; --ring-size 8M makes the \
-                       rings larger"
-                    .to_owned(),
+                text:
+                    "210 records were dropped, because a ring of 1024 KiB was full; --ring-size 8M \
+                       makes the rings larger"
+                        .to_owned(),
             },
             Weakness {
                 kind: WeaknessKind::TableFull,
                 count: 1,
                 start_ns: Some(0),
                 end_ns: None,
-                text: "1 task found no room in the table of 2 tasks and is not followed; \
-                       --max-tasks makes it larger"
-                    .to_owned(),
+                text:
+                    "1 task is not followed: the table of 2 tasks was full; --max-tasks makes it \
+                       larger"
+                        .to_owned(),
             },
         ],
         ..report.audit

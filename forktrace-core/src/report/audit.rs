@@ -23,7 +23,7 @@ pub enum WeaknessKind {
     RingFull,
     /// Records came from a CPU without a ring.
     NoRing,
-    /// Tasks found no room in the table.
+    /// The task table was full: tasks are not followed.
     TableFull,
     /// Other records were dropped.
     OtherRecords,
@@ -51,7 +51,7 @@ pub enum WeaknessKind {
     SlotsLost,
     /// A note: the kernel refused other changes of the tables of tasks.
     TablesRefused,
-    /// A note: stacks found no room.
+    /// A note: stacks were dropped.
     StacksLost,
     /// A note: look-ups of names had to be begun anew.
     LookUpsLost,
@@ -119,7 +119,7 @@ pub struct Audit {
     /// task's context switches are as many as the kernel counted: `weaknesses` holds nothing
     /// but notes.
     pub complete: bool,
-    /// Records that found no room or were lost with a part of the file.
+    /// Records that were dropped or lost with a part of the file.
     pub lost_records: u64,
     /// Tasks of the workload that are not followed.
     pub tasks_not_followed: u64,

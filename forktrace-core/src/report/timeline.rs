@@ -78,7 +78,7 @@ pub struct Timeline {
     pub moment_slices: [u64; 2],
     /// A row a task.
     pub rows: Vec<TimelineRow>,
-    /// So many tasks find no room.
+    /// So many more tasks are not shown.
     pub more_tasks: u64,
 }
 

@@ -232,7 +232,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// Sends what a task executed its program with. It may be over before anybody could read it in
-/// `/proc`. Not counted when it finds no room: who lives for longer is asked.
+/// `/proc`. Not counted when it is dropped: who lives for longer is asked.
 #[inline(always)]
 fn argv(cpu: Cpu, task: Task, serial: u32, at_ns: u64) {
     let Some((from, to)) = task.command_line() else {

@@ -77,7 +77,7 @@ fn send(cpu: Cpu, user: u64, ns: u64, at_ns: u64) {
     // Its process's name: threads have many.
     let (tid, tgid, comm) = (user.tid(), user.tgid(), user.leader().comm());
     let kernel_thread = u8::from(user.is_kernel_thread());
-    // Not counted when it finds no room: what is not told of shows as time in which it is
+    // Not counted when it is dropped: what is not told of shows as time in which it is
     // not known who had the CPU.
     emit::record(cpu, || CpuUser {
         kind: kind::CPU_USER,

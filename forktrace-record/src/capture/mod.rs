@@ -117,14 +117,14 @@ impl Settings {
     }
 }
 
-/// Records that found no room and tasks that are not followed, since the start.
+/// Records that were dropped and tasks that are not followed, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
     /// Stretches that found their ring full.
     pub ring_full: u64,
     /// Stretches on a CPU without a ring.
     pub no_ring: u64,
-    /// Other records that found no room. The kernel says no more than that there is no
+    /// Other records that were dropped. The kernel says no more than that there is no
     /// record, and since Linux 6.15 that could be for want of the ring buffer's lock
     /// (`raw_res_spin_lock_irqsave` in kernel/bpf/ringbuf.c). Here it is not: nobody else ever
     /// wants that lock. Each CPU has a ring buffer of its own, whose reader takes no lock, the
@@ -132,11 +132,11 @@ pub struct Losses {
     /// in an NMI. (Slots of the task table are from a stack that all CPUs share: what the
     /// kernel refuses there is counted in `slots` and `refused`.)
     pub other: u64,
-    /// Tasks that found no room in the task table.
+    /// Tasks that are not followed: the task table was full.
     pub table_full: u64,
-    /// Tasks whose end found no room in a ring, so far.
+    /// Tasks whose last record was dropped, so far.
     pub unreported: u64,
-    /// Stacks that found no room.
+    /// Stacks that were dropped: their map was full.
     pub stacks: u64,
     /// Slots of the task table that could not be given back.
     pub slots: u64,
@@ -466,7 +466,7 @@ impl Tracer {
         Ok(misses)
     }
 
-    /// Takes the dead tasks whose end found no room in a ring out of the task
+    /// Takes the dead tasks whose last record was dropped out of the task
     /// table, so that their slots can be used again.
     ///
     /// # Errors
@@ -511,8 +511,8 @@ impl Tracer {
         self.rings.wait_for_programs()
     }
 
-    /// All tasks that are in the table: those that live, and those whose end
-    /// found no room in a ring. Call after [`Self::detach`].
+    /// All tasks that are in the table: those that live, and those whose last
+    /// record was dropped. Call after [`Self::detach`].
     ///
     /// # Errors
     /// When a map can't be read.

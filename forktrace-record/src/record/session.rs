@@ -318,7 +318,7 @@ impl Session {
         }
     }
 
-    /// Ends that found no room in a ring: from the task table, so that neither
+    /// Ends whose record was dropped: from the task table, so that neither
     /// they nor the table's slots are lost.
     pub(super) fn take_unreported(&mut self, tracer: &mut Tracer) -> Result<()> {
         if tracer.losses().unreported > self.taken {

@@ -1,4 +1,4 @@
-//! What of a long trace finds no room in memory: in a temporary file without a name.
+//! What of a long trace doesn't fit into memory: in a temporary file without a name.
 
 use std::{
     fs::File,
@@ -125,7 +125,7 @@ impl Room {
         }
         let folder = std::env::temp_dir();
         let text = format!(
-            "forktrace: {} MB of the trace found no room in memory: they are in a temporary file \
+            "forktrace: {} MB of the trace don't fit into memory: they are in a temporary file \
              without a name in {}, which is gone when the report is made\n",
             bytes.div_ceil(1_000_000),
             clean(&folder.to_string_lossy()),

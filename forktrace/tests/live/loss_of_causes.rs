@@ -7,7 +7,7 @@ use crate::support::{
 /// Runs in which something may be lost of what is looked at.
 const TRIES: u32 = 12;
 
-/// While the workload runs most records find no room in rings of 64 each.
+/// While the workload runs most records are dropped: the rings hold 64 each.
 fn trace_beside_noise(workload: &str) -> (Finished, Timelines) {
     let run = run();
     let file = run.file("trace.ft");

@@ -165,13 +165,17 @@ impl Watch<'_> {
         (verdict, *root)
     }
 
-    /// Is this task parked on a futex of its process, and does the root wait for whatever
-    /// comes first? Then there was nothing to do for either.
+    /// Is this task parked on a futex of its process, or waits for whatever comes first, and
+    /// does the root wait for that, too? Then there was nothing to do for either.
     fn is_parked(&self, still: &Standstill, at: u32, root: u32) -> bool {
         let wait = |at: u32| still.waits[at as usize].as_ref();
-        let root = wait(root);
-        matches!(wait(at), Some((_, Providers::Process(_))))
-            && root.is_some_and(|(block, _)| self.blocks.class(block) == Class::Anything)
+        let anything = |block: &Block| self.blocks.class(block) == Class::Anything;
+        let parked = match wait(at) {
+            Some((_, Providers::Process(_))) => true,
+            Some((block, _)) => anything(block),
+            None => false,
+        };
+        parked && wait(root).is_some_and(|(block, _)| anything(block))
     }
 
     /// What an episode with this verdict and root is put down to.

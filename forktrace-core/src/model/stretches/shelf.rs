@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-/// Takes what finds no room in memory, and gives it back.
+/// Takes what doesn't fit into memory, and gives it back.
 pub trait Spill: Send + Sync {
     /// Keeps these bytes, and says where.
     ///
