@@ -276,24 +276,47 @@ fn check(task: Task, traced_task: Traced, entry: Shared<Entry>) {
     at!(entry.check_serial).store(0);
     let serial = at!(state.serial).load();
     for _ in 0..CHECKS {
-        let traced = at!(state.switches).load();
-        let untouched = at!(state.flags).load() & flag::ENTERED != 0;
-        let base = if !untouched {
-            base(traced_task).0
-        } else if at!(entry.serial).load() == serial {
-            at!(entry.switches).load()
-        } else {
-            // Nothing is known of it yet.
-            return;
-        };
-        let kernel = task.switches() - base;
-        at!(entry.check_traced).store(traced);
-        at!(entry.check_kernel).store(kernel);
-        if traced == kernel && at!(state.switches).load() == traced {
-            break;
+        match compare(task, traced_task, entry, serial) {
+            Counts::Differ => {}
+            Counts::Agree => break,
+            Counts::NotKnown => return,
         }
     }
     at!(entry.check_serial).store(serial);
+}
+
+/// What a look at a task's counters gave.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+enum Counts {
+    Differ,
+    Agree,
+    /// Nothing is known of the task yet.
+    NotKnown,
+}
+
+/// Notes both counts. Not inlined: older kernels (6.1) take a loop only where a jump closes it,
+/// and around a call the compiler lays it out so.
+#[inline(never)]
+fn compare(task: Task, traced_task: Traced, entry: Shared<Entry>, serial: u32) -> Counts {
+    let state = traced_task.state;
+    let traced = at!(state.switches).load();
+    let untouched = at!(state.flags).load() & flag::ENTERED != 0;
+    let base = if !untouched {
+        base(traced_task).0
+    } else if at!(entry.serial).load() == serial {
+        at!(entry.switches).load()
+    } else {
+        return Counts::NotKnown;
+    };
+    let kernel = task.switches() - base;
+    at!(entry.check_traced).store(traced);
+    at!(entry.check_kernel).store(kernel);
+    if traced == kernel && at!(state.switches).load() == traced {
+        Counts::Agree
+    } else {
+        Counts::Differ
+    }
 }
 
 /// Notes what a task does that was not switched since its hint was set.

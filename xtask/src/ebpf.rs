@@ -6,6 +6,8 @@
 //! A test compares that record with the tree, and `--check` builds again and
 //! compares bytes.
 
+mod flow;
+
 use std::{
     env,
     ffi::{OsStr, OsString},
@@ -42,6 +44,7 @@ pub(crate) fn run() -> Result<()> {
     // does not fit the tree, which the test says.
     let sources = sources_sha256(&root)?;
     let object = build(&root, &target_dir()?.join("ebpf"), &toolchain)?;
+    flow::check(&object)?;
     let record = Record {
         object_sha256: sha256(&object),
         sources_sha256: sources,

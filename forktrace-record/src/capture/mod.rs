@@ -244,7 +244,9 @@ impl Tracer {
         let log_level = [settings.log.number()];
         let mut ebpf = loader
             .btf(Some(&types))
-            .verifier_log_level(VerifierLogLevel::DISABLE)
+            // Only a program that the kernel has refused is loaded with a log, again. With none
+            // at all older kernels would refuse that for the log's sake, and not say why.
+            .verifier_log_level(VerifierLogLevel::STATS)
             .override_global("LAYOUT", bytemuck::bytes_of(&layout), true)
             .override_global("WAIT_KINDS", &waits[..], true)
             .override_global(aya_log::LEVEL, &log_level[..], true)

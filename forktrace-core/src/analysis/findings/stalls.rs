@@ -108,9 +108,7 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
         _ => " one after the other",
     };
     // It came back from many of them, and went on.
-    let short = link
-        .timeout_ns
-        .filter(|limit| *limit < cause.ns / 2);
+    let short = link.timeout_ns.filter(|limit| *limit < cause.ns / 2);
     let again = match short {
         Some(_) if link.reason == "sleep" => " at a time",
         _ => "",
