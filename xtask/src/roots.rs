@@ -46,6 +46,8 @@ const ASKED_FOR: &str = "git,gcc,libc6-dev,ca-certificates";
 
 /// Where things are in the system.
 const TOOLCHAIN: &str = "/opt/rust";
+const PATH: &str =
+    "PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const CARGO_HOME: &str = "/opt/cargo";
 const TREE: &str = "/srv/forktrace";
 const USER: &str = "tester";
@@ -230,9 +232,7 @@ impl System {
         let mut command = Command::new("chroot");
         command.arg(&self.folder).args(["/usr/bin/env", "-i"]);
         command.args(["HOME=/root", "TERM=dumb", "LANG=C.UTF-8"]);
-        command.arg(format!(
-            "PATH={TOOLCHAIN}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        ));
+        command.arg(PATH);
         command.arg(format!("CARGO_HOME={CARGO_HOME}"));
         if let Ok(file) = env::var("SSL_CERT_FILE") {
             command.arg(format!("SSL_CERT_FILE={file}"));
@@ -258,7 +258,8 @@ impl System {
         };
         let status = command
             .arg("-c")
-            .arg(format!("export HOME={home}; cd {TREE} && {line}"))
+            // Ubuntu's `su` sets a PATH of its own.
+            .arg(format!("export HOME={home} {PATH}; cd {TREE} && {line}"))
             .status()
             .context("could not start chroot")?;
         let took = begun.elapsed().as_secs();
