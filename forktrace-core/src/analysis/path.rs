@@ -62,6 +62,8 @@ struct Walk<'a> {
     /// By task: how many of its stretches began before the moment that the path is at, or a
     /// little more. The path goes back in time only, so a look is never far.
     before: Vec<Before<'a>>,
+    /// What was found last, of whom and when: who leads to another looks at that one first.
+    found: Option<(u32, u64, Option<Away>)>,
 }
 
 /// A task's stretches, and how many of them are still of interest.
@@ -71,6 +73,7 @@ struct Before<'a> {
 }
 
 /// A stretch off the CPU, finished or open.
+#[derive(Clone, Copy)]
 struct Away {
     out_ns: u64,
     wake_ns: u64,
@@ -108,6 +111,7 @@ pub(super) fn path(kin: &Kin<'_>, targets: &[u32], names: &[String]) -> Critical
         recent: [usize::MAX; RECENT],
         came_by: vec![None; tasks.len()],
         before: tasks.iter().map(Before::all).collect(),
+        found: None,
     };
     walk.back(at as u32, task.end_ns, first_ns);
     let mut by_role: Vec<&str> = vec![""; of_name.len()];
@@ -196,10 +200,17 @@ impl Walk<'_> {
         other.filter(|other| *other != at && lives(other))
     }
 
-    /// See [`before`].
+    /// See [`Before::before`].
     fn before(&mut self, at: u32, at_ns: u64) -> Option<Away> {
+        if let Some((of, ns, away)) = self.found
+            && (of, ns) == (at, at_ns)
+        {
+            return away;
+        }
         let task = &self.blocks.model.tasks[at as usize];
-        self.before[at as usize].before(task, at_ns)
+        let away = self.before[at as usize].before(task, at_ns);
+        self.found = Some((at, at_ns, away));
+        away
     }
 
     fn creator(&self, task: &Task) -> Option<u32> {

@@ -15,6 +15,7 @@ use crate::{
     analysis::{
         blocks::{Block, Class, End},
         objects,
+        sum_by_key::SumByKey,
         syscall_families::wait_reason,
     },
     model::{Target, Task},
@@ -36,10 +37,10 @@ enum Source {
 /// A worker's use of a source.
 #[derive(Default)]
 struct Uses {
-    first_ns: u64,
-    /// By others than workers of the pool, and by such, but for the last in its life: when
+    first_ns: Option<u64>,
+    /// How often it was ended by whom, `None`: by no task; but for the last in its life: when
     /// a pool is closed its workers tell each other.
-    ended_by: Vec<Option<u32>>,
+    ended_by: SumByKey<Option<u32>, u64>,
 }
 
 /// How long all were busy.
@@ -63,33 +64,28 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
             .rposition(|off| Block::of(off).is_some());
         let of = |off| Block::of(off).and_then(|b| Some((b, source(blocks, &b)?)));
         let stretches = task.stretches.iter_if(|off| of(off).is_some());
+        let mut sources: SumByKey<Source, Uses> = SumByKey::default();
         for (which, off) in stretches.enumerate() {
             let Some((block, source)) = of(off) else {
                 continue;
             };
-            let uses = pools
-                .entry(source)
-                .or_default()
-                .entry(at)
-                .or_insert_with(|| Uses {
-                    first_ns: block.start_ns,
-                    ..Uses::default()
-                });
+            let uses = sources.of(source);
+            uses.first_ns.get_or_insert(block.start_ns);
             if Some(which) != last {
-                uses.ended_by.push(match blocks.end(at, &block) {
+                *uses.ended_by.of(match blocks.end(at, &block) {
                     End::Task(waker) => Some(waker),
                     _ => None,
-                });
+                }) += 1;
             }
         }
         if let Some(block) = Block::open(task)
             && let Some(source) = source(blocks, &block)
         {
-            let uses = pools.entry(source).or_default().entry(at);
-            uses.or_insert_with(|| Uses {
-                first_ns: block.start_ns,
-                ..Uses::default()
-            });
+            let uses = sources.of(source);
+            uses.first_ns.get_or_insert(block.start_ns);
+        }
+        for (source, uses) in sources.into_rows() {
+            pools.entry(source).or_default().insert(at, uses);
         }
     }
     for (source, workers) in &mut pools {
@@ -132,7 +128,7 @@ fn add_siblings(report: &Report, blocks: &Blocks<'_>, workers: &mut BTreeMap<usi
     for at in 0..tasks.len() {
         if family(at).is_some_and(|it| families.contains(&it)) {
             workers.entry(at).or_insert_with(|| Uses {
-                first_ns: u64::MAX,
+                first_ns: Some(u64::MAX),
                 ..Uses::default()
             });
         }
@@ -159,12 +155,12 @@ fn source(blocks: &Blocks<'_>, block: &Block) -> Option<Source> {
 
 /// A lock is passed on from one that waits for it to the next; work comes from others.
 fn is_pool(source: Source, workers: &BTreeMap<usize, Uses>) -> bool {
-    let ends = || workers.values().flat_map(|uses| &uses.ended_by);
-    let passed_on = ends()
-        .flatten()
-        .filter(|by| workers.contains_key(&(**by as usize)))
-        .count();
-    workers.len() > 1 && (matches!(source, Source::Socket(..)) || passed_on * 2 <= ends().count())
+    let ends = || workers.values().flat_map(|uses| uses.ended_by.rows());
+    let by_one = |by: Option<u32>| by.is_some_and(|by| workers.contains_key(&(by as usize)));
+    let passed_on = ends().filter(|(by, _)| by_one(*by));
+    let passed_on: u64 = passed_on.map(|(_, times)| times).sum();
+    let all: u64 = ends().map(|(_, times)| times).sum();
+    workers.len() > 1 && (matches!(source, Source::Socket(..)) || passed_on * 2 <= all)
 }
 
 fn of(
@@ -176,7 +172,7 @@ fn of(
     let mut edges: Vec<(u64, i64, i64)> = Vec::new();
     let mut kinds: HashMap<(i16, u32), u64> = HashMap::new();
     let mut by_task: Vec<(u64, u32)> = Vec::new();
-    let opened_ns = workers.values().map(|uses| uses.first_ns).min()?;
+    let opened_ns = workers.values().filter_map(|uses| uses.first_ns).min()?;
     for at in workers.keys() {
         let task = &blocks.model.tasks[*at];
         // A process starts long before it serves; a thread of a pool does nothing else.
