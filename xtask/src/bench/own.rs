@@ -11,7 +11,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike as _,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -198,6 +201,8 @@ pub(super) struct Usage {
     pub(super) seconds: f64,
     /// The same, and until no process that it left behind was there any more.
     seconds_to_settle: f64,
+    /// What it took of all CPUs, whoever else used them.
+    pub(super) cpu_seconds: f64,
     /// The most physical memory that a process had, of the command and of what
     /// it started and waited for.
     pub(super) peak_bytes: u64,
@@ -229,9 +234,15 @@ pub(crate) fn run_measured(argv: &[OsString]) -> Result<()> {
     ensure!(status.success(), "{} failed: {status}", program.display());
     settle()?;
     let seconds_to_settle = start.elapsed().as_secs_f64();
-    let kilobytes = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
+    let of_children = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let kilobytes = of_children.max_rss();
+    let cpu = [of_children.user_time(), of_children.system_time()];
     let usage = Usage {
         seconds,
+        cpu_seconds: cpu
+            .map(|time| time.num_microseconds() as f64 / 1e6)
+            .iter()
+            .sum(),
         seconds_to_settle,
         peak_bytes: u64::try_from(kilobytes)? * 1024,
     };

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{own::measured, page::Table, process::adopt_orphans};
+use super::{allowed_cpus, load_average, own::measured, page::Table, process::adopt_orphans};
 use crate::util::{cargo, run as run_command, target_dir};
 
 /// A row: what kind of workload, stretches in thousands, tasks.
@@ -52,6 +52,7 @@ pub(super) fn run(large: bool, markdown: Option<&Path>) -> Result<bool> {
     run_command(cargo()?.args(build).args(["--example", "scale"]))?;
     adopt_orphans()?;
     let release = target_dir()?.join("release");
+    let load = load_average();
     let folder = tempfile::tempdir().context("could not make a temporary folder")?;
     let trace = folder.path().join("made.ft");
     let heading = [
@@ -61,6 +62,7 @@ pub(super) fn run(large: bool, markdown: Option<&Path>) -> Result<bool> {
         "file",
         "JSON",
         "time",
+        "CPU time",
         "stretches/s",
         "memory",
         "a stretch",
@@ -94,9 +96,9 @@ pub(super) fn run(large: bool, markdown: Option<&Path>) -> Result<bool> {
             .filter(|(it, _)| it.0 == kind)
             .map(|((_, t, n), seconds)| {
                 let work = (thousands.max(1) * tasks) as f64 / (t.max(1) * n) as f64;
-                format!("{:.1} × for {work:.0} ×", usage.seconds / seconds)
+                format!("{:.1} × for {work:.0} ×", usage.cpu_seconds / seconds)
             });
-        before = Some((case, usage.seconds));
+        before = Some((case, usage.cpu_seconds));
         let length = |path: &Path| fs::metadata(path).map_or(0, |it| it.len());
         table.row(vec![
             kind.to_owned(),
@@ -105,13 +107,20 @@ pub(super) fn run(large: bool, markdown: Option<&Path>) -> Result<bool> {
             format!("{:.1} MB", length(&trace) as f64 / 1e6),
             format!("{:.1} MB", length(&json) as f64 / 1e6),
             format!("{:.2} s", usage.seconds),
+            format!("{:.2} s", usage.cpu_seconds),
             format!("{:.2} million", stretches as f64 / usage.seconds / 1e6),
             format!("{:.0} MB", usage.peak_bytes as f64 / 1e6),
             format!("{:.0} bytes", usage.peak_bytes as f64 / stretches as f64),
             growth.unwrap_or_default(),
         ]);
     }
-    let text = table.markdown();
+    let text = format!(
+        "{}\nMeasured with `cargo xtask bench scale` on {} CPUs. Load average at the start {load}, at the \
+         end {}. Growth is that of the CPU time, beside that of stretches × tasks.\n",
+        table.markdown(),
+        allowed_cpus()?.len(),
+        load_average(),
+    );
     println!("{text}");
     if let Some(path) = markdown {
         fs::write(path, text).with_context(|| format!("could not write {}", path.display()))?;
