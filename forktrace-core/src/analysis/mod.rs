@@ -188,16 +188,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         let cpu_users = cpu_users::cpu_users(views.cut, &roles, part);
         (groups, cpu_users, locks::locks(&blocks, &targets, &roles))
     };
-    let ((found, cpu_users, locks), of_tasks) = thread::scope(|scope| {
-        let groups = thread::Builder::new().spawn_scoped(scope, of_groups);
-        let of_tasks = of_tasks();
-        let groups = match groups {
-            Ok(groups) => groups.join().unwrap_or_else(|panic| resume_unwind(panic)),
-            // A limit of memory or of processes leaves no room for a thread.
-            Err(_) => of_groups(),
-        };
-        (groups, of_tasks)
-    });
+    let ((found, cpu_users, locks), of_tasks) = both(of_groups, of_tasks);
     let (tasks, waits_for, (pair_tests, pairs), (stops, other_stops), overview) = of_tasks;
     let (path, of_roles, timeline, waited_for) = overview;
     let all_time = part.is_all_time();
@@ -242,6 +233,20 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
     report.findings = findings::findings(&report, cut_blocks, &locks);
     caps::cap(&mut report);
     report
+}
+
+/// Does two things at once, the first on a thread of its own.
+fn both<A: Send, B>(away: impl Fn() -> A + Copy + Send, here: impl FnOnce() -> B) -> (A, B) {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, away);
+        let here = here();
+        let away = match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // A limit of memory or of processes leaves no room for a thread.
+            Err(_) => away(),
+        };
+        (away, here)
+    })
 }
 
 /// The figures of those tasks, given by their indices.
