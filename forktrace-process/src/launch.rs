@@ -5,10 +5,10 @@ mod not_there;
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io,
+    io::{self, IsTerminal as _},
     os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     path::PathBuf,
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -289,11 +289,14 @@ pub struct Launch<'a, F> {
     pub limits: Limits,
     /// The descriptor for its marks, and the variable that names it to the command.
     pub marks: (&'static str, File),
+    /// Where what it prints on a terminal goes, if the terminal is somebody else's; then it
+    /// reads nothing from there either.
+    pub output: Option<File>,
     /// What the new process calls before all else; it may only make system calls.
     pub first: F,
 }
 
-/// Starts a command with our own streams.
+/// Starts a command with our own streams, as far as they are not another's.
 ///
 /// # Errors
 /// When it can't be executed.
@@ -307,6 +310,7 @@ where
         signals,
         limits,
         marks: (variable, marks),
+        output,
         mut first,
     } = launch;
     let (program, args) = argv
@@ -326,6 +330,9 @@ where
     let mut command = Command::new(program);
     command.args(args);
     command.env(variable, marks.as_raw_fd().to_string());
+    if let Some(output) = output {
+        without_terminal(&mut command, &output).map_err(|error| failed(error, None))?;
+    }
     if let Some(account) = account {
         command
             .env("HOME", &account.home)
@@ -377,6 +384,20 @@ where
             .find(|&step| read == Ok(1) && step as u8 == number[0]);
         failed(error, step)
     })
+}
+
+/// Keeps a command off our terminal.
+fn without_terminal(command: &mut Command, output: &File) -> io::Result<()> {
+    if io::stdin().is_terminal() {
+        command.stdin(Stdio::null());
+    }
+    if io::stdout().is_terminal() {
+        command.stdout(output.try_clone()?);
+    }
+    if io::stderr().is_terminal() {
+        command.stderr(output.try_clone()?);
+    }
+    Ok(())
 }
 
 /// Starts a program with the signals as our caller left them to us.

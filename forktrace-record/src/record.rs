@@ -365,6 +365,7 @@ fn launch(
         signals: signals.inherited(),
         limits,
         marks: (crate::trace::marks::VARIABLE, marks),
+        output: command.output.take(),
         first: disarm,
     };
     match launch::spawn(launch) {

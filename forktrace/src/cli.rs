@@ -236,6 +236,9 @@ pub(crate) struct RunArgs {
     /// Run COMMAND N times, one after the other, until one fails. Files of --save, -o and --junit get the number of the run: trace.1.ft.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) repeat: Option<u32>,
+    /// Show the run on the terminal while it lasts, as `forktrace top` does. COMMAND gets no terminal: it reads nothing, and what it prints comes when it has ended. q closes the view; the run goes on.
+    #[arg(long, conflicts_with = "repeat")]
+    pub(crate) top: bool,
     /// Stop when COMMAND ends, even if processes that it started still run.
     #[arg(long)]
     pub(crate) until_exit: bool,

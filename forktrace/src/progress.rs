@@ -180,6 +180,14 @@ pub(crate) fn say_watched(saved: u64, folder: &Path) {
     ));
 }
 
+/// Says that the view is closed, and what comes then.
+#[cfg(feature = "top")]
+pub(crate) fn say_view_closed() {
+    say(
+        "forktrace: the view is closed, and the command goes on; what it prints from now on comes when it has ended.\n",
+    );
+}
+
 /// Says that something went wrong which does not end it.
 pub(crate) fn say_trouble(text: &str) {
     say(&format!("forktrace: {}\n", clean(text)));

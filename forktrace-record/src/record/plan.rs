@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fs::File,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -55,6 +56,9 @@ pub struct Command {
     pub until_exit: bool,
     /// What it says about itself.
     pub marks: Marks,
+    /// Where what it prints on a terminal goes, if that is shown something else; `None`: to the
+    /// terminal.
+    pub output: Option<File>,
 }
 
 /// What the trace of such a recording begins with.

@@ -10,7 +10,7 @@ use forktrace_record::{
 use super::{
     Outcome,
     assert::Assertions,
-    recording::{Done, record_and_report},
+    recording::{Done, From, record_and_report},
 };
 use crate::cli::{AttachArgs, TargetArgs};
 
@@ -30,13 +30,12 @@ pub(crate) fn attach(args: &AttachArgs) -> Result<Outcome> {
             length: args.length,
         })
     };
-    let done = record_and_report(
-        &args.recording,
-        &mut assertions,
-        &accounts,
+    let from = From {
         source,
-        Some(existing),
-    )?;
+        existing: Some(existing),
+        picture: None,
+    };
+    let done = record_and_report(&args.recording, &mut assertions, &accounts, from)?;
     Ok(match done {
         Done::As(outcome) => outcome,
         Done::Well(_) => Outcome::Exit(0),

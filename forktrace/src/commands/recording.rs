@@ -7,13 +7,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use forktrace_core::{analysis::analyse_with, trace::Finish};
+use forktrace_core::{analysis::analyse_with, recent::Keep, trace::Finish};
 use forktrace_process::{launch::Accounts, limits::Limits, signals::Signals};
 use forktrace_record::{
     background,
     capture::{Existing, Settings, Tracer},
     metrics::Listener,
-    record::{Interrupted, Notice, Plan, Recorded, Recording, Source},
+    record::{Interrupted, Notice, Plan, Recorded, Recording, Source, Watcher},
 };
 
 use super::{
@@ -38,6 +38,28 @@ pub(super) enum Done {
     Well(Box<Finish>),
 }
 
+/// Where a recording comes from, and who looks at it meanwhile.
+pub(super) struct From<'a, F> {
+    /// Makes its source, when all else is ready.
+    pub(super) source: F,
+    /// What is taken in that is there already.
+    pub(super) existing: Option<Existing>,
+    /// In place of the progress line.
+    pub(super) picture: Option<&'a mut dyn Picture>,
+}
+
+/// Shows a recording that goes on, on the terminal that we and the workload have.
+pub(super) trait Picture: Watcher {
+    /// How much of the recording is kept for it in memory.
+    fn keep(&self) -> Keep;
+
+    /// Gives the terminal back, and prints what was to be printed meanwhile.
+    ///
+    /// # Errors
+    /// When that can't be printed.
+    fn close(&mut self) -> Result<()>;
+}
+
 /// Records and reports. The assertions are compiled already, so that nothing begins if they
 /// can't be.
 ///
@@ -47,16 +69,15 @@ pub(super) fn record_and_report(
     args: &RecordingArgs,
     assertions: &mut Assertions,
     accounts: &Accounts,
-    source: impl FnOnce() -> Result<Source>,
-    existing: Option<Existing>,
+    from: From<'_, impl FnOnce() -> Result<Source>>,
 ) -> Result<Done> {
     let wants_report = !args.quiet || !args.output.output.is_empty();
-    let settings = settings(args, existing);
+    let settings = settings(args, from.existing);
     let metrics = metrics(args)?;
     // Before anything is made that would be left behind.
     let limits = Limits::raise(&Tracer::needs(&settings)?)?;
     // Its file of marks before ours, which take descriptors.
-    let source = source()?;
+    let source = (from.source)()?;
     let mut trace = Trace::open(args, accounts)?;
     let mut output = {
         let traces = [trace.target(), trace.file()];
@@ -67,7 +88,7 @@ pub(super) fn record_and_report(
         settings,
         metrics,
     };
-    let recorded = match record(plan, limits, args.quiet, &mut trace) {
+    let recorded = match record(plan, limits, args.quiet, &mut trace, from.picture) {
         Ok(recorded) => recorded,
         Err(error) => match error.downcast_ref() {
             Some(&Interrupted { signal }) => return Ok(Done::As(Outcome::Signal(signal))),
@@ -164,10 +185,26 @@ fn settings(args: &RecordingArgs, existing: Option<Existing>) -> Settings {
 }
 
 /// Records the workload, and shows how far it is.
-fn record(plan: Plan, limits: Limits, quiet: bool, trace: &mut Trace) -> Result<Recorded> {
+fn record(
+    plan: Plan,
+    limits: Limits,
+    quiet: bool,
+    trace: &mut Trace,
+    picture: Option<&mut dyn Picture>,
+) -> Result<Recorded> {
     let to_file = trace.file().try_clone();
     let to_file = to_file.context("the trace file can't be opened twice")?;
-    let recording = Recording::start(plan, limits, Signals::take()?, to_file)?;
+    let signals = Signals::take()?;
+    if let Some(picture) = picture {
+        let keep = picture.keep();
+        let recording = Recording::shown(plan, limits, signals, keep, Some(to_file))?;
+        trace.begin();
+        // What is told meanwhile is in the picture, and in the report.
+        let recorded = recording.run(Some(&mut *picture), |_| {});
+        picture.close()?;
+        return recorded.with_context(|| broken_off(trace));
+    }
+    let recording = Recording::start(plan, limits, signals, to_file)?;
     trace.begin();
     if let Some((words, tasks)) = recording.attached().filter(|_| !quiet) {
         progress::say_attached(words, tasks);
@@ -182,13 +219,17 @@ fn record(plan: Plan, limits: Limits, quiet: bool, trace: &mut Trace) -> Result<
         Notice::LastLookUps(presses) => line.last_look_ups(presses),
     });
     line.clear();
-    recorded.with_context(|| match trace {
+    recorded.with_context(|| broken_off(trace))
+}
+
+fn broken_off(trace: &Trace) -> String {
+    match trace {
         Trace::Saved(saved) => format!(
             "the recording broke off; what there is of it is in {}",
             saved.name()
         ),
         Trace::Scratch(_) => "the recording broke off".to_owned(),
-    })
+    }
 }
 
 /// The file that the trace goes to.

@@ -166,6 +166,8 @@ fn arguments(args: &RunArgs, number: u32, trace: &Path) -> Vec<OsString> {
         repeat: _,
         until_exit,
         command,
+        // Not with this.
+        top: _,
     } = args;
     let RecordingArgs {
         output,

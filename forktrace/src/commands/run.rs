@@ -1,5 +1,7 @@
 //! `forktrace run`: records a workload and reports on it.
 
+use std::fs::File;
+
 use anyhow::{Context as _, Result};
 use forktrace_process::launch::Accounts;
 use forktrace_record::{
@@ -10,8 +12,9 @@ use forktrace_record::{
 use super::{
     Outcome,
     assert::Assertions,
-    recording::{Done, record_and_report},
+    recording::{Done, From, Picture, record_and_report},
     repeat::repeat,
+    scratch, top,
 };
 use crate::cli::RunArgs;
 
@@ -32,6 +35,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
     let command = args.command.iter().map(|word| word.to_string_lossy());
     let command = command.collect::<Vec<_>>().join(" ");
     assertions.open("run", &command, &accounts, args.recording.output.force)?;
+    let output = match args.top {
+        true => Some(scratch::create(&accounts)?),
+        false => None,
+    };
+    let output = output.as_ref();
+    let mut picture = output.map(|output| top::beside(&command, args, &accounts, output));
+    let mut picture = picture.take().transpose()?;
     let source = || {
         let marks = Marks::new().context("no file for the workload's marks")?;
         Ok(Source::Launch(Command {
@@ -39,9 +49,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<Outcome> {
             account: accounts.workload.clone(),
             until_exit: args.until_exit,
             marks,
+            output: output.map(File::try_clone).transpose()?,
         }))
     };
-    let done = record_and_report(&args.recording, &mut assertions, &accounts, source, None)?;
+    let from = From {
+        source,
+        existing: None,
+        picture: picture.as_mut().map(|it| &mut **it as &mut dyn Picture),
+    };
+    let done = record_and_report(&args.recording, &mut assertions, &accounts, from)?;
     let finish = match done {
         Done::As(outcome) => return Ok(outcome),
         Done::Well(finish) => finish,

@@ -1,6 +1,9 @@
 //! The terminal view of a recording that goes on.
 
 use std::{
+    fs::File,
+    io,
+    os::{fd::AsFd as _, unix::fs::FileExt as _},
     path::{Path, PathBuf},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -22,16 +25,17 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
 };
-use std::os::fd::AsFd as _;
 
 use super::{
     Outcome,
     attach::targets,
+    output::to_stdout,
     page,
+    recording::Picture,
     saving::{Folder, Saved, Saver},
 };
 use crate::{
-    cli::{Color, TopArgs},
+    cli::{Color, RunArgs, TopArgs},
     progress,
 };
 
@@ -87,9 +91,33 @@ pub(super) fn top(args: &TopArgs) -> Result<Outcome> {
     if !signalled && !view.quit && in_time {
         view.stay("all of it has ended", &signals)?;
     }
-    view.close()?;
+    view.end()?;
     Ok(Outcome::Exit(0))
 }
+
+/// The view of a command that is run, which prints into `output` meanwhile.
+///
+/// # Errors
+/// When there is no terminal, or no process for it.
+pub(super) fn beside<'a>(
+    command: &str,
+    args: &'a RunArgs,
+    accounts: &'a Accounts,
+    output: &File,
+) -> Result<View<'a>> {
+    forktrace_top::check()?;
+    let color = args.recording.output.color;
+    let folder = Path::new(".");
+    let mut view = View::open(command, color, folder, accounts)?;
+    view.output = Some((output.try_clone()?, 0));
+    Ok(view)
+}
+
+/// So much is kept of what came before, for who wants to save it.
+const KEEP: Keep = Keep {
+    ns: 30_000_000_000,
+    bytes: 64 << 20,
+};
 
 /// The view of a recording.
 pub(super) struct View<'a> {
@@ -101,6 +129,8 @@ pub(super) struct View<'a> {
     saved: Vec<PathBuf>,
     /// The user wants no more of it.
     quit: bool,
+    /// What a command has printed meanwhile, and how much of that was shown.
+    output: Option<(File, u64)>,
 }
 
 impl<'a> View<'a> {
@@ -115,7 +145,7 @@ impl<'a> View<'a> {
         folder: &'a Path,
         accounts: &'a Accounts,
     ) -> Result<Self> {
-        let stdout = std::io::stdout();
+        let stdout = io::stdout();
         let style = page::style_of(color, Some(stdout.as_fd()));
         let screen = Screen::open(Show {
             title: title.to_owned(),
@@ -129,6 +159,7 @@ impl<'a> View<'a> {
             saver: None,
             saved: Vec::new(),
             quit: false,
+            output: None,
         })
     }
 
@@ -136,15 +167,54 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// When the view failed.
-    pub(super) fn close(mut self) -> Result<()> {
-        self.hear(true)?;
-        if let Some(screen) = self.screen.take() {
-            screen.close()?;
+    fn end(&mut self) -> Result<()> {
+        let heard = self.hear(true);
+        let closed = self.screen.take().map_or(Ok(()), Screen::close);
+        self.print()?;
+        for trace in self.saved.drain(..) {
+            progress::say_saved(&trace, 0);
         }
-        for trace in &self.saved {
-            progress::say_saved(trace, 0);
+        heard.and(closed)
+    }
+
+    /// Prints what the command has printed and was not shown yet.
+    fn print(&mut self) -> Result<()> {
+        let Some((file, shown)) = &mut self.output else {
+            return Ok(());
+        };
+        // Its offset is the command's.
+        let mut bytes = vec![0; 64 << 10];
+        loop {
+            match file.read_at(&mut bytes, *shown) {
+                Ok(0) => return Ok(()),
+                Ok(length) => {
+                    to_stdout(&bytes[..length])?;
+                    *shown += length as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("what the command has printed"),
+            }
         }
-        Ok(())
+    }
+
+    /// What the user pressed, of a recording that goes on without a view as well.
+    fn shown(&mut self, live: &Live, lost: u64) -> Result<Wish> {
+        self.hear(false)?;
+        let Some(screen) = &mut self.screen else {
+            return Ok(Wish::Nothing);
+        };
+        let pressed = screen.wish()?;
+        if screen.is_ready() {
+            screen.show(live.snapshot(lost))?;
+        }
+        Ok(match pressed {
+            Some(Pressed::Quit) => {
+                self.quit = true;
+                Wish::End
+            }
+            Some(Pressed::Save) if self.can_save()? => Wish::Save,
+            _ => Wish::Nothing,
+        })
     }
 
     /// Leaves the last picture until the user or a signal ends it.
@@ -215,22 +285,24 @@ impl<'a> View<'a> {
 
 impl Watcher for View<'_> {
     fn look(&mut self, live: &Live, lost: u64) -> Result<Wish> {
-        self.hear(false)?;
-        let Some(screen) = &mut self.screen else {
-            return Ok(Wish::Nothing);
-        };
-        let pressed = screen.wish()?;
-        if screen.is_ready() {
-            screen.show(live.snapshot(lost))?;
+        let wish = self.shown(live, lost);
+        if self.output.is_none() {
+            return wish;
         }
-        Ok(match pressed {
-            Some(Pressed::Quit) => {
-                self.quit = true;
-                Wish::End
+        // A command that runs is not ended for want of a view.
+        match wish {
+            Ok(Wish::End) => {
+                self.end()?;
+                progress::say_view_closed();
+                Ok(Wish::Nothing)
             }
-            Some(Pressed::Save) if self.can_save()? => Wish::Save,
-            _ => Wish::Nothing,
-        })
+            Ok(wish) => Ok(wish),
+            Err(error) => {
+                let _ = self.end();
+                progress::say_trouble(&format!("the view has ended: {error:#}"));
+                Ok(Wish::Nothing)
+            }
+        }
     }
 
     fn save(&mut self, recent: &Recent, moment: Moment) -> Result<()> {
@@ -248,5 +320,15 @@ impl Watcher for View<'_> {
 
     fn is_waiting(&self) -> bool {
         false
+    }
+}
+
+impl Picture for View<'_> {
+    fn keep(&self) -> Keep {
+        KEEP
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.end()
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{Read as _, Write as _},
     num::NonZero,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -315,4 +315,28 @@ fn when_the_target_ends_the_last_picture_stays() {
     session.press("sq");
     let status = session.end();
     assert!(status.success(), "{status}:\n{}", session.text());
+}
+
+/// What the command prints is not in the picture; it comes when the view is closed, which ends
+/// nothing else.
+#[test]
+fn a_command_is_shown_while_it_runs_and_keeps_off_the_terminal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let command = "printf %s%s\\n pri nted; exec sleep 1000";
+    let arguments = [
+        "run", "-q", "--top", "--save", "t.ft", "--", "sh", "-c", command,
+    ];
+    let mut session = Session::start(&arguments, folder.path());
+    let text = session.until("asleep", |text| text.contains("sleep for 1,000 s"));
+    line(&text, &["1 task: 0 running, 0 want a CPU, 1 blocked"]);
+    assert!(!text.contains("printed"), "{text}");
+    session.press("q");
+    session.left("the view is closed, and the command goes on");
+    session.left("printed");
+    // As ever, Ctrl-C is for the command.
+    session.press("\x03");
+    let status = session.end();
+    assert_eq!(status.signal(), Some(Signal::SIGINT as i32), "{status}");
+    let trace = std::fs::read(folder.path().join("t.ft")).expect("a trace");
+    assert!(!trace.is_empty());
 }
