@@ -1600,6 +1600,67 @@ fn a_block_has_one_wakeup_however_many_its_waker_made() {
 }
 
 #[test]
+fn the_stack_that_was_followed_while_a_block_lasted_counts_and_the_share_is_told() {
+    const MS: u64 = 1_000_000;
+    // Two long ones, and a short one without a stack.
+    let blocks = [
+        [10, 3 * MS, 3 * MS],
+        [4 * MS, 5 * MS, 5 * MS],
+        [6 * MS, 6 * MS + 7, 7 * MS],
+    ];
+    let blocks = blocks.into_iter().enumerate();
+    let blocks = blocks
+        .map(|(seq, times)| Event::Stretch(stretch(1, seq as u32, Why::Interruptible, times, 0)));
+    let stacks = |seq, kernel, user| {
+        Event::Stacks(crate::trace::Stacks {
+            serial: 1,
+            seq,
+            waker: Waker::None,
+            kernel,
+            user,
+        })
+    };
+    let frames = |number, names: &[&str], cut_off| {
+        Event::Frames(crate::trace::Frames {
+            number,
+            frames: names.iter().map(|name| (*name).to_owned()).collect(),
+            cut_off,
+        })
+    };
+    let mut events = vec![Event::Born(born(1, 0))];
+    events.extend(blocks);
+    events.extend([
+        frames(0, &["read"], true),
+        frames(1, &["read", "load", "main"], false),
+        frames(2, &["vfs_read"], false),
+        stacks(0, Some(2), Some(0)),
+        stacks(1, Some(2), Some(0)),
+        stacks(0, Some(2), Some(1)),
+    ]);
+    let report = report_with(|f| f.lost_stacks = Some(0), events);
+    let found = report.stacks.expect("there are some");
+    let found: Vec<_> = found
+        .iter()
+        .map(|it| (it.frames.join(" "), it.ns, it.cut_off))
+        .collect();
+    let of = |frames: &str, ns, cut_off| (frames.to_owned(), ns, cut_off);
+    let expected = [
+        of("main load read vfs_read_[k]", 3 * MS - 10, false),
+        of("read vfs_read_[k]", MS, true),
+        of("[no stack]", 7, false),
+    ];
+    assert_eq!(found, expected);
+    let share = |blocked_ns| crate::report::StackShare {
+        blocked_ns,
+        with_stack_ns: 4 * MS - 10,
+        whole_ns: 3 * MS - 10,
+    };
+    let coverage = report.stack_coverage.expect("they were taken");
+    assert_eq!(coverage.long, share(4 * MS - 10));
+    assert_eq!(coverage.all, share(4 * MS - 3));
+}
+
+#[test]
 fn tasks_that_are_not_followed_are_counted_from_the_first_on() {
     let mut events = good_task();
     events.extend([

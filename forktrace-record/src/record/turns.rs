@@ -38,7 +38,21 @@ const TICK_AT_END: Duration = Duration::from_millis(5);
 /// All that can wake the loop before its time.
 struct Wakes(Vec<AsyncFd<OwnedFd>>);
 
+/// What has woken the loop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    /// Nothing: its time is up.
+    Nobody,
+    /// The answer of a helper.
+    Helper,
+    /// Something else, or that too.
+    Else,
+}
+
 impl Wakes {
+    /// Which of them is that of the helpers.
+    const HELPERS: usize = 1;
+
     fn new(signals: &Signals, tracer: &Tracer, nursery: &Nursery) -> Result<Self> {
         let rings = tracer.ring_fds().map(|ring| ring.try_clone_to_owned());
         let helpers = nursery.ready().try_clone_to_owned();
@@ -54,32 +68,31 @@ impl Wakes {
         Ok(Self(sources.collect::<Result<_>>()?))
     }
 
-    /// Waits until one of them has become readable, which is what is returned, at most so
-    /// long.
-    async fn next(&self, at_most: Duration) -> Result<bool> {
+    /// Waits until one of them has become readable, at most so long.
+    async fn next(&self, at_most: Duration) -> Result<Woken> {
         if at_most.is_zero() {
             yield_now().await;
-            return Ok(true);
+            return Ok(Woken::Else);
         }
         let readable = poll_fn(|context| {
-            let mut woken = false;
-            for source in &self.0 {
+            let mut woken = Woken::Nobody;
+            for (at, source) in self.0.iter().enumerate() {
                 if let Poll::Ready(ready) = source.poll_read_ready(context) {
                     ready?.clear_ready();
-                    woken = true;
+                    woken = match (at, woken) {
+                        (Self::HELPERS, Woken::Nobody) => Woken::Helper,
+                        _ => Woken::Else,
+                    };
                 }
             }
-            if woken {
-                Poll::Ready(io::Result::Ok(()))
-            } else {
-                Poll::Pending
+            match woken {
+                Woken::Nobody => Poll::Pending,
+                woken => Poll::Ready(io::Result::Ok(woken)),
             }
         });
         match timeout(at_most, readable).await {
-            Ok(woken) => woken
-                .map(|()| true)
-                .context("the rings can't be waited for"),
-            Err(_) => Ok(false),
+            Ok(woken) => woken.context("the rings can't be waited for"),
+            Err(_) => Ok(Woken::Nobody),
         }
     }
 }
@@ -110,8 +123,13 @@ impl Loop<'_> {
             let look = self.session.stacks.as_ref().and_then(Namer::time_left);
             let woken = wakes.next(look.map_or(left, |look| look.min(left))).await?;
             self.session.look_at_stacks(self.tracer, now_ns()?);
-            // All else has time.
-            if !woken && turned.elapsed() < self.wait(tick) {
+            // With stacks, answers come each millisecond, and all else has time.
+            let has_time = match woken {
+                Woken::Nobody => true,
+                Woken::Helper => look.is_some(),
+                Woken::Else => false,
+            };
+            if has_time && turned.elapsed() < self.wait(tick) {
                 continue;
             }
             turned = Instant::now();

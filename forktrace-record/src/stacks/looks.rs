@@ -5,9 +5,9 @@
 //! from these. What it read was true if the task is still in the same block afterwards, for then
 //! it has not run in between. Otherwise that is forgotten.
 //!
-//! The table of tasks is gone through once a millisecond as long as there are blocks that will
-//! soon be long enough, less often when there are none, and never for more than a part of the
-//! time that goes by: who looks long rests long.
+//! The table of tasks is gone through once a millisecond as long as blocks were found lately that
+//! had lasted long enough, or will soon have; less often when there were none; and never for more
+//! than a part of the time that goes by: who looks long rests long.
 
 use std::{
     rc::Rc,
@@ -20,10 +20,13 @@ use crate::{
     helper::{Channel, Kind, Nursery, Troubles},
 };
 
-/// The table of tasks is gone through no more often.
-const SHORTEST: Duration = Duration::from_millis(1);
+/// The table of tasks is gone through no more often. Timers of the event loop end with whole
+/// milliseconds, so this is once in one.
+const SHORTEST: Duration = Duration::from_micros(500);
 /// And no less often.
 const LONGEST: Duration = Duration::from_millis(10);
+/// It is gone through often for so long after a block was found: others will come.
+const LATELY: Duration = Duration::from_millis(30);
 /// After a look it rests for so many times what that took.
 const REST: u32 = 15;
 /// So many are looked at together.
@@ -48,8 +51,8 @@ pub(super) struct Looks {
     seen: Vec<u64>,
     /// When the next look is due.
     due: Instant,
-    /// How long after the last.
-    wait: Duration,
+    /// When a block was found last.
+    found_at: Instant,
     /// Where in the table the next one begins.
     from: usize,
     found: Vec<Looked>,
@@ -63,7 +66,7 @@ impl Looks {
             over,
             seen: Vec::new(),
             due: Instant::now(),
-            wait: SHORTEST,
+            found_at: Instant::now(),
             from: 0,
             found: Vec::new(),
         }
@@ -135,19 +138,20 @@ impl Looks {
         // Whoever is left out comes first the next time.
         let begins = old.partition_point(|block| block.slot() < self.from);
         old.rotate_left(begins);
-        let left_out = old.len() > MOST_AT_ONCE;
         old.truncate(MOST_AT_ONCE);
         self.from = old.last().map_or(0, |block| block.slot() + 1);
         for block in &old {
             self.seen[block.slot()] = block.key();
         }
-        self.wait = if left_out || !old.is_empty() {
-            SHORTEST
-        } else {
-            LONGEST.min(2 * self.wait)
+        let now = Instant::now();
+        if !old.is_empty() {
+            self.found_at = now;
+        }
+        let wait = match now.duration_since(self.found_at) < LATELY {
+            true => SHORTEST,
+            false => Duration::from_nanos(soon).clamp(SHORTEST, LONGEST),
         };
-        let soon = Duration::from_nanos(soon).max(SHORTEST);
-        self.due = Instant::now() + self.wait.min(soon);
+        self.due = now + wait;
         let asleep = old.iter().filter_map(|block| tracer.asleep(block));
         asleep.collect()
     }
