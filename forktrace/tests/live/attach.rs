@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use crate::support::{
-    Finished, Forktrace, Report, Running, Task, check_recorded, id, skip, trace, unspoilt,
+    Finished, Forktrace, Report, Running, Task, check_recorded, id, lacks, skip, trace, unspoilt,
 };
 
 /// The program in `attach.py`, ended on drop.
@@ -142,6 +142,12 @@ pub(crate) fn whole(finished: &Finished) -> &Report {
 
 #[test]
 fn a_process_is_taken_in_with_its_threads_and_what_it_creates() {
+    if lacks(
+        "a_process_is_taken_in_with_its_threads_and_what_it_creates",
+        &["python3"],
+    ) {
+        return;
+    }
     unspoilt(|| {
         let mut target = Target::start(&["spin"]);
         let pid = target.pid();
@@ -188,6 +194,12 @@ fn a_process_is_taken_in_with_its_threads_and_what_it_creates() {
 
 #[test]
 fn the_waits_that_began_before_count_from_then_on() {
+    if lacks(
+        "the_waits_that_began_before_count_from_then_on",
+        &["python3"],
+    ) {
+        return;
+    }
     unspoilt(|| {
         let target = Target::start(&[]);
         let running = attached(attach(["-p", &target.pid().to_string()]));
@@ -208,6 +220,12 @@ fn the_waits_that_began_before_count_from_then_on() {
 
 #[test]
 fn a_thread_that_executes_a_program_is_the_same_task() {
+    if lacks(
+        "a_thread_that_executes_a_program_is_the_same_task",
+        &["python3"],
+    ) {
+        return;
+    }
     unspoilt(|| {
         for by in ["-p", "--tid"] {
             let mut target = Target::start(&[]);
@@ -240,6 +258,12 @@ fn a_thread_that_executes_a_program_is_the_same_task() {
 /// While threads and processes come and go by the hundred in a second.
 #[test]
 fn tasks_that_end_in_the_moment_of_the_attach_are_accounted_for() {
+    if lacks(
+        "tasks_that_end_in_the_moment_of_the_attach_are_accounted_for",
+        &["python3"],
+    ) {
+        return;
+    }
     unspoilt(|| {
         let mut target = Target::start(&[]);
         target.have("churn");
@@ -262,6 +286,12 @@ fn tasks_that_end_in_the_moment_of_the_attach_are_accounted_for() {
 
 #[test]
 fn one_thread_alone_is_taken_in_with_what_it_creates() {
+    if lacks(
+        "one_thread_alone_is_taken_in_with_what_it_creates",
+        &["python3"],
+    ) {
+        return;
+    }
     unspoilt(|| {
         let mut target = Target::start(&[]);
         let reader = target.tid("reader").to_string();
@@ -285,6 +315,9 @@ fn one_thread_alone_is_taken_in_with_what_it_creates() {
 
 #[test]
 fn processes_are_found_by_what_they_are_called() {
+    if lacks("processes_are_found_by_what_they_are_called", &["python3"]) {
+        return;
+    }
     unspoilt(|| {
         let name = format!("forktrace-target-{}", std::process::id());
         let target = Target::start(&[&name]);
@@ -302,6 +335,9 @@ fn processes_are_found_by_what_they_are_called() {
 
 #[test]
 fn all_processes_are_all_but_forktrace() {
+    if lacks("all_processes_are_all_but_forktrace", &["python3"]) {
+        return;
+    }
     unspoilt(|| {
         let target = Target::start(&[]);
         let finished = interrupt(attached(attach(["--all", "--max-tasks", "60000"])));
@@ -346,6 +382,9 @@ impl Drop for Cgroup {
 /// A cgroup is one of a unit or a container by its name alone.
 #[test]
 fn a_cgroup_is_taken_in_with_what_comes_to_it() {
+    if lacks("a_cgroup_is_taken_in_with_what_comes_to_it", &["python3"]) {
+        return;
+    }
     unspoilt(|| {
         let own = std::process::id();
         let name = format!("forktrace-test-{own}");
@@ -394,6 +433,9 @@ fn a_cgroup_is_taken_in_with_what_comes_to_it() {
 
 #[test]
 fn several_can_be_attached_at_once_beside_a_run() {
+    if lacks("several_can_be_attached_at_once_beside_a_run", &["python3"]) {
+        return;
+    }
     unspoilt(|| {
         let mut target = Target::start(&[]);
         let pid = target.pid().to_string();
@@ -412,6 +454,12 @@ fn several_can_be_attached_at_once_beside_a_run() {
 
 #[test]
 fn its_target_does_not_notice_that_forktrace_is_killed() {
+    if lacks(
+        "its_target_does_not_notice_that_forktrace_is_killed",
+        &["python3"],
+    ) {
+        return;
+    }
     let mut target = Target::start(&[]);
     let running = attached(attach(["-p", &target.pid().to_string()]));
     kill(running.pid(), "KILL");
@@ -424,6 +472,9 @@ fn its_target_does_not_notice_that_forktrace_is_killed() {
 
 #[test]
 fn what_finds_no_room_is_counted() {
+    if lacks("what_finds_no_room_is_counted", &["python3"]) {
+        return;
+    }
     unspoilt(|| {
         let target = Target::start(&[]);
         let arguments = ["--max-tasks", "2", "-p", &target.pid().to_string()].map(str::to_owned);
@@ -438,6 +489,12 @@ fn what_finds_no_room_is_counted() {
 
 #[test]
 fn it_ends_by_itself_after_the_time_that_was_given() {
+    if lacks(
+        "it_ends_by_itself_after_the_time_that_was_given",
+        &["python3"],
+    ) {
+        return;
+    }
     unspoilt(|| {
         let target = Target::start(&[]);
         let pid = target.pid().to_string();
@@ -450,6 +507,9 @@ fn it_ends_by_itself_after_the_time_that_was_given() {
 
 #[test]
 fn what_is_not_there_is_said_with_what_to_do() {
+    if lacks("what_is_not_there_is_said_with_what_to_do", &["python3"]) {
+        return;
+    }
     let target = Target::start(&[]);
     let mut ended = Command::new("true").spawn().expect("true starts");
     let zombie = ended.id();
@@ -516,6 +576,9 @@ fn what_is_not_there_is_said_with_what_to_do() {
 
 #[test]
 fn a_report_on_what_ran_already_says_so() {
+    if lacks("a_report_on_what_ran_already_says_so", &["python3"]) {
+        return;
+    }
     unspoilt(|| {
         let target = Target::start(&[]);
         let pid = target.pid();

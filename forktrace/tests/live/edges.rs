@@ -18,7 +18,7 @@ use nix::{
 
 use crate::{
     signals::kill_and_forget,
-    support::{Forktrace, Running, check_complete, forktrace, run, unspoilt},
+    support::{Forktrace, Running, check_complete, forktrace, lacks, run, unspoilt},
 };
 
 /// A field of a process's status that is a mask.
@@ -104,6 +104,12 @@ os.execv(sys.argv[2], sys.argv[2:])";
 
 #[test]
 fn a_signal_before_the_workload_keeps_it_from_beginning() {
+    if lacks(
+        "a_signal_before_the_workload_keeps_it_from_beginning",
+        &["python3"],
+    ) {
+        return;
+    }
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let number = (signal as i32).to_string();
         let run = Forktrace::under("python3", &["-c", SIGNALLED, &number], "run");

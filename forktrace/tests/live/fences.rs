@@ -16,7 +16,7 @@ use nix::{
 
 use crate::{
     helpers::{children, is_ours, status},
-    support::{Finished, Forktrace, Report, check_complete, run, skip, unspoilt},
+    support::{Finished, Forktrace, Report, check_complete, lacks, run, skip, unspoilt},
 };
 
 /// Much longer than anything here takes.
@@ -309,6 +309,12 @@ fn helpers_that_are_killed_are_replaced_and_it_is_said_of_what_they_died() {
 /// What a workload of nobody's does with the file of its marks.
 #[test]
 fn a_marks_file_that_is_made_endless_holds_nobody_up() {
+    if lacks(
+        "a_marks_file_that_is_made_endless_holds_nobody_up",
+        &["python3"],
+    ) {
+        return;
+    }
     let script = "import os; os.ftruncate(int(os.environ['FORKTRACE_MARKS_FD']), 1 << 62)";
     let mut run = run().json();
     let folder = run.folder().to_owned();

@@ -17,7 +17,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::support::{n, run};
+use crate::support::{lacks, n, run};
 
 /// What the trace tells so far, by tid.
 fn told(trace: &[u8]) -> HashMap<u32, GivenWhat> {
@@ -73,6 +73,12 @@ while True: signal.pause()
 
 #[test]
 fn paths_and_numbers_of_system_v_are_told_while_they_are_waited_for() {
+    if lacks(
+        "paths_and_numbers_of_system_v_are_told_while_they_are_waited_for",
+        &["python3"],
+    ) {
+        return;
+    }
     let run = run();
     let (trace, folder) = (run.file("trace"), run.folder().to_owned());
     // Others than root are to write there.

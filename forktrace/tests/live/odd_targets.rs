@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::support::{Finished, Forktrace, check_recorded, unspoilt};
+use crate::support::{Finished, Forktrace, check_recorded, lacks, unspoilt};
 
 /// A process that sleeps under a name, ended on drop. The kernel cuts a name at 15 bytes.
 struct Sleeper(Child);
@@ -93,6 +93,9 @@ fn a_name_in_an_error_does_not_act_on_the_terminal() {
 /// A process whose first thread has ended looks like one that has ended altogether.
 #[test]
 fn a_process_without_its_first_thread_is_one() {
+    if lacks("a_process_without_its_first_thread_is_one", &["python3"]) {
+        return;
+    }
     unspoilt(|| {
         // The other thread speaks when the first one is gone.
         let script = "import ctypes, os, threading, time

@@ -17,7 +17,7 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{list, n, run};
+use crate::support::{lacks, list, n, run};
 
 /// The last that a trace says of each task, in the words of the workload.
 fn told(trace: &[u8]) -> HashMap<u32, Value> {
@@ -48,6 +48,12 @@ fn told(trace: &[u8]) -> HashMap<u32, Value> {
 
 #[test]
 fn who_could_end_a_wait_is_found_out_while_it_lasts() {
+    if lacks(
+        "who_could_end_a_wait_is_found_out_while_it_lasts",
+        &["python3"],
+    ) {
+        return;
+    }
     let run = run();
     let (trace, script) = (run.file("trace"), run.file("providers.py"));
     let folder = run.folder().to_owned();
@@ -98,6 +104,12 @@ fn paths(trace: &[u8]) -> Vec<String> {
 
 #[test]
 fn a_file_that_is_renamed_while_it_is_waited_for_has_its_new_name() {
+    if lacks(
+        "a_file_that_is_renamed_while_it_is_waited_for_has_its_new_name",
+        &["python3"],
+    ) {
+        return;
+    }
     let program = "import os, sys\n\
         old, new = sys.argv[1:]\n\
         file = os.open(old, os.O_CREAT | os.O_RDWR)\n\

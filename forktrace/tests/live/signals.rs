@@ -9,7 +9,7 @@ use nix::{
 
 use forktrace_core::trace::{Event, Waker};
 
-use crate::support::{Forktrace, Report, Running, check_complete, check_figures, unspoilt};
+use crate::support::{Forktrace, Report, Running, check_complete, check_figures, lacks, unspoilt};
 
 fn send(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).expect("a pid");
@@ -223,6 +223,12 @@ fn signals_that_end_or_tell_something_are_recorded_with_who_sent_them() {
 
 #[test]
 fn who_sends_a_signal_that_a_task_waits_for_gives_it_what_it_wants() {
+    if lacks(
+        "who_sends_a_signal_that_a_task_waits_for_gives_it_what_it_wants",
+        &["python3"],
+    ) {
+        return;
+    }
     let program = "import os, signal, time
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 parent = os.getpid()

@@ -47,6 +47,12 @@ fn a_mutex_is_handed_from_its_holder_through_all_who_wait() {
 
 #[test]
 fn who_waits_for_a_lock_under_which_a_file_is_synced_is_woken_by_who_synced() {
+    if lacks(
+        "who_waits_for_a_lock_under_which_a_file_is_synced_is_woken_by_who_synced",
+        &["python3"],
+    ) {
+        return;
+    }
     unspoilt(|| {
         let (traced, lines) = timelines("fsync-under-lock --rounds 5");
         let truth = traced.truth();
@@ -72,6 +78,9 @@ fn who_waits_for_a_lock_under_which_a_file_is_synced_is_woken_by_who_synced() {
 
 #[test]
 fn each_turn_is_notified_by_the_thread_before() {
+    if lacks("each_turn_is_notified_by_the_thread_before", &["python3"]) {
+        return;
+    }
     unspoilt(|| {
         let (traced, lines) = timelines("hand-off --threads 3 --rounds 300");
         let truth = traced.truth();
@@ -102,6 +111,12 @@ fn each_turn_is_notified_by_the_thread_before() {
 
 #[test]
 fn who_waits_for_the_memory_map_is_woken_by_who_changed_it_or_faulted() {
+    if lacks(
+        "who_waits_for_the_memory_map_is_woken_by_who_changed_it_or_faulted",
+        &["python3"],
+    ) {
+        return;
+    }
     unspoilt(|| {
         const TRIES: u32 = 20;
         let (mut faults_waited, mut woken_by_faulter) = (0, 0);
@@ -289,6 +304,12 @@ fn a_parent_that_lends_itself_to_its_child_is_woken_by_it() {
 
 #[test]
 fn stop_and_continue_name_their_sender_and_who_stops_wakes_who_waits_for_that() {
+    if lacks(
+        "stop_and_continue_name_their_sender_and_who_stops_wakes_who_waits_for_that",
+        &["python3"],
+    ) {
+        return;
+    }
     unspoilt(|| {
         for during in ["compute", "poll"] {
             let workload = format!("stop --seconds 0.3 --wait-seconds 1 --during {during}");

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     attach::{Target, interrupt},
     metrics::{address, sample, scrape},
-    support::{Forktrace, Report, Running, check_recorded, forktrace, unspoilt},
+    support::{Forktrace, Report, Running, check_recorded, forktrace, lacks, unspoilt},
 };
 
 const STALL: &str = "all_blocked.now_ns > 200 * ms && cause != 'idle'";
@@ -90,6 +90,12 @@ fn report_of(trace: &Path) -> Report {
 
 #[test]
 fn a_stall_is_saved_with_its_cause_and_nothing_else_is() {
+    if lacks(
+        "a_stall_is_saved_with_its_cause_and_nothing_else_is",
+        &["python3"],
+    ) {
+        return;
+    }
     unspoilt(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let mut target = service();
@@ -140,6 +146,9 @@ fn a_stall_is_saved_with_its_cause_and_nothing_else_is() {
 
 #[test]
 fn a_target_by_name_may_end_and_come_again() {
+    if lacks("a_target_by_name_may_end_and_come_again", &["python3"]) {
+        return;
+    }
     unspoilt(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let name = format!("again{}", std::process::id());
@@ -185,6 +194,12 @@ fn a_target_by_name_may_end_and_come_again() {
 
 #[test]
 fn the_oldest_trace_makes_room_and_a_command_is_told() {
+    if lacks(
+        "the_oldest_trace_makes_room_and_a_command_is_told",
+        &["python3"],
+    ) {
+        return;
+    }
     unspoilt(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let told = folder.path().join("told");
@@ -217,6 +232,12 @@ fn the_oldest_trace_makes_room_and_a_command_is_told() {
 /// Killed as hard as can be, it takes nothing of the target with it, nor leaves anything to it.
 #[test]
 fn a_watch_that_is_killed_leaves_its_target_as_it_is() {
+    if lacks(
+        "a_watch_that_is_killed_leaves_its_target_as_it_is",
+        &["python3"],
+    ) {
+        return;
+    }
     let folder = tempfile::tempdir().expect("a folder");
     let mut target = service();
     let pid = target.pid().to_string();
@@ -234,6 +255,12 @@ fn a_watch_that_is_killed_leaves_its_target_as_it_is() {
 
 #[test]
 fn what_can_not_be_watched_or_saved_is_told_before_it_begins() {
+    if lacks(
+        "what_can_not_be_watched_or_saved_is_told_before_it_begins",
+        &["python3"],
+    ) {
+        return;
+    }
     let folder = tempfile::tempdir().expect("a folder");
     let own_pid = std::process::id().to_string();
     let none = folder.path().join("none");

@@ -5,7 +5,7 @@
 //! A worker is busy while it is blocked in anything else but a futex: a worker that waits
 //! for a futex waits for another task, and what for is told elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use super::{
     Blocks, Confidence, Finding, FindingKind, Report, count, did, duration, finding, part_of,
@@ -15,13 +15,15 @@ use crate::{
     analysis::{
         blocks::{Block, Class, End},
         objects,
-        sum_by_key::SumByKey,
+        sum_by_key::{SumByKey, total},
         syscall_families::wait_reason,
     },
     model::{Target, Task},
     trace::FileKind,
 };
 
+/// Pools that are told apart.
+const MOST: usize = 1_000;
 /// A block is told from this length on, ns.
 const LONG_NS: u64 = 5_000_000;
 
@@ -34,13 +36,27 @@ enum Source {
     Socket(u64, u32),
 }
 
-/// A worker's use of a source.
-#[derive(Default)]
-struct Uses {
-    first_ns: Option<u64>,
-    /// How often it was ended by whom, `None`: by no task; but for the last in its life: when
-    /// a pool is closed its workers tell each other.
-    ended_by: SumByKey<Option<u32>, u64>,
+/// Waits of a worker for a source that the same task ended.
+struct Use {
+    source: Source,
+    /// Index in the model.
+    worker: u32,
+    /// Likewise; `None`: no task.
+    ended_by: Option<u32>,
+    /// How often; but for the last in the worker's life: when a pool is closed its workers
+    /// tell each other.
+    times: u64,
+    /// When the first of them began.
+    first_ns: u64,
+}
+
+/// Those who take turns at a source.
+struct Pool {
+    source: Source,
+    /// When the first of them began to wait.
+    opened_ns: u64,
+    /// Indices in the model, in order.
+    workers: Vec<usize>,
 }
 
 /// How long all were busy.
@@ -53,51 +69,15 @@ struct Busy {
 }
 
 pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
-    let mut pools: BTreeMap<Source, BTreeMap<usize, Uses>> = BTreeMap::new();
-    for (at, task) in blocks.model.tasks.iter().enumerate() {
-        if report.tasks.get(at).is_some_and(|task| task.helper) {
-            continue;
-        }
-        let last = task
-            .stretches
-            .iter()
-            .rposition(|off| Block::of(off).is_some());
-        let of = |off| Block::of(off).and_then(|b| Some((b, source(blocks, &b)?)));
-        let stretches = task.stretches.iter_if(|off| of(off).is_some());
-        let mut sources: SumByKey<Source, Uses> = SumByKey::default();
-        for (which, off) in stretches.enumerate() {
-            let Some((block, source)) = of(off) else {
-                continue;
-            };
-            let uses = sources.of(source);
-            uses.first_ns.get_or_insert(block.start_ns);
-            if Some(which) != last {
-                *uses.ended_by.of(match blocks.end(at, &block) {
-                    End::Task(waker) => Some(waker),
-                    _ => None,
-                }) += 1;
-            }
-        }
-        if let Some(block) = Block::open(task)
-            && let Some(source) = source(blocks, &block)
-        {
-            let uses = sources.of(source);
-            uses.first_ns.get_or_insert(block.start_ns);
-        }
-        for (source, uses) in sources.into_rows() {
-            pools.entry(source).or_default().insert(at, uses);
-        }
-    }
-    for (source, workers) in &mut pools {
-        if matches!(source, Source::Socket(..)) {
-            add_siblings(report, blocks, workers);
-        }
-    }
-    pools.retain(|source, workers| is_pool(*source, workers));
+    let mut pools = pools(report, blocks);
+    // Each is compared with all: of very many the largest.
+    pools.sort_by_key(|pool| std::cmp::Reverse(pool.workers.len()));
+    pools.truncate(MOST);
+    pools.sort_by_key(|pool| pool.source);
     // Some of a pool can share another futex besides.
     let all: Vec<BTreeSet<usize>> = pools
-        .values()
-        .map(|w| w.keys().copied().collect())
+        .iter()
+        .map(|pool| pool.workers.iter().copied().collect())
         .collect();
     let part = |(at, workers): (usize, &BTreeSet<usize>)| {
         let others = all.iter().enumerate().filter(|(other, _)| *other != at);
@@ -111,28 +91,92 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
         .zip(all.iter().enumerate())
         .filter(|(_, it)| !part(*it));
     whole
-        .filter_map(|((source, workers), _)| of(report, blocks, *source, workers))
+        .filter_map(|(pool, _)| of(report, blocks, pool))
         .collect()
+}
+
+fn pools(report: &Report, blocks: &Blocks<'_>) -> Vec<Pool> {
+    let mut uses: Vec<Use> = Vec::new();
+    for (at, task) in blocks.model.tasks.iter().enumerate() {
+        if report.tasks.get(at).is_some_and(|task| task.helper) {
+            continue;
+        }
+        let last = task
+            .stretches
+            .iter()
+            .rposition(|off| Block::of(off).is_some());
+        let of = |off| Block::of(off).and_then(|b| Some((b, source(blocks, &b)?)));
+        let stretches = task.stretches.iter_if(|off| of(off).is_some());
+        let mut of_task: SumByKey<(Source, Option<u32>), (u64, Option<u64>)> = SumByKey::default();
+        for (which, off) in stretches.enumerate() {
+            let Some((block, source)) = of(off) else {
+                continue;
+            };
+            let by = match blocks.end(at, &block) {
+                End::Task(waker) => Some(waker),
+                _ => None,
+            };
+            let (times, first_ns) = of_task.of((source, by));
+            first_ns.get_or_insert(block.start_ns);
+            *times += u64::from(Some(which) != last);
+        }
+        if let Some(block) = Block::open(task)
+            && let Some(source) = source(blocks, &block)
+        {
+            let (_, first_ns) = of_task.of((source, None));
+            first_ns.get_or_insert(block.start_ns);
+        }
+        let of_task = of_task.into_rows().into_iter();
+        uses.extend(of_task.map(|((source, ended_by), (times, first_ns))| Use {
+            source,
+            worker: at as u32,
+            ended_by,
+            times,
+            first_ns: first_ns.unwrap_or(u64::MAX),
+        }));
+    }
+    uses.sort_unstable_by_key(|it| (it.source, it.worker));
+    uses.chunk_by(|a, b| a.source == b.source)
+        .filter_map(|uses| pool(report, blocks, uses))
+        .collect()
+}
+
+/// The pool that uses one source, if that is one: a lock is passed on from one that waits for
+/// it to the next; work comes from others.
+fn pool(report: &Report, blocks: &Blocks<'_>, uses: &[Use]) -> Option<Pool> {
+    let source = uses.first()?.source;
+    let mut workers: Vec<usize> = uses.iter().map(|it| it.worker as usize).collect();
+    workers.dedup();
+    let is_socket = matches!(source, Source::Socket(..));
+    if is_socket {
+        add_siblings(report, blocks, &mut workers);
+    }
+    let is_one = |by: u32| workers.binary_search(&(by as usize)).is_ok();
+    let passed_on = uses.iter().filter(|it| it.ended_by.is_some_and(is_one));
+    let passed_on = total(passed_on.map(|it| it.times));
+    let all = total(uses.iter().map(|it| it.times));
+    let is_pool = workers.len() > 1 && (is_socket || passed_on.saturating_mul(2) <= all);
+    is_pool.then_some(Pool {
+        source,
+        opened_ns: uses.iter().map(|it| it.first_ns).min()?,
+        workers,
+    })
 }
 
 /// A worker that always found a connection never waited for one: it is told by another worker
 /// of the same parent, of which it is a copy.
-fn add_siblings(report: &Report, blocks: &Blocks<'_>, workers: &mut BTreeMap<usize, Uses>) {
+fn add_siblings(report: &Report, blocks: &Blocks<'_>, workers: &mut Vec<usize>) {
     let tasks = &blocks.model.tasks;
     let family = |at: usize| {
         let (task, of) = (&tasks[at], report.tasks.get(at)?);
         let copied = task.serial == task.process && task.parent != 0 && !of.helper;
         copied.then_some((task.parent, of.role.as_str()))
     };
-    let families: BTreeSet<(u32, &str)> = workers.keys().filter_map(|at| family(*at)).collect();
-    for at in 0..tasks.len() {
-        if family(at).is_some_and(|it| families.contains(&it)) {
-            workers.entry(at).or_insert_with(|| Uses {
-                first_ns: Some(u64::MAX),
-                ..Uses::default()
-            });
-        }
-    }
+    let families: BTreeSet<(u32, &str)> = workers.iter().filter_map(|at| family(*at)).collect();
+    let of_them = |at: &usize| family(*at).is_some_and(|it| families.contains(&it));
+    workers.extend((0..tasks.len()).filter(of_them));
+    workers.sort_unstable();
+    workers.dedup();
 }
 
 fn source(blocks: &Blocks<'_>, block: &Block) -> Option<Source> {
@@ -153,37 +197,21 @@ fn source(blocks: &Blocks<'_>, block: &Block) -> Option<Source> {
     }
 }
 
-/// A lock is passed on from one that waits for it to the next; work comes from others.
-fn is_pool(source: Source, workers: &BTreeMap<usize, Uses>) -> bool {
-    let ends = || workers.values().flat_map(|uses| uses.ended_by.rows());
-    let by_one = |by: Option<u32>| by.is_some_and(|by| workers.contains_key(&(by as usize)));
-    let passed_on = ends().filter(|(by, _)| by_one(*by));
-    let passed_on: u64 = passed_on.map(|(_, times)| times).sum();
-    let all: u64 = ends().map(|(_, times)| times).sum();
-    workers.len() > 1 && (matches!(source, Source::Socket(..)) || passed_on * 2 <= all)
-}
-
-fn of(
-    report: &Report,
-    blocks: &Blocks<'_>,
-    source: Source,
-    workers: &BTreeMap<usize, Uses>,
-) -> Option<Finding> {
+fn of(report: &Report, blocks: &Blocks<'_>, pool: &Pool) -> Option<Finding> {
     let mut edges: Vec<(u64, i64, i64)> = Vec::new();
     let mut kinds: HashMap<(i16, u32), u64> = HashMap::new();
     let mut by_task: Vec<(u64, u32)> = Vec::new();
-    let opened_ns = workers.values().filter_map(|uses| uses.first_ns).min()?;
-    for at in workers.keys() {
+    for at in &pool.workers {
         let task = &blocks.model.tasks[*at];
         // A process starts long before it serves; a thread of a pool does nothing else.
         let from_ns = match task.serial == task.process {
-            true => opened_ns.max(task.start_ns),
+            true => pool.opened_ns.max(task.start_ns),
             false => task.start_ns,
         };
         edges.extend([(from_ns, 1, 0), (task.end_ns, -1, 0)]);
         let mut sum_ns = 0;
         let busy =
-            |block: &Block| self::source(blocks, block) != Some(source) && works(blocks, block);
+            |block: &Block| source(blocks, block) != Some(pool.source) && works(blocks, block);
         for block in blocks_of(task)
             .filter(busy)
             .filter(|b| b.start_ns >= from_ns)
@@ -207,7 +235,7 @@ fn of(
     let same = most_ns.saturating_mul(2) > kinds.values().copied().fold(0, u64::saturating_add);
     let object = objects::describe(blocks.model, *target).filter(|_| same && reason != "sleep");
     by_task.sort_unstable_by_key(|(ns, serial)| (std::cmp::Reverse(*ns), *serial));
-    let name = &report.tasks.get(*workers.keys().next()?)?.role;
+    let name = &report.tasks.get(*pool.workers.first()?)?.role;
     let sentence = format!(
         "All {} workers of `{name}` were busy at once for {}, {}, the longest {}: mostly each {}.",
         count(busy.most),
