@@ -455,10 +455,12 @@ impl Builder {
         .find(|name| !name.is_empty())
         .unwrap_or("?")
         .to_owned();
-        let tid = c
-            .record
-            .as_ref()
-            .map(|r| r.born.tid)
+        // A first thread keeps its tid to its end. That of one which another thread replaces by
+        // an exec is given to that one a moment before the last switch, if that comes late.
+        let of_first = c.born.as_ref().filter(|b| b.tid == b.tgid).map(|b| b.tid);
+        let last_tid = c.record.as_ref().map(|r| r.born.tid);
+        let tid = of_first
+            .or(last_tid)
             .or(last_exec.map(|e| e.tid))
             .or(born.map(|b| b.tid))
             .unwrap_or(0);

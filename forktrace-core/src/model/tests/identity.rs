@@ -3,10 +3,18 @@
 
 use super::*;
 
+/// Of a process whose first thread is 90.
+fn no_first_thread() -> Born {
+    Born {
+        tgid: 90,
+        ..born(SERIAL, 0)
+    }
+}
+
 #[test]
 fn exec_gives_a_new_name_and_the_leaders_tid() {
     let events = vec![
-        Event::Born(born(SERIAL, 0)),
+        Event::Born(no_first_thread()),
         exec(SERIAL, 5, 107, 90, "first"),
         exec(SERIAL, 9, 90, 90, "second"),
     ];
@@ -22,7 +30,7 @@ fn the_record_knows_the_last_name_and_tid_best() {
     let last = Born {
         tid: 90,
         comm: "renamed".to_owned(),
-        ..born(SERIAL, 0)
+        ..no_first_thread()
     };
     let nameless = Born {
         comm: String::new(),
@@ -30,7 +38,7 @@ fn the_record_knows_the_last_name_and_tid_best() {
     };
     for (last, name) in [(last, "renamed"), (nameless, "executed")] {
         let events = vec![
-            Event::Born(born(SERIAL, 0)),
+            Event::Born(no_first_thread()),
             exec(SERIAL, 5, 107, 107, "executed"),
             Event::Task(record(last, Some(9))),
         ];
@@ -189,4 +197,33 @@ fn a_reused_tgid_is_that_of_the_process_that_is_followed() {
     let model = build(events, 20);
     let process_of = |tid| model.tasks.iter().find(|t| t.tid == tid).map(|t| t.process);
     assert_eq!(process_of(202), Some(2));
+}
+
+/// The kernel gives a first thread's tid to the thread that replaces it by an exec, and the
+/// other way round, maybe a moment before the first thread's last switch.
+#[test]
+fn a_first_thread_keeps_its_tid_though_another_one_has_it_at_last() {
+    let first = Born {
+        tid: 100,
+        tgid: 100,
+        ..born(1, 0)
+    };
+    let second = Born {
+        tid: 101,
+        tgid: 100,
+        ..born(2, 1)
+    };
+    let at_last = |born: &Born, tid| Born {
+        tid,
+        ..born.clone()
+    };
+    let events = [
+        Event::Task(record(at_last(&first, 101), Some(8))),
+        Event::Task(record(at_last(&second, 100), Some(9))),
+        Event::Born(first),
+        Event::Born(second),
+    ];
+    let model = build(events, 20);
+    let tids: Vec<u32> = model.tasks.iter().map(|task| task.tid).collect();
+    assert_eq!(tids, [100, 100]);
 }
