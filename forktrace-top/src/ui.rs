@@ -108,7 +108,7 @@ impl Ui {
             // They come by serial, and equals stay so.
             Sort::Matter => rows.sort_by_key(|row| (matter(row), longest(row))),
             Sort::Longest => rows.sort_by_key(|row| longest(row)),
-            Sort::State => rows.sort_by_key(|row| (words::state_rank(row.state), longest(row))),
+            Sort::State => rows.sort_by_key(|row| (row.state.index(), longest(row))),
             Sort::Role => rows.sort_by(|a, b| (&a.role, a.tid).cmp(&(&b.role, b.tid))),
             Sort::Tid => rows.sort_by_key(|row| row.tid),
         }

@@ -20,16 +20,6 @@ pub(crate) fn state(state: State) -> &'static str {
     }
 }
 
-pub(crate) fn state_rank(state: State) -> u8 {
-    match state {
-        State::Running => 0,
-        State::Runnable => 1,
-        State::Blocked => 2,
-        State::Stopped => 3,
-        State::Unknown => 4,
-    }
-}
-
 /// How long a wait has lasted. With a `>` it began before the recording, and nobody knows when.
 pub(crate) fn length(wait: &Waiting) -> String {
     let more = if wait.whole { "" } else { ">" };

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "record")]
 mod claims;
+#[cfg(feature = "record")]
+mod kept;
 mod part;
 #[cfg(feature = "record")]
 mod stacks;
@@ -21,14 +23,16 @@ use forktrace_workload::Workload;
 
 #[cfg(feature = "record")]
 pub(crate) use claims::{ClaimsCommand, ClaimsRunArgs};
+#[cfg(feature = "record")]
+pub(crate) use kept::{KeptArgs, TableArgs};
 pub(crate) use part::PartArgs;
 #[cfg(feature = "record")]
 pub(crate) use stacks::StackArgs;
 #[cfg(feature = "record")]
 pub(crate) use top::TopArgs;
-use values::time;
 #[cfg(feature = "record")]
-use values::{length, ring_size};
+use values::length;
+use values::time;
 
 /// Were the threads and processes of a workload blocked at the same time, on what, and why?
 ///
@@ -357,18 +361,9 @@ pub(crate) struct WatchArgs {
     /// Run CMD in a shell after each: $FORKTRACE_TRACE, $FORKTRACE_TEXT and $FORKTRACE_JSON are its files.
     #[arg(long, value_name = "CMD")]
     pub(crate) then: Option<String>,
-    /// Keep no more than SIZE in memory of what came before, whatever --keep says: 1M holds some 50,000 blocks.
-    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = ring_size)]
-    pub(crate) memory: u32,
-    /// Stop after TIME.
-    #[arg(long = "for", value_name = "TIME", value_parser = length)]
-    pub(crate) length: Option<Duration>,
-    /// Per-CPU ring buffer size, such as 512K or 16M [default: 32M divided among the CPUs, at most 4M each].
-    #[arg(long, value_name = "SIZE", value_parser = ring_size)]
-    pub(crate) ring_size: Option<u32>,
-    /// Maximum number of tasks tracked at once.
-    #[arg(long, value_name = "N", default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
-    pub(crate) max_tasks: u32,
+    /// How much is kept, and for how long it goes on.
+    #[command(flatten)]
+    pub(crate) kept: KeptArgs,
     /// Which stacks are recorded.
     #[command(flatten)]
     pub(crate) stacks: StackArgs,
@@ -393,12 +388,9 @@ pub(crate) struct RecordingArgs {
     /// Quiet: no progress, no deadlock warnings, and no report unless -o is given.
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Per-CPU ring buffer size, such as 512K or 16M [default: 32M divided among the CPUs, at most 4M each].
-    #[arg(long, value_name = "SIZE", value_parser = ring_size)]
-    pub(crate) ring_size: Option<u32>,
-    /// Maximum number of tasks tracked at once.
-    #[arg(long, value_name = "N", default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
-    pub(crate) max_tasks: u32,
+    /// How large the recorder's tables are.
+    #[command(flatten)]
+    pub(crate) tables: TableArgs,
     /// How to count calls of select, poll and epoll.
     #[arg(long, value_enum, default_value_t, value_name = "METHOD")]
     pub(crate) polls: PollProbes,

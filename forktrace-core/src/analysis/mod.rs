@@ -94,8 +94,6 @@ pub use waits::{Names, Wait, Waits};
 
 /// Of so many tasks just the longest block is listed.
 const MANY_TASKS: usize = 100;
-/// Where so many things are waited for, locks are counted by themselves.
-const MANY_TARGETS: usize = 50_000;
 
 /// What is asked of a report.
 #[derive(Clone, Copy, Debug)]
@@ -183,18 +181,14 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         let overview = (path, of_roles, timeline, waited.finish());
         (tasks, waits_for, pairs, stops::stops(cut_blocks), overview)
     };
-    let locks = || locks::locks(&blocks, &targets, &roles);
     // Each goes over all that was recorded, and neither needs the other.
     let by = (options.group_by, &roles[..]);
     let of_groups = || {
         let groups = groups::groups(&kin, &targets, &hangs, by, options.episodes);
         let cpu_users = cpu_users::cpu_users(views.cut, &roles, part);
-        // A row for each of very many is not for when the others take memory, too.
-        let few = model.targets.len() < MANY_TARGETS;
-        (groups, cpu_users, few.then(locks))
+        (groups, cpu_users, locks::locks(&blocks, &targets, &roles))
     };
-    let ((found, cpu_users, found_locks), of_tasks) = both(of_groups, of_tasks);
-    let locks = found_locks.unwrap_or_else(locks);
+    let ((found, cpu_users, locks), of_tasks) = both(of_groups, of_tasks);
     let (tasks, waits_for, (pair_tests, pairs), (stops, other_stops), overview) = of_tasks;
     let (path, of_roles, timeline, waited_for) = overview;
     let all_time = part.is_all_time();

@@ -22,7 +22,7 @@ pub struct Snapshot {
     pub starved: Lasting,
     /// CPU time of all tasks, ns.
     pub running_ns: u64,
-    /// Records that found no room.
+    /// Records that were dropped.
     pub lost: u64,
     /// Sets of tasks that can't go on, by serial.
     pub stuck: Vec<Vec<u32>>,

@@ -48,6 +48,13 @@ pub enum State {
     Unknown,
 }
 
+impl State {
+    /// Its place in the order above, for tables and for sorting.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// A part of a task's life in one state. Never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {

@@ -28,16 +28,6 @@ enum Part {
     Mixed([u64; 5]),
 }
 
-fn index(state: State) -> usize {
-    match state {
-        State::Running => 0,
-        State::Runnable => 1,
-        State::Blocked => 2,
-        State::Stopped => 3,
-        State::Unknown => 4,
-    }
-}
-
 /// Hands out a task's parts.
 fn parts(task: &Task, exact_ns: u64, mut each: impl FnMut(Part)) {
     let mut mixed = [0; 5];
@@ -62,7 +52,7 @@ fn parts(task: &Task, exact_ns: u64, mut each: impl FnMut(Part)) {
             flush(&mut mixed, &mut mixed_ns, &mut last);
             continue;
         }
-        mixed[index(segment.state)] += ns;
+        mixed[segment.state.index()] += ns;
         mixed_ns += ns;
         last = Some(segment);
         if mixed_ns >= exact_ns {
@@ -152,7 +142,7 @@ impl Lines {
         parts(task, self.exact_ns, |part| match part {
             Part::One(segment) => {
                 self.number(segment.end_ns - segment.start_ns);
-                self.number(index(segment.state) as u64);
+                self.number(segment.state.index() as u64);
                 if segment.state == State::Blocked {
                     while waits.next_if(|w| w.end_ns <= segment.start_ns).is_some() {}
                     let wait = waits.peek().copied();

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{Color, TargetArgs, values::length, values::ring_size};
+use super::{Color, KeptArgs, TargetArgs, values::length};
 
 /// Arguments of `top`.
 #[derive(Args, Debug)]
@@ -34,18 +34,9 @@ pub(crate) struct TopArgs {
     /// Save in the folder DIR.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) save_dir: PathBuf,
-    /// Keep no more than SIZE in memory of what came before, whatever --keep says: 1M holds some 50,000 blocks.
-    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = ring_size)]
-    pub(crate) memory: u32,
-    /// Stop after TIME.
-    #[arg(long = "for", value_name = "TIME", value_parser = length)]
-    pub(crate) length: Option<Duration>,
-    /// Per-CPU ring buffer size, such as 512K or 16M [default: 32M divided among the CPUs, at most 4M each].
-    #[arg(long, value_name = "SIZE", value_parser = ring_size)]
-    pub(crate) ring_size: Option<u32>,
-    /// Maximum number of tasks tracked at once.
-    #[arg(long, value_name = "N", default_value_t = 16384, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
-    pub(crate) max_tasks: u32,
+    /// How much is kept, and for how long it goes on.
+    #[command(flatten)]
+    pub(crate) kept: KeptArgs,
     /// When to use colour.
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub(crate) color: Color,

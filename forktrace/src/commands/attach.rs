@@ -3,6 +3,7 @@
 use anyhow::Result;
 use forktrace_process::launch::Accounts;
 use forktrace_record::{
+    capture::{PollProbes, Settings, StackWays},
     record::Source,
     targets::{Target, Targets},
 };
@@ -12,7 +13,7 @@ use super::{
     assert::Assertions,
     recording::{Done, From, record_and_report},
 };
-use crate::cli::{AttachArgs, TargetArgs};
+use crate::cli::{AttachArgs, KeptArgs, TargetArgs};
 
 /// Records what runs already and reports on it.
 ///
@@ -40,6 +41,24 @@ pub(crate) fn attach(args: &AttachArgs) -> Result<Outcome> {
         Done::As(outcome) => outcome,
         Done::Well(_) => Outcome::Exit(0),
     })
+}
+
+/// How a recording of those is made of which the last seconds are kept.
+pub(super) fn settings_of_kept(
+    kept: &KeptArgs,
+    stacks: Option<StackWays>,
+    targets: &Targets,
+) -> Settings {
+    Settings {
+        ring_bytes: kept.tables.ring_size,
+        max_tasks: kept.tables.max_tasks,
+        // A table of counters can't be cut at a moment.
+        polls: PollProbes::Off,
+        plain: false,
+        stacks,
+        log: Default::default(),
+        existing: Some(targets.existing()),
+    }
 }
 
 /// All that is asked for.

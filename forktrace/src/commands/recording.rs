@@ -174,8 +174,8 @@ fn metrics(args: &RecordingArgs) -> Result<Option<Listener>> {
 /// How the tracer is set up.
 fn settings(args: &RecordingArgs, existing: Option<Existing>) -> Settings {
     Settings {
-        ring_bytes: args.ring_size,
-        max_tasks: args.max_tasks,
+        ring_bytes: args.tables.ring_size,
+        max_tasks: args.tables.max_tasks,
         polls: args.polls,
         plain: args.plain,
         stacks: args.stacks.ways(args.output.shows_stacks()),

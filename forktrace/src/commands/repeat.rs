@@ -35,7 +35,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tempfile::TempDir;
 
 use super::{Outcome, assert, output::to_stderr, tables::is_tables};
-use crate::cli::{AssertArgs, OutputArgs, RecordingArgs, RunArgs};
+use crate::cli::{AssertArgs, OutputArgs, RecordingArgs, RunArgs, TableArgs};
 
 /// Runs it so many times, until one fails, and says how long the runs took.
 ///
@@ -173,8 +173,10 @@ fn arguments(args: &RunArgs, number: u32, trace: &Path) -> Vec<OsString> {
         output,
         save: _,
         quiet: _,
-        ring_size,
-        max_tasks,
+        tables: TableArgs {
+            ring_size,
+            max_tasks,
+        },
         polls,
         stacks,
         plain,

@@ -16,7 +16,7 @@ use forktrace_core::{
 use forktrace_process::{launch::Accounts, limits::Limits, signals::Signals};
 use forktrace_record::{
     background,
-    capture::{PollProbes, Settings, Tracer},
+    capture::Tracer,
     record::{Interrupted, Plan, Recording, Source, Watched, Watcher, Wish},
     targets::Targets,
 };
@@ -28,7 +28,7 @@ use rustix::{
 
 use super::{
     Outcome,
-    attach::targets,
+    attach::{settings_of_kept, targets},
     output::to_stdout,
     page,
     recording::Picture,
@@ -47,16 +47,7 @@ pub(super) fn top(args: &TopArgs) -> Result<Outcome> {
     forktrace_top::check()?;
     let accounts = Accounts::choose(None, args.as_root)?;
     let targets = Targets::find(&targets(&args.what))?;
-    let settings = Settings {
-        ring_bytes: args.ring_size,
-        max_tasks: args.max_tasks,
-        // A table of counters can't be cut at a moment.
-        polls: PollProbes::Off,
-        plain: false,
-        stacks: None,
-        log: Default::default(),
-        existing: Some(targets.existing()),
-    };
+    let settings = settings_of_kept(&args.kept, None, &targets);
     let limits = Limits::raise(&Tracer::needs(&settings)?)?;
     let signals = Signals::take()?;
     let title = targets.words().join(", ");
@@ -64,14 +55,14 @@ pub(super) fn top(args: &TopArgs) -> Result<Outcome> {
     let plan = Plan {
         source: Source::Attach {
             targets,
-            length: args.length,
+            length: args.kept.length,
         },
         settings,
         metrics: None,
     };
     let keep = Keep {
         ns: args.keep.as_nanos() as u64,
-        bytes: args.memory as usize,
+        bytes: args.kept.memory as usize,
     };
     let begun = Instant::now();
     let recording = match Recording::shown(plan, limits, signals, keep, None) {
@@ -87,7 +78,10 @@ pub(super) fn top(args: &TopArgs) -> Result<Outcome> {
         signalled,
     } = recording.run_watched(&mut view, |_| {})?;
     background::drop_in_background(tracer);
-    let in_time = args.length.is_none_or(|length| begun.elapsed() < length);
+    let in_time = args
+        .kept
+        .length
+        .is_none_or(|length| begun.elapsed() < length);
     if !signalled && !view.quit && in_time {
         view.stay("all of it has ended", &signals)?;
     }

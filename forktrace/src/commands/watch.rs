@@ -15,7 +15,7 @@ use forktrace_core::{
 use forktrace_process::{launch::Accounts, limits::Limits, signals::Signals};
 use forktrace_record::{
     background,
-    capture::{PollProbes, Settings, Tracer},
+    capture::Tracer,
     metrics::Listener,
     record::{Interrupted, Notice, Plan, Recording, Source, Watched, Watcher, Wish},
     targets::Targets,
@@ -23,7 +23,7 @@ use forktrace_record::{
 
 use super::{
     Outcome,
-    attach::targets,
+    attach::{settings_of_kept, targets},
     saving::{Folder, Saved, Saver},
 };
 use crate::{cli::WatchArgs, progress};
@@ -42,16 +42,7 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
     let folder = Folder::open(&args.save_dir, args.max as usize, &accounts)?;
     let wanted = targets(&args.what);
     let targets = Targets::find(&wanted)?;
-    let settings = Settings {
-        ring_bytes: args.ring_size,
-        max_tasks: args.max_tasks,
-        // A table of counters can't be cut at a moment.
-        polls: PollProbes::Off,
-        plain: false,
-        stacks: args.stacks.ways(false),
-        log: Default::default(),
-        existing: Some(targets.existing()),
-    };
+    let settings = settings_of_kept(&args.kept, args.stacks.ways(false), &targets);
     let metrics = args.metrics.as_deref().map(Listener::bind).transpose()?;
     let limits = Limits::raise(&Tracer::needs(&settings)?)?;
     if let Some(metrics) = &metrics {
@@ -74,14 +65,14 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
     let plan = Plan {
         source: Source::Attach {
             targets,
-            length: args.length,
+            length: args.kept.length,
         },
         settings,
         metrics,
     };
     let keep = Keep {
         ns: args.keep.as_nanos() as u64,
-        bytes: args.memory as usize,
+        bytes: args.kept.memory as usize,
     };
     let recording = match Recording::watch(plan, limits, signals, keep) {
         Ok(recording) => recording,

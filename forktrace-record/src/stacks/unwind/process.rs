@@ -107,6 +107,7 @@ impl Process {
         let maps = fs::read(format!("/proc/{}/maps", self.tid)).ok()?;
         let maps = String::from_utf8_lossy(&maps);
         let mut bases = HashMap::new();
+        let mut modules = HashMap::new();
         for mapping in mappings(&maps) {
             let key = (mapping.file, mapping.path);
             let is_file = mapping.file.1 != 0 || mapping.path == "[vdso]";
@@ -117,8 +118,13 @@ impl Process {
                 continue;
             }
             let base = bases.get(&key).copied();
-            let module =
-                base.map(|base| self.module(base, mapping.end, mapping.file, mapping.path));
+            let module = base.map(|base| {
+                let known = modules.entry(base);
+                *known.or_insert_with(|| self.module(base, mapping.file, mapping.path))
+            });
+            if let Some(module) = module {
+                self.mapped[module].end = mapping.end;
+            }
             self.areas.push(Area {
                 start: mapping.start,
                 end: mapping.end,
@@ -129,17 +135,14 @@ impl Process {
         (!self.areas.is_empty()).then_some(())
     }
 
-    fn module(&mut self, base: u64, end: u64, file: (u32, u64), path: &str) -> usize {
-        if let Some(at) = self.mapped.iter().position(|it| it.base == base) {
-            self.mapped[at].end = end;
-            return at;
-        }
+    /// Takes in a file; its end is told by what is mapped of it.
+    fn module(&mut self, base: u64, file: (u32, u64), path: &str) -> usize {
         let path = path.strip_suffix(" (deleted)").unwrap_or(path);
         let name = path.rsplit('/').next().unwrap_or(path);
         self.mapped.push(Mapped {
             name: name.into(),
             base,
-            end,
+            end: base,
             file,
             known: None,
         });
