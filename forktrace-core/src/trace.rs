@@ -693,6 +693,9 @@ pub struct Frames {
     /// It does not go back to where the thread began: a function was built without
     /// frame pointers, or it is deeper than what the kernel takes.
     pub cut_off: bool,
+    /// Of `frames`, the innermost function that is the program's own, and no part of the C
+    /// library or of a runtime; `None`: that is not known, or there is none.
+    pub waits_in: Option<u32>,
 }
 
 /// Something that the workload said about itself.

@@ -5,6 +5,7 @@
 //! `unwind`), which then takes the place of the kernel's. Either gets a number of ours
 //! ([`Namer`]), and another helper finds the functions (`Symbols`).
 
+mod code;
 mod cut_files;
 mod looks;
 mod perf_map;
@@ -370,12 +371,13 @@ fn nameless(number: u32, walk: &Walk) -> Frames {
     let places = walk.places.iter().map(Some).chain(std::iter::repeat(None));
     let frames = walk.addresses.iter().zip(places);
     let frames = frames.map(|(address, place)| match place {
-        Some(place) => place.clone(),
+        Some(place) => place.text.clone(),
         None => format!("[{address:#x}]"),
     });
     Frames {
         number,
         frames: frames.collect(),
         cut_off: walk.end != End::Start,
+        waits_in: None,
     }
 }

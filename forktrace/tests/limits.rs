@@ -152,6 +152,7 @@ fn bombs() -> Vec<(&'static str, Vec<u8>)> {
             number,
             frames: vec![String::new(); 1000],
             cut_off: false,
+            waits_in: None,
         })
     };
     let many = |one: &dyn Fn(u32) -> Event, count| -> Vec<Event> { (1..=count).map(one).collect() };

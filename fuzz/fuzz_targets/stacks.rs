@@ -24,6 +24,7 @@ fn frames(u: &mut Unstructured<'_>, number: u32) -> Result<Frames> {
         number,
         frames,
         cut_off: u.arbitrary()?,
+        waits_in: u.arbitrary()?,
     })
 }
 

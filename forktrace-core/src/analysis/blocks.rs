@@ -5,7 +5,7 @@ use std::{
     sync::OnceLock,
 };
 
-use super::{syscall_families::family, wakers::Wakers};
+use super::{code::Code, syscall_families::family, wakers::Wakers};
 use crate::{
     model::{Fate, Model, Off, PAGE_FAULT, Part, State, Target, Task, WHOLE, state_of},
     trace::{Arch, FileKind, Interrupt, ProviderKind, Timeout, Waker, Why},
@@ -148,6 +148,8 @@ pub(super) struct Blocks<'a> {
     pub(super) model: &'a Model,
     pub(super) wakers: &'a Wakers<'a>,
     pub(super) arch: Arch,
+    /// Which functions waited.
+    pub(super) code: Code,
     classes: Vec<Class>,
     /// When the block began that each task was killed in, if it was, and whether a
     /// signal killed it.
@@ -243,6 +245,7 @@ impl<'a> Blocks<'a> {
             model,
             wakers,
             arch,
+            code: Code::new(model),
             owed: owed.map(|p| (p.serial, p.seq)).collect(),
             parks: Vec::new(),
             disk_calls: disk_calls.collect(),

@@ -80,6 +80,7 @@ pub(super) fn link(blocks: &Blocks<'_>, (at, block): Step) -> Link {
             },
             (_, Some(wake_ns)) => blocks.wakers.describe(block.waker, wake_ns),
         },
+        code: blocks.code.of(task.serial, block.seq).map(str::to_owned),
     }
 }
 
@@ -353,6 +354,7 @@ impl<'a> Inquiry<'a> {
                 (false, true) => Some(Apart::CutShort),
                 (false, false) => None,
             },
+            code: link.code,
         })
     }
 

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     model::{FutexKey, Off, Target, Task},
-    report::{Ended, Lock, LockKind},
+    report::{CodeWait, Ended, Lock, LockKind},
     trace::ProviderKind,
 };
 
@@ -67,6 +67,8 @@ pub(super) struct Row {
     pub(super) futex: Option<u32>,
     /// It is passed on among those who wait for it.
     pub(super) passed_on: bool,
+    /// No symbol names it; its name tells who waits for it.
+    pub(super) named_by_code: bool,
 }
 
 /// Finds locks. `representatives` gives for each target one that stands for all that are the
@@ -142,6 +144,8 @@ impl Finder<'_> {
                 sum.target = block.target;
                 sum.is_file = self.file_locks.contains(&block.syscall);
                 sum.add(at as u32, ns, waker);
+                let code = &self.blocks.code;
+                code.add(&mut sum.code, task.serial, block.seq, ns);
             }
         }
         for (_, sum) in &mut sums {
@@ -296,6 +300,10 @@ impl Finder<'_> {
         let held = holders::holders(self.blocks, &waits, &ledger);
         let spread = sum.times.spread().unwrap_or_default();
         let (name, id) = self.name(key, &sum);
+        let code = self.blocks.code.rows(sum.code);
+        let by_code = self.name_by_code(key, &code, sum.ns);
+        let named_by_code = by_code.is_some();
+        let name = by_code.unwrap_or(name);
         let lock = Lock {
             name,
             kind,
@@ -307,6 +315,7 @@ impl Finder<'_> {
             p50_ns: spread.p50_ns,
             p99_ns: spread.p99_ns,
             holders_until_ns: until_ns,
+            code,
             ..held
         };
         let mut waiters = sum.waiters;
@@ -318,7 +327,27 @@ impl Finder<'_> {
             waiters,
             futex: is_futex.then_some(sum.target),
             passed_on,
+            named_by_code,
         }
+    }
+
+    /// What a futex without a symbol is called by those who wait for it, most of the time.
+    fn name_by_code(&self, key: Key, code: &[CodeWait], ns: u64) -> Option<String> {
+        let Key::Target(target) = key else {
+            return None;
+        };
+        let model = self.blocks.model;
+        let address = match model.targets.get(target as usize)? {
+            Target::Futex(FutexKey::Private { process, address })
+                if model.lock_names.of(*process, *address).is_none()
+                    && self.words.joined(target).is_none() =>
+            {
+                *address
+            }
+            _ => return None,
+        };
+        let first = code.first().filter(|first| first.ns >= ns / 2)?;
+        Some(format!("futex of {} ({address:#x})", first.name))
     }
 
     fn kind(&self, key: Key, sum: &Sum) -> LockKind {

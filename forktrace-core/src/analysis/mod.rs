@@ -11,6 +11,7 @@ mod causes;
 mod chains;
 mod changes;
 mod choice;
+mod code;
 mod cpu_users;
 mod deadlocks;
 mod distribution;
@@ -162,6 +163,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         model: views.cut,
         wakers: &wakers,
         targets: &targets,
+        code: &blocks.code,
     };
     let of_tasks = || {
         let mut waited = overview::Waited::new(model);

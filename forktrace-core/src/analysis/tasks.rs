@@ -2,6 +2,7 @@
 
 use super::{
     blocks::Block,
+    code::{Code, CodeSum},
     distribution::OfTask,
     longest_run::Runs,
     meanwhile::{Others, WaitKey},
@@ -63,6 +64,8 @@ pub(super) struct Context<'a> {
     pub(super) wakers: &'a Wakers<'a>,
     /// What stands for each target: see [`objects::representatives`].
     pub(super) targets: &'a [u32],
+    /// Which functions waited.
+    pub(super) code: &'a Code,
 }
 
 /// What a task did, and how long each of its waits was. What it waited for is added to
@@ -258,8 +261,8 @@ fn waits(
     context: &Context<'_>,
     each: &mut OfTask,
 ) -> (Vec<Wait>, Vec<WaitObject>) {
-    // With each where its longest block began.
-    let mut waits: Vec<(Wait, u64)> = Vec::new();
+    // With each where its longest block began, and which functions waited.
+    let mut waits: Vec<(Wait, u64, CodeSum)> = Vec::new();
     let mut index_of: SumByKey<WaitKey, Option<usize>> = SumByKey::default();
     let OfTask { blocked, runnable } = each;
     // By index in `waits` and target.
@@ -277,10 +280,11 @@ fn waits(
                 interruptible: key.interruptible,
                 ..Wait::default()
             };
-            waits.push((wait, block.start_ns));
+            waits.push((wait, block.start_ns, CodeSum::default()));
             waits.len() - 1
         });
-        let (wait, longest_start_ns) = &mut waits[index];
+        let (wait, longest_start_ns, code) = &mut waits[index];
+        context.code.add(code, task.serial, block.seq, ns);
         if ns > wait.longest_ns {
             *longest_start_ns = block.start_ns;
         }
@@ -320,7 +324,8 @@ fn waits(
     }
     let waits: Vec<Wait> = waits
         .into_iter()
-        .map(|(mut wait, start_ns)| {
+        .map(|(mut wait, start_ns, code)| {
+            wait.code = context.code.rows(code);
             if wait.others_ran_ns > 0 {
                 let end_ns = start_ns.saturating_add(wait.longest_ns);
                 wait.witness = company.runs.longest(task.serial, start_ns, end_ns);

@@ -1625,6 +1625,7 @@ fn the_stack_that_was_followed_while_a_block_lasted_counts_and_the_share_is_told
             number,
             frames: names.iter().map(|name| (*name).to_owned()).collect(),
             cut_off,
+            waits_in: None,
         })
     };
     let mut events = vec![Event::Born(born(1, 0))];
@@ -1658,6 +1659,68 @@ fn the_stack_that_was_followed_while_a_block_lasted_counts_and_the_share_is_told
     let coverage = report.stack_coverage.expect("they were taken");
     assert_eq!(coverage.long, share(4 * MS - 10));
     assert_eq!(coverage.all, share(4 * MS - 3));
+}
+
+#[test]
+fn the_function_that_waited_is_told_with_its_time() {
+    const MS: u64 = 1_000_000;
+    // fsync of x86-64, 4 times as long by one caller as by the other.
+    let blocks = [
+        [10, 80 * MS + 10, 80 * MS + 20],
+        [81 * MS, 101 * MS, 101 * MS],
+    ];
+    let blocks = blocks.into_iter().enumerate().map(|(seq, times)| {
+        Event::Stretch(stretch(1, seq as u32, Why::Uninterruptible, times, 74))
+    });
+    let stacks = |seq, user| {
+        Event::Stacks(crate::trace::Stacks {
+            serial: 1,
+            seq,
+            waker: Waker::None,
+            kernel: None,
+            user: Some(user),
+        })
+    };
+    let frames = |number, by: &str, waits_in| {
+        Event::Frames(crate::trace::Frames {
+            number,
+            frames: ["fsync", by, "main"].map(str::to_owned).to_vec(),
+            cut_off: false,
+            waits_in,
+        })
+    };
+    let mut events = vec![Event::Born(born(1, 0))];
+    events.extend(blocks);
+    events.extend([
+        frames(0, "save(int)", Some(1)),
+        frames(1, "log_line", Some(1)),
+        frames(2, "other", Some(7)),
+        // What was followed later counts, also where that does not tell.
+        stacks(0, 1),
+        stacks(0, 0),
+        stacks(1, 1),
+    ]);
+    let report = report_with(|f| f.lost_stacks = Some(0), events.clone());
+    let code = |report: &report::Report| {
+        let code = report.tasks[0].waits[0].code.iter();
+        let code = code.map(|it| (it.name.clone(), it.ns, it.count));
+        code.collect::<Vec<_>>()
+    };
+    let expected = [
+        ("save".to_owned(), 80 * MS, 1),
+        ("log_line".to_owned(), 20 * MS, 1),
+    ];
+    assert_eq!(code(&report), expected);
+    let first = &report.findings[0];
+    assert_eq!(first.code.as_deref(), Some("save"));
+    assert!(first.sentence.ends_with(", mostly in `save`."), "{first:?}");
+    let link = &report.tasks[0].longest_blocks[0].chain[0];
+    assert_eq!(link.code.as_deref(), Some("save"));
+
+    events.push(stacks(0, 2));
+    let report = report_with(|f| f.lost_stacks = Some(0), events);
+    assert_eq!(code(&report), expected[1..]);
+    assert_eq!(report.findings[0].code, None);
 }
 
 #[test]

@@ -68,6 +68,7 @@ pub(super) fn locks() -> Vec<Lock> {
             ),
         ],
         other_holders: 0,
+        code: Vec::new(),
     };
     let joined = Lock {
         name: "end of thread db-writer (4125)".to_owned(),

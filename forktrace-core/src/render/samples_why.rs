@@ -56,6 +56,7 @@ fn link(serial: u32, syscall: &str, object: Option<Object>, ms: [u64; 2], by: Wo
         end_ns: Some(ms[1] * MS),
         ended: Ended::Fulfilled,
         woken_by: by,
+        code: None,
     }
 }
 
@@ -154,6 +155,7 @@ pub(super) fn standstill() -> Report {
             start_ns: fsync().start_ns,
             end_ns: fsync().end_ns,
             apart: None,
+            code: None,
         }),
         tasks: 4,
         trigger: Some(Trigger {
@@ -187,6 +189,7 @@ pub(super) fn standstill() -> Report {
         confidence: Confidence::Proved,
         tasks: vec![1],
         object: fsync().object,
+        code: None,
         evidence: Vec::new(),
         next: Some("--show episodes".to_owned()),
     }];

@@ -74,6 +74,9 @@ pub struct Finding {
     pub tasks: Vec<u32>,
     /// What it is about, if it is about one thing.
     pub object: Option<Object>,
+    /// The function of the program that waited for at least half of the time, as far as stacks
+    /// tell.
+    pub code: Option<String>,
     /// What it rests on, for people.
     pub evidence: Vec<String>,
     /// What shows more, as options of `forktrace`; `None`: nothing.

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::words::{percent, quantity};
+use super::{
+    CodeWait,
+    words::{percent, quantity},
+};
 
 /// What a lock is, as far as the record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -125,6 +128,9 @@ pub struct Lock {
     pub holders: Vec<LockHolder>,
     /// How many more rows there are.
     pub other_holders: u64,
+    /// The functions of the program that waited for it, most time first, as far as stacks tell;
+    /// only the first few.
+    pub code: Vec<CodeWait>,
 }
 
 impl LockKind {

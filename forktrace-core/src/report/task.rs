@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{LongBlock, ObjectWait, Spread, Waker};
+use super::{CodeWait, LongBlock, ObjectWait, Spread, Waker};
 
 /// How a task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -147,6 +147,9 @@ pub struct Wait {
     pub objects: Vec<ObjectWait>,
     /// How many more there are.
     pub other_objects: u64,
+    /// The functions of the program that it waited in, most time first, as far as stacks tell;
+    /// only the first few.
+    pub code: Vec<CodeWait>,
 }
 
 /// A task that ran while another one was blocked.

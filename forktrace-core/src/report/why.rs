@@ -30,6 +30,19 @@ pub struct ObjectWait {
     pub count: u64,
 }
 
+/// Blocks that one function of the program waited in. That is the innermost function of the
+/// stack that is neither of the C library nor of a runtime.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct CodeWait {
+    /// Its name, without parameters: `update_index`, `fetch (app.py:41)`; where it is in its
+    /// file if it has none: `nginx+0x41f3c`.
+    pub name: String,
+    /// Total time.
+    pub ns: u64,
+    /// Number of blocks.
+    pub count: u64,
+}
+
 /// What kind of thing ended a block.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema,
@@ -132,6 +145,9 @@ pub struct Link {
     pub ended: Ended,
     /// Who woke it.
     pub woken_by: WokenBy,
+    /// The function that waited, as [`CodeWait::name`]; `None` when there is no stack that
+    /// tells.
+    pub code: Option<String>,
 }
 
 /// The wait that a stall is put down to: had it been shorter, so had been the stall.
@@ -154,6 +170,8 @@ pub struct EndedBy {
     pub end_ns: Option<u64>,
     /// Why it did not end when the stall did; `None`: it did.
     pub apart: Option<Apart>,
+    /// As [`Link::code`].
+    pub code: Option<String>,
 }
 
 /// Why the wait that a stall is put down to did not end when the stall did.

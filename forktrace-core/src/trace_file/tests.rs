@@ -989,12 +989,14 @@ fn a_small_file_can_not_take_much_memory() {
         number: 0,
         frames: vec![String::new(); 16 << 20],
         cut_off: false,
+        waits_in: None,
     }))
     .expect("it serialises");
     let few = postcard::to_stdvec(&Event::Frames(crate::trace::Frames {
         number: 0,
         frames: vec![String::new(); 1000],
         cut_off: false,
+        waits_in: None,
     }))
     .expect("it serialises");
     let mut encoder = Encoder::new(START);

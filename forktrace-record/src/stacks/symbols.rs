@@ -17,6 +17,7 @@ use blazesym::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    code::{Function, Whose, of_file, waits_in},
     cut_files,
     perf_map::{Budget, PerfMap},
     unwind::{End, Walk},
@@ -114,7 +115,7 @@ pub(crate) struct Symbols {
 /// What is known of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Name {
-    Is(String),
+    Is(String, Whose),
     /// It has none, so far.
     None,
     /// There is no code: whoever called did not keep a frame pointer, and from here on
@@ -162,7 +163,11 @@ impl Symbols {
         cut_files::survive();
         let mut symbols = Self::knowing_nothing();
         // Any address will do.
-        symbols.look_up(Of::Kernel, &[u64::MAX]);
+        let walk = Walk {
+            addresses: vec![u64::MAX],
+            ..Walk::default()
+        };
+        symbols.look_up(Of::Kernel, &walk);
         symbols
     }
 
@@ -207,7 +212,7 @@ impl Symbols {
     }
 
     fn stack(&mut self, number: u32, of: Of, walk: Walk) -> Frames {
-        self.look_up(of, &walk.addresses);
+        self.look_up(of, &walk);
         let told = match of {
             Of::Process(pid, _) => {
                 let told = self.processes.remove(&of);
@@ -272,7 +277,8 @@ impl Symbols {
             if known.is_none_or(|name| *name == Name::None)
                 && let Some(name) = map.name(call(i, *address))
             {
-                self.names.insert((of, *address), Name::Is(name.to_owned()));
+                let name = Name::Is(name.to_owned(), Whose::Unknown);
+                self.names.insert((of, *address), name);
             }
         }
     }
@@ -281,16 +287,21 @@ impl Symbols {
     fn frames(&self, of: Of, number: u32, walk: &Walk) -> (Frames, usize) {
         let addresses = &*walk.addresses;
         let name = |address: &u64| self.names.get(&(of, *address));
-        let is_code = |address: &&u64| name(address) != Some(&Name::NoCode);
-        let code = addresses.iter().take_while(is_code);
+        let has_name = |i: usize| walk.places.get(i).is_some_and(|place| place.is_name);
+        let is_code =
+            |(i, address): &(usize, &u64)| has_name(*i) || name(address) != Some(&Name::NoCode);
+        let code = addresses.iter().enumerate().take_while(is_code);
         let mut missing = 0;
         let mut frames: Vec<String> = code
-            .enumerate()
             .map(|(i, address)| match (name(address), walk.places.get(i)) {
-                (Some(Name::Is(name)), _) => name.clone(),
+                (_, Some(place)) if place.is_name => place.text.clone(),
+                (Some(Name::Is(name, _)), _) => name.clone(),
                 (_, place) => {
                     missing += 1;
-                    place.map_or_else(|| format!("[{address:#x}]"), String::clone)
+                    match place {
+                        Some(place) => place.text.clone(),
+                        None => format!("[{address:#x}]"),
+                    }
                 }
             })
             .collect();
@@ -324,6 +335,11 @@ impl Symbols {
         if of != Of::Kernel && is_gone && walk.places.is_empty() {
             frames = vec![GONE.to_owned()];
         }
+        let is_gone = frames.first().is_some_and(|first| first == GONE);
+        let waits_in = match of {
+            Of::Process(..) if !is_gone => self.waits_in(of, &frames, walk),
+            _ => None,
+        };
         if let End::Cut(why) = &walk.end
             && cut_off
         {
@@ -333,17 +349,42 @@ impl Symbols {
             number,
             frames,
             cut_off,
+            waits_in,
         };
         (frames, missing)
     }
 
+    /// Which of these functions is the waiting code.
+    fn waits_in(&self, of: Of, frames: &[String], walk: &Walk) -> Option<u32> {
+        let functions = frames.iter().zip(&walk.addresses).enumerate();
+        let functions = functions.map(|(i, (text, address))| {
+            let place = walk.places.get(i);
+            let (whose, is_named) = match self.names.get(&(of, *address)) {
+                Some(Name::Is(_, whose)) => (*whose, true),
+                _ => (Whose::Unknown, place.is_some_and(|place| place.is_name)),
+            };
+            Function {
+                name: text,
+                whose: match place {
+                    Some(place) if place.whose != Whose::Unknown => place.whose,
+                    _ => whose,
+                },
+                is_named,
+            }
+        });
+        waits_in(functions).map(|at| at as u32)
+    }
+
     /// Looks up the names of the addresses that are new.
-    fn look_up(&mut self, of: Of, addresses: &[u64]) {
+    fn look_up(&mut self, of: Of, walk: &Walk) {
         if self.names.len() > MOST_NAMES {
             self.names.clear();
         }
-        let is_new = |(_, address): &(usize, &u64)| !self.names.contains_key(&(of, **address));
-        let new = addresses.iter().enumerate().filter(is_new);
+        let is_new = |(i, address): &(usize, &u64)| {
+            let has_name = walk.places.get(*i).is_some_and(|place| place.is_name);
+            !has_name && !self.names.contains_key(&(of, **address))
+        };
+        let new = walk.addresses.iter().enumerate().filter(is_new);
         let (new, calls): (Vec<u64>, Vec<u64>) = new
             .map(|(i, address)| (*address, call(i, *address)))
             .unzip();
@@ -384,7 +425,13 @@ impl Symbols {
         };
         for (address, symbol) in new.into_iter().zip(found) {
             let name = match symbol {
-                Symbolized::Sym(symbol) => Name::Is(symbol.name.into_owned()),
+                Symbolized::Sym(symbol) => {
+                    let file = symbol.module.as_ref().and_then(|file| file.to_str());
+                    Name::Is(
+                        symbol.name.into_owned(),
+                        file.map_or(Whose::Unknown, of_file),
+                    )
+                }
                 Symbolized::Unknown(Reason::Unmapped) => Name::NoCode,
                 Symbolized::Unknown(_) => Name::None,
             };
@@ -461,7 +508,7 @@ fn begins(frames: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::unwind::Place, *};
 
     #[test]
     fn a_name_is_given_to_each_stack_that_waited_for_it() {
@@ -470,7 +517,7 @@ mod tests {
         std::fs::write(&path, "100 10 made\n").expect("a file");
         let mut symbols = Symbols::knowing_nothing();
         let of = Of::Process(std::process::id(), 0);
-        let known = [(0x105, Name::None), (0x205, Name::Is("main".to_owned()))];
+        let known = [(0x105, Name::None), (0x205, named("main"))];
         let known = known.map(|(address, name)| ((of, address), name));
         symbols.names.extend(known);
         let mut told = Told::from(PerfMap::in_file(path));
@@ -495,7 +542,7 @@ mod tests {
         let mut symbols = Symbols::knowing_nothing();
         let of = Of::Process(7, 1);
         symbols.names.insert((of, 1), Name::NoCode);
-        symbols.names.insert((of, 2), Name::Is("main".to_owned()));
+        symbols.names.insert((of, 2), named("main"));
         assert_eq!(symbols.frames(of, 0, &walk(&[1, 2])).0.frames, [GONE]);
         assert_eq!(symbols.frames(of, 0, &walk(&[2, 1])).0.frames, ["main"]);
         // Another program with the same number knows nothing of these.
@@ -507,10 +554,10 @@ mod tests {
     fn a_stack_says_where_its_nameless_functions_are_and_why_it_is_cut() {
         let mut symbols = Symbols::knowing_nothing();
         let of = Of::Process(7, 1);
-        symbols.names.insert((of, 1), Name::Is("read".to_owned()));
+        symbols.names.insert((of, 1), named("read"));
         symbols.names.insert((of, 2), Name::None);
         let mut walk = walk(&[1, 2]);
-        walk.places = vec!["[libc.so.6+0x1]".to_owned(), "[a+0x2]".to_owned()];
+        walk.places = vec![place("libc.so.6", 1), place("a", 2)];
         walk.end = End::Start;
         let (frames, missing) = symbols.frames(of, 0, &walk);
         assert_eq!(frames.frames, ["read", "[a+0x2]"]);
@@ -518,7 +565,7 @@ mod tests {
 
         walk.end = End::Unknown;
         assert!(symbols.frames(of, 0, &walk).0.cut_off);
-        let mcall = Name::Is("runtime.mcall.abi0".to_owned());
+        let mcall = named("runtime.mcall.abi0");
         let none = symbols.names.insert((of, 1), mcall);
         let (frames, _) = symbols.frames(of, 0, &walk);
         assert_eq!(
@@ -534,6 +581,43 @@ mod tests {
         let why = "[no unwind information in a]";
         assert_eq!(frames.frames, ["read", "[a+0x2]", why]);
         assert!(frames.cut_off);
+    }
+
+    #[test]
+    fn the_waiting_code_is_told_by_files_and_by_what_an_interpreter_executes() {
+        let mut symbols = Symbols::knowing_nothing();
+        let of = Of::Process(7, 1);
+        symbols.names.insert((of, 1), named("read"));
+        symbols.names.insert((of, 3), named("main"));
+        let mut walk = walk(&[1, 2, 3]);
+        let waits_in = |symbols: &Symbols, walk: &Walk| symbols.frames(of, 0, walk).0.waits_in;
+        walk.places = vec![place("libc.so.6", 1), place("a", 2), place("a", 3)];
+        assert_eq!(waits_in(&symbols, &walk), Some(1));
+        walk.places[1] = place("libuv.so.1", 2);
+        assert_eq!(waits_in(&symbols, &walk), Some(2));
+        // What an interpreter executes has no address, whatever else is at that number.
+        symbols.names.insert((of, 0), Name::NoCode);
+        walk.addresses[1] = 0;
+        walk.places[1] = Place {
+            text: "fetch (app.py:41)".to_owned(),
+            whose: Whose::Program,
+            is_name: true,
+        };
+        let (frames, missing) = symbols.frames(of, 0, &walk);
+        assert_eq!(frames.frames, ["read", "fetch (app.py:41)", "main"]);
+        assert_eq!((frames.waits_in, missing), (Some(1), 0));
+    }
+
+    fn named(name: &str) -> Name {
+        Name::Is(name.to_owned(), Whose::Unknown)
+    }
+
+    fn place(file: &str, at: u64) -> Place {
+        Place {
+            text: format!("[{file}+{at:#x}]"),
+            whose: of_file(file),
+            is_name: false,
+        }
     }
 
     fn walk(addresses: &[u64]) -> Walk {

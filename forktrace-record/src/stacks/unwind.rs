@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use self::{process::Process, tables::Files};
+use super::code::Whose;
 
 /// A stack is followed no deeper.
 const DEEPEST: usize = 512;
@@ -36,10 +37,21 @@ pub(crate) struct Sleeper {
 pub(crate) struct Walk {
     /// Where it is, and where it will come back to.
     pub(crate) addresses: Vec<u64>,
-    /// What each is called if it has no name: `[nginx+0x41f3c]`. Can be shorter.
-    pub(crate) places: Vec<String>,
+    /// Where each of them is. Can be shorter.
+    pub(crate) places: Vec<Place>,
     /// What it ends with.
     pub(crate) end: End,
+}
+
+/// Where a function of a stack is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// What it is called if it has no name: `[nginx+0x41f3c]`.
+    pub(crate) text: String,
+    /// Whose code it is.
+    pub(super) whose: Whose,
+    /// The text is its name, and its address is none: an interpreter executes it.
+    pub(crate) is_name: bool,
 }
 
 /// What a stack ends with, on the outer side.

@@ -76,7 +76,7 @@ fn a_stack_is_followed_to_its_beginning_as_often_as_it_is_asked_for() {
     assert!(walk.addresses.len() > 3, "{walk:?}");
     assert_eq!(walk.addresses[0], kept.pc);
     let outermost = walk.places.last().expect("a place");
-    assert!(!outermost.starts_with("[libc"), "{walk:?}");
+    assert!(!outermost.text.starts_with("[libc"), "{walk:?}");
 }
 
 #[test]

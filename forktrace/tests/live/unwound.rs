@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     stacks::{Stack, finish, with_option},
-    support::{have, skip, too_busy, unspoilt},
+    support::{have, run, skip, too_busy, unspoilt},
 };
 
 /// Compiles `unwound.c`; `None` where there is no compiler.
@@ -87,6 +87,34 @@ fn the_function_that_waits_is_named_though_nothing_has_frame_pointers() {
         );
         let is_way_back = |it: &String| it == "[signal]" || it.contains("restore_rt");
         assert!(handler.frames.iter().any(is_way_back), "{handler:?}");
+    });
+}
+
+#[test]
+fn the_function_that_waits_is_told_of_tasks_and_locks_and_in_a_finding() {
+    const TEST: &str = "the_function_that_waits_is_told_of_tasks_and_locks_and_in_a_finding";
+    unspoilt(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let Some(program) = compiled(folder.path(), &[]) else {
+            return skip(TEST, "there is no gcc");
+        };
+        let run = run().json().args(["--stacks=dwarf", "--"]);
+        let finished = run.args([&program]).complete();
+        let report = finished.report();
+        let slept = report.tasks[0].waited("sleep", "clock_nanosleep");
+        let of = |name: &str| slept.code.iter().find(|code| code.name == name);
+        let (Some(save), Some(log_line)) = (of("save"), of("log_line")) else {
+            // A nap that was over before anybody looked.
+            too_busy(format!("{slept:?}"));
+        };
+        assert!(save.ns > 2 * log_line.ns, "{slept:?}");
+        let locks = report.locks.iter().flat_map(|lock| &lock.code);
+        let names: Vec<&str> = locks.map(|code| code.name.as_str()).collect();
+        assert!(names.contains(&"update_index"), "{:#?}", report.locks);
+        let told = report.findings.iter();
+        // Sleeps that follow each other are one wait.
+        let mut told = told.filter(|it| it.sentence.contains(", mostly in `save`"));
+        assert!(told.next().is_some(), "{:#?}", report.findings);
     });
 }
 

@@ -3,10 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Blocks, Confidence, Finding, FindingKind, Report, count, did, duration, finding, who};
+use super::{
+    Blocks, Confidence, Finding, FindingKind, Report, Waiter, count, did, duration, finding, who,
+};
 use crate::{
     analysis::{
         blocks::{Block, Class},
+        code::CodeSum,
         objects,
         syscall_families::{family, wait_reason},
     },
@@ -26,6 +29,7 @@ struct Outside {
     ns: u64,
     longest_ns: u64,
     object: Option<u32>,
+    code: CodeSum,
 }
 
 pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
@@ -70,22 +74,24 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
                 let sum = outside.entry(block.syscall).or_default();
                 sum.count += 1;
                 sum.ns += ns;
+                blocks.code.add(&mut sum.code, task.serial, block.seq, ns);
                 if ns > sum.longest_ns {
                     (sum.longest_ns, sum.object) = (ns, Some(block.target));
                 }
             }
-            let worst = outside
-                .iter()
-                .max_by_key(|(syscall, sum)| (sum.ns, **syscall))?;
             let total: u64 = outside.values().map(|sum| sum.ns).sum();
             let times: u64 = outside.values().map(|sum| sum.count).sum();
             let longest = outside.values().map(|sum| sum.longest_ns).max()?;
-            let (reason, syscall) = wait_reason(blocks.arch, *worst.0, false, false);
+            let worst = outside
+                .into_iter()
+                .max_by_key(|(syscall, sum)| (sum.ns, *syscall))?;
+            let waiter = Waiter::of(&blocks.code.rows(worst.1.code), worst.1.ns);
+            let (reason, syscall) = wait_reason(blocks.arch, worst.0, false, false);
             let object: Option<u32> = worst.1.object.filter(|_| reason != "sleep");
             let object: Option<Object> = object.and_then(|target| objects::describe(model, target));
             let sentence = format!(
                 "The event loop of {} was blocked outside of its wait for events for {}, {}, the \
-                 longest {}: mostly it {}.",
+                 longest {}: mostly it {}{}.",
                 who(&task.name, task.tid),
                 duration(total),
                 match times {
@@ -94,10 +100,12 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
                 },
                 duration(longest),
                 did(&reason, syscall.as_deref(), object.as_ref(), None),
+                waiter.told(),
             );
             Some(Finding {
                 tasks: vec![task.serial],
                 object,
+                code: waiter.name,
                 next: Some("--stacks shows which functions block it".to_owned()),
                 ..finding(FindingKind::EventLoop, total, Confidence::Likely, sentence)
             })

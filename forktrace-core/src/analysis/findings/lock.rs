@@ -6,10 +6,13 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
 };
 
-use super::{Blocks, Confidence, Finding, FindingKind, Report, count, duration, finding, percent};
+use super::{
+    Blocks, Confidence, Finding, FindingKind, Report, Waiter, count, duration, finding, percent,
+};
 use crate::{
     analysis::{
         blocks::{Block, End},
+        code::CodeSum,
         locks, objects,
     },
     model::Target,
@@ -30,6 +33,7 @@ struct Queue {
     /// How long each task (index in the model) waited, longest first.
     waiters: Vec<(u32, u64)>,
     told: Vec<String>,
+    waiter: Waiter,
 }
 
 pub(super) fn findings(
@@ -48,8 +52,16 @@ pub(super) fn findings(
     let first = locks.iter().find(is_lock).and_then(|row| {
         let object = objects::describe(blocks.model, row.futex?)?;
         Some(Queue {
-            what: format!("for {}", object.name),
-            object: Some(object),
+            what: format!("for {}", row.lock.name),
+            waiter: match row.named_by_code {
+                false => Waiter::of(&row.lock.code, row.lock.ns),
+                // Its name tells.
+                true => Waiter::default(),
+            },
+            object: Some(Object {
+                name: row.lock.name.clone(),
+                ..object
+            }),
             ns: row.lock.ns,
             longest_ns: row.lock.longest_ns,
             waits: row.lock.waits,
@@ -60,14 +72,16 @@ pub(super) fn findings(
     let queues = parked(report, blocks).into_iter().chain(first);
     let sum = queues.max_by_key(|queue| queue.ns)?;
     let (object, what) = (sum.object, sum.what);
+    let code = sum.waiter.name.clone();
     // Each of them stood still for so long on average: what the lock costs the run.
     let waiters = sum.waiters.len() as u64;
     let ns = (sum.ns / waiters).min(report.workload.duration_ns);
     let sentence = format!(
-        "One lock holds them up: {} tasks waited {} in all {what}, {} of the time that tasks were \
-         blocked.",
+        "One lock holds them up: {} tasks waited {} in all {what}{}, {} of the time that tasks \
+         were blocked.",
         count(waiters),
         duration(sum.ns),
+        sum.waiter.told(),
         percent(sum.ns, all),
     );
     let serials = sum.waiters.iter();
@@ -82,6 +96,7 @@ pub(super) fn findings(
     Some(Finding {
         tasks: serials.collect(),
         object,
+        code,
         evidence,
         next: Some("--stacks shows who takes it where".to_owned()),
         ..finding(FindingKind::Lock, ns, Confidence::Likely, sentence)
@@ -98,6 +113,7 @@ fn parked(report: &Report, blocks: &Blocks<'_>) -> Vec<Queue> {
         waits: u64,
         waiters: HashMap<u32, u64>,
         wakers: HashMap<u32, u64>,
+        code: CodeSum,
     }
     let parkers = with_parkers(blocks);
     let tasks = &blocks.model.tasks;
@@ -126,6 +142,7 @@ fn parked(report: &Report, blocks: &Blocks<'_>) -> Vec<Queue> {
                 sum.longest_ns = sum.longest_ns.max(ns);
                 sum.waits += 1;
                 *sum.waiters.entry(at as u32).or_default() += ns;
+                blocks.code.add(&mut sum.code, task.serial, block.seq, ns);
                 *sum.wakers.entry(waker).or_default() += 1;
             }
         }
@@ -147,6 +164,7 @@ fn parked(report: &Report, blocks: &Blocks<'_>) -> Vec<Queue> {
             waits: sum.waits,
             waiters,
             told: Vec::new(),
+            waiter: Waiter::of(&blocks.code.rows(sum.code), sum.ns),
         }
     });
     queues.collect()

@@ -4,6 +4,7 @@
 //! a tenth of its own time.
 
 mod busy;
+mod code;
 mod creation;
 mod event_loop;
 mod herd;
@@ -20,6 +21,7 @@ mod stuck;
 #[cfg(test)]
 mod tests;
 
+use self::code::Waiter;
 use super::{blocks::Blocks, locks};
 use crate::report::{
     Confidence, Finding, FindingKind, GroupKind, Link, Object, PathPart, PathState, Report,
@@ -159,6 +161,7 @@ fn finding(kind: FindingKind, ns: u64, confidence: Confidence, sentence: String)
         confidence,
         tasks: Vec::new(),
         object: None,
+        code: None,
         evidence: Vec::new(),
         next: None,
     }
@@ -293,17 +296,28 @@ fn on_the_path(report: &Report) -> Vec<Finding> {
             _ => FindingKind::Stall,
         };
         let did = did(reason, None, object, None);
+        let serials = report.tasks.iter().map(|task| task.serial);
+        let waiter = match alone {
+            true => Waiter::of_tasks(report, serials, (reason, None)),
+            false => Waiter::default(),
+        };
         let times = match p.count {
             1 => String::new(),
             n => format!(", {} times", count(n)),
         };
-        let sentence = format!("`{}` {did} for {}{times}.", p.role, part_of(p.ns, report));
+        let sentence = format!(
+            "`{}` {did} for {}{times}{}.",
+            p.role,
+            part_of(p.ns, report),
+            waiter.told()
+        );
         Finding {
             tasks: match &report.tasks[..] {
                 [only] => vec![only.serial],
                 _ => Vec::new(),
             },
             object: p.object.clone(),
+            code: waiter.name,
             ..finding(kind, p.ns, Confidence::Proved, sentence)
         }
     });

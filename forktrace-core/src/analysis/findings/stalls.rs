@@ -1,6 +1,8 @@
 //! Stalls of the whole workload, by what they are put down to.
 
-use super::{Confidence, Finding, FindingKind, Report, finding, link_did, part_of, quantity, whom};
+use super::{
+    Confidence, Finding, FindingKind, Report, Waiter, finding, link_did, part_of, quantity, whom,
+};
 use crate::report::{Cause, Ended, InterruptKind, Link, Verdict, WakerKind};
 
 pub(super) fn findings(report: &Report) -> Vec<Finding> {
@@ -113,6 +115,8 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
         Some(_) if link.reason == "sleep" => " at a time",
         _ => "",
     };
+    let waiter = Waiter::of_cause(report, cause, root);
+    let did = link_did(&link) + &waiter.told();
     // Where no "for" follows.
     let alone = time.trim_end_matches(',');
     let sentence = if behind {
@@ -127,8 +131,9 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
             ended
         };
         format!(
-            "Everything waited {time} for {who}, which {}{again}{each}{ended}.",
-            link_did(&link)
+            "Everything waited {time} for {who}, which {}{again}{each}{}{ended}.",
+            link_did(&link),
+            waiter.told()
         )
     } else if kind == FindingKind::Disk {
         let disk = cause
@@ -141,20 +146,13 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
             Ended::Unknown => "who ended that was not seen",
             _ => "the record does not tell who could have ended that",
         };
-        format!(
-            "Everything waited {alone}: {who} {}, and {gap}.",
-            link_did(&link)
-        )
+        format!("Everything waited {alone}: {who} {did}, and {gap}.")
     } else if cause.verdict == Verdict::Coincidence {
         format!(
-            "Everything was blocked for {alone}, each in a wait of its own: {who} {}, and others.",
-            link_did(&link)
+            "Everything was blocked for {alone}, each in a wait of its own: {who} {did}, and others."
         )
     } else {
-        format!(
-            "Everything waited {time} for the same thing: {who} and others {}.",
-            link_did(&link)
-        )
+        format!("Everything waited {time} for the same thing: {who} and others {did}.")
     };
     let confidence = match root.ended {
         _ if !behind && cause.verdict != Verdict::CommonCause => Confidence::Possible,
@@ -164,6 +162,7 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
     Some(Finding {
         tasks: cause.by.iter().map(|by| by.task.serial).collect(),
         object: cause.object.clone(),
+        code: waiter.name,
         ..finding(kind, cause.ns, confidence, sentence)
     })
 }

@@ -92,6 +92,7 @@ pub(super) fn holders(blocks: &Blocks<'_>, waits: &[Wait], ledger: &Ledger) -> L
         held_blocked_in: mostly_in(&holders),
         had_it: tasks.len() as u64,
         other_holders: holders.len().saturating_sub(HOLDERS) as u64,
+        code: Vec::new(),
         holders: holders.into_iter().take(HOLDERS).collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::analysis::distribution::Distribution;
+use crate::analysis::{code::CodeSum, distribution::Distribution};
 
 /// Waits for one thing.
 #[derive(Default)]
@@ -19,6 +19,8 @@ pub(super) struct Sum {
     /// A target of the waits.
     pub(super) target: u32,
     pub(super) is_file: bool,
+    /// Which functions waited.
+    pub(super) code: CodeSum,
 }
 
 impl Sum {
@@ -68,6 +70,7 @@ pub(super) fn all_of(sums: impl Iterator<Item = Sum>) -> Sum {
         all.waits += sum.waits;
         all.longest_ns = all.longest_ns.max(sum.longest_ns);
         all.target = sum.target;
+        all.code.merge(sum.code);
         for (task, ns) in sum.waiters {
             let of_task = waiters.entry(task).or_default();
             *of_task = of_task.saturating_add(ns);

@@ -4,6 +4,7 @@ use super::{
     View,
     figures::{clean, count_cell, duration, duration_cell, percent},
     layout::{Ink, Table, paint, wrapped},
+    tasks,
 };
 use crate::report::{Lock, LockHolder, LockKind, Proof};
 
@@ -62,6 +63,13 @@ fn table(view: &View<'_>, locks: &[&Lock]) -> String {
     let cells = |cell: &dyn Fn(&Lock) -> String| locks.iter().map(|lock| cell(lock)).collect();
     table.text("LOCK", 16, cells(&|lock| clean(&lock.name)));
     table.text("KIND", 5, cells(&|lock| lock.kind.words().to_owned()));
+    if locks.iter().any(|lock| !lock.code.is_empty()) {
+        let code = |lock: &Lock| match lock.code.first() {
+            Some(first) => tasks::code(&first.name, first.ns, lock.ns),
+            None => String::new(),
+        };
+        table.text("CODE", 12, cells(&code));
+    }
     table.number("WAITED", cells(&|lock| duration_cell(lock.ns)));
     table.number("WAITS", cells(&|lock| count_cell(lock.waits)));
     table.number("TASKS", cells(&|lock| count_cell(lock.waiters)));

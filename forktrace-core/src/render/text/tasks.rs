@@ -1,5 +1,7 @@
 //! A row a task.
 
+use std::collections::BTreeMap;
+
 use super::{
     View,
     figures::{clean, command_line, count_cell, duration, duration_cell, percent, shortened},
@@ -43,7 +45,30 @@ pub(super) fn table(view: &View<'_>) -> String {
         tasks.iter().map(|task| mostly_in(task)).collect(),
     );
     table.spare(1);
+    let code: Vec<String> = tasks.iter().map(|task| waits_in(task)).collect();
+    if code.iter().any(|code| !code.is_empty()) {
+        table.text("CODE", 12, code);
+    }
     table.into_text(view.style)
+}
+
+/// The function that it waited in longest, and for how much of the time that it was blocked.
+fn waits_in(task: &Task) -> String {
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for code in task.waits.iter().flat_map(|wait| &wait.code) {
+        let sum = sums.entry(&code.name).or_default();
+        *sum = sum.saturating_add(code.ns);
+    }
+    let most = sums.into_iter().max_by_key(|(_, ns)| *ns);
+    most.map_or_else(String::new, |(name, ns)| code(name, ns, task.blocked_ns))
+}
+
+/// A function that waited, with its share where it was not nearly all.
+pub(super) fn code(name: &str, ns: u64, whole_ns: u64) -> String {
+    match ns >= whole_ns - whole_ns / 20 {
+        true => clean(name),
+        false => format!("{}, {}", clean(name), percent(ns, whole_ns)),
+    }
 }
 
 /// The columns that say which task it is.

@@ -14,7 +14,8 @@ use framehop::{
 };
 
 use super::{
-    DEEPEST, End, Sleeper, Walk,
+    super::code::{Whose, of_file},
+    DEEPEST, End, Place, Sleeper, Walk,
     tables::{Files, Known, Tables, read},
 };
 
@@ -45,6 +46,7 @@ struct Area {
 struct Mapped {
     /// File name.
     name: Rc<str>,
+    whose: Whose,
     base: u64,
     end: u64,
     file: (u32, u64),
@@ -141,6 +143,7 @@ impl Process {
         let name = path.rsplit('/').next().unwrap_or(path);
         self.mapped.push(Mapped {
             name: name.into(),
+            whose: of_file(name),
             base,
             end: base,
             file,
@@ -265,13 +268,17 @@ impl Process {
     }
 
     /// What an address is called that has no name.
-    fn place(&self, module: Option<usize>, address: u64, is_way_back: bool) -> String {
-        if is_way_back {
-            return "[signal]".to_owned();
-        }
-        match module.map(|module| &self.mapped[module]) {
+    fn place(&self, module: Option<usize>, address: u64, is_way_back: bool) -> Place {
+        let mapped = module.map(|module| &self.mapped[module]);
+        let text = match mapped {
+            _ if is_way_back => "[signal]".to_owned(),
             Some(mapped) => format!("[{}+{:#x}]", mapped.name, mapped.own_address(address)),
             None => format!("[{address:#x}]"),
+        };
+        Place {
+            text,
+            whose: mapped.map_or(Whose::Unknown, |mapped| mapped.whose),
+            is_name: false,
         }
     }
 
@@ -302,8 +309,8 @@ impl Process {
             && is_libc(first)
             && let [.., second, first] = &mut *walk.places
         {
-            *second = "start_thread".to_owned();
-            *first = "clone3".to_owned();
+            second.text = "start_thread".to_owned();
+            first.text = "clone3".to_owned();
         }
     }
 }

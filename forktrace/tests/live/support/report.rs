@@ -47,6 +47,7 @@ pub(crate) struct LockRow {
     pub(crate) unknown_ns: u64,
     pub(crate) hand_off_ns: u64,
     pub(crate) holders: Vec<LockHolder>,
+    pub(crate) code: Vec<CodeWait>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -171,6 +172,13 @@ pub(crate) struct Wait {
     pub(crate) longest_ns: u64,
     pub(crate) cut_off: u64,
     pub(crate) objects: Vec<Object>,
+    pub(crate) code: Vec<CodeWait>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct CodeWait {
+    pub(crate) name: String,
+    pub(crate) ns: u64,
 }
 
 #[derive(Debug, Deserialize)]
