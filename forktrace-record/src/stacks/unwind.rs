@@ -1,12 +1,16 @@
 //! Follows the stacks of programs that sleep by what their files tell of unwinding
-//! (`.eh_frame`), and by frame pointers where these tell nothing.
+//! (`.eh_frame`), and by frame pointers where these tell nothing. In place of an interpreter's
+//! own functions there are those that it executes (`python`).
 //!
 //! All that this takes is the memory of the process: the stack, and the tables, which are
 //! mapped with the code. So it opens no file of the workload, and a program that was deleted,
 //! or lies in a container, or in no file at all (`[vdso]`), is like any other. Whether the task
 //! slept all the while is for the recorder to say, who sees its switches.
 
+mod dynamic;
+mod pages;
 mod process;
+mod python;
 mod tables;
 
 use std::collections::HashMap;

@@ -5,6 +5,9 @@ use std::{
 
 use super::*;
 
+#[path = "unwind/python_tests.rs"]
+mod python_tests;
+
 /// What `/proc/PID/syscall` tells of one that sleeps.
 struct Kept {
     sp: u64,
@@ -39,17 +42,24 @@ fn sleeper() -> (Running, Kept) {
     let mut byte = [0];
     let output = child.0.stdout.as_mut().expect("a pipe");
     output.read_exact(&mut byte).expect("it lives");
+    let kept = kept(child.0.id(), |_| true);
+    (child, kept)
+}
+
+/// What is kept of a thread once it sleeps in a call that is the one that is meant.
+fn kept(tid: u32, is_it: impl Fn(&[&str]) -> bool) -> Kept {
     loop {
-        let path = format!("/proc/{}/syscall", child.0.id());
+        let path = format!("/proc/{tid}/syscall");
         let text = std::fs::read_to_string(path).expect("/proc");
         let words: Vec<&str> = text.split_whitespace().collect();
         // The last two, while it sleeps.
         if let [.., sp, pc] = &*words
             && words.len() == 9
+            && is_it(&words)
         {
             let hex = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);
             let (sp, pc) = (hex(sp).expect("sp"), hex(pc).expect("pc"));
-            return (child, Kept { sp, pc });
+            return Kept { sp, pc };
         }
         std::thread::yield_now();
     }

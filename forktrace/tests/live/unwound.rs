@@ -118,6 +118,56 @@ fn the_function_that_waits_is_told_of_tasks_and_locks_and_in_a_finding() {
     });
 }
 
+/// A thread waits for a lock that main has for a nap.
+const IN_PYTHON: &str = "\
+import threading, time
+lock = threading.Lock()
+
+def fetch():
+    with lock:
+        pass
+
+def save():
+    time.sleep(0.2)
+
+lock.acquire()
+thread = threading.Thread(target=fetch)
+thread.start()
+save()
+lock.release()
+thread.join()
+";
+
+#[test]
+fn code_of_python_is_told_with_its_line() {
+    const TEST: &str = "code_of_python_is_told_with_its_line";
+    if !have("python3") {
+        return skip(TEST, "there is no python3");
+    }
+    unspoilt(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = folder.path().join("app.py");
+        fs::write(&script, IN_PYTHON).expect("a file");
+        let run = run().json().args(["--stacks=dwarf", "--", "python3"]);
+        let finished = run.args([&script]).complete();
+        let report = finished.report();
+        let waits = report.tasks.iter().flat_map(|task| &task.waits);
+        let long = waits.filter(|wait| wait.longest_ns > 100_000_000);
+        let long: Vec<_> = long.collect();
+        if long.iter().any(|wait| wait.code.is_empty()) {
+            too_busy("nobody looked while a task slept".to_owned());
+        }
+        let code: Vec<_> = long.iter().flat_map(|wait| &wait.code).collect();
+        let ns = |name: &str| {
+            let of = code.iter().filter(|code| code.name == name);
+            of.map(|code| code.ns).max().unwrap_or(0)
+        };
+        // The function, not the library's, and not what the interpreter is made of.
+        let times = ["fetch (app.py:5)", "save (app.py:9)"].map(ns);
+        assert!(times.iter().all(|ns| *ns > 100_000_000), "{code:#?}");
+    });
+}
+
 #[test]
 fn a_stripped_static_program_has_whole_stacks_of_places_in_it() {
     const TEST: &str = "a_stripped_static_program_has_whole_stacks_of_places_in_it";

@@ -61,6 +61,10 @@ impl Waiter {
                 always: true,
             };
         }
+        if cause.by.len() < cause.tasks as usize {
+            // The others may have waited elsewhere.
+            return Self::default();
+        }
         let serials = cause.by.iter().map(|by| by.task.serial);
         Self::of_tasks(report, serials, (&root.reason, cause.syscall.as_deref()))
     }

@@ -16,14 +16,17 @@ use framehop::{
 use super::{
     super::code::{Whose, of_file},
     DEEPEST, End, Place, Sleeper, Walk,
+    pages::Pages,
+    python::{self, Interpreter},
     tables::{Files, Known, Tables, read},
 };
 
 /// Libraries can be loaded in place of others: what is mapped is looked at again after so long.
 const FRESH: Duration = Duration::from_millis(500);
-const PAGE: u64 = 4096;
 /// Of a stack no more pages are read.
 const MOST_PAGES: usize = 256;
+/// Files that are looked at for an interpreter.
+const MOST_INTERPRETERS: usize = 16;
 
 /// The C library of GNU, whose first functions of a thread have no names once it is stripped.
 const GNU_LIBC: &str = "libc.so.6";
@@ -72,7 +75,7 @@ type Bytes = std::sync::Arc<[u8]>;
 pub(super) struct Process {
     program: u32,
     tid: u32,
-    memory: File,
+    memory: Rc<File>,
     read_at: Instant,
     areas: Vec<Area>,
     mapped: Vec<Mapped>,
@@ -80,6 +83,10 @@ pub(super) struct Process {
     cache: CacheNative<MayAllocateDuringUnwind>,
     /// Is the code at an address a signal handler's way back?
     ways_back: HashMap<u64, bool>,
+    /// It is in a namespace of its own, which has other numbers for its threads.
+    is_inside: bool,
+    /// What executes Python in it, and in which file; `None`: that was not looked for yet.
+    python: Option<Option<(usize, Interpreter)>>,
 }
 
 impl Process {
@@ -89,13 +96,15 @@ impl Process {
         let mut process = Self {
             program: sleeper.process.1,
             tid,
-            memory: File::open(format!("/proc/{tid}/mem")).ok()?,
+            memory: Rc::new(File::open(format!("/proc/{tid}/mem")).ok()?),
             read_at: Instant::now(),
             areas: Vec::new(),
             mapped: Vec::new(),
             unwinder: UnwinderNative::new(),
             cache: CacheNative::new_in(),
             ways_back: HashMap::new(),
+            is_inside: python::tids(tid)?.len() > 1,
+            python: None,
         };
         process.read_map()?;
         Some(process)
@@ -162,7 +171,8 @@ impl Process {
     ) -> Option<Walk> {
         let [pc, sp, fp, lr] = sleeper.registers;
         let mut registers = registers(pc, sp, fp, lr);
-        let mut stack = Stack::default();
+        let memory = Rc::clone(&self.memory);
+        let mut stack = Pages::new(&memory, MOST_PAGES);
         let mut walk = Walk::default();
         let mut modules = Vec::new();
         let mut address = FrameAddress::from_instruction_pointer(pc);
@@ -191,12 +201,11 @@ impl Process {
             if modules.len() >= DEEPEST {
                 break End::Cut(format!("it is more than {DEEPEST} functions deep"));
             }
-            let memory = &self.memory;
-            let mut read = |at| stack.word(memory, at).ok_or(());
+            let mut read = |at| stack.word(at).ok_or(());
             if is_way_back {
                 // What a signal interrupted is no call.
                 let Some(next) = interrupted(&mut registers, &mut read) else {
-                    break End::Cut(stack.why_not().to_owned());
+                    break End::Cut(why_not(&stack).to_owned());
                 };
                 address = FrameAddress::from_instruction_pointer(next);
                 continue;
@@ -208,10 +217,10 @@ impl Process {
                 Ok(next) => next,
                 Err(Error::CouldNotReadStack(_)) if told => {
                     // The first page of the stack is there, or the task has gone.
-                    if stack.pages.is_empty() && modules.len() == 1 {
+                    if stack.is_empty() && modules.len() == 1 {
                         return None;
                     }
-                    break End::Cut(stack.why_not().to_owned());
+                    break End::Cut(why_not(&stack).to_owned());
                 }
                 Err(_) => break End::Cut(self.lost(module, told)),
             };
@@ -224,7 +233,51 @@ impl Process {
         if walk.end == End::Start && sleeper.tid != sleeper.process.0 {
             self.name_beginning(&mut walk, &modules);
         }
+        self.interpret(sleeper.tid, &mut walk, &modules);
         Some(walk)
+    }
+
+    /// Puts what an interpreter executes in place of its own functions. Where the stack is cut
+    /// before it comes to these, at its end.
+    fn interpret(&mut self, tid: u32, walk: &mut Walk, modules: &[Option<usize>]) {
+        let memory = Rc::clone(&self.memory);
+        let mut pages = Pages::new(&memory, python::MOST_PAGES);
+        let tid = match self.is_inside {
+            false => Some(tid),
+            true => python::tids(tid).and_then(|tids| tids.last().copied()),
+        };
+        let Some((module, interpreter)) = self.interpreter(&mut pages) else {
+            return;
+        };
+        let is_its = |of: &Option<usize>| *of == Some(module);
+        let first = modules.iter().position(is_its);
+        let last = modules.iter().rposition(is_its);
+        let own = match (first, last) {
+            (Some(first), Some(last)) => first..last + 1,
+            _ if matches!(walk.end, End::Cut(_)) => modules.len()..modules.len(),
+            _ => return,
+        };
+        let Some(tid) = tid else { return };
+        if let Some(places) = interpreter.stack(&mut pages, tid) {
+            let none = std::iter::repeat_n(0, places.len());
+            walk.addresses.splice(own.clone(), none);
+            walk.places.splice(own, places);
+        }
+    }
+
+    /// What executes Python in this process, and the file that it is in.
+    fn interpreter(&mut self, pages: &mut Pages<'_>) -> Option<(usize, &mut Interpreter)> {
+        if self.python.is_none() {
+            // The program itself, whatever it is called, can have it in it.
+            let all = self.mapped.iter().enumerate();
+            let can = all.filter(|(at, mapped)| *at == 0 || mapped.name.contains("python"));
+            let found = can.take(MOST_INTERPRETERS).find_map(|(at, mapped)| {
+                Some((at, Interpreter::of(pages, mapped.base, &mapped.name)?))
+            });
+            self.python = Some(found);
+        }
+        let (module, interpreter) = self.python.as_mut()?.as_mut()?;
+        Some((*module, interpreter))
     }
 
     fn area(&self, address: u64) -> Option<usize> {
@@ -363,37 +416,10 @@ fn interrupted(
     Some(pc)
 }
 
-/// The pages of a stack that were read.
-#[derive(Default)]
-struct Stack {
-    pages: Vec<(u64, Vec<u8>)>,
-}
-
-impl Stack {
-    fn word(&mut self, memory: &File, address: u64) -> Option<u64> {
-        let (page, at) = (address & !(PAGE - 1), (address & (PAGE - 1)) as usize);
-        let known = self.pages.iter().rev().find(|(it, _)| *it == page);
-        let bytes = match known {
-            Some((_, bytes)) => bytes,
-            None if self.pages.len() >= MOST_PAGES => return None,
-            None => {
-                let bytes = read(memory, page, PAGE);
-                if bytes.is_empty() {
-                    return None;
-                }
-                self.pages.push((page, bytes));
-                &self.pages.last()?.1
-            }
-        };
-        let word = bytes.get(at..)?.first_chunk()?;
-        Some(u64::from_ne_bytes(*word))
-    }
-
-    fn why_not(&self) -> &'static str {
-        if self.pages.len() >= MOST_PAGES {
-            "it takes more than a megabyte"
-        } else {
-            "the memory of the stack can't be read"
-        }
+fn why_not(stack: &Pages<'_>) -> &'static str {
+    if stack.is_full() {
+        "it takes more than a megabyte"
+    } else {
+        "the memory of the stack can't be read"
     }
 }
