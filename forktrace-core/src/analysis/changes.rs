@@ -114,6 +114,10 @@ pub(super) struct Changes<'a, L: Look> {
     lines: Vec<Line<'a>>,
     /// What the last window had no room for.
     left: Vec<(Change, Option<L::Seen>)>,
+    /// Lines are in the order of the tasks: all that there were so far.
+    by_task: bool,
+    /// Where changes are sorted.
+    keys: Vec<u64>,
     /// How long a window is, ns.
     length_ns: u64,
     least: usize,
@@ -128,13 +132,15 @@ impl<'a, L: Look> Changes<'a, L> {
     fn in_windows_of(least: usize, model: &'a Model, tasks: &[u32], look: L) -> Self {
         let all = &model.tasks;
         let mut later = tasks.to_vec();
-        later.sort_by_key(|at| std::cmp::Reverse(all[*at as usize].start_ns));
+        later.sort_by_key(|at| std::cmp::Reverse((all[*at as usize].start_ns, *at)));
         Self {
             model,
             look,
             later,
             lines: Vec::new(),
             left: Vec::new(),
+            by_task: true,
+            keys: Vec::new(),
             length_ns: 1 << 20,
             least,
         }
@@ -145,6 +151,7 @@ impl<'a, L: Look> Changes<'a, L> {
         let from_ns = self.soonest()?;
         let mut last_ns = from_ns.saturating_add(self.length_ns);
         let mut window = Window::new();
+        let by_task = self.by_task && self.left.is_empty();
         self.left.retain(|(change, wait)| {
             let now = change.at_ns <= last_ns;
             if now {
@@ -163,9 +170,7 @@ impl<'a, L: Look> Changes<'a, L> {
             }
         }
         self.lines.retain(|line| line.task != NONE);
-        window
-            .changes
-            .sort_by_key(|change| (change.at_ns, change.task));
+        window.sort(from_ns, by_task && self.by_task, &mut self.keys);
         let wanted = self.least.max(4 * self.lines.len());
         let length_ns = last_ns - from_ns;
         self.length_ns = match window.changes.len() {
@@ -197,6 +202,7 @@ impl<'a, L: Look> Changes<'a, L> {
             let mut segments = task.segments();
             // One that never lived changes nothing.
             if let Some(first) = segments.next() {
+                self.by_task &= self.lines.last().is_none_or(|last| last.task < at);
                 self.lines.push(Line {
                     task: at,
                     segments,
@@ -231,6 +237,27 @@ impl<T: Copy> Window<T> {
                 now
             });
         }
+    }
+
+    /// Puts changes from `from_ns` on in order. `by_task`: those of one moment are.
+    fn sort(&mut self, from_ns: u64, by_task: bool, keys: &mut Vec<u64>) {
+        /// Bits for which change it is; the others are for the time.
+        const WHICH: u32 = 20;
+        let changes = &mut self.changes;
+        let most = changes.iter().map(|change| change.at_ns - from_ns).max();
+        let fits = most.is_some_and(|most| most >> (u64::BITS - WHICH) == 0);
+        if !by_task || !fits || changes.len() >> WHICH > 0 {
+            changes.sort_by_key(|change| (change.at_ns, change.task));
+            return;
+        }
+        keys.clear();
+        let key = |(at, change): (usize, &Change)| (change.at_ns - from_ns) << WHICH | at as u64;
+        keys.extend(changes.iter().enumerate().map(key));
+        keys.sort_unstable();
+        let sorted = keys
+            .iter()
+            .map(|key| changes[*key as usize & ((1 << WHICH) - 1)]);
+        *changes = sorted.collect();
     }
 
     fn add(&mut self, mut change: Change, wait: Option<T>) {

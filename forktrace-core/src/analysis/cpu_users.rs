@@ -47,9 +47,20 @@ impl Times {
         self.0.iter().map(|(from, to)| to - from).sum()
     }
 
-    /// How much of this time is in them.
-    fn within(&self, from: u64, to: u64) -> u64 {
-        let first = self.0.partition_point(|(_, end)| *end <= from);
+    /// How much of this time is in them. `near`: what was looked at last, which mostly is not
+    /// far before.
+    fn within(&self, near: &mut usize, from: u64, to: u64) -> u64 {
+        /// So many are looked at one after the other.
+        const STEPS: usize = 8;
+        let over = |at: usize| self.0.get(at).is_some_and(|(_, end)| *end <= from);
+        let mut first = *near;
+        if first > 0 && !over(first - 1) || over(first + STEPS) {
+            first = self.0.partition_point(|(_, end)| *end <= from);
+        }
+        while over(first) {
+            first += 1;
+        }
+        *near = first;
         let here = self.0[first..].iter().take_while(|(start, _)| *start < to);
         here.map(|(start, end)| to.min(*end) - from.max(*start))
             .sum()
@@ -76,18 +87,29 @@ pub(super) fn cpu_users(model: &Model, roles: &[String], part: &Part) -> CpuUser
         .into_iter()
         .map(|(cpu, times)| (cpu, Times::of(times)))
         .collect();
-    let within = |cpu, from, to| waits.get(&cpu).map_or(0, |times| times.within(from, to));
     let mut users: HashMap<(&str, bool), u64> = HashMap::new();
     for (task, role) in model.tasks.iter().zip(roles) {
-        let ran = runs(task).map(|(cpu, from, to)| within(cpu, from, to));
-        let ns = ran.fold(0, u64::saturating_add);
+        // A task mostly stays on its CPU.
+        let (mut last, mut ns, mut near) = (None, 0u64, 0);
+        each_run(task, |cpu, from, to| {
+            let times = match last {
+                Some((same, times)) if same == cpu => times,
+                _ => {
+                    near = 0;
+                    waits.get(&cpu)
+                }
+            };
+            last = Some((cpu, times));
+            ns = ns.saturating_add(times.map_or(0, |times| times.within(&mut near, from, to)));
+        });
         if ns > 0 {
             *users.entry((role, true)).or_default() += ns;
         }
     }
     for user in &model.cpu_users {
         let from = user.at_ns.saturating_sub(user.ns);
-        let ns = within(user.cpu, from, user.at_ns);
+        let times = waits.get(&user.cpu);
+        let ns = times.map_or(0, |times| times.within(&mut 0, from, user.at_ns));
         if ns > 0 {
             *users.entry((&user.comm, false)).or_default() += ns;
         }
@@ -115,18 +137,24 @@ pub(super) fn cpu_users(model: &Model, roles: &[String], part: &Part) -> CpuUser
 }
 
 /// When a task ran, and on which CPU.
-fn runs(task: &Task) -> impl Iterator<Item = (u16, u64, u64)> {
-    let next = task.stretches.iter().skip(1);
-    let next = next.map(|off| (Some(off.seq), off.out_ns));
-    let open = task.open.map(|open| open.out_ns);
-    let last = (task.stretches_expected, open.unwrap_or(task.end_ns));
-    let ends = next.chain([last]);
-    let begins = task.stretches.with_cpus();
-    begins.zip(ends).filter_map(|((off, cpu), (seq, until))| {
+fn each_run(task: &Task, mut run: impl FnMut(u16, u64, u64)) {
+    // Which CPU it came back to, when, and the number of what comes next.
+    let mut back: Option<(Option<u16>, u64, Option<u32>)> = None;
+    let mut until = |back: Option<(Option<u16>, u64, Option<u32>)>, seq, out_ns| {
         // Between others records are missing.
-        let ran = seq == off.seq.checked_add(1) && until > off.in_ns;
-        Some((cpu.filter(|_| ran)?, off.in_ns, until))
-    })
+        if let Some((Some(cpu), in_ns, next)) = back
+            && seq == next
+            && out_ns > in_ns
+        {
+            run(cpu, in_ns, out_ns);
+        }
+    };
+    for (off, cpu) in task.stretches.with_cpus() {
+        until(back, Some(off.seq), off.out_ns);
+        back = Some((cpu, off.in_ns, off.seq.checked_add(1)));
+    }
+    let open = task.open.map(|open| open.out_ns);
+    until(back, task.stretches_expected, open.unwrap_or(task.end_ns));
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::{
     division::GroupBy,
     episodes::Watch,
     lanes::{self, Swept, Told},
+    meanwhile::{Meantime, OfWaits},
     members::Members,
     providers::{Hang, Kin},
     spans,
@@ -20,6 +21,8 @@ pub(super) struct GroupFigures {
     pub(super) episodes: Vec<Episode>,
     /// The tree's, then each process's; each worst first.
     pub(super) causes: Vec<Cause>,
+    /// What others did while tasks waited, where all of a recording is reported on.
+    pub(super) meantime: Option<OfWaits>,
 }
 
 pub(super) fn groups(
@@ -67,7 +70,9 @@ pub(super) fn groups(
         0 | 1 => Told::Nobody(part),
         _ => Told::Of(Box::new(Watch::new(kin, members, targets, hangs, episodes))),
     };
-    let (of_tree, of_each) = lanes::sweep(blocks, &tree, swept_groups, &watch);
+    let mut meantime = part.is_whole().then(|| Meantime::new(blocks.model));
+    let (of_tree, of_each) = lanes::sweep(blocks, &tree, swept_groups, &watch, meantime.as_mut());
+    found.meantime = meantime.map(Meantime::finish);
     let context = (kin, targets, &spans);
     let first = &tasks[*first as usize];
     let what = (GroupKind::Tree, first.pid, first.name.as_str());

@@ -11,6 +11,7 @@ use super::{
     blocks::Blocks,
     changes::{Change, Changes, Wait, Waits, Window},
     episodes::{Stalls, Watch},
+    meanwhile::{Meantime, WaitKey},
     members::Members,
     profile::{Profile, Sweep, Watcher},
     same_reason::SameReason,
@@ -112,12 +113,14 @@ impl<'a, F: Fn(&'a Members<'a>) -> Told<'a>> Lane<'a, F> {
     }
 }
 
-/// Sweeps over all tasks, and over groups of them.
+/// Sweeps over all tasks, and over groups of them. All that happens is told to `meantime` as
+/// well.
 pub(super) fn sweep<'a, F: Fn(&'a Members<'a>) -> Told<'a>>(
     blocks: &'a Blocks<'a>,
     tree: &'a Members<'a>,
     groups: &'a [Members<'a>],
     watch: &'a F,
+    mut meantime: Option<&mut Meantime>,
 ) -> (Swept, Vec<Swept>) {
     let mut all = Lane::new(blocks, tree, watch);
     let lanes = groups
@@ -131,8 +134,16 @@ pub(super) fn sweep<'a, F: Fn(&'a Members<'a>) -> Told<'a>>(
             places[*at as usize] = (lane as u32, position as u32);
         }
     }
+    let tasks = &blocks.model.tasks;
     let mut look = |window: Window| {
         for (change, wait) in window.changes() {
+            if let Some(meantime) = &mut meantime {
+                meantime.change(change, || {
+                    let block = &wait?.block;
+                    let task = &tasks[change.task as usize];
+                    Some(WaitKey::of(task, block.syscall, block.compat, block.why))
+                });
+            }
             if let Some(position) = tree.position(change.task) {
                 all.change(position, change, wait);
             }

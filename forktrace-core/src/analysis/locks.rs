@@ -123,7 +123,7 @@ impl Finder<'_> {
             }
             // Mostly it is the same as before.
             let mut last: Option<(Key, usize)> = None;
-            for (block, _) in blocks_of(task) {
+            for (block, _) in self.blocks_of(task) {
                 let ns = part.ns(block.start_ns, block.end_ns(task));
                 let Some(key) = self.key(task, &block).filter(|_| ns > 0) else {
                     continue;
@@ -240,7 +240,7 @@ impl Finder<'_> {
             }
         }
         for (at, task) in self.blocks.model.tasks.iter().enumerate() {
-            for (block, in_ns) in blocks_of(task) {
+            for (block, in_ns) in self.blocks_of(task) {
                 let key = self.key(task, &block);
                 let Some(lock) = key.and_then(|key| wanted.get(&key)) else {
                     continue;
@@ -279,6 +279,19 @@ impl Finder<'_> {
             _ if self.blocks.how(at, block) == Ended::Fulfilled => By::Other,
             _ => By::Nobody,
         }
+    }
+
+    /// The blocks of a task, the open one included, and when it had a CPU again: none of those
+    /// that are over where none of them can be for a lock.
+    fn blocks_of<'t>(&self, task: &'t Task) -> impl Iterator<Item = (Block, u64)> + use<'t> {
+        // Who waited for a lock of the kernel is known of single stretches.
+        let can_be = |off: Off| {
+            !self.of_kernel.is_empty()
+                || Block::of(off).is_some_and(|block| self.key(task, &block).is_some())
+        };
+        let of = |off: Off| Some((Block::of(off)?, off.in_ns));
+        let open = Block::open(task).map(|block| (block, u64::MAX));
+        task.stretches.iter_if(can_be).filter_map(of).chain(open)
     }
 
     fn row(&self, key: Key, sum: Sum, at: usize, waits: &mut [Waits]) -> Row {
@@ -403,11 +416,4 @@ impl Finder<'_> {
 struct Waits {
     waits: Vec<(Wait, u32, u32)>,
     until_ns: Option<u64>,
-}
-
-/// The blocks of a task, the open one included, and when it had a CPU again.
-fn blocks_of(task: &Task) -> impl Iterator<Item = (Block, u64)> + '_ {
-    let of = |off: Off| Some((Block::of(off)?, off.in_ns));
-    let open = Block::open(task).map(|block| (block, u64::MAX));
-    task.stretches.iter().filter_map(of).chain(open)
 }

@@ -15,7 +15,7 @@ const FEW_TASKS: usize = 64;
 
 /// Runs that are looked at for one witness among many tasks. More run at once on no machine
 /// that there is; a forged trace can have any number.
-const MOST_LOOKS: usize = 512;
+const MOST_LOOKS: usize = 2048;
 
 /// When the tasks of a process ran.
 pub(super) struct Runs<'a> {
@@ -31,14 +31,24 @@ impl<'a> Runs<'a> {
         }
     }
 
+    /// Makes what many questions take.
+    pub(super) fn prepare(&self) {
+        if self.tasks.len() > FEW_TASKS {
+            self.index();
+        }
+    }
+
+    fn index(&self) -> &Index {
+        self.index.get_or_init(|| Index::new(&self.tasks))
+    }
+
     /// The longest run of a task other than `but` within an interval; of two as long, that
     /// of the first task.
     pub(super) fn longest(&self, but: u32, start_ns: u64, end_ns: u64) -> Option<Witness> {
         let (task, run) = if self.tasks.len() <= FEW_TASKS {
             longest_of_few(&self.tasks, but, start_ns, end_ns)?
         } else {
-            let index = self.index.get_or_init(|| Index::new(&self.tasks));
-            index.longest(&self.tasks, but, start_ns, end_ns)?
+            self.index().longest(&self.tasks, but, start_ns, end_ns)?
         };
         Some(Witness {
             serial: task.serial,
@@ -76,24 +86,24 @@ fn longest_of_few<'a>(
 /// All runs of many tasks.
 #[derive(Default)]
 struct Index {
-    /// In the order of their start.
-    runs: Vec<Ref>,
-    /// What is known of equal parts of these: a tree, the root first, each with its two
-    /// halves at 2i + 1 and 2i + 2.
+    /// In the order of when the first of their runs starts.
+    parts: Vec<Part>,
+    /// Stretches that a part goes over.
+    stretches: usize,
+    /// What is known of the runs of parts: a tree, the root first, each with its two halves at
+    /// 2i + 1 and 2i + 2.
     tree: Vec<Bounds>,
-    /// Parts at the bottom of the tree: a power of two.
-    parts: usize,
+    /// Places at the bottom of the tree: a power of two.
+    leaves: usize,
 }
 
-/// A run.
+/// Some runs of a task that follow each other.
 #[derive(Clone, Copy)]
-struct Ref {
-    start_ns: u64,
-    end_ns: u64,
+struct Part {
     /// Index of the task.
     task: u32,
-    /// [`Run::cpu`], or `u32::MAX`.
-    cpu: u32,
+    /// Its stretches before the first of them.
+    first: u32,
 }
 
 /// What holds of some runs.
@@ -127,38 +137,54 @@ impl Bounds {
     }
 }
 
-/// Runs in one part at the bottom of the tree.
+/// Stretches that a part goes over: so many at least, and more where there would be too many
+/// parts.
 const PART: usize = 16;
+const MOST_PARTS: usize = 1 << 18;
 
 impl Index {
     fn new(tasks: &[&Task]) -> Self {
-        let mut runs = Vec::new();
-        for (index, task) in tasks.iter().enumerate() {
-            runs.extend(runs_from(task, 0).map(|run| Ref {
-                start_ns: run.start_ns,
-                end_ns: run.end_ns,
-                task: index as u32,
-                cpu: run.cpu.unwrap_or(u32::MAX),
-            }));
-        }
-        runs.retain(|run| run.start_ns < run.end_ns);
-        runs.sort_by_key(|run| run.start_ns);
-        let parts = runs.len().div_ceil(PART).next_power_of_two();
-        let mut tree = vec![Bounds::NONE; 2 * parts - 1];
-        for (part, runs) in runs.chunks(PART).enumerate() {
-            for run in runs {
+        let all: usize = tasks.iter().map(|task| task.stretches.len()).sum();
+        Self::in_parts_of(PART.max(all.div_ceil(MOST_PARTS)), tasks)
+    }
+
+    fn in_parts_of(stretches: usize, tasks: &[&Task]) -> Self {
+        let mut parts: Vec<(Part, Bounds)> = Vec::new();
+        for (task, of) in tasks.iter().enumerate() {
+            let begun = parts.len();
+            for (at, run) in runs_after(of, 0).filter(|(_, run)| run.ns() > 0) {
+                let part = Part {
+                    task: task as u32,
+                    first: (at - at % stretches) as u32,
+                };
                 let bounds = Bounds {
                     first_start_ns: run.start_ns,
                     last_end_ns: run.end_ns,
-                    longest_ns: run.end_ns - run.start_ns,
+                    longest_ns: run.ns(),
                 };
-                tree[parts - 1 + part] = tree[parts - 1 + part].and(bounds);
+                match parts[begun..].last_mut() {
+                    Some((last, so_far)) if last.first == part.first => {
+                        *so_far = so_far.and(bounds);
+                    }
+                    _ => parts.push((part, bounds)),
+                }
             }
         }
-        for node in (0..parts - 1).rev() {
+        parts.sort_by_key(|(_, bounds)| bounds.first_start_ns);
+        let leaves = parts.len().next_power_of_two();
+        let mut tree = vec![Bounds::NONE; 2 * leaves - 1];
+        for (leaf, (_, bounds)) in tree[leaves - 1..].iter_mut().zip(&parts) {
+            *leaf = *bounds;
+        }
+        for node in (0..leaves - 1).rev() {
             tree[node] = tree[2 * node + 1].and(tree[2 * node + 2]);
         }
-        Self { runs, tree, parts }
+        Self {
+            parts: parts.into_iter().map(|(part, _)| part).collect(),
+            stretches,
+            tree,
+            leaves,
+        }
     }
 
     /// Looks first where the longest can be.
@@ -177,31 +203,34 @@ impl Index {
             if most_ns < found_ns || looks > MOST_LOOKS {
                 break;
             }
-            if node < self.parts - 1 {
+            if node < self.leaves - 1 {
                 for half in [2 * node + 1, 2 * node + 2] {
                     nodes.push((self.tree[half].within(start_ns, end_ns), half));
                 }
                 continue;
             }
-            let from = (node - (self.parts - 1)) * PART;
-            for run in self.runs.iter().skip(from).take(PART) {
-                let task = tasks[run.task as usize];
-                let found = Run {
-                    start_ns: run.start_ns,
-                    end_ns: run.end_ns,
-                    cpu: (run.cpu != u32::MAX).then_some(run.cpu),
-                };
+            let Some(part) = self.parts.get(node - (self.leaves - 1)) else {
+                continue;
+            };
+            let task = tasks[part.task as usize];
+            if task.serial == but {
+                continue;
+            }
+            let first = part.first as usize;
+            let runs = runs_after(task, first).take_while(|(at, _)| *at < first + self.stretches);
+            let here = runs.map(|(_, run)| run);
+            for found in here.take_while(|run| run.start_ns < end_ns) {
                 let found = found.within(start_ns, end_ns);
-                if found.ns() == 0 || task.serial == but {
+                if found.ns() == 0 {
                     continue;
                 }
                 looks += 1;
                 let better = longest.is_none_or(|(index, before)| {
                     let rank = |task: u32, run: &Run| (run.ns(), !task, !run.start_ns);
-                    rank(run.task, &found) > rank(index, &before)
+                    rank(part.task, &found) > rank(index, &before)
                 });
                 if better {
-                    longest = Some((run.task, found));
+                    longest = Some((part.task, found));
                 }
             }
         }
@@ -234,9 +263,14 @@ impl Run {
 
 /// The task's times on a CPU, from the one that a time falls in.
 fn runs_from(task: &Task, from_ns: u64) -> impl Iterator<Item = Run> {
-    // Between two stretches off the CPU it ran, if none is missing between them.
     let first = task.stretches.partition_point(|s| s.out_ns <= from_ns);
-    let first = first.saturating_sub(1);
+    runs_after(task, first.saturating_sub(1)).map(|(_, run)| run)
+}
+
+/// The task's times on a CPU after this stretch or a later one, each with the stretch that it
+/// comes after.
+fn runs_after(task: &Task, first: usize) -> impl Iterator<Item = (usize, Run)> {
+    // Between two stretches off the CPU it ran, if none is missing between them.
     let run = |off: Off, cpu: Option<u16>, end_ns| Run {
         start_ns: off.in_ns,
         end_ns,
@@ -245,19 +279,21 @@ fn runs_from(task: &Task, from_ns: u64) -> impl Iterator<Item = Run> {
     };
     let mut stretches = task.stretches.from(first).with_cpus();
     let mut before = stretches.next();
+    let mut ats = first..;
     let next = move || {
         loop {
             let (off, cpu) = before?;
+            let at = ats.next()?;
             before = stretches.next();
             match before {
                 Some((next, _)) if next.seq == off.seq.wrapping_add(1) => {
-                    return Some(run(off, cpu, next.out_ns));
+                    return Some((at, run(off, cpu, next.out_ns)));
                 }
                 Some(_) => {}
                 None => {
                     let end_ns = task.open.map_or(task.end_ns, |open| open.out_ns);
                     let follows = task.stretches_expected == Some(off.seq.wrapping_add(1));
-                    return follows.then(|| run(off, cpu, end_ns));
+                    return follows.then(|| (at, run(off, cpu, end_ns)));
                 }
             }
         }
@@ -324,6 +360,7 @@ mod tests {
             but in 1u32..20,
             start_ns in 0u64..120,
             length_ns in 0u64..60,
+            part in 1usize..40,
         ) {
             let model = model(&tasks);
             let tasks: Vec<&Task> = model.tasks.iter().collect();
@@ -332,7 +369,7 @@ mod tests {
                 found.map(|(task, run)| (task.serial, run.start_ns, run.end_ns, run.cpu))
             };
             prop_assert_eq!(
-                shown(Index::new(&tasks).longest(&tasks, but, start_ns, end_ns)),
+                shown(Index::in_parts_of(part, &tasks).longest(&tasks, but, start_ns, end_ns)),
                 shown(longest_of_few(&tasks, but, start_ns, end_ns)),
             );
         }

@@ -4,7 +4,7 @@
 //! process ran is, within its blocks, time in which *another* one ran. One sweep keeps
 //! for how long any ran so far, and for how long all of two or more were blocked: what of
 //! it lies in a block is the difference from its beginning to its end. So nothing is kept
-//! of what is over ([`of_waits`]). Where it is asked for any times, the intervals are kept
+//! of what is over ([`Meantime`]). Where it is asked for any times, the intervals are kept
 //! ([`of_tasks`]).
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    changes::{Changes, Look},
+    changes::{Change, Changes, Look},
     intervals::Intervals,
     sum_by_key::SumByKey,
     syscall_families::NO_SYSCALL,
@@ -119,10 +119,13 @@ struct Process {
     so_far: Others,
 }
 
+/// Of a task that is alone in its process.
+const ALONE: u32 = u32::MAX;
+
 /// A task as of now.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Member {
-    /// Which process it is of.
+    /// Which process it is of, or [`ALONE`].
     process: u32,
     state: Option<State>,
     /// Of a blocked one: as what that counts, and its process's times when it began.
@@ -159,44 +162,84 @@ impl Look for Keys<'_> {
 
 /// What others did, by index of the task and by wait: of tasks that are alone in their process,
 /// nothing.
-pub(super) fn of_waits(model: &Model) -> Vec<SumByKey<WaitKey, Others>> {
-    let mut all: Vec<SumByKey<WaitKey, Others>> = Vec::new();
-    all.resize_with(model.tasks.len(), SumByKey::default);
-    let mut sizes: HashMap<u32, (u32, u32)> = HashMap::new();
-    for task in &model.tasks {
-        let next = sizes.len() as u32;
-        sizes.entry(task.process).or_insert((next, 0)).1 += 1;
-    }
-    let mut processes = vec![Process::default(); sizes.len()];
-    let members = model.tasks.iter().map(|task| Member {
-        process: sizes[&task.process].0,
-        ..Member::default()
-    });
-    let mut members: Vec<Member> = members.collect();
-    let tasks = model.tasks.iter().enumerate();
-    let tasks = tasks.filter(|(_, task)| sizes[&task.process].1 > 1);
-    let tasks: Vec<u32> = tasks.map(|(at, _)| at as u32).collect();
-    let mut changes = Changes::new(model, &tasks, Keys(model));
-    while let Some(window) = changes.next() {
-        for (change, key) in window.changes() {
-            let at = change.task as usize;
-            let member = &mut members[at];
-            let process = &mut processes[member.process as usize];
-            process.pass(change.at_ns);
-            if let Some((key, before)) = member.wait.take() {
-                let sum = all[at].of(key);
-                let now = process.so_far;
-                sum.ran_ns += now.ran_ns - before.ran_ns;
-                sum.blocked_ns += now.blocked_ns - before.blocked_ns;
-            }
-            process.change(
-                std::mem::replace(&mut member.state, change.state),
-                change.state,
-            );
-            member.wait = key.map(|key| (*key, process.so_far));
+pub(super) type OfWaits = Vec<SumByKey<WaitKey, Others>>;
+
+/// Adds it up.
+pub(super) struct Meantime {
+    processes: Vec<Process>,
+    members: Vec<Member>,
+    sums: OfWaits,
+}
+
+impl Meantime {
+    pub(super) fn new(model: &Model) -> Self {
+        let mut sums = OfWaits::new();
+        sums.resize_with(model.tasks.len(), SumByKey::default);
+        let mut sizes: HashMap<u32, (u32, u32)> = HashMap::new();
+        for task in &model.tasks {
+            let next = sizes.len() as u32;
+            sizes.entry(task.process).or_insert((next, 0)).1 += 1;
+        }
+        let member = |task: &Task| Member {
+            process: match sizes[&task.process] {
+                (_, 1) => ALONE,
+                (at, _) => at,
+            },
+            state: None,
+            wait: None,
+        };
+        Self {
+            processes: vec![Process::default(); sizes.len()],
+            members: model.tasks.iter().map(member).collect(),
+            sums,
         }
     }
-    all
+
+    /// The tasks that are not alone, by index in the model.
+    fn tasks(&self) -> Vec<u32> {
+        let members = self.members.iter().enumerate();
+        let members = members.filter(|(_, member)| member.process != ALONE);
+        members.map(|(at, _)| at as u32).collect()
+    }
+
+    /// The state of a task changes. Changes come in the order of time. `key`: as what the block
+    /// counts that begins, if one does.
+    #[inline]
+    pub(super) fn change(&mut self, change: &Change, key: impl FnOnce() -> Option<WaitKey>) {
+        let at = change.task as usize;
+        let member = &mut self.members[at];
+        let Some(process) = self.processes.get_mut(member.process as usize) else {
+            return;
+        };
+        process.pass(change.at_ns);
+        if let Some((key, before)) = member.wait.take() {
+            let sum = self.sums[at].of(key);
+            let now = process.so_far;
+            sum.ran_ns += now.ran_ns - before.ran_ns;
+            sum.blocked_ns += now.blocked_ns - before.blocked_ns;
+        }
+        process.change(
+            std::mem::replace(&mut member.state, change.state),
+            change.state,
+        );
+        member.wait = key().map(|key| (key, process.so_far));
+    }
+
+    pub(super) fn finish(self) -> OfWaits {
+        self.sums
+    }
+}
+
+/// What others did, by a look at all tasks that are not alone.
+pub(super) fn of_waits(model: &Model) -> OfWaits {
+    let mut sums = Meantime::new(model);
+    let mut changes = Changes::new(model, &sums.tasks(), Keys(model));
+    while let Some(window) = changes.next() {
+        for (change, key) in window.changes() {
+            sums.change(change, || key.copied());
+        }
+    }
+    sums.finish()
 }
 
 impl Process {

@@ -75,9 +75,7 @@ use crate::{
     trace_file::TraceInfo,
 };
 
-use self::{
-    blocks::Blocks, distribution::OfRoles, longest_run::Runs, tasks::Company, wakers::Wakers,
-};
+use self::{blocks::Blocks, distribution::OfRoles, longest_run::Runs, tasks::Kept, wakers::Wakers};
 pub use choice::choose;
 pub use deadlocks::named_deadlock;
 pub use division::GroupBy;
@@ -165,34 +163,54 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         targets: &targets,
         code: &blocks.code,
     };
+    let companies = processes(views.cut);
     let of_tasks = || {
         let mut waited = overview::Waited::new(model);
         let mut spreads = OfRoles::default();
         let sums = (&mut waited, &mut spreads);
-        let tasks = rows(&blocks, &context, &roles, &lived, sums);
+        let (tasks, kept) = rows(&blocks, &context, &roles, &lived, sums);
         let of_lived = lived.iter().map(|at| &views.cut.tasks[*at]);
         let waits_for = graph::waits_for(of_lived, &tasks);
         let pairs = pairs::pairs(views.rest, &waits_for);
+        let audit = part::audit_of_whole(info, &blocks, &context, &tasks);
+        let overview = (spreads, waited.finish());
+        ((tasks, kept), waits_for, pairs, audit, overview)
+    };
+    // Each goes over all that was recorded, and none needs another.
+    let by = (options.group_by, &roles[..]);
+    let of_groups = || groups::groups(&kin, &targets, &hangs, by, options.episodes);
+    let of_locks = || {
+        let cpu_users = cpu_users::cpu_users(views.cut, &roles, part);
+        (locks::locks(&blocks, &targets, &roles), cpu_users)
+    };
+    let of_path = || {
         let path = path::path(&kin, &targets, &roles);
+        companies.values().for_each(Runs::prepare);
+        (path, stops::stops(cut_blocks))
+    };
+    let (found, ((locks, cpu_users), (of_path, of_tasks))) =
+        both(of_groups, || both(of_locks, || both(of_path, of_tasks)));
+    let (path, (stops, other_stops)) = of_path;
+    let ((mut tasks, kept), waits_for, (pair_tests, pairs), audit, overview) = of_tasks;
+    let (spreads, waited_for) = overview;
+    let of_timeline = || {
         let mut of_roles = overview::roles(&tasks, &path);
         for role in &mut of_roles {
             (role.blocked, role.runnable) = spreads.of(&role.name);
         }
         let of_rest: Vec<String> = lived.iter().map(|at| roles[*at].clone()).collect();
         let timeline = overview::timeline(views.rest, &of_roles, &of_rest);
-        let overview = (path, of_roles, timeline, waited.finish());
-        (tasks, waits_for, pairs, stops::stops(cut_blocks), overview)
+        (of_roles, timeline)
     };
-    // Each goes over all that was recorded, and neither needs the other.
-    let by = (options.group_by, &roles[..]);
-    let of_groups = || {
-        let groups = groups::groups(&kin, &targets, &hangs, by, options.episodes);
-        let cpu_users = cpu_users::cpu_users(views.cut, &roles, part);
-        (groups, cpu_users, locks::locks(&blocks, &targets, &roles))
-    };
-    let ((found, cpu_users, locks), of_tasks) = both(of_groups, of_tasks);
-    let (tasks, waits_for, (pair_tests, pairs), (stops, other_stops), overview) = of_tasks;
-    let (path, of_roles, timeline, waited_for) = overview;
+    let meantime = found.meantime;
+    let (of_timeline, meantime) = both(of_timeline, || {
+        meantime.unwrap_or_else(|| meanwhile::of_waits(views.cut))
+    });
+    let (of_roles, timeline) = of_timeline;
+    for ((row, kept), at) in tasks.iter_mut().zip(&kept).zip(&lived) {
+        let runs = &companies[&views.cut.tasks[*at].process];
+        tasks::with_company(row, kept, &meantime[*at], runs);
+    }
     let all_time = part.is_all_time();
     let mut report = Report {
         schema_version: SCHEMA_VERSION,
@@ -224,7 +242,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         waits_for,
         other_edges: OtherEdges::default(),
         deadlocks: deadlocks::deadlocks(&blocks, &hangs),
-        audit: part::audit_of_whole(info, &blocks, &context, &tasks),
+        audit,
         tasks,
     };
     if info.header.plain {
@@ -251,38 +269,32 @@ fn both<A: Send, B>(away: impl Fn() -> A + Copy + Send, here: impl FnOnce() -> B
     })
 }
 
-/// The figures of those tasks, given by their indices.
+/// The figures of those tasks, given by their indices, but for what others did meanwhile.
 fn rows(
     blocks: &Blocks<'_>,
     context: &tasks::Context<'_>,
     roles: &[String],
     lived: &[usize],
     (waited, of_roles): (&mut overview::Waited<'_>, &mut OfRoles),
-) -> Vec<report::Task> {
-    let processes = processes(context.model);
-    let others = meanwhile::of_waits(context.model);
+) -> (Vec<report::Task>, Vec<Vec<Kept>>) {
     let long_blocks = if lived.len() > MANY_TASKS { 1 } else { 3 };
     let row = |at: usize| {
         let helper = roles::is_helper(blocks, at);
         let task = &context.model.tasks[at];
-        let company = Company {
-            runs: &processes[&task.process],
-            others: &others[at],
-        };
-        let (row, each) = tasks::task(task, helper, &company, context, waited);
+        let (row, each, kept) = tasks::task(task, helper, context, waited);
         of_roles.add(&roles[at], &each);
         let row = report::Task {
             role: roles[at].clone(),
             ..row
         };
-        part::with_edges(row, blocks, at)
+        (part::with_edges(row, blocks, at), kept)
     };
-    let mut tasks: Vec<report::Task> = lived.iter().copied().map(row).collect();
+    let (mut tasks, kept): (Vec<_>, _) = lived.iter().copied().map(row).unzip();
     for row in caps::longest_blocked(&tasks) {
         let at = lived[row] as u32;
         tasks[row].longest_blocks = chains::longest_blocks(blocks, at, long_blocks);
     }
-    tasks
+    (tasks, kept)
 }
 
 /// Wakers were left out on purpose: what they would tell is absent, not unknown.

@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use super::{
     Options, Views, audit,
     blocks::{Block, Blocks},
-    meanwhile, overview, processes, report,
-    tasks::{self, Company},
+    overview, report, tasks,
 };
 use crate::{
     model::{Model, Part, Stretches, Task},
@@ -78,17 +77,10 @@ pub(super) fn audit_of_whole(
         return audit::audit(info, model, tasks);
     }
     let context = tasks::Context { model, ..*context };
-    let processes = processes(model);
     let mut waited = overview::Waited::new(model);
-    let others = meanwhile::of_waits(model);
-    let row = |(task, others): (&Task, _)| {
-        let company = Company {
-            runs: &processes[&task.process],
-            others,
-        };
-        tasks::task(task, false, &company, &context, &mut waited).0
-    };
-    let tasks = model.tasks.iter().zip(&others).map(row);
+    // What others did meanwhile is of no interest to it.
+    let row = |task: &Task| tasks::task(task, false, &context, &mut waited).0;
+    let tasks = model.tasks.iter().map(row);
     let tasks: Vec<figures::Task> = tasks.collect();
     audit::audit(info, model, &tasks)
 }

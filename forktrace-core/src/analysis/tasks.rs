@@ -1,5 +1,7 @@
 //! One task's figures.
 
+use std::collections::HashMap;
+
 use super::{
     blocks::Block,
     code::{Code, CodeSum},
@@ -27,13 +29,8 @@ struct Sums {
     stopped_ns: u64,
 }
 
-/// What the other tasks of its process did.
-pub(super) struct Company<'a> {
-    /// When they ran.
-    pub(super) runs: &'a Runs<'a>,
-    /// What they did in each of its waits.
-    pub(super) others: &'a SumByKey<WaitKey, Others>,
-}
+/// As what a wait counts, and when its longest block began; `None`: it is made up.
+pub(super) type Kept = Option<(WaitKey, u64)>;
 
 /// What a task shares with its creator, by the flags of its clone
 /// (include/uapi/linux/sched.h).
@@ -68,15 +65,14 @@ pub(super) struct Context<'a> {
     pub(super) code: &'a Code,
 }
 
-/// What a task did, and how long each of its waits was. What it waited for is added to
-/// `waited`; of a helper, that it was parked.
+/// What a task did, how long each of its waits was, and what [`with_company`] has to know of
+/// these. What it waited for is added to `waited`; of a helper, that it was parked.
 pub(super) fn task(
     task: &model::Task,
     helper: bool,
-    company: &Company<'_>,
     context: &Context<'_>,
     waited: &mut Waited<'_>,
-) -> (Task, OfTask) {
+) -> (Task, OfTask, Vec<Kept>) {
     let lifetime_ns = task.lifetime_ns();
     let mut placed = [0; 5];
     for segment in task.segments() {
@@ -100,7 +96,7 @@ pub(super) fn task(
         .into_iter(),
     );
     let mut each = OfTask::default();
-    let (mut waits, objects) = waits(task, company, context, &mut each);
+    let (mut waits, objects, mut kept) = waits(task, context, &mut each);
     add_waited(waited, task.serial, helper, &waits, &objects);
     name_objects(context.model, &mut waits, objects);
     let waited = total(waits.iter().map(|w| w.ns));
@@ -113,8 +109,11 @@ pub(super) fn task(
             ns: sums.blocked_ns - waited,
             ..Wait::default()
         });
+        kept.push(None);
     }
-    waits.sort_by_key(|w| std::cmp::Reverse(w.ns));
+    let mut both: Vec<(Wait, Kept)> = waits.into_iter().zip(kept).collect();
+    both.sort_by_key(|(wait, _)| std::cmp::Reverse(wait.ns));
+    let (waits, kept) = both.into_iter().unzip();
     let (blocked, runnable) = (each.blocked.spread(), each.runnable.spread());
     let row = Task {
         serial: task.serial,
@@ -161,7 +160,31 @@ pub(super) fn task(
         waiting_since_ns: None,
         followed: task.followed,
     };
-    (row, each)
+    (row, each, kept)
+}
+
+/// Adds what the other tasks of its process did in each of a task's waits: `others`, and when
+/// they ran.
+pub(super) fn with_company(
+    row: &mut Task,
+    kept: &[Kept],
+    others: &SumByKey<WaitKey, Others>,
+    runs: &Runs<'_>,
+) {
+    let others: HashMap<WaitKey, Others> = others.rows().iter().copied().collect();
+    for (wait, kept) in row.waits.iter_mut().zip(kept) {
+        let Some((key, start_ns)) = kept else {
+            continue;
+        };
+        let Some(others) = others.get(key) else {
+            continue;
+        };
+        (wait.others_ran_ns, wait.others_blocked_ns) = (others.ran_ns, others.blocked_ns);
+        if others.ran_ns > 0 {
+            let end_ns = start_ns.saturating_add(wait.longest_ns);
+            wait.witness = runs.longest(row.serial, *start_ns, end_ns);
+        }
+    }
 }
 
 /// When it ran for the first time, if that is known.
@@ -257,12 +280,11 @@ fn add_open(task: &model::Task, sums: &mut Sums) {
 /// The waits by reason, and what for. How long each was is added to `each`.
 fn waits(
     task: &model::Task,
-    company: &Company<'_>,
     context: &Context<'_>,
     each: &mut OfTask,
-) -> (Vec<Wait>, Vec<WaitObject>) {
-    // With each where its longest block began, and which functions waited.
-    let mut waits: Vec<(Wait, u64, CodeSum)> = Vec::new();
+) -> (Vec<Wait>, Vec<WaitObject>, Vec<Kept>) {
+    // With each which functions waited.
+    let mut waits: Vec<(Wait, (WaitKey, u64), CodeSum)> = Vec::new();
     let mut index_of: SumByKey<WaitKey, Option<usize>> = SumByKey::default();
     let OfTask { blocked, runnable } = each;
     // By index in `waits` and target.
@@ -280,10 +302,10 @@ fn waits(
                 interruptible: key.interruptible,
                 ..Wait::default()
             };
-            waits.push((wait, block.start_ns, CodeSum::default()));
+            waits.push((wait, (key, block.start_ns), CodeSum::default()));
             waits.len() - 1
         });
-        let (wait, longest_start_ns, code) = &mut waits[index];
+        let (wait, (_, longest_start_ns), code) = &mut waits[index];
         context.code.add(code, task.serial, block.seq, ns);
         if ns > wait.longest_ns {
             *longest_start_ns = block.start_ns;
@@ -316,24 +338,12 @@ fn waits(
     if let Some(block) = Block::open(task) {
         add_block(&block, block.end_ns(task), true);
     }
-    for (key, others) in company.others.rows() {
-        if let Some(index) = *index_of.of(*key) {
-            let wait = &mut waits[index].0;
-            (wait.others_ran_ns, wait.others_blocked_ns) = (others.ran_ns, others.blocked_ns);
-        }
-    }
-    let waits: Vec<Wait> = waits
-        .into_iter()
-        .map(|(mut wait, start_ns, code)| {
-            wait.code = context.code.rows(code);
-            if wait.others_ran_ns > 0 {
-                let end_ns = start_ns.saturating_add(wait.longest_ns);
-                wait.witness = company.runs.longest(task.serial, start_ns, end_ns);
-            }
-            wait
-        })
-        .collect();
-    (waits, objects.into_rows())
+    let waits = waits.into_iter().map(|(mut wait, kept, code)| {
+        wait.code = context.code.rows(code);
+        (wait, Some(kept))
+    });
+    let (waits, kept) = waits.unzip();
+    (waits, objects.into_rows(), kept)
 }
 
 /// Blocks on one target, and which of a task's waits they belong to.

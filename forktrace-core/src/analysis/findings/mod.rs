@@ -22,7 +22,7 @@ mod stuck;
 mod tests;
 
 use self::code::Waiter;
-use super::{blocks::Blocks, locks};
+use super::{blocks::Blocks, both, locks};
 use crate::report::{
     Confidence, Finding, FindingKind, GroupKind, Link, Object, PathPart, PathState, Report,
     TaskName,
@@ -40,21 +40,30 @@ const TASKS: usize = 10;
 
 /// The findings of a report that has all but them.
 pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row]) -> Vec<Finding> {
-    let mut found = stuck::findings(report);
-    found.extend(stalls::findings(report));
-    found.extend(starved::finding_of(report));
-    found.extend(quota(report));
-    found.extend(stopped(report));
-    found.extend(on_the_path(report));
-    found.extend(event_loop::findings(report, blocks));
-    found.extend(lock::findings(report, blocks, locks));
-    found.extend(readers::findings(report, blocks));
-    found.extend(pool::findings(report, blocks));
-    found.extend(straggler::findings(report, blocks));
-    found.extend(polled::findings(report, blocks));
-    found.extend(busy::findings(report, blocks));
-    found.extend(herd::findings(report, blocks));
-    found.extend(creation::finding_of(report));
+    let first = || {
+        let mut found = stuck::findings(report);
+        found.extend(stalls::findings(report));
+        found.extend(starved::finding_of(report));
+        found.extend(quota(report));
+        found.extend(stopped(report));
+        found.extend(on_the_path(report));
+        found.extend(event_loop::findings(report, blocks));
+        found.extend(lock::findings(report, blocks, locks));
+        found.extend(readers::findings(report, blocks));
+        found.extend(pool::findings(report, blocks));
+        found
+    };
+    let second = || {
+        let mut found = straggler::findings(report, blocks);
+        found.extend(polled::findings(report, blocks));
+        found.extend(busy::findings(report, blocks));
+        found.extend(herd::findings(report, blocks));
+        found.extend(creation::finding_of(report));
+        found
+    };
+    // Both go over all that was recorded.
+    let (mut found, second) = both(first, second);
+    found.extend(second);
     // One wait is told once: that of a loop, as what it is for the loop.
     let loops: Vec<(Vec<u32>, u64)> = found
         .iter()
