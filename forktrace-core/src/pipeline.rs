@@ -13,7 +13,7 @@ use crate::{
     analysis::{Options, analyse_with},
     model::{Builder, Model, Shelf},
     report::Report,
-    trace::{Arch, Event, Finish, Header},
+    trace::{Arch, Event, Finish, Header, Stretch},
     trace_file::{self, Source, TraceInfo},
 };
 
@@ -47,11 +47,14 @@ pub fn read_onto(
     end: Option<Finish>,
 ) -> Result<(TraceInfo, Model)> {
     let mut builder: Option<Builder> = None;
-    let mut collect = |Batch { header, events }: Batch| {
-        let (start_ns, arch) = header;
+    let mut collect = |batch: Batch| {
+        let (start_ns, arch) = batch.header;
         let builder = builder.get_or_insert_with(|| Builder::on(Arc::clone(shelf), start_ns, arch));
-        for event in events {
+        for event in batch.others {
             builder.push(event);
+        }
+        for stretch in &batch.stretches {
+            builder.stretch(stretch);
         }
     };
     let info = thread::scope(|scope| {
@@ -81,32 +84,149 @@ pub fn read_onto(
     Ok((info, model))
 }
 
-/// So many events go from the thread that unpacks them to the one that collects them at once:
-/// less than what an allocator asks the kernel for and gives back each time.
-const BATCH: usize = 512;
+/// So many stretches go from the thread that unpacks them to the one that collects them at
+/// once…
+const STRETCHES: usize = 4096;
+/// …or so many other events.
+const OTHERS: usize = 256;
 /// So many such lots may lie between the two.
-const BATCHES: usize = 8;
+const BATCHES: usize = 4;
+/// Of fewer tasks, what the model has is at hand anyway.
+const FEW_TASKS: u32 = 24;
 
 /// Events on their way to the model, and when and on what they were recorded.
 struct Batch {
     header: (u64, Arch),
-    events: Vec<Event>,
+    stretches: Vec<Stretch>,
+    others: Vec<Event>,
 }
 
 /// Unpacks a file: on a thread of its own, since that takes about as long as collecting what
 /// was in it.
 fn unpack(data: Source<'_>, give: &mut dyn FnMut(Batch)) -> Result<TraceInfo> {
-    let mut events = Vec::with_capacity(BATCH);
-    let mut give = |header: &Header, events: Vec<Event>| {
-        let header = (header.start_ns, header.arch);
-        give(Batch { header, events });
+    let mut stretches = Vec::with_capacity(STRETCHES);
+    let mut others = Vec::new();
+    let mut keys = Vec::new();
+    let mut give = |header: &Header, stretches: &mut Vec<Stretch>, others: &mut Vec<Event>| {
+        by_task(stretches, &mut keys);
+        give(Batch {
+            header: (header.start_ns, header.arch),
+            stretches: mem::replace(stretches, Vec::with_capacity(STRETCHES)),
+            others: mem::take(others),
+        });
     };
     let info = trace_file::read_from(data, |header, event| {
-        events.push(event);
-        if events.len() == BATCH {
-            give(header, mem::replace(&mut events, Vec::with_capacity(BATCH)));
+        match event {
+            Event::Stretch(stretch) => stretches.push(stretch),
+            other => others.push(other),
+        }
+        if stretches.len() == STRETCHES || others.len() == OTHERS {
+            give(header, &mut stretches, &mut others);
         }
     })?;
-    give(&info.header, events);
+    give(&info.header, &mut stretches, &mut others);
     Ok(info)
+}
+
+/// Puts the stretches of each task together, in their order: what the model has of a task is
+/// then fetched once for all of them.
+fn by_task(stretches: &mut Vec<Stretch>, keys: &mut Vec<u64>) {
+    let which = |stretch: &Stretch| 1u64 << (stretch.serial % u64::BITS);
+    let tasks = stretches.iter().fold(0, |tasks, it| tasks | which(it));
+    if tasks.count_ones() < FEW_TASKS {
+        return;
+    }
+    keys.clear();
+    let stretches_in = stretches.iter().enumerate();
+    keys.extend(stretches_in.map(|(at, it)| u64::from(it.serial) << 32 | at as u64));
+    keys.sort_unstable();
+    let sorted = keys.iter().map(|key| stretches[*key as u32 as usize]);
+    *stretches = sorted.collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        drawn,
+        trace::{PollWay, Timeout, Waker, Why},
+        trace_file::TraceWriter,
+    };
+
+    fn header() -> Header {
+        Header {
+            forktrace: "0".to_owned(),
+            argv: Vec::new(),
+            kernel: String::new(),
+            arch: Arch::X86_64,
+            cpus: 2,
+            start_ns: 0,
+            start_unix_ns: 0,
+            polls: PollWay::Fentry,
+            ring_bytes: 4096,
+            max_tasks: 100,
+            plain: false,
+            interrupts: Vec::new(),
+            attached: None,
+            machine: None,
+            cgroup: String::new(),
+        }
+    }
+
+    fn stretch(serial: u32, seq: u32, at_ns: u64) -> Stretch {
+        Stretch {
+            serial,
+            seq,
+            out_ns: at_ns,
+            wake_ns: at_ns + 1,
+            in_ns: at_ns + 2,
+            why: Why::Interruptible,
+            early_wake: false,
+            no_wake: false,
+            inferred: false,
+            compat: false,
+            syscall: 202,
+            cpu_out: 0,
+            cpu_in: 0,
+            arg0: 0x1000 * u64::from(serial % 3),
+            arg1: 0,
+            waker: Waker::None,
+            object: 0,
+            timeout: Timeout::None,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn a_file_makes_the_model_that_its_events_make_one_by_one(
+            turns in prop::collection::vec((1u32..60, prop::bool::weighted(0.02)), 0..12_000),
+        ) {
+            let (header, mut bytes) = (header(), Vec::new());
+            let mut file = TraceWriter::new(&mut bytes, &header).unwrap();
+            let mut builder = Builder::new(header.start_ns, header.arch);
+            let mut numbers = [0u32; 60];
+            let mut push = |event: Event| {
+                file.push(&event);
+                builder.push(event);
+            };
+            for (at_ns, (serial, born)) in (0..).step_by(3).zip(turns) {
+                let seq = &mut numbers[serial as usize];
+                match born {
+                    true => push(Event::Born(drawn::born(serial, at_ns))),
+                    false => push(Event::Stretch(stretch(serial, *seq, at_ns))),
+                }
+                *seq += u32::from(!born);
+            }
+            let end = Finish { end_ns: 100_000, ..Finish::default() };
+            let (finish, error) = file.finish(end);
+            prop_assert!(error.is_none());
+            let (_, read) = super::read(&bytes, None).unwrap();
+            let pushed = builder.build(finish.end_ns);
+            prop_assert_eq!(format!("{:?}", read.tasks), format!("{:?}", pushed.tasks));
+        }
+    }
 }

@@ -156,22 +156,7 @@ impl Builder {
     /// Adds an event.
     pub fn push(&mut self, event: Event) {
         match event {
-            Event::Stretch(s) => {
-                let mut off = self.off(&s);
-                let raw = if off.state() == super::State::Runnable {
-                    Raw::Unknown
-                } else {
-                    self.raw(s.syscall, s.compat, s.arg0, s.arg1, s.object)
-                };
-                if let Raw::Futex { count: 1, .. } = raw {
-                    self.note_owner(s.serial, s.seq, s.syscall, s.arg1);
-                }
-                let at = self.index_of(s.serial);
-                let task = &mut self.tasks[at].1;
-                off.target = task.target(raw);
-                let to = (&self.shelf, &mut self.buffer);
-                task.stretches.push(off, s.cpu_in, to);
-            }
+            Event::Stretch(s) => self.stretch(&s),
             Event::Totals(t) => self.of(t.serial).sums.push(t),
             Event::Born(b) => {
                 let serial = b.serial;
@@ -252,6 +237,25 @@ impl Builder {
                 task.get_or_insert(attached);
             }
         }
+    }
+
+    /// Adds a stretch. Those of a task come in the order of the file; it does not matter what
+    /// else comes between them.
+    pub fn stretch(&mut self, s: &Stretch) {
+        let mut off = self.off(s);
+        let raw = if off.state() == super::State::Runnable {
+            Raw::Unknown
+        } else {
+            self.raw(s.syscall, s.compat, s.arg0, s.arg1, s.object)
+        };
+        if let Raw::Futex { count: 1, .. } = raw {
+            self.note_owner(s.serial, s.seq, s.syscall, s.arg1);
+        }
+        let at = self.index_of(s.serial);
+        let task = &mut self.tasks[at].1;
+        off.target = task.target(raw);
+        let to = (&self.shelf, &mut self.buffer);
+        task.stretches.push(off, s.cpu_in, to);
     }
 
     /// What a task waits for, as far as the stretch itself tells.
