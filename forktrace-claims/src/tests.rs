@@ -257,7 +257,7 @@ fn the_table_of_verdicts() {
         // A figure without a value.
         (
             vec![run(0, json!(null), true), control(9)],
-            Verdict::Inconclusive,
+            Verdict::Error,
             "figures.twice_ns",
         ),
     ] {
@@ -286,7 +286,7 @@ fn predicates_that_overlap_are_an_error() {
         &[run(0, json!(60), true), run(1, json!(9), true)],
         &machine(),
     );
-    assert_eq!(settled.verdict, Verdict::Inconclusive);
+    assert_eq!(settled.verdict, Verdict::Error);
     let error = settled.error.expect("an error");
     assert_eq!(error.line, 32);
     assert!(error.message.contains("overlap"), "{}", error.message);
@@ -470,4 +470,20 @@ fn the_audit_says_why_runs_were_repeated() {
         .expect("an audit");
     assert_eq!(audit.runs_repeated, 2);
     assert_eq!(audit.repeated_because, ["arms.first: a wakeup was lost"]);
+}
+
+#[test]
+fn what_is_shown_of_a_claim_is_broken_into_lines_and_not_by_escapes() {
+    use crate::render::{ClaimsFormat, show};
+    use forktrace_core::render::Style;
+
+    let text = good().replace(
+        "when = \"twice_ns.value > 100\"",
+        "when = \"\"\"twice_ns.value\n    > 100\"\"\"",
+    );
+    let text = text.replace("method = \"", "method = \"First.\\nThen: ");
+    let claim = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let shown = show(&claim, ClaimsFormat::Text, &Style::PLAIN);
+    assert!(!shown.contains("\\n"), "{shown}");
+    assert!(shown.contains("First. Then: "), "{shown}");
 }

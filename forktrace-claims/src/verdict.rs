@@ -31,9 +31,11 @@ pub enum Verdict {
     Refuted,
     /// Not on this machine.
     NotTestable,
-    /// The runs don't decide, their traces are incomplete, the control missed its mark, or
-    /// it could not be run ([`Settled::error`]).
+    /// The runs don't decide, their traces are incomplete, or the control missed its mark.
     Inconclusive,
+    /// It could not be run, or its figures not be computed: [`Settled::error`] says why. That
+    /// is a mistake, and not a lack of evidence.
+    Error,
 }
 
 impl fmt::Display for Verdict {
@@ -43,6 +45,7 @@ impl fmt::Display for Verdict {
             Self::Refuted => "refuted",
             Self::NotTestable => "not testable here",
             Self::Inconclusive => "inconclusive",
+            Self::Error => "error",
         })
     }
 }
@@ -176,7 +179,7 @@ impl Settled {
             said_by: Vec::new(),
             denied_by: Vec::new(),
             method: String::new(),
-            verdict: Verdict::Inconclusive,
+            verdict: Verdict::Error,
             reason: format!("The claim file can't be used: {}", error.message),
             control: None,
             audit: None,
@@ -225,7 +228,7 @@ fn failed(claim: &Claim, error: ClaimError) -> Settled {
     let reason = format!("The experiment failed: {}", error.message);
     Settled {
         error: Some(error.into()),
-        ..blank(claim, Verdict::Inconclusive, reason)
+        ..blank(claim, Verdict::Error, reason)
     }
 }
 
@@ -290,6 +293,7 @@ pub fn decide(claim: &Claim, measured: &[Measured], machine: &Machine) -> Settle
             }
         }
         Err(error) => {
+            settled.verdict = Verdict::Error;
             settled.reason = format!("The experiment failed: {}", error.message);
             settled.error = Some(error.into());
         }

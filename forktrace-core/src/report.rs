@@ -139,6 +139,9 @@ pub struct Workload {
     pub argv: Vec<String>,
     /// What it was attached to, each in words; `None`: a command was run.
     pub attached: Option<Vec<String>>,
+    /// Why the last seconds were saved (`forktrace watch`); `None`: they are all that was
+    /// recorded.
+    pub saved: Option<Saved>,
     /// Exit code of the first process; `None` when a signal ended it or it had
     /// not ended.
     pub exit_code: Option<i32>,
@@ -153,6 +156,15 @@ pub struct Workload {
     pub kernel: String,
     /// Its architecture.
     pub arch: String,
+}
+
+/// Why the last seconds of a recording were saved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Saved {
+    /// The condition that came true, as it was given.
+    pub condition: String,
+    /// When it did.
+    pub at_ns: u64,
 }
 
 /// A figure that is exact, or bounded where time is unknown: `lower` counts

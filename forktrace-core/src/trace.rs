@@ -1101,4 +1101,15 @@ pub struct Finish {
     /// Why the recorder could not be a real-time task, which real-time tasks of the
     /// workload can keep off the CPUs; `None`: it was one.
     pub not_real_time: Option<String>,
+    /// Why the last seconds were saved; `None`: all that was recorded is there.
+    pub saved: Option<SavedWhen>,
+}
+
+/// Why the last seconds of a recording were saved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedWhen {
+    /// The condition that came true, as it was given.
+    pub condition: String,
+    /// When it did.
+    pub at_ns: u64,
 }

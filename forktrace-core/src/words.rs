@@ -67,6 +67,55 @@ pub fn quantity(n: u64, noun: &str) -> String {
     }
 }
 
+/// `once`, `3 times`.
+pub fn times(n: u64) -> String {
+    match n {
+        1 => "once".to_owned(),
+        n => format!("{} times", count(n)),
+    }
+}
+
+/// How often, for how long in all, and the longest, where they differ: `once, for 1.50 s`,
+/// `3 times, for 2.00 s in all, the longest 1.20 s`. `all` is the sum in words.
+pub(crate) fn spells(n: u64, all: &str, longest_ns: u64) -> String {
+    match n {
+        1 => format!("once, for {all}"),
+        n => format!(
+            "{}, for {all} in all, the longest {}",
+            times(n),
+            duration(longest_ns)
+        ),
+    }
+}
+
+/// The share of a change: what grew tenfold or more is told by its factor.
+pub fn growth(base: u64, new: u64) -> String {
+    if base > 0 && new / base >= 10 {
+        return format!("×{}", count(new / base));
+    }
+    percent(new.abs_diff(base), base)
+}
+
+/// The text of an error of the operating system without its number, which the words before it
+/// say: `No such file or directory`.
+pub fn without_error_numbers(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        out.push_str(before);
+        let number = after.split_once(')');
+        match number.filter(|(n, _)| n.bytes().all(|byte| byte.is_ascii_digit())) {
+            Some((_, after)) => rest = after,
+            None => {
+                out.push_str(" (os error ");
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
 /// The plural of a noun.
 pub fn plural(noun: &str) -> String {
     let ending = if noun.ends_with(['s', 'x']) || noun.ends_with("ch") {
@@ -75,6 +124,13 @@ pub fn plural(noun: &str) -> String {
         "s"
     };
     format!("{noun}{ending}")
+}
+
+/// The text with its first letter in the other case.
+pub(crate) fn recased(text: &str, case: fn(&char) -> char) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| case(&first));
+    first.into_iter().chain(chars).collect()
 }
 
 fn thousands(n: u128) -> String {
@@ -87,4 +143,33 @@ fn thousands(n: u128) -> String {
         out.push(digit);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_often_is_told_in_words() {
+        assert_eq!(spells(1, "1.50 s", 1_500_000_000), "once, for 1.50 s");
+        assert_eq!(
+            spells(2, "1.50 s", 1_000_000_000),
+            "2 times, for 1.50 s in all, the longest 1.00 s"
+        );
+    }
+
+    #[test]
+    fn what_grew_much_is_told_by_its_factor() {
+        assert_eq!(growth(1_000, 300_781), "×300");
+        assert_eq!(growth(1_000, 9_999), "899.9 %");
+        assert_eq!(growth(1_000, 0), "100 %");
+        assert_eq!(growth(1_000, 10), "99.0 %");
+    }
+
+    #[test]
+    fn errors_have_no_numbers() {
+        let told =
+            without_error_numbers("x: No such file (os error 2); y (os error z) (os error 13)");
+        assert_eq!(told, "x: No such file; y (os error z)");
+    }
 }

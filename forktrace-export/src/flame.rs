@@ -119,7 +119,8 @@ impl Drawing<'_> {
              width=\"{width:.2}\" height=\"{:.1}\" fill=\"{}\"/><text x=\"{:.2}\" y=\"{:.1}\">{}</text></g>",
             escaped(name),
             duration(node.ns),
-            percent(node.ns, self.total_ns),
+            // Of little of it, it says `<0.1 %`.
+            escaped(&percent(node.ns, self.total_ns)),
             ROW - 1.0,
             colour(name),
             x + 3.0,
@@ -195,6 +196,27 @@ mod tests {
         );
         assert!(svg.contains("&quot;t&quot; &amp; co"), "{svg}");
         assert_eq!(svg.matches("<script").count(), 1, "{svg}");
+    }
+
+    /// What is between `>` and `<`, or in an attribute, has neither.
+    #[test]
+    fn a_share_of_next_to_nothing_is_well_formed() {
+        let mut out = Vec::new();
+        draw(
+            &[stack(&["a"], 1_000_000), stack(&["b"], 300)],
+            "",
+            &mut out,
+        )
+        .expect("memory");
+        let svg = String::from_utf8(out).expect("text");
+        assert!(
+            svg.contains("<title>b (300 ns, &lt;0.1 %)</title>"),
+            "{svg}"
+        );
+        assert!(
+            svg.contains("<title>a (1.00 ms, &gt;99.9 %)</title>"),
+            "{svg}"
+        );
     }
 
     #[test]

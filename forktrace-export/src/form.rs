@@ -67,10 +67,13 @@ pub struct OddSuffix(String);
 impl fmt::Display for OddSuffix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known: Vec<&str> = SUFFIXES.iter().map(|(suffix, _)| *suffix).collect();
+        let tables = match cfg!(feature = "parquet") {
+            true => " (and a folder of tables by .parquet)",
+            false => "",
+        };
         write!(
             f,
-            "{} stands for no form; a file's form is told by how its name ends: {} (and a folder of \
-             tables by .parquet)",
+            "{} stands for no form; a file's form is told by how its name ends: {}{tables}",
             self.0,
             known.join(" ")
         )

@@ -22,6 +22,7 @@ use rustix::thread::{
 
 use crate::{
     limits::{self, Limits},
+    procfs::text::on_one_line,
     signals::Inherited,
 };
 
@@ -249,7 +250,7 @@ impl std::error::Error for LaunchError {}
 
 impl std::fmt::Display for LaunchError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let command = self.command.to_string_lossy();
+        let command = on_one_line(&self.command.to_string_lossy());
         if let Some(step) = self.step {
             return write!(
                 f,

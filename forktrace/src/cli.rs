@@ -237,7 +237,7 @@ pub(crate) struct RunArgs {
     /// Run COMMAND, and write files, as root even under sudo.
     #[arg(long)]
     pub(crate) as_root: bool,
-    /// Run COMMAND N times, one after the other, until one fails. Files of --save, -o and --junit get the number of the run: trace.1.ft.
+    /// Run COMMAND N times, one after the other, until one fails. Files of --save, -o and --junit get the number of the run: trace.1.ft. Reports go to files of -o only; what is printed is how long the runs took.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) repeat: Option<u32>,
     /// Show the run on the terminal while it lasts, as `forktrace top` does. COMMAND gets no terminal: it reads nothing, and what it prints comes when it has ended. q closes the view; the run goes on.
@@ -330,7 +330,7 @@ is given by name, unit, cgroup or container may end and come again.
 
 End: Ctrl-C, --for, or that a target given by pid has ended.
 
-Exit status: 0; 125 when forktrace fails.
+Exit status: 0; 125 when forktrace fails, or EXPR came true and nothing could be saved.
 
 Examples:
   sudo forktrace watch --unit nginx --when \"all_blocked.now_ns > 200 * ms && cause != 'idle'\" --save-dir /var/lib/forktrace

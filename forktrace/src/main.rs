@@ -18,7 +18,7 @@ mod version;
 use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
-use forktrace_core::render::text::figures::clean_lines;
+use forktrace_core::{render::text::figures::clean_lines, words::without_error_numbers};
 use forktrace_process::{launch::LaunchError, signals};
 
 use self::{
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let error = without_far_fetched_tips(error);
+            let error = without_far_fetched_tips(with_the_other_command(error));
             // Not clap's own 2: that could be the workload's.
             let status = if error.use_stderr() { FAILED } else { 0 };
             // Nowhere to say that this failed.
@@ -82,6 +82,41 @@ fn main() -> ExitCode {
     }
 }
 
+/// Who gives `run` a target means `attach`.
+fn with_the_other_command(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+
+    const TARGETS: [&str; 11] = [
+        "-p",
+        "--pid",
+        "--tid",
+        "-n",
+        "--name",
+        "--cgroup",
+        "--unit",
+        "--container",
+        "-a",
+        "--all",
+        "--for",
+    ];
+    let is_run = std::env::args_os().nth(1).is_some_and(|word| word == "run");
+    let written = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(written)) if is_run => written.clone(),
+        _ => return error,
+    };
+    if !TARGETS.contains(&&*written) {
+        return error;
+    }
+    let tip = format!("`forktrace attach {written} …` records what runs already");
+    error.remove(ContextKind::SuggestedArg);
+    error.remove(ContextKind::Suggested);
+    error.insert(
+        ContextKind::Suggested,
+        ContextValue::StyledStrs(vec![tip.into()]),
+    );
+    error
+}
+
 /// A tip is for a typo: an option that only begins like another is not meant by it.
 fn without_far_fetched_tips(mut error: clap::Error) -> clap::Error {
     use clap::error::{ContextKind, ContextValue};
@@ -117,7 +152,7 @@ fn distance(a: &str, b: &str) -> usize {
 
 fn print_error(error: &anyhow::Error) {
     // Names of tasks and files can be in it.
-    let text = clean_lines(&format!("{error:#}"));
+    let text = clean_lines(&without_error_numbers(&format!("{error:#}")));
     // Nowhere to say that this failed.
     let _ = writeln!(std::io::stderr(), "forktrace: {text}");
 }

@@ -13,6 +13,7 @@ use forktrace_core::{
         figures::{clean, duration},
     },
     report::{Deadlock, words::quantity},
+    words::without_error_numbers,
 };
 use forktrace_record::{at_work::AtWork, noticed::GoesOn, record::Progress};
 use rustix::termios::{LocalModes, tcgetattr, tcgetpgrp};
@@ -171,11 +172,15 @@ pub(crate) fn say_saved(trace: &Path, passed_over: u64) {
 }
 
 /// Says how watching has ended.
-pub(crate) fn say_watched(saved: u64, folder: &Path) {
+pub(crate) fn say_watched(saved: u64, not_saved: u64, folder: &Path) {
     let folder = folder.to_string_lossy();
     let saved = quantity(saved, "trace");
+    let failed = match not_saved {
+        0 => String::new(),
+        n => format!(", and {} could not be", quantity(n, "other")),
+    };
     say(&format!(
-        "forktrace: the watch is over; {saved} saved in {}.\n",
+        "forktrace: the watch is over; {saved} saved in {}{failed}.\n",
         clean(&folder)
     ));
 }
@@ -190,7 +195,10 @@ pub(crate) fn say_view_closed() {
 
 /// Says that something went wrong which does not end it.
 pub(crate) fn say_trouble(text: &str) {
-    say(&format!("forktrace: {}\n", clean(text)));
+    say(&format!(
+        "forktrace: {}\n",
+        clean(&without_error_numbers(text))
+    ));
 }
 
 /// Says that tasks can never go on.

@@ -572,3 +572,54 @@ fn top_without_a_terminal_names_what_takes_its_place() {
         assert!(error.contains(word), "{error}");
     }
 }
+
+#[test]
+fn errors_say_what_is_wrong_and_no_number_of_it() {
+    let output = output(&mut forktrace(&["report", "/no/such/trace.ft"]));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("No such file or directory"), "{error}");
+    assert!(!error.contains("os error"), "{error}");
+}
+
+#[test]
+fn who_wants_to_attach_is_told_how() {
+    for (arguments, tip) in [
+        (["run", "-p", "123"], "`forktrace attach -p …`"),
+        (["run", "--unit", "nginx"], "`forktrace attach --unit …`"),
+    ] {
+        let output = output(&mut forktrace(&arguments));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(125));
+        assert!(error.contains(tip), "{error}");
+    }
+}
+
+/// The end of the file is gone, and with it the middle of the recording.
+#[test]
+fn of_a_trace_that_breaks_off_each_answer_says_so() {
+    let whole = std::fs::read(trace("sleepers")).expect("a trace");
+    let folder = tempfile::tempdir().expect("a folder");
+    let cut = folder.path().join("cut.ft");
+    std::fs::write(&cut, &whole[..whole.len() / 2]).expect("a file");
+    let cut = cut.to_str().expect("UTF-8");
+    let text = printed(&mut forktrace(&["report", cut]));
+    let first = text.lines().nth(2).unwrap_or_default();
+    assert!(first.starts_with("  The trace breaks off at "), "{text}");
+    for view in ["--show=audit", "--show=tasks"] {
+        let text = printed(&mut forktrace(&["report", view, cut]));
+        assert!(!text.contains("No record was lost"), "{text}");
+    }
+    let explained = output(&mut forktrace(&["explain", cut, "--at", "1ns"]));
+    let said = String::from_utf8_lossy(&explained.stdout).into_owned()
+        + &String::from_utf8_lossy(&explained.stderr);
+    assert!(
+        said.contains("The record has gaps") || !explained.status.success(),
+        "{said}"
+    );
+    let whole = trace("sleepers");
+    let text = printed(forktrace(&["diff"]).arg(&whole).arg(cut));
+    let said = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.starts_with("How long B took is not known"), "{text}");
+    assert!(said.contains("1 trace of B without an end"), "{text}");
+    assert!(!said.contains("did not end with exit status 0"), "{text}");
+}

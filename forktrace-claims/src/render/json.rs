@@ -222,6 +222,8 @@ bars = { "twice" = "twice_ns" }
     fn claims_are_as_their_schema_says() {
         let json = shown();
         assert_eq!(errors_of(&json), Vec::<String>::new());
+        // What could not be run has no verdict, and is said to have none.
+        assert_eq!(json.matches("\"verdict\": \"error\"").count(), 2, "{json}");
         // What there is to check is there.
         for words in [
             "\"slices\": \"r \"",

@@ -29,10 +29,10 @@ pub(super) fn outcome(outcome: &Outcome<'_>) -> String {
     for claim in outcome.claims {
         let _ = writeln!(
             out,
-            "| [{id}](#{id}) | {} | {} |",
+            "| {} | {} | {} |",
+            link(&claim.id),
             claim.verdict,
             cell(&claim.reason),
-            id = claim.id
         );
     }
     for claim in outcome.claims {
@@ -87,6 +87,16 @@ pub(super) fn show(claim: &Claim) -> String {
     format!("## {}\n\n```\n{shown}```\n", claim.id)
 }
 
+/// To the heading of a claim. A file that can't be used has a path in place of an id, and its
+/// heading another name in each renderer.
+fn link(id: &str) -> String {
+    let is_id = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    match id.chars().all(is_id) {
+        true => format!("[{id}](#{id})"),
+        false => cell(id),
+    }
+}
+
 /// Characters that mean something in Markdown.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
@@ -101,4 +111,15 @@ fn escaped(text: &str) -> String {
 
 fn cell(text: &str) -> String {
     escaped(text).replace('|', "\\|")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::link;
+
+    #[test]
+    fn links_lead_to_headings() {
+        assert_eq!(link("gil-serialises"), "[gil-serialises](#gil-serialises)");
+        assert_eq!(link("./my_mine.toml"), "./my\\_mine.toml");
+    }
 }

@@ -30,15 +30,11 @@ pub(super) fn outcome(outcome: &Outcome<'_>, style: Style) -> String {
 }
 
 pub(super) fn settled(claim: &Settled, style: Style) -> String {
-    // What could not be run has no verdict: that is a mistake, and not a lack of evidence.
-    let verdict = match claim.error {
-        Some(_) => "error".to_owned(),
-        None => claim.verdict.to_string(),
-    };
+    let verdict = claim.verdict.to_string();
     let head = format!("{}: {}", clean(&claim.id), verdict.to_uppercase());
     let mut out = paint(style, Ink::Bold, &head);
     out.push('\n');
-    let mut line = |first: &str, text: &str| out.push_str(&wrapped(style, first, &clean(text)));
+    let mut line = |first: &str, text: &str| out.push_str(&wrapped(style, first, &one_line(text)));
     line("  Claim:    ", &claim.statement);
     line("  Verdict:  ", &format!("{verdict}. {}", claim.reason));
     if let Some(control) = &claim.control {
@@ -75,7 +71,7 @@ pub(super) fn settled(claim: &Settled, style: Style) -> String {
         out.push_str(&picture::lines(shown));
         out.push('\n');
     }
-    let mut line = |first: &str, text: &str| out.push_str(&wrapped(style, first, &clean(text)));
+    let mut line = |first: &str, text: &str| out.push_str(&wrapped(style, first, &one_line(text)));
     let traces: usize = claim.arms.iter().map(|arm| arm.traces.len()).sum();
     if let Some(first) = claim.arms.iter().find_map(|arm| arm.traces.first()) {
         line(
@@ -84,6 +80,11 @@ pub(super) fn settled(claim: &Settled, style: Style) -> String {
         );
     }
     out
+}
+
+/// Expressions and paragraphs of a file can have several lines.
+fn one_line(text: &str) -> String {
+    clean(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// What a picture shows, or why there is none.
@@ -134,24 +135,16 @@ pub(super) fn audit_words(audit: &Audit) -> String {
 
 pub(super) fn summary(outcome: &Outcome<'_>, style: Style) -> String {
     let of = |verdict| {
-        outcome
-            .claims
-            .iter()
-            .filter(|c| c.verdict == verdict && c.error.is_none())
-            .count()
+        let claims = outcome.claims.iter();
+        claims.filter(|c| c.verdict == verdict).count()
     };
-    let failed = outcome
-        .claims
-        .iter()
-        .filter(|claim| claim.error.is_some())
-        .count();
     let mut parts = Vec::new();
     for (number, word) in [
         (of(Verdict::Supported), "supported"),
         (of(Verdict::Refuted), "refuted"),
         (of(Verdict::NotTestable), "not testable here"),
         (of(Verdict::Inconclusive), "inconclusive"),
-        (failed, "could not be run"),
+        (of(Verdict::Error), "could not be run"),
     ] {
         if number > 0 {
             parts.push(format!("{number} {word}"));
@@ -196,7 +189,7 @@ pub(super) fn list(claims: &[Claim]) -> String {
 pub(super) fn show(claim: &Claim, style: Style) -> String {
     let mut out = paint(style, Ink::Bold, &claim.id);
     out.push('\n');
-    let mut line = |first: &str, text: &str| out.push_str(&wrapped(style, first, &clean(text)));
+    let mut line = |first: &str, text: &str| out.push_str(&wrapped(style, first, &one_line(text)));
     line("  Claim:      ", &claim.statement);
     if !claim.said_by.is_empty() {
         line("  Said by:    ", &claim.said_by.join("; "));

@@ -321,6 +321,10 @@ fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {
     Workload {
         argv: info.header.argv.clone(),
         attached: info.header.attached.as_ref().map(|a| a.targets.clone()),
+        saved: finish.saved.as_ref().map(|saved| report::Saved {
+            condition: saved.condition.clone(),
+            at_ns: saved.at_ns.saturating_sub(info.header.start_ns),
+        }),
         exit_code: finish.exit_code,
         signal: finish.signal,
         duration_ns: last - first,

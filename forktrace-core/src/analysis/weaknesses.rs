@@ -9,7 +9,7 @@ use crate::{
         marks::{LONGEST_LINE, MOST, MOST_BYTES, VARIABLE},
     },
     trace_file::TraceInfo,
-    words::quantity,
+    words::{quantity, times},
 };
 
 /// What is known when weaknesses are looked for.
@@ -470,7 +470,7 @@ fn why_refused(refused: &MarksRefused) -> String {
     if refused.cuts > 0 {
         sentences.push(format!(
             "the file that {VARIABLE} names was cut short {}: marks that it held then may be missing",
-            quantity(refused.cuts, "time")
+            times(refused.cuts)
         ));
     }
     sentences.join("; ")

@@ -1,12 +1,12 @@
 //! The answer in sentences. Names in it are as the workload gave them.
 
 use super::{
-    Change, Diff, Digest, WaitChange,
+    Change, Diff, Digest, FindingChange, Thing, WaitChange,
     phrases::{doing, give_or_take, interval, put_down_to},
 };
 use crate::{
     report::FindingKind,
-    words::{duration, percent, quantity},
+    words::{duration, growth, quantity},
 };
 
 /// Parts that are named in the first sentence: until they explain so much, in percent, but no
@@ -20,7 +20,18 @@ const WORTH: u64 = 10;
 
 /// The first sentence, and others.
 pub(super) fn answer(diff: &Diff) -> (String, Vec<String>) {
-    (first(diff), more(diff))
+    let first = first(diff);
+    let cut_off = match (diff.base.without_end, diff.new.without_end) {
+        (0, 0) => return (first, more(diff)),
+        (_, 0) => "A",
+        (0, _) => "B",
+        _ => "A and B",
+    };
+    let sentence = format!(
+        "How long {cut_off} took is not known, since a trace of it breaks off. What is there says: \
+         {first}"
+    );
+    (sentence, more(diff))
 }
 
 fn first(diff: &Diff) -> String {
@@ -71,7 +82,10 @@ fn by_how_much(change: &Change) -> String {
     };
     match change.base_ns {
         0 => format!("{ns_in_words} {direction}"),
-        base => format!("{ns_in_words} {direction} ({})", percent(ns, base)),
+        base => format!(
+            "{ns_in_words} {direction} ({})",
+            growth(base, change.new_ns)
+        ),
     }
 }
 
@@ -182,10 +196,26 @@ fn more(diff: &Diff) -> Vec<String> {
         ));
     }
     let is_told = |kind| kind != FindingKind::Idle;
+    // What a sentence before has told of the same role and thing is not told again as a
+    // finding that has come or gone.
+    let mut told: Vec<(Option<&str>, Option<&Thing>, i64)> = Vec::new();
+    let path = diff.path.iter().take(PARTS);
+    told.extend(path.map(|it| (Some(&*it.role), it.object.as_ref(), it.change.delta_ns)));
+    told.extend(lock.map(|it| (Some(&*it.role), it.object.as_ref(), it.change.delta_ns)));
+    let is_again = |row: &FindingChange| {
+        let ns = row.change.delta_ns;
+        let same = |&(role, object, delta): &(Option<&str>, Option<&Thing>, i64)| {
+            (row.role.is_none() || role.is_none() || row.role.as_deref() == role)
+                && (row.object.as_ref() == object)
+                && delta.signum() == ns.signum()
+                && delta.abs_diff(ns) <= ns.unsigned_abs() / 10
+        };
+        told.iter().any(same)
+    };
     for row in diff
         .findings
         .iter()
-        .filter(|row| is_told(row.kind))
+        .filter(|row| is_told(row.kind) && !is_again(row))
         .take(2 * PARTS)
     {
         match (&row.base_sentence, &row.new_sentence) {
@@ -220,11 +250,22 @@ pub(super) fn notes(diff: &Diff, base: &[Digest], new: &[Digest]) -> Vec<String>
         ));
     }
     for (name, side) in [("A", &diff.base), ("B", &diff.new)] {
-        if side.incomplete > 0 {
+        if side.without_end > 0 {
             notes.push(format!(
-                "Records are missing in {} of {name}: changes are ± {}.",
-                quantity(side.incomplete, "trace"),
-                duration(diff.uncertain_ns)
+                "{} of {name} without an end (forktrace was killed, or the file was cut off): figures \
+                 are of the time until then.",
+                quantity(side.without_end, "trace")
+            ));
+        }
+        let others = side.incomplete.saturating_sub(side.without_end);
+        if others > 0 {
+            notes.push(format!(
+                "Records are missing in {} of {name}: {}.",
+                quantity(others, "trace"),
+                match diff.uncertain_ns {
+                    0 => "by how much changes are off is not known".to_owned(),
+                    ns => format!("changes are ± {}", duration(ns)),
+                }
             ));
         }
     }

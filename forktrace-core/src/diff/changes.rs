@@ -178,6 +178,7 @@ fn side(runs: &[Digest]) -> Side {
         wall_ns: runs.iter().map(|run| run.wall_ns).collect(),
         stalled_ns: runs.iter().map(|run| run.stalled_ns).collect(),
         incomplete: runs.iter().filter(|run| !run.complete).count() as u64,
+        without_end: runs.iter().filter(|run| run.no_end).count() as u64,
     }
 }
 

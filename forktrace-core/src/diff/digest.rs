@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Thing, same::thing};
-use crate::report::{FindingKind, GroupKind, PathState, Report, Verdict};
+use crate::report::{FindingKind, GroupKind, PathState, Report, Verdict, WeaknessKind};
 
 /// A part of the critical path: role, state by its order, reason, object.
 pub(super) type PathKey = (String, u8, Option<String>, Option<Thing>);
@@ -56,6 +56,8 @@ pub struct Digest {
     pub(super) argv: Vec<String>,
     pub(super) attached: bool,
     pub(super) failed: bool,
+    /// The trace breaks off: how long the run took, and how it ended, is not known.
+    pub(super) no_end: bool,
     pub(super) machine: (u32, String),
     pub(super) wall_ns: u64,
     pub(super) stalled_ns: u64,
@@ -108,12 +110,16 @@ impl Digest {
         let mut groups = report.groups.iter();
         let tree = groups.find(|group| group.kind == GroupKind::Tree);
         let stalled_ns = tree.map_or(0, |tree| tree.all_blocked.lower_ns);
+        let mut weaknesses = report.audit.weaknesses.iter();
+        let no_end = weaknesses.any(|it| it.kind == WeaknessKind::EndMissing);
+        let failed = !no_end && workload.attached.is_none() && workload.exit_code != Some(0);
         let has_path = !report.path.parts.is_empty() || report.tasks.is_empty();
         Self {
             trace: trace.to_owned(),
             argv: workload.argv.clone(),
             attached: workload.attached.is_some(),
-            failed: workload.attached.is_none() && workload.exit_code != Some(0),
+            failed,
+            no_end,
             machine: (workload.cpus, workload.kernel.clone()),
             wall_ns: workload.duration_ns,
             stalled_ns,

@@ -277,3 +277,107 @@ fn the_json_is_as_the_schema_says() {
     let json = serde_json::to_value(compare(&base, &new)).expect("JSON");
     assert_eq!(schema_check::check(schema().as_value(), &json), [""; 0]);
 }
+
+#[test]
+fn of_a_trace_that_breaks_off_neither_length_nor_end_is_known() {
+    let mut random = SplitMix(9);
+    let base = runs(&mut random, 1);
+    let mut new = runs(&mut random, 1);
+    (new[0].complete, new[0].no_end) = (false, true);
+    let diff = compare(&base, &new);
+    assert!(
+        diff.sentence.starts_with("How long B took is not known"),
+        "{}",
+        diff.sentence
+    );
+    assert_eq!((diff.new.incomplete, diff.new.without_end), (1, 1));
+    let notes = diff.notes.join("\n");
+    assert!(notes.contains("1 trace of B without an end"), "{notes}");
+    assert!(!notes.contains("± 0 s"), "{notes}");
+    // Of another, whose records are missing, how much that is may not be known.
+    (new[0].uncertain_ns, new[0].no_end) = (0, false);
+    let notes = compare(&base, &new).notes.join("\n");
+    assert!(notes.contains("off is not known"), "{notes}");
+}
+
+#[test]
+fn a_change_is_told_once() {
+    let stall = |ns: u64, role: &str| {
+        let mut of = Digest {
+            wall_ns: 1_000_000_000 + ns,
+            has_path: true,
+            complete: true,
+            argv: vec!["./w".to_owned()],
+            ..Digest::default()
+        };
+        let own = ("main".to_owned(), 0, None, None);
+        of.path.insert(own, 1_000_000_000);
+        if ns > 0 {
+            let part = (role.to_owned(), 2, Some("sleep".to_owned()), None);
+            of.path.insert(part, ns);
+            let key = (FindingKind::Stall, Some(role.to_owned()), None);
+            of.findings
+                .insert(key, (ns, "Everything waited.".to_owned()));
+        }
+        of
+    };
+    let diff = compare(&[stall(0, "w")], &[stall(2_000_000_000, "w")]);
+    assert!(diff.sentence.contains("`w` sleeping"), "{}", diff.sentence);
+    assert!(
+        !diff.more.iter().any(|it| it.starts_with("New: ")),
+        "{:?}",
+        diff.more
+    );
+    // Another one's is told.
+    let mut new = stall(2_000_000_000, "w");
+    let key = (FindingKind::Stall, Some("other".to_owned()), None);
+    new.findings
+        .insert(key, (1_500_000_000, "Another.".to_owned()));
+    let diff = compare(&[stall(0, "w")], &[new]);
+    assert!(
+        diff.more.iter().any(|it| it == "New: Another."),
+        "{:?}",
+        diff.more
+    );
+}
+
+#[test]
+fn what_grew_a_hundredfold_leaves_the_table_aligned() {
+    use crate::render::{Style, text};
+
+    let side = |ns: u64| {
+        let mut of = Digest {
+            wall_ns: ns,
+            has_path: true,
+            complete: true,
+            ..Digest::default()
+        };
+        of.path.insert(("main".to_owned(), 0, None, None), ns);
+        of
+    };
+    let diff = compare(&[side(3_333_333)], &[side(1_002_000_000)]);
+    assert!(diff.sentence.contains("(×300)"), "{}", diff.sentence);
+    // As wide as cells get, with which the page of 72 columns has no room for the share.
+    let wide = compare(&[side(1_111_111)], &[side(11_100_000)]);
+    let style = Style {
+        columns: 72,
+        ..Style::PLAIN
+    };
+    let text = text::diff::render(&wide, &style);
+    let row = text.lines().find(|line| line.contains("wall time"));
+    assert!(row.is_some_and(|row| row.contains("+9.99 ms")), "{text}");
+    for columns in [72, 80] {
+        let style = Style {
+            columns,
+            ..Style::PLAIN
+        };
+        let text = text::diff::render(&diff, &style);
+        let row = text
+            .lines()
+            .find(|line| line.contains("wall time"))
+            .expect("a row");
+        for cell in ["+999 ms", "×300", "3.33 ms", "1.00 s"] {
+            assert!(row.contains(cell), "{columns}: {text}");
+        }
+    }
+}

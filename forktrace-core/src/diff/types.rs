@@ -64,6 +64,8 @@ pub struct Side {
     pub stalled_ns: Vec<u64>,
     /// Runs of which records are missing.
     pub incomplete: u64,
+    /// Of these, runs whose trace breaks off: how long they took is not known.
+    pub without_end: u64,
 }
 
 /// How a figure changed. Of several runs it is the mean.

@@ -17,7 +17,7 @@ use std::{
 
 use self::{base::Base, cut::Cut};
 use crate::{
-    trace::{Event, Finish, Header, PollWay, TaskRecord},
+    trace::{Event, Finish, Header, PollWay, SavedWhen, TaskRecord},
     trace_file::{
         TraceWriter,
         codec::{Decoder, Encoder},
@@ -89,6 +89,8 @@ pub struct Moment {
     pub counters: Counters,
     /// Why the recorder could not be a real-time task.
     pub not_real_time: Option<String>,
+    /// Why they are written.
+    pub saved: Option<SavedWhen>,
 }
 
 impl Recent {
@@ -207,6 +209,7 @@ impl Recent {
             undecodable: since(now.undecodable, before.undecodable),
             tracer_cpu_ns: since(now.cpu_ns, before.cpu_ns),
             not_real_time: moment.not_real_time,
+            saved: moment.saved,
             ..Finish::default()
         };
         let (finish, error) = writer.finish(finish);

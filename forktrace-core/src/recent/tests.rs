@@ -180,6 +180,7 @@ fn written(recent: &Recent, living: Vec<TaskRecord>) -> Vec<u8> {
             ..Counters::default()
         },
         not_real_time: None,
+        saved: None,
     };
     recent.write(&mut bytes, moment).expect("memory");
     bytes

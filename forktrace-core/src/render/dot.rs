@@ -35,7 +35,7 @@ pub(super) fn render(report: &Report) -> String {
         out.push('\n');
     };
     let title = title(report, &shown, total);
-    line(format!("  label=\"{}\";", quoted_label(&title)));
+    line(format!("  label=\"{title}\";"));
     line("  labelloc=t; rankdir=LR; fontname=\"sans-serif\";".to_owned());
     line("  node [shape=box, style=rounded, fontname=\"sans-serif\"];".to_owned());
     line("  edge [fontname=\"sans-serif\", fontsize=10];".to_owned());
@@ -54,7 +54,7 @@ pub(super) fn render(report: &Report) -> String {
                         PeerKind::Interrupt => "ellipse",
                         _ => "plaintext",
                     };
-                    let label = label.replace('"', "\\\"");
+                    let label = in_quotes(&label);
                     line(format!(
                         "  o{node} [label=\"{label}\", shape={style}, style=\"\"];"
                     ));
@@ -82,13 +82,13 @@ pub(super) fn render(report: &Report) -> String {
 /// What the picture is of, and what is left out.
 fn title(report: &Report, shown: &[&WaitsFor], total: u64) -> String {
     let mut title = format!(
-        "Who waited until whom woke them: {}",
+        "Who woke whom: {}",
         match &report.workload.attached {
             Some(targets) => targets,
             None => &report.workload.argv,
         }
         .iter()
-        .map(|arg| clean(arg))
+        .map(|arg| quoted(arg))
         .collect::<Vec<_>>()
         .join(" ")
     );
@@ -140,12 +140,13 @@ fn processes(report: &Report, shown: &[&WaitsFor], line: &mut impl FnMut(String)
 
 /// A name inside quotes.
 fn quoted(text: &str) -> String {
-    quoted_label(&clean(text))
+    in_quotes(&clean(text))
 }
 
-/// A text that is clean already: what is escaped stays so.
-fn quoted_label(text: &str) -> String {
-    text.replace('"', "\\\"")
+/// A text that is clean already. A backslash in it, be it of an escape, is shown as one: to
+/// Graphviz `\n` would be a new line, and `\N` the name of the node.
+fn in_quotes(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 #[cfg(test)]
@@ -182,7 +183,7 @@ mod tests {
         let mut other = report.tasks[0].clone();
         other.serial = serial + 1;
         other.tid += 1;
-        other.name = "a\"b\\c".to_owned();
+        other.name = "a\"b\\c\nd".to_owned();
         report.tasks.push(other);
         report.waits_for = vec![
             edge(serial, Some(serial + 1), 6_000_000),
@@ -195,7 +196,10 @@ mod tests {
             dot.contains("1 smaller edges, 1.00 µs in all, are not shown"),
             "{dot}"
         );
-        assert!(dot.contains("label=\"a\\\"b\\\\c\\n4122\""), "{dot}");
+        assert!(
+            dot.contains("label=\"a\\\"b\\\\\\\\c\\\\nd\\n4122\""),
+            "{dot}"
+        );
         assert_eq!(dot.matches(" -> ").count(), 3, "{dot}");
         assert_eq!(dot.matches("style=dashed").count(), 2, "{dot}");
         assert!(

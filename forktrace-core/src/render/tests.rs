@@ -165,6 +165,113 @@ fn a_summary_fits_however_many_tasks_there_are() {
     }
 }
 
+/// Whoever a finding is about, and what began it all, are not among "other roles".
+#[test]
+fn roles_that_findings_are_about_are_shown() {
+    let mut report = crowd_of(40, true);
+    report.findings = samples_why::standstill().findings;
+    report.findings.truncate(1);
+    report.findings[0].tasks = vec![31];
+    let text = render(&report, Format::Text, &PLAIN);
+    let told = text.matches("role 31").count();
+    assert_eq!(told, 2, "in the time line and in the table: {text}");
+    assert_eq!(text.matches("role 0 ").count(), 2, "{text}");
+    let rest = text.lines().filter(|line| line.contains("other roles"));
+    assert_eq!(rest.count(), 2, "{text}");
+}
+
+#[test]
+fn stacks_are_shown_and_pointed_at_where_there_are_some() {
+    let mut report = samples::sleepers();
+    let stack = |n: u64| StackUse {
+        kind: StackKind::OffCpu,
+        name: "wor\x1bker".to_owned(),
+        wakee: None,
+        frames: (0..20).map(|at| format!("frame{at} of {n}")).collect(),
+        cut_off: false,
+        ns: (20 - n) * 1_000_000,
+        count: 3,
+    };
+    let style = Style {
+        views: [Show::Stacks].into_iter().collect(),
+        ..PLAIN
+    };
+    report.stacks = Some(Vec::new());
+    assert!(render(&report, Format::Text, &style).contains("No stacks were recorded"));
+    assert!(!pointer(&report, &PLAIN, None).contains("stacks"));
+    report.stacks = Some((0..8).map(stack).collect());
+    let text = render(&report, Format::Text, &style);
+    assert!(
+        text.contains("20.0 ms, 3 blocks: wor\\x1bker was blocked in\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("      … 8 further out\n      frame8 of 0\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("frame19 of 4\n") && !text.contains("of 5"),
+        "{text}"
+    );
+    assert!(
+        text.contains("… and 3 other stacks, 42.0 ms in all"),
+        "{text}"
+    );
+    let next = pointer(&report, &PLAIN, Some("a.ft"));
+    assert!(next.contains(",stacks (or all)"), "{next}");
+}
+
+/// Nothing can be shown of nobody.
+#[test]
+fn of_a_trace_without_tasks_nothing_more_is_to_be_seen() {
+    let mut report = samples::sleepers();
+    report.tasks.clear();
+    assert_eq!(pointer(&report, &PLAIN, Some("a.ft")), "");
+}
+
+#[test]
+fn what_was_saved_for_a_reason_says_which() {
+    let mut report = samples::sleepers();
+    assert!(!render(&report, Format::Text, &PLAIN).contains("Saved because"));
+    report.workload.saved = Some(crate::report::Saved {
+        condition: "blocked > 3\x1b".to_owned(),
+        at_ns: 1_200_000_000,
+    });
+    let text = render(&report, Format::Text, &PLAIN);
+    assert!(
+        text.contains("  Saved because blocked > 3\\x1b came true at 1.20 s.\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn things_of_one_name_are_one_row() {
+    let mut report = crowd_of(5, true);
+    let object = |id: &str, kind: &str| crate::report::Object {
+        id: id.to_owned(),
+        kind: kind.to_owned(),
+        name: "epoll (fd 8) of 2 fds".to_owned(),
+    };
+    for (n, row) in report.waited_for.iter_mut().enumerate() {
+        row.reason = "epoll".to_owned();
+        row.object = Some(object(&n.to_string(), "epoll"));
+        row.ns = 1_000_000_000;
+    }
+    let text = render(&report, Format::Text, &PLAIN);
+    let rows: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("epoll (fd 8)"))
+        .collect();
+    let [row] = rows[..] else { panic!("{text}") };
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    // How many tasks it was is not in the report: each waited for one of them, or one for all.
+    assert_eq!(
+        cells[6..],
+        ["×5", "5.00", "s", "100", "%", "5", "1.00", "s", "≤5"],
+        "{row}"
+    );
+}
+
 /// Names, numbers and times as long as they can be.
 fn widest(report: &mut Report) {
     for task in &mut report.tasks {
@@ -402,6 +509,23 @@ fn time_that_is_only_possible_is_called_so() {
     assert!(headline(&report).contains("not every task was followed."));
     report.audit.tasks_not_followed = 0;
     assert!(headline(&report).contains("the record has gaps."));
+}
+
+/// The audit is of the whole recording, so are its shares.
+#[test]
+fn a_part_divides_what_forktrace_took_by_all_that_was_recorded() {
+    let mut report = samples::sleepers();
+    report.audit.tracer_cpu_ns = Some(100_000_000);
+    report.workload.duration_ns = 200_000_000;
+    report.part = Some(crate::report::Part {
+        from_ns: 0,
+        to_ns: 200_000_000,
+        recorded_ns: 2_000_000_000,
+        only: Vec::new(),
+        of_tasks: 5,
+    });
+    let text = render(&report, Format::Text, &PLAIN);
+    assert!(text.contains("100 ms of CPU (5.0 % of one)"), "{text}");
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub enum Show {
     Tasks,
     /// Who ended whose waits.
     Wakers,
+    /// Where tasks blocked, and where they were woken, if stacks were recorded.
+    Stacks,
     /// Pairs of tasks that were blocked together more than by chance.
     Pairs,
     /// Calls of select, poll and epoll.
@@ -36,7 +38,7 @@ pub enum Show {
 
 impl Show {
     /// Every view, in the order in which they are shown.
-    pub const VIEWS: [Self; 13] = [
+    pub const VIEWS: [Self; 14] = [
         Self::Findings,
         Self::Stalls,
         Self::Episodes,
@@ -45,6 +47,7 @@ impl Show {
         Self::Waits,
         Self::Tasks,
         Self::Wakers,
+        Self::Stacks,
         Self::Pairs,
         Self::Polls,
         Self::Stops,

@@ -5,6 +5,8 @@ use forktrace_core::{
     render::text::sheets::{Row, Sheet, notes, rest, sentences, share, sheets, side},
 };
 
+use crate::html::{escaped, marked_up};
+
 const HEAD: &str = r#"<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -36,9 +38,9 @@ th:last-child, td:last-child { text-align: left; white-space: normal; overflow-w
 pub(super) fn render(diff: &Diff) -> String {
     let (first, more) = sentences(diff);
     let mut out = HEAD.to_owned();
-    out += &format!("<h1>{}</h1>\n<ul>\n", escaped(&first));
+    out += &format!("<h1>{}</h1>\n<ul>\n", marked_up(&first));
     for sentence in more {
-        out += &format!("<li>{}</li>\n", escaped(&sentence));
+        out += &format!("<li>{}</li>\n", marked_up(&sentence));
     }
     out += "</ul>\n<dl>\n";
     for (name, of) in [("A", &diff.base), ("B", &diff.new)] {
@@ -50,7 +52,7 @@ pub(super) fn render(diff: &Diff) -> String {
         out += &table(&sheet, with_interval);
     }
     for note in notes(diff) {
-        out += &format!("<p>{}</p>\n", escaped(&note));
+        out += &format!("<p>{}</p>\n", marked_up(&note));
     }
     out + "</main>\n</body>\n</html>\n"
 }
@@ -103,14 +105,6 @@ fn line(row: &Row, most: u64, with_interval: bool) -> String {
         bar("a", row.change.base_ns),
         bar("b", row.change.new_ns),
         share(&row.change),
-        escaped(&row.what),
+        marked_up(&row.what),
     )
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('\'', "&#39;")
 }

@@ -59,8 +59,15 @@ impl Export for Html {
 }
 
 fn command(report: &Report) -> String {
-    let argv = report.workload.argv.iter().map(|arg| clean(arg));
-    let command = argv.collect::<Vec<_>>().join(" ");
+    let words = match &report.workload.attached {
+        Some(targets) => targets,
+        None => &report.workload.argv,
+    };
+    let words: Vec<String> = words.iter().map(|word| clean(word)).collect();
+    let command = match report.workload.attached {
+        Some(_) => format!("attached to {}", words.join(", ")),
+        None => words.join(" "),
+    };
     match &report.part {
         Some(part) => format!(
             "{command} ({})",
@@ -70,18 +77,37 @@ fn command(report: &Report) -> String {
     }
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 /// The findings as markup, for whoever has no script.
 fn plain(report: &Report) -> String {
     let items = report.findings.iter();
-    let items = items.map(|finding| format!("<li>{}</li>", escaped(&clean(&finding.sentence))));
+    let items = items.map(|finding| format!("<li>{}</li>", marked_up(&clean(&finding.sentence))));
     items.collect()
+}
+
+/// A sentence of ours as markup: what stands between backticks is a name.
+pub(crate) fn marked_up(text: &str) -> String {
+    let parts: Vec<&str> = text.split('`').collect();
+    // One that is alone is of a name.
+    if parts.len().is_multiple_of(2) {
+        return escaped(text);
+    }
+    let mut out = String::new();
+    for (at, part) in parts.into_iter().enumerate() {
+        let part = escaped(part);
+        match at % 2 {
+            0 => out += &part,
+            _ => out += &format!("<code>{part}</code>"),
+        }
+    }
+    out
 }
 
 fn data(source: &Source<'_>) -> Value {
@@ -98,6 +124,7 @@ fn data(source: &Source<'_>) -> Value {
     let wakers: Vec<Value> = wakers.map(|(text, task)| json!([text, task])).collect();
     json!({
         "command": command(report),
+        "saved": forktrace_core::render::text::saved_words(report),
         "kernel": clean(&report.workload.kernel),
         "cpus": report.workload.cpus,
         "duration_ns": report.workload.duration_ns,
@@ -148,6 +175,11 @@ fn tasks(report: &Report) -> Vec<Value> {
             task.stopped_ns,
             task.unknown_ns + task.unplaced_ns,
             task.longest_block_ns,
+            task.argv
+                .iter()
+                .map(|word| clean(word))
+                .collect::<Vec<_>>()
+                .join(" "),
         ])
     });
     tasks.collect()
@@ -274,7 +306,7 @@ fn waits(report: &Report) -> Vec<Value> {
     rows.collect()
 }
 
-/// Who waited until whom woke it.
+/// Who woke whom.
 fn edges(report: &Report, at: &HashMap<u32, usize>) -> Vec<Value> {
     let name = |serial: u32| {
         let task = at.get(&serial).map(|at| &report.tasks[*at]);
@@ -309,11 +341,8 @@ fn peer(peer: &Peer) -> String {
 
 fn audit(report: &Report) -> Value {
     let audit = &report.audit;
-    let verdict = if audit.complete {
-        "complete"
-    } else {
-        "incomplete"
-    };
+    // The words of the report for people.
+    let verdict = forktrace_core::render::text::audit_verdict(report);
     let mut says = vec![format!(
         "{} of {} context switches accounted for; {} lost.",
         audit.switches_traced,
@@ -328,7 +357,7 @@ fn audit(report: &Report) -> Value {
     }
     let weaknesses = audit.weaknesses.iter();
     says.extend(weaknesses.map(|it| clean(&it.text)));
-    json!({"verdict": verdict, "says": says})
+    json!({"verdict": verdict, "complete": audit.complete, "says": says})
 }
 
 /// See RFC 4648.
@@ -351,7 +380,16 @@ fn base64(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::base64;
+    use super::{base64, marked_up};
+
+    #[test]
+    fn names_in_sentences_are_code() {
+        assert_eq!(
+            marked_up("`a<b` waited for `c`, not \"d\"."),
+            "<code>a&lt;b</code> waited for <code>c</code>, not &quot;d&quot;."
+        );
+        assert_eq!(marked_up("a ` b"), "a ` b");
+    }
 
     #[test]
     fn base64_is_as_the_standard_has_it() {

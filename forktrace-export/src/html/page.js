@@ -27,12 +27,19 @@
     return ns + " ns";
   }
   function count(n) { return n.toLocaleString("en"); }
+  // What stands between backticks is a name; one backtick that is alone is of a name.
+  function prose(into, text) {
+    var parts = text.split("`");
+    if (parts.length % 2 === 0) parts = [text];
+    parts.forEach(function (part, i) { into.append(i % 2 ? make("code", part) : part); });
+    return into;
+  }
 
   // Tasks, and their lines. A line has the ends of its parts, what each is, and more.
   var tasks = D.tasks.map(function (t, at) {
     return {
       at: at, name: t[0], tid: t[1], pid: t[2], role: t[3], start: t[4], end: t[5],
-      ns: t.slice(6, 11), longest: t[11], label: t[0] + " " + t[1],
+      ns: t.slice(6, 11), longest: t[11], argv: t[12], label: t[0] + " " + t[1],
     };
   });
   (function () {
@@ -338,6 +345,8 @@
     draw2d.strokeStyle = css.rule;
     draw2d.fillStyle = css.dim;
     draw2d.lineWidth = 1;
+    // Where the next label may begin.
+    var clear = GUTTER;
     for (var t = Math.ceil(from / step) * step; t < to; t += step) {
       var px = x(t);
       draw2d.beginPath();
@@ -348,9 +357,12 @@
       draw2d.globalAlpha = 1;
       var unit = step >= 1e9 ? 1e9 : step >= 1e6 ? 1e6 : step >= 1e3 ? 1e3 : 1;
       var name = { 1e9: "s", 1e6: "ms", 1e3: "µs", 1: "ns" }[unit];
-      if (px < width - 60) draw2d.fillText(count(Math.round(t / unit)) + " " + name, px + 3, 9);
+      var text = count(Math.round(t / unit)) + " " + name, wide = draw2d.measureText(text).width;
+      if (px + 3 < clear || px + 3 + wide > width) continue;
+      draw2d.fillText(text, px + 3, 9);
+      clear = px + 3 + wide + 8;
     }
-    draw2d.fillText(time(to - from) + " shown", 4, 9);
+    draw2d.fillText(clip(time(to - from) + " shown", GUTTER - 8), 4, 9);
   }
 
   // Moving.
@@ -375,6 +387,7 @@
   function words(task, part) {
     var kind = task.kinds[part], start = begin(task, part), end = task.ends[part];
     var lines = [task.label + " (" + task.role + ")"];
+    if (task.argv) lines.push(task.argv.length > 300 ? task.argv.slice(0, 300) + "…" : task.argv);
     if (kind === MIXED) {
       lines.push(time(end - start) + ", mixed:");
       for (var s = 0; s < 5; s++) {
@@ -635,8 +648,8 @@
       }), function (i) { chooseStall(i); $("line").scrollIntoView({ block: "start" }); });
     table("What the run took its time for", [["role"], ["state"], ["in"], ["time", T], ["times", C]], D.path);
     table("What was waited for", [["call"], ["object"], ["time", T], ["waits", C], ["tasks", C]], D.waits);
-    table("Tasks", [["name"], ["tid", "n"], ["pid", "n"], ["role"], ["running", T], ["wants a CPU", T], ["blocked", T], ["stopped", T], ["unknown", T], ["longest wait", T]],
-      tasks.map(function (t) { return [t.name, t.tid, t.pid, t.role].concat(t.ns, [t.longest]); }),
+    table("Tasks", [["name"], ["tid", "n"], ["pid", "n"], ["role"], ["running", T], ["wants a CPU", T], ["blocked", T], ["stopped", T], ["unknown", T], ["longest wait", T], ["command"]],
+      tasks.map(function (t) { return [t.name, t.tid, t.pid, t.role].concat(t.ns, [t.longest, t.argv]); }),
       function (i) {
         var role = byRole[tasks[i].role];
         role.open = true;
@@ -647,17 +660,18 @@
         $("line").scrollIntoView({ block: "start" });
         canvas.focus({ preventScroll: true });
       });
-    table("Who waited until whom woke it", [["waited"], ["woke it"], ["time", T], ["times", C]], D.edges);
+    table("Who woke whom", [["waited"], ["woke it"], ["time", T], ["times", C]], D.edges);
   }
 
   // The rest of the page.
   function fillIn() {
-    $("where").textContent = time(D.duration_ns) + ", " + count(tasks.length) + (tasks.length === 1 ? " task" : " tasks") + ", " + D.cpus + " CPUs, Linux " + D.kernel;
+    $("where").textContent = time(D.duration_ns) + ", " + count(tasks.length) + (tasks.length === 1 ? " task" : " tasks") + ", " + D.cpus + " CPUs, Linux " + D.kernel + (D.saved ? ". " + D.saved : "");
     $("findings").replaceChildren.apply($("findings"), D.findings.map(function (it) {
-      var li = make("li", it.sentence);
+      var li = make("li");
+      prose(li, it.sentence);
       li.dataset.kind = it.kind;
       var small = make("div", time(it.ns) + ", " + (it.share * 100).toFixed(0) + " % of the run, " + it.confidence, "small");
-      it.evidence.forEach(function (line) { small.append(make("div", line)); });
+      it.evidence.forEach(function (line) { small.append(prose(make("div"), line)); });
       li.append(small);
       return li;
     }));
@@ -673,7 +687,7 @@
       $("legend").append(item);
     });
     var said = make("p");
-    said.append(make("span", "The record is " + D.audit.verdict + ". ", D.audit.verdict === "complete" ? "" : "bad"), D.audit.says[0]);
+    said.append(make("span", "Audit: " + D.audit.verdict + ". ", D.audit.complete ? "" : "bad"), D.audit.says[0]);
     $("audit").append(said);
     D.audit.says.slice(1).forEach(function (line) { $("audit").append(make("p", line)); });
   }

@@ -97,7 +97,7 @@ try {
     // Where records are lost sums are known, and when it was is not.
     report.tasks.forEach((it, at) => it.unplaced_ns + it.unknown_ns || check(`line of ${it.tid}`, lines[at], it.blocked_ns));
   }
-  check('verdict', await run('document.getElementById("audit").textContent.includes("incomplete")'), !report.audit.complete);
+  check('verdict', await run('document.querySelector("#audit .bad") !== null'), !report.audit.complete);
 
   // Zoom by key and by button.
   const [from, to] = await shown();

@@ -2,6 +2,8 @@
 
 use std::{fs::OpenOptions, io::Read as _, os::unix::fs::OpenOptionsExt as _};
 
+use crate::procfs::text::on_one_line;
+
 /// What a shell does itself, and no program does (those of POSIX that have none).
 const BUILTINS: [&str; 17] = [
     "cd", "source", ".", "export", "set", "unset", "alias", "eval", "exec", "exit", "return",
@@ -10,6 +12,11 @@ const BUILTINS: [&str; 17] = [
 
 /// A sentence for people on a command that the kernel did not find.
 pub(super) fn why(command: &str) -> String {
+    // No sentence of ours has a line's end, or acts on a terminal: what does is of the name.
+    on_one_line(&why_said(command))
+}
+
+fn why_said(command: &str) -> String {
     if BUILTINS.contains(&command) {
         return format!(
             "{command} is a part of the shell and no command: sh -c '{command} …' runs it"
@@ -40,13 +47,11 @@ pub(super) fn why(command: &str) -> String {
     }
     match interpreter(command) {
         Some(interpreter) if interpreter.ends_with('\r') => format!(
-            "{command}: its first line ends in a carriage return, so its interpreter {} is not \
-             found; sed -i 's/\\r$//' {command} takes them away",
-            interpreter.escape_default()
+            "{command}: its first line ends in a carriage return, so its interpreter {interpreter} \
+             is not found; sed -i 's/\\r$//' {command} takes them away"
         ),
         Some(interpreter) => format!(
-            "{command}: it is there, but its interpreter {} (in its first line) is not",
-            interpreter.escape_default()
+            "{command}: it is there, but its interpreter {interpreter} (in its first line) is not"
         ),
         None => format!(
             "{command}: it is there, but the loader that it needs is not; `file {command}` names it"
@@ -86,6 +91,8 @@ mod tests {
             ("echo $HOME", "sh -c 'echo $HOME'"),
             ("nosuch", "no such command in PATH"),
             ("./nosuch", "there is no such file"),
+            ("./nosuch\x1b", "./nosuch\\x1b: there is no such file"),
+            ("no\nsuch", "no\\nsuch: no such command"),
         ] {
             let why = why(command);
             assert!(why.contains(says), "{why}");

@@ -50,7 +50,7 @@ impl Stat {
 
     /// The name, on one line.
     pub fn name(&self) -> String {
-        self.comm.escape_debug().to_string()
+        super::text::on_one_line(&self.comm)
     }
 
     /// `1 (a name) S 0 1 1 0 -1 4194560 …`

@@ -67,6 +67,21 @@ pub fn parse_device(text: &str, radix: u32) -> Option<u32> {
     Some(device(number(major)?, number(minor)?))
 }
 
+/// A name on one line, without a character that acts on a terminal. The escapes are those of
+/// `$'…'` in bash, as in reports.
+pub fn on_one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -265,6 +265,7 @@ impl Session {
             living,
             counters: self.counters(tracer)?,
             not_real_time: None,
+            saved: None,
         };
         match self.writer.recent() {
             Some(recent) => watcher.save(recent, moment),

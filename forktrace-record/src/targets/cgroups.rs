@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use forktrace_core::render::text::figures::clean;
 
 use crate::{capture::Wanted, procfs::text, trace::cgroups::container_id};
 
@@ -84,8 +85,8 @@ impl Cgroups {
             bail!(
                 "there is no cgroup {} (no {}); `systemd-cgls` shows the tree, and \
                  /proc/PID/cgroup says where a process is, after 0::",
-                path.display(),
-                folder.display()
+                clean(&path.display().to_string()),
+                clean(&folder.display().to_string())
             );
         }
         self.cgroup(folder)
@@ -104,6 +105,7 @@ impl Cgroups {
         let found = self.all(|folder| folder == name);
         match found.as_slice() {
             [] => {
+                let name = clean(&name);
                 bail!("the unit {name} has no cgroup: it does not run (`systemctl status {name}`)")
             }
             [one] => self.cgroup(one.clone()),
@@ -146,7 +148,7 @@ impl Cgroups {
         let paths = folders.iter().map(|it| {
             let below = it.strip_prefix(&self.root).unwrap_or(it);
             // Whoever may make cgroups of their own may name them anything.
-            format!("--cgroup /{}", below.display().to_string().escape_debug())
+            format!("--cgroup /{}", clean(&below.display().to_string()))
         });
         paths.collect::<Vec<_>>().join(", ")
     }

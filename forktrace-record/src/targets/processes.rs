@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
+use forktrace_core::render::text::figures::clean;
 
 use crate::procfs::{self, stat::Stat, text};
 
@@ -185,10 +186,7 @@ fn process_of(tid: u32) -> Option<u32> {
 
 fn name_of(pid: u32) -> String {
     let name = text::read(Path::new("/proc").join(pid.to_string()).join("comm"));
-    name.unwrap_or_default()
-        .trim_end()
-        .escape_debug()
-        .to_string()
+    clean(name.unwrap_or_default().trim_end())
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
     Outcome,
     files::{Target, Use, make_folder},
     output::to_stdout,
     page::wants_color,
+    rights::Rights,
 };
 use forktrace_claims::{
     Claim, ClaimError, Mode, Runner, Settled, Verdict, builtin,
@@ -93,6 +94,12 @@ fn run(args: &ClaimsRunArgs) -> Result<Outcome> {
             .map(|name| find(name))
             .collect::<Result<_>>()?
     };
+    // Else each claim would say the same.
+    ensure!(
+        Rights::ours()?.can_record(),
+        "claims are tested by recording what their commands do, which takes root or CAP_BPF and \
+         CAP_PERFMON; run it with sudo"
+    );
     let accounts = Accounts::choose(None, false)?;
     let mut file = match args.output.as_deref() {
         Some(path) if path != Path::new("-") => {
@@ -169,5 +176,58 @@ fn status(settled: &[Settled]) -> u8 {
         INCONCLUSIVE
     } else {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    /// What `docs/writing-claims.md` shows first.
+    fn shown_in_docs() -> Claim {
+        let document = include_str!("../../../docs/writing-claims.md");
+        let (_, rest) = document.split_once("```toml\n").expect("an example");
+        let (text, _) = rest.split_once("```").expect("its end");
+        let origin = Origin {
+            name: "docs/writing-claims.md".to_owned(),
+            folder: None,
+        };
+        Claim::parse(text, origin).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn our_own_commands_in_claims_are_commands_of_ours() {
+        let claims = builtin::claims()
+            .into_iter()
+            .map(|claim| claim.expect("a claim"));
+        let mut seen = 0;
+        for claim in claims.chain([shown_in_docs()]) {
+            for arm in &claim.arms {
+                if arm.command[0] != "{forktrace}" {
+                    continue;
+                }
+                for params in &arm.params {
+                    let words = arm.command[1..].iter().map(|word| {
+                        params.iter().fold(word.clone(), |word, param| {
+                            let value = match &param.values[0] {
+                                serde_json::Value::String(text) => text.clone(),
+                                value => value.to_string(),
+                            };
+                            word.replace(&format!("{{{}}}", param.name), &value)
+                        })
+                    });
+                    let words: Vec<String> =
+                        ["forktrace".to_owned()].into_iter().chain(words).collect();
+                    if let Err(error) = Cli::try_parse_from(&words) {
+                        panic!("{}, {}: {error}", claim.id, arm.name);
+                    }
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 20, "{seen}");
     }
 }

@@ -17,6 +17,7 @@ use forktrace_process::{launch::Accounts, privileges::drop_all};
 use super::{
     Outcome,
     assert::{self, Assertions},
+    files::Use,
     output::To,
     page,
     report::open,
@@ -38,7 +39,10 @@ pub(crate) fn diff(args: &DiffArgs) -> Result<Outcome> {
     let (base_files, new_files) = (open_all(base)?, open_all(new)?);
     let accounts = Accounts::choose(None, false)?;
     let traces: Vec<&File> = base_files.iter().chain(&new_files).collect();
-    let mut outputs = To::open(&args.output, To::Stdout, &accounts, args.force, &traces)?;
+    let mut outputs = {
+        let how = (Use::Report, args.force);
+        To::open(&args.output, To::Stdout, how, &accounts, &traces)?
+    };
     let about = format!("{} {}", base[0].display(), new[0].display());
     assertions.open("diff", &about, &accounts, args.force)?;
     // A trace can be a stranger's.

@@ -2,11 +2,11 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::{Outcome, output::to_stdout};
+use super::{Outcome, output::to_stdout, rights::Rights};
 use forktrace_core::trace::{Arch, PollWay};
-use forktrace_process::{limits::Limits, procfs::text};
+use forktrace_process::limits::Limits;
 use forktrace_record::{
     capture::{Existing, LogLevel, PollProbes, Settings, Tracer},
     kernel::{
@@ -110,18 +110,12 @@ fn kernel(page: &mut Page) {
     }
 }
 
-/// The capabilities that count, by number (include/uapi/linux/capability.h).
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
-
 fn capabilities(page: &mut Page) {
-    let effective = match effective_capabilities() {
-        Ok(effective) => effective,
+    let rights = match Rights::ours() {
+        Ok(rights) => rights,
         Err(error) => return page.fail("capabilities", &format!("{error:#}")),
     };
-    let has = |number: u32| effective >> number & 1 == 1;
-    if has(CAP_SYS_ADMIN) || has(CAP_BPF) && has(CAP_PERFMON) {
+    if rights.can_record() {
         page.ok("capabilities", "enough to load and attach eBPF programs");
     } else {
         page.fail(
@@ -130,19 +124,12 @@ fn capabilities(page: &mut Page) {
              it the capabilities once: setcap cap_bpf,cap_perfmon+ep $(command -v forktrace)",
         );
     }
-    if !has(CAP_SYS_ADMIN) {
+    if !rights.is_admin() {
         page.warn(
             "CAP_SYS_ADMIN",
             "absent: where tracefs is not readable, calls of poll and select are not counted",
         );
     }
-}
-
-fn effective_capabilities() -> Result<u64> {
-    let status =
-        fs::read_to_string("/proc/self/status").context("/proc/self/status can't be read")?;
-    let hex = text::field(&status, "CapEff").context("/proc/self/status has no line CapEff")?;
-    u64::from_str_radix(hex, 16).with_context(|| format!("CapEff is {hex:?}"))
 }
 
 /// What of the kernel's set-up makes reports weaker.
@@ -163,9 +150,9 @@ fn set_up(page: &mut Page) {
             "addresses of kernel functions",
             &format!(
                 "hidden (kernel.kptr_restrict = {}): some wakers stay unknown, page faults are \
-                 not told from other waits, and stacks lack the kernel's names; \
-                 `sudo sysctl kernel.kptr_restrict=1`, and run forktrace as root",
-                restrict.as_deref().unwrap_or("unknown")
+                 not told from other waits, and stacks lack the kernel's names; {}",
+                restrict.as_deref().unwrap_or("unknown"),
+                shows_addresses(restrict.as_deref())
             ),
         );
     }
@@ -177,6 +164,14 @@ fn set_up(page: &mut Page) {
         ),
         Some(mode) => page.detail("lockdown", mode),
         None => page.detail("lockdown", "none, or securityfs is not mounted"),
+    }
+}
+
+/// What makes the kernel show them: with 0 and 1 root sees them, with 2 nobody does.
+fn shows_addresses(restrict: Option<&str>) -> &'static str {
+    match restrict {
+        Some("0" | "1") => "run forktrace as root",
+        _ => "`sudo sysctl kernel.kptr_restrict=1`, and run forktrace as root",
     }
 }
 
@@ -272,5 +267,19 @@ fn polls(page: &mut Page, way: &PollWay) {
         ),
         PollWay::Raw => page.ok(what, "counted by the raw tracepoints of all syscalls"),
         PollWay::None { why } => page.warn(what, &format!("not counted: {why}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_root_alone_mends_asks_for_no_sysctl() {
+        assert_eq!(shows_addresses(Some("0")), "run forktrace as root");
+        assert_eq!(shows_addresses(Some("1")), "run forktrace as root");
+        for restrict in [Some("2"), None] {
+            assert!(shows_addresses(restrict).contains("sysctl"));
+        }
     }
 }

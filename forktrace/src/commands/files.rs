@@ -77,7 +77,7 @@ impl Target {
         if let Some(file) = inherited(path) {
             let file = file.with_context(cant)?;
             ensure!(
-                wanted == Use::Report,
+                wanted != Use::Trace,
                 "{shown} is what forktrace was started with, and a trace needs a file of its own"
             );
             return Ok(Self {
@@ -144,7 +144,7 @@ impl Target {
                 "{path} exists and is no trace; --force overwrites it all the same, or choose \
                  another name"
             ),
-            Use::Report if held == TRACE && !force => bail!(
+            Use::Report | Use::Private if held == TRACE && !force => bail!(
                 "{path} is a trace, and the report would overwrite it; --force does so all the \
                  same, or choose another name"
             ),

@@ -24,6 +24,8 @@ mod recording;
 mod repeat;
 mod report;
 #[cfg(feature = "record")]
+mod rights;
+#[cfg(feature = "record")]
 mod run;
 #[cfg(feature = "record")]
 mod saving;

@@ -52,6 +52,27 @@ impl Outputs {
         accounts: &Accounts,
         traces: &[&File],
     ) -> Result<Self> {
+        Self::open_as(Use::Report, args, stderr_by_default, accounts, traces)
+    }
+
+    /// Opens files that nobody asked for by their names: nobody else may read them, like the
+    /// trace beside them.
+    pub(super) fn open_private(
+        files: &[PathBuf],
+        accounts: &Accounts,
+        traces: &[&File],
+    ) -> Result<Self> {
+        let args = OutputArgs::to_files(files);
+        Self::open_as(Use::Private, &args, false, accounts, traces)
+    }
+
+    fn open_as(
+        wanted: Use,
+        args: &OutputArgs,
+        stderr_by_default: bool,
+        accounts: &Accounts,
+        traces: &[&File],
+    ) -> Result<Self> {
         let default = if stderr_by_default {
             To::Stderr
         } else {
@@ -69,7 +90,7 @@ impl Outputs {
         let to = if files.is_empty() && !folders.is_empty() {
             Vec::new()
         } else {
-            To::open(&files, default, accounts, args.force, traces)?
+            To::open(&files, default, (wanted, args.force), accounts, traces)?
         };
         let forms = forms(&files, args.format)?;
         let all = to.into_iter().zip(forms).map(|(to, form)| {
@@ -151,8 +172,8 @@ impl To {
     pub(super) fn open(
         paths: &[PathBuf],
         default: Self,
+        (wanted, force): (Use, bool),
         accounts: &Accounts,
-        force: bool,
         traces: &[&File],
     ) -> Result<Vec<Self>> {
         let mut all = Vec::new();
@@ -160,7 +181,7 @@ impl To {
             let to = if path == Path::new("-") {
                 Self::Stdout
             } else {
-                let target = Target::open(path, Use::Report, accounts, force)?;
+                let target = Target::open(path, wanted, accounts, force)?;
                 Self::File(Box::new(target))
             };
             all.push(to);

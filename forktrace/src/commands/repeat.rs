@@ -12,12 +12,13 @@ use std::{
     process::{Command, ExitStatus},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use forktrace_core::{
     diff::{Digest, deviation, mean},
     pipeline,
     render::text::figures::clean,
+    trace::signals,
     words::{duration, quantity},
 };
 use forktrace_export::Form;
@@ -43,6 +44,7 @@ use crate::cli::{AssertArgs, OutputArgs, RecordingArgs, RunArgs, TableArgs};
 /// When forktrace can't run itself, or a trace can't be read.
 pub(super) fn repeat(args: &RunArgs, times: u32) -> Result<Outcome> {
     let accounts = Accounts::choose(args.user.as_deref(), args.as_root)?;
+    one_file_each(&args.recording.output, times)?;
     let program = std::env::current_exe().context("our own program can't be found")?;
     let scratch = match args.recording.save {
         Some(_) => None,
@@ -56,6 +58,7 @@ pub(super) fn repeat(args: &RunArgs, times: u32) -> Result<Outcome> {
     let signals = Signals::take()?;
     let quiet = args.recording.quiet;
     let mut outcome = Outcome::Exit(0);
+    let mut ended = None;
     let mut traces = Vec::new();
     for number in 1..=times {
         if !quiet {
@@ -75,10 +78,13 @@ pub(super) fn repeat(args: &RunArgs, times: u32) -> Result<Outcome> {
             }
             (Some(code), _) => {
                 outcome = Outcome::Exit(code as u8);
+                ended = Some((number, format!("exit status {code}")));
                 break;
             }
             (None, signal) => {
-                outcome = Outcome::Signal(signal.unwrap_or(libc::SIGKILL));
+                let signal = signal.unwrap_or(libc::SIGKILL);
+                outcome = Outcome::Signal(signal);
+                ended = Some((number, signals::name(signal)));
                 break;
             }
         }
@@ -86,12 +92,36 @@ pub(super) fn repeat(args: &RunArgs, times: u32) -> Result<Outcome> {
             break;
         }
     }
+    if let Some((number, how)) = ended.filter(|(number, _)| *number < times) {
+        let text =
+            format!("forktrace: run {number} of {times} ended with {how}: no more are made\n");
+        to_stderr(text.as_bytes())?;
+    }
     if !quiet {
         let kept = args.recording.save.is_some();
         let summary = summary(&traces, times, kept, &accounts)?;
         to_stderr(summary.as_bytes())?;
     }
     Ok(outcome)
+}
+
+/// Each run writes a report of its own. What has no number in its name gets them all, one after
+/// the other, which is a document in a few forms only.
+fn one_file_each(output: &OutputArgs, times: u32) -> Result<()> {
+    let all = output.output.iter();
+    for path in all.filter(|path| numbered(path, 1) == **path && !is_tables(path)) {
+        let form = Form::of(path)?.or(output.format).unwrap_or_default();
+        // Text is read by people, and these have a line for each row.
+        let is_one = matches!(form, Form::Text | Form::Ndjson | Form::Folded);
+        ensure!(
+            is_one || path == Path::new("/dev/null"),
+            "-o {} would get {times} reports one after the other, which is no {} any more; give a \
+             file, and each run writes one with its number in the name",
+            path.display(),
+            name(&form)
+        );
+    }
+    Ok(())
 }
 
 /// A folder that the user can write to for whom the traces are.
@@ -353,6 +383,37 @@ mod tests {
             ("/dev/null", "/dev/null"),
         ] {
             assert_eq!(numbered(Path::new(path), 3), Path::new(third), "{path}");
+        }
+    }
+
+    #[test]
+    fn reports_that_are_one_document_are_not_written_one_after_the_other() {
+        let refused = |said: &str| {
+            let args = parsed(said.split_whitespace().map(OsString::from));
+            one_file_each(&args.recording.output, 2)
+                .err()
+                .map(|error| error.to_string())
+        };
+        for (said, form) in [
+            ("run --format json -o - ls", "json"),
+            ("run --format html -o /dev/stdout ls", "html"),
+            ("run --format pprof -o a.txt -o - ls", "pprof"),
+        ] {
+            let error = refused(said).unwrap_or_else(|| panic!("{said}"));
+            assert!(
+                error.contains("2 reports") && error.contains(form),
+                "{error}"
+            );
+        }
+        for said in [
+            "run ls",
+            "run -o - ls",
+            "run -o a.json ls",
+            "run --format json -o a ls",
+            "run --format ndjson -o - ls",
+            "run --format json -o /dev/null ls",
+        ] {
+            assert_eq!(refused(said), None, "{said}");
         }
     }
 

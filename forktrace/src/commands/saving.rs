@@ -23,7 +23,6 @@ use forktrace_record::record::name_living;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{files::TraceFile, output::Outputs};
-use crate::cli::OutputArgs;
 
 /// What all files that are saved are called.
 const PREFIX: &str = "forktrace-";
@@ -190,9 +189,8 @@ impl<'a> Saver<'a> {
             .with_context(|| format!("{} can't be written", to.display()))?;
         trace.begin();
         trace.finish()?;
-        let output =
-            OutputArgs::to_files(&[SUFFIXES[1], SUFFIXES[2]].map(|it| path.with_extension(it)));
-        let mut outputs = Outputs::open(&output, false, self.accounts, &[trace.file()])?;
+        let files = [SUFFIXES[1], SUFFIXES[2]].map(|it| path.with_extension(it));
+        let mut outputs = Outputs::open_private(&files, self.accounts, &[trace.file()])?;
         let (info, model) = pipeline::read(&bytes, Some(finish))?;
         drop(bytes);
         let report = analyse_with(&info, &model, &Options::default());

@@ -10,6 +10,7 @@ use forktrace_claims::expression::{Expression, Figures, Shape};
 use forktrace_core::{
     live::Live,
     recent::{Keep, Moment, Recent},
+    trace::SavedWhen,
     utc::time_of_day,
 };
 use forktrace_process::{launch::Accounts, limits::Limits, signals::Signals};
@@ -30,6 +31,9 @@ use crate::{cli::WatchArgs, progress};
 
 /// Below this, who could end the waits of a stall is not asked for before its time, ns.
 const STALL_NS: u64 = 100_000_000;
+
+/// It came true, and nothing could be saved.
+const NOTHING_SAVED: u8 = 125;
 
 /// Watches what runs already, until a signal ends it.
 ///
@@ -61,6 +65,7 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
         passed_over: 0,
         said: BTreeSet::new(),
         saved: 0,
+        not_saved: 0,
     };
     let plan = Plan {
         source: Source::Attach {
@@ -92,8 +97,11 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
     })?;
     watch.finish()?;
     background::drop_in_background(tracer);
-    progress::say_watched(watch.saved, &args.save_dir);
-    Ok(Outcome::Exit(0))
+    progress::say_watched(watch.saved, watch.not_saved, &args.save_dir);
+    Ok(Outcome::Exit(match (watch.saved, watch.not_saved) {
+        (0, 1..) => NOTHING_SAVED,
+        _ => 0,
+    }))
 }
 
 /// What is watched for.
@@ -137,6 +145,8 @@ enum State {
         until_ns: u64,
         /// Wall-clock time at which it came true, s since 1970.
         unix: u64,
+        /// The same in the recording's time.
+        true_ns: u64,
     },
 }
 
@@ -153,6 +163,8 @@ struct Watch<'a> {
     /// What has been complained of.
     said: BTreeSet<String>,
     saved: u64,
+    /// Times that nothing, or not all, could be saved.
+    not_saved: u64,
 }
 
 impl Watcher for Watch<'_> {
@@ -177,6 +189,7 @@ impl Watcher for Watch<'_> {
                 self.state = State::After {
                     until_ns: now_ns.saturating_add(after_ns),
                     unix,
+                    true_ns: now_ns,
                 };
                 progress::say_true(&time_of_day(unix), &self.args.when, live.cause());
                 return Ok(Wish::LookNow);
@@ -200,16 +213,22 @@ impl Watcher for Watch<'_> {
         matches!(self.state, State::After { .. })
     }
 
-    fn save(&mut self, recent: &Recent, moment: Moment) -> Result<()> {
-        let State::After { unix, .. } = std::mem::replace(&mut self.state, State::Armed) else {
+    fn save(&mut self, recent: &Recent, mut moment: Moment) -> Result<()> {
+        let state = std::mem::replace(&mut self.state, State::Armed);
+        let State::After { unix, true_ns, .. } = state else {
             return Ok(());
         };
+        moment.saved = Some(SavedWhen {
+            condition: self.args.when.clone(),
+            at_ns: true_ns,
+        });
         // Only at the end can there be one.
         self.hear(true)?;
         self.quiet_until_ns = moment
             .at_ns
             .saturating_add(self.args.pause.as_nanos() as u64);
         if let Err(why) = self.saver.start(unix, recent, moment) {
+            self.not_saved += 1;
             self.complain(&why);
         }
         Ok(())
@@ -226,7 +245,10 @@ impl Watch<'_> {
                 let passed_over = std::mem::take(&mut self.passed_over);
                 progress::say_saved(&trace, passed_over);
             }
-            Some(Saved::Not(why)) => self.complain(&why),
+            Some(Saved::Not(why)) => {
+                self.not_saved += 1;
+                self.complain(&why);
+            }
         }
         Ok(())
     }

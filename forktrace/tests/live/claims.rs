@@ -296,7 +296,7 @@ fn what_goes_wrong_with_a_workload_is_placed_and_harms_no_other_claim() {
                     .as_str()
                     .is_some_and(|file| file.ends_with(&format!("claim-{i}.toml")))
             );
-            assert_eq!(claims[i]["verdict"], "inconclusive");
+            assert_eq!(claims[i]["verdict"], "error");
         }
         assert_eq!(claims[7]["verdict"], "supported");
         // The hanging workload is gone, with what it started.

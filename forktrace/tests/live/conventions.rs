@@ -230,3 +230,14 @@ fn the_doctor_finds_this_machine_able() {
     let verbose = Forktrace::new("doctor").args(["-v"]).finish();
     assert!(verbose.stdout.contains(offset), "{}", verbose.stdout);
 }
+
+#[test]
+fn claims_ask_for_rights_once() {
+    let (mut command, _folder) = as_nobody();
+    let finished = command.args(["claims", "run", "--quick"]).output();
+    let finished = finished.expect("forktrace starts");
+    assert_eq!(finished.status.code(), Some(125), "{finished:?}");
+    let said = String::from_utf8_lossy(&finished.stderr);
+    assert_eq!(said.matches("run it with sudo").count(), 1, "{said}");
+    assert!(finished.stdout.is_empty(), "{finished:?}");
+}

@@ -56,6 +56,8 @@ fn a_run_that_fails_is_the_last_and_gives_its_status() {
     let finished = repeated.finish();
     assert_eq!(finished.status.code(), Some(7), "{}", finished.stderr);
     assert_eq!(finished.stdout, "{}\n");
+    let ended = "run 1 of 3 ended with exit status 7";
+    assert!(finished.stderr.contains(ended), "{}", finished.stderr);
     assert!(
         finished.stderr.contains("1 run of 3"),
         "{}",

@@ -2,11 +2,14 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
+
+use serde_json::Value;
 
 use crate::{
     attach::{Target, interrupt},
@@ -123,7 +126,25 @@ fn a_stall_is_saved_with_its_cause_and_nothing_else_is() {
             );
             let traces = saved(folder.path());
             assert_eq!(traces.len(), stall, "{}", finished.stderr);
+            for suffix in ["ft", "txt", "json"] {
+                let file = traces[stall - 1].with_extension(suffix);
+                let mode = fs::metadata(&file).expect("a file").permissions().mode();
+                assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+            }
             let report = report_of(&traces[stall - 1]);
+            let text = fs::read_to_string(traces[stall - 1].with_extension("txt"));
+            let why = format!("Saved because {STALL} came true at ");
+            let text = text
+                .expect("a report")
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ");
+            assert!(text.contains(&why), "{text}");
+            let json = fs::read_to_string(traces[stall - 1].with_extension("json"));
+            let json: Value = serde_json::from_str(&json.expect("a report")).expect("JSON");
+            let saved = &json["workload"]["saved"];
+            assert_eq!(saved["condition"], STALL);
+            assert!(saved["at_ns"].as_u64().is_some_and(|at| at > 0), "{saved}");
             check_recorded(&report, &["cut_short"]);
             assert_eq!(
                 report.of_process(target.pid()).len(),
@@ -278,4 +299,35 @@ fn what_can_not_be_watched_or_saved_is_told_before_it_begins() {
         assert_eq!(finished.status.code(), Some(125), "{}", finished.stderr);
         assert!(finished.stderr.contains(expected), "{}", finished.stderr);
     }
+}
+
+/// What comes after is waited for until the end: by then there is no folder any more.
+#[test]
+fn a_watch_that_could_save_nothing_says_so_and_fails() {
+    if lacks(
+        "a_watch_that_could_save_nothing_says_so_and_fails",
+        &["python3"],
+    ) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let saves = folder.path().join("saves");
+    fs::create_dir(&saves).expect("a folder");
+    let target = service();
+    let pid = target.pid().to_string();
+    let arguments = ["-p", &pid, "--when", "live > 0", "--after", "1h"];
+    let watch = Forktrace::new("watch").args(arguments);
+    let mut running = watch.args([Path::new("--save-dir"), &saves]).start();
+    until_said(&mut running, "is true", 1);
+    fs::remove_dir(&saves).expect("it is empty");
+    let finished = interrupt(running);
+    assert_eq!(finished.status.code(), Some(125), "{}", finished.stderr);
+    let said = "0 traces saved in ";
+    assert!(finished.stderr.contains(said), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("1 other could not be"),
+        "{}",
+        finished.stderr
+    );
+    target.end();
 }

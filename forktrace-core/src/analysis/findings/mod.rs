@@ -20,13 +20,14 @@ mod straggler;
 mod stuck;
 #[cfg(test)]
 mod tests;
+mod weaker;
 
 use self::code::Waiter;
 use super::{blocks::Blocks, both, locks};
 use crate::report::{
     Confidence, Finding, FindingKind, GroupKind, Link, Object, PathPart, PathState, Report,
     TaskName,
-    words::{count, duration, percent, quantity},
+    words::{count, duration, percent, quantity, spells},
 };
 
 /// Less than this part of the run is not worth a finding.
@@ -124,6 +125,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
             None => format!("Nothing is wrong: {}", first.sentence),
         };
     }
+    weaker::weaken(report, &mut found);
     found
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Blocks, Confidence, Finding, FindingKind, Report, did, duration, finding, part_of, quantity,
-    who,
+    spells, who,
 };
 use crate::{
     analysis::{
@@ -100,10 +100,8 @@ fn of(report: &Report, blocks: &Blocks<'_>, team: &[usize]) -> Option<Finding> {
         .map(|task| task.running_ns)
         .fold(0, u64::saturating_add);
     let sentence = format!(
-        "{subject} {did} for {}, {}, the longest {}, while {} like it only polled.",
-        part_of(sum.ns, report),
-        quantity(sum.times, "time"),
-        duration(sum.longest_ns),
+        "{subject} {did} {}, while {} like it only polled.",
+        spells(sum.times, &part_of(sum.ns, report), sum.longest_ns),
         quantity(sum.pollers.len() as u64, "task"),
     );
     let mut by: Vec<(u64, usize)> = sum.by.iter().map(|(at, ns)| (*ns, *at)).collect();

@@ -8,8 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    Blocks, Confidence, Finding, FindingKind, Report, count, did, duration, finding, part_of,
-    quantity,
+    Blocks, Confidence, Finding, FindingKind, Report, count, did, finding, part_of, spells,
 };
 use crate::{
     analysis::{
@@ -237,11 +236,9 @@ fn of(report: &Report, blocks: &Blocks<'_>, pool: &Pool) -> Option<Finding> {
     by_task.sort_unstable_by_key(|(ns, serial)| (std::cmp::Reverse(*ns), *serial));
     let name = &report.tasks.get(*pool.workers.first()?)?.role;
     let sentence = format!(
-        "All {} workers of `{name}` were busy at once for {}, {}, the longest {}: mostly each {}.",
+        "All {} workers of `{name}` were busy at once {}: mostly each {}.",
         count(busy.most),
-        part_of(busy.ns, report),
-        quantity(busy.times, "time"),
-        duration(busy.longest_ns),
+        spells(busy.times, &part_of(busy.ns, report), busy.longest_ns),
         did(&reason, call.as_deref(), object.as_ref(), None),
     );
     Some(Finding {

@@ -122,19 +122,22 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
     let sentence = if behind {
         let ended = match root.ended {
             Ended::CutShort | Ended::Interrupted => ", until a signal ended it",
-            Ended::TimedOut => ", until its time ran out",
+            Ended::TimedOut if cause.tasks > 1 => ", until their timeouts",
+            Ended::TimedOut => ", until its timeout",
             _ => "",
         };
-        let ended = if root.ended == Ended::CutShort && root.end_ns.is_none() {
-            " and still did when the recording ended"
-        } else {
-            ended
+        let code = waiter.told();
+        let did = match root.ended == Ended::CutShort && root.end_ns.is_none() {
+            true if link.reason == "sleep" => {
+                format!("was still sleeping{code} when the recording ended")
+            }
+            true => format!(
+                "{}{each}{code} and was still waiting when the recording ended",
+                link_did(&link)
+            ),
+            false => format!("{}{again}{each}{code}{ended}", link_did(&link)),
         };
-        format!(
-            "Everything waited {time} for {who}, which {}{again}{each}{}{ended}.",
-            link_did(&link),
-            waiter.told()
-        )
+        format!("Everything waited {time} for {who}, which {did}.")
     } else if kind == FindingKind::Disk {
         let disk = cause
             .object

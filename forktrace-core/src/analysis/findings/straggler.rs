@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Blocks, Confidence, Finding, FindingKind, Report, count, duration, finding, part_of, quantity,
-    who,
+    spells, who,
 };
 use crate::{
     analysis::blocks::{Block, End},
@@ -80,11 +80,9 @@ fn of(report: &Report, blocks: &Blocks<'_>, tasks: &[usize]) -> Option<Finding> 
         n => format!("one of {} tasks", count(n as u64)),
     };
     let sentence = format!(
-        "{subject} ran alone for {}, {}, the longest {}{others}, while {} of its process waited \
+        "{subject} ran alone {}{others}, while {} of its process waited \
          for it.",
-        part_of(sum.ns, report),
-        quantity(sum.times, "time"),
-        duration(sum.longest_ns),
+        spells(sum.times, &part_of(sum.ns, report), sum.longest_ns),
         quantity(sum.waiters.len() as u64, "task"),
     );
     let mut by: Vec<(u64, usize)> = sum.by.iter().map(|(at, ns)| (*ns, *at)).collect();

@@ -7,7 +7,7 @@ use crate::{
         why_tests::{info, model, task},
     },
     model::{File, FutexKey, Model, Target, Task},
-    trace::{FileKind, Interrupt, Waker, Why},
+    trace::{FileKind, Finish, Interrupt, Waker, Why},
     trace_file::TraceInfo,
 };
 
@@ -94,6 +94,7 @@ pub(super) fn findings_with(
         model.targets.push(Target::Futex(key));
     }
     let mut info = info();
+    info.finish = Some(Finish::default());
     change(&mut model, &mut info);
     analyse(&info, &model).findings
 }

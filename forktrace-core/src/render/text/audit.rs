@@ -5,7 +5,7 @@ use super::{
     figures::{clean, count, duration, percent, quantity, recased, shortened},
     layout::{Ink, paint, wrapped},
 };
-use crate::report::Weakness;
+use crate::report::{Report, Weakness};
 
 /// Lines of a weakness in a summary.
 const LINES: usize = 2;
@@ -48,6 +48,10 @@ pub(super) fn section(view: &View<'_>) -> String {
         quantity(system.cpus.into(), "CPU")
     )];
     facts.push(match audit.lost_records {
+        // Its end would tell.
+        0 if audit.tracer_cpu_ns.is_none() => {
+            "How many records were lost is not known, as the trace has no end.".to_owned()
+        }
         0 => "No record was lost.".to_owned(),
         lost => format!("{} lost.", quantity(lost, "record")),
     });
@@ -99,19 +103,31 @@ fn of(view: &View<'_>, weakness: &Weakness, room: usize) -> String {
     wrapped(view.style, "  - ", &text)
 }
 
+/// Whether it is complete, and how far the figures can be off.
+pub fn verdict(report: &Report) -> String {
+    let off = match report.audit.uncertain_ns {
+        0 => None,
+        ns => {
+            let share = percent(ns, report.workload.duration_ns);
+            Some(format!("± {} ({share})", duration(ns)))
+        }
+    };
+    match (report.audit.complete, off) {
+        (true, None) => "complete".to_owned(),
+        (true, Some(off)) => format!("complete, {off}"),
+        (false, None) => "not complete".to_owned(),
+        (false, Some(off)) => off,
+    }
+}
+
 /// How far the figures can be off, what was checked, and what forktrace took.
 fn line(view: &View<'_>, more: &str) -> String {
     let audit = &view.report.audit;
     let whole = view.report.workload.duration_ns;
-    let off = match audit.uncertain_ns {
-        0 => None,
-        ns => Some(format!("± {} ({})", duration(ns), percent(ns, whole))),
-    };
-    let (verdict, ink) = match (audit.complete, off) {
-        (true, None) => ("complete".to_owned(), Ink::Good),
-        (true, Some(off)) => (format!("complete, {off}"), Ink::Good),
-        (false, None) => ("not complete".to_owned(), Ink::Bad),
-        (false, Some(off)) => (off, Ink::Bad),
+    let verdict = verdict(view.report);
+    let ink = match audit.complete {
+        true => Ink::Good,
+        false => Ink::Bad,
     };
     // The kernel's count is read at a task's end, and when forktrace detaches.
     let tasks = &view.report.tasks;
@@ -130,12 +146,15 @@ fn line(view: &View<'_>, more: &str) -> String {
             count(kernel)
         ),
     };
+    // What forktrace took is of all that was recorded, also where a part of it is reported on.
+    let part = view.report.part.as_ref();
+    let recorded = part.map_or(whole, |part| part.recorded_ns);
     let cost = match audit.tracer_cpu_ns {
         // Of a run of milliseconds it is mostly the start, and a share says nothing.
-        Some(cpu) if whole >= 100_000_000 => format!(
+        Some(cpu) if recorded >= 100_000_000 => format!(
             "forktrace took {} of CPU ({} of one)",
             duration(cpu),
-            percent(cpu, whole)
+            percent(cpu, recorded)
         ),
         Some(cpu) => format!("forktrace took {} of CPU", duration(cpu)),
         None => "the CPU time of forktrace is not known".to_owned(),

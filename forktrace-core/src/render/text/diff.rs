@@ -49,7 +49,10 @@ fn table(style: Style, sheet: &Sheet, with_interval: bool) -> String {
             sheet.rows.iter().map(|row| share(&row.change)).collect(),
         );
     }
+    // What a narrow page has no room for follows from the rest: the share, or what was before.
+    table.spare(usize::from(!with_interval));
     table.number(HEADS[0], column(0));
+    table.spare(usize::from(with_interval));
     table.number(HEADS[1], column(1));
     let what = sheet.rows.iter().map(|row| match row.is_noise() {
         true => format!("{} (may be chance)", row.what),

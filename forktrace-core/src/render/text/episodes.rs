@@ -2,7 +2,7 @@
 
 use super::{
     View,
-    figures::{clean, count, duration, quantity},
+    figures::{clean, count, duration, quantity, times},
     layout::{Ink, paint, wrapped},
     phrases::{by, wait_in, who},
 };
@@ -109,11 +109,8 @@ fn episode(view: &View<'_>, alike: &[&Episode]) -> String {
     }
     if episode.look_ups > 0 {
         head.push_str(&format!(
-            " Tasks looked up {} and went on waiting.",
-            match episode.look_ups {
-                1 => "once".to_owned(),
-                n => format!("{} times", count(n)),
-            }
+            " Tasks woke {} and waited again.",
+            times(episode.look_ups)
         ));
     }
     let mut out = wrapped(view.style, "  - ", &head);

@@ -4,7 +4,7 @@
 use super::{
     View,
     episodes::{chain_of, episode_lines},
-    figures::{clean, count, duration, percent, quantity},
+    figures::{clean, count, duration, percent, quantity, times},
     layout::{Ink, paint, wrapped},
     tasks::command,
     waited::what,
@@ -78,7 +78,20 @@ pub fn at(report: &Report, moment: &Moment, style: &Style) -> Result<String, Str
         let text = format!("… and {}", quantity(rest as u64, "other task"));
         out.push_str(&wrapped(view.style, "  ", &text));
     }
-    Ok(out)
+    Ok(out + &weaker(&view))
+}
+
+/// What an answer leaves open because records are missing: the worst of it.
+fn weaker(view: &View<'_>) -> String {
+    let mut weaknesses = view.report.audit.weaknesses.iter();
+    let Some(worst) = weaknesses.find(|it| !it.is_note()) else {
+        return String::new();
+    };
+    let text = format!(
+        "The record has gaps: {}.",
+        clean(worst.text.trim_end_matches('.'))
+    );
+    wrapped(view.style, "  - ", &text)
 }
 
 const STATES: [(Slice, &str); 5] = [
@@ -145,7 +158,7 @@ pub fn task(report: &Report, tid: u32, style: &Style) -> Result<String, String> 
         ));
     }
     let told = tasks.iter().map(|task| of_task(&view, task));
-    Ok(told.collect::<Vec<_>>().join("\n"))
+    Ok(told.collect::<Vec<_>>().join("\n") + &weaker(&view))
 }
 
 fn of_task(view: &View<'_>, task: &Task) -> String {
@@ -189,9 +202,9 @@ fn of_task(view: &View<'_>, task: &Task) -> String {
         .map(|wait| {
             let object = wait.objects.first().map(|it| &it.object);
             let what = what(&wait.reason, object.filter(|_| wait.objects.len() == 1));
-            let times = quantity(wait.count, "time");
+            let often = times(wait.count);
             format!(
-                "{what} {} ({times}, longest {})",
+                "{what} {} ({often}, longest {})",
                 duration(wait.ns),
                 duration(wait.longest_ns)
             )
@@ -210,11 +223,7 @@ fn of_task(view: &View<'_>, task: &Task) -> String {
         .take(3);
     let held = held.map(|edge| {
         let waiter = view.task(edge.from);
-        format!(
-            "{waiter} {} ({})",
-            duration(edge.ns),
-            quantity(edge.count, "time")
-        )
+        format!("{waiter} {} ({})", duration(edge.ns), times(edge.count))
     });
     let held: Vec<String> = held.collect();
     if !held.is_empty() {
@@ -236,6 +245,11 @@ pub fn stall(report: &Report, number: usize, style: &Style) -> Result<String, St
     let found = number.checked_sub(1).and_then(|at| of_tree.clone().nth(at));
     let Some(episode) = found else {
         return Err(match all {
+            0 if !report.audit.complete => {
+                "there is no stall in what is known of this trace, whose record has gaps \
+                 (`forktrace report --show audit`)"
+                    .to_owned()
+            }
             0 => "there is no stall in this trace: its tasks were never all blocked at once"
                 .to_owned(),
             1 => format!("there is no stall {number}: this trace has one, --stall 1"),
@@ -270,5 +284,5 @@ pub fn stall(report: &Report, number: usize, style: &Style) -> Result<String, St
         );
         out.push_str(&wrapped(view.style, "    ", &text));
     }
-    Ok(out)
+    Ok(out + &weaker(&view))
 }

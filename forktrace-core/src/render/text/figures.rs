@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt::Write as _};
 use super::Style;
 
 pub use crate::report::words::{count, duration};
-pub(super) use crate::report::words::{percent, plural, quantity};
+pub(super) use crate::report::words::{percent, plural, quantity, recased, times};
 
 /// What stands for zero in a table.
 pub(super) const NONE: &str = "–";
@@ -35,13 +35,6 @@ pub(super) fn count_cell(n: u64) -> String {
             format!("{}{}", count(scaled.0), scaled.1)
         }
     }
-}
-
-/// The text with its first letter in the other case.
-pub(super) fn recased(text: &str, case: fn(&char) -> char) -> String {
-    let mut chars = text.chars();
-    let first = chars.next().map(|first| case(&first));
-    first.into_iter().chain(chars).collect()
 }
 
 /// Does a terminal show this character as it is, and as nothing else? Not so:
@@ -135,6 +128,7 @@ pub(super) fn plain(style: Style, text: &str) -> Cow<'_, str> {
             '×' => out.push('x'),
             '±' => out.push_str("+-"),
             '≥' => out.push_str(">="),
+            '≤' => out.push_str("<="),
             '⇄' => out.push_str("<>"),
             '←' => out.push_str("<-"),
             '↔' => out.push_str("<->"),
@@ -167,9 +161,64 @@ pub fn shortened(style: Style, text: &str, columns: usize) -> String {
     out
 }
 
+/// The text without its middle where it is too long: of a command line and of a path the end
+/// tells as much as the begin.
+pub fn elided(style: Style, text: &str, columns: usize) -> String {
+    let text = &*plain(style, text);
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let dots = plain(style, "…");
+    let room = columns.saturating_sub(width(&dots));
+    let (mut begin, mut used) = (String::new(), 0);
+    for c in text.chars() {
+        used += char_width(c);
+        if used > room * 3 / 5 {
+            break;
+        }
+        begin.push(c);
+    }
+    let room = room.saturating_sub(width(&begin));
+    let (mut end, mut used) = (Vec::new(), 0);
+    for c in text.chars().rev() {
+        used += char_width(c);
+        if used > room {
+            break;
+        }
+        end.push(c);
+    }
+    let end: String = end.iter().rev().collect();
+    format!("{}{dots}{}", begin.trim_end(), end.trim_start())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_middle_of_a_long_text_goes() {
+        let command = "sh -c 'sleep 1.2; echo \"#define GEN 1\" > gen.h'";
+        assert_eq!(
+            elided(Style::PLAIN, command, 24),
+            "sh -c 'sleep…\" > gen.h'"
+        );
+        assert_eq!(elided(Style::PLAIN, "/short", 24), "/short");
+        for columns in 1..60 {
+            for style in [
+                Style::PLAIN,
+                Style {
+                    ascii: true,
+                    ..Style::PLAIN
+                },
+            ] {
+                assert!(
+                    width(&elided(style, command, columns)) <= columns,
+                    "{columns}"
+                );
+                assert!(width(&elided(style, &"日本".repeat(20), columns)) <= columns);
+            }
+        }
+    }
 
     #[test]
     fn names_in_our_own_text_do_not_act_and_its_lines_stay() {

@@ -6,7 +6,7 @@ use super::{
     layout::{Ink, paint, wrapped},
     tasks::command,
 };
-use crate::report::{Confidence, Episode, Finding, FindingKind, Link};
+use crate::report::{Confidence, Episode, Finding, FindingKind, Link, Report};
 
 /// Lines of the first sentence of a summary, and of another one.
 const FIRST: usize = 4;
@@ -51,13 +51,38 @@ pub(super) fn summary(view: &View<'_>, most: usize) -> String {
     out
 }
 
-/// Who waited for whom in the longest stall that a finding is about.
-fn chain(view: &View<'_>, finding: &Finding) -> Option<String> {
+/// The roles that the findings are about, those of the first one first: of its chain as well.
+pub(super) fn roles<'a>(view: &View<'a>) -> Vec<&'a str> {
+    let report = view.report;
+    let mut serials: Vec<u32> = Vec::new();
+    for (at, finding) in report.findings.iter().enumerate() {
+        serials.extend(&finding.tasks);
+        let episode = episode_of(report, finding).filter(|_| at == 0);
+        let chain = episode.into_iter().flat_map(|episode| &episode.chain);
+        serials.extend(chain.map(|link| link.task.serial));
+    }
+    let of = |serial: &u32| view.by_serial.get(serial).map(|task| &*task.role);
+    let mut names: Vec<&str> = Vec::new();
+    for name in serials.iter().filter_map(of) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The longest stall that a finding is about.
+fn episode_of<'a>(report: &'a Report, finding: &Finding) -> Option<&'a Episode> {
     let of_it = |episode: &&Episode| {
         let ended_by = episode.ended_by.as_ref();
         episode.group == 0 && ended_by.is_some_and(|by| finding.tasks.contains(&by.task.serial))
     };
-    let first = view.report.episodes.iter().find(of_it)?;
+    report.episodes.iter().find(of_it)
+}
+
+/// Who waited for whom in it.
+fn chain(view: &View<'_>, finding: &Finding) -> Option<String> {
+    let first = episode_of(view.report, finding)?;
     let links = &first.chain;
     let name = |link: &Link| match view.by_serial.get(&link.task.serial) {
         Some(task) => command(task),

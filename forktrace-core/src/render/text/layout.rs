@@ -2,7 +2,7 @@
 
 use super::{
     Style,
-    figures::{char_width, plain, shortened, width},
+    figures::{char_width, elided, plain, width},
 };
 
 /// Units stay with their number when a line is broken.
@@ -205,7 +205,11 @@ impl Table {
                 *cell = plain(style, cell).into_owned();
             }
         }
-        let room = style.columns - self.prose.as_ref().map_or(0, |_| PROSE + 2);
+        // Beyond the middle of the page `wrapped` would leave the column of prose.
+        let room = match self.prose {
+            Some(_) => (style.columns - PROSE - 2).min(style.columns / 2 - 2),
+            None => style.columns,
+        };
         let widths = loop {
             let widths = self.widths(room);
             let spare = (0..self.columns.len())
@@ -280,7 +284,8 @@ impl Table {
     ) -> String {
         let mut line = String::new();
         for ((cell, column), &room) in cells.zip(&self.columns).zip(widths) {
-            let cell = shortened(style, cell, room);
+            // The end of a name or of a command tells as much as its begin.
+            let cell = elided(style, cell, room);
             let space = " ".repeat(room - width(&cell));
             line.push_str("  ");
             match column.side {
@@ -318,7 +323,8 @@ mod tests {
         table.number("N", vec!["1".to_owned()]);
         table.text("NAME", 4, vec!["z".repeat(120)]);
         let text = table.into_text(Style::default());
-        assert_eq!(text, format!("  N  NAME\n  1  {}…\n", "z".repeat(94)));
+        let (begin, end) = ("z".repeat(56), "z".repeat(38));
+        assert_eq!(text, format!("  N  NAME\n  1  {begin}…{end}\n"));
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(super) fn summary(view: &View<'_>, most: usize) -> String {
 fn table(view: &View<'_>, locks: &[&Lock]) -> String {
     let mut table = Table::default();
     let cells = |cell: &dyn Fn(&Lock) -> String| locks.iter().map(|lock| cell(lock)).collect();
-    table.text("LOCK", 16, cells(&|lock| clean(&lock.name)));
+    table.text("LOCK", 32, cells(&|lock| clean(&lock.name)));
     table.text("KIND", 5, cells(&|lock| lock.kind.words().to_owned()));
     if locks.iter().any(|lock| !lock.code.is_empty()) {
         let code = |lock: &Lock| match lock.code.first() {

@@ -23,6 +23,7 @@ mod profile;
 mod roles;
 pub mod sheets;
 mod spreads;
+mod stacks;
 mod stalls;
 mod stops;
 mod summary;
@@ -35,9 +36,10 @@ mod waits_for;
 mod wall;
 mod workload;
 
+pub use self::audit::verdict as audit_verdict;
 pub use self::deadlocks::{lines as deadlock_lines, sentence as deadlock_sentence};
 pub(super) use self::waits_for::{Edges, is_mutual, outsider};
-pub use self::workload::part_words;
+pub use self::workload::{part_words, saved_words};
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -51,8 +53,11 @@ use crate::report::{Group, GroupKind, Report, Task};
 pub(super) fn render(report: &Report, style: &Style) -> String {
     let view = View::new(report, *style);
     if view.tree.is_none() {
-        let nothing = "  The record holds no task.\n";
-        return [&workload::section(&view), nothing, &audit::section(&view)].join("\n");
+        let nothing = match findings::summary(&view, 0) {
+            none if none.is_empty() => "  The record holds no task.\n".to_owned(),
+            sentence => sentence,
+        };
+        return [workload::section(&view), nothing, audit::section(&view)].join("\n");
     }
     let all = style.verbose || style.views.has(Show::All);
     if style.views.is_empty() && !all {
@@ -98,6 +103,7 @@ fn body(view: &View<'_>, show: Show) -> String {
             tasks::accounts(view),
         ],
         Show::Wakers => vec![waits_for::section(view)],
+        Show::Stacks => vec![stacks::section(view)],
         Show::Pairs => vec![pairs::section(view)],
         Show::Polls => vec![polls::section(view)],
         Show::Stops => vec![throttled::section(view), stops::section(view)],
@@ -126,6 +132,7 @@ fn nothing(show: Show) -> &'static str {
         Show::Locks => "No task waited for a futex, a file lock or a semaphore.",
         Show::Waits => "No task was ever blocked.",
         Show::Wakers => "Nobody was woken, or wakers were left out (--plain).",
+        Show::Stacks => "No stacks were recorded (--stacks records them).",
         Show::Pairs => "There are no two tasks to compare.",
         Show::Polls => "No task called select, poll or epoll.",
         Show::Stops => "Nothing was stopped.",
@@ -136,6 +143,9 @@ fn nothing(show: Show) -> &'static str {
 
 /// Where to look next: what helps with the first findings, for the trace in this file.
 pub(super) fn pointer(report: &Report, style: Style, trace: Option<&str>) -> String {
+    if report.tasks.is_empty() {
+        return String::new();
+    }
     let mut views: Vec<&str> = Vec::new();
     let mut more = String::new();
     for (at, finding) in report.findings.iter().enumerate() {
@@ -154,6 +164,9 @@ pub(super) fn pointer(report: &Report, style: Style, trace: Option<&str>) -> Str
     }
     if views.is_empty() {
         views.push("tasks");
+    }
+    if report.stacks.as_ref().is_some_and(|all| !all.is_empty()) {
+        views.push("stacks");
     }
     let views = views.join(",");
     let text = match trace {

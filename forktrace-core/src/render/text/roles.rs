@@ -3,6 +3,7 @@
 use super::{
     View,
     figures::{clean, command_line, count_cell, duration, duration_cell, quantity},
+    findings,
     layout::{Table, wrapped},
     waited::{helpers, what},
 };
@@ -12,8 +13,11 @@ use crate::report::Role;
 pub(super) fn summary(view: &View<'_>, most: usize) -> String {
     let all = &view.report.roles;
     // What did nothing but wait for what never came is told last.
-    let busy = all.iter().filter(|role| role.helpers < role.tasks);
-    let shown: Vec<&Role> = busy.take(most).collect();
+    let busy: Vec<&Role> = all
+        .iter()
+        .filter(|role| role.helpers < role.tasks)
+        .collect();
+    let shown = chosen(view, busy, |role| role, most);
     let mut out = table(view, &shown);
     let tasks: u64 = shown.iter().map(|role| role.tasks).sum();
     let rest = view.report.tasks.len() as u64 - tasks.min(view.report.tasks.len() as u64);
@@ -33,6 +37,38 @@ pub(super) fn summary(view: &View<'_>, most: usize) -> String {
         out.push_str(&wrapped(view.style, "  ", &text));
     }
     out
+}
+
+/// Some of these rows, in their order: those of the roles that the findings are about and of
+/// what began it all, the first of them first, and of the others as many as there is room for.
+pub(super) fn chosen<'a, T>(
+    view: &View<'a>,
+    rows: Vec<T>,
+    role: impl Fn(&T) -> &Role,
+    most: usize,
+) -> Vec<T> {
+    if rows.len() <= most {
+        return rows;
+    }
+    let mut wanted = findings::roles(view);
+    let first = view.report.tasks.first();
+    wanted.insert(wanted.len().min(1), first.map_or("", |task| &task.role));
+    let mut kept: Vec<bool> = vec![false; rows.len()];
+    let mut left = most;
+    let mut keep = |at: usize| {
+        if left > 0 && !kept[at] {
+            kept[at] = true;
+            left -= 1;
+        }
+    };
+    let place = |name: &str| rows.iter().position(|row| role(row).name == name);
+    wanted
+        .iter()
+        .filter_map(|name| place(name))
+        .for_each(&mut keep);
+    (0..rows.len()).for_each(keep);
+    let rows = rows.into_iter().zip(kept);
+    rows.filter_map(|(row, kept)| kept.then_some(row)).collect()
 }
 
 /// All roles.

@@ -6,7 +6,7 @@ use crate::{
         phrases::{doing, give_or_take, put_down_to, signed, waiting},
     },
     report::FindingKind,
-    words::{duration, percent, quantity},
+    words::{duration, growth, quantity},
 };
 
 use super::figures::{clean, command_line};
@@ -226,8 +226,8 @@ pub fn share(change: &Change) -> String {
             let sign = if change.delta_ns < 0 { "-" } else { "+" };
             match change.delta_ns {
                 0 => "0 %".to_owned(),
-                delta => match percent(delta.unsigned_abs(), base) {
-                    little if little.starts_with('<') => little,
+                _ => match growth(base, change.new_ns) {
+                    little if little.starts_with(['<', '×']) => little,
                     share => format!("{sign}{share}"),
                 },
             }

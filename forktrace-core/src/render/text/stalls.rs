@@ -132,6 +132,7 @@ fn table(view: &View<'_>, causes: &[&Cause], noun: &str, total: u64) -> String {
     column("SHARE", &|c| percent(c.ns, total));
     column("EPISODES", &|c| count_cell(c.episodes));
     column("LONGEST", &|c| duration_cell(c.longest_ns));
+    table.spare(1);
     table.prose("WHY", rows.iter().map(|c| why(c, noun)).collect());
     table.into_text(view.style)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     View,
-    figures::{clean, command_line, count_cell, duration, duration_cell, percent, shortened},
+    figures::{clean, command_line, count_cell, duration, duration_cell, elided, percent},
     layout::{Table, wrapped},
     waits::place,
 };
@@ -96,7 +96,7 @@ pub(super) fn command(task: &Task) -> String {
             let program = program.rsplit('/').next().unwrap_or(program);
             let mut argv = vec![program.to_owned()];
             argv.extend_from_slice(arguments);
-            shortened(Style::PLAIN, &command_line(&argv), COMMAND)
+            elided(Style::PLAIN, &command_line(&argv), COMMAND)
         }
         _ => clean(&task.name),
     }

@@ -2,9 +2,9 @@
 
 use super::{
     View,
-    figures::{duration, plain, shortened, width},
-    layout::{Ink, glyph, paint},
-    roles::label,
+    figures::{duration, elided, plain, quantity, width},
+    layout::{Ink, glyph, paint, wrapped},
+    roles::{chosen, label},
 };
 use crate::report::{Role, RoleRow};
 
@@ -19,7 +19,9 @@ pub(super) fn section(view: &View<'_>, most: usize) -> String {
     let rows = timeline.rows.iter().zip(&view.report.roles);
     // What only helper threads did is nothing to look at.
     let rows = rows.filter(|(_, role)| role.helpers < role.tasks);
-    let mut rows: Vec<(&RoleRow, &Role)> = rows.take(most).collect();
+    let rows: Vec<(&RoleRow, &Role)> = rows.collect();
+    let mut rows = chosen(view, rows, |(_, role)| role, most);
+    let hidden = view.report.roles.len() - rows.len();
     rows.sort_by_key(|(_, role)| role.start_ns);
     let length = timeline.end_ns.saturating_sub(timeline.start_ns);
     if rows.is_empty() || length == 0 || timeline.cells == 0 {
@@ -31,7 +33,7 @@ pub(super) fn section(view: &View<'_>, most: usize) -> String {
             n => format!(" ×{n}"),
         };
         let room = NAME - width(&number);
-        shortened(view.style, &label(view, role), room) + &plain(view.style, &number)
+        elided(view.style, &label(view, role), room) + &plain(view.style, &number)
     });
     let labels: Vec<String> = labels.collect();
     let wide = labels.iter().map(|label| width(label)).max().unwrap_or(0);
@@ -69,6 +71,10 @@ pub(super) fn section(view: &View<'_>, most: usize) -> String {
     for line in lines {
         out.push_str(&line);
         out.push('\n');
+    }
+    if hidden > 0 {
+        let text = format!("… and {}", quantity(hidden as u64, "other role"));
+        out.push_str(&wrapped(view.style, "  ", &text));
     }
     out
 }

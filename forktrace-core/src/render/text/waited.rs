@@ -1,5 +1,7 @@
 //! What was waited for: objects and locks, over all tasks.
 
+use std::collections::HashMap;
+
 use super::{
     View,
     figures::{clean, count, count_cell, duration, duration_cell, percent, plural, quantity},
@@ -15,14 +17,14 @@ pub(super) fn summary(view: &View<'_>, most: usize) -> String {
     let all = &view.report.waited_for;
     let whole = all.iter().map(|row| row.ns).fold(0, u64::saturating_add);
     let parked = |row: &&WaitedFor| row.reason == PARKED;
-    let rows = all.iter().filter(|row| !parked(row) && row.ns > 0);
-    let worth = rows.clone().filter(|row| row.ns >= whole / 100);
-    let shown: Vec<&WaitedFor> = worth.take(most).collect();
+    let rows = together(all.iter().filter(|row| !parked(row) && row.ns > 0));
+    let worth = rows.iter().filter(|row| row.ns >= whole / 100);
+    let shown: Vec<&Row> = worth.take(most).collect();
     if shown.is_empty() {
         return String::new();
     }
     let mut out = table(view, &shown, whole);
-    let rest: Vec<&WaitedFor> = rows.skip(shown.len()).collect();
+    let rest = &rows[shown.len()..];
     let of_rest = rest.iter().map(|row| row.ns).fold(0, u64::saturating_add);
     let mut notes = Vec::new();
     if !rest.is_empty() {
@@ -49,19 +51,59 @@ pub(super) fn summary(view: &View<'_>, most: usize) -> String {
 pub(super) fn section(view: &View<'_>) -> String {
     let all = &view.report.waited_for;
     let whole = all.iter().map(|row| row.ns).fold(0, u64::saturating_add);
-    table(view, &all.iter().collect::<Vec<_>>(), whole)
+    let rows = together(all.iter());
+    table(view, &rows.iter().collect::<Vec<_>>(), whole)
 }
 
-fn table(view: &View<'_>, rows: &[&WaitedFor], whole: u64) -> String {
+/// What was waited for under one name: it can be several things.
+struct Row {
+    what: String,
+    things: u64,
+    ns: u64,
+    count: u64,
+    /// Tasks of the one that most waited for, and of all: a task can have waited for several.
+    tasks: (u64, u64),
+}
+
+/// Things that nobody can tell apart by their names are one row, most time first.
+fn together<'a>(all: impl Iterator<Item = &'a WaitedFor>) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut at: HashMap<String, usize> = HashMap::new();
+    for it in all {
+        let what = what(&it.reason, it.object.as_ref());
+        let index = *at.entry(what.clone()).or_insert(rows.len());
+        match rows.get_mut(index) {
+            Some(row) => {
+                row.things += 1;
+                row.ns = row.ns.saturating_add(it.ns);
+                row.count = row.count.saturating_add(it.count);
+                row.tasks.0 = row.tasks.0.max(it.tasks);
+                row.tasks.1 = row.tasks.1.saturating_add(it.tasks);
+            }
+            None => rows.push(Row {
+                what,
+                things: 1,
+                ns: it.ns,
+                count: it.count,
+                tasks: (it.tasks, it.tasks),
+            }),
+        }
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse(row.ns));
+    rows
+}
+
+fn table(view: &View<'_>, rows: &[&Row], whole: u64) -> String {
     if rows.is_empty() {
         return String::new();
     }
     let mut table = Table::default();
-    let names = rows
-        .iter()
-        .map(|row| what(&row.reason, row.object.as_ref()));
+    let names = rows.iter().map(|row| match row.things {
+        1 => row.what.clone(),
+        n => format!("{} ×{}", row.what, count(n)),
+    });
     table.text("WAITED FOR", 16, names.collect());
-    let mut column = |head, figure: &dyn Fn(&WaitedFor) -> String| {
+    let mut column = |head, figure: &dyn Fn(&Row) -> String| {
         table.number(head, rows.iter().map(|row| figure(row)).collect());
     };
     column("TIME", &|row| duration_cell(row.ns));
@@ -74,7 +116,11 @@ fn table(view: &View<'_>, rows: &[&WaitedFor], whole: u64) -> String {
             "process" => "PROCESSES",
             _ => "TASKS",
         };
-        column(head, &|row| count_cell(row.tasks));
+        let all = view.report.tasks.len() as u64;
+        column(head, &|row| match row.tasks {
+            (one, sum) if one == sum.min(all) => count_cell(one),
+            (_, sum) => format!("≤{}", count(sum.min(all))),
+        });
     }
     table.into_text(view.style)
 }
@@ -97,6 +143,12 @@ pub(super) fn what(reason: &str, object: Option<&Object>) -> String {
         ("accept", _) => format!("connections on {name}"),
         ("wait", "child") | ("futex", "thread") => format!("{name} to end"),
         ("sleep", _) => "time (sleep)".to_owned(),
+        // These calls wait for epoll instances only; of one that nobody could look up the kernel
+        // shows the inode that all nameless files share.
+        ("epoll", "file") if name.starts_with("file, inode ") => match name.split_once(" (fd ") {
+            Some((_, fd)) => format!("epoll (fd {fd}"),
+            None => name,
+        },
         _ if name.starts_with(reason) => name,
         _ => format!("{name} ({})", clean(reason)),
     }
@@ -108,5 +160,25 @@ pub(super) fn helpers(n: u64, of: u64) -> Option<String> {
         0 => None,
         n if n == of => Some(format!("idle {}", plural("helper"))),
         n => Some(format!("{} of them idle helpers", count(n))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for_in_epoll_is_an_epoll_instance() {
+        let file = |name: &str| Object {
+            kind: "file".to_owned(),
+            id: "1".to_owned(),
+            name: name.to_owned(),
+        };
+        let nameless = file("file, inode 20157 (fd 3)");
+        assert_eq!(what("epoll", Some(&nameless)), "epoll (fd 3)");
+        assert_eq!(
+            what("read", Some(&nameless)),
+            "file, inode 20157 (fd 3) (read)"
+        );
     }
 }

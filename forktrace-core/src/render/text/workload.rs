@@ -2,7 +2,7 @@
 
 use super::{
     View,
-    figures::{clean, command_line, duration, plain, quantity, shortened, width},
+    figures::{clean, command_line, duration, elided, plain, quantity, width},
     layout::{Ink, paint, wrapped},
 };
 use crate::{
@@ -27,7 +27,7 @@ pub(super) fn section(view: &View<'_>) -> String {
                 facts.push(format!("pid {}", tree.pid));
             }
         }
-        None => facts.push("nothing was traced".to_owned()),
+        None => facts.push("no task is in the trace".to_owned()),
     }
     facts.extend(end(view.report));
     let facts = plain(view.style, &facts.join("   ")).into_owned();
@@ -36,7 +36,7 @@ pub(super) fn section(view: &View<'_>) -> String {
         _ => command,
     };
     let room = view.style.columns.saturating_sub(width(&facts) + 3);
-    let command = shortened(view.style, &command, room.max(12));
+    let command = elided(view.style, &command, room.max(12));
     let line = wrapped(view.style, "", &format!("{command}   {facts}"));
     let bold = paint(view.style, Ink::Bold, &command);
     // Several blanks keep the facts apart, where they fit.
@@ -44,7 +44,25 @@ pub(super) fn section(view: &View<'_>) -> String {
         true => format!("{bold}   {facts}\n"),
         false => line,
     };
-    line + &part(view)
+    line + &saved(view) + &part(view)
+}
+
+/// Why it was saved, if that was for a reason.
+fn saved(view: &View<'_>) -> String {
+    let text = saved_words(view.report);
+    text.map_or_else(String::new, |text| {
+        paint(view.style, Ink::Dim, &wrapped(view.style, "  ", &text))
+    })
+}
+
+/// `Saved because deadlocks.size() > 0 came true at 3.20 s.`
+pub fn saved_words(report: &Report) -> Option<String> {
+    let saved = report.workload.saved.as_ref()?;
+    Some(format!(
+        "Saved because {} came true at {}.",
+        clean(&saved.condition),
+        duration(saved.at_ns)
+    ))
 }
 
 /// Which part of the recording it is, if it is not all of it.

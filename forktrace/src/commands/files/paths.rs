@@ -27,6 +27,8 @@ const MOST_LINKS: usize = 40;
 pub(in crate::commands) enum Use {
     /// A report: written from its begin to its end, also into pipes and devices.
     Report,
+    /// The same, which nobody asked for by its name: it is as private as a trace.
+    Private,
     /// A trace: a regular file that is read back.
     Trace,
 }
@@ -133,7 +135,7 @@ pub(super) fn open_at(folder: &OwnedFd, name: &OsStr, wanted: Use) -> io::Result
     let mode = match wanted {
         Use::Report => 0o666,
         // What a workload is called with, and says, is nobody else's business.
-        Use::Trace => 0o600,
+        Use::Private | Use::Trace => 0o600,
     };
     loop {
         match create_at(folder, name, Mode::from_raw_mode(mode)) {
