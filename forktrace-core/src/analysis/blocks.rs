@@ -8,7 +8,7 @@ use std::{
 use super::{code::Code, syscall_families::family, wakers::Wakers};
 use crate::{
     model::{Fate, Model, Off, PAGE_FAULT, Part, State, Target, Task, WHOLE, state_of},
-    trace::{Arch, FileKind, Interrupt, ProviderKind, Timeout, Waker, Why},
+    trace::{Arch, FileKind, Interrupt, ProviderKind, Providers, Timeout, Waker, Why},
 };
 
 mod behind;
@@ -172,6 +172,12 @@ pub(super) struct Blocks<'a> {
     parks: Vec<bool>,
     /// Waits, by serial and stretch, of which it was seen who owed it to the waiting task.
     owed: HashSet<(u32, u32)>,
+    /// Waits for locks, in the same way, that stay with who has them while it goes round its
+    /// event loop: whoever waits is parked there, as Redis parks its threads.
+    parked: HashSet<(u32, u32)>,
+    /// Those who were found during the recording not to be able to go on, by serial, and when
+    /// they blocked.
+    stuck: HashSet<(u32, u64)>,
     /// What is reported on; blocks are those of the whole.
     pub(super) part: &'a Part,
 }
@@ -231,6 +237,7 @@ impl<'a> Blocks<'a> {
             let name = arch.syscall_name(number);
             name.is_some_and(|name| family(name) == "signal wait")
         });
+        let stuck = model.deadlocks.iter().flat_map(|it| &it.tasks);
         let owed = model.providers.iter().filter(|p| {
             let by_kind = matches!(
                 p.kind,
@@ -247,7 +254,9 @@ impl<'a> Blocks<'a> {
             arch,
             code: Code::new(model),
             owed: owed.map(|p| (p.serial, p.seq)).collect(),
+            stuck: stuck.map(|it| (it.serial, it.since_ns)).collect(),
             parks: Vec::new(),
+            parked: HashSet::new(),
             disk_calls: disk_calls.collect(),
             signal_calls: signal_calls.collect(),
             classes: (0..512).map(|number| class_of(arch, number)).collect(),
@@ -261,7 +270,49 @@ impl<'a> Blocks<'a> {
             part: &WHOLE,
         };
         blocks.parks = runtime::parks(&blocks);
+        blocks.parked = blocks.parked_at_locks();
+        blocks.owed = &blocks.owed - &blocks.parked;
         blocks
+    }
+
+    /// See [`Self::parked`].
+    fn parked_at_locks(&self) -> HashSet<(u32, u32)> {
+        // Looks at no more of what the owner does: a loop that does more in a turn is busy.
+        const MOST: usize = 256;
+        let is_parked = |p: &&Providers| {
+            let owners = p.tasks.iter().filter_map(|owner| self.wakers.index(*owner));
+            let owner = owners.map(|at| &self.model.tasks[at]).next();
+            let waiter = self.wakers.index(p.serial).map(|at| &self.model.tasks[at]);
+            let (Some(owner), Some(waiter), ProviderKind::Owner) = (owner, waiter, p.kind) else {
+                return false;
+            };
+            let Some(wait) = Block::before(waiter, p.at_ns) else {
+                return false;
+            };
+            let from = owner.stretches.left_before(wait.start_ns);
+            let until = owner.stretches.left_before(wait.end_ns(waiter));
+            let until = until.min(from.saturating_add(MOST));
+            let turns = owner.stretches.range(from..until).filter_map(Block::of);
+            let turns = turns.filter(|block| self.class(block) == Class::Anything);
+            wait.seq == p.seq && turns.take(2).count() == 2
+        };
+        let parked = self.model.providers.iter().filter(is_parked);
+        parked.map(|p| (p.serial, p.seq)).collect()
+    }
+
+    /// Is it parked at a lock that stays with an event loop?
+    pub(super) fn is_parked_at_lock(&self, serial: u32, block: &Block) -> bool {
+        self.parked.contains(&(serial, block.seq))
+    }
+
+    /// Does it wait for a lock that somebody has and would give back, or can it not go on?
+    pub(super) fn is_for_a_lock(&self, serial: u32, block: &Block) -> bool {
+        let owners = self.model.futexes.owners_of(serial);
+        let has_owner = || owners.binary_search_by_key(&block.seq, |it| it.seq).is_ok();
+        !self.is_parked_at_lock(serial, block)
+            && (self.owed.contains(&(serial, block.seq))
+                || self.stuck.contains(&(serial, block.start_ns))
+                || has_owner())
     }
 
     /// Blocks of what a part has cut of the model. What the whole tells of them stays.

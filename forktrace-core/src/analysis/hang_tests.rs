@@ -139,6 +139,43 @@ fn a_server_without_clients_is_idle_until_a_signal_ends_it() {
     assert_eq!(run(READ), Verdict::Caused);
 }
 
+/// A thread that waits for a lock would have work, but for one that is parked at a lock which
+/// stays with an event loop, as those of Redis are.
+#[test]
+fn who_waits_for_a_lock_has_work_unless_it_stays_with_an_event_loop() {
+    let run = |turns: usize, is_told: bool| {
+        let each = format!("{}r", "b".repeat(900 / turns));
+        let line = format!("r{}$", each.repeat(turns));
+        let polls = [(POLL, 0, OUTSIDE)].repeat(turns);
+        let server = killed(slow(task(1, 1, &line, &polls)));
+        let line = format!("r{}$", "b".repeat(line.len() - 2));
+        let thread = killed(slow(task(2, 1, &line, &[(FUTEX, OWN, OUTSIDE)])));
+        let mut model = model(vec![server, thread]);
+        model.targets.push(Target::Futex(FutexKey::Private {
+            process: 1,
+            address: 64,
+        }));
+        if is_told {
+            model.providers.push(Providers {
+                serial: 2,
+                seq: 1,
+                at_ns: 2 * MS,
+                kind: ProviderKind::Owner,
+                tasks: vec![1],
+                outside: false,
+                foreign: None,
+            });
+        }
+        let report = analyse(&info(), &model);
+        let of_tree = report.episodes.into_iter().filter(|e| e.group == 0);
+        let verdict = of_tree.max_by_key(|e| e.ns).unwrap().verdict;
+        (report.tasks[1].helper, verdict)
+    };
+    assert_eq!(run(1, true), (false, Verdict::Caused));
+    assert_eq!(run(4, true), (true, Verdict::Idle));
+    assert_eq!(run(4, false), (true, Verdict::Idle));
+}
+
 /// Two that wait for each other hang, however often the one that a signal interrupts sleeps
 /// before it ends; but not where an alarm ended the wait, or where it goes on to live.
 #[test]

@@ -121,7 +121,9 @@ impl<'a> Kin<'a> {
             End::Interrupt => return Providers::Time,
             End::Nobody | End::CutShort | End::Interrupted => {}
         }
-        if let Some(known) = self.looked_up.get(&(task.serial, block.seq)) {
+        if let Some(known) = self.looked_up.get(&(task.serial, block.seq))
+            && !blocks.is_parked_at_lock(task.serial, block)
+        {
             return match known.outside {
                 true => Providers::Outside,
                 false => {

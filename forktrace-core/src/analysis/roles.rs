@@ -86,7 +86,8 @@ pub(crate) fn role(process: &str, parent: Option<&str>, thread: Option<&str>) ->
 }
 
 /// Does a runtime keep it for itself, by its name? Or did nobody ever wake it from the futex
-/// that it slept on for nearly all its life?
+/// that it slept on for nearly all its life? Not if that is a lock that somebody had: who is
+/// stuck there would have had work.
 pub(super) fn is_helper(blocks: &Blocks<'_>, at: usize) -> bool {
     let task = &blocks.model.tasks[at];
     if is_helper_name(&task.name) {
@@ -102,6 +103,7 @@ pub(super) fn is_helper(blocks: &Blocks<'_>, at: usize) -> bool {
         && matches!(target, Some(Target::Futex(_)))
         && blocks.how(at, &last) == Ended::CutShort
         && ns >= task.lifetime_ns() / 10 * 9
+        && !blocks.is_for_a_lock(task.serial, &last)
 }
 
 fn is_helper_name(name: &str) -> bool {

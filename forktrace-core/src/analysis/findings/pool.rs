@@ -135,14 +135,18 @@ fn pools(report: &Report, blocks: &Blocks<'_>) -> Vec<Pool> {
         }));
     }
     uses.sort_unstable_by_key(|it| (it.source, it.worker));
+    let mut jobs = Jobs::new();
+    for job in (0..report.tasks.len()).filter_map(|at| job(report, blocks, at)) {
+        *jobs.entry(job).or_default() += 1;
+    }
     uses.chunk_by(|a, b| a.source == b.source)
-        .filter_map(|uses| pool(report, blocks, uses))
+        .filter_map(|uses| pool(report, blocks, &jobs, uses))
         .collect()
 }
 
 /// The pool that uses one source, if that is one: a lock is passed on from one that waits for
 /// it to the next; work comes from others.
-fn pool(report: &Report, blocks: &Blocks<'_>, uses: &[Use]) -> Option<Pool> {
+fn pool(report: &Report, blocks: &Blocks<'_>, jobs: &Jobs<'_>, uses: &[Use]) -> Option<Pool> {
     let source = uses.first()?.source;
     let mut workers: Vec<usize> = uses.iter().map(|it| it.worker as usize).collect();
     workers.dedup();
@@ -154,12 +158,40 @@ fn pool(report: &Report, blocks: &Blocks<'_>, uses: &[Use]) -> Option<Pool> {
     let passed_on = uses.iter().filter(|it| it.ended_by.is_some_and(is_one));
     let passed_on = total(passed_on.map(|it| it.times));
     let all = total(uses.iter().map(|it| it.times));
-    let is_pool = workers.len() > 1 && (is_socket || passed_on.saturating_mul(2) <= all);
+    let is_pool = workers.len() > 1
+        && (is_socket || passed_on.saturating_mul(2) <= all)
+        && (is_socket || took_turns(uses) || are_all(jobs, report, blocks, &workers));
     is_pool.then_some(Pool {
         source,
         opened_ns: uses.iter().map(|it| it.first_ns).min()?,
         workers,
     })
+}
+
+/// Did two or more come back for more? A futex that each waits for once can be anything: two
+/// threads that begin at the same time meet at a lock of the C library.
+fn took_turns(uses: &[Use]) -> bool {
+    let by_worker = uses.chunk_by(|a, b| a.worker == b.worker);
+    let back = by_worker.filter(|uses| total(uses.iter().map(|it| it.times)) > 1);
+    back.count() > 1
+}
+
+/// Or are they all that do this job in their processes?
+fn are_all(jobs: &Jobs<'_>, report: &Report, blocks: &Blocks<'_>, workers: &[usize]) -> bool {
+    let of: BTreeSet<_> = workers
+        .iter()
+        .filter_map(|at| job(report, blocks, *at))
+        .collect();
+    let doing = of.iter().map(|job| jobs.get(job).copied().unwrap_or(0));
+    doing.sum::<usize>() == workers.len()
+}
+
+/// How many do each job, by process and role.
+type Jobs<'a> = HashMap<(u32, &'a str), usize>;
+
+fn job<'a>(report: &'a Report, blocks: &Blocks<'_>, at: usize) -> Option<(u32, &'a str)> {
+    let row = report.tasks.get(at).filter(|row| !row.helper)?;
+    Some((blocks.model.tasks[at].process, row.role.as_str()))
 }
 
 /// A worker that always found a connection never waited for one: it is told by another worker

@@ -167,6 +167,22 @@ fn who_takes_a_lock_in_turn_is_no_pool() {
     assert_eq!(found(tasks, FindingKind::PoolExhausted), []);
 }
 
+/// Threads that begin together meet at a lock of the C library.
+#[test]
+fn two_of_many_that_meet_at_a_futex_once_are_no_pool() {
+    let meets = |serial| {
+        let waits = [(FUTEX, LOCK, by(1)), (SLEEP, 0, TIMER)];
+        slow("worker", task(serial, 1, "rbrbbbbbbr$", &waits))
+    };
+    let first = slow("main", task(1, 1, "rrrrrrrrrr$", &[]));
+    let sleeper = task(4, 1, "rrrbbbbbbr$", &[(SLEEP, 0, TIMER)]);
+    let mut tasks = vec![first, meets(2), meets(3), slow("worker", sleeper)];
+    assert_eq!(found(tasks.clone(), FindingKind::PoolExhausted), []);
+    // Unless there are no others.
+    tasks.pop();
+    assert_eq!(found(tasks, FindingKind::PoolExhausted).len(), 1);
+}
+
 /// A thread of a team: it waits for the one with this serial.
 fn member(serial: u32, line: &str, of: u32) -> Task {
     slow(
