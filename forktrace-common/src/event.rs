@@ -45,6 +45,8 @@ pub mod kind {
     pub const CPU_USER: u8 = 14;
     /// [`super::Argv`].
     pub const ARGV: u8 = 15;
+    /// [`super::Lag`].
+    pub const LAG: u8 = 16;
 }
 
 /// Who woke a task: values of [`Stretch::waker_class`], with the meaning of
@@ -678,6 +680,29 @@ pub struct CpuUser {
     pub comm: [u64; COMM_LEN / 8],
 }
 
+/// Data came to a TCP socket and a task of the workload looked at it so much later. Sent when
+/// it looks, if that is wanted and took long enough ([`crate::layout::Layout::lag_min_us`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Lag {
+    /// [`kind::LAG`].
+    pub kind: u8,
+    /// Always 0.
+    pub zero: [u8; 3],
+    /// The task that looked.
+    pub serial: u32,
+    /// When the first of the data came that nobody had looked at.
+    pub ready_ns: u64,
+    /// When the task had looked.
+    pub looked_ns: u64,
+    /// The port of this side.
+    pub local_port: u16,
+    /// The port of the other side.
+    pub remote_port: u16,
+    /// Always 0.
+    pub zero2: u32,
+}
+
 /// A file that a task waited on. The same open file description can have
 /// several ids: file, inode and device tell.
 #[repr(C)]
@@ -820,8 +845,12 @@ pub struct CpuStats {
     /// The task that sent to itself or another through a soft interrupt that this
     /// CPU has not finished: address of its `task_struct`; 0: none.
     pub sender: u64,
+    /// Times that a task of the workload looked at data on a socket that had come before.
+    pub lags: u64,
+    /// Data that came and was not noted: the table of sockets was full.
+    pub lags_not_noted: u64,
     /// Always 0.
-    pub zero: [u64; 5],
+    pub zero: [u64; 3],
 
     /// So many stretches were read: their places can be used again. *(user space)*
     pub read: u64,
@@ -881,6 +910,7 @@ const _: () = {
     assert!(size_of::<Stretch>() == 64, "a stretch is a cache line");
     assert!(size_of::<Totals>() == 40);
     assert!(size_of::<CpuUser>() == 48);
+    assert!(size_of::<Lag>() == 32);
     assert!(size_of::<TaskState>() == 256 && align_of::<TaskState>() == 8);
     assert!(core::mem::offset_of!(TaskState, blocked_ns) == 64);
     assert!(core::mem::offset_of!(TaskState, process) == 128);

@@ -185,7 +185,27 @@ layout! {
     pub task_sched_delayed: u32,
     /// 1 when that exists (Linux 6.12).
     pub has_sched_delayed: u32,
+    /// Where a socket says what it is.
+    pub socket: SocketLayout,
+    /// Data that waited for less, µs, before its task looked is not told of.
+    pub lag_min_us: u32,
 }
+}
+
+/// Offsets that tell of a socket whose it is. All are there, or none is used.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct SocketLayout {
+    /// `sock.__sk_common.skc_family`.
+    pub family: u32,
+    /// `sock.__sk_common.skc_state`.
+    pub state: u32,
+    /// `sock.__sk_common.skc_num`: the port of this side, in the order of the machine.
+    pub local_port: u32,
+    /// `sock.__sk_common.skc_dport`: that of the other side, in the order of the network.
+    pub remote_port: u32,
+    /// `sock.sk_protocol`.
+    pub protocol: u32,
 }
 
 /// Offsets that tell who had a CPU last, and for how long. All are there, or none is used.

@@ -83,6 +83,7 @@ impl Maker {
             attached: None,
             machine: None,
             cgroup: String::new(),
+            lag_min_ns: None,
         };
         Ok(Self {
             to: TraceWriter::new(BufWriter::new(File::create(file)?), &header)?,

@@ -172,6 +172,7 @@ mod tests {
             attached: None,
             machine: None,
             cgroup: String::new(),
+            lag_min_ns: None,
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod audit;
 mod findings;
+mod lags;
 mod locks;
 mod moment;
 mod overview;
@@ -28,6 +29,7 @@ use serde_json::{Map, Value};
 
 pub use self::audit::*;
 pub use self::findings::*;
+pub use self::lags::*;
 pub use self::locks::*;
 pub use self::moment::*;
 pub use self::overview::*;
@@ -116,6 +118,9 @@ pub struct Report {
     /// it. Of tasks that are not traced those are seen that give the CPU up to a task of the
     /// workload, and the last turn of others that still want the CPU then.
     pub cpu_users_unknown_ns: u64,
+    /// How long data waited in TCP sockets until tasks looked; `None`: that was not recorded
+    /// (`--lag`).
+    pub lags: Option<Lags>,
     /// Pairs of tasks: were they blocked at the same time more than by chance? See
     /// `pair_tests` for which pairs these are. Association is no cause.
     pub pairs: Vec<Pair>,

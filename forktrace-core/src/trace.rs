@@ -71,6 +71,9 @@ pub struct Header {
     /// The cgroup, in the unified hierarchy, that the workload was in when the recording
     /// began: of several the first's. Empty: not known.
     pub cgroup: String,
+    /// Data that waited in a TCP socket for so long or longer until a task looked is in the
+    /// trace, ns; `None`: none is.
+    pub lag_min_ns: Option<u64>,
 }
 
 /// The machine that was traced: what tells its traces from those of others.
@@ -946,6 +949,10 @@ pub enum Event {
     /// Since when calls of the select/poll family are counted, where that is not from the
     /// beginning.
     PollsCounted(PollsCounted),
+    /// Data waited in a socket.
+    Lag(Lag),
+    /// How often data was looked at that waited in a socket.
+    LagCounts(LagCounts),
 }
 
 impl Event {
@@ -968,6 +975,7 @@ impl Event {
             Self::CpuUser(u) => Some(u.at_ns),
             Self::Attached(a) => Some(a.at_ns),
             Self::Given(g) => Some(g.at_ns),
+            Self::Lag(l) => Some(l.looked_ns),
             Self::Totals(_)
             | Self::Poll(_)
             | Self::Named(_)
@@ -982,9 +990,35 @@ impl Event {
             | Self::PollsCounted(_)
             | Self::TablesRefused(_)
             | Self::MarksUnread(_)
-            | Self::HelperLost(_) => None,
+            | Self::HelperLost(_)
+            | Self::LagCounts(_) => None,
         }
     }
+}
+
+/// Data came to a TCP socket, and a task looked at it later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lag {
+    /// The task that looked.
+    pub serial: u32,
+    /// When the first of the data came that nobody had looked at.
+    pub ready_ns: u64,
+    /// When the task had looked.
+    pub looked_ns: u64,
+    /// The port of this side.
+    pub local_port: u16,
+    /// The port of the other side.
+    pub remote_port: u16,
+}
+
+/// How often data was looked at that had waited in a TCP socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LagCounts {
+    /// Times that a task of the workload looked, however long the data had waited.
+    pub looks: u64,
+    /// Times that data came, of any socket of the machine, and was not noted: there was no
+    /// room, or the kernel left the program out.
+    pub not_noted: u64,
 }
 
 /// Since when calls of the select/poll family are counted: where that makes every call of the

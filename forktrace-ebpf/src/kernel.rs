@@ -6,6 +6,8 @@
 //! [`LAYOUT`] is constant, is what makes these functions safe to call with any
 //! pointer that the verifier accepts.
 
+pub mod sock;
+
 use core::arch::asm;
 
 use aya_ebpf::helpers::{

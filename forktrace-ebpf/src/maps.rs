@@ -95,6 +95,11 @@ pub static OUTSIDERS: Array<u64, { OUTSIDERS_SIZE as usize }> = Array::new();
 #[btf_map]
 pub static SCRATCH: Array<[u64; SCRATCH_WORDS], 2> = Array::new();
 
+/// TCP sockets with data that nobody has looked at, by the address of the `sock`: when the
+/// first of it came. Size set at load.
+#[btf_map]
+pub static DATA_SINCE: HashMap<u64, u64, 2> = HashMap::new();
+
 /// Until when, by the clock of each CPU's run queue, it was told who had the CPU.
 #[btf_map]
 pub static TOLD: Array<u64, MAX_CPUS> = Array::new();

@@ -9,8 +9,9 @@ use forktrace_common::{
 };
 
 use crate::trace::{
-    Argv, Attached, Born, CpuUser, Event, Exec, Interrupt, Object, OpenStretch, Outsider, PollUse,
-    Signal, Stacks, Stretch, TaskRecord, Timeout, Totals, Untracked, WaitFd, Waitset, Waker, Why,
+    Argv, Attached, Born, CpuUser, Event, Exec, Interrupt, Lag, Object, OpenStretch, Outsider,
+    PollUse, Signal, Stacks, Stretch, TaskRecord, Timeout, Totals, Untracked, WaitFd, Waitset,
+    Waker, Why,
 };
 
 /// A record that can't be one of ours.
@@ -22,6 +23,7 @@ pub struct Undecodable;
 ///
 /// # Errors
 /// When kind, length or a code in it is unknown.
+// Long: a table, with an arm for each kind.
 pub fn decode(cpu: u16, record: &[u8], mut sink: impl FnMut(Event)) -> Result<(), Undecodable> {
     match record.first() {
         Some(&kind::STRETCH) => sink(Event::Stretch(stretch(cpu, &read(record)?)?)),
@@ -98,6 +100,16 @@ pub fn decode(cpu: u16, record: &[u8], mut sink: impl FnMut(Event)) -> Result<()
                 group: s.group != 0,
                 sender: waker(s.sender_class, s.sender)?,
                 at_ns: s.at_ns,
+            }));
+        }
+        Some(&kind::LAG) => {
+            let l: wire::Lag = read(record)?;
+            sink(Event::Lag(Lag {
+                serial: l.serial,
+                ready_ns: l.ready_ns,
+                looked_ns: l.looked_ns,
+                local_port: l.local_port,
+                remote_port: l.remote_port,
             }));
         }
         Some(&kind::STACKS) => {

@@ -4,6 +4,8 @@
 mod claims;
 #[cfg(feature = "record")]
 mod kept;
+#[cfg(feature = "record")]
+mod lag;
 mod part;
 #[cfg(feature = "record")]
 mod stacks;
@@ -25,6 +27,8 @@ use forktrace_workload::Workload;
 pub(crate) use claims::{ClaimsCommand, ClaimsRunArgs};
 #[cfg(feature = "record")]
 pub(crate) use kept::{KeptArgs, TableArgs};
+#[cfg(feature = "record")]
+pub(crate) use lag::LagArgs;
 pub(crate) use part::PartArgs;
 #[cfg(feature = "record")]
 pub(crate) use stacks::StackArgs;
@@ -367,6 +371,9 @@ pub(crate) struct WatchArgs {
     /// Which stacks are recorded.
     #[command(flatten)]
     pub(crate) stacks: StackArgs,
+    /// Whether it is told how long data waited.
+    #[command(flatten)]
+    pub(crate) lag: LagArgs,
     /// Serve metrics for Prometheus at http://ADDR/metrics meanwhile; ADDR is a port of this machine alone, or an address with a port [docs/metrics.md].
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<String>,
@@ -397,6 +404,9 @@ pub(crate) struct RecordingArgs {
     /// Which stacks are recorded.
     #[command(flatten)]
     pub(crate) stacks: StackArgs,
+    /// Whether it is told how long data waited.
+    #[command(flatten)]
+    pub(crate) lag: LagArgs,
     /// Record only when tasks ran and blocked and in which syscall, without wakers or wait targets (lowest overhead).
     #[arg(long, conflicts_with = "stacks")]
     pub(crate) plain: bool,

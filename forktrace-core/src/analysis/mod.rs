@@ -26,6 +26,9 @@ mod held_by;
 #[cfg(test)]
 mod idle_tests;
 mod intervals;
+mod lags;
+#[cfg(test)]
+mod lags_tests;
 mod lanes;
 mod locks;
 mod longest_run;
@@ -141,6 +144,7 @@ struct Views<'a> {
     rest: &'a Model,
 }
 
+// Long: what is done at once, and who needs what of whom, is seen in one place only.
 fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) -> Report {
     let arch = info.header.arch;
     let model = views.whole;
@@ -235,6 +239,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         marks: marks::marks(views.rest),
         throttled: throttled(info, all_time),
         cpu_users: cpu_users.users,
+        lags: lags::lags(info, views.whole, part, &tasks),
         cpu_wanted_ns: cpu_users.wanted_ns,
         cpu_users_unknown_ns: cpu_users.unknown_ns,
         pairs,

@@ -238,6 +238,7 @@ pub(super) fn header() -> Header {
         attached: None,
         machine: None,
         cgroup: String::new(),
+        lag_min_ns: None,
     }
 }
 

@@ -128,6 +128,7 @@ fn report_of(stretches: &[Stretch], tasks: u32, end_ns: u64) -> crate::report::R
         attached: None,
         machine: None,
         cgroup: String::new(),
+        lag_min_ns: None,
     };
     let mut bytes = Vec::new();
     let mut writer = TraceWriter::new(&mut bytes, &header).expect("memory");

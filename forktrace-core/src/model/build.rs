@@ -13,9 +13,9 @@ use super::{
 use crate::{
     trace::{self, Arch, waits},
     trace::{
-        Argv, Attached, Born, CpuUser, Deadlock, Event, Exec, Frames, Given, HelperLost, LockName,
-        Mark, MarksRefused, OpenStretch, Outsider, PollUse, PollsCounted, Providers, Signal,
-        Stacks, Stretch, TablesRefused, TaskRecord, Totals,
+        Argv, Attached, Born, CpuUser, Deadlock, Event, Exec, Frames, Given, HelperLost, Lag,
+        LagCounts, LockName, Mark, MarksRefused, OpenStretch, Outsider, PollUse, PollsCounted,
+        Providers, Signal, Stacks, Stretch, TablesRefused, TaskRecord, Totals,
     },
 };
 
@@ -76,6 +76,9 @@ impl Collected {
     }
 }
 
+/// Times that data waited which are kept, of 24 bytes each.
+const MOST_LAGS: usize = 1 << 20;
+
 /// Collects events.
 pub struct Builder {
     start_ns: u64,
@@ -85,6 +88,9 @@ pub struct Builder {
     known: Known,
     outsiders: Vec<Outsider>,
     cpu_users: Vec<CpuUser>,
+    lags: Vec<Lag>,
+    lags_left_out: u64,
+    lag_counts: Option<LagCounts>,
     signals: Vec<Signal>,
     stacks: Vec<Stacks>,
     frames: HashMap<u32, Frames>,
@@ -130,6 +136,9 @@ impl Builder {
             known: Known::default(),
             outsiders: Vec::new(),
             cpu_users: Vec::new(),
+            lags: Vec::new(),
+            lags_left_out: 0,
+            lag_counts: None,
             signals: Vec::new(),
             stacks: Vec::new(),
             frames: HashMap::new(),
@@ -154,6 +163,7 @@ impl Builder {
     }
 
     /// Adds an event.
+    // Long: a table, with an arm for each kind.
     pub fn push(&mut self, event: Event) {
         match event {
             Event::Stretch(s) => self.stretch(&s),
@@ -231,6 +241,15 @@ impl Builder {
                 u.at_ns = self.since_start(u.at_ns);
                 self.cpu_users.push(u);
             }
+            Event::Lag(mut lag) => {
+                lag.looked_ns = self.since_start(lag.looked_ns);
+                lag.ready_ns = self.since_start(lag.ready_ns).min(lag.looked_ns);
+                match self.lags.len() < MOST_LAGS {
+                    true => self.lags.push(lag),
+                    false => self.lags_left_out += 1,
+                }
+            }
+            Event::LagCounts(counts) => self.lag_counts = Some(counts),
             Event::Attached(attached) => {
                 let task = &mut self.of(attached.serial).attached;
                 // It is told again when the task ends, by who knows less.
@@ -392,6 +411,9 @@ impl Builder {
             waitsets,
             outsiders: self.outsiders,
             cpu_users: self.cpu_users,
+            lags: self.lags,
+            lags_left_out: self.lags_left_out,
+            lag_counts: self.lag_counts,
             signals: self.signals,
             stacks: self.stacks,
             frames: self.frames,

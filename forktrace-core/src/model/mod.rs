@@ -20,9 +20,9 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::trace::{
-    Attached, CpuUser, Deadlock, Frames, GivenWhat, HelperLost, Mark, MarksRefused, OpenStretch,
-    Outsider, PollUse, PollsCounted, Providers, Signal, Stacks, TablesRefused, TaskRecord, Timeout,
-    Totals, Waker, Why,
+    Attached, CpuUser, Deadlock, Frames, GivenWhat, HelperLost, Lag, LagCounts, Mark, MarksRefused,
+    OpenStretch, Outsider, PollUse, PollsCounted, Providers, Signal, Stacks, TablesRefused,
+    TaskRecord, Timeout, Totals, Waker, Why,
 };
 
 pub use self::build::Builder;
@@ -244,6 +244,12 @@ pub struct Model {
     /// Tasks outside the workload that had CPUs which its tasks waited for; times are since
     /// the trace began.
     pub cpu_users: Vec<CpuUser>,
+    /// Data that waited in sockets until a task looked; times are since the trace began.
+    pub lags: Vec<Lag>,
+    /// How many more there are in the trace.
+    pub lags_left_out: u64,
+    /// How often tasks looked; `None`: not known.
+    pub lag_counts: Option<LagCounts>,
     /// Signals that stop, continue, end or tell something, by time since the trace began.
     pub signals: Vec<Signal>,
     /// The stacks of blocks, if they were taken.

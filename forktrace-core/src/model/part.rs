@@ -106,6 +106,9 @@ impl Part {
             polls_counted: model.polls_counted.clone(),
             tables_refused: model.tables_refused,
             helper_lost: model.helper_lost.clone(),
+            lags: model.lags.clone(),
+            lags_left_out: model.lags_left_out,
+            lag_counts: model.lag_counts,
         }
     }
 

@@ -226,6 +226,11 @@ impl Cut {
             Event::Argv(it) if it.at_ns <= self.at_ns => return None,
             Event::Signal(it) if it.at_ns <= self.at_ns => return None,
             Event::CpuUser(it) if it.at_ns <= self.at_ns => return None,
+            Event::Lag(it) if it.looked_ns <= self.at_ns => return None,
+            Event::Lag(mut it) => {
+                it.ready_ns = it.ready_ns.max(self.at_ns);
+                Event::Lag(it)
+            }
             Event::Untracked(it) | Event::UntrackedEnd(it) if it.at_ns <= self.at_ns => {
                 return None;
             }

@@ -305,6 +305,7 @@ impl Until {
                 !self.living.contains_key(&serial) && !self.later.contains(&serial)
             }
             Event::Signal(signal) => signal.at_ns <= self.at_ns,
+            Event::Lag(lag) => lag.looked_ns <= self.at_ns,
             _ => true,
         }
     }

@@ -27,6 +27,7 @@ fn header() -> Header {
         attached: None,
         machine: None,
         cgroup: String::new(),
+        lag_min_ns: None,
     }
 }
 

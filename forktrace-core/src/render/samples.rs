@@ -251,6 +251,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         }],
         throttled: Vec::new(),
         cpu_users: Vec::new(),
+        lags: None,
         cpu_wanted_ns: 0,
         cpu_users_unknown_ns: 0,
         pairs: Vec::new(),

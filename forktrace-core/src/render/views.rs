@@ -26,6 +26,8 @@ pub enum Show {
     Pairs,
     /// Calls of select, poll and epoll.
     Polls,
+    /// How long data waited in sockets until tasks read it (--lag).
+    Lag,
     /// What the kernel stopped or held off the CPUs.
     Stops,
     /// What the workload said about itself.
@@ -38,7 +40,7 @@ pub enum Show {
 
 impl Show {
     /// Every view, in the order in which they are shown.
-    pub const VIEWS: [Self; 14] = [
+    pub const VIEWS: [Self; 15] = [
         Self::Findings,
         Self::Stalls,
         Self::Episodes,
@@ -50,6 +52,7 @@ impl Show {
         Self::Stacks,
         Self::Pairs,
         Self::Polls,
+        Self::Lag,
         Self::Stops,
         Self::Marks,
         Self::Audit,

@@ -41,6 +41,8 @@ pub enum FindingKind {
     Stopped,
     /// Tasks were created and ended again and again.
     Creation,
+    /// Data waited in a socket for a task to read it (`--lag`).
+    Lag,
     /// Nothing is wrong: tasks had nothing to do.
     Idle,
 }

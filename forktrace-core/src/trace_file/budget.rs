@@ -56,7 +56,9 @@ pub(super) fn memory_of(event: &Event) -> u64 {
             | Event::PollsCounted(_)
             | Event::TablesRefused(_)
             | Event::MarksUnread(_)
-            | Event::Attached(_) => 0,
+            | Event::Attached(_)
+            | Event::Lag(_)
+            | Event::LagCounts(_) => 0,
             Event::HelperLost(lost) => lost.ends.len() * ROW,
             Event::Born(b) => TASK + 2 * b.comm.len(),
             Event::Task(t) => TASK + 2 * t.born.comm.len(),

@@ -2,6 +2,7 @@
 
 mod attach;
 mod interrupt;
+mod lag;
 pub mod lifecycle;
 mod poll;
 mod rivals;

@@ -5,6 +5,7 @@
 mod asleep;
 mod cpus;
 mod existing;
+mod lag;
 mod later;
 mod log;
 mod mapped;
@@ -105,6 +106,9 @@ pub struct Settings {
     pub log: LogLevel,
     /// Take in tasks that are there already; `None`: only new ones are traced.
     pub existing: Option<Existing>,
+    /// Tell of data that waited in a TCP socket for so long or longer until a task looked;
+    /// `None`: of none.
+    pub lag_min: Option<Duration>,
 }
 
 impl Settings {
@@ -179,6 +183,7 @@ pub struct Tracer {
     entries: Mapped<Entry>,
     registers: Mapped<Registers>,
     keeps_registers: bool,
+    counts_lags: bool,
     wanted: HashMapOf<MapData, [u64; 2], u32>,
     /// What is in it.
     asked: BTreeSet<Wanted>,
@@ -238,6 +243,7 @@ impl Tracer {
         if settings.existing.is_some() {
             resolve_existing(&kernel_types, &mut layout)?;
         }
+        lag::resolve(&kernel_types, settings.lag_min, &mut layout)?;
         let slots = settings.max_tasks + 1;
         sizes(&mut loader, settings, &cpus, ring_sizes);
         let waits = waits(Arch::of_this_machine()?);
@@ -293,6 +299,7 @@ impl Tracer {
             entries,
             registers,
             keeps_registers,
+            counts_lags: settings.lag_min.is_some(),
             wanted: HashMapOf::try_from(take_map(&mut ebpf, "WANTED")?)?,
             asked: BTreeSet::new(),
             attaches: settings.existing.is_some(),
@@ -603,6 +610,9 @@ fn tracepoints(btf: &btf::Btf, settings: &Settings) -> Vec<&'static str> {
     if settings.existing.is_some_and(|it| it.by_cgroup) {
         following.push(existing::CGROUP_TRACEPOINT);
     }
+    if settings.lag_min.is_some() {
+        following.extend(lag::tracepoints());
+    }
     if settings.plain {
         return following;
     }
@@ -616,14 +626,18 @@ fn tracepoints(btf: &btf::Btf, settings: &Settings) -> Vec<&'static str> {
         .collect()
 }
 
+/// Entries of a table; one that is not used has one: none is not allowed.
+fn if_used(used: bool, entries: u32) -> u32 {
+    if used { entries } else { 1 }
+}
+
 /// Sets the sizes of the tables.
 fn sizes(loader: &mut EbpfLoader<'_>, settings: &Settings, cpus: &Cpus, rings: Sizes) {
     let slots = settings.max_tasks + 1;
     let cpus = cpus.numbers();
-    // A table that is not used has one entry: none is not allowed.
-    let if_used = |used, entries| if used { entries } else { 1 };
     let polls = settings.polls != PollProbes::Off;
     let attaches = settings.existing.is_some();
+    lag::size(loader, settings.lag_min.is_some());
     loader
         .map_max_entries("ENTRIES", if_used(attaches, slots))
         .map_max_entries("WANTED", if_used(attaches, existing::MOST_WANTED))

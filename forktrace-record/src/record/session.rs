@@ -18,7 +18,7 @@ use nix::sys::{
 use super::told::{Notice, Recorded, Watcher, Wish};
 use crate::{
     at_work::AtWork,
-    capture::{TableEntry, Tracer},
+    capture::{Losses, TableEntry, Tracer},
     clock::now_ns,
     deadlock, decode,
     helper::Nursery,
@@ -371,18 +371,8 @@ impl Session {
         let Self {
             mut writer, names, ..
         } = self;
-        let polls_left_out = tracer.polls_left_out()?;
-        if polls_left_out > 0 {
-            writer.push(&Event::PollsLeftOut(polls_left_out));
-        }
         let losses = tracer.losses_of_all_cpus();
-        let refused = TablesRefused {
-            slots: losses.slots,
-            others: losses.refused,
-        };
-        if refused != TablesRefused::default() {
-            writer.push(&Event::TablesRefused(refused));
-        }
+        write_counts(&tracer, &losses, &mut writer)?;
         let (look_ups, throttled, of_names) =
             names.finish(&mut last_wait, end_ns, |event| writer.push(&event));
         let mut troubles = of_names + watch.troubles() + self.search.troubles();
@@ -430,4 +420,23 @@ impl Session {
             signals,
         })
     }
+}
+
+/// What is only counted, and told at the end.
+fn write_counts(tracer: &Tracer, losses: &Losses, writer: &mut Sink) -> Result<()> {
+    let polls_left_out = tracer.polls_left_out()?;
+    if polls_left_out > 0 {
+        writer.push(&Event::PollsLeftOut(polls_left_out));
+    }
+    if let Some(counts) = tracer.lags()? {
+        writer.push(&Event::LagCounts(counts));
+    }
+    let refused = TablesRefused {
+        slots: losses.slots,
+        others: losses.refused,
+    };
+    if refused != TablesRefused::default() {
+        writer.push(&Event::TablesRefused(refused));
+    }
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! `forktrace attach`: records what runs already and reports on it.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use forktrace_process::launch::Accounts;
 use forktrace_record::{
@@ -47,6 +49,7 @@ pub(crate) fn attach(args: &AttachArgs) -> Result<Outcome> {
 pub(super) fn settings_of_kept(
     kept: &KeptArgs,
     stacks: Option<StackWays>,
+    lag_min: Option<Duration>,
     targets: &Targets,
 ) -> Settings {
     Settings {
@@ -58,6 +61,7 @@ pub(super) fn settings_of_kept(
         stacks,
         log: Default::default(),
         existing: Some(targets.existing()),
+        lag_min,
     }
 }
 

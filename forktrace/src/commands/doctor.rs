@@ -214,6 +214,7 @@ fn programs(page: &mut Page) {
         plain: environment::is_realtime(),
         log: LogLevel::Off,
         existing,
+        lag_min: None,
     };
     let load = |polls, existing| Tracer::attach(&settings(polls, existing));
     let attach = |polls| load(polls, None);

@@ -181,6 +181,7 @@ fn settings(args: &RecordingArgs, existing: Option<Existing>) -> Settings {
         stacks: args.stacks.ways(args.output.shows_stacks()),
         log: args.log_bpf,
         existing,
+        lag_min: args.lag.min(),
     }
 }
 

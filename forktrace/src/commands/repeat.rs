@@ -209,6 +209,7 @@ fn arguments(args: &RunArgs, number: u32, trace: &Path) -> Vec<OsString> {
         },
         polls,
         stacks,
+        lag,
         plain,
         log_bpf,
         metrics,
@@ -256,6 +257,9 @@ fn arguments(args: &RunArgs, number: u32, trace: &Path) -> Vec<OsString> {
     }
     if let Some(over_ns) = stacks.stacks_over {
         out.value("--stacks-over", format!("{over_ns}ns"));
+    }
+    if let Some(min_ns) = lag.lag {
+        out.0.push(format!("--lag={min_ns}ns").into());
     }
     out.flag("--plain", *plain);
     out.value("--log-bpf", name(log_bpf));

@@ -47,7 +47,7 @@ pub(super) fn top(args: &TopArgs) -> Result<Outcome> {
     forktrace_top::check()?;
     let accounts = Accounts::choose(None, args.as_root)?;
     let targets = Targets::find(&targets(&args.what))?;
-    let settings = settings_of_kept(&args.kept, None, &targets);
+    let settings = settings_of_kept(&args.kept, None, None, &targets);
     let limits = Limits::raise(&Tracer::needs(&settings)?)?;
     let signals = Signals::take()?;
     let title = targets.words().join(", ");

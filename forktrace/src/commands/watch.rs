@@ -46,7 +46,12 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
     let folder = Folder::open(&args.save_dir, args.max as usize, &accounts)?;
     let wanted = targets(&args.what);
     let targets = Targets::find(&wanted)?;
-    let settings = settings_of_kept(&args.kept, args.stacks.ways(false), &targets);
+    let settings = settings_of_kept(
+        &args.kept,
+        args.stacks.ways(false),
+        args.lag.min(),
+        &targets,
+    );
     let metrics = args.metrics.as_deref().map(Listener::bind).transpose()?;
     let limits = Limits::raise(&Tracer::needs(&settings)?)?;
     if let Some(metrics) = &metrics {

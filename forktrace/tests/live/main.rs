@@ -34,6 +34,7 @@ mod helpers;
 mod hotplug;
 mod kernel_programs;
 mod kernel_stops;
+mod lags;
 mod lock_names;
 mod locks;
 mod loss;

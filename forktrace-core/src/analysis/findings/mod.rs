@@ -10,6 +10,7 @@ mod event_loop;
 mod herd;
 #[cfg(test)]
 mod kinds_tests;
+mod lag;
 mod lock;
 mod polled;
 mod pool;
@@ -60,6 +61,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
         found.extend(busy::findings(report, blocks));
         found.extend(herd::findings(report, blocks));
         found.extend(creation::finding_of(report));
+        found.extend(lag::findings(report));
         found
     };
     // Both go over all that was recorded.
@@ -103,6 +105,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     let stays = |f: &Finding| {
         f.kind <= FindingKind::Hang
             || f.kind == FindingKind::Herd
+            || f.kind == FindingKind::Lag
             || f.share >= SHARE && f.ns >= LEAST_NS
     };
     found.retain(stays);
@@ -136,6 +139,7 @@ fn view(kind: FindingKind) -> &'static str {
         FindingKind::Disk | FindingKind::Peer | FindingKind::EventLoop => "episodes",
         FindingKind::Lock | FindingKind::Herd => "locks",
         FindingKind::BusyLoop => "polls",
+        FindingKind::Lag => "lag",
         FindingKind::Starved | FindingKind::Straggler | FindingKind::PoolExhausted => "tasks",
         FindingKind::Creation => "tasks",
         FindingKind::PageFault | FindingKind::Idle => "waits",
@@ -148,6 +152,8 @@ fn rank(finding: &Finding, idle_ns: u64) -> (u8, std::cmp::Reverse<u64>, Confide
     let class = match finding.kind {
         FindingKind::Deadlock | FindingKind::Hang => 0,
         FindingKind::Idle => 2,
+        // It was asked for.
+        FindingKind::Lag => 1,
         _ if finding.share >= 0.1 || finding.ns >= idle_ns / 10 => 1,
         _ => 3,
     };

@@ -12,6 +12,7 @@ pub mod explain;
 pub mod figures;
 mod findings;
 mod headline;
+mod lags;
 pub mod layout;
 mod locks;
 mod marks;
@@ -106,6 +107,7 @@ fn body(view: &View<'_>, show: Show) -> String {
         Show::Stacks => vec![stacks::section(view)],
         Show::Pairs => vec![pairs::section(view)],
         Show::Polls => vec![polls::section(view)],
+        Show::Lag => vec![lags::section(view)],
         Show::Stops => vec![throttled::section(view), stops::section(view)],
         Show::Marks => vec![marks::section(view)],
         Show::Audit => vec![audit::section(view)],
@@ -135,6 +137,7 @@ fn nothing(show: Show) -> &'static str {
         Show::Stacks => "No stacks were recorded (--stacks records them).",
         Show::Pairs => "There are no two tasks to compare.",
         Show::Polls => "No task called select, poll or epoll.",
+        Show::Lag => "How long data waited in sockets was not recorded (--lag).",
         Show::Stops => "Nothing was stopped.",
         Show::Marks => "The workload wrote no marks.",
         Show::Tasks | Show::Audit | Show::All => "There is nothing to show.",

@@ -23,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) deadlocks: Vec<Deadlock>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) locks: Vec<LockRow>,
+    #[serde(default)]
+    pub(crate) lags: serde_json::Value,
     pub(crate) path: CriticalPath,
     pub(crate) audit: Audit,
 }
