@@ -140,7 +140,7 @@ proptest! {
         let mut changes = Changes::in_windows_of(least, &model, &all, Waits::new(&blocks));
         let mut found = Vec::new();
         while let Some(window) = changes.next() {
-            prop_assert!(!window.changes.is_empty());
+            // It may be of nothing but tasks that never lived, which change nothing.
             // No more than there is room for, but for what one moment has.
             let moments = window.changes.iter().map(|change| change.at_ns);
             let is_one = moments.clone().min() == moments.max();
