@@ -7,6 +7,7 @@
 
 mod code;
 mod cut_files;
+mod doubts;
 mod looks;
 mod perf_map;
 mod symbols;
@@ -19,6 +20,7 @@ use std::{
 };
 
 use self::{
+    doubts::Doubts,
     looks::{Looked, Looks},
     symbols::{Answer, Of, Question},
     unwind::{End, Walk},
@@ -62,6 +64,8 @@ pub struct Namer {
     numbers: u32,
     /// Follows stacks while tasks sleep; `None`: that is not wanted.
     looks: Option<Looks>,
+    /// What was looked at.
+    doubts: Doubts,
     /// Stretch and kernel's stack of the last block of each task.
     of_kernel: HashMap<u32, (u32, Option<u32>)>,
     /// Process of each living task.
@@ -103,6 +107,7 @@ impl Namer {
             walks: HashMap::new(),
             numbers: 0,
             looks,
+            doubts: Doubts::default(),
             of_kernel: HashMap::new(),
             pids: HashMap::new(),
             programs: HashMap::new(),
@@ -160,6 +165,19 @@ impl Namer {
                     self.forked(born);
                 }
             }
+            Event::Stretch(off) if off.inferred && self.looks.is_some() => {
+                writer.push(event);
+                if let Some(kernel) = self.doubts.infer(off.serial, off.seq) {
+                    writer.push(&Event::Stacks(Stacks {
+                        serial: off.serial,
+                        seq: off.seq,
+                        waker: Waker::None,
+                        kernel,
+                        user: None,
+                    }));
+                }
+                return;
+            }
             Event::Exec(exec) => self.begins(exec.tid, exec.at_ns, None),
             Event::Task(task) => self.ended(task),
             _ => {}
@@ -189,6 +207,7 @@ impl Namer {
     fn ended(&mut self, task: &TaskRecord) {
         if task.end_ns.is_some() {
             self.of_kernel.remove(&task.born.serial);
+            self.doubts.forget(task.born.serial);
         }
         if task.end_ns.is_some() && task.born.tid == task.born.tgid {
             self.living.remove(&task.born.tgid);
@@ -242,6 +261,9 @@ impl Namer {
         let kernel = self.of_kernel.get(&serial);
         let kernel = kernel.filter(|(of, _)| *of == seq);
         let kernel = kernel.and_then(|(_, kernel)| *kernel);
+        if !self.doubts.look(serial, seq, kernel) {
+            return;
+        }
         let key = (self.process(pid), walk);
         let user = match self.walks.get(&key) {
             Some(number) => *number,

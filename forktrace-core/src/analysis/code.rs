@@ -35,13 +35,14 @@ impl Code {
         // By number of the stack.
         let mut of_stack: HashMap<u32, Option<u32>> = HashMap::new();
         for stacks in model.stacks.iter().filter(|it| it.waker == Waker::None) {
-            let Some(number) = stacks.user else { continue };
-            let name = *of_stack.entry(number).or_insert_with(|| {
-                let name = waits_in(model.frames.get(&number)?)?;
-                Some(*known.entry(name).or_insert_with(|| {
-                    code.names.push(short(name).to_owned());
-                    code.names.len() as u32 - 1
-                }))
+            let name = stacks.user.and_then(|number| {
+                *of_stack.entry(number).or_insert_with(|| {
+                    let name = waits_in(model.frames.get(&number)?)?;
+                    Some(*known.entry(name).or_insert_with(|| {
+                        code.names.push(short(name).to_owned());
+                        code.names.len() as u32 - 1
+                    }))
+                })
             });
             // A later stack of the same block counts, also where it does not tell.
             let name = name.unwrap_or(u32::MAX);

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::blocks::Block;
 use crate::{
-    model::{Model, Off, State, Task},
+    model::{Model, State, Task},
     report::{StackCoverage, StackKind, StackShare, StackUse},
     trace::{Frames, Stacks, Waker},
     trace_file::TraceInfo,
@@ -69,17 +70,24 @@ pub(super) fn coverage(info: &TraceInfo, model: &Model) -> Option<StackCoverage>
 }
 
 /// The stack that each block began with, by task and stretch: the last one of each, for one
-/// that was followed while the block lasted comes after what the kernel saw at its beginning.
+/// that was followed while the block lasted comes after what the kernel saw at its beginning,
+/// and what is taken back comes after both.
 fn of_blocks(model: &Model) -> HashMap<(u32, u32), &Stacks> {
     let own = model.stacks.iter().filter(|it| it.waker == Waker::None);
-    own.map(|it| ((it.serial, it.seq), it)).collect()
+    let last: HashMap<_, _> = own.map(|it| ((it.serial, it.seq), it)).collect();
+    last.into_iter().filter(|(_, it)| is_one(it)).collect()
 }
 
-/// Stretch and length of each block, ns.
+fn is_one(stacks: &Stacks) -> bool {
+    stacks.user.is_some() || stacks.kernel.is_some()
+}
+
+/// Stretch and length of each block, ns; the one that is open at the end included.
 fn blocked(task: &Task) -> impl Iterator<Item = (u32, u64)> + '_ {
     let all = task.stretches.iter().enumerate();
     let blocks = all.filter(|(_, off)| off.state() == State::Blocked);
-    blocks.map(|(at, off)| (task.stretches.seq(at), off.wake_ns - off.out_ns))
+    let blocks = blocks.map(|(at, off)| (task.stretches.seq(at), off.wake_ns - off.out_ns));
+    blocks.chain(Block::open(task).map(|open| (open.seq, open.end_ns(task) - open.start_ns)))
 }
 
 /// `None` when no stacks were taken.
@@ -89,11 +97,17 @@ pub(super) fn stacks(info: &TraceInfo, model: &Model) -> Option<Vec<StackUse>> {
     }
     let tasks: HashMap<u32, &Task> = model.tasks.iter().map(|t| (t.serial, t)).collect();
     let mut uses: HashMap<Key, (u64, u64)> = HashMap::new();
-    for Ended { stacks, task, off } in blocks(model, &tasks) {
+    for Blocked {
+        stacks,
+        task,
+        ns,
+        wake_ns,
+    } in blocks(model, &tasks)
+    {
         let (kind, name, wakee) = match stacks.waker {
             Waker::None => (StackKind::OffCpu, task.name.as_str(), None),
             waker => {
-                let name = waker_name(model, &tasks, waker, &off);
+                let name = waker_name(model, &tasks, waker, wake_ns);
                 (StackKind::Wakeup, name, Some(task.name.as_str()))
             }
         };
@@ -106,7 +120,7 @@ pub(super) fn stacks(info: &TraceInfo, model: &Model) -> Option<Vec<StackUse>> {
             kernel: stacks.kernel,
         };
         let (sum, count) = uses.entry(key).or_default();
-        *sum = sum.saturating_add(off.wake_ns - off.out_ns);
+        *sum = sum.saturating_add(ns);
         *count += 1;
     }
     // The same functions, called from different places in them.
@@ -167,43 +181,61 @@ fn without(model: &Model) -> Vec<StackUse> {
 }
 
 /// A block with the stack that it began with, or the one that ended it.
-struct Ended<'a> {
+struct Blocked<'a> {
     stacks: &'a Stacks,
     task: &'a Task,
-    off: Off,
+    /// How long it was.
+    ns: u64,
+    /// When it ended, or the recording did.
+    wake_ns: u64,
 }
 
 /// Each block twice at most: a wakeup is the last one of those that the block's waker made,
-/// for it can have made another while the task was not yet asleep.
-fn blocks<'a>(model: &'a Model, tasks: &HashMap<u32, &'a Task>) -> Vec<Ended<'a>> {
-    let mut found: HashMap<(u32, u32, bool), Ended> = HashMap::new();
+/// for it can have made another while the task was not yet asleep. One that is open at the end
+/// has no wakeup.
+fn blocks<'a>(model: &'a Model, tasks: &HashMap<u32, &'a Task>) -> Vec<Blocked<'a>> {
+    let mut found: HashMap<(u32, u32, bool), Blocked> = HashMap::new();
     for stacks in &model.stacks {
         let Some(task) = tasks.get(&stacks.serial) else {
             continue;
         };
-        let Some(at) = task.stretches.position(stacks.seq) else {
+        let is_wakeup = stacks.waker != Waker::None;
+        let at = task.stretches.position(stacks.seq);
+        let block = match at.map(|at| task.stretches.at(at)) {
+            Some(off) if is_wakeup && stacks.waker != off.waker => None,
+            Some(off) => Block::of(off),
+            None => Block::open(task).filter(|open| open.seq == stacks.seq && !is_wakeup),
+        };
+        let Some(block) = block else {
             continue;
         };
-        let off = task.stretches.at(at);
-        let is_wakeup = stacks.waker != Waker::None;
-        if off.state() != State::Blocked || is_wakeup && stacks.waker != off.waker {
-            continue;
-        }
+        let wake_ns = block.end_ns(task);
         let key = (stacks.serial, stacks.seq, is_wakeup);
-        found.insert(key, Ended { stacks, task, off });
+        found.insert(
+            key,
+            Blocked {
+                stacks,
+                task,
+                ns: wake_ns - block.start_ns,
+                wake_ns,
+            },
+        );
     }
-    found.into_values().collect()
+    let found = found.into_values();
+    found
+        .filter(|it| it.stacks.waker != Waker::None || is_one(it.stacks))
+        .collect()
 }
 
 fn waker_name<'a>(
     model: &'a Model,
     tasks: &HashMap<u32, &'a Task>,
     waker: Waker,
-    off: &Off,
+    wake_ns: u64,
 ) -> &'a str {
     match waker {
         Waker::Task { serial, .. } => tasks.get(&serial).map_or("?", |t| &t.name),
-        Waker::Outsider { tid, .. } => model.outsider(tid, off.wake_ns).map_or("?", |o| &o.comm),
+        Waker::Outsider { tid, .. } => model.outsider(tid, wake_ns).map_or("?", |o| &o.comm),
         Waker::Interrupt(_) => "[interrupt]",
         Waker::None | Waker::Unknown => "[unknown]",
     }

@@ -1663,6 +1663,61 @@ fn the_stack_that_was_followed_while_a_block_lasted_counts_and_the_share_is_told
 }
 
 #[test]
+fn a_block_that_is_open_at_the_end_has_its_stack_too() {
+    let sleeps = OpenStretch {
+        out_ns: START + 10,
+        wake_ns: None,
+        why: Why::Interruptible,
+        compat: false,
+        syscall: 0,
+        arg0: 0,
+        arg1: 0,
+        waker: Waker::None,
+        object: 0,
+        timeout: Timeout::None,
+    };
+    let lives = |serial| {
+        Event::Task(TaskRecord {
+            open: Some(sleeps),
+            ..record(born(serial, 0), None)
+        })
+    };
+    let events = vec![
+        Event::Born(born(1, 0)),
+        Event::Born(born(2, 0)),
+        Event::Frames(crate::trace::Frames {
+            number: 0,
+            frames: ["read", "fetch", "main"].map(str::to_owned).to_vec(),
+            cut_off: false,
+            waits_in: Some(1),
+        }),
+        Event::Stacks(crate::trace::Stacks {
+            serial: 1,
+            seq: 0,
+            waker: Waker::None,
+            kernel: None,
+            user: Some(0),
+        }),
+        lives(1),
+        lives(2),
+    ];
+    let report = report_with(|f| f.lost_stacks = Some(0), events);
+    let found = report.stacks.expect("there are some");
+    let found: Vec<_> = found
+        .iter()
+        .map(|it| (it.frames.join(" "), it.ns, it.count))
+        .collect();
+    let expected = [
+        ("[no stack]".to_owned(), 90, 1),
+        ("main fetch read".to_owned(), 90, 1),
+    ];
+    assert_eq!(found, expected);
+    let all = report.stack_coverage.expect("they were taken").all;
+    assert_eq!((all.blocked_ns, all.whole_ns), (180, 90));
+    assert_eq!(report.tasks[0].waits[0].code[0].name, "fetch");
+}
+
+#[test]
 fn the_function_that_waited_is_told_with_its_time() {
     const MS: u64 = 1_000_000;
     // fsync of x86-64, 4 times as long by one caller as by the other.
@@ -1673,15 +1728,16 @@ fn the_function_that_waited_is_told_with_its_time() {
     let blocks = blocks.into_iter().enumerate().map(|(seq, times)| {
         Event::Stretch(stretch(1, seq as u32, Why::Uninterruptible, times, 74))
     });
-    let stacks = |seq, user| {
+    let stacks_of = |seq, user| {
         Event::Stacks(crate::trace::Stacks {
             serial: 1,
             seq,
             waker: Waker::None,
             kernel: None,
-            user: Some(user),
+            user,
         })
     };
+    let stacks = |seq, user| stacks_of(seq, Some(user));
     let frames = |number, by: &str, waits_in| {
         Event::Frames(crate::trace::Frames {
             number,
@@ -1719,9 +1775,19 @@ fn the_function_that_waited_is_told_with_its_time() {
     assert_eq!(link.code.as_deref(), Some("save"));
 
     events.push(stacks(0, 2));
-    let report = report_with(|f| f.lost_stacks = Some(0), events);
+    let report = report_with(|f| f.lost_stacks = Some(0), events.clone());
     assert_eq!(code(&report), expected[1..]);
     assert_eq!(report.findings[0].code, None);
+
+    // Taken back.
+    events.push(stacks_of(0, None));
+    let report = report_with(|f| f.lost_stacks = Some(0), events);
+    assert_eq!(code(&report), expected[1..]);
+    let coverage = report.stack_coverage.expect("they were taken").all;
+    assert_eq!(coverage.with_stack_ns, 20 * MS);
+    let mut stacks = report.stacks.expect("there are some").into_iter();
+    let none = stacks.find(|it| it.frames == ["[no stack]"]);
+    assert_eq!(none.map(|it| it.ns), Some(80 * MS));
 }
 
 #[test]

@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
+    attach::{Target, attach},
     stacks::{Stack, finish, with_option},
-    support::{have, run, skip, too_busy, unspoilt},
+    support::{CodeWait, have, run, skip, too_busy, unspoilt},
 };
 
 /// Compiles `unwound.c`; `None` where there is no compiler.
@@ -185,5 +186,30 @@ fn a_stripped_static_program_has_whole_stacks_of_places_in_it() {
             let is_place = |it: &String| it.starts_with("[unwound+0x") || it == "[signal]";
             assert!(places.len() > 3 && places.iter().all(is_place), "{stack:?}");
         }
+    });
+}
+
+#[test]
+fn tasks_that_slept_before_they_were_attached_to_have_stacks() {
+    const TEST: &str = "tasks_that_slept_before_they_were_attached_to_have_stacks";
+    if !have("python3") {
+        return skip(TEST, "there is no python3");
+    }
+    unspoilt(|| {
+        let target = Target::start(&[]);
+        let pid = target.pid().to_string();
+        let finished = attach(["--stacks=dwarf", "--for", "500ms", "-p", &pid]).finish();
+        let report = finished.report();
+        let waits = report.tasks.iter().flat_map(|task| &task.waits);
+        let waits: Vec<_> = waits.collect();
+        if waits.iter().any(|wait| wait.code.is_empty()) {
+            too_busy("nobody looked in half a second".to_owned());
+        }
+        let code: Vec<_> = waits.iter().flat_map(|wait| &wait.code).collect();
+        for name in ["wait_for_pipe (attach.py:", "rest (attach.py:"] {
+            let is_it = |code: &&&CodeWait| code.name.starts_with(name);
+            assert!(code.iter().any(|code| is_it(&code)), "{name}: {code:#?}");
+        }
+        target.end();
     });
 }

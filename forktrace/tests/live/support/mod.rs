@@ -11,7 +11,8 @@ pub(crate) use self::{
     claims::{built_in, check_altered, check_verdict},
     figures::{all_announced, check_complete, check_figures, check_recorded},
     report::{
-        Deadlock, Episode, Group, KernelStop, Link, LockRow, Poll, Report, Task, Wait, WaitsFor,
+        CodeWait, Deadlock, Episode, Group, KernelStop, Link, LockRow, Poll, Report, Task, Wait,
+        WaitsFor,
     },
     run::{Finished, Forktrace, Running, beside_noise, forktrace, run, trace, trace_until},
     spoilt::{again, too_busy, unspoilt},
