@@ -193,7 +193,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         (path, stops::stops(cut_blocks))
     };
     let (found, ((locks, cpu_users), (of_path, of_tasks))) =
-        both(of_groups, || both(of_locks, || both(of_path, of_tasks)));
+        both(of_groups, || both(of_locks, || (of_path(), of_tasks())));
     let (path, (stops, other_stops)) = of_path;
     let ((mut tasks, kept), waits_for, (pair_tests, pairs), audit, overview) = of_tasks;
     let (spreads, waited_for) = overview;

@@ -11,8 +11,8 @@ use crate::limits::Needs;
 /// Programs, what attaches them, maps, files.
 const DESCRIPTORS: u64 = 80;
 /// Address space without rings and tables, bytes: the kernel's types, three times, while
-/// the programs are loaded, and what threads reserve.
-const ADDRESS_SPACE: u64 = 232 << 20;
+/// the programs are loaded, and what threads reserve: each that allocates, 64 MiB.
+const ADDRESS_SPACE: u64 = 300 << 20;
 /// The same of memory of one's own.
 const DATA: u64 = 64 << 20;
 
