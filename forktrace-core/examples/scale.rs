@@ -84,6 +84,7 @@ impl Maker {
             machine: None,
             cgroup: String::new(),
             lag_min_ns: None,
+            imported: None,
         };
         Ok(Self {
             to: TraceWriter::new(BufWriter::new(File::create(file)?), &header)?,

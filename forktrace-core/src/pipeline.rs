@@ -173,6 +173,7 @@ mod tests {
             machine: None,
             cgroup: String::new(),
             lag_min_ns: None,
+            imported: None,
         }
     }
 

@@ -74,7 +74,25 @@ pub struct Header {
     /// Data that waited in a TCP socket for so long or longer until a task looked is in the
     /// trace, ns; `None`: none is.
     pub lag_min_ns: Option<u64>,
+    /// Another recorder's file that the trace was made of; `None`: forktrace recorded it.
+    pub imported: Option<Imported>,
 }
+
+/// Another recorder's file that a trace was made of (`forktrace import`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// The recorder: `perf sched record`.
+    pub from: String,
+    /// What such a file does not tell, each in words that go on from "it does not tell".
+    pub lacks: Vec<String>,
+    /// What is wrong with this file, each a sentence without its full stop.
+    pub faults: Vec<String>,
+    /// Events that the recorder says it lost.
+    pub lost: u64,
+}
+
+/// In place of a syscall's number: it was not recorded in which one the task was.
+pub const CALL_NOT_RECORDED: i16 = -3;
 
 /// The machine that was traced: what tells its traces from those of others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,7 +252,8 @@ pub struct Stretch {
     pub inferred: bool,
     /// The syscall is of the 32-bit table.
     pub compat: bool,
-    /// The syscall that it was in; -1: none (page fault, interrupt).
+    /// The syscall that it was in; -1: none (page fault, interrupt); or
+    /// [`CALL_NOT_RECORDED`].
     pub syscall: i16,
     /// CPU that it left.
     pub cpu_out: u16,

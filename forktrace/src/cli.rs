@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Write traces as Parquet tables, for DuckDB, Spark or ClickHouse, of many hosts and days.
     Export(ExportArgs),
+    /// Make a trace of what `perf sched record`, Perfetto or wprof recorded.
+    Import(ImportArgs),
     #[cfg(feature = "record")]
     /// Test claims about blocking experimentally on this machine.
     Claims {
@@ -492,6 +494,35 @@ pub(crate) struct ExportArgs {
     /// The traces.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) traces: Vec<PathBuf>,
+}
+
+/// Arguments of `import`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+FILE is a perf.data of `perf sched record`, a trace of Perfetto (and of ftrace, recorded by it), or what \
+`wprof --json-trace` writes. All tasks in it are taken for the workload, but for the kernel's threads; \
+`forktrace report --only NAME` looks at some of them.
+
+What such a file does not tell (calls, what tasks waited for) is unknown in the trace, and nothing of it can \
+be checked against the kernel's counters: `forktrace report --show audit` says what is missing. \
+docs/importing.md has the details.
+
+Exit status: 0; 125 when forktrace fails.
+
+Examples:
+  perf sched record -k CLOCK_MONOTONIC -o perf.data sleep 10; forktrace import perf.data -o trace.ft
+  forktrace import trace.pftrace -o trace.ft
+  wprof -d 1000 --json-trace wprof.json; forktrace import wprof.json -o trace.ft")]
+pub(crate) struct ImportArgs {
+    /// Write the trace to FILE.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Overwrite the file of -o whatever it holds. Without it, a trace replaces only traces.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// What another recorder wrote; - is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 /// Arguments of `diff`.

@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         Command::Diff(args) => commands::diff(args),
         Command::Explain(args) => commands::explain(args),
         Command::Export(args) => commands::export(args),
+        Command::Import(args) => commands::import(args),
         #[cfg(feature = "record")]
         Command::Claims { command } => commands::claims(command),
         #[cfg(feature = "record")]

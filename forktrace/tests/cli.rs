@@ -623,3 +623,42 @@ fn of_a_trace_that_breaks_off_each_answer_says_so() {
     assert!(said.contains("1 trace of B without an end"), "{text}");
     assert!(!said.contains("did not end with exit status 0"), "{text}");
 }
+
+#[test]
+fn what_others_recorded_is_imported_and_reported_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| {
+        let path = folder.path().join(name);
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../forktrace-import/tests");
+    let (pftrace, to) = (path("run.pftrace"), path("trace.ft"));
+    printed(forktrace(&["report", "-o", &pftrace]).arg(trace("sleepers")));
+    for (file, from) in [
+        (pftrace.clone(), "Perfetto"),
+        (format!("{samples}/sample.perf.data"), "perf sched record"),
+        (format!("{samples}/sample.wprof.json"), "wprof"),
+    ] {
+        let imported = output(&mut forktrace(&["import", &file, "-o", &to]));
+        assert!(imported.status.success(), "{imported:?}");
+        let text = printed(&mut forktrace(&["report", "--show", "audit", &to]));
+        assert!(text.contains(&format!("what {from} recorded")), "{text}");
+        assert!(!text.contains("Audit: complete"), "{text}");
+    }
+    // What the user has is not lost, and an error says what is wrong with which file.
+    let before = std::fs::read(&to).expect("the trace");
+    let odd = path("odd.data");
+    std::fs::write(&odd, b"PERFILE2\x68\0\0\0\0\0\0\0").expect("a file");
+    let error = failure(&mut forktrace(&["import", &odd, "-o", &to]));
+    assert!(
+        error.contains("odd.data") && error.contains("byte 16"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(&to).expect("the trace"), before);
+    let error = failure(&mut forktrace(&["import", &to, "-o", &to]));
+    assert!(error.contains("overwritten"), "{error}");
+    let error = failure(&mut forktrace(&["import", &pftrace, "-o", &pftrace]));
+    assert!(error.contains("is no trace"), "{error}");
+    let error = failure(&mut forktrace(&["import", &odd, "-o", &path("new.ft")]));
+    assert!(!folder.path().join("new.ft").exists(), "{error}");
+}

@@ -17,7 +17,7 @@ pub(crate) struct Options {
     targets: Vec<String>,
 }
 
-const TARGETS: [&str; 4] = ["trace_blocks", "events", "stacks", "claim_file"];
+const TARGETS: [&str; 5] = ["trace_blocks", "events", "stacks", "claim_file", "imports"];
 
 /// Gives whether no target found anything.
 pub(crate) fn run(options: &Options) -> Result<bool> {

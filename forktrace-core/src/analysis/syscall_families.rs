@@ -1,6 +1,9 @@
 //! Names for what a task waits in: each syscall belongs to a family.
 
-use crate::{model::PAGE_FAULT, trace::Arch};
+use crate::{
+    model::PAGE_FAULT,
+    trace::{Arch, CALL_NOT_RECORDED},
+};
 
 pub(super) const NO_SYSCALL: i16 = -1;
 
@@ -161,6 +164,7 @@ pub(super) fn wait_reason(
     match syscall {
         PAGE_FAULT => return ("page fault".to_owned(), None),
         NO_SYSCALL => return ("outside syscalls".to_owned(), None),
+        CALL_NOT_RECORDED => return ("unknown".to_owned(), None),
         _ => {}
     }
     if compat {

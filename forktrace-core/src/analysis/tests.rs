@@ -660,6 +660,7 @@ fn header() -> Header {
         machine: None,
         cgroup: String::new(),
         lag_min_ns: None,
+        imported: None,
     }
 }
 

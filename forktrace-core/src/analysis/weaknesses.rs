@@ -25,7 +25,7 @@ pub(super) struct Facts<'a> {
 /// Looks for one kind.
 type Look = fn(&Facts<'_>) -> Option<Weakness>;
 
-const LOOKS: [Look; 25] = [
+const LOOKS: [Look; 27] = [
     end_missing,
     file_too_large,
     records_unreadable,
@@ -40,6 +40,8 @@ const LOOKS: [Look; 25] = [
     sums_differ,
     task_end_missing,
     wakeup_missing,
+    events_lost,
+    imported,
     cut_short,
     switch_in_inferred,
     polls_left_out,
@@ -298,6 +300,37 @@ fn wakeup_missing(facts: &Facts<'_>) -> Option<Weakness> {
             "{} ended without a recorded wakeup: shown as blocked to the end",
             quantity(unwoken, "block")
         )
+    })
+}
+
+fn events_lost(facts: &Facts<'_>) -> Option<Weakness> {
+    let from = facts.info.header.imported.as_ref()?;
+    let found = weakness(Kind::EventsLost, from.lost, || {
+        format!(
+            "{} lost {}: what tasks did from the event before to the one after on that CPU is \
+             unknown",
+            from.from,
+            quantity(from.lost, "event"),
+        )
+    })?;
+    Some(placed(found, gap_range(facts.model)))
+}
+
+fn imported(facts: &Facts<'_>) -> Option<Weakness> {
+    let from = facts.info.header.imported.as_ref()?;
+    weakness(Kind::Imported, 1, || {
+        let mut text = format!(
+            "imported from what {} recorded: nothing in such a file says whether it is whole, so \
+             no count of the kernel was compared",
+            from.from
+        );
+        if !from.lacks.is_empty() {
+            text += &format!("; it does not tell {}", from.lacks.join(", nor "));
+        }
+        for fault in &from.faults {
+            text += &format!("; {fault}");
+        }
+        text
     })
 }
 

@@ -239,6 +239,7 @@ pub(super) fn header() -> Header {
         machine: None,
         cgroup: String::new(),
         lag_min_ns: None,
+        imported: None,
     }
 }
 

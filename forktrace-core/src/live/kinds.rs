@@ -5,7 +5,7 @@ use crate::{
     analysis::family,
     lately::Lately,
     model::PAGE_FAULT,
-    trace::{Arch, Event, FileKind, Interrupt, Timeout, Waker},
+    trace::{Arch, CALL_NOT_RECORDED, Event, FileKind, Interrupt, Timeout, Waker},
 };
 
 /// What kind of wait.
@@ -230,6 +230,7 @@ impl Kinds {
             PAGE_FAULT => "page fault",
             -1 if call.arg0 != 0 => "page fault",
             -1 => "outside syscalls",
+            CALL_NOT_RECORDED => "unknown",
             _ if call.compat => "unknown syscall",
             number => {
                 let family = usize::try_from(number)

@@ -129,6 +129,7 @@ fn report_of(stretches: &[Stretch], tasks: u32, end_ns: u64) -> crate::report::R
         machine: None,
         cgroup: String::new(),
         lag_min_ns: None,
+        imported: None,
     };
     let mut bytes = Vec::new();
     let mut writer = TraceWriter::new(&mut bytes, &header).expect("memory");

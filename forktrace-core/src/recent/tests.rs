@@ -28,6 +28,7 @@ fn header() -> Header {
         machine: None,
         cgroup: String::new(),
         lag_min_ns: None,
+        imported: None,
     }
 }
 

@@ -41,6 +41,10 @@ pub enum WeaknessKind {
     TimeUnknown,
     /// Blocks ended without a wakeup that was seen.
     WakeupMissing,
+    /// The recorder that the trace was imported from lost events.
+    EventsLost,
+    /// Imported from another recorder's file: what it holds can't be checked.
+    Imported,
     /// A note: tasks lived when the recording ended.
     CutShort,
     /// A note: switch-ins were inferred from the CPU clock.

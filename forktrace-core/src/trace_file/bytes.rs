@@ -40,7 +40,7 @@ impl Source<'_> {
     }
 
     /// Reads from this place on, and says how many bytes were there.
-    pub(super) fn read(&self, at: usize, into: &mut [u8]) -> usize {
+    pub fn read(&self, at: usize, into: &mut [u8]) -> usize {
         match self {
             Self::Memory(bytes) => {
                 let from = bytes.get(at..).unwrap_or_default();

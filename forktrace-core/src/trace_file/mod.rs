@@ -310,6 +310,10 @@ fn limit_arguments(header: &mut Header) {
     if let Some(attached) = &mut header.attached {
         attached.targets.truncate(MOST);
     }
+    if let Some(imported) = &mut header.imported {
+        imported.lacks.truncate(MOST);
+        imported.faults.truncate(MOST);
+    }
 }
 
 /// With as much of the command line as a header can hold; the last argument says how many

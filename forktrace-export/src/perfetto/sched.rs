@@ -151,6 +151,7 @@ impl Life<'_> {
         let task = self.task;
         self.add(task.start_ns, order::NEW, What::New);
         let mut expected = task.first_seq;
+        self.was_there();
         for (off, cpu) in task.stretches.with_cpus() {
             if off.seq != expected {
                 self.gap(off.out_ns);
@@ -183,6 +184,31 @@ impl Life<'_> {
         } else if self.came_ns.is_some() {
             // With the recording ends what is known of the CPU.
             self.out(task.end_ns, RUNNABLE);
+        }
+    }
+
+    /// Of a task that was there before the recording: it has a CPU when that begins, if only to
+    /// leave it at once.
+    fn was_there(&mut self) {
+        let task = self.task;
+        let off = task
+            .stretches
+            .first()
+            .map(|off| (off.seq, off.why, off.out_ns));
+        let open = task.open.map(|open| (open.why, open.out_ns));
+        let (why, out_ns) = match (off, open) {
+            (Some((seq, why, out_ns)), _) if seq == task.first_seq => (why, out_ns),
+            (None, Some(open)) if task.stretches_expected == Some(task.first_seq) => open,
+            _ => return,
+        };
+        if why != Why::New {
+            let order = if out_ns > task.start_ns {
+                order::IN
+            } else {
+                order::COMES_TO_LEAVE
+            };
+            self.add(task.start_ns, order, What::In);
+            self.came_ns = Some(task.start_ns);
         }
     }
 

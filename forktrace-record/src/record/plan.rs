@@ -100,6 +100,7 @@ pub(super) fn header(plan: &Plan, tracer: &Tracer) -> Result<Header> {
         machine: Some(machine(&system)),
         cgroup,
         lag_min_ns: plan.settings.lag_min.map(|min| min.as_nanos() as u64),
+        imported: None,
     })
 }
 

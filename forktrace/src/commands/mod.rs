@@ -12,6 +12,7 @@ mod doctor;
 mod explain;
 mod export;
 mod files;
+mod import;
 mod junit;
 #[cfg(feature = "record")]
 mod making;
@@ -53,6 +54,7 @@ pub(crate) use self::{
     diff::diff,
     explain::explain,
     export::export,
+    import::import,
     man::{man, man_all},
     report::report,
 };

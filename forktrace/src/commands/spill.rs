@@ -26,7 +26,7 @@ const BATCH: usize = 1 << 20;
 
 /// A file without a name, made when it is needed.
 #[derive(Default)]
-struct Away {
+pub(super) struct Away {
     file: OnceLock<File>,
     /// What is to be written, and from where on.
     rest: Mutex<(Vec<u8>, u64)>,
@@ -147,7 +147,7 @@ impl Room {
 }
 
 /// A trace file that is read as it is needed.
-struct TraceBytes<'a> {
+pub(super) struct TraceBytes<'a> {
     file: &'a File,
     /// Where the trace begins: standard input can be anywhere in its file.
     from: u64,
@@ -157,7 +157,7 @@ struct TraceBytes<'a> {
 
 impl<'a> TraceBytes<'a> {
     /// `None`: it can be read from its beginning to its end only.
-    fn new(mut file: &'a File) -> Option<Self> {
+    pub(super) fn new(mut file: &'a File) -> Option<Self> {
         let meta = file.metadata().ok().filter(|meta| meta.is_file())?;
         let from = file.stream_position().ok()?;
         Some(Self {
@@ -170,7 +170,7 @@ impl<'a> TraceBytes<'a> {
 
     /// # Errors
     /// When a part of it could not be read.
-    fn check(&self) -> io::Result<()> {
+    pub(super) fn check(&self) -> io::Result<()> {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.take().map_or(Ok(()), Err)
     }

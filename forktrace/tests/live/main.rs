@@ -32,6 +32,7 @@ mod graph;
 mod hangs;
 mod helpers;
 mod hotplug;
+mod imports;
 mod kernel_programs;
 mod kernel_stops;
 mod lags;
