@@ -190,6 +190,7 @@ impl Recording {
             root,
             detach: false,
             signalled: false,
+            signalled_at: None,
             requests: Requests::default(),
             at_work: Default::default(),
             unread: false,

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use nix::unistd::{Pid, getpgid, getpgrp};
 use rustix::{
     io::Errno,
-    process::{WaitOptions, WaitStatus, waitpid},
+    process::{WaitId, WaitIdOptions, WaitIdStatus, WaitOptions, waitid, waitpid},
 };
 
 /// The first process of the workload.
@@ -14,7 +14,7 @@ use rustix::{
 pub struct Root {
     pid: Pid,
     ended: bool,
-    status: Option<WaitStatus>,
+    status: Option<WaitIdStatus>,
 }
 
 impl Root {
@@ -34,32 +34,36 @@ impl Root {
 
     /// Its exit status and the signal that ended it, whichever there is.
     pub fn outcome(&self) -> (Option<i32>, Option<i32>) {
-        let status = self.status;
+        let status = self.status.as_ref();
         (
-            status.and_then(WaitStatus::exit_status),
-            status.and_then(WaitStatus::terminating_signal),
+            status.and_then(WaitIdStatus::exit_status),
+            status.and_then(WaitIdStatus::terminating_signal),
         )
     }
 
-    /// Notes its end, if it has come.
+    /// Notes its end, if it has come. Its entry among the processes stays until this is
+    /// dropped: to take it away, the kernel waits for whoever just reads its `/proc`, and
+    /// does so without a pause. While the recorder is a real-time task, a helper would not
+    /// get that CPU back, nor would the workload, for nearly a second.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn reap(&mut self) -> Result<()> {
-        if self.ended {
-            return Ok(());
-        }
+    pub fn look(&mut self) -> Result<()> {
         let pid = rustix::process::Pid::from_raw(self.pid.as_raw());
-        match waitpid(pid, WaitOptions::NOHANG) {
+        let (false, Some(pid)) = (self.ended, pid) else {
+            return Ok(());
+        };
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::Pid(pid), ended) {
             Ok(None) => {}
-            Ok(Some((_, status))) => {
-                self.ended = status.exited() || status.signaled();
-                self.status = self.ended.then_some(status);
+            Ok(Some(status)) => {
+                self.ended = true;
+                self.status = Some(status);
             }
             Err(Errno::INTR) => {}
             // Somebody else has taken its status.
             Err(Errno::CHILD) => self.ended = true,
-            Err(error) => return Err(error).context("waitpid"),
+            Err(error) => return Err(error).context("waitid"),
         }
         Ok(())
     }
@@ -84,5 +88,13 @@ impl Root {
             Ok(()) | Err(Errno::SRCH | Errno::PERM) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("signal {number} can't be passed on")),
         }
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_raw(self.pid.as_raw());
+        // One that lives stays, and so does what somebody else has taken.
+        let _ = waitpid(pid, WaitOptions::NOHANG);
     }
 }

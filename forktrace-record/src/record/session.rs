@@ -1,7 +1,10 @@
 //! What a recording has found so far: every event goes through here to where it is kept,
 //! past those who want to know of it.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use forktrace_core::{
@@ -38,6 +41,8 @@ use crate::{
 
 /// Before the last seconds are given out, the rings are emptied at most so many times.
 const MOST_DRAINS: u32 = 64;
+/// Who sleeps so long after a signal that was to end it is not going to end of it.
+const UNMOVED: Duration = Duration::from_secs(2);
 
 /// CPU time that this process has used, ns.
 pub(super) fn own_cpu_ns() -> Result<u64> {
@@ -92,6 +97,8 @@ pub(super) struct Session {
     pub(super) detach: bool,
     /// A signal came that is to end something.
     pub(super) signalled: bool,
+    /// When the last one came.
+    pub(super) signalled_at: Option<Instant>,
     pub(super) requests: Requests,
     /// What the tasks did in this second of the recording.
     pub(super) at_work: (u64, AtWork),
@@ -106,8 +113,8 @@ impl Session {
         self.root.as_ref().is_some_and(Root::ended)
     }
 
-    pub(super) fn reap(&mut self) -> Result<()> {
-        self.root.as_mut().map_or(Ok(()), Root::reap)
+    pub(super) fn look_at_root(&mut self) -> Result<()> {
+        self.root.as_mut().map_or(Ok(()), Root::look)
     }
 
     /// Once the first process is gone, or if there is none of ours, each signal ends the
@@ -115,9 +122,10 @@ impl Session {
     pub(super) fn on_signal(&mut self, signal: &siginfo) -> Result<()> {
         let number = signal.ssi_signo as i32;
         if number == Signal::SIGCHLD as i32 {
-            return self.reap();
+            return self.look_at_root();
         }
         self.signalled = true;
+        self.signalled_at = Some(Instant::now());
         let Some(root) = self.root.as_ref().filter(|root| !root.ended()) else {
             self.detach = true;
             return Ok(());
@@ -129,6 +137,14 @@ impl Session {
             Answer::End => self.detach = true,
         }
         Ok(())
+    }
+
+    /// Of so many tasks that live, these were found not to be able to go on. If a signal that
+    /// was to end them has not moved one of them, none will: they ignore it, or are where only
+    /// SIGKILL reaches them. Whoever sent it wants the report.
+    pub(super) fn give_up_on(&mut self, stuck: usize, live: u64) {
+        let unmoved = self.signalled_at.is_some_and(|at| at.elapsed() >= UNMOVED);
+        self.detach |= unmoved && live > 0 && stuck as u64 >= live;
     }
 
     pub(super) fn write(&mut self, event: &Event) {
@@ -387,7 +403,7 @@ impl Session {
             writer.push(&lost);
         }
         if let Some(root) = &mut self.root {
-            root.reap()?;
+            root.look()?;
         }
         let outcome = self.root.as_ref().map(Root::outcome);
         let (exit_code, signal) = outcome.unwrap_or_default();

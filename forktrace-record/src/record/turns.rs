@@ -157,7 +157,7 @@ impl Loop<'_> {
 
     /// Does what there is to do; true: the recording is over.
     fn turn(&mut self, tick: &mut Duration) -> Result<bool> {
-        self.session.reap()?;
+        self.session.look_at_root()?;
         while let Some(signal) = self.signals.next()? {
             self.session.on_signal(&signal)?;
         }
@@ -184,7 +184,7 @@ impl Loop<'_> {
         if over || self.session.detach {
             return Ok(true);
         }
-        self.look_for_the_stuck()?;
+        self.look_for_the_stuck(live + untracked)?;
         self.tell_progress(live + untracked)?;
         Ok(false)
     }
@@ -229,7 +229,7 @@ impl Loop<'_> {
     }
 
     /// Looks for deadlocks, and for those who could end the waits of the moment.
-    fn look_for_the_stuck(&mut self) -> Result<()> {
+    fn look_for_the_stuck(&mut self, live: u64) -> Result<()> {
         let session = &mut *self.session;
         let since = |ns: u64| ns.saturating_sub(self.start_ns);
         for found in self.watch.look(self.tracer, now_ns()?) {
@@ -248,6 +248,7 @@ impl Loop<'_> {
             session.write(&Event::Given(given));
         }
         if let Some(stuck) = seen.stuck {
+            session.give_up_on(stuck.deadlock.tasks.len(), live);
             let name = |serial| stuck.names.get(&serial).cloned();
             let who = |serial| stuck.told.iter().find(|told| told.serial == serial);
             let told = named(&stuck.deadlock, since, name, who);

@@ -55,6 +55,12 @@ def pipe():
     writer.wait()
 
 
+def deaf():
+    """The same, and no Ctrl-C ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pipe()
+
+
 def sockets():
     """Each of two processes waits for the other one's first word."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -156,4 +162,4 @@ def fuse():
     os.stat(sys.argv[2] + "/other")
 
 
-{f.__name__: f for f in (pipe, sockets, processes, forked, fault, fuse)}[sys.argv[1]]()
+{f.__name__: f for f in (pipe, deaf, sockets, processes, forked, fault, fuse)}[sys.argv[1]]()

@@ -193,6 +193,44 @@ fn two_threads_that_take_two_locks_the_other_way_round() {
     }
 }
 
+/// A signal that moves none of those who hang ends the recording: nothing else would.
+#[test]
+fn a_hang_that_ctrl_c_does_not_end_ends_the_recording() {
+    const TEST: &str = "a_hang_that_ctrl_c_does_not_end_ends_the_recording";
+    if lacks(TEST, &["python3"]) {
+        return;
+    }
+    for ends in [Ends::Typed, Ends::Group] {
+        unspoilt(|| {
+            let (run, terminal) = session(ends);
+            let script = run.file("hangs.py");
+            std::fs::write(&script, include_str!("hangs.py")).expect("a script");
+            let run = run.json().args(["--", "python3"]).args([&script]);
+            let mut running = run.args(["deaf"]).start();
+            let truth: serde_json::Value = serde_json::from_str(&running.line(1)).expect("JSON");
+            let tids: Vec<u32> = serde_json::from_value(truth["tids"].clone()).expect("tids");
+            let begun = Instant::now();
+            while !running.stderr().contains("The run goes on") {
+                assert!(begun.elapsed() < GIVE_UP, "{}", running.stderr());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let finished = end(running, ends, terminal);
+            for tid in &tids {
+                // Each is the first thread of its process.
+                let _ = kill(Pid::from_raw(*tid as i32), Signal::SIGKILL);
+            }
+            assert_eq!(finished.status.code(), Some(124), "{}", finished.stderr);
+            assert!(
+                finished.stderr.contains("still running: "),
+                "{}",
+                finished.stderr
+            );
+            let first = &finished.report().findings[0];
+            assert_eq!(first.kind, "hang", "{first:#?}");
+        });
+    }
+}
+
 /// What did not last is taken back.
 #[test]
 fn a_lock_that_another_thread_lets_go_is_taken_back() {
