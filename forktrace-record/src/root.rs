@@ -27,7 +27,7 @@ impl Root {
         }
     }
 
-    /// Whether it has ended, as far as [`Self::reap`] knows.
+    /// Whether it has ended, as far as [`Self::look`] knows.
     pub fn ended(&self) -> bool {
         self.ended
     }

@@ -1,7 +1,10 @@
 //! Deadlocks and hangs, with names: those that were found while the workload ran, but for
 //! those that what came later took back, and those that the whole record shows.
 
-use std::collections::HashSet;
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+};
 
 use super::{
     blocks::{Block, Blocks},
@@ -40,9 +43,15 @@ pub(super) fn deadlocks(blocks: &Blocks<'_>, hangs: &[Hang]) -> Vec<Deadlock> {
     let found = blocks.model.deadlocks.iter().filter(stay);
     let mut deadlocks: Vec<Deadlock> = found
         .filter(|d| !is_shown(d))
-        .map(|d| Deadlock {
-            end_ns: first_end(blocks, d).map(|(end_ns, ..)| end_ns),
-            ..named_deadlock(d, |ns| ns, name, |serial| told(serial, d.at_ns))
+        .map(|d| {
+            let mut named = named_deadlock(d, |ns| ns, name, |serial| told(serial, d.at_ns));
+            for (task, stuck) in named.tasks.iter_mut().zip(&d.tasks) {
+                if let Some(name) = variable(blocks, stuck).filter(|_| is_plain(task, stuck)) {
+                    task.waits_for = name;
+                }
+            }
+            named.end_ns = first_end(blocks, d).map(|(end_ns, ..)| end_ns);
+            named
         })
         .collect();
     // What was found during the recording says more of the same tasks.
@@ -57,8 +66,59 @@ pub(super) fn deadlocks(blocks: &Blocks<'_>, hangs: &[Hang]) -> Vec<Deadlock> {
         .map(|hang| of_hang(blocks, hang, &name, &told))
         .collect();
     deadlocks.extend(new);
+    for deadlock in &mut deadlocks {
+        if deadlock.kind == DeadlockKind::AllAsleep {
+            awaited_first(&mut deadlock.tasks, told);
+        }
+    }
     deadlocks.sort_by_key(|d| d.at_ns);
     deadlocks
+}
+
+/// Those first whom most of the others wait for: there it hangs.
+fn awaited_first<'a>(
+    tasks: &mut [DeadlockedTask],
+    told: impl Fn(u32, u64) -> Option<&'a trace::Providers>,
+) {
+    let mut awaited: HashMap<u32, u32> = HashMap::new();
+    for task in &*tasks {
+        let told = told(task.serial, u64::MAX).filter(|told| told.at_ns >= task.since_ns);
+        // Whoever shares a futex may be the one, or not.
+        let told = told.filter(|told| told.kind != ProviderKind::Shares);
+        let of_lock = task.owner.into_iter();
+        let all = of_lock.chain(told.into_iter().flat_map(|told| told.tasks.iter().copied()));
+        let others: HashSet<u32> = all.filter(|other| *other != task.serial).collect();
+        // One of many is nobody in particular.
+        if let [only] = others.into_iter().collect::<Vec<_>>()[..] {
+            *awaited.entry(only).or_default() += 1;
+        }
+    }
+    tasks.sort_by_key(|task| Reverse(awaited.get(&task.serial).copied().unwrap_or(0)));
+}
+
+/// What a task waits for, as the address tells it.
+fn plain(on: StuckOn) -> Option<String> {
+    match on {
+        StuckOn::Lock { address, .. } => Some(format!("mutex {address:#x}")),
+        StuckOn::Futex { address } => Some(format!("futex {address:#x}")),
+        StuckOn::Child | StuckOn::Told => None,
+    }
+}
+
+fn is_plain(task: &DeadlockedTask, stuck: &trace::Stuck) -> bool {
+    plain(stuck.on).as_ref() == Some(&task.waits_for)
+}
+
+/// The same by the name of the variable, if that is known.
+fn variable(blocks: &Blocks<'_>, stuck: &trace::Stuck) -> Option<String> {
+    let (kind, address) = match stuck.on {
+        StuckOn::Lock { address, .. } => ("mutex", address),
+        StuckOn::Futex { address } => ("futex", address),
+        StuckOn::Child | StuckOn::Told => return None,
+    };
+    let task = &blocks.model.tasks[blocks.wakers.index(stuck.serial)?];
+    let name = blocks.model.lock_names.of(task.process, address)?;
+    Some(format!("{kind} {} (in {})", name.name, name.module))
 }
 
 /// A hang that the whole record shows.
@@ -83,7 +143,14 @@ fn of_hang<'a>(
                     let told = told(task.serial, hang.to_ns).filter(|p| p.seq == block.seq);
                     told.map_or(object.name, |told| of_providers(told, name))
                 }
-                (Some(object), _) => format!("{} ({})", object.name, link.reason),
+                (Some(object), _) => {
+                    let answer = told(task.serial, hang.to_ns)
+                        .filter(|p| p.seq == block.seq && p.kind == ProviderKind::Server);
+                    let answer = answer.map_or(String::new(), |told| {
+                        format!(", for {}", of_providers(told, name))
+                    });
+                    format!("{} ({}){answer}", object.name, link.reason)
+                }
                 (None, Some(syscall)) => format!("{syscall} to come back"),
                 (None, None) => link.reason,
             },
@@ -116,14 +183,16 @@ pub fn named_deadlock<'a>(
 ) -> Deadlock {
     let tasks = d.tasks.iter().map(|stuck| {
         let (waits_for, owner) = match stuck.on {
-            StuckOn::Lock { address, owner } => (format!("mutex {address:#x}"), Some(owner)),
+            StuckOn::Lock { owner, .. } => (plain(stuck.on).unwrap_or_default(), Some(owner)),
             // Who has it was looked up meanwhile: its word may name somebody who can't give it back.
-            StuckOn::Futex { address } => {
-                let owner = told(stuck.serial)
-                    .filter(|p| p.kind == ProviderKind::Owner && p.at_ns >= stuck.since_ns);
-                match owner {
+            StuckOn::Futex { .. } => {
+                let tells = |p: &&trace::Providers| {
+                    let by_kind = matches!(p.kind, ProviderKind::Owner | ProviderKind::Joined);
+                    by_kind && p.at_ns >= stuck.since_ns
+                };
+                match told(stuck.serial).filter(tells) {
                     Some(providers) => (of_providers(providers, &name), None),
-                    None => (format!("futex {address:#x}"), None),
+                    None => (plain(stuck.on).unwrap_or_default(), None),
                 }
             }
             StuckOn::Child => ("child".to_owned(), None),

@@ -19,7 +19,7 @@ use super::{
     sum_by_key::SumByKey,
 };
 use crate::{
-    model::{State, Task},
+    model::{FutexKey, State, Target, Task},
     report::{Ended, Verdict},
     trace::{Interrupt, Timeout, Waker, Why},
 };
@@ -128,6 +128,18 @@ struct OpenStall {
     awake_until_ns: u64,
     /// A timer of theirs came, and nothing else.
     tick: bool,
+    /// One whose time ran out again got a CPU only at this time, and then did not wait any
+    /// more.
+    late: Option<Late>,
+}
+
+/// A member that looked up too late: what it waited for can have come while it was ready.
+#[derive(Clone, Copy)]
+struct Late {
+    /// When it got a CPU.
+    on_cpu_ns: u64,
+    /// The process whose tasks can bring it.
+    process: u32,
 }
 
 /// Watches a sweep over a group.
@@ -320,10 +332,18 @@ impl<'a> Watch<'a> {
         let alone = self.looks_up(position, block);
         let tick = alone.is_some() && self.is_tick(block);
         let until_ns = alone.or_else(|| self.looks_up_with(position, block));
+        let late = match until_ns {
+            None => self.late(position, block),
+            Some(_) => None,
+        };
+        let process = self.task(position).process;
         let Some(open) = self.open.as_mut().filter(|open| !open.over) else {
             return;
         };
         let end_ns = block.wake_ns.unwrap_or(block.start_ns);
+        let brought = open
+            .late
+            .map(|late| late.on_cpu_ns >= end_ns && late.process == process);
         let (woken_ns, back_ns) = self.now[position as usize].looks_up_ns;
         if (woken_ns..back_ns).contains(&block.start_ns) {
             // It had to wait for a moment on its way.
@@ -339,7 +359,18 @@ impl<'a> Watch<'a> {
             self.now[position as usize].looks_up_ns = (end_ns, until_ns);
             return;
         }
+        if let Some(late) = late.filter(|_| open.late.is_none()) {
+            open.late = Some(late);
+            return;
+        }
         open.over = true;
+        if let Some(brought) = brought {
+            let stall = open.stall;
+            if brought {
+                self.put_late(position, stall, end_ns);
+            }
+            return;
+        }
         let nobody = open.look_ups == 0 && open.awake_until_ns <= end_ns;
         if nobody || position == open.stall.next {
             return;
@@ -372,6 +403,27 @@ impl<'a> Watch<'a> {
             _ => self.blocks.is_sleep(block) || self.is_tick(block),
         };
         again.then(|| self.goes_on(position, block))?
+    }
+
+    /// Did its time run out as often before, and did it have to wait for a CPU then? What it
+    /// looks for can have come meanwhile.
+    fn late(&self, position: u32, block: &Block) -> Option<Late> {
+        let now = &self.now[position as usize];
+        let again = now.looks_up_ns.1 == block.start_ns && now.looks_up_ns.0 < block.start_ns;
+        let task = self.members.tasks[position as usize] as usize;
+        if !again || self.blocks.how(task, block) != Ended::TimedOut {
+            return None;
+        }
+        let off = self.task(position).stretches.get(now.block as usize)?;
+        // Of others it is not known who could have brought it.
+        let process = match self.blocks.model.targets.get(block.target as usize)? {
+            Target::Futex(FutexKey::Private { process, .. }) => *process,
+            _ => return None,
+        };
+        (off.in_ns > off.wake_ns).then_some(Late {
+            on_cpu_ns: off.in_ns,
+            process,
+        })
     }
 
     /// Did a timer end a wait for whatever comes first?
@@ -427,6 +479,17 @@ impl<'a> Watch<'a> {
         (ran_ns <= LOOK_UP_NS && again(open.syscall, open.target)).then_some(open.start_ns)
     }
 
+    /// Puts the stall under way down to this member, whose wait ended when another one that
+    /// had waited for it again and again had looked up, and was ready to run.
+    fn put_late(&mut self, root: u32, mut stall: Stall, end_ns: u64) {
+        (stall.next, stall.root, stall.unfulfilled) = (root, root, false);
+        stall.end_ns = stall.end_ns.max(end_ns);
+        let key = self.key(Verdict::Caused, root);
+        if let Some(open) = &mut self.open {
+            (open.key, open.stall) = (key, stall);
+        }
+    }
+
     /// Puts the stall under way down to what its end by this member says.
     fn put(&mut self, next: u32, mut stall: Stall) {
         let (verdict, root, unfulfilled) = self.verdict(next, (stall.start_ns, stall.end_ns));
@@ -442,6 +505,7 @@ impl<'a> Watch<'a> {
                     look_ups: 0,
                     awake_until_ns: 0,
                     tick: false,
+                    late: None,
                 });
             }
         }
@@ -493,7 +557,11 @@ impl Watcher for Watch<'_> {
         match (block, &mut self.open) {
             (Some(block), _) => self.leaves(position, &block),
             // A task came, or one that looked up ended.
-            (None, Some(open)) if to.state.is_none() || !is_within(looks_up_ns, to.at_ns) => {
+            (None, Some(open))
+                if to.state.is_none()
+                    || !is_within(looks_up_ns, to.at_ns)
+                        && open.late.is_none_or(|late| to.at_ns > late.on_cpu_ns) =>
+            {
                 open.over = true;
             }
             (None, _) => {}

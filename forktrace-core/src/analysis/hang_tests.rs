@@ -283,3 +283,30 @@ proptest! {
         }
     }
 }
+
+/// The first thread looks up, and is ready for a moment when the worker's sleep ends: it finds
+/// that done, and does not wait again.
+#[test]
+fn who_looked_up_too_late_waited_for_what_came_meanwhile() {
+    let run = |asleep: usize| {
+        let looks_up = [(FUTEX, OWN, TIMER)].repeat(3);
+        let mut first = task(1, 1, "rbbbbrbbbbrbbbbwwwwrrrrr$", &looks_up);
+        first.stretches.edit(|offs| {
+            for off in &mut offs[1..] {
+                off.timeout_us = Timeout::Us(1).to_us();
+            }
+        });
+        let sleep = format!("r{}", "b".repeat(asleep));
+        let worker = format!("{sleep}{}$", "r".repeat(24 - sleep.len()));
+        let worker = task(2, 1, &worker, &[(SLEEP, 0, TIMER)]);
+        longest(vec![first, worker])
+    };
+    let e = run(16);
+    assert_eq!(e.verdict, Verdict::Caused, "{e:#?}");
+    let ended_by = e.ended_by.unwrap();
+    assert_eq!((ended_by.task.serial, ended_by.end_ns), (2, Some(17)));
+    assert_eq!((e.ns, e.end_ns, e.look_ups), (12, 17, 2));
+    // On the CPU it went on by itself.
+    let e = run(20);
+    assert_eq!((e.verdict, e.end_ns), (Verdict::Idle, 15), "{e:#?}");
+}

@@ -289,6 +289,15 @@ fn file_name(file: &File, fd: i32) -> (String, String) {
             let watched = interest.fds.len();
             let fds = if watched == 1 { "fd" } else { "fds" };
             name = format!("{name} of {watched}{more} {fds}");
+            let named = members(interest);
+            if !named.is_empty() {
+                let cut = if named.len() < watched || interest.cut_off {
+                    ", …"
+                } else {
+                    ""
+                };
+                name = format!("{name}: {}{cut}", named.join(", "));
+            }
         }
         return (kind.to_owned(), name);
     }
@@ -302,6 +311,29 @@ fn file_name(file: &File, fd: i32) -> (String, String) {
         _ => ("fd", format!("fd {fd}")),
     };
     (kind.to_owned(), name)
+}
+
+/// Names of some that an epoll instance watches: first what tells it from others, which is
+/// where connections come in; then what has a name of its own.
+fn members(interest: &Interest) -> Vec<String> {
+    let known = interest.fds.iter().filter_map(|watched| {
+        let kind = watched.kind.as_ref()?;
+        let rank = match kind {
+            _ if kind.is_listening() => 0,
+            FileKind::InetSocket { .. } => 1,
+            kind if has_own_inode(kind) => 2,
+            _ => 3,
+        };
+        Some((
+            rank,
+            watched.fd.fd,
+            kind_name(kind, watched.inode, watched.fd.fd).1,
+        ))
+    });
+    let mut known: Vec<_> = known.collect();
+    known.sort();
+    let names = known.into_iter().map(|(.., name)| name);
+    names.take(NAMED_FDS).collect()
 }
 
 /// Kind and name of a file, by what it is.

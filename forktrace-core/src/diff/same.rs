@@ -26,6 +26,14 @@ pub(super) fn thing(object: &Object) -> Thing {
             let name = without_numbers(&object.name, false);
             name.trim_end_matches(" (private)").to_owned()
         }
+        // Its members come and go.
+        "epoll" => {
+            let name = object
+                .name
+                .split_once(": ")
+                .map_or(&*object.name, |it| it.0);
+            without_numbers(name, false)
+        }
         kind => without_numbers(&object.name, kind == "unix socket"),
     };
     Thing {
@@ -116,6 +124,11 @@ mod tests {
                 "tcp 127.0.0.1:6379 ↔ 127.0.0.1:*",
             ),
             ("epoll", "epoll (fd 3) of 12 fds", "epoll (fd 3) of N fds"),
+            (
+                "epoll",
+                "epoll (fd 3) of 2 fds: pipe 17, …",
+                "epoll (fd 3) of N fds",
+            ),
             ("file", "/proc/4123/stat", "/proc/N/stat"),
             ("file", "/data/2024/part 7", "/data/2024/part 7"),
             ("page", "page 0x7f0000001000", "a page"),

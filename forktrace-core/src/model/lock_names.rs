@@ -10,7 +10,7 @@ pub struct LockNames(HashMap<(u32, u64), Option<LockName>>);
 
 impl LockNames {
     /// `process` gives the process of a task.
-    pub(super) fn new(names: Vec<LockName>, process: impl Fn(u32) -> u32) -> Self {
+    pub(crate) fn new(names: Vec<LockName>, process: impl Fn(u32) -> u32) -> Self {
         let mut known = HashMap::new();
         for name in names {
             match known.entry((process(name.serial), name.address)) {

@@ -14,6 +14,11 @@ const FEW: u64 = 100;
 /// times before it sleeps.
 const YIELDS_A_SECOND: u64 = 20_000;
 
+/// Without the loop it would neither run nor want a CPU.
+fn costs(task: &crate::report::Task) -> u64 {
+    task.running_ns.saturating_add(task.runnable_ns)
+}
+
 pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     let polls = report.polls.iter().flatten().filter_map(|poll| {
         let task = report.tasks.iter().find(|t| t.serial == poll.serial)?;
@@ -31,7 +36,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
             tasks: vec![task.serial],
             ..finding(
                 FindingKind::BusyLoop,
-                task.running_ns,
+                costs(task),
                 Confidence::Likely,
                 sentence,
             )
@@ -65,7 +70,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
                 tasks: vec![task.serial],
                 ..finding(
                     FindingKind::BusyLoop,
-                    task.running_ns,
+                    costs(task),
                     Confidence::Likely,
                     sentence,
                 )

@@ -8,10 +8,12 @@ mod code;
 mod creation;
 mod event_loop;
 mod herd;
+mod interpreter;
 #[cfg(test)]
 mod kinds_tests;
 mod lag;
 mod lock;
+mod path;
 mod polled;
 mod pool;
 mod readers;
@@ -22,12 +24,13 @@ mod stuck;
 #[cfg(test)]
 mod tests;
 mod weaker;
+#[cfg(test)]
+mod weighed_tests;
 
 use self::code::Waiter;
 use super::{blocks::Blocks, both, locks};
 use crate::report::{
-    Confidence, Finding, FindingKind, GroupKind, Link, Object, PathPart, PathState, Report,
-    TaskName,
+    Confidence, Finding, FindingKind, GroupKind, Link, Object, PathState, Report, TaskName,
     words::{count, duration, percent, quantity, spells},
 };
 
@@ -42,16 +45,20 @@ const TASKS: usize = 10;
 
 /// The findings of a report that has all but them.
 pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row]) -> Vec<Finding> {
+    let readers = readers::findings(report, blocks);
     let first = || {
         let mut found = stuck::findings(report);
-        found.extend(stalls::findings(report));
+        found.extend(stalls::findings(report, &readers));
         found.extend(starved::finding_of(report));
         found.extend(quota(report));
         found.extend(stopped(report));
-        found.extend(on_the_path(report));
+        found.extend(path::findings(report));
         found.extend(event_loop::findings(report, blocks));
-        found.extend(lock::findings(report, blocks, locks));
-        found.extend(readers::findings(report, blocks));
+        let interpreter = interpreter::finding_of(report, blocks);
+        let lock = lock::findings(report, blocks, locks);
+        // Which of the threads ran tells more than that they wait for it.
+        found.extend(lock.filter(|f| interpreter.is_none() || !is_of_interpreter(f)));
+        found.extend(interpreter);
         found.extend(pool::findings(report, blocks));
         found
     };
@@ -67,30 +74,8 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     // Both go over all that was recorded.
     let (mut found, second) = both(first, second);
     found.extend(second);
-    // One wait is told once: that of a loop, as what it is for the loop.
-    let loops: Vec<(Vec<u32>, u64)> = found
-        .iter()
-        .filter(|f| f.kind == FindingKind::EventLoop)
-        .map(|f| (f.tasks.clone(), f.ns))
-        .collect();
-    found.retain(|f| {
-        let same = |(tasks, ns): &(Vec<u32>, u64)| *tasks == f.tasks && f.ns <= ns + ns / 20;
-        f.kind != FindingKind::Stall || !loops.iter().any(same)
-    });
-    // Nor is a lock whose holder sleeps told again as a stall behind each of its holders in
-    // turn, where threads sleep and wait on futexes of their own.
-    let parked: Vec<(Vec<u32>, u64)> = found
-        .iter()
-        .filter(|f| f.kind == FindingKind::Lock && f.object.is_none())
-        .map(|f| (f.tasks.clone(), f.ns))
-        .collect();
-    found.retain(|f| {
-        let of_lock = |(tasks, ns): &(Vec<u32>, u64)| {
-            let all = !f.tasks.is_empty() && f.tasks.iter().all(|task| tasks.contains(task));
-            all && f.ns / 2 <= *ns
-        };
-        f.kind != FindingKind::Stall || !parked.iter().any(of_lock)
-    });
+    found.extend(readers);
+    told_once(report, &mut found);
     for finding in &mut found {
         finding.share = share(finding.ns, report.workload.duration_ns);
         finding.tasks.truncate(TASKS);
@@ -130,6 +115,49 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     }
     weaker::weaken(report, &mut found);
     found
+}
+
+/// Leaves out what another finding tells better.
+fn told_once(report: &Report, found: &mut Vec<Finding>) {
+    // One wait is told once: that of a loop, as what it is for the loop.
+    let loops: Vec<(Vec<u32>, u64)> = found
+        .iter()
+        .filter(|f| f.kind == FindingKind::EventLoop)
+        .map(|f| (f.tasks.clone(), f.ns))
+        .collect();
+    found.retain(|f| {
+        let same = |(tasks, ns): &(Vec<u32>, u64)| *tasks == f.tasks && f.ns <= ns + ns / 20;
+        f.kind != FindingKind::Stall || !loops.iter().any(same)
+    });
+    // Nor is a lock whose holder sleeps told again as a stall behind each of its holders in
+    // turn, where threads sleep and wait on futexes of their own.
+    let parked: Vec<(Vec<u32>, u64)> = found
+        .iter()
+        .filter(|f| f.kind == FindingKind::Lock && f.object.is_none())
+        .map(|f| (f.tasks.clone(), f.ns))
+        .collect();
+    found.retain(|f| {
+        let of_lock = |(tasks, ns): &(Vec<u32>, u64)| {
+            let all = !f.tasks.is_empty() && f.tasks.iter().all(|task| tasks.contains(task));
+            all && f.ns / 2 <= *ns
+        };
+        f.kind != FindingKind::Stall || !parked.iter().any(of_lock)
+    });
+    // The disk is told once: as what all waited for at once, or as what the run waited for,
+    // whichever is more.
+    if let Some(disk) = path::disk(report) {
+        let of_disk = |f: &Finding| f.kind == FindingKind::Disk;
+        if !found.iter().any(|f| of_disk(f) && f.ns >= disk.ns) {
+            found.retain(|f| !of_disk(f));
+            found.push(disk);
+        }
+    }
+}
+
+/// Is it the lock of an interpreter that threads wait for?
+fn is_of_interpreter(finding: &Finding) -> bool {
+    let object = finding.object.as_ref();
+    object.is_some_and(|object| interpreter::is_it(&object.name))
 }
 
 /// The view that shows more of what a finding is about.
@@ -286,78 +314,6 @@ fn stopped(report: &Report) -> Vec<Finding> {
             }
         })
         .collect()
-}
-
-/// What the end of the run waited for, where no stall tells: page faults, and all that a
-/// workload of one task waits for.
-fn on_the_path(report: &Report) -> Vec<Finding> {
-    let alone = report.tasks.len() == 1;
-    let blocked = report
-        .path
-        .parts
-        .iter()
-        .filter(|p| p.state == PathState::Blocked);
-    let parts = blocked.filter(|p| alone || p.reason.as_deref() == Some("page fault"));
-    let parts = one_disk(parts.cloned().collect());
-    let told = parts.iter().map(|p| {
-        let reason = p.reason.as_deref().unwrap_or("unknown");
-        let object = p.object.as_ref();
-        let remote = object.is_some_and(|o| o.kind == "tcp" || o.kind == "udp");
-        let kind = match reason {
-            "page fault" => FindingKind::PageFault,
-            "fsync" => FindingKind::Disk,
-            "read" | "recv" | "connect" if remote => FindingKind::Peer,
-            "read" | "recv" | "accept" | "select" | "poll" | "epoll" | "signal wait" => {
-                FindingKind::Idle
-            }
-            _ => FindingKind::Stall,
-        };
-        let did = did(reason, None, object, None);
-        let serials = report.tasks.iter().map(|task| task.serial);
-        let waiter = match alone {
-            true => Waiter::of_tasks(report, serials, (reason, None)),
-            false => Waiter::default(),
-        };
-        let times = match p.count {
-            1 => String::new(),
-            n => format!(", {} times", count(n)),
-        };
-        let sentence = format!(
-            "`{}` {did} for {}{times}{}.",
-            p.role,
-            part_of(p.ns, report),
-            waiter.told()
-        );
-        Finding {
-            tasks: match &report.tasks[..] {
-                [only] => vec![only.serial],
-                _ => Vec::new(),
-            },
-            object: p.object.clone(),
-            code: waiter.name,
-            ..finding(kind, p.ns, Confidence::Proved, sentence)
-        }
-    });
-    told.collect()
-}
-
-/// A program's syncs of several files wait for one thing, the disk: they are one part.
-fn one_disk(parts: Vec<PathPart>) -> Vec<PathPart> {
-    let mut rows: Vec<PathPart> = Vec::new();
-    for part in parts {
-        let syncs = |p: &PathPart| p.reason.as_deref() == Some("fsync") && p.role == part.role;
-        match rows.iter_mut().find(|row| syncs(row)) {
-            Some(row) if syncs(&part) => {
-                row.ns = row.ns.saturating_add(part.ns);
-                row.count += part.count;
-                let name = |object: &Object| object.name.clone();
-                let same = row.object.as_ref().map(name) == part.object.as_ref().map(name);
-                row.object = row.object.take().filter(|_| same);
-            }
-            _ => rows.push(part),
-        }
-    }
-    rows
 }
 
 /// Nothing else was found.

@@ -1,12 +1,21 @@
 //! Stalls of the whole workload, by what they are put down to.
 
 use super::{
-    Confidence, Finding, FindingKind, Report, Waiter, finding, link_did, part_of, quantity, whom,
+    Confidence, Finding, FindingKind, Report, Waiter, duration, finding, link_did, part_of,
+    quantity, whom,
 };
 use crate::report::{Cause, Ended, InterruptKind, Link, Verdict, WakerKind};
 
-pub(super) fn findings(report: &Report) -> Vec<Finding> {
-    let of_tree = || report.causes.iter().filter(|cause| cause.group == 0);
+/// Writers that waited for `readers` of a lock are told as that: that nothing connects what a
+/// reader does meanwhile with the other waits says no more.
+pub(super) fn findings(report: &Report, readers: &[Finding]) -> Vec<Finding> {
+    let told_ns = readers.iter().map(|f| f.ns).max().unwrap_or(0);
+    let is_told = |cause: &Cause| cause.verdict == Verdict::Coincidence && cause.ns <= told_ns;
+    let causes = report.causes.iter();
+    let of_tree = || {
+        let of_tree = causes.clone().filter(|cause| cause.group == 0);
+        of_tree.filter(|cause| !is_told(cause))
+    };
     let folded = folded(report, of_tree().cloned());
     let mut found: Vec<Finding> = folded
         .iter()
@@ -100,20 +109,26 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
         timeout_ns: root.timeout_ns.filter(|_| cause.tasks == 1),
         ..root.clone()
     };
-    let who = match (cause.by.as_slice(), &cause.name) {
-        ([only], _) if cause.tasks == 1 => whom(&only.task),
-        (_, Some(name)) => format!("{} (`{name}`)", quantity(cause.tasks.into(), "task")),
-        (_, None) => quantity(cause.tasks.into(), "task"),
-    };
+    let who = whose(cause);
     let each = match cause.tasks {
         1 => "",
         _ => " one after the other",
     };
     // It came back from many of them, and went on.
     let short = link.timeout_ns.filter(|limit| *limit < cause.ns / 2);
-    let again = match short {
-        Some(_) if link.reason == "sleep" => " at a time",
-        _ => "",
+    let sleeps = link.reason == "sleep";
+    // The longest tells its own limit only.
+    let mean_ns = cause.ns / cause.episodes.max(1);
+    let limit = link.timeout_ns.filter(|_| sleeps);
+    let longest = limit.filter(|limit| cause.episodes > 1 && mean_ns < limit / 2);
+    let again = match (longest, short) {
+        (Some(limit), _) => format!(", for up to {} at a time", duration(limit)),
+        (None, Some(_)) if sleeps => " at a time".to_owned(),
+        _ => String::new(),
+    };
+    let link = Link {
+        timeout_ns: link.timeout_ns.filter(|_| longest.is_none()),
+        ..link
     };
     let waiter = Waiter::of_cause(report, cause, root);
     let did = link_did(&link) + &waiter.told();
@@ -168,6 +183,25 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
         code: waiter.name,
         ..finding(kind, cause.ns, confidence, sentence)
     })
+}
+
+/// Who was the root.
+fn whose(cause: &Cause) -> String {
+    // One of them for most of the time is the one to look at.
+    let mostly = cause
+        .by
+        .first()
+        .filter(|by| by.ns.saturating_mul(4) >= cause.ns.saturating_mul(3));
+    match (cause.by.as_slice(), &cause.name) {
+        ([only], _) if cause.tasks == 1 => whom(&only.task),
+        _ if let Some(most) = mostly => format!(
+            "{}, mostly {}",
+            quantity(cause.tasks.into(), "task"),
+            whom(&most.task)
+        ),
+        (_, Some(name)) => format!("{} (`{name}`)", quantity(cause.tasks.into(), "task")),
+        (_, None) => quantity(cause.tasks.into(), "task"),
+    }
 }
 
 fn kind(cause: &Cause, root: &Link) -> FindingKind {

@@ -24,23 +24,33 @@ pub(super) fn finding_of(report: &Report) -> Option<Finding> {
         .filter(|p| p.state == PathState::Runnable);
     let on_path_ns = runnable.clone().map(|p| p.ns).fold(0, u64::saturating_add);
     let others_ns = tree.starved.lower_ns;
-    let ns = on_path_ns.max(others_ns);
+    // One of many is nearly always ready: that costs the run what the path says, but where
+    // the path itself only waits for something to do, as a server's first process.
+    let possible_ns = on_path_ns.saturating_add(nothing_to_do_ns(report));
+    let ns = on_path_ns.max(others_ns.min(possible_ns));
     // That nobody got one is true of this time only.
-    let nobody = others_ns >= ns / 2;
+    let nobody = others_ns >= ns / 2 && others_ns <= possible_ns;
     let waited = part_of(if nobody { others_ns } else { ns }, report);
-    let cpus = quantity(report.workload.cpus.into(), "CPU");
     let users = users(report);
     let sentence = if nobody {
+        let cpus = quantity(report.workload.cpus.into(), "CPU");
         format!("For {waited} tasks were ready to run, and none of them got one of the {cpus}")
-    } else if inside_ns(report) >= known_ns(report) / 2 {
-        format!(
-            "For {waited} what the run waited for was ready to run, while other tasks of the \
-             workload had the {cpus}"
-        )
     } else {
-        format!(
-            "For {waited} what the run waited for was ready to run, while others had the {cpus}"
-        )
+        let mostly = runnable
+            .clone()
+            .max_by_key(|p| p.ns)
+            .filter(|p| p.ns >= ns / 2);
+        let what = match mostly {
+            Some(part) => format!("what the run waited for (mostly `{}`)", part.role),
+            None => "what the run waited for".to_owned(),
+        };
+        // It may be allowed to run on some of them only.
+        let why = match inside_ns(report) >= known_ns(report) / 2 {
+            _ if users.is_empty() => "and got no CPU",
+            true => "while other tasks of the workload had the CPUs",
+            false => "while others had the CPUs",
+        };
+        format!("For {waited} {what} was ready to run, {why}")
     };
     let sentence = match users.is_empty() {
         true => format!("{sentence}."),
@@ -58,6 +68,20 @@ pub(super) fn finding_of(report: &Report) -> Option<Finding> {
     tasks.sort_by_key(|t| std::cmp::Reverse(t.runnable_ns));
     found.tasks = tasks.iter().take(TASKS).map(|t| t.serial).collect();
     Some(found)
+}
+
+/// For how long the end waited for input, for a signal, or for what is not known.
+fn nothing_to_do_ns(report: &Report) -> u64 {
+    let idle = report.path.parts.iter().filter(|part| match part.state {
+        PathState::Blocked => matches!(
+            part.reason.as_deref(),
+            Some("read" | "recv" | "accept" | "select" | "poll" | "epoll" | "signal wait" | "wait")
+                | None
+        ),
+        PathState::Unknown => true,
+        _ => false,
+    });
+    idle.map(|part| part.ns).fold(0, u64::saturating_add)
 }
 
 fn known_ns(report: &Report) -> u64 {

@@ -1,0 +1,117 @@
+//! What the end of the run waited for.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Confidence, Finding, FindingKind, Report, Waiter, count, did, finding, part_of, quantity,
+};
+use crate::report::{PathPart, PathState};
+
+/// What the end of the run waited for, where no stall tells: page faults, and all that a
+/// workload of one task waits for.
+pub(super) fn findings(report: &Report) -> Vec<Finding> {
+    let alone = report.tasks.len() == 1;
+    let blocked = report
+        .path
+        .parts
+        .iter()
+        .filter(|p| p.state == PathState::Blocked);
+    let parts = blocked.filter(|p| alone || p.reason.as_deref() == Some("page fault"));
+    let parts = together(parts.cloned().collect(), |a, b| {
+        a.role == b.role && (is_sync(a) && is_sync(b) || same_name(a, b))
+    });
+    let told = parts.iter().map(|p| {
+        let reason = p.reason.as_deref().unwrap_or("unknown");
+        let object = p.object.as_ref();
+        let remote = object.is_some_and(|o| o.kind == "tcp" || o.kind == "udp");
+        let kind = match reason {
+            "page fault" => FindingKind::PageFault,
+            "fsync" => FindingKind::Disk,
+            "read" | "recv" | "connect" if remote => FindingKind::Peer,
+            "read" | "recv" | "accept" | "select" | "poll" | "epoll" | "signal wait" => {
+                FindingKind::Idle
+            }
+            _ => FindingKind::Stall,
+        };
+        let did = did(reason, None, object, None);
+        let serials = report.tasks.iter().map(|task| task.serial);
+        let waiter = match alone {
+            true => Waiter::of_tasks(report, serials, (reason, None)),
+            false => Waiter::default(),
+        };
+        let times = match p.count {
+            1 => String::new(),
+            n => format!(", {} times", count(n)),
+        };
+        let sentence = format!(
+            "`{}` {did} for {}{times}{}.",
+            p.role,
+            part_of(p.ns, report),
+            waiter.told()
+        );
+        Finding {
+            tasks: match &report.tasks[..] {
+                [only] => vec![only.serial],
+                _ => Vec::new(),
+            },
+            object: p.object.clone(),
+            code: waiter.name,
+            ..finding(kind, p.ns, Confidence::Proved, sentence)
+        }
+    });
+    told.collect()
+}
+
+/// What the run waited for on a disk, where it has several tasks: their stalls lack what a
+/// task waited for while another one was awake.
+pub(super) fn disk(report: &Report) -> Option<Finding> {
+    if report.tasks.len() < 2 {
+        return None;
+    }
+    let syncs = report.path.parts.iter().filter(|p| is_sync(p));
+    let roles: BTreeSet<&str> = syncs.clone().map(|p| p.role.as_str()).collect();
+    let syncs = together(syncs.cloned().collect(), |a, b| is_sync(a) && is_sync(b));
+    let part = syncs.first()?;
+    let did = did("fsync", None, part.object.as_ref(), None);
+    let times = count(part.count);
+    let role = match roles.len() {
+        1 => format!("`{}`", part.role),
+        n => quantity(n as u64, "role"),
+    };
+    let sentence = format!(
+        "What the run waited for {did} for {}, {times} times: {role}.",
+        part_of(part.ns, report)
+    );
+    Some(Finding {
+        object: part.object.clone(),
+        ..finding(FindingKind::Disk, part.ns, Confidence::Proved, sentence)
+    })
+}
+
+fn is_sync(part: &PathPart) -> bool {
+    part.state == PathState::Blocked && part.reason.as_deref() == Some("fsync")
+}
+
+/// Are they told in the same words? Instances that a program makes anew each time are.
+fn same_name(a: &PathPart, b: &PathPart) -> bool {
+    let name = |part: &PathPart| part.object.as_ref().map(|object| object.name.clone());
+    a.reason == b.reason && name(a) == name(b)
+}
+
+/// Parts that are the same are one. It has no object where they differ in that: syncs of
+/// several files all wait for one thing, the disk.
+fn together(parts: Vec<PathPart>, same: impl Fn(&PathPart, &PathPart) -> bool) -> Vec<PathPart> {
+    let mut rows: Vec<PathPart> = Vec::new();
+    for part in parts {
+        match rows.iter_mut().find(|row| same(row, &part)) {
+            Some(row) => {
+                let same = same_name(row, &part);
+                row.ns = row.ns.saturating_add(part.ns);
+                row.count += part.count;
+                row.object = row.object.take().filter(|_| same);
+            }
+            None => rows.push(part),
+        }
+    }
+    rows
+}
