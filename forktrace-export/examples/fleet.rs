@@ -21,6 +21,7 @@ use forktrace_core::{
 use forktrace_export::{
     Source,
     tables::{self, Table},
+    trace_id,
 };
 
 /// 1 January 2026.
@@ -69,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn write(folder: &Path, source: &Source<'_>) -> std::io::Result<u64> {
     let machine = source.info.header.machine.clone().unwrap_or_default();
-    let file = format!("{}-{}.parquet", &machine.id[24..], tables::trace_id(source));
+    let file = format!("{}-{}.parquet", &machine.id[24..], trace_id(source));
     let written = tables::write(source, &mut |part| {
         let place: PathBuf = [
             part.table.name().to_owned(),

@@ -18,10 +18,12 @@ mod perfetto;
 mod pprof;
 mod proto;
 mod rendered;
+mod rollup;
 mod stacks;
 #[cfg(feature = "parquet")]
 pub mod tables;
 pub mod text;
+mod trace_id;
 
 use std::io::{self, Write};
 
@@ -31,7 +33,9 @@ pub use self::{
     diff::DiffForm,
     form::{Form, OddSuffix},
     ndjson::SCHEMA as NDJSON_SCHEMA,
+    rollup::{Rollup, is_packed},
     stacks::StackKind,
+    trace_id::trace_id,
 };
 
 /// What there is to write.

@@ -1,6 +1,7 @@
 //! All forms, made of saved traces: that they say the same, and that no name does harm.
 
 mod hostile;
+mod rolled;
 
 use std::{collections::HashMap, io::Read as _};
 

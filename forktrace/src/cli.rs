@@ -83,6 +83,8 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Make a trace of what `perf sched record`, Perfetto or wprof recorded.
     Import(ImportArgs),
+    /// Add up traces minute by minute, so that a month of a host finds room in one small file.
+    Rollup(RollupArgs),
     #[cfg(feature = "record")]
     /// Test claims about blocking experimentally on this machine.
     Claims {
@@ -523,6 +525,35 @@ pub(crate) struct ImportArgs {
     /// What another recorder wrote; - is standard input.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+/// Arguments of `rollup`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+A row of the file is what the tasks of a role did in a minute: running, runnable, blocked (by reason), stopped, \
+unknown; how long, how often, and the longest time that began in it. It is NDJSON packed by gzip, which DuckDB, \
+Spark and ClickHouse read as it is: docs/fleet.md has questions. FILE is a trace, or such a file: those add up, \
+and no trace is added twice.
+
+Exit status: 0; 125 when forktrace fails.
+
+Examples:
+  forktrace rollup stalls/*.ft -o november.ndjson.gz
+  forktrace rollup november.ndjson.gz new.ft -o november.ndjson.gz
+  duckdb -c \"select role, reason, sum(ns) / 1e9 from 'november.ndjson.gz' where state = 'blocked' group by all\"")]
+pub(crate) struct RollupArgs {
+    /// Write the rows to FILE; what it held is replaced when all is there.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Say that the traces are of the host NAME [default: what each trace says].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+    /// Overwrite the file of -o even if it is a trace.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Traces, and files that this wrote.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Arguments of `diff`.

@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => commands::explain(args),
         Command::Export(args) => commands::export(args),
         Command::Import(args) => commands::import(args),
+        Command::Rollup(args) => commands::rollup(args),
         #[cfg(feature = "record")]
         Command::Claims { command } => commands::claims(command),
         #[cfg(feature = "record")]

@@ -662,3 +662,30 @@ fn what_others_recorded_is_imported_and_reported_on() {
     let error = failure(&mut forktrace(&["import", &odd, "-o", &path("new.ft")]));
     assert!(!folder.path().join("new.ft").exists(), "{error}");
 }
+
+#[test]
+fn a_roll_up_grows_where_it_is_and_takes_no_trace_twice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("month.ndjson.gz");
+    let path = path.to_str().expect("UTF-8");
+    let sleepers = trace("sleepers");
+    let first = output(forktrace(&["rollup", "-o", path]).arg(&sleepers));
+    assert!(first.status.success(), "{first:?}");
+    let said = String::from_utf8_lossy(&first.stderr).into_owned();
+    assert!(said.contains("of 1 trace"), "{said}");
+    let grown = output(forktrace(&["rollup", "-o", path, path]).arg(trace("fork_tree")));
+    let said = String::from_utf8_lossy(&grown.stderr).into_owned();
+    assert!(said.contains("of 2 traces"), "{said}");
+    let before = std::fs::read(path).expect("a file");
+    let error = failure(forktrace(&["rollup", "-o", path, path]).arg(&sleepers));
+    assert!(
+        error.contains("already") && error.contains("sleepers"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(path).expect("a file"), before);
+    // A trace is not overwritten by chance.
+    let copy = folder.path().join("copy.ft");
+    std::fs::copy(&sleepers, &copy).expect("a copy");
+    let error = failure(forktrace(&["rollup", path, "-o"]).arg(&copy));
+    assert!(error.contains("is a trace"), "{error}");
+}

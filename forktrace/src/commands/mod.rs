@@ -26,6 +26,7 @@ mod repeat;
 mod report;
 #[cfg(feature = "record")]
 mod rights;
+mod rollup;
 #[cfg(feature = "record")]
 mod run;
 #[cfg(feature = "record")]
@@ -57,6 +58,7 @@ pub(crate) use self::{
     import::import,
     man::{man, man_all},
     report::report,
+    rollup::rollup,
 };
 
 /// How the program ends.

@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use forktrace_export::{
     Source,
     tables::{self, Part, Table},
+    trace_id,
 };
 use rustix::fs::FlockOperation;
 
@@ -94,7 +95,7 @@ impl Tables {
         let machine = source.info.header.machine.clone().unwrap_or_default();
         let host = in_path(host.unwrap_or(&machine.host));
         let of_machine = machine.id.get(..8).unwrap_or("unknown");
-        let file = format!("{of_machine}-{}.parquet", tables::trace_id(source));
+        let file = format!("{of_machine}-{}.parquet", trace_id(source));
         let at = |part: &Part| -> PathBuf {
             let day = format!("day={}", part.day);
             let host = format!("host={host}");

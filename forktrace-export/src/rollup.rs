@@ -1,0 +1,309 @@
+//! What tasks did, minute by minute: a row for each role, state and reason, so that weeks of a
+//! host find room in one small file. Rows of several traces and of other such files add up.
+//!
+//! The file is NDJSON, packed by gzip, which all engines read as it is. The rows of a role add
+//! up to the lives of its tasks, to the nanosecond. A row whose state is `trace` says how much
+//! of its minute a trace recorded; its reason tells the trace from others, so that none is
+//! added twice.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io::{self, BufRead, BufReader, Read, Write},
+    iter::Peekable,
+};
+
+use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
+use forktrace_core::{
+    analysis::{Names, Wait},
+    model::{Segment, State, Task},
+    utc,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Source, trace_id};
+
+/// Length of a row's time, ns.
+const MINUTE_NS: u64 = 60_000_000_000;
+/// Rows that are kept, of some 60 bytes each: a month of a host with a hundred of them in each
+/// minute.
+const MOST_ROWS: usize = 1 << 22;
+/// A longer line is none of ours, bytes.
+const MOST_LINE: u64 = 1 << 16;
+/// The state of the rows that tell of traces.
+const TRACE: &str = "trace";
+
+/// A row as it is written.
+#[derive(Serialize, Deserialize)]
+struct Row<'a> {
+    /// When the minute begins, seconds since 1970.
+    minute: u64,
+    /// The same for people and engines.
+    #[serde(default)]
+    start: String,
+    #[serde(borrow)]
+    host: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    role: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    state: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    reason: Option<std::borrow::Cow<'a, str>>,
+    ns: u64,
+    count: u64,
+    longest_ns: u64,
+}
+
+/// What a row is of, by the numbers of the words.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    /// Since 1970.
+    minute: u32,
+    host: u32,
+    role: u32,
+    state: u32,
+    /// [`u32::MAX`]: it has none.
+    reason: u32,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    ns: u64,
+    /// Times that began in this minute.
+    count: u64,
+    /// The longest of them, to its end, wherever that was.
+    longest_ns: u64,
+}
+
+/// What tasks did, minute by minute.
+#[derive(Default)]
+pub struct Rollup {
+    words: Vec<String>,
+    numbers: HashMap<String, u32>,
+    rows: HashMap<Key, Sum>,
+    /// Traces that are in it.
+    traces: HashSet<String>,
+}
+
+/// Do bytes that begin so look like a file of rows, and not like a trace?
+pub fn is_packed(begin: &[u8]) -> bool {
+    begin.starts_with(&[0x1f, 0x8b])
+}
+
+impl Rollup {
+    /// Adds what the tasks of a trace did, on a host of this name.
+    ///
+    /// # Errors
+    /// When the trace is in it already, or spans so much time that there would be too many rows.
+    pub fn add(&mut self, source: &Source<'_>, host: &str) -> io::Result<()> {
+        let id = trace_id(source);
+        if !self.traces.insert(id.clone()) {
+            return Err(twice(&id));
+        }
+        let began_ns = source.info.header.start_unix_ns;
+        let host = self.number(host)?;
+        let names = Names::new(source.info, source.model);
+        let waits = names.waits();
+        let of_report = source.report.tasks.iter();
+        let roles: HashMap<u32, &str> = of_report.map(|t| (t.serial, t.role.as_str())).collect();
+        let mut lived: Option<(u64, u64)> = None;
+        for (at, task) in source.model.tasks.iter().enumerate() {
+            let (from, to) = lived.unwrap_or((task.start_ns, task.end_ns));
+            lived = Some((from.min(task.start_ns), to.max(task.end_ns)));
+            let role = roles.get(&task.serial).copied().unwrap_or_default();
+            let role = self.number(role)?;
+            let mut waits = waits.of(at).peekable();
+            for segment in task.segments() {
+                let (state, reason) = match segment.state {
+                    State::Running => ("running", None),
+                    State::Runnable => ("runnable", None),
+                    State::Blocked => ("blocked", reason(&names, task, &segment, &mut waits)),
+                    State::Stopped => ("stopped", None),
+                    State::Unknown => ("unknown", None),
+                };
+                let key = Key {
+                    minute: 0,
+                    host,
+                    role,
+                    state: self.number(state)?,
+                    reason: match reason {
+                        Some(reason) => self.number(&reason)?,
+                        None => u32::MAX,
+                    },
+                };
+                self.add_time(key, began_ns, (segment.start_ns, segment.end_ns))?;
+            }
+        }
+        let key = Key {
+            minute: 0,
+            host,
+            role: self.number("")?,
+            state: self.number(TRACE)?,
+            reason: self.number(&id)?,
+        };
+        self.add_time(key, began_ns, lived.unwrap_or_default())
+    }
+
+    /// Adds a time, given since the trace began, to the minutes that it is in.
+    fn add_time(&mut self, of: Key, began_ns: u64, (from, to): (u64, u64)) -> io::Result<()> {
+        let (from, to) = (began_ns.saturating_add(from), began_ns.saturating_add(to));
+        let mut at = from;
+        while at < to {
+            let minute = at / MINUTE_NS;
+            let until = to.min((minute + 1).saturating_mul(MINUTE_NS));
+            let begins = at == from;
+            let piece = Sum {
+                ns: until - at,
+                count: u64::from(begins),
+                longest_ns: if begins { to - from } else { 0 },
+            };
+            let minute = u32::try_from(minute).unwrap_or(u32::MAX);
+            self.add_sum(Key { minute, ..of }, piece)?;
+            at = until;
+        }
+        Ok(())
+    }
+
+    fn add_sum(&mut self, key: Key, more: Sum) -> io::Result<()> {
+        let room = self.rows.len() < MOST_ROWS || self.rows.contains_key(&key);
+        if !room {
+            let text = format!("more than {MOST_ROWS} rows: take fewer files at a time");
+            return Err(io::Error::other(text));
+        }
+        let sum = self.rows.entry(key).or_default();
+        sum.ns = sum.ns.saturating_add(more.ns);
+        sum.count = sum.count.saturating_add(more.count);
+        sum.longest_ns = sum.longest_ns.max(more.longest_ns);
+        Ok(())
+    }
+
+    /// The number of a word.
+    fn number(&mut self, word: &str) -> io::Result<u32> {
+        if let Some(number) = self.numbers.get(word) {
+            return Ok(*number);
+        }
+        let number = u32::try_from(self.words.len())
+            .ok()
+            .filter(|n| *n < u32::MAX);
+        let number = number.ok_or_else(|| io::Error::other("too many names"))?;
+        self.words.push(word.to_owned());
+        self.numbers.insert(word.to_owned(), number);
+        Ok(number)
+    }
+
+    /// Adds the rows of a file that [`Self::write`] wrote.
+    ///
+    /// # Errors
+    /// When it can't be read or is no such file, with the line; and when a trace is in it that is
+    /// in this already.
+    pub fn read(&mut self, file: impl Read) -> io::Result<()> {
+        let mut lines = BufReader::new(MultiGzDecoder::new(file));
+        let mut here: HashSet<String> = HashSet::new();
+        let mut line = Vec::new();
+        for number in 1u64.. {
+            line.clear();
+            let read = (&mut lines).take(MOST_LINE).read_until(b'\n', &mut line)?;
+            if read == 0 {
+                break;
+            }
+            let bad = |why: &dyn std::fmt::Display| {
+                let text = format!("line {number} is no row of a roll-up: {why}");
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            };
+            if line.pop() != Some(b'\n') {
+                return Err(bad(&"it is cut off"));
+            }
+            let row: Row<'_> = serde_json::from_slice(&line).map_err(|error| bad(&error))?;
+            if row.state == TRACE {
+                let id = row.reason.as_deref().unwrap_or_default();
+                if self.traces.contains(id) {
+                    return Err(twice(id));
+                }
+                here.insert(id.to_owned());
+            }
+            let key = Key {
+                minute: u32::try_from(row.minute / 60).map_err(|_| bad(&"its minute"))?,
+                host: self.number(&row.host)?,
+                role: self.number(&row.role)?,
+                state: self.number(&row.state)?,
+                reason: match &row.reason {
+                    Some(reason) => self.number(reason)?,
+                    None => u32::MAX,
+                },
+            };
+            let sum = Sum {
+                ns: row.ns,
+                count: row.count,
+                longest_ns: row.longest_ns,
+            };
+            self.add_sum(key, sum)?;
+        }
+        self.traces.extend(here);
+        Ok(())
+    }
+
+    /// Writes all rows, in the order of time.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let word = |number: u32| self.words.get(number as usize).map_or("", String::as_str);
+        let mut keys: Vec<&Key> = self.rows.keys().collect();
+        let order = |key: &Key| {
+            let words = [key.host, key.role, key.state, key.reason].map(word);
+            (key.minute, words)
+        };
+        keys.sort_by(|a, b| order(a).cmp(&order(b)));
+        let mut packed = GzEncoder::new(out, Compression::default());
+        for key in keys {
+            let sum = self.rows[key];
+            let minute = u64::from(key.minute) * 60;
+            let row = Row {
+                minute,
+                start: format!(
+                    "{} {}",
+                    utc::day(minute / 86_400),
+                    utc::time_of_day(minute).trim_end_matches(" UTC")
+                ),
+                host: word(key.host).into(),
+                role: word(key.role).into(),
+                state: word(key.state).into(),
+                reason: (key.reason != u32::MAX).then(|| word(key.reason).into()),
+                ns: sum.ns,
+                count: sum.count,
+                longest_ns: sum.longest_ns,
+            };
+            serde_json::to_writer(&mut packed, &row)?;
+            packed.write_all(b"\n")?;
+        }
+        packed.finish()?.flush()
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Of how many traces.
+    pub fn traces(&self) -> usize {
+        self.traces.len()
+    }
+}
+
+fn twice(trace: &str) -> io::Error {
+    let text = format!("the trace {trace} is in the roll-up already: leave out one of the two");
+    io::Error::other(text)
+}
+
+/// In what a task is blocked, which is in the next of its waits.
+fn reason(
+    names: &Names<'_>,
+    task: &Task,
+    segment: &Segment,
+    waits: &mut Peekable<impl Iterator<Item = Wait>>,
+) -> Option<String> {
+    let at = segment.start_ns;
+    // Blocks of no length have no segment.
+    while waits.next_if(|wait| wait.end_ns <= at).is_some() {}
+    let wait = waits.peek().filter(|wait| wait.start_ns <= at)?;
+    Some(names.reason(task, wait).0)
+}
