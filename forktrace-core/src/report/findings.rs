@@ -17,7 +17,7 @@ pub enum FindingKind {
     Stall,
     /// Tasks queued for one lock.
     Lock,
-    /// Tasks were ready, and no CPU was free.
+    /// Tasks were ready to run, and had no CPU.
     Starved,
     /// Everything waited for a disk.
     Disk,

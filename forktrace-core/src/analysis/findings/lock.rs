@@ -76,10 +76,13 @@ pub(super) fn findings(
     // Each of them stood still for so long on average: what the lock costs the run.
     let waiters = sum.waiters.len() as u64;
     let ns = (sum.ns / waiters).min(report.workload.duration_ns);
+    // Where they are blocked in other things for most of the time, those hold them up.
+    let begin = match sum.ns >= all / 2 {
+        true => format!("One lock holds them up: {} tasks", count(waiters)),
+        false => format!("{} tasks queued for one lock: they", count(waiters)),
+    };
     let sentence = format!(
-        "One lock holds them up: {} tasks waited {} in all {what}{}, {} of the time that tasks \
-         were blocked.",
-        count(waiters),
+        "{begin} waited {} in all {what}{}, {} of the time that tasks were blocked.",
         duration(sum.ns),
         sum.waiter.told(),
         percent(sum.ns, all),

@@ -72,7 +72,7 @@ fn starved(tree: &Group, view: &View<'_>) -> Option<String> {
         )
     };
     Some(match view.report.tasks.len() {
-        1 => format!("For {time} it was ready to run, but no CPU was free."),
-        _ => format!("For {time} they were ready to run, but no CPU was free."),
+        1 => format!("For {time} it was ready to run, but had no CPU."),
+        _ => format!("For {time} they were ready to run, but had no CPU."),
     })
 }

@@ -27,7 +27,7 @@ pub(super) fn section(view: &View<'_>) -> String {
 fn what(part: &PathPart) -> String {
     let did = match (part.state, part.reason.as_deref()) {
         (PathState::Running, _) => "ran".to_owned(),
-        (PathState::Runnable, _) => "was ready, and no CPU was free".to_owned(),
+        (PathState::Runnable, _) => "was ready, and had no CPU".to_owned(),
         (PathState::Stopped, _) => "was stopped".to_owned(),
         (PathState::Blocked, Some("sleep")) => "slept".to_owned(),
         (PathState::Blocked, Some(reason)) => match &part.object {

@@ -28,7 +28,7 @@ pub(super) fn section(view: &View<'_>) -> String {
         (
             wall.starved_ns,
             Ink::Runnable,
-            "ready, but no CPU was free".to_owned(),
+            "ready, waiting for a CPU".to_owned(),
         ),
         (wall.blocked_ns, Ink::Blocked, blocked.to_owned()),
         (wall.stopped_ns, Ink::Stopped, "stopped".to_owned()),
