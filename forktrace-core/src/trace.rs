@@ -716,8 +716,19 @@ pub struct Frames {
     /// frame pointers, or it is deeper than what the kernel takes.
     pub cut_off: bool,
     /// Of `frames`, the innermost function that is the program's own, and no part of the C
-    /// library or of a runtime; `None`: that is not known, or there is none.
+    /// library or of a runtime; `None`: that is not known, or there is none. A trace tells it in
+    /// an event of its own, [`WaitsIn`]: the records of version 2 can't grow.
+    #[serde(skip)]
     pub waits_in: Option<u32>,
+}
+
+/// Of a stack, the innermost function that is the program's own: comes after its [`Frames`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitsIn {
+    /// The stack's number.
+    pub number: u32,
+    /// See [`Frames::waits_in`].
+    pub frame: u32,
 }
 
 /// Something that the workload said about itself.
@@ -972,6 +983,8 @@ pub enum Event {
     Lag(Lag),
     /// How often data was looked at that waited in a socket.
     LagCounts(LagCounts),
+    /// Which function of a stack is the program's own.
+    WaitsIn(WaitsIn),
 }
 
 impl Event {
@@ -1010,7 +1023,8 @@ impl Event {
             | Self::TablesRefused(_)
             | Self::MarksUnread(_)
             | Self::HelperLost(_)
-            | Self::LagCounts(_) => None,
+            | Self::LagCounts(_)
+            | Self::WaitsIn(_) => None,
         }
     }
 }

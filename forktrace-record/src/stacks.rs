@@ -31,7 +31,7 @@ use crate::{
     helper::{Channel, Kind, Nursery, Troubles},
     last_wait::{LastWait, Patience},
     sink::Sink,
-    trace::{Born, Event, Frames, Stacks, TaskRecord, Waker},
+    trace::{Born, Event, Frames, Stacks, TaskRecord, WaitsIn, Waker},
 };
 
 /// Questions that the helper has at a time. It gets them as fast as they come: a process
@@ -290,8 +290,12 @@ impl Namer {
         let received = self.helper.receive();
         for (_, answer, _) in received.answers {
             self.cut += u64::from(answer.cut);
-            for frames in answer.frames {
+            for (frames, waits_in) in answer.frames {
+                let number = frames.number;
                 writer.push(&Event::Frames(frames));
+                if let Some(frame) = waits_in {
+                    writer.push(&Event::WaitsIn(WaitsIn { number, frame }));
+                }
             }
         }
         for asked in received.lost {

@@ -214,6 +214,11 @@ impl Builder {
             Event::Frames(f) => {
                 self.frames.insert(f.number, f);
             }
+            Event::WaitsIn(it) => {
+                if let Some(frames) = self.frames.get_mut(&it.number) {
+                    frames.waits_in = Some(it.frame);
+                }
+            }
             Event::Mark(mark) => self.marks.push(Mark {
                 at_ns: mark.at_ns.map(|ns| self.since_start(ns)),
                 since_ns: mark.since_ns.map(|ns| self.since_start(ns)),

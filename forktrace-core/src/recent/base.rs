@@ -126,6 +126,11 @@ impl Base {
                     self.frames.forget(std::iter::empty());
                 }
             }
+            Event::WaitsIn(it) => {
+                if let Some(frames) = self.frames.get(it.number) {
+                    frames.waits_in = Some(it.frame);
+                }
+            }
             Event::Stacks(stacks) => {
                 for number in stacks.kernel.into_iter().chain(stacks.user) {
                     self.frames.get(number);

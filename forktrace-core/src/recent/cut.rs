@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::base::{Base, Known, add};
 use crate::{
     model::{State, state_of},
-    trace::{Attached, Event, OpenStretch, Stretch, TaskRecord, Totals},
+    trace::{Attached, Event, OpenStretch, Stretch, TaskRecord, Totals, WaitsIn},
 };
 
 /// What there is to be known of a task before its events can be given out.
@@ -171,6 +171,10 @@ impl Cut {
         }
         for frames in base.frames.values() {
             sink(Event::Frames(frames.clone()));
+            if let Some(frame) = frames.waits_in {
+                let number = frames.number;
+                sink(Event::WaitsIn(WaitsIn { number, frame }));
+            }
         }
         base.untracked.values().cloned().for_each(&mut sink);
         for deadlock in &base.deadlocks {

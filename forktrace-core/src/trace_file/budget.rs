@@ -58,7 +58,8 @@ pub(super) fn memory_of(event: &Event) -> u64 {
             | Event::MarksUnread(_)
             | Event::Attached(_)
             | Event::Lag(_)
-            | Event::LagCounts(_) => 0,
+            | Event::LagCounts(_)
+            | Event::WaitsIn(_) => 0,
             Event::HelperLost(lost) => lost.ends.len() * ROW,
             Event::Born(b) => TASK + 2 * b.comm.len(),
             Event::Task(t) => TASK + 2 * t.born.comm.len(),

@@ -983,6 +983,22 @@ fn a_record_that_is_too_long_is_not_written_but_counted() {
     assert_eq!(info.finish, Some(end));
 }
 
+/// Records of version 2 have no length: nothing can be added to those kinds that it had.
+#[test]
+fn a_stack_is_stored_as_in_version_2() {
+    let frames = |waits_in| {
+        Event::Frames(crate::trace::Frames {
+            number: 7,
+            frames: vec!["main".to_owned()],
+            cut_off: true,
+            waits_in,
+        })
+    };
+    let bytes = postcard::to_stdvec(&frames(Some(0))).expect("it serialises");
+    assert_eq!(bytes, b"\x10\x07\x01\x04main\x01");
+    assert_eq!(postcard::from_bytes(&bytes), Ok(frames(None)));
+}
+
 // --- Files that unpack to more than they should ---
 
 #[test]

@@ -90,8 +90,9 @@ pub(crate) enum Question {
 /// What came of a question.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Answer {
-    /// Stacks with names, some of them again with more.
-    pub(crate) frames: Vec<Frames>,
+    /// Stacks with names, some of them again with more; and their [`Frames::waits_in`], which
+    /// is not sent with them.
+    pub(crate) frames: Vec<(Frames, Option<u32>)>,
     /// A file was cut short while its functions were looked up, and what was found is not
     /// to be believed.
     pub(crate) cut: bool,
@@ -193,8 +194,12 @@ impl Symbols {
             Question::Stack(number, of, walk) => vec![self.stack(number, of, walk)],
             Question::Again(at_once) => self.name_again(at_once),
         };
+        let with_code = |frames: Frames| {
+            let waits_in = frames.waits_in;
+            (frames, waits_in)
+        };
         Answer {
-            frames,
+            frames: frames.into_iter().map(with_code).collect(),
             cut: cut_files::pages_gone() != gone,
         }
     }
@@ -531,7 +536,7 @@ mod tests {
 
         let named = symbols.answer(Question::Again(true));
         assert!(symbols.processes[&of].unnamed.is_empty());
-        let named = named.frames;
+        let named: Vec<Frames> = named.frames.into_iter().map(|(frames, _)| frames).collect();
         let numbers: Vec<u32> = named.iter().map(|frames| frames.number).collect();
         assert_eq!(numbers, [0, 1]);
         assert_eq!(named[0].frames, ["made", "main"]);
