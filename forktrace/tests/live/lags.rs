@@ -9,8 +9,13 @@ use crate::support::{lacks, run, skip, unspoilt};
 /// is blocked in meanwhile is a sleep; the second connection is read at once.
 const SCRIPT: &str = r#"
 import socket, time
-server = socket.create_server(("127.0.0.1", 0))
-port = server.getsockname()[1]
+for port in range(20000, 32000):
+    # Below those that clients get: of one connection alone the lower port is the server's.
+    try:
+        server = socket.create_server(("127.0.0.1", port))
+        break
+    except OSError:
+        pass
 late = socket.create_connection(("127.0.0.1", port))
 served = server.accept()[0]
 prompt = socket.create_connection(("127.0.0.1", port))
