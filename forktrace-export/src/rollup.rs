@@ -29,6 +29,8 @@ const MINUTE_NS: u64 = 60_000_000_000;
 const MOST_ROWS: usize = 1 << 22;
 /// A longer line is none of ours, bytes.
 const MOST_LINE: u64 = 1 << 16;
+/// Bytes of all names together: a file that is small when packed can hold many long ones.
+const MOST_NAMES: usize = 64 << 20;
 /// The state of the rows that tell of traces.
 const TRACE: &str = "trace";
 
@@ -78,6 +80,8 @@ struct Sum {
 #[derive(Default)]
 pub struct Rollup {
     words: Vec<String>,
+    /// Bytes of all of them.
+    named: usize,
     numbers: HashMap<String, u32>,
     rows: HashMap<Key, Sum>,
     /// Traces that are in it.
@@ -181,10 +185,13 @@ impl Rollup {
         if let Some(number) = self.numbers.get(word) {
             return Ok(*number);
         }
-        let number = u32::try_from(self.words.len())
-            .ok()
-            .filter(|n| *n < u32::MAX);
-        let number = number.ok_or_else(|| io::Error::other("too many names"))?;
+        self.named += word.len();
+        if self.named > MOST_NAMES {
+            let text = format!("names take more than {} MB", MOST_NAMES >> 20);
+            return Err(io::Error::other(text));
+        }
+        // All but one have a byte or more.
+        let number = self.words.len() as u32;
         self.words.push(word.to_owned());
         self.numbers.insert(word.to_owned(), number);
         Ok(number)
@@ -218,7 +225,6 @@ impl Rollup {
                 if self.traces.contains(id) {
                     return Err(twice(id));
                 }
-                here.insert(id.to_owned());
             }
             let key = Key {
                 minute: u32::try_from(row.minute / 60).map_err(|_| bad(&"its minute"))?,
@@ -230,6 +236,10 @@ impl Rollup {
                     None => u32::MAX,
                 },
             };
+            // Its name is known by now, so these are no more than those.
+            if row.state == TRACE {
+                here.insert(row.reason.unwrap_or_default().into_owned());
+            }
             let sum = Sum {
                 ns: row.ns,
                 count: row.count,

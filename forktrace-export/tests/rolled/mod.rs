@@ -148,3 +148,21 @@ fn a_file_that_is_damaged_is_an_error() {
     let error = Rollup::default().read(&long[..]).expect_err("no row");
     assert!(error.to_string().contains("line 1"), "{error}");
 }
+
+/// Names that all differ, and pack well.
+#[test]
+fn a_small_file_with_many_long_names_takes_bounded_memory() {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let long = "x".repeat(60_000);
+    for number in 0..2_000 {
+        let row = format!(
+            r#"{{"minute":0,"host":"","role":"{number}{long}","state":"running","reason":null,"ns":1,"count":1,"longest_ns":1}}"#
+        );
+        std::io::Write::write_all(&mut packed, row.as_bytes()).expect("memory");
+        std::io::Write::write_all(&mut packed, b"\n").expect("memory");
+    }
+    let file = packed.finish().expect("memory");
+    assert!(file.len() < 2 << 20, "{} bytes", file.len());
+    let error = Rollup::default().read(&file[..]).expect_err("too much");
+    assert!(error.to_string().contains("64 MB"), "{error}");
+}

@@ -26,13 +26,22 @@ use crate::{cli::RollupArgs, patience::Patience};
 /// When a file can't be read or is neither, a trace comes twice, or the sum can't be written.
 /// What was there before is then still there.
 pub(crate) fn rollup(args: &RollupArgs) -> Result<Outcome> {
-    let accounts = Accounts::choose(None, false)?;
+    // It needs no rights but those of who called, and a file can be a stranger's.
+    let caller = Accounts::choose(None, false)?.caller;
+    if let Some(caller) = &caller {
+        let assumed = caller.assume();
+        assumed.with_context(|| format!("can't go on with the rights of {}", caller.name))?;
+    }
+    let ours = Accounts {
+        workload: None,
+        caller: None,
+    };
     let mut rollup = Rollup::default();
     for path in &args.files {
         let added = add(&mut rollup, path, args.host.as_deref());
         added.with_context(|| path.display().to_string())?;
     }
-    let mut target = Target::open(&args.output, Use::Report, &accounts, args.force)?;
+    let mut target = Target::open(&args.output, Use::Report, &ours, args.force)?;
     target.write(|out| rollup.write(out))?;
     let said = format!(
         "forktrace: {}: {} of {}\n",
