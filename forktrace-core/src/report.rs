@@ -144,6 +144,9 @@ pub struct Workload {
     pub argv: Vec<String>,
     /// What it was attached to, each in words; `None`: a command was run.
     pub attached: Option<Vec<String>>,
+    /// The recorder that wrote the file that `attached` names (`forktrace import`); `None`:
+    /// forktrace recorded it.
+    pub imported: Option<String>,
     /// Why the last seconds were saved (`forktrace watch`); `None`: they are all that was
     /// recorded.
     pub saved: Option<Saved>,

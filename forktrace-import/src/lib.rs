@@ -63,8 +63,6 @@ pub struct Made {
     pub tasks: u64,
     /// Stretches off the CPU.
     pub stretches: u64,
-    /// Bytes of the trace.
-    pub bytes: u64,
 }
 
 /// Reads what another recorder wrote and writes a trace of it.
@@ -100,7 +98,6 @@ pub fn import(source: Source<'_>, about: &About, out: &mut dyn Write) -> Result<
     });
     sorter.finish(|record| story.tell(record))?;
     let (tasks, living) = story.end(end_ns);
-    let bytes = writer.bytes_written();
     let finish = Finish {
         end_ns,
         cut_short: living > 0,
@@ -120,11 +117,7 @@ pub fn import(source: Source<'_>, about: &About, out: &mut dyn Write) -> Result<
                 .unwrap_or("it is not known why")
         );
     }
-    Ok(Made {
-        tasks,
-        stretches,
-        bytes,
-    })
+    Ok(Made { tasks, stretches })
 }
 
 /// Finds out which form it has.
@@ -170,7 +163,6 @@ fn header(found: &Found, about: &About, (start_ns, end_ns): (u64, u64)) -> Heade
             written.unwrap_or(0).saturating_sub(end_ns - start_ns)
         }
     };
-    let from = format!("what {} recorded ({})", imported.from, about.name);
     Header {
         forktrace: env!("CARGO_PKG_VERSION").to_owned(),
         argv: Vec::new(),
@@ -191,7 +183,7 @@ fn header(found: &Found, about: &About, (start_ns, end_ns): (u64, u64)) -> Heade
         plain: false,
         interrupts: Vec::new(),
         attached: Some(AttachedTo {
-            targets: vec![from],
+            targets: vec![about.name.clone()],
         }),
         machine: (!found.host.is_empty()).then(|| Machine {
             host: found.host.clone(),

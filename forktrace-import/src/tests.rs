@@ -1,5 +1,8 @@
 //! Whole files of each form, and broken ones.
 
+mod any_bytes;
+mod compact;
+
 use forktrace_core::{
     analysis::{Options, analyse_with},
     model::{Model, State},
@@ -177,6 +180,16 @@ fn wprof_tells_who_slept_and_blames_nobody() {
     assert!(offs.clone().any(|off| off.waker == Waker::Unknown));
     assert_eq!(model.end_ns, 10_000_000);
     assert_eq!(info.header.start_ns, 1_000_000_000);
+}
+
+#[test]
+fn a_task_that_wprof_lost_sight_of_keeps_its_name_and_process() {
+    let lost = br#"{"ts":0.008600000,"t":"waking","waker":{"tid":101,"pid":0,"comm":"TID 101","pcomm":"<unknown>"},"wakee":{"tid":100,"pid":100,"comm":"main"},"cpu":1}
+"#;
+    let (_, model) = read(&[WPROF, lost].concat());
+    let names: Vec<&str> = model.tasks.iter().map(|task| &*task.name).collect();
+    assert_eq!(names, ["main", "worker", "late"]);
+    assert_eq!(model.tasks[1].process, model.tasks[0].process);
 }
 
 /// Each file cut off at each length, or with a byte that is another: an error that says where,

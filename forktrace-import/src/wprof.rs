@@ -203,6 +203,10 @@ fn told(line: &Line<'_>, at: usize, sink: &mut Sink) -> Result<()> {
 
 /// Takes note of a task, and gives the number of its name.
 fn seen(task: &Task<'_>, sink: &mut Sink) -> u32 {
+    // Of a task that wprof knows nothing of there is a number, and a name that is made of it.
+    if task.tid != 0 && task.pid == 0 {
+        return sink.people.number("");
+    }
     let name = sink.people.number(&text::name(task.comm.as_bytes()));
     if task.tid != 0 {
         let person = sink.people.of(task.tid);

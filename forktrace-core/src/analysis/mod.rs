@@ -326,6 +326,7 @@ fn workload(info: &TraceInfo, model: &Model, arch: Arch) -> Workload {
     Workload {
         argv: info.header.argv.clone(),
         attached: info.header.attached.as_ref().map(|a| a.targets.clone()),
+        imported: info.header.imported.as_ref().map(|it| it.from.clone()),
         saved: finish.saved.as_ref().map(|saved| report::Saved {
             condition: saved.condition.clone(),
             at_ns: saved.at_ns.saturating_sub(info.header.start_ns),

@@ -217,6 +217,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         workload: Workload {
             argv: argv.iter().map(|&arg| arg.to_owned()).collect(),
             attached: None,
+            imported: None,
             saved: None,
             exit_code: Some(0),
             signal: None,

@@ -196,7 +196,7 @@ pub fn is_trace(start: &[u8]) -> bool {
 }
 
 /// What a file holds besides its events.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TraceInfo {
     /// Drawn when the file was begun: the same in each copy of it.
     pub file_id: u32,

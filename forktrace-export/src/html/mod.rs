@@ -64,9 +64,10 @@ fn command(report: &Report) -> String {
         None => &report.workload.argv,
     };
     let words: Vec<String> = words.iter().map(|word| clean(word)).collect();
-    let command = match report.workload.attached {
-        Some(_) => format!("attached to {}", words.join(", ")),
-        None => words.join(" "),
+    let command = match (&report.workload.attached, &report.workload.imported) {
+        (Some(_), Some(by)) => format!("imported from {} ({})", words.join(", "), clean(by)),
+        (Some(_), None) => format!("attached to {}", words.join(", ")),
+        (None, _) => words.join(" "),
     };
     match &report.part {
         Some(part) => format!(

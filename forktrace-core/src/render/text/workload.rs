@@ -14,7 +14,7 @@ use crate::{
 pub(super) fn section(view: &View<'_>) -> String {
     let workload = &view.report.workload;
     let command = match &workload.attached {
-        Some(targets) => attached(targets),
+        Some(targets) => attached(targets, workload.imported.as_deref()),
         None => command_line(&workload.argv),
     };
     let mut facts = Vec::new();
@@ -93,14 +93,17 @@ pub fn part_words(part: &Part) -> String {
     format!("{time}, {} of its {all}", words.join(" and "))
 }
 
-/// `attached to redis-server (pid 123)`.
-fn attached(targets: &[String]) -> String {
+/// `attached to redis-server (pid 123)`, `imported from perf.data (perf sched record)`.
+fn attached(targets: &[String], imported: Option<&str>) -> String {
     const SHOWN: usize = 3;
     let mut names: Vec<String> = targets.iter().take(SHOWN).map(|it| clean(it)).collect();
     if targets.len() > SHOWN {
         names.push(format!("{} more", targets.len() - SHOWN));
     }
-    format!("attached to {}", listed(&names))
+    match imported {
+        Some(by) => format!("imported from {} ({})", listed(&names), clean(by)),
+        None => format!("attached to {}", listed(&names)),
+    }
 }
 
 /// `a`, `a and b`, `a, b and c`.
