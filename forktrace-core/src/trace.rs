@@ -985,6 +985,8 @@ pub enum Event {
     LagCounts(LagCounts),
     /// Which function of a stack is the program's own.
     WaitsIn(WaitsIn),
+    /// In which cgroup a process is.
+    Cgroup(Cgroup),
 }
 
 impl Event {
@@ -1008,6 +1010,7 @@ impl Event {
             Self::Attached(a) => Some(a.at_ns),
             Self::Given(g) => Some(g.at_ns),
             Self::Lag(l) => Some(l.looked_ns),
+            Self::Cgroup(c) => Some(c.at_ns),
             Self::Totals(_)
             | Self::Poll(_)
             | Self::Named(_)
@@ -1095,6 +1098,18 @@ pub struct Argv {
     pub at_ns: u64,
     /// The command line; the end of a long one is left out.
     pub argv: Vec<String>,
+}
+
+/// In which cgroup a process is. Of a workload that was launched, it is told of those that are in
+/// another than [`Header::cgroup`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// A task of the process.
+    pub serial: u32,
+    /// When it was there.
+    pub at_ns: u64,
+    /// Its path in the unified hierarchy, as forktrace saw it (`cgroups(7)`).
+    pub path: String,
 }
 
 /// What became of the attempts to find out what tasks waited for.

@@ -139,7 +139,12 @@ impl Recording {
         let (arch, start_ns) = (header.arch, header.start_ns);
         let stacks = plan.settings.stacks;
         let stacks = stacks.map(|ways| Namer::new(&nursery, ways));
-        let names = Resolver::new(&nursery, arch, start_ns);
+        // Of what is attached to, each process is where it is.
+        let usual = match header.attached {
+            Some(_) => "",
+            None => header.cgroup.as_str(),
+        };
+        let names = Resolver::new(&nursery, arch, start_ns, usual);
         let watch = deadlock::Watch::new(&nursery, arch);
         let search = Search::new(&nursery, arch);
         let cpu_before = own_cpu_ns()?;
@@ -279,7 +284,7 @@ impl Recording {
         mut notify: impl FnMut(Notice),
     ) -> Result<Watched> {
         self.go_on(Some(&mut *watcher), &mut notify)?;
-        if watcher.is_waiting() {
+        if watcher.wants_last() {
             self.session.save(&mut self.tracer, watcher)?;
         }
         self.tracer.detach()?;

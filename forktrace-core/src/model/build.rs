@@ -13,8 +13,8 @@ use super::{
 use crate::{
     trace::{self, Arch, waits},
     trace::{
-        Argv, Attached, Born, CpuUser, Deadlock, Event, Exec, Frames, Given, HelperLost, Lag,
-        LagCounts, LockName, Mark, MarksRefused, OpenStretch, Outsider, PollUse, PollsCounted,
+        Argv, Attached, Born, Cgroup, CpuUser, Deadlock, Event, Exec, Frames, Given, HelperLost,
+        Lag, LagCounts, LockName, Mark, MarksRefused, OpenStretch, Outsider, PollUse, PollsCounted,
         Providers, Signal, Stacks, Stretch, TablesRefused, TaskRecord, Totals,
     },
 };
@@ -102,6 +102,7 @@ pub struct Builder {
     tables_refused: TablesRefused,
     helper_lost: Option<HelperLost>,
     lock_names: Vec<LockName>,
+    cgroups: Vec<Cgroup>,
     owners: Vec<OwnerSeen>,
     tasks: Vec<(u32, Collected)>,
     index: HashMap<u32, usize>,
@@ -150,6 +151,7 @@ impl Builder {
             tables_refused: TablesRefused::default(),
             helper_lost: None,
             lock_names: Vec::new(),
+            cgroups: Vec::new(),
             owners: Vec::new(),
             tasks: Vec::new(),
             index: HashMap::new(),
@@ -210,6 +212,7 @@ impl Builder {
             }
             Event::SharedFutex(f) => self.known.futexes.push(f),
             Event::LockName(n) => self.lock_names.push(n),
+            Event::Cgroup(c) => self.cgroups.push(c),
             Event::Stacks(s) => self.stacks.push(s),
             Event::Frames(f) => {
                 self.frames.insert(f.number, f);
@@ -433,6 +436,7 @@ impl Builder {
             tables_refused: self.tables_refused,
             helper_lost: self.helper_lost,
             lock_names: LockNames::new(self.lock_names, process),
+            cgroups: last_cgroups(self.cgroups, process),
             futexes,
         }
     }
@@ -551,6 +555,13 @@ fn in_page_fault(syscall: i16, arg0: u64) -> i16 {
         (-1, 1..) => super::PAGE_FAULT,
         _ => syscall,
     }
+}
+
+/// The last cgroup of each process, by the serial of its first task.
+fn last_cgroups(mut told: Vec<Cgroup>, process: impl Fn(u32) -> u32) -> HashMap<u32, String> {
+    told.sort_by_key(|it| it.at_ns);
+    let of = told.into_iter().map(|it| (process(it.serial), it.path));
+    of.collect()
 }
 
 /// A task that is not followed and whose end was not seen lived no longer than

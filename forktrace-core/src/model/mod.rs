@@ -20,9 +20,9 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::trace::{
-    Attached, CpuUser, Deadlock, Frames, GivenWhat, HelperLost, Lag, LagCounts, Mark, MarksRefused,
-    OpenStretch, Outsider, PollUse, PollsCounted, Providers, Signal, Stacks, TablesRefused,
-    TaskRecord, Timeout, Totals, Waker, Why,
+    Attached, CpuUser, Deadlock, Frames, GivenWhat, Header, HelperLost, Lag, LagCounts, Mark,
+    MarksRefused, OpenStretch, Outsider, PollUse, PollsCounted, Providers, Signal, Stacks,
+    TablesRefused, TaskRecord, Timeout, Totals, Waker, Why,
 };
 
 pub use self::build::Builder;
@@ -275,6 +275,9 @@ pub struct Model {
     pub helper_lost: Option<HelperLost>,
     /// What programs call their locks.
     pub lock_names: LockNames,
+    /// The cgroups that processes were in last, where they were told, by the serial of the first
+    /// task: see [`Model::cgroups_of_tasks`].
+    pub cgroups: HashMap<u32, String>,
     /// What the calls that waited for futexes tell.
     pub futexes: Futexes,
 }
@@ -290,6 +293,33 @@ impl Model {
 }
 
 impl Model {
+    /// The cgroup that each task's process was in last, by its path, in the order of the tasks;
+    /// `None`: it is not known. A process of which nothing is told is where the one that created
+    /// it was, and the first one of a workload where [`Header::cgroup`] says.
+    pub fn cgroups_of_tasks<'a>(&'a self, header: &'a Header) -> Vec<Option<&'a str>> {
+        let tasks = &self.tasks;
+        let first = (header.attached.is_none() && !header.cgroup.is_empty())
+            .then_some(header.cgroup.as_str());
+        let index: HashMap<u32, usize> = (0..).zip(tasks).map(|(at, it)| (it.serial, at)).collect();
+        let mut of_process: HashMap<u32, Option<&str>> = HashMap::new();
+        // Who creates others is before them.
+        for task in tasks {
+            if of_process.contains_key(&task.process) {
+                continue;
+            }
+            let told = self.cgroups.get(&task.process).map(String::as_str);
+            let creator = index.get(&task.parent).map(|at| tasks[*at].process);
+            let of_creator = creator.and_then(|process| of_process.get(&process).copied());
+            let where_it_began = || match of_creator {
+                Some(cgroup) => cgroup,
+                None => first.filter(|_| task.attached.is_none()),
+            };
+            of_process.insert(task.process, told.or_else(where_it_began));
+        }
+        let of = |task: &Task| of_process.get(&task.process).copied().flatten();
+        tasks.iter().map(of).collect()
+    }
+
     /// Who had this tid outside the workload at this time.
     pub fn outsider(&self, tid: u32, at_ns: u64) -> Option<&Outsider> {
         let until = self

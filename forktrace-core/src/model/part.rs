@@ -101,6 +101,7 @@ impl Part {
             providers: model.providers.clone(),
             given: model.given.clone(),
             lock_names: model.lock_names.clone(),
+            cgroups: model.cgroups.clone(),
             futexes: model.futexes.clone(),
             polls_left_out: model.polls_left_out,
             polls_counted: model.polls_counted.clone(),

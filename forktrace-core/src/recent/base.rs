@@ -1,14 +1,14 @@
 //! What is left of the events that are too old to keep: the state at the moment up to which
 //! they go.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     lately::Lately,
     model::{State, state_of},
     trace::{
-        Argv, Born, Deadlock, Event, Frames, Given, Interest, LockName, Named, Outsider, Providers,
-        SharedFutex, Stretch, Totals,
+        Argv, Born, Cgroup, Deadlock, Event, Frames, Given, Interest, LockName, Named, Outsider,
+        Providers, SharedFutex, Stretch, Totals,
     },
 };
 
@@ -60,6 +60,8 @@ pub(super) struct Base {
     pub(super) futexes: Lately<(u32, u64), SharedFutex>,
     pub(super) lock_names: Lately<(u32, u64), LockName>,
     pub(super) frames: Lately<u32, Frames>,
+    /// By process.
+    pub(super) cgroups: HashMap<u32, Cgroup>,
     pub(super) untracked: HashMap<u32, Event>,
     pub(super) deadlocks: Vec<Deadlock>,
     attached: Option<(u32, Option<u64>)>,
@@ -77,6 +79,7 @@ impl Base {
             futexes: Lately::new(OTHERS),
             lock_names: Lately::new(OTHERS),
             frames: Lately::new(FRAMES),
+            cgroups: HashMap::new(),
             untracked: HashMap::new(),
             deadlocks: Vec::new(),
             attached: None,
@@ -101,6 +104,7 @@ impl Base {
                     let serial = task.born.serial;
                     self.tasks.remove(&serial);
                     self.totals.remove(&serial);
+                    self.forget_cgroups();
                     self.goes_on(serial, end_ns);
                 }
             }
@@ -108,6 +112,10 @@ impl Base {
                 if let Some(task) = self.tasks.get_mut(&argv.serial) {
                     task.argv = Some(argv);
                 }
+            }
+            Event::Cgroup(mut cgroup) => {
+                cgroup.serial = self.process(cgroup.serial);
+                self.cgroups.insert(cgroup.serial, cgroup);
             }
             Event::Providers(found) => {
                 if let Some(task) = self.tasks.get_mut(&found.serial) {
@@ -207,6 +215,15 @@ impl Base {
         self.lock_names.insert((name.serial, name.address), name);
         if self.lock_names.is_full() {
             self.lock_names.forget(std::iter::empty());
+        }
+    }
+
+    /// Those of processes that have ended, if they are many.
+    fn forget_cgroups(&mut self) {
+        if self.cgroups.len() > OTHERS + 2 * self.tasks.len() {
+            let living = self.tasks.values().map(|task| task.born.process);
+            let living: HashSet<u32> = living.collect();
+            self.cgroups.retain(|process, _| living.contains(process));
         }
     }
 

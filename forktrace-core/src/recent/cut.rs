@@ -59,6 +59,7 @@ impl Cut {
             Event::Exec(it) if it.at_ns > self.at_ns => {}
             Event::Task(it) if it.end_ns.is_none_or(|end| end > self.at_ns) => {}
             Event::Argv(it) if it.at_ns > self.at_ns => {}
+            Event::Cgroup(it) if it.at_ns > self.at_ns => {}
             Event::Untracked(it) | Event::UntrackedEnd(it) if it.at_ns > self.at_ns => {}
             Event::Stretch(_)
             | Event::Totals(_)
@@ -66,6 +67,7 @@ impl Cut {
             | Event::Exec(_)
             | Event::Task(_)
             | Event::Argv(_)
+            | Event::Cgroup(_)
             | Event::Untracked(_)
             | Event::UntrackedEnd(_) => self.base.fold(event),
             // Given out as they are.
@@ -154,6 +156,11 @@ impl Cut {
                 sink(Event::Given(given));
             }
         }
+        for cgroup in base.cgroups.values() {
+            let mut cgroup = cgroup.clone();
+            cgroup.at_ns = self.at_ns;
+            sink(Event::Cgroup(cgroup));
+        }
         for definition in base.objects.values() {
             sink(definition.event.clone());
             for named in &definition.named {
@@ -228,6 +235,7 @@ impl Cut {
             Event::Attached(it) if it.at_ns <= self.at_ns => return None,
             Event::Exec(it) if it.at_ns <= self.at_ns => return None,
             Event::Argv(it) if it.at_ns <= self.at_ns => return None,
+            Event::Cgroup(it) if it.at_ns <= self.at_ns => return None,
             Event::Signal(it) if it.at_ns <= self.at_ns => return None,
             Event::CpuUser(it) if it.at_ns <= self.at_ns => return None,
             Event::Lag(it) if it.looked_ns <= self.at_ns => return None,

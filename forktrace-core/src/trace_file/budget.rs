@@ -66,6 +66,7 @@ pub(super) fn memory_of(event: &Event) -> u64 {
             Event::Untracked(u) | Event::UntrackedEnd(u) => TASK + 2 * u.comm.len(),
             Event::Exec(e) => ROW + 2 * e.comm.len(),
             Event::Argv(a) => ROW + a.argv.iter().map(|arg| TEXT + 2 * arg.len()).sum::<usize>(),
+            Event::Cgroup(c) => ROW + 2 * c.path.len(),
             Event::Outsider(o) => ROW + 2 * o.comm.len(),
             Event::CpuUser(u) => 2 * u.comm.len(),
             Event::Poll(_) | Event::Object(_) | Event::Signal(_) => ROW,

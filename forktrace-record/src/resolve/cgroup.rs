@@ -103,10 +103,6 @@ impl Reader {
         }
     }
 
-    pub(super) fn is_there(&self) -> bool {
-        self.mount.is_some()
-    }
-
     /// Our own, which the workload inherits.
     pub(super) fn own(&mut self) -> Vec<State> {
         self.of(&text::read("/proc/self/cgroup").unwrap_or_default())

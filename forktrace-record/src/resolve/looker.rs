@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     kernel::symbols,
-    trace::{FileKind, WaitFd, Watched},
+    trace::{FileKind, WaitFd, Watched, cgroups},
 };
 
 /// Most folders that are open at once.
@@ -41,8 +41,8 @@ pub(super) enum What {
     Futex(Who, u64),
     /// What the program calls the memory at this address.
     Variable(Who, u64),
-    /// The cgroups of a process, if they are new.
-    Cgroups(Who),
+    /// The cgroup of a process, and what the files of those say that are new.
+    CgroupOf(Who),
     /// Our own.
     OwnCgroups,
     /// Cgroups that are known, by name.
@@ -70,6 +70,8 @@ pub(crate) enum Answer {
     Variable(Option<(String, String)>),
     /// What cgroups' files say.
     Cgroups(Vec<cgroup::State>),
+    /// The same of the cgroup that a process is in, by its path in the unified hierarchy.
+    InCgroup(String, Vec<cgroup::State>),
     /// Kinds of files by the addresses of their operations.
     Operations(Vec<(u64, FileKind)>),
     /// A command line.
@@ -128,9 +130,9 @@ impl Looker {
                 let found = memories.variable(who.memory, folder, *address, it.round, files);
                 Answer::Variable(found)
             }),
-            What::Cgroups(who) => self.in_folder(who, |folder, it| {
-                let cgroup = folder.read("cgroup").unwrap_or_default();
-                Answer::Cgroups(it.cgroups.of(&cgroup))
+            What::CgroupOf(who) => self.in_folder(who, |folder, it| {
+                let text = folder.read("cgroup").unwrap_or_default();
+                Answer::InCgroup(cgroups::path(&text).to_owned(), it.cgroups.of(&text))
             }),
             What::OwnCgroups => Answer::Cgroups(self.cgroups.own()),
             What::CgroupsAgain(names) => {

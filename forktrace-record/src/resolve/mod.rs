@@ -141,7 +141,8 @@ pub struct Resolver {
     jobs: VecDeque<Job>,
     cgroups: Cgroups,
     cgroups_read_ns: u64,
-    has_cgroups: bool,
+    /// Where processes are of which nothing is told.
+    cgroup_of_all: String,
     pipe_device: Option<u32>,
     /// What files without an inode of their own are, by the address of their
     /// operations; `None`: that was contradictory.
@@ -173,8 +174,9 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// For a recording that begins now.
-    pub(crate) fn new(nursery: &Rc<Nursery>, arch: Arch, now_ns: u64) -> Self {
+    /// For a recording that begins now. Nothing is told of processes that are in the cgroup
+    /// with this path.
+    pub(crate) fn new(nursery: &Rc<Nursery>, arch: Arch, now_ns: u64, cgroup_of_all: &str) -> Self {
         let mut resolver = Self {
             helper: Channel::new(nursery.clone(), Kind::Names, PATIENCE, REPLACED),
             waits: Box::new(waits(arch)),
@@ -182,7 +184,7 @@ impl Resolver {
             jobs: VecDeque::new(),
             cgroups: Cgroups::default(),
             cgroups_read_ns: now_ns,
-            has_cgroups: cgroup::Reader::new().is_there(),
+            cgroup_of_all: cgroup_of_all.to_owned(),
             pipe_device: fds::pipe_device(),
             by_operations: HashMap::new(),
             nameless: Vec::new(),
@@ -212,7 +214,7 @@ impl Resolver {
             Event::Stretch(s) => self.note_stretch(s),
             Event::Born(born) => {
                 self.tasks.born(born);
-                if born.process == born.serial && self.has_cgroups {
+                if born.process == born.serial {
                     self.add(Job::Cgroup(born.serial));
                 }
             }
@@ -224,9 +226,7 @@ impl Resolver {
                 if self.jobs.len() < MOST_WAITING / 2 {
                     self.jobs.push_back(Job::Argv(exec.serial, exec.at_ns));
                 }
-                if self.has_cgroups {
-                    self.add(Job::Cgroup(exec.serial));
-                }
+                self.add(Job::Cgroup(exec.serial));
             }
             Event::Task(task) if task.end_ns.is_some() => self.tasks.ended(&task.born),
             Event::Task(task) => {
@@ -390,10 +390,8 @@ impl Resolver {
     ) -> (LookUps, Vec<Throttled>, Troubles) {
         // Nobody is traced any more: what is left may take its time, once.
         self.allowance_ns += 5 * MOST_SAVED_NS as i64;
-        if self.has_cgroups {
-            for serial in self.tasks.processes() {
-                self.jobs.push_back(Job::Cgroup(serial));
-            }
+        for serial in self.tasks.processes() {
+            self.jobs.push_back(Job::Cgroup(serial));
         }
         self.resolve(now_ns, &mut sink);
         self.wait(last_wait, now_ns, &mut sink);

@@ -55,6 +55,8 @@ struct Process {
     living: BTreeSet<u32>,
     /// Programs that it has executed.
     programs: u32,
+    /// Where it was last said to be, where that was said.
+    cgroup: Option<Box<str>>,
 }
 
 /// The tasks that live, and those that ended a moment ago: what they waited for
@@ -93,6 +95,19 @@ impl Tasks {
     pub(super) fn ended(&mut self, born: &Born) {
         self.born(born);
         self.ended.insert(born.serial);
+    }
+
+    /// Notes in which cgroup a process is, by its first task. True: that is to be told. `usual`
+    /// is where processes are of which nothing is told.
+    pub(super) fn comes_to(&mut self, process: u32, path: &str, usual: &str) -> bool {
+        // One that has ended meanwhile may be told twice.
+        let mut known = self.processes.get_mut(&process);
+        let before = known.as_deref().and_then(|it| it.cgroup.as_deref());
+        let is_new = !path.is_empty() && path != before.unwrap_or(usual);
+        if let Some(known) = known.as_mut().filter(|_| is_new) {
+            known.cgroup = Some(path.into());
+        }
+        is_new
     }
 
     /// Forgets the tasks that have ended.
@@ -300,6 +315,18 @@ mod tests {
         let mut tasks = Tasks::default();
         tasks.born(&this_thread(1, 0));
         assert!(folder(&tasks, 1).is_none());
+    }
+
+    #[test]
+    fn a_cgroup_is_told_once_and_again_when_it_is_another() {
+        let mut tasks = Tasks::default();
+        tasks.born(&this_thread(1, now_ns()));
+        assert!(!tasks.comes_to(1, "/usual", "/usual"));
+        assert!(!tasks.comes_to(1, "", "/usual"));
+        assert!(tasks.comes_to(1, "/a", "/usual"));
+        assert!(!tasks.comes_to(1, "/a", "/usual"));
+        assert!(tasks.comes_to(1, "/usual", "/usual"));
+        assert!(tasks.comes_to(2, "/a", "/usual"), "it has ended");
     }
 
     #[test]

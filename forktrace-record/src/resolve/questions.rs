@@ -10,7 +10,7 @@ use super::{
     looker::{Answer, Question, What},
 };
 use crate::trace::{
-    Argv, Event, FileKind, Interest, LockName, Named, Object, SharedFutex, Watched,
+    Argv, Cgroup, Event, FileKind, Interest, LockName, Named, Object, SharedFutex, Watched,
 };
 
 /// What a question was about.
@@ -35,6 +35,8 @@ enum About {
     /// The task, and where the lock is.
     LockName(u32, u64),
     Cgroups,
+    /// Of the process with this first task, and when it was asked.
+    CgroupOf(u32, u64),
     Operations,
     Argv(u32, u64),
 }
@@ -60,7 +62,8 @@ impl Resolver {
             Job::Cgroup(serial) => {
                 if let Some(who) = self.tasks.who(serial) {
                     let memory = who.memory;
-                    self.send(About::Cgroups, Some(memory), What::Cgroups(who));
+                    let about = About::CgroupOf(memory.0, now_ns);
+                    self.send(about, Some(memory), What::CgroupOf(who));
                 }
             }
             Job::Argv(serial, at_ns) => {
@@ -112,7 +115,11 @@ impl Resolver {
                 return;
             }
             // What has no name is shown by its address.
-            About::LockName(..) | About::Cgroups | About::Operations | About::Argv(..) => return,
+            About::LockName(..)
+            | About::Cgroups
+            | About::CgroupOf(..)
+            | About::Operations
+            | About::Argv(..) => return,
         }
         self.counts.not_looked_up += 1;
     }
@@ -154,6 +161,17 @@ impl Resolver {
                 }));
             }
             (About::Cgroups, Answer::Cgroups(states)) => self.cgroups.see(states),
+            (About::CgroupOf(process, at_ns), Answer::InCgroup(path, states)) => {
+                self.cgroups.see(states);
+                if self.tasks.comes_to(process, &path, &self.cgroup_of_all) {
+                    let serial = process;
+                    sink(Event::Cgroup(Cgroup {
+                        serial,
+                        at_ns,
+                        path,
+                    }));
+                }
+            }
             (About::Operations, Answer::Operations(found)) => {
                 for (address, kind) in found {
                     self.by_operations.entry(address).or_insert(Some(kind));
@@ -166,7 +184,14 @@ impl Resolver {
                     argv,
                 }));
             }
-            (About::LockName(..) | About::Cgroups | About::Operations | About::Argv(..), _) => {}
+            (
+                About::LockName(..)
+                | About::Cgroups
+                | About::CgroupOf(..)
+                | About::Operations
+                | About::Argv(..),
+                _,
+            ) => {}
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
+use forktrace_core::{pipeline, trace::cgroups};
 use serde_json::Value;
 
 use crate::support::{
@@ -429,6 +430,44 @@ fn a_cgroup_is_taken_in_with_what_comes_to_it() {
             later.end();
         }
     });
+}
+
+#[test]
+fn a_trace_tells_the_cgroup_of_each_process() {
+    const TEST: &str = "a_trace_tells_the_cgroup_of_each_process";
+    if lacks(TEST, &["python3"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let saved = folder.path().join("saved.ft");
+    let name = format!("forktrace-where-{}.service", std::process::id());
+    let Some(cgroup) = Cgroup::new(&name) else {
+        skip(TEST, "no cgroup of the unified hierarchy can be made");
+        return;
+    };
+    let targets = [Target::start(&[]), Target::start(&[])];
+    cgroup.take(targets[0].pid());
+    let pids = targets.each_ref().map(|it| it.pid().to_string());
+    let paths = pids.each_ref().map(|pid| {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it lives");
+        cgroups::path(&text).to_owned()
+    });
+    assert!(paths[0].ends_with(&name), "{paths:?}");
+    let saved = saved.to_str().expect("a name");
+    let running = attached(attach(["-p", &pids[0], "-p", &pids[1], "--save", saved]));
+    let finished = interrupt(running);
+    let trace = fs::read(saved).unwrap_or_else(|error| panic!("{error}: {}", finished.stderr));
+    let (info, model) = pipeline::read(&trace, None).expect("a trace");
+    let found = model.cgroups_of_tasks(&info.header);
+    for (target, path) in targets.iter().zip(&paths) {
+        let of_it = model.tasks.iter().zip(&found);
+        let of_it = of_it.filter(|(task, _)| task.pid == target.pid());
+        let of_it: Vec<_> = of_it.map(|(_, cgroup)| *cgroup).collect();
+        assert_eq!(of_it, [Some(path.as_str()); 3]);
+    }
+    for target in targets {
+        target.end();
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! the kernel restarts.
 
 use super::*;
+use crate::trace::{AttachedTo, Cgroup, PollWay};
 
 /// Of a process whose first thread is 90.
 fn no_first_thread() -> Born {
@@ -226,4 +227,64 @@ fn a_first_thread_keeps_its_tid_though_another_one_has_it_at_last() {
     let model = build(events, 20);
     let tids: Vec<u32> = model.tasks.iter().map(|task| task.tid).collect();
     assert_eq!(tids, [100, 100]);
+}
+
+fn header() -> Header {
+    Header {
+        forktrace: "0".to_owned(),
+        argv: Vec::new(),
+        kernel: "6".to_owned(),
+        arch: Arch::X86_64,
+        cpus: 2,
+        start_ns: START,
+        start_unix_ns: 5,
+        polls: PollWay::Tracepoint,
+        ring_bytes: 4096,
+        max_tasks: 10,
+        plain: false,
+        interrupts: Vec::new(),
+        attached: None,
+        machine: None,
+        cgroup: "/first".to_owned(),
+        lag_min_ns: None,
+        imported: None,
+    }
+}
+
+#[test]
+fn a_process_is_where_it_was_last_told_or_where_its_creator_was() {
+    let told = |serial, at_ns, path: &str| {
+        Event::Cgroup(Cgroup {
+            serial,
+            at_ns: START + at_ns,
+            path: path.to_owned(),
+        })
+    };
+    let of = |serial, parent, process| {
+        Event::Born(Born {
+            parent,
+            process,
+            ..born(serial, u64::from(serial))
+        })
+    };
+    let events = vec![
+        of(1, 0, 1),
+        of(2, 1, 2),
+        // A thread of it, and a child of that.
+        of(3, 2, 2),
+        of(4, 3, 4),
+        told(3, 7, "/a"),
+        told(2, 9, "/b"),
+    ];
+    for events in orders(events) {
+        let model = build(events, 20);
+        let mut header = header();
+        let expected = [Some("/first"), Some("/b"), Some("/b"), Some("/b")];
+        assert_eq!(model.cgroups_of_tasks(&header), expected);
+        header.attached = Some(AttachedTo {
+            targets: Vec::new(),
+        });
+        let expected = [None, Some("/b"), Some("/b"), Some("/b")];
+        assert_eq!(model.cgroups_of_tasks(&header), expected);
+    }
 }
