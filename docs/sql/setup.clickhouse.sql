@@ -7,6 +7,7 @@ create view causes as select * from file('DIR/causes/*/*/*.parquet', Parquet) se
 create view task_groups as select * from file('DIR/groups/*/*/*.parquet', Parquet) settings use_hive_partitioning = 1;
 create view findings as select * from file('DIR/findings/*/*/*.parquet', Parquet) settings use_hive_partitioning = 1;
 create view objects as select * from file('DIR/objects/*/*/*.parquet', Parquet) settings use_hive_partitioning = 1;
+create view locks as select * from file('DIR/locks/*/*/*.parquet', Parquet) settings use_hive_partitioning = 1;
 create view polls as select * from file('DIR/polls/*/*/*.parquet', Parquet) settings use_hive_partitioning = 1;
 create view marks as select * from file('DIR/marks/*/*/*.parquet', Parquet) settings use_hive_partitioning = 1;
 create view audit as select * from file('DIR/audit/*/*/*.parquet', Parquet) settings use_hive_partitioning = 1;

@@ -7,6 +7,7 @@ create temporary view causes using parquet options (path 'DIR/causes');
 create temporary view task_groups using parquet options (path 'DIR/groups');
 create temporary view findings using parquet options (path 'DIR/findings');
 create temporary view objects using parquet options (path 'DIR/objects');
+create temporary view locks using parquet options (path 'DIR/locks');
 create temporary view polls using parquet options (path 'DIR/polls');
 create temporary view marks using parquet options (path 'DIR/marks');
 create temporary view audit using parquet options (path 'DIR/audit');

@@ -15,7 +15,7 @@ use std::{
 use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 use forktrace_core::{
     analysis::{Names, Wait},
-    model::{Segment, State, Task},
+    model::{Segment, State},
     utc,
 };
 use serde::{Deserialize, Serialize};
@@ -110,6 +110,12 @@ impl Rollup {
         let of_report = source.report.tasks.iter();
         let roles: HashMap<u32, &str> = of_report.map(|t| (t.serial, t.role.as_str())).collect();
         let mut lived: Option<(u64, u64)> = None;
+        let states = ["running", "runnable", "blocked", "stopped", "unknown"];
+        let mut of_states = [0; 5];
+        for (number, word) in of_states.iter_mut().zip(states) {
+            *number = self.number(word)?;
+        }
+        let mut reasons: HashMap<(i16, bool, bool), u32> = HashMap::new();
         for (at, task) in source.model.tasks.iter().enumerate() {
             let (from, to) = lived.unwrap_or((task.start_ns, task.end_ns));
             lived = Some((from.min(task.start_ns), to.max(task.end_ns)));
@@ -117,22 +123,30 @@ impl Rollup {
             let role = self.number(role)?;
             let mut waits = waits.of(at).peekable();
             for segment in task.segments() {
-                let (state, reason) = match segment.state {
-                    State::Running => ("running", None),
-                    State::Runnable => ("runnable", None),
-                    State::Blocked => ("blocked", reason(&names, task, &segment, &mut waits)),
-                    State::Stopped => ("stopped", None),
-                    State::Unknown => ("unknown", None),
+                let wait = match segment.state {
+                    State::Blocked => wait_of(&segment, &mut waits),
+                    _ => None,
+                };
+                let reason = match wait {
+                    None => u32::MAX,
+                    Some(wait) => {
+                        let call = (wait.syscall, wait.compat, task.kernel_worker);
+                        match reasons.get(&call) {
+                            Some(known) => *known,
+                            None => {
+                                let number = self.number(&names.reason(task, &wait).0)?;
+                                reasons.insert(call, number);
+                                number
+                            }
+                        }
+                    }
                 };
                 let key = Key {
                     minute: 0,
                     host,
                     role,
-                    state: self.number(state)?,
-                    reason: match reason {
-                        Some(reason) => self.number(&reason)?,
-                        None => u32::MAX,
-                    },
+                    state: of_states[segment.state.index()],
+                    reason,
                 };
                 self.add_time(key, began_ns, (segment.start_ns, segment.end_ns))?;
             }
@@ -304,16 +318,10 @@ fn twice(trace: &str) -> io::Error {
     io::Error::other(text)
 }
 
-/// In what a task is blocked, which is in the next of its waits.
-fn reason(
-    names: &Names<'_>,
-    task: &Task,
-    segment: &Segment,
-    waits: &mut Peekable<impl Iterator<Item = Wait>>,
-) -> Option<String> {
+/// Of a task that is blocked, the wait that it is in.
+fn wait_of(segment: &Segment, waits: &mut Peekable<impl Iterator<Item = Wait>>) -> Option<Wait> {
     let at = segment.start_ns;
     // Blocks of no length have no segment.
     while waits.next_if(|wait| wait.end_ns <= at).is_some() {}
-    let wait = waits.peek().filter(|wait| wait.start_ns <= at)?;
-    Some(names.reason(task, wait).0)
+    waits.peek().filter(|wait| wait.start_ns <= at).copied()
 }

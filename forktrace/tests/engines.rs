@@ -122,7 +122,7 @@ fn answers(engine: &str, package: &str, folder: &Path) -> Option<BTreeMap<String
         .lines()
         .map(|line| serde_json::from_str(line).expect("rows"));
     let answers: BTreeMap<String, Rows> = questions.into_keys().zip(rows).collect();
-    assert_eq!(answers.len(), 8, "{engine}: each question has an answer");
+    assert_eq!(answers.len(), 9, "{engine}: each question has an answer");
     Some(answers)
 }
 
@@ -217,7 +217,58 @@ fn without_counts(question: &str, rows: &Rows) -> Rows {
     rows
 }
 
+fn texts(value: &Value) -> String {
+    value.as_str().expect("text").to_owned()
+}
+
+/// Of each service (a tree of tasks, by its name): for how long all were blocked, and who waited
+/// for which locks.
+fn services_by_the_reports() -> (BTreeMap<String, [u64; 3]>, BTreeMap<[String; 3], [u64; 5]>) {
+    let (mut blocked, mut locks) = (BTreeMap::new(), BTreeMap::new());
+    for (_, report) in reports() {
+        let groups = report["groups"].as_array().expect("groups");
+        let tree = groups.iter().find(|it| it["kind"] == "tree");
+        let tree = tree.expect("a tree");
+        let of: &mut [u64; 3] = blocked.entry(texts(&tree["name"])).or_default();
+        let all_blocked = &tree["all_blocked"];
+        of[0] += number(&all_blocked["lower_ns"]);
+        of[1] += number(&all_blocked["upper_ns"]);
+        of[2] += number(&tree["lifetime_ns"]);
+        for lock in report["locks"].as_array().expect("locks") {
+            let key = [&tree["name"], &lock["kind"], &lock["name"]].map(texts);
+            let of: &mut [u64; 5] = locks.entry(key).or_default();
+            for (sum, field) in of.iter_mut().zip(["contended_ns", "ns", "waits"]) {
+                *sum += number(&lock[field]);
+            }
+            of[3] = of[3].max(number(&lock["longest_ns"]));
+            of[4] += number(&lock["proved_ns"]);
+        }
+    }
+    (blocked, locks)
+}
+
+fn agrees_on_services(engine: &str, answers: &BTreeMap<String, Rows>) {
+    let (blocked, locks) = services_by_the_reports();
+    let mut found: BTreeMap<String, [u64; 3]> = BTreeMap::new();
+    for row in &answers["all_blocked_by_hour"] {
+        let of = found.entry(texts(&row[0])).or_default();
+        of.iter_mut()
+            .zip(&row[2..])
+            .for_each(|(sum, ns)| *sum += number(ns));
+    }
+    assert_eq!(found, blocked, "{engine}");
+    let row = |row: &Vec<Value>| {
+        let key = [&row[0], &row[1], &row[2]].map(texts);
+        let numbers = [&row[3], &row[4], &row[5], &row[6], &row[7]].map(number);
+        (key, numbers)
+    };
+    let found: BTreeMap<_, _> = answers["most_contended_locks"].iter().map(row).collect();
+    assert!(!found.is_empty());
+    assert_eq!(found, locks, "{engine}");
+}
+
 fn agrees_with_the_reports(engine: &str, answers: &BTreeMap<String, Rows>) {
+    agrees_on_services(engine, answers);
     for (question, expected) in by_the_reports() {
         let found = without_counts(question, &answers[question]);
         assert_same(engine, question, &found, &expected);
@@ -299,7 +350,7 @@ fn a_report_writes_the_tables_that_export_writes() {
     let output = forktrace(&["report", trace, "-o", &with_slash]);
     assert_eq!(output.stdout, b"", "who asks for tables gets no text");
     let (one, other) = (content(&one), content(&other));
-    assert_eq!(one.len(), 10);
+    assert_eq!(one.len(), 11);
     assert!(one == other);
 }
 

@@ -8,15 +8,17 @@ use std::{
 
 use bytes::Bytes;
 use parquet::{
-    basic::{Compression, Encoding, LogicalType, Repetition, TimeUnit, Type, ZstdLevel},
+    basic::{Encoding, LogicalType, Repetition, TimeUnit, Type},
     column::writer::{ColumnCloseResult, ColumnWriter, get_column_writer},
     data_type::ByteArray,
     file::{
-        properties::{EnabledStatistics, WriterProperties, WriterVersion},
+        properties::{WriterProperties, WriterVersion},
         writer::{SerializedFileWriter, SerializedPageWriter, TrackedWrite},
     },
     schema::types::{ColumnPath, SchemaDescriptor, Type as Field},
 };
+
+use super::dictionary;
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,26 +193,6 @@ impl Words {
         self.texts.push(ByteArray::from(text));
         number
     }
-
-    fn text(&self, number: u32) -> ByteArray {
-        // Only numbers that were given out come back.
-        self.texts.get(number as usize).cloned().unwrap_or_default()
-    }
-
-    /// The first and the last, in the order of their bytes, of those that have these numbers.
-    fn range(&self, numbers: &[u32]) -> Option<(ByteArray, ByteArray)> {
-        let mut used = vec![false; self.texts.len()];
-        for number in numbers {
-            if let Some(used) = used.get_mut(*number as usize) {
-                *used = true;
-            }
-        }
-        let used = self.texts.iter().zip(used).filter(|(_, used)| *used);
-        let texts = || used.clone().map(|(text, _)| text);
-        let by_bytes = |a: &&ByteArray, b: &&ByteArray| a.data().cmp(b.data());
-        let first = texts().min_by(by_bytes)?.clone();
-        Some((first, texts().max_by(by_bytes)?.clone()))
-    }
 }
 
 /// The values of a column.
@@ -241,14 +223,19 @@ pub(super) struct Rows {
 
 impl Rows {
     pub(super) fn new(columns: &[Column]) -> Self {
+        Self::with_room(columns, 0)
+    }
+
+    /// With room for so many rows.
+    pub(super) fn with_room(columns: &[Column], rows: usize) -> Self {
         let fill = |column: &Column| Filled {
             values: match column.kind {
-                Kind::Number | Kind::Timestamp => Values::Numbers(Vec::new()),
-                Kind::Real => Values::Reals(Vec::new()),
-                Kind::Truth => Values::Truths(Vec::new()),
-                Kind::Text => Values::Texts(Vec::new()),
+                Kind::Number | Kind::Timestamp => Values::Numbers(Vec::with_capacity(rows)),
+                Kind::Real => Values::Reals(Vec::with_capacity(rows)),
+                Kind::Truth => Values::Truths(Vec::with_capacity(rows)),
+                Kind::Text => Values::Texts(Vec::with_capacity(rows)),
             },
-            defined: Vec::new(),
+            defined: Vec::with_capacity(if column.optional { rows } else { 0 }),
         };
         Self {
             columns: columns.iter().map(fill).collect(),
@@ -297,6 +284,14 @@ impl Rows {
         let properties = Arc::new(properties(columns));
         let (rows, words) = (self.len, self.words);
         let encode = |(at, filled): (usize, Filled)| {
+            let numbered = match &filled.values {
+                Values::Texts(all) => Some(dictionary::texts(&words.texts, all)),
+                Values::Numbers(all) if !columns[at].differs => dictionary::numbers(all),
+                _ => None,
+            };
+            if let Some(numbered) = numbered {
+                return numbered.encode(schema.column(at), &filled.defined);
+            }
             let mut bytes = TrackedWrite::new(Vec::new());
             let pages = SerializedPageWriter::new(&mut bytes);
             let descriptor = schema.column(at);
@@ -311,13 +306,6 @@ impl Rows {
                 }
                 (ColumnWriter::BoolColumnWriter(to), Values::Truths(all)) => {
                     to.write_batch(all, defined, None)?
-                }
-                (ColumnWriter::ByteArrayColumnWriter(to), Values::Texts(all)) => {
-                    let texts: Vec<ByteArray> = all.iter().map(|it| words.text(*it)).collect();
-                    // Comparing the few that there are takes less than comparing all rows.
-                    let range = words.range(all);
-                    let (first, last) = range.as_ref().map(|(a, b)| (a, b)).unzip();
-                    to.write_batch_with_statistics(&texts, defined, None, first, last, None)?
                 }
                 _ => unreachable!("columns are filled as they are described"),
             };
@@ -393,15 +381,10 @@ fn properties(columns: &[Column]) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         // What all three engines have read for years.
         .set_writer_version(WriterVersion::PARQUET_2_0)
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_compression(dictionary::compression())
         .set_created_by(concat!("forktrace ", env!("CARGO_PKG_VERSION")).to_owned());
     for column in columns {
         let path = ColumnPath::from(column.name);
-        if column.kind == Kind::Text {
-            // Of a row group, not of each page in it.
-            properties =
-                properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::Chunk);
-        }
         if column.differs {
             properties = properties
                 .set_column_dictionary_enabled(path.clone(), false)

@@ -8,6 +8,7 @@
 //! Nothing here opens a file: the caller gives each part of a table a place to go to.
 
 mod column;
+mod dictionary;
 mod rows;
 mod stretches;
 
@@ -45,6 +46,8 @@ pub enum Table {
     Findings,
     /// What was waited for, over all tasks.
     Objects,
+    /// Locks, and what else tasks of one memory wait for: who had them meanwhile.
+    Locks,
     /// Calls of the select/poll family.
     Polls,
     /// What the workload said about itself.
@@ -56,7 +59,7 @@ pub enum Table {
 
 impl Table {
     /// All of them, in the order in which they are written.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Tasks,
         Self::Stretches,
         Self::Stalls,
@@ -64,6 +67,7 @@ impl Table {
         Self::Groups,
         Self::Findings,
         Self::Objects,
+        Self::Locks,
         Self::Polls,
         Self::Marks,
         Self::Audit,
@@ -79,6 +83,7 @@ impl Table {
             Self::Groups => "groups",
             Self::Findings => "findings",
             Self::Objects => "objects",
+            Self::Locks => "locks",
             Self::Polls => "polls",
             Self::Marks => "marks",
             Self::Audit => "audit",

@@ -1,5 +1,7 @@
 //! The tables whose rows the report has.
 
+use std::collections::HashMap;
+
 use forktrace_core::{
     report::{Report, Spread},
     trace::cgroups,
@@ -26,6 +28,7 @@ pub(super) fn columns(table: Table) -> Vec<Column> {
         Table::Groups => &GROUPS,
         Table::Findings => &FINDINGS,
         Table::Objects => &OBJECTS,
+        Table::Locks => &LOCKS,
         Table::Polls => &POLLS,
         Table::Marks => &MARKS,
         Table::Audit => &AUDIT,
@@ -48,12 +51,13 @@ pub(super) fn each(source: &Source<'_>, trace: &str, table: Table, sink: Sink<'_
     let sink = &mut with_key;
     match table {
         Table::Stretches => {}
-        Table::Tasks => tasks(source.report, sink),
+        Table::Tasks => tasks(source, sink),
         Table::Stalls => stalls(source.report, sink),
         Table::Causes => causes(source.report, sink),
         Table::Groups => groups(source.report, sink),
         Table::Findings => findings(source.report, sink),
         Table::Objects => objects(source.report, sink),
+        Table::Locks => locks(source.report, sink),
         Table::Polls => polls(source.report, sink),
         Table::Marks => marks(source.report, sink),
         Table::Audit => audit(source, sink),
@@ -73,7 +77,7 @@ fn word(value: &impl Serialize) -> String {
     }
 }
 
-const TASKS: [Column; 27] = [
+const TASKS: [Column; 32] = [
     Column::number("task"),
     Column::number("tid"),
     Column::number("pid"),
@@ -101,14 +105,26 @@ const TASKS: [Column; 27] = [
     Column::number("switches"),
     Column::number("kernel_switches").or_none(),
     Column::number("kernel_cpu_ns").or_none(),
+    Column::text("machine_id"),
+    Column::text("boot_id"),
+    Column::text("cgroup").or_none(),
+    Column::text("unit").or_none(),
+    Column::text("container").or_none(),
 ];
 
-fn tasks(report: &Report, sink: Sink<'_>) {
+// Long: a table, with a line for each column.
+fn tasks(source: &Source<'_>, sink: Sink<'_>) {
+    let (report, header) = (source.report, &source.info.header);
+    let machine = header.machine.clone().unwrap_or_default();
+    let of_model = source.model.tasks.iter().map(|task| task.serial);
+    let cgroups = source.model.cgroups_of_tasks(header);
+    let cgroups: HashMap<u32, Option<&str>> = of_model.zip(cgroups).collect();
     let p50 = |spread: &Option<Spread>| Value::from(spread.as_ref().map(|it| it.p50_ns));
     let p99 = |spread: &Option<Spread>| Value::from(spread.as_ref().map(|it| it.p99_ns));
     for task in &report.tasks {
         let (argv, fate) = (json(&task.argv), word(&task.fate));
         let lived = task.end_ns.saturating_sub(task.start_ns);
+        let cgroup = cgroups.get(&task.serial).copied().flatten();
         sink(
             task.start_ns,
             &[
@@ -139,6 +155,11 @@ fn tasks(report: &Report, sink: Sink<'_>) {
                 task.switches.traced.into(),
                 task.switches.kernel.into(),
                 task.kernel_cpu_ns.into(),
+                (&machine.id).into(),
+                (&machine.boot_id).into(),
+                cgroup.into(),
+                cgroup.and_then(cgroups::unit).into(),
+                cgroup.and_then(cgroups::container).into(),
             ],
         );
     }
@@ -363,6 +384,69 @@ fn objects(report: &Report, sink: Sink<'_>) {
                 waited.ns.into(),
                 waited.count.into(),
                 waited.tasks.into(),
+            ],
+        );
+    }
+}
+
+const LOCKS: [Column; 24] = [
+    Column::text("kind"),
+    Column::text("object"),
+    Column::text("object_id"),
+    Column::number("ns"),
+    Column::number("waits"),
+    Column::number("waiters"),
+    Column::number("longest_ns"),
+    Column::number("p50_ns"),
+    Column::number("p99_ns"),
+    Column::number("holders_until_ns").or_none(),
+    Column::number("contended_ns"),
+    Column::number("hand_offs"),
+    Column::number("hand_off_ns"),
+    Column::number("proved_ns"),
+    Column::number("inferred_ns"),
+    Column::number("unknown_ns"),
+    Column::number("held_running_ns"),
+    Column::number("held_runnable_ns"),
+    Column::number("held_blocked_ns"),
+    Column::text("held_blocked_in").or_none(),
+    Column::number("had_it"),
+    Column::text("holders"),
+    Column::number("other_holders"),
+    Column::text("code"),
+];
+
+fn locks(report: &Report, sink: Sink<'_>) {
+    for lock in &report.locks {
+        let kind = word(&lock.kind);
+        let (holders, code) = (json(&lock.holders), json(&lock.code));
+        sink(
+            0,
+            &[
+                (&kind).into(),
+                (&lock.name).into(),
+                (&lock.id).into(),
+                lock.ns.into(),
+                lock.waits.into(),
+                lock.waiters.into(),
+                lock.longest_ns.into(),
+                lock.p50_ns.into(),
+                lock.p99_ns.into(),
+                lock.holders_until_ns.into(),
+                lock.contended_ns.into(),
+                lock.hand_offs.into(),
+                lock.hand_off_ns.into(),
+                lock.proved_ns.into(),
+                lock.inferred_ns.into(),
+                lock.unknown_ns.into(),
+                lock.held_running_ns.into(),
+                lock.held_runnable_ns.into(),
+                lock.held_blocked_ns.into(),
+                lock.held_blocked_in.as_ref().into(),
+                lock.had_it.into(),
+                (&holders).into(),
+                lock.other_holders.into(),
+                (&code).into(),
             ],
         );
     }

@@ -269,7 +269,7 @@ impl<'a> Walk<'a> {
         waits: &'a Waits<'a>,
     ) -> Self {
         let model = source.model;
-        let mut texts = Texts::new(names);
+        let mut texts = Texts::new(names, model.targets.len());
         let trace = texts.words.number(trace);
         let of_report: HashMap<u32, &str> = source
             .report
@@ -300,7 +300,7 @@ impl<'a> Walk<'a> {
 
     /// The next rows, all of one window, and their day.
     fn next_rows(&mut self) -> Option<(u64, Rows)> {
-        let mut rows = Rows::new(&COLUMNS);
+        let mut rows = Rows::with_room(&COLUMNS, self.windows.rows);
         loop {
             let until_ns = self.windows.until_ns()?;
             while let Some(task) = self.tasks.get_mut(self.at) {
@@ -337,6 +337,8 @@ struct Windows {
     from_ns: u64,
     length_ns: u64,
     end_ns: u64,
+    /// Of each window, about.
+    rows: usize,
     done: bool,
 }
 
@@ -351,6 +353,7 @@ impl Windows {
             from_ns: 0,
             length_ns: end_ns.div_ceil(windows).max(1),
             end_ns,
+            rows: rows.min(ROW_GROUP),
             done: tasks.is_empty(),
         }
     }
@@ -383,22 +386,57 @@ impl Windows {
 struct Texts<'a> {
     names: &'a Names<'a>,
     words: Words,
-    reasons: HashMap<(i16, bool, bool), (u32, Option<u32>)>,
-    objects: HashMap<u32, Option<(u32, u32)>>,
+    /// Of each state and each end, by their places in their lists.
+    states: [u32; 5],
+    ends: [u32; 5],
+    reasons: HashMap<InCall, OfReason>,
+    /// The last one, which mostly comes again.
+    reason: Option<(InCall, OfReason)>,
+    /// By target: its kind and name; `None`: nobody asked yet.
+    objects: Vec<Option<Option<(u32, u32)>>>,
     wakers: HashMap<Waker, OfWaker>,
+    /// The last tasks that woke, by the low bits of the serial.
+    lately: Box<[Option<(u32, bool, OfWaker)>]>,
 }
+
+/// A call and its table, and whether the kernel's own task is in it.
+type InCall = (i16, bool, bool);
+/// The reason, and the call's name.
+type OfReason = (u32, Option<u32>);
+
+/// So many tasks that woke are found at once.
+const LATELY: usize = 1 << 10;
+const STATES: [(State, &str); 5] = [
+    (State::Running, "running"),
+    (State::Runnable, "runnable"),
+    (State::Blocked, "blocked"),
+    (State::Stopped, "stopped"),
+    (State::Unknown, "unknown"),
+];
+const ENDS: [Ended; 5] = [
+    Ended::Fulfilled,
+    Ended::TimedOut,
+    Ended::Interrupted,
+    Ended::CutShort,
+    Ended::Unknown,
+];
 
 /// Kind, name and serial.
 type OfWaker = (u32, Option<u32>, Option<u32>);
 
 impl<'a> Texts<'a> {
-    fn new(names: &'a Names<'a>) -> Self {
+    fn new(names: &'a Names<'a>, targets: usize) -> Self {
+        let mut words = Words::default();
         Self {
             names,
-            words: Words::default(),
+            states: STATES.map(|(_, word)| words.number(word)),
+            ends: ENDS.map(|ended| words.number(word_of_end(ended))),
+            words,
             reasons: HashMap::new(),
-            objects: HashMap::new(),
+            reason: None,
+            objects: vec![None; targets],
             wakers: HashMap::new(),
+            lately: vec![None; LATELY].into(),
         }
     }
 
@@ -412,20 +450,14 @@ impl<'a> Texts<'a> {
     ) {
         let task = &source.model.tasks[task];
         let word = |number: Option<u32>| number.map_or(Value::None, Value::Word);
-        let state = self.words.number(match row.state {
-            State::Running => "running",
-            State::Runnable => "runnable",
-            State::Blocked => "blocked",
-            State::Stopped => "stopped",
-            State::Unknown => "unknown",
-        });
+        let state = self.states[row.state.index()];
         let (mut reason, mut syscall, mut object, mut ended, mut waker) =
             (None, None, None, None, None);
         if let Some(wait) = &row.wait {
             let (of_reason, of_syscall) = self.reason(task, wait);
             (reason, syscall) = (Some(of_reason), of_syscall);
             object = self.object(wait);
-            ended = Some(self.words.number(word_of_end(wait.ended)));
+            ended = Some(self.ends[place_of_end(wait.ended)]);
             waker = self.waker(wait);
         }
         let (start_ns, start) = Time::of(source, row.start_ns).values();
@@ -457,14 +489,20 @@ impl<'a> Texts<'a> {
             names,
             words,
             reasons,
+            reason: last,
             ..
         } = self;
         let key = (wait.syscall, wait.compat, task.kernel_worker);
-        *reasons.entry(key).or_insert_with(|| {
+        if let Some((_, same)) = last.filter(|(it, _)| *it == key) {
+            return same;
+        }
+        let found = *reasons.entry(key).or_insert_with(|| {
             let (reason, syscall) = names.reason(task, wait);
             let syscall = syscall.map(|name| words.number(&name));
             (words.number(&reason), syscall)
-        })
+        });
+        *last = Some((key, found));
+        found
     }
 
     fn object(&mut self, wait: &Wait) -> Option<(u32, u32)> {
@@ -474,10 +512,14 @@ impl<'a> Texts<'a> {
             objects,
             ..
         } = self;
-        *objects.entry(wait.target).or_insert_with(|| {
+        let mut find = || {
             let object = names.object(wait)?;
             Some((words.number(&object.kind), words.number(&object.name)))
-        })
+        };
+        match objects.get_mut(wait.target as usize) {
+            Some(known) => *known.get_or_insert_with(find),
+            None => find(),
+        }
     }
 
     /// Who ended it, if anybody did.
@@ -485,8 +527,23 @@ impl<'a> Texts<'a> {
         if !wait.woken || wait.waker == Waker::None {
             return None;
         }
+        if let Waker::Task { serial, softirq } = wait.waker {
+            let slot = serial as usize % LATELY;
+            if let Some((of, how, known)) = self.lately[slot]
+                && (of, how) == (serial, softirq)
+            {
+                return Some(known);
+            }
+            let found = self.find_waker(wait);
+            self.lately[slot] = Some((serial, softirq, found));
+            return Some(found);
+        }
+        Some(self.find_waker(wait))
+    }
+
+    fn find_waker(&mut self, wait: &Wait) -> OfWaker {
         if let Some(known) = self.wakers.get(&wait.waker) {
-            return Some(*known);
+            return *known;
         }
         let by = self.names.waker(wait.waker, wait.end_ns);
         let kind = self.words.number(match by.kind {
@@ -505,7 +562,17 @@ impl<'a> Texts<'a> {
         if !matches!(wait.waker, Waker::Outsider { .. }) {
             self.wakers.insert(wait.waker, found);
         }
-        Some(found)
+        found
+    }
+}
+
+fn place_of_end(ended: Ended) -> usize {
+    match ended {
+        Ended::Fulfilled => 0,
+        Ended::TimedOut => 1,
+        Ended::Interrupted => 2,
+        Ended::CutShort => 3,
+        Ended::Unknown => 4,
     }
 }
 

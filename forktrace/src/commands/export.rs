@@ -16,7 +16,7 @@ pub(crate) use with::export;
 
 #[cfg(feature = "parquet")]
 mod with {
-    use std::path::Path;
+    use std::{fs::File, path::Path};
 
     use anyhow::{Context as _, Result};
     use forktrace_core::{
@@ -45,17 +45,18 @@ mod with {
         }
         let tables = Tables::open(&args.to, args.force)?;
         for path in &args.traces {
-            let exported = of_file(args, &tables, path);
+            let trace = open(path)?;
+            let exported = of_file(args, &tables, path, trace);
             exported.with_context(|| path.display().to_string())?;
         }
         Ok(Outcome::Exit(0))
     }
 
-    fn of_file(args: &ExportArgs, tables: &Tables, path: &Path) -> Result<()> {
+    fn of_file(args: &ExportArgs, tables: &Tables, path: &Path, mut trace: File) -> Result<()> {
         let name = clean(&path.to_string_lossy());
         let patience = Patience::new(name.clone(), "reading");
         let room = Room::new();
-        let (info, model) = room.read(&mut open(path)?, None)?;
+        let (info, model) = room.read(&mut trace, None)?;
         patience.step("finding out what held up");
         let options = Options {
             episodes: args.stalls,

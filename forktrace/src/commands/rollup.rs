@@ -38,7 +38,8 @@ pub(crate) fn rollup(args: &RollupArgs) -> Result<Outcome> {
     };
     let mut rollup = Rollup::default();
     for path in &args.files {
-        let added = add(&mut rollup, path, args.host.as_deref());
+        let file = open(path)?;
+        let added = add(&mut rollup, (path, file), args.host.as_deref());
         added.with_context(|| path.display().to_string())?;
     }
     let mut target = Target::open(&args.output, Use::Report, &ours, args.force)?;
@@ -53,8 +54,7 @@ pub(crate) fn rollup(args: &RollupArgs) -> Result<Outcome> {
     Ok(Outcome::Exit(0))
 }
 
-fn add(rollup: &mut Rollup, path: &Path, host: Option<&str>) -> Result<()> {
-    let mut file = open(path)?;
+fn add(rollup: &mut Rollup, (path, mut file): (&Path, File), host: Option<&str>) -> Result<()> {
     if begins_packed(&mut file)? {
         rollup.read(file)?;
         return Ok(());
