@@ -336,21 +336,31 @@ When EXPR becomes true, the --keep before and the --after after that are saved i
 forktrace-TIME.ft, with the report as .txt and .json. Nothing more is saved for --pause. A target that \
 is given by name, unit, cgroup or container may end and come again.
 
+With --export, all that is recorded goes to tables as those of `forktrace export`: each window of \
+--export-every is a trace that begins where the one before ended. It is there as a whole or not at all.
+
 End: Ctrl-C, --for, or that a target given by pid has ended.
 
-Exit status: 0; 125 when forktrace fails, or EXPR came true and nothing could be saved.
+Exit status: 0; 125 when forktrace fails, or EXPR came true and nothing could be saved, or no window could be \
+exported.
 
 Examples:
   sudo forktrace watch --unit nginx --when \"all_blocked.now_ns > 200 * ms && cause != 'idle'\" --save-dir /var/lib/forktrace
   sudo forktrace watch -p 4121 --when 'deadlocks.size() > 0' --save-dir . --then 'cat $FORKTRACE_TEXT'
-  sudo forktrace watch redis-server --when \"blocked('io_thd_*') == 4\" --keep 10s --save-dir stalls")]
+  sudo forktrace watch redis-server --when \"blocked('io_thd_*') == 4\" --keep 10s --save-dir stalls
+  sudo forktrace watch --unit nginx --export /srv/traces")]
 pub(crate) struct WatchArgs {
     /// What is watched.
     #[command(flatten)]
     pub(crate) what: TargetArgs,
     /// Save when EXPR becomes true [docs/watch.md].
-    #[arg(long, value_name = "EXPR")]
-    pub(crate) when: String,
+    #[arg(
+        long,
+        value_name = "EXPR",
+        required_unless_present = "export",
+        requires = "save_dir"
+    )]
+    pub(crate) when: Option<String>,
     /// Save so much of what came before.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = length)]
     pub(crate) keep: Duration,
@@ -361,8 +371,17 @@ pub(crate) struct WatchArgs {
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = length)]
     pub(crate) pause: Duration,
     /// Save in the folder DIR.
+    #[arg(long, value_name = "DIR", requires = "when")]
+    pub(crate) save_dir: Option<PathBuf>,
+    /// Write all that is recorded into DIR as tables, as `forktrace export` does, window by window [docs/fleet.md].
     #[arg(long, value_name = "DIR")]
-    pub(crate) save_dir: PathBuf,
+    pub(crate) export: Option<PathBuf>,
+    /// A window of --export is so long; it ends earlier when it takes half of --memory.
+    #[arg(long = "export-every", value_name = "TIME", default_value = "5m", value_parser = length, requires = "export")]
+    pub(crate) every: Duration,
+    /// Export into DIR even if it holds other files.
+    #[arg(long, requires = "export")]
+    pub(crate) force: bool,
     /// Keep the newest N traces in DIR; the oldest are removed, with their reports.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max: u32,

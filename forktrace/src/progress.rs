@@ -138,14 +138,25 @@ fn attached(words: &[String], tasks: u64) -> String {
 }
 
 /// Says what is watched, for what, and where it is saved.
-pub(crate) fn say_watching(words: &[String], tasks: u64, when: &str, folder: &Path) {
+pub(crate) fn say_watching(
+    words: &[String],
+    tasks: u64,
+    saves: Option<(&str, &Path)>,
+    exports: Option<(Duration, &Path)>,
+) {
     let words: Vec<_> = words.iter().map(|it| clean(it)).collect();
+    let folder = |path: &Path| clean(&path.to_string_lossy());
+    let saves = saves.map_or(String::new(), |(when, to)| {
+        let (when, to) = (clean(when), folder(to));
+        format!("; when {when}, the last seconds go to {to}")
+    });
+    let exports = exports.map_or(String::new(), |(every, to)| {
+        format!("; tables go to {} every {every:?}", folder(to))
+    });
     say(&format!(
-        "forktrace: watching {}: {}; when {}, the last seconds go to {}; Ctrl-C ends it.\n",
+        "forktrace: watching {}: {}{saves}{exports}; Ctrl-C ends it.\n",
         words.join(", "),
         quantity(tasks, "task"),
-        clean(when),
-        clean(&folder.to_string_lossy()),
     ));
 }
 
@@ -172,16 +183,24 @@ pub(crate) fn say_saved(trace: &Path, passed_over: u64) {
 }
 
 /// Says how watching has ended.
-pub(crate) fn say_watched(saved: u64, not_saved: u64, folder: &Path) {
-    let folder = folder.to_string_lossy();
-    let saved = quantity(saved, "trace");
-    let failed = match not_saved {
-        0 => String::new(),
-        n => format!(", and {} could not be", quantity(n, "other")),
+pub(crate) fn say_watched(
+    saved: Option<((u64, u64), &Path)>,
+    exported: Option<((u64, u64), &Path)>,
+) {
+    let said = |done: Option<((u64, u64), &Path)>, what: &str, how: &str| {
+        done.map_or(String::new(), |((well, failed), folder)| {
+            let failed = match failed {
+                0 => String::new(),
+                n => format!(", and {} could not be", quantity(n, "other")),
+            };
+            let (well, folder) = (quantity(well, what), folder.to_string_lossy());
+            format!("; {well} {how} {}{failed}", clean(&folder))
+        })
     };
     say(&format!(
-        "forktrace: the watch is over; {saved} saved in {}{failed}.\n",
-        clean(&folder)
+        "forktrace: the watch is over{}{}.\n",
+        said(saved, "trace", "saved in"),
+        said(exported, "window", "exported to"),
     ));
 }
 

@@ -221,9 +221,14 @@ fn texts(value: &Value) -> String {
     value.as_str().expect("text").to_owned()
 }
 
+/// For how long all were blocked, with bounds, and how long was recorded, ns.
+type OfServices = BTreeMap<String, [u64; 3]>;
+/// By service, kind and name: the figures of a lock.
+type OfLocks = BTreeMap<[String; 3], [u64; 5]>;
+
 /// Of each service (a tree of tasks, by its name): for how long all were blocked, and who waited
 /// for which locks.
-fn services_by_the_reports() -> (BTreeMap<String, [u64; 3]>, BTreeMap<[String; 3], [u64; 5]>) {
+fn services_by_the_reports() -> (OfServices, OfLocks) {
     let (mut blocked, mut locks) = (BTreeMap::new(), BTreeMap::new());
     for (_, report) in reports() {
         let groups = report["groups"].as_array().expect("groups");

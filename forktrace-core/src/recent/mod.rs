@@ -93,6 +93,17 @@ pub struct Moment {
     pub saved: Option<SavedWhen>,
 }
 
+/// A moment from which on a trace is to be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Since {
+    /// When, as the events have it, ns.
+    pub ns: u64,
+    /// The same on the wall clock, ns since 1970.
+    pub unix_ns: u64,
+    /// What had been counted until then.
+    pub counters: Counters,
+}
+
 impl Recent {
     /// Of a recording that begins now. Calls of select, poll and epoll are not counted.
     pub fn new(header: Header, keep: Keep) -> Self {
@@ -163,6 +174,15 @@ impl Recent {
         self.before = chunk.counters;
     }
 
+    /// When the recording began.
+    pub fn began(&self) -> Since {
+        Since {
+            ns: self.header.start_ns,
+            unix_ns: self.header.start_unix_ns,
+            counters: Counters::default(),
+        }
+    }
+
     /// Since when all is kept.
     pub fn since_ns(&self) -> u64 {
         self.base.cut_ns.unwrap_or(self.header.start_ns)
@@ -173,31 +193,73 @@ impl Recent {
         self.bytes + self.encoder.len()
     }
 
+    /// Memory that the chunks with what came after this time take, bytes.
+    pub fn bytes_after(&self, ns: u64) -> usize {
+        let after = self.chunks.iter().rev().take_while(|it| it.last_ns > ns);
+        after.map(|it| it.bytes.len()).sum::<usize>() + self.encoder.len()
+    }
+
     /// Writes the last seconds as a trace. Returns how it ended.
     ///
     /// # Errors
     /// When it can't be written.
     pub fn write(&self, out: impl Write, moment: Moment) -> io::Result<Finish> {
-        let start_ns = self.since_ns();
-        let later_ns = start_ns.saturating_sub(self.header.start_ns);
+        self.write_from(&self.all(), out, moment)
+    }
+
+    /// All that is kept.
+    fn all(&self) -> Since {
+        let later_ns = self.since_ns().saturating_sub(self.header.start_ns);
+        Since {
+            ns: self.since_ns(),
+            unix_ns: self.header.start_unix_ns.saturating_add(later_ns),
+            counters: self.before,
+        }
+    }
+
+    /// Where what is to be written from there begins: later, if less is kept.
+    pub fn begins(&self, from: &Since) -> Since {
+        let all = self.all();
+        match all.ns.checked_sub(from.ns) {
+            None | Some(0) => *from,
+            Some(later_ns) => Since {
+                unix_ns: from.unix_ns.saturating_add(later_ns),
+                ..all
+            },
+        }
+    }
+
+    /// The same of what came after a moment, as far as it is kept.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write_from(
+        &self,
+        from: &Since,
+        out: impl Write,
+        mut moment: Moment,
+    ) -> io::Result<Finish> {
+        let from = self.begins(from);
+        // The tasks were looked at a while after the moment.
+        let until_ns = moment.at_ns;
+        moment.living.retain(|task| task.born.at_ns <= until_ns);
         let header = Header {
-            start_ns,
-            start_unix_ns: self.header.start_unix_ns.saturating_add(later_ns),
+            start_ns: from.ns,
+            start_unix_ns: from.unix_ns,
             ..self.header.clone()
         };
         let mut writer = TraceWriter::new(out, &header)?;
         let until = self.until(&moment);
-        match self.base.cut_ns {
-            Some(at_ns) => self.write_cut(&mut writer, (at_ns, &until), moment.living),
-            // Nothing has been forgotten.
-            None => {
-                self.each(&until, |event| writer.push(&event));
-                for task in moment.living {
-                    writer.push(&Event::Task(task));
-                }
+        if self.base.cut_ns.is_some() || from.ns > self.header.start_ns {
+            self.write_cut(&mut writer, (from.ns, &until), moment.living);
+        } else {
+            // Nothing is left out.
+            self.each(&until, |event| writer.push(&event));
+            for task in moment.living {
+                writer.push(&Event::Task(task));
             }
         }
-        let (now, before) = (moment.counters, self.before);
+        let (now, before) = (moment.counters, from.counters);
         let since = |now: u64, before: u64| now.saturating_sub(before);
         let finish = Finish {
             end_ns: moment.at_ns,
@@ -265,6 +327,8 @@ impl Recent {
 
     /// Unpacks all events that are kept and went before the moment.
     fn each(&self, until: &Until, mut sink: impl FnMut(Event)) {
+        let until_ns = until.at_ns;
+        let mut sink = |event| sink(alive_at(event, until_ns));
         let mut decoder = Decoder::default();
         let chunks = self.chunks.iter().map(|it| (&it.bytes[..], it.records));
         let last = (self.encoder.bytes(), self.encoder.records());
@@ -276,6 +340,22 @@ impl Recent {
                 true
             });
         }
+    }
+}
+
+/// Who ended after the moment lived then.
+fn alive_at(event: Event, until_ns: u64) -> Event {
+    match event {
+        Event::Task(task) if task.end_ns.is_some_and(|end| end > until_ns) => {
+            Event::Task(TaskRecord {
+                end_ns: None,
+                kernel_cpu_ns: None,
+                exit_code: None,
+                ended_in: None,
+                ..task
+            })
+        }
+        other => other,
     }
 }
 

@@ -238,6 +238,150 @@ fn the_last_seconds_are_those_of_the_whole() {
     }
 }
 
+/// The tasks that live at a moment, as the table of tasks has them.
+fn living_at(events: &[Event], all: &[TaskRecord], at_ns: u64) -> Vec<TaskRecord> {
+    let ended = |event: &Event| match event {
+        Event::Task(task) => Some(task.clone()),
+        _ => None,
+    };
+    let records = events.iter().filter_map(ended).chain(all.iter().cloned());
+    let lives =
+        |task: &TaskRecord| task.born.at_ns <= at_ns && task.end_ns.is_none_or(|end| end > at_ns);
+    let as_of = |task: TaskRecord| {
+        let serial = task.born.serial;
+        let mut sums = Totals {
+            serial,
+            ..Totals::default()
+        };
+        let (mut switches, mut open) = (0, None);
+        let stretches = events.iter().filter_map(|event| match event {
+            Event::Stretch(s) if s.serial == serial && s.out_ns < at_ns => Some(s),
+            _ => None,
+        });
+        for s in stretches {
+            switches += u64::from(s.out_ns > task.born.at_ns);
+            if s.in_ns <= at_ns {
+                base::add(&mut sums, s, s.in_ns);
+                sums.seq += 1;
+            } else {
+                open = Some(OpenStretch {
+                    out_ns: s.out_ns,
+                    wake_ns: (s.wake_ns <= at_ns).then_some(s.wake_ns),
+                    why: s.why,
+                    compat: s.compat,
+                    syscall: s.syscall,
+                    arg0: s.arg0,
+                    arg1: s.arg1,
+                    waker: s.waker,
+                    object: s.object,
+                    timeout: s.timeout,
+                });
+            }
+        }
+        let last = task
+            .open
+            .filter(|last| open.is_none() && last.out_ns < at_ns);
+        if let Some(last) = last {
+            switches += u64::from(last.out_ns > task.born.at_ns);
+            open = Some(OpenStretch {
+                wake_ns: last.wake_ns.filter(|wake| *wake <= at_ns),
+                ..last
+            });
+        }
+        TaskRecord {
+            end_ns: None,
+            totals: sums,
+            switches,
+            kernel_switches: Some(switches),
+            kernel_cpu_ns: None,
+            exit_code: None,
+            ended_in: None,
+            open,
+            ..task
+        }
+    };
+    records.filter(lives).map(as_of).collect()
+}
+
+/// A task's segments between two moments, in the clock of the events.
+fn between(model: &Model, serial: u32, start_ns: u64, (from, to): (u64, u64)) -> Vec<Segment> {
+    let all = since(model, serial, start_ns, from).into_iter();
+    let cut = all.map(|it| Segment {
+        end_ns: it.end_ns.min(to),
+        ..it
+    });
+    cut.filter(|it| it.end_ns > it.start_ns).collect()
+}
+
+/// Windows of a recording, one after the other, are the whole: nothing is missing between them,
+/// and nothing is in two. The tasks are looked at a while after the moment in which a window ends.
+#[test]
+fn windows_that_follow_each_other_are_the_whole() {
+    for seed in 0..20 {
+        let mut random = SplitMix(seed);
+        let (events, living) = drawn(&mut random);
+        let bytes = 1 << 30;
+        let mut whole = Recent::new(
+            header(),
+            Keep {
+                ns: u64::MAX,
+                bytes,
+            },
+        );
+        let ns = 1 + random.below(40_000) * MS;
+        let mut recent = Recent::new(header(), Keep { ns, bytes });
+        events.iter().for_each(|event| whole.push(event));
+        let (_, all) = model(&written(&whole, living.clone()));
+        let mut next = recent.began();
+        let mut at = 0;
+        while next.ns < END {
+            let mut to_ns = next.ns + 1 + random.below(6_000) * MS;
+            let mut looked_ns = to_ns + random.below(2) * random.below(100 * MS);
+            let mut lives = living_at(&events, &living, looked_ns);
+            if looked_ns >= END {
+                (to_ns, looked_ns) = (END, u64::MAX);
+                lives.clone_from(&living);
+            }
+            while at < events.len() && events[at].at_ns().expect("a time") <= looked_ns {
+                recent.push(&events[at]);
+                recent.tick(events[at].at_ns().expect("a time"), &Counters::default());
+                at += 1;
+            }
+            let moment = Moment {
+                at_ns: to_ns,
+                living: lives,
+                ..Moment::default()
+            };
+            let from = recent.begins(&next);
+            let mut bytes = Vec::new();
+            recent
+                .write_from(&next, &mut bytes, moment)
+                .expect("memory");
+            let (header, window) = model(&bytes);
+            assert_eq!(header.start_ns, from.ns, "seed {seed}");
+            assert_eq!(header.start_unix_ns, from.unix_ns, "seed {seed}");
+            assert_eq!(window.end_ns, to_ns - from.ns, "seed {seed}");
+            for task in &all.tasks {
+                let range = (from.ns, to_ns);
+                assert_eq!(
+                    between(&window, task.serial, from.ns, (from.ns, u64::MAX)),
+                    between(&all, task.serial, START, range),
+                    "seed {seed}, task {}, {range:?}",
+                    task.serial
+                );
+            }
+            let report = pipeline::make(&bytes, None, &Default::default()).expect("a trace");
+            assert_eq!(report.audit.unknown_ns, 0, "seed {seed}");
+            assert_eq!(report.audit.switches_traced, report.audit.switches_kernel);
+            next = Since {
+                ns: to_ns,
+                unix_ns: from.unix_ns + (to_ns - from.ns),
+                counters: Counters::default(),
+            };
+        }
+    }
+}
+
 #[test]
 fn memory_is_bounded_in_bytes_and_what_is_referred_to_is_known() {
     let keep = Keep {

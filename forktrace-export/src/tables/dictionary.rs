@@ -190,7 +190,6 @@ impl Numbered {
                 unencoded_byte_array_data_bytes: None,
             }),
         };
-        drop(pages);
         Ok((Bytes::from(sink.into_inner()?), closed))
     }
 

@@ -245,7 +245,8 @@ impl Session {
             return Ok(());
         };
         let begun = Instant::now();
-        let wish = watcher.look(observed.live(), tracer.losses().records())?;
+        let lost = tracer.losses().records();
+        let wish = watcher.look(observed.live(), lost, self.writer.recent())?;
         observed.took(begun.elapsed());
         match wish {
             Wish::Nothing => Ok(()),

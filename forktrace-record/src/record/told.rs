@@ -63,11 +63,12 @@ pub enum Wish {
 
 /// Decides which seconds of a recording are kept.
 pub trait Watcher {
-    /// The live state is a new one; so many records were lost.
+    /// The live state is a new one; so many records were lost. `recent` is what is kept in
+    /// memory, if anything is.
     ///
     /// # Errors
     /// When it can't go on.
-    fn look(&mut self, live: &Live, lost: u64) -> Result<Wish>;
+    fn look(&mut self, live: &Live, lost: u64, recent: Option<&Recent>) -> Result<Wish>;
 
     /// Takes the last seconds. To be left again soon: nothing is recorded meanwhile.
     ///
@@ -75,8 +76,8 @@ pub trait Watcher {
     /// When it can't go on.
     fn save(&mut self, recent: &Recent, moment: Moment) -> Result<()>;
 
-    /// Does it wait for something that is yet to come, and be saved?
-    fn is_waiting(&self) -> bool;
+    /// The recording is over: are its last seconds to be saved?
+    fn wants_last(&mut self) -> bool;
 }
 
 /// Gives the tasks the names that they have now: for a process that has time.

@@ -41,6 +41,8 @@ mod top;
 mod view;
 #[cfg(feature = "record")]
 mod watch;
+#[cfg(feature = "record")]
+mod windows;
 
 use anyhow::Result;
 use clap::CommandFactory as _;

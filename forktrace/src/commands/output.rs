@@ -126,7 +126,8 @@ impl Outputs {
         }
         for folder in &self.folders {
             first = first.and_then(|()| {
-                for note in tables::write(folder, &self.accounts, source)? {
+                let notes = tables::write(folder, &self.accounts, source.info, source.model)?;
+                for note in notes {
                     to_stderr(format!("forktrace: note: {}\n", clean(&note)).as_bytes())?;
                 }
                 Ok(())

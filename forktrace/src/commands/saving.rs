@@ -7,7 +7,7 @@ use std::{
     process::{self, Stdio},
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result};
 use forktrace_core::{
     analysis::{Options, analyse_with},
     pipeline,
@@ -172,9 +172,7 @@ impl<'a> Saver<'a> {
     /// Writes a trace and its reports, in a process of its own that may die, and that ends when
     /// we do.
     fn write(&self, path: &Path, recent: &Recent, mut moment: Moment) -> Result<()> {
-        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-        let _ = fs::write("/proc/self/oom_score_adj", "1000");
-        let _ = rustix::process::setpriority_process(None, 10);
+        in_background();
         with_rights_of(self.accounts.caller.as_ref(), || {
             self.folder.make_room()?;
             Ok(Answer::default())
@@ -227,34 +225,58 @@ impl<'a> Saver<'a> {
     /// # Errors
     /// When it can't be heard.
     pub(super) fn hear(&mut self, waits: bool) -> Result<Option<Saved>> {
-        let Some((worker, _)) = &self.worker else {
-            return Ok(None);
-        };
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let mut wakes = [PollFd::from_borrowed_fd(worker.wakes(), PollFlags::IN)];
-        let timeout = if waits { None } else { Some(&now) };
-        if poll(&mut wakes, timeout).is_ok_and(|ready| ready == 0) {
+        if !self
+            .worker
+            .as_ref()
+            .is_some_and(|(it, _)| has_ended(it, waits))
+        {
             return Ok(None);
         }
         let Some((worker, path)) = self.worker.take() else {
             return Ok(None);
         };
         let name = path.with_extension(SUFFIXES[0]);
-        let not =
-            |why: String| Saved::Not(format!("{} was not saved whole: {why}", name.display()));
-        Ok(Some(match worker.finish() {
-            Ok(Ended::Answered(Ok(_))) => Saved::Whole(name),
-            Ok(Ended::Answered(Err(error))) => not(error.to_string()),
-            Ok(Ended::Died(status)) => {
-                let died = anyhow!("its process died ({status:?}), as for lack of memory");
-                not(died.to_string())
-            }
-            Err(error) => bail!("what became of {} can't be heard: {error}", name.display()),
+        let outcome = outcome(worker);
+        let outcome =
+            outcome.with_context(|| format!("what became of {} can't be heard", name.display()))?;
+        Ok(Some(match outcome {
+            Ok(_) => Saved::Whole(name),
+            Err(why) => Saved::Not(format!("{} was not saved whole: {why}", name.display())),
         }))
     }
+}
+
+/// Makes this process one that may die, gives way to others, and ends when the one that started
+/// it does.
+pub(super) fn in_background() {
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
+    let _ = rustix::process::setpriority_process(None, 10);
+}
+
+/// Has it ended, or does it have an answer? `waits`: until then.
+pub(super) fn has_ended(worker: &Worker, waits: bool) -> bool {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut wakes = [PollFd::from_borrowed_fd(worker.wakes(), PollFlags::IN)];
+    let timeout = if waits { None } else { Some(&now) };
+    !poll(&mut wakes, timeout).is_ok_and(|ready| ready == 0)
+}
+
+/// What became of its work, or why nothing did.
+///
+/// # Errors
+/// When it can't be heard.
+pub(super) fn outcome(worker: Worker) -> io::Result<std::result::Result<Answer, String>> {
+    Ok(match worker.finish()? {
+        Ended::Answered(Ok(answer)) => Ok(answer),
+        Ended::Answered(Err(error)) => Err(error.to_string()),
+        Ended::Died(status) => Err(format!(
+            "its process died ({status:?}), as for lack of memory"
+        )),
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ mod folder;
 use std::path::Path;
 
 use anyhow::Result;
-use forktrace_export::Source;
+use forktrace_core::{model::Model, trace_file::TraceInfo};
 use forktrace_process::launch::Accounts;
 
 #[cfg(feature = "parquet")]
@@ -54,11 +54,17 @@ pub(super) fn open(path: &Path, accounts: &Accounts, force: bool) -> Result<()> 
 ///
 /// # Errors
 /// When it can't be written.
-pub(super) fn write(path: &Path, accounts: &Accounts, source: &Source<'_>) -> Result<Vec<String>> {
+pub(super) fn write(
+    path: &Path,
+    accounts: &Accounts,
+    info: &TraceInfo,
+    model: &Model,
+) -> Result<Vec<String>> {
     #[cfg(feature = "parquet")]
     {
         use anyhow::Context as _;
         use forktrace_core::analysis::{Options, analyse_with};
+        use forktrace_export::Source;
         use forktrace_process::child::{Answer, with_rights_of};
 
         /// So many stalls are listed, as `export` does by default.
@@ -68,10 +74,10 @@ pub(super) fn write(path: &Path, accounts: &Accounts, source: &Source<'_>) -> Re
             episodes: STALLS,
             ..Options::default()
         };
-        let report = analyse_with(source.info, source.model, &options);
         let source = Source {
-            report: &report,
-            ..*source
+            info,
+            model,
+            report: &analyse_with(info, model, &options),
         };
         let user = rustix::process::geteuid().as_raw();
         let caller = accounts.caller.as_ref();
@@ -90,7 +96,7 @@ pub(super) fn write(path: &Path, accounts: &Accounts, source: &Source<'_>) -> Re
     }
     #[cfg(not(feature = "parquet"))]
     {
-        let _ = (path, accounts, source);
+        let _ = (path, accounts, info, model);
         Err(cant())
     }
 }

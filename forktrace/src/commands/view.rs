@@ -278,7 +278,7 @@ impl<'a> View<'a> {
 }
 
 impl Watcher for View<'_> {
-    fn look(&mut self, live: &Live, lost: u64) -> Result<Wish> {
+    fn look(&mut self, live: &Live, lost: u64, _: Option<&Recent>) -> Result<Wish> {
         let wish = self.shown(live, lost);
         if self.output.is_none() {
             return wish;
@@ -312,7 +312,7 @@ impl Watcher for View<'_> {
         }
     }
 
-    fn is_waiting(&self) -> bool {
+    fn wants_last(&mut self) -> bool {
         false
     }
 }

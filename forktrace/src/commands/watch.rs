@@ -26,6 +26,7 @@ use super::{
     Outcome,
     attach::{settings_of_kept, targets},
     saving::{Folder, Saved, Saver},
+    windows::Windows,
 };
 use crate::{cli::WatchArgs, progress};
 
@@ -41,9 +42,17 @@ const NOTHING_SAVED: u8 = 125;
 /// When there is no such thing, the condition is none, nothing can be saved where it is to be,
 /// or the target can't be traced.
 pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
-    let condition = Condition::compile(&args.when)?;
+    let saves = args.when.as_deref().zip(args.save_dir.as_deref());
+    let condition = saves
+        .map(|(when, _)| Condition::compile(when))
+        .transpose()?;
     let accounts = Accounts::choose(None, args.as_root)?;
-    let folder = Folder::open(&args.save_dir, args.max as usize, &accounts)?;
+    let folder = saves.map(|(_, to)| Folder::open(to, args.max as usize, &accounts));
+    let folder = folder.transpose()?;
+    let memory = args.kept.memory as usize;
+    let windows = args.export.as_deref();
+    let windows = windows.map(|to| Windows::open(to, args.every, memory, &accounts, args.force));
+    let windows = windows.transpose()?;
     let wanted = targets(&args.what);
     let targets = Targets::find(&wanted)?;
     let settings = settings_of_kept(
@@ -60,17 +69,23 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
     let signals = Signals::take()?;
     let then = args.then.as_deref();
     let then = then.map(|command| (command, signals.inherited()));
+    let stalls = condition.zip(saves).zip(folder);
     let mut watch = Watch {
-        condition,
-        saver: Saver::new(folder, &accounts, then),
-        args,
-        state: State::Armed,
-        was_true: false,
-        quiet_until_ns: 0,
-        passed_over: 0,
-        said: BTreeSet::new(),
-        saved: 0,
-        not_saved: 0,
+        stalls: stalls.map(|((condition, (when, _)), folder)| Stalls {
+            condition,
+            when,
+            saver: Saver::new(folder, &accounts, then),
+            args,
+            state: State::Armed,
+            was_true: false,
+            quiet_until_ns: 0,
+            passed_over: 0,
+            saved: 0,
+            not_saved: 0,
+        }),
+        windows,
+        is_over: false,
+        said: Complaints::default(),
     };
     let plan = Plan {
         source: Source::Attach {
@@ -80,11 +95,7 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
         settings,
         metrics,
     };
-    let keep = Keep {
-        ns: args.keep.as_nanos() as u64,
-        bytes: args.kept.memory as usize,
-    };
-    let recording = match Recording::watch(plan, limits, signals, keep) {
+    let recording = match Recording::watch(plan, limits, signals, watch.keep(args)) {
         Ok(recording) => recording,
         Err(error) => match error.downcast_ref() {
             Some(&Interrupted { signal }) => return Ok(Outcome::Signal(signal)),
@@ -92,7 +103,8 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
         },
     };
     if let Some((words, tasks)) = recording.attached() {
-        progress::say_watching(words, tasks, &args.when, &args.save_dir);
+        let exports = args.export.as_deref().map(|to| (args.every, to));
+        progress::say_watching(words, tasks, saves, exports);
     }
     let Watched { tracer, .. } = recording.run_watched(&mut watch, |notice| match notice {
         Notice::Log(text) => progress::say_log(&text),
@@ -100,13 +112,9 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
         Notice::GoesOn(it) => progress::say_goes_on(&it),
         Notice::Progress(_) | Notice::LastLookUps(_) => {}
     })?;
-    watch.finish()?;
+    watch.hear(true)?;
     background::drop_in_background(tracer);
-    progress::say_watched(watch.saved, watch.not_saved, &args.save_dir);
-    Ok(Outcome::Exit(match (watch.saved, watch.not_saved) {
-        (0, 1..) => NOTHING_SAVED,
-        _ => 0,
-    }))
+    Ok(Outcome::Exit(watch.say_over(args)))
 }
 
 /// What is watched for.
@@ -155,8 +163,11 @@ enum State {
     },
 }
 
-struct Watch<'a> {
+/// Saves what is watched for.
+struct Stalls<'a> {
     condition: Condition,
+    /// The same as it was given.
+    when: &'a str,
     saver: Saver<'a>,
     args: &'a WatchArgs,
     state: State,
@@ -165,21 +176,19 @@ struct Watch<'a> {
     quiet_until_ns: u64,
     /// Times that it became true and was not saved.
     passed_over: u64,
-    /// What has been complained of.
-    said: BTreeSet<String>,
     saved: u64,
     /// Times that nothing, or not all, could be saved.
     not_saved: u64,
 }
 
-impl Watcher for Watch<'_> {
-    fn look(&mut self, live: &Live, lost: u64) -> Result<Wish> {
-        self.hear(false)?;
+impl Stalls<'_> {
+    fn look(&mut self, live: &Live, lost: u64, said: &mut Complaints) -> Result<Wish> {
+        self.hear(false, said)?;
         let now_ns = live.at_ns();
         let holds = match self.condition.holds(live, lost) {
             Ok(holds) => holds,
             Err(error) => {
-                self.complain(&format!("--when '{}': {error:#}", self.args.when));
+                said.say(&format!("--when '{}': {error:#}", self.when));
                 false
             }
         };
@@ -196,13 +205,10 @@ impl Watcher for Watch<'_> {
                     unix,
                     true_ns: now_ns,
                 };
-                progress::say_true(&time_of_day(unix), &self.args.when, live.cause());
+                progress::say_true(&time_of_day(unix), self.when, live.cause());
                 return Ok(Wish::LookNow);
             }
-            // The one before is still being written: this one waits for it.
-            State::After { until_ns, .. } if now_ns >= until_ns && !self.saver.is_busy() => {
-                return Ok(Wish::Save);
-            }
+            _ if self.is_due(now_ns) => return Ok(Wish::Save),
             _ => {}
         }
         let all_blocked = live.all_blocked().since_ns;
@@ -214,35 +220,39 @@ impl Watcher for Watch<'_> {
         })
     }
 
+    /// Is it time to save? While the one before is still being written, this one waits for it.
+    fn is_due(&self, now_ns: u64) -> bool {
+        let is_over = matches!(self.state, State::After { until_ns, .. } if now_ns >= until_ns);
+        is_over && !self.saver.is_busy()
+    }
+
     fn is_waiting(&self) -> bool {
         matches!(self.state, State::After { .. })
     }
 
-    fn save(&mut self, recent: &Recent, mut moment: Moment) -> Result<()> {
+    fn save(&mut self, recent: &Recent, mut moment: Moment, said: &mut Complaints) -> Result<()> {
         let state = std::mem::replace(&mut self.state, State::Armed);
         let State::After { unix, true_ns, .. } = state else {
             return Ok(());
         };
         moment.saved = Some(SavedWhen {
-            condition: self.args.when.clone(),
+            condition: self.when.to_owned(),
             at_ns: true_ns,
         });
         // Only at the end can there be one.
-        self.hear(true)?;
+        self.hear(true, said)?;
         self.quiet_until_ns = moment
             .at_ns
             .saturating_add(self.args.pause.as_nanos() as u64);
         if let Err(why) = self.saver.start(unix, recent, moment) {
             self.not_saved += 1;
-            self.complain(&why);
+            said.say(&why);
         }
         Ok(())
     }
-}
 
-impl Watch<'_> {
     /// Hears what became of what was being saved.
-    fn hear(&mut self, waits: bool) -> Result<()> {
+    fn hear(&mut self, waits: bool, said: &mut Complaints) -> Result<()> {
         match self.saver.hear(waits)? {
             None => {}
             Some(Saved::Whole(trace)) => {
@@ -252,21 +262,117 @@ impl Watch<'_> {
             }
             Some(Saved::Not(why)) => {
                 self.not_saved += 1;
-                self.complain(&why);
+                said.say(&why);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What has been complained of.
+#[derive(Default)]
+struct Complaints(BTreeSet<String>);
+
+impl Complaints {
+    /// Says it, if it was not said before.
+    fn say(&mut self, text: &str) {
+        const MOST: usize = 100;
+        if self.0.len() < MOST && self.0.insert(text.to_owned()) {
+            progress::say_trouble(text);
+        }
+    }
+}
+
+struct Watch<'a> {
+    stalls: Option<Stalls<'a>>,
+    windows: Option<Windows<'a>>,
+    /// The recording is over.
+    is_over: bool,
+    said: Complaints,
+}
+
+impl Watcher for Watch<'_> {
+    fn look(&mut self, live: &Live, lost: u64, recent: Option<&Recent>) -> Result<Wish> {
+        self.hear_of_windows(false)?;
+        let wish = match &mut self.stalls {
+            Some(stalls) => stalls.look(live, lost, &mut self.said)?,
+            None => Wish::Nothing,
+        };
+        let is_due = |windows: &Windows<'_>| {
+            recent.is_some_and(|recent| windows.is_due(live.at_ns(), recent))
+        };
+        Ok(match self.windows.as_ref().is_some_and(is_due) {
+            true => Wish::Save,
+            false => wish,
+        })
+    }
+
+    fn save(&mut self, recent: &Recent, moment: Moment) -> Result<()> {
+        if let Some(stalls) = &mut self.stalls
+            && (self.is_over || stalls.is_due(moment.at_ns))
+        {
+            stalls.save(recent, moment.clone(), &mut self.said)?;
+        }
+        if self.is_over {
+            self.hear_of_windows(true)?;
+        }
+        if let Some(windows) = &mut self.windows
+            && (self.is_over || windows.is_due(moment.at_ns, recent))
+        {
+            for note in windows.start(recent, moment) {
+                self.said.say(&note);
             }
         }
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<()> {
-        self.hear(true)
+    fn wants_last(&mut self) -> bool {
+        self.is_over = true;
+        self.windows.is_some() || self.stalls.as_ref().is_some_and(Stalls::is_waiting)
+    }
+}
+
+impl Watch<'_> {
+    /// How much is kept in memory.
+    fn keep(&self, args: &WatchArgs) -> Keep {
+        let keep_ns = args.keep.as_nanos() as u64;
+        // A window is there as a whole until it is written, which takes a while.
+        let window_ns = args.every.as_nanos() as u64;
+        let window_ns = self.windows.as_ref().map_or(0, |_| window_ns);
+        Keep {
+            ns: keep_ns.max(window_ns.saturating_mul(2)),
+            bytes: args.kept.memory as usize,
+        }
     }
 
-    /// Says it, if it was not said before.
-    fn complain(&mut self, text: &str) {
-        const MOST: usize = 100;
-        if self.said.len() < MOST && self.said.insert(text.to_owned()) {
-            progress::say_trouble(text);
+    fn hear(&mut self, waits: bool) -> Result<()> {
+        if let Some(stalls) = &mut self.stalls {
+            stalls.hear(waits, &mut self.said)?;
+        }
+        self.hear_of_windows(waits)
+    }
+
+    fn hear_of_windows(&mut self, waits: bool) -> Result<()> {
+        if let Some(windows) = &mut self.windows {
+            for note in windows.hear(waits)? {
+                self.said.say(&note);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what has come of it. Returns the exit code.
+    fn say_over(&self, args: &WatchArgs) -> u8 {
+        let saved = self.stalls.as_ref().map(|it| (it.saved, it.not_saved));
+        let exported = self.windows.as_ref().map(|it| (it.exported, it.failed));
+        progress::say_watched(
+            saved.zip(args.save_dir.as_deref()),
+            exported.zip(args.export.as_deref()),
+        );
+        let nothing = |done: Option<(u64, u64)>| matches!(done, Some((0, 1..)));
+        match nothing(saved) || nothing(exported) {
+            true => NOTHING_SAVED,
+            false => 0,
         }
     }
 }

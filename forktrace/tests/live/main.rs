@@ -25,6 +25,7 @@ mod documents;
 mod edges;
 mod ends;
 mod experts;
+mod exports;
 mod fences;
 mod files;
 mod given;

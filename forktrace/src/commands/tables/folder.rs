@@ -1,9 +1,10 @@
 //! The folder that tables are in: many traces of many hosts, each a file in each table.
 //!
-//! A trace's files are written into a folder of their own, whose name no engine looks at, and
-//! go to their places when all of them are whole, that of the table `audit` last: a trace
-//! counts once it is there. Their names are the trace's, so that it is there once however
-//! often it is exported.
+//! A trace's files are written into a folder of their own, whose name no engine looks at. When all
+//! of them are whole, that is noted there, and they go to their places, that of the table `audit`
+//! last: a trace counts once it is there. What was under way when somebody was killed is done by
+//! the next one, if it was whole, and else removed. Names of files are the trace's, so that it is
+//! there once however often it is exported.
 
 use std::{
     collections::BTreeSet,
@@ -23,6 +24,8 @@ use rustix::fs::FlockOperation;
 
 /// How the name of a folder begins in which a trace is written.
 const UNDER_WAY: &str = ".forktrace-";
+/// The file there that says that all the others are whole.
+const WHOLE: &str = "whole";
 
 /// A folder of tables.
 pub(in crate::commands) struct Tables {
@@ -40,8 +43,8 @@ pub(in crate::commands) struct Exported {
 }
 
 impl Tables {
-    /// Makes the folder, or takes the one that is there, and removes what an export left that
-    /// was killed.
+    /// Makes the folder, or takes the one that is there, and settles what an export left that was
+    /// killed.
     ///
     /// # Errors
     /// When it can't be made or read, or holds other files and `force` is not given.
@@ -69,7 +72,7 @@ impl Tables {
             .iter()
             .filter(|it| it.to_string_lossy().starts_with(UNDER_WAY))
         {
-            remove_unless_in_use(&folder.join(left));
+            settle(&folder.join(left), folder);
         }
         Ok(Self {
             folder: folder.to_owned(),
@@ -102,34 +105,26 @@ impl Tables {
             Path::new(part.table.name()).join(day).join(host)
         };
         let under_way = UnderWay::begin(&self.folder, &file)?;
-        let mut parts = Vec::new();
+        let mut audit = PathBuf::new();
         let written = tables::write(source, &mut |part| {
-            let place = at(part);
-            fs::create_dir_all(under_way.folder.join(&place))?;
-            let place = place.join(&file);
-            let to = File::create_new(under_way.folder.join(&place))?;
-            parts.push((part.table, place));
+            let place = under_way.folder.join(at(part));
+            fs::create_dir_all(&place)?;
+            let to = File::create_new(place.join(&file))?;
+            // It is the last one.
+            audit = self.folder.join(at(part));
             Ok(Box::new(BufWriter::new(Durable(to))))
         })?;
-        let mut bytes = 0;
-        // `audit` is the last of the tables.
-        parts.sort();
-        for (_, place) in &parts {
-            let from = under_way.folder.join(place);
-            bytes += fs::metadata(&from)?.len();
-            let to = self.folder.join(place);
-            if let Some(above) = to.parent() {
-                fs::create_dir_all(above)?;
-            }
-            fs::rename(from, &to)?;
-        }
-        let audit = parts.last().map(|(_, place)| self.folder.join(place));
-        let notes = audit.and_then(|audit| of_another_machine(audit.parent()?, of_machine));
+        File::create_new(under_way.folder.join(WHOLE))?.sync_all()?;
+        let others = remove_of_others(&self.folder, &audit, &file)?;
+        let moved = |other| format!("the trace was there as one of {other}, and is no more");
+        let mut notes: Vec<String> = others.iter().map(moved).collect();
+        let bytes = move_all(&under_way.folder, &self.folder)?;
+        notes.extend(of_another_machine(&audit, of_machine));
         Ok(Exported {
             host,
             stretches: written.get(&Table::Stretches).copied().unwrap_or_default(),
             bytes,
-            notes: notes.into_iter().collect(),
+            notes,
         })
     }
 }
@@ -158,6 +153,7 @@ struct UnderWay {
 impl UnderWay {
     fn begin(tables: &Path, file: &str) -> io::Result<Self> {
         let folder = tables.join(format!("{UNDER_WAY}{file}"));
+        settle(&folder, tables);
         fs::create_dir(&folder).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => {
                 io::Error::other("another forktrace exports the same trace there just now")
@@ -180,14 +176,77 @@ impl Drop for UnderWay {
     }
 }
 
-/// Who wrote it was killed if nobody holds its lock.
-fn remove_unless_in_use(folder: &Path) {
-    let free = File::open(folder)
-        .is_ok_and(|it| rustix::fs::flock(&it, FlockOperation::NonBlockingLockExclusive).is_ok());
-    if free {
-        // Else it stays, and does no harm.
+/// Ends what was under way in a folder, if nobody holds its lock: who wrote it was killed.
+fn settle(folder: &Path, tables: &Path) {
+    let Ok(lock) = File::open(folder) else {
+        return;
+    };
+    if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return;
+    }
+    // What can't be done stays for the next one, and does no harm.
+    let is_done = !folder.join(WHOLE).exists() || move_all(folder, tables).is_ok();
+    if is_done {
         let _ = fs::remove_dir_all(folder);
     }
+}
+
+/// Moves all tables that are there to their places, `audit` last. Returns how many bytes they
+/// have.
+fn move_all(from: &Path, to: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for table in Table::ALL {
+        for day in entries(&from.join(table.name()))? {
+            for host in entries(&day)? {
+                for file in entries(&host)? {
+                    let place = to.join(file.strip_prefix(from).unwrap_or(&file));
+                    if let Some(above) = place.parent() {
+                        fs::create_dir_all(above)?;
+                    }
+                    bytes += fs::metadata(&file)?.len();
+                    fs::rename(&file, &place)?;
+                }
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+/// What is in a folder, in the order of names; nothing, if it is not there.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let paths = entries.map(|it| Ok(it?.path()));
+    let mut paths = paths.collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Removes the same trace under other hosts' names: it would count twice. `audit`: the folder that
+/// its row of the audit goes to. Returns what those hosts are called.
+fn remove_of_others(tables: &Path, audit: &Path, file: &str) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for other in entries(audit.parent().unwrap_or(audit))? {
+        let Some(host) = other.file_name().filter(|_| other != audit) else {
+            continue;
+        };
+        if !other.join(file).exists() {
+            continue;
+        }
+        // Without its row of the audit it does not count any more.
+        for table in Table::ALL.iter().rev() {
+            for day in entries(&tables.join(table.name()))? {
+                match fs::remove_file(day.join(host).join(file)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        names.push(host.to_string_lossy().into_owned());
+    }
+    Ok(names)
 }
 
 /// Another machine whose traces are under the same name, on the same day.
@@ -249,9 +308,16 @@ mod tests {
         let left = folder.path().join(".forktrace-0-1.parquet");
         fs::create_dir(&left).expect("a folder");
         fs::write(left.join("half"), "PAR1").expect("a file");
+        // One that was killed when all was whole.
+        let whole = folder.path().join(".forktrace-0-3.parquet");
+        let place = Path::new("tasks/day=2026-01-31/host=a/0-3.parquet");
+        fs::create_dir_all(whole.join(place).parent().expect("a folder")).expect("folders");
+        fs::write(whole.join(place), "PAR1").expect("a file");
+        fs::write(whole.join(WHOLE), "").expect("a file");
         let living = UnderWay::begin(folder.path(), "0-2.parquet").expect("begun");
         Tables::open(folder.path(), false).expect("tables");
-        assert!(!left.exists());
+        assert!(!left.exists() && !whole.exists());
+        assert!(folder.path().join(place).exists());
         assert!(living.folder.exists());
         let again = UnderWay::begin(folder.path(), "0-2.parquet");
         assert!(again.is_err(), "two at once");
