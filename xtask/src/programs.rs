@@ -22,6 +22,9 @@ pub(crate) struct Options {
     /// How often to run each
     #[arg(long, default_value_t = 1)]
     times: u32,
+    /// Start the programs without forktrace, and attach it to them
+    #[arg(long)]
+    attach: bool,
     /// Run one after the other for so long beside loops that want a CPU, and look only for
     /// deadlocks and hangs that are said of programs which have none
     #[arg(long, value_name = "MINUTES")]
@@ -49,6 +52,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         command
             .arg("--forktrace")
             .arg(target_dir()?.join("debug/forktrace"));
+    }
+    if options.attach {
+        command.arg("--attach");
     }
     if let Some(minutes) = options.soak {
         command.arg(format!("--soak={minutes}"));

@@ -1,5 +1,5 @@
 """Starts programs under forktrace, drives a load, and ends them as their users do."""
-import os, shutil, signal, socket, subprocess, sys, tempfile, time
+import inspect, os, shutil, signal, socket, subprocess, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +33,12 @@ class Case:
     def planted(self):
         return (self.function.__doc__ or "").split("\n")[0]
 
+    @property
+    def serves(self):
+        """Does it wait until its program is ready, before anything is planted?"""
+        source = inspect.getsource(self.function)
+        return "run.until_ready(" in source or "run.until_listening(" in source
+
     def missing(self):
         return [it for it in self.needs if not tool(it)]
 
@@ -48,12 +54,18 @@ def tool(name):
 
 
 class Run:
-    """One case that runs: a folder of its own, its processes, and the trace."""
+    """One case that runs: a folder of its own, its processes, and the trace.
 
-    def __init__(self, forktrace, folder):
+    `attach`: forktrace does not start the program, but is attached to it: once it is ready, if
+    the case waits for that, else before its first instruction.
+    """
+
+    def __init__(self, forktrace, folder, attach=False, serves=False):
         self.forktrace, self.folder = forktrace, Path(folder)
+        self.attach, self.serves = attach, serves
         self.trace = self.folder / "trace.ft"
-        self.tracer = None
+        # forktrace, and with `attach` the program that it was attached to.
+        self.tracer = self.attached_to = None
         self.started = []
 
     def free_port(self):
@@ -69,16 +81,42 @@ class Run:
 
     def trace_program(self, *command, user=None, env=None, stdin=subprocess.DEVNULL, **options):
         """Starts a program under forktrace; gives its process, which is forktrace."""
-        options_of_forktrace = ["--save", self.trace, "-o", self.folder / "report.txt"]
-        if user:
-            options_of_forktrace += ["-u", user]
+        self.to_save = ["--save", self.trace, "-o", self.folder / "report.txt"]
         self.output = self.folder / "output.txt"
-        with open(self.output, "ab") as output:
-            self.tracer = self.start(
-                self.forktrace, "run", *options_of_forktrace, "--", *command,
-                stdin=stdin, stdout=output, stderr=output,
-                env={**os.environ, **(env or {})}, **options)
+        options.update(stdin=stdin, env={**os.environ, **(env or {})})
+        if self.attach:
+            return self.start_and_attach(command, user, options)
+        as_user = ["-u", user] if user else []
+        self.tracer = self.start_said(
+            self.forktrace, "run", *self.to_save, *as_user, "--", *command, **options)
         return self.tracer
+
+    def start_and_attach(self, command, user, options):
+        """Starts a program that forktrace is attached to, now or when it is ready."""
+        if user:
+            options.update(user=user, group=user, extra_groups=[])
+        if self.serves:
+            self.attached_to = self.start_said(*command, **options)
+        else:
+            # The shell's first act is to stop; forktrace sees the program from its exec on.
+            stopped = ["sh", "-c", 'kill -STOP $$; exec "$@"', "sh", *command]
+            self.attached_to = self.start_said(*stopped, **options)
+            os.waitid(os.P_PID, self.attached_to.pid, os.WSTOPPED | os.WNOWAIT)
+            self.attach_now()
+            os.kill(self.attached_to.pid, signal.SIGCONT)
+        return self.attached_to
+
+    def attach_now(self):
+        """To the program and to the processes that it has by now."""
+        of_all = [it for pid in with_descendants(self.attached_to.pid) for it in ("-p", pid)]
+        self.tracer = self.start_said(
+            self.forktrace, "attach", *of_all, *self.to_save, stdin=subprocess.DEVNULL)
+        self.until("attached", lambda: "forktrace: attached to" in self.said())
+
+    def start_said(self, *command, **options):
+        """Starts something whose words are kept."""
+        with open(self.output, "ab") as output:
+            return self.start(*command, stdout=output, stderr=output, **options)
 
     def start(self, *command, **options):
         options.setdefault("cwd", self.folder)
@@ -88,6 +126,8 @@ class Run:
 
     def program(self):
         """Pid of the program: the child of forktrace that is not forktrace itself."""
+        if self.attached_to:
+            return self.attached_to.pid
         own = os.path.realpath(f"/proc/{self.tracer.pid}/exe")
         while self.tracer.poll() is None:
             for child in children(self.tracer.pid):
@@ -112,15 +152,22 @@ class Run:
                 held = None
             if held:
                 return held
-            if self.tracer.poll() is not None or time.monotonic() > end:
+            watched = self.tracer or self.attached_to
+            if watched.poll() is not None or time.monotonic() > end:
                 raise Spoilt(f"never {what}: {self.said()[-800:]}")
             time.sleep(0.02)
+
+    def until_ready(self, what, condition):
+        """The same of what says that nothing but the load is missing."""
+        self.until(what, condition)
+        if self.attach:
+            self.attach_now()
 
     def until_listening(self, port):
         def connects():
             socket.create_connection(("127.0.0.1", port), 1).close()
             return True
-        self.until(f"listening on {port}", connects)
+        self.until_ready(f"listening on {port}", connects)
 
     def end(self, number=signal.SIGTERM):
         """Ends the program as its users do, and waits for the report."""
@@ -132,6 +179,8 @@ class Run:
 
     def wait(self, seconds=60):
         try:
+            if self.attached_to:
+                self.attached_to.wait(seconds)
             return self.tracer.wait(seconds)
         except subprocess.TimeoutExpired:
             raise Spoilt(f"it did not end within {seconds} s") from None
@@ -160,6 +209,11 @@ def children(pid):
         return []
 
 
+def with_descendants(pid):
+    """A process and all below it."""
+    return [pid, *(it for child in children(pid) for it in with_descendants(child))]
+
+
 def output(*command, **options):
     """What a short command prints."""
     return subprocess.run([str(it) for it in command], capture_output=True, text=True,
@@ -180,11 +234,11 @@ def http(port, path="/", host="127.0.0.1"):
 
 
 @contextmanager
-def new_run(forktrace):
+def new_run(forktrace, attach=False, serves=False):
     """A run in a folder that other users can look into, which is removed after it."""
     folder = tempfile.mkdtemp(prefix="forktrace-programs-")
     os.chmod(folder, 0o755)
-    run = Run(forktrace, folder)
+    run = Run(forktrace, folder, attach, serves)
     try:
         yield run
     finally:

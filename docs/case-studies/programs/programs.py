@@ -2,7 +2,8 @@
 """Runs programs that nobody here wrote under forktrace, each under a load with a known
 stall, and compares the report with what an expert would say.
 
-    programs.py [NAME…] [--list] [--forktrace PATH] [--times N] [--keep FOLDER | --again FOLDER]
+    programs.py [NAME…] [--list] [--forktrace PATH] [--times N] [--attach]
+                [--keep FOLDER | --again FOLDER]
     programs.py [NAME…] --soak MINUTES [--hogs N] [--forktrace PATH]
 
 As root. Ends with 1 if a report was wrong, with 77 if nothing could run. The second runs one case
@@ -27,9 +28,10 @@ def load_cases():
     return harness.CASES
 
 
-def record(case, forktrace, keep):
+def record(case, options, keep):
     """Runs a case; gives the report and what is expected of it."""
-    with harness.new_run(forktrace) as run:
+    forktrace = options.forktrace
+    with harness.new_run(forktrace, options.attach, case.serves) as run:
         expected = case.function(run)
         expected.noticed = [line for line in run.said().splitlines() if is_alarm(line)]
         if keep:
@@ -56,7 +58,7 @@ def soak(cases, options):
         while time.monotonic() < end:
             case = order.choice(cases)
             try:
-                said, expected = record(case, options.forktrace, None)
+                said, expected = record(case, options, None)
             except (harness.Spoilt, harness.Missing, OSError, subprocess.SubprocessError,
                     ValueError, KeyError, TypeError) as why:
                 spoilt += 1
@@ -96,7 +98,7 @@ def run_case(case, options):
             if options.again:
                 said, expected = read_again(options.forktrace, Path(options.again) / case.name)
             else:
-                said, expected = record(case, options.forktrace, keep)
+                said, expected = record(case, options, keep)
         except harness.Spoilt as why:
             if not left:
                 return [f"spoilt {TRIES} times: {why}"]
@@ -120,6 +122,8 @@ def main():
     parser.add_argument("--keep", metavar="FOLDER", help="keep each trace, in a folder by name")
     parser.add_argument("--times", type=int, default=1, help="how often to run each")
     parser.add_argument("--again", metavar="FOLDER", help="run nothing: read kept traces again")
+    parser.add_argument("--attach", action="store_true",
+                        help="start the programs without forktrace, and attach it to them")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="look for false alarms")
     parser.add_argument("--hogs", type=int, default=4, help="loops beside a soak")
     options = parser.parse_args()

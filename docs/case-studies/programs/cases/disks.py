@@ -20,7 +20,7 @@ def redis_fsync(run):
     run.trace_program(tool("redis-server"), "--port", str(port), "--bind", "127.0.0.1",
                       "--save", "", "--appendonly", "yes", "--appendfsync", "always",
                       "--latency-monitor-threshold", "1")
-    run.until("an answer", lambda: "PONG" in output(*cli, "ping"))
+    run.until_ready("an answer", lambda: "PONG" in output(*cli, "ping"))
     output(tool("redis-benchmark"), "-p", port, "-q", "-n", "4000", "-c", "10", "-t", "set")
     latest = output(*cli, "latency", "latest").split()
     output(*cli, "shutdown", "nosave")
@@ -119,7 +119,7 @@ def postgres_sync(run):
                       str(run.folder), "-c", "listen_addresses=", "-c", "track_wal_io_timing=on",
                       **as_postgres)
     where = ["-h", run.folder, "-p", port, "-U", "postgres"]
-    run.until("ready", lambda: "1" in output(tool("psql"), "-qAt", *where, "-c", "select 1"))
+    run.until_ready("ready", lambda: "1" in output(tool("psql"), "-qAt", *where, "-c", "select 1"))
     (run.folder / "one.sql").write_text("insert into t values (1);\n")
     output(tool("psql"), *where, "-c", "create table t (n int)")
     output(tool("pgbench"), "-n", *where, "-t", "600", "-f", run.folder / "one.sql", "postgres")

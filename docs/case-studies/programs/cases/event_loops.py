@@ -45,7 +45,7 @@ def redis_sleeps(run):
     run.trace_program(tool("redis-server"), "--port", str(port), "--bind", "127.0.0.1",
                       "--save", "", "--enable-debug-command", "yes",
                       "--slowlog-log-slower-than", "100000")
-    run.until("an answer", lambda: "PONG" in output(*cli, "ping"))
+    run.until_ready("an answer", lambda: "PONG" in output(*cli, "ping"))
     for _ in range(TIMES):
         output(tool("redis-benchmark"), "-p", port, "-q", "-n", "500", "-c", "5", "-t", "set")
         output(*cli, "debug", "sleep", SLEEP)

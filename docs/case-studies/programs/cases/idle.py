@@ -20,7 +20,7 @@ def redis_idle(run):
     cli = [tool("redis-cli"), "-p", port]
     run.trace_program(tool("redis-server"), "--port", str(port), "--bind", "127.0.0.1",
                       "--save", "", "--latency-monitor-threshold", "50")
-    run.until("an answer", lambda: "PONG" in output(*cli, "ping"))
+    run.until_ready("an answer", lambda: "PONG" in output(*cli, "ping"))
     output(*cli, "-r", "40", "-i", "0.05", "ping")
     slow = output(*cli, "latency", "latest").strip()
     output(*cli, "shutdown", "nosave")

@@ -56,7 +56,7 @@ def postgres_row(run):
         return output(tool("psql"), "-qAt", "-h", run.folder, "-p", port, "-U", "postgres",
                       *commands)
 
-    run.until("ready", lambda: sql("select 'ready'").strip() == "ready")
+    run.until_ready("ready", lambda: sql("select 'ready'").strip() == "ready")
     sql("create table t (id int primary key, n int)", "insert into t values (1, 0)")
     holders = []
 
@@ -97,7 +97,7 @@ def mariadb_row(run):
     def sql(text):
         return output(tool("mariadb"), "--no-defaults", "-u", "root", "-S", socket, "-Ne", text)
 
-    run.until("ready", lambda: sql("select 'ready'").strip() == "ready")
+    run.until_ready("ready", lambda: sql("select 'ready'").strip() == "ready")
     sql("create database d; create table d.t (id int primary key, n int) engine=innodb;"
         "insert into d.t values (1, 0)")
     holders = []
