@@ -18,6 +18,7 @@ mod fuzz;
 #[cfg(test)]
 mod licences;
 mod matrix;
+mod own_root;
 mod package;
 mod programs;
 mod roots;

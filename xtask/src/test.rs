@@ -23,7 +23,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::util::{WHOLE, cargo, find_program, is_root, show};
+use crate::{
+    own_root,
+    util::{WHOLE, cargo, find_program, is_root, show},
+};
 
 /// Runs the tests and prints their counts last. Gives whether all passed.
 ///
@@ -163,14 +166,15 @@ pub(crate) fn run_binary(binary: &Path, arguments: &[OsString]) -> Result<bool> 
             println!("SKIP {test}: needs root, and there is no sudo");
             return Ok(true);
         }
-        // sudo clears the environment.
+        let own = env::current_exe().context("could not find the path of xtask itself")?;
         let mut sudo = Command::new("sudo");
-        sudo.args(["env", &format!("{THREADS}=1")]).arg(binary);
+        sudo.arg(own).arg("run-test-binary").arg(binary);
         sudo
     } else {
         Command::new(binary)
     };
-    if live {
+    if live && is_root() {
+        own_root::enter()?;
         command.env(THREADS, "1");
     }
     let error = command.args(arguments).exec();
