@@ -42,7 +42,7 @@ type Package = &'static [&'static str];
 /// fails where its tool is absent, unless `FORKTRACE_TESTS_LACK` names it. A JVM and
 /// PostgreSQL wait in ways of their own: monitors that are timed futexes, semaphores in
 /// memory that processes share, locks that are granted by a signal.
-const FOR_TESTS: [Package; 17] = [
+const FOR_TESTS: [Package; 18] = [
     &["g++"],
     &["gcc"],
     &["libc6-dev"],
@@ -56,6 +56,8 @@ const FOR_TESTS: [Package; 17] = [
     &["postgresql"],
     &["nginx"],
     &["memcached"],
+    // Scrapes the metrics.
+    &["prometheus"],
     // The worked lines of docs/json.md, and the samples of docs/.
     &["jq"],
     &["make"],
@@ -269,7 +271,13 @@ fn perf_of_another_kernel() -> Result<()> {
 /// Stops the servers whose packages were just installed. Those start a server and have it
 /// started at each boot; the tests start their own.
 fn stop_services(installed: &[&str]) {
-    for server in ["redis-server", "postgresql", "nginx", "memcached"] {
+    for server in [
+        "redis-server",
+        "postgresql",
+        "nginx",
+        "memcached",
+        "prometheus",
+    ] {
         if !installed.contains(&server) {
             continue;
         }

@@ -46,6 +46,7 @@ mod objects;
 mod odd_targets;
 mod polls;
 mod programs;
+mod prometheus;
 mod providers;
 mod queues;
 mod reasons;
