@@ -70,7 +70,8 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
                 tasks: vec![task.serial],
                 ..finding(
                     FindingKind::BusyLoop,
-                    costs(task),
+                    // It waits for a CPU since it gave its own up.
+                    task.running_ns,
                     Confidence::Likely,
                     sentence,
                 )

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use super::{
     Confidence, Finding, FindingKind, Report, Waiter, count, did, finding, part_of, quantity,
 };
-use crate::report::{PathPart, PathState};
+use crate::{
+    report::{PathPart, PathState},
+    words::times,
+};
 
 /// What the end of the run waited for, where no stall tells: page faults, and all that a
 /// workload of one task waits for.
@@ -72,20 +75,39 @@ pub(super) fn disk(report: &Report) -> Option<Finding> {
     let roles: BTreeSet<&str> = syncs.clone().map(|p| p.role.as_str()).collect();
     let syncs = together(syncs.cloned().collect(), |a, b| is_sync(a) && is_sync(b));
     let part = syncs.first()?;
-    let did = did("fsync", None, part.object.as_ref(), None);
-    let times = count(part.count);
-    let role = match roles.len() {
-        1 => format!("`{}`", part.role),
-        n => quantity(n as u64, "role"),
+    let did = did("fsync", None, part.object.as_ref(), None).replace("the disk", "it");
+    let times = times(part.count);
+    let names: Vec<String> = roles.iter().map(|role| format!("`{role}`")).collect();
+    let who = match &names[..] {
+        [one] => one.clone(),
+        [one, other] => format!("{one} and {other}"),
+        many => format!("tasks of {}", quantity(many.len() as u64, "role")),
     };
     let sentence = format!(
-        "What the run waited for {did} for {}, {times} times: {role}.",
+        "The disk held the run up for {}: {who} {did}, {times}.",
         part_of(part.ns, report)
     );
     Some(Finding {
+        tasks: who_synced(report, &roles),
         object: part.object.clone(),
         ..finding(FindingKind::Disk, part.ns, Confidence::Proved, sentence)
     })
+}
+
+/// The tasks of these roles that waited for the disk, those first that did for longest.
+fn who_synced(report: &Report, roles: &BTreeSet<&str>) -> Vec<u32> {
+    let of_roles = report
+        .tasks
+        .iter()
+        .filter(|task| roles.contains(task.role.as_str()));
+    let synced = of_roles.filter_map(|task| {
+        let waits = task.waits.iter().filter(|wait| wait.reason == "fsync");
+        let ns = waits.map(|wait| wait.ns).fold(0, u64::saturating_add);
+        (ns > 0).then_some((ns, task.serial))
+    });
+    let mut synced: Vec<(u64, u32)> = synced.collect();
+    synced.sort_unstable_by_key(|(ns, serial)| (std::cmp::Reverse(*ns), *serial));
+    synced.into_iter().map(|(_, serial)| serial).collect()
 }
 
 fn is_sync(part: &PathPart) -> bool {

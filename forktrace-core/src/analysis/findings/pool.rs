@@ -160,7 +160,10 @@ fn pool(report: &Report, blocks: &Blocks<'_>, jobs: &Jobs<'_>, uses: &[Use]) -> 
     let all = total(uses.iter().map(|it| it.times));
     let is_pool = workers.len() > 1
         && (is_socket || passed_on.saturating_mul(2) <= all)
-        && (is_socket || took_turns(uses) || are_all(jobs, report, blocks, &workers));
+        && (is_socket
+            || took_turns(uses)
+            || one_called_each(uses)
+            || are_all(jobs, report, blocks, &workers));
     is_pool.then_some(Pool {
         source,
         opened_ns: uses.iter().map(|it| it.first_ns).min()?,
@@ -174,6 +177,19 @@ fn took_turns(uses: &[Use]) -> bool {
     let by_worker = uses.chunk_by(|a, b| a.worker == b.worker);
     let back = by_worker.filter(|uses| total(uses.iter().map(|it| it.times)) > 1);
     back.count() > 1
+}
+
+/// Or did one that is none of them call three or more? Of those who meet at a lock its holder
+/// calls the first only, and that one the next.
+fn one_called_each(uses: &[Use]) -> bool {
+    let callers: BTreeSet<u32> = uses.iter().filter_map(|it| it.ended_by).collect();
+    let called: BTreeSet<u32> = uses
+        .iter()
+        .filter(|it| it.ended_by.is_some() && it.times > 0)
+        .map(|it| it.worker)
+        .collect();
+    let is_one = |caller: &u32| uses.iter().any(|it| it.worker == *caller);
+    callers.len() == 1 && called.len() > 2 && !callers.iter().any(is_one)
 }
 
 /// Or are they all that do this job in their processes?
@@ -268,8 +284,11 @@ fn of(report: &Report, blocks: &Blocks<'_>, pool: &Pool) -> Option<Finding> {
     by_task.sort_unstable_by_key(|(ns, serial)| (std::cmp::Reverse(*ns), *serial));
     let name = &report.tasks.get(*pool.workers.first()?)?.role;
     let sentence = format!(
-        "All {} workers of `{name}` were busy at once {}: mostly each {}.",
-        count(busy.most),
+        "{} workers of `{name}` were busy at the same time, {}: mostly each {}.",
+        match busy.most {
+            2 => "Both".to_owned(),
+            most => format!("All {}", count(most)),
+        },
         spells(busy.times, &part_of(busy.ns, report), busy.longest_ns),
         did(&reason, call.as_deref(), object.as_ref(), None),
     );

@@ -121,7 +121,8 @@ fn a_pool_is_exhausted_while_all_its_workers_are_blocked_elsewhere() {
     // From the sixth character on, until the first has slept.
     assert_eq!((pool.ns, &pool.tasks[..]), (60_000_000, &[1, 2][..]));
     assert!(
-        pool.sentence.starts_with("All 2 workers"),
+        pool.sentence
+            .starts_with("Both workers of `worker` were busy at the same time, once, for "),
         "{}",
         pool.sentence
     );
@@ -178,6 +179,13 @@ fn two_of_many_that_meet_at_a_futex_once_are_no_pool() {
     let sleeper = task(4, 1, "rrrbbbbbbr$", &[(SLEEP, 0, TIMER)]);
     let mut tasks = vec![first, meets(2), meets(3), slow("worker", sleeper)];
     assert_eq!(found(tasks.clone(), FindingKind::PoolExhausted), []);
+    // The holder of a lock would not have called three.
+    let mut called = tasks.clone();
+    called.push(meets(5));
+    let [pool] = &found(called, FindingKind::PoolExhausted)[..] else {
+        panic!("one pool")
+    };
+    assert_eq!(pool.tasks, [2, 3, 5]);
     // Unless there are no others.
     tasks.pop();
     assert_eq!(found(tasks, FindingKind::PoolExhausted).len(), 1);
