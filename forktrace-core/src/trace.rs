@@ -882,6 +882,9 @@ pub enum GivenWhat {
     Signals(u64),
     /// A page of a file that is mapped, by the file's path.
     Page(String),
+    /// The descriptors of a `select` or `poll` that was there before the recording: see
+    /// [`Waitset::id`].
+    Set(u32),
 }
 
 /// How a task comes to be able to end another one's wait.

@@ -28,6 +28,18 @@ pub fn duration(ns: u64) -> String {
     format!("{} s", thousands(rounded(1_000_000_000, 1)))
 }
 
+/// A duration of hours or days, too, in the two units that a reader would take; under two
+/// minutes that of [`duration`].
+pub fn long_duration(ns: u64) -> String {
+    let minutes = ns / 60_000_000_000;
+    match (minutes / 1_440, minutes / 60 % 24, minutes % 60) {
+        (0, 0, 0..2) => duration(ns),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{} {hours} h", quantity(days, "day")),
+    }
+}
+
 /// A share with one decimal. Only nothing is 0 % and only the whole is 100 %.
 pub fn percent(part: u64, whole: u64) -> String {
     if part == 0 || whole == 0 {
@@ -156,6 +168,14 @@ mod tests {
             spells(2, "1.50 s", 1_000_000_000),
             "2 times, for 1.50 s in all, the longest 1.00 s"
         );
+    }
+
+    #[test]
+    fn long_times_are_told_in_hours_and_days() {
+        assert_eq!(long_duration(119_400_000_000), "119 s");
+        assert_eq!(long_duration(120_000_000_000), "2 min");
+        assert_eq!(long_duration(7_260_000_000_000), "2 h 1 min");
+        assert_eq!(long_duration(90_000_000_000_000), "1 day 1 h");
     }
 
     #[test]

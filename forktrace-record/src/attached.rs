@@ -84,6 +84,11 @@ impl Attached {
         self.targets.words()
     }
 
+    /// See [`Targets::left_out`].
+    pub(crate) fn left_out(&self) -> Vec<String> {
+        self.targets.left_out()
+    }
+
     /// How long it may still last; `None`: as long as it likes.
     pub(crate) fn time_left(&self) -> Option<Duration> {
         let left = self.until?.saturating_duration_since(Instant::now());

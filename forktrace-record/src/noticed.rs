@@ -167,6 +167,7 @@ mod tests {
             waits_for: "mutex".to_owned(),
             owner: None,
             since_ns: 50,
+            waited_before_ns: None,
         };
         Deadlock {
             at_ns: 900,

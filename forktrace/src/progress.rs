@@ -137,6 +137,30 @@ fn attached(words: &[String], tasks: u64) -> String {
     )
 }
 
+/// Says which processes are not followed, though who started them is.
+pub(crate) fn say_left_out(processes: &[String]) {
+    if let Some(text) = left_out(processes) {
+        say(&text);
+    }
+}
+
+fn left_out(processes: &[String]) -> Option<String> {
+    /// So many are named.
+    const MOST: usize = 3;
+    let names: Vec<_> = processes.iter().take(MOST).map(|it| clean(it)).collect();
+    let (they, them) = match processes.len() {
+        0 => return None,
+        1 => ("process that it created before is", "it"),
+        _ => ("processes that it created before are", "them"),
+    };
+    let more = if processes.len() > MOST { ", …" } else { "" };
+    Some(format!(
+        "forktrace: {} {they} not followed: {}{more}; more `-p`, or `-n NAME`, take {them} in.\n",
+        processes.len(),
+        names.join(", "),
+    ))
+}
+
 /// Says what is watched, for what, and where it is saved.
 pub(crate) fn say_watching(
     words: &[String],
@@ -337,6 +361,29 @@ mod tests {
     use forktrace_core::report::{DeadlockKind, DeadlockedTask};
 
     #[test]
+    fn who_is_not_followed_is_told() {
+        let of = |n: u32| {
+            let titles = (1..=n).map(|pid| format!("nginx (pid {pid})"));
+            left_out(&titles.collect::<Vec<_>>())
+        };
+        assert_eq!(of(0), None);
+        assert_eq!(
+            of(1).as_deref(),
+            Some(
+                "forktrace: 1 process that it created before is not followed: nginx (pid 1); \
+                 more `-p`, or `-n NAME`, take it in.\n"
+            )
+        );
+        assert_eq!(
+            of(4).as_deref(),
+            Some(
+                "forktrace: 4 processes that it created before are not followed: nginx (pid 1), \
+                 nginx (pid 2), nginx (pid 3), …; more `-p`, or `-n NAME`, take them in.\n"
+            )
+        );
+    }
+
+    #[test]
     fn a_deadlock_is_told_with_names_and_owners() {
         let task = |serial: u32, name: &str, waits_for: &str, owner| DeadlockedTask {
             serial,
@@ -345,6 +392,7 @@ mod tests {
             waits_for: waits_for.to_owned(),
             owner,
             since_ns: 200_000_000,
+            waited_before_ns: None,
         };
         let mut deadlock = Deadlock {
             at_ns: 1_200_000_000,

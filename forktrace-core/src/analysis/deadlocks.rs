@@ -70,9 +70,20 @@ pub(super) fn deadlocks(blocks: &Blocks<'_>, hangs: &[Hang]) -> Vec<Deadlock> {
         if deadlock.kind == DeadlockKind::AllAsleep {
             awaited_first(&mut deadlock.tasks, told);
         }
+        for task in &mut deadlock.tasks {
+            task.waited_before_ns = before(blocks, task);
+        }
     }
     deadlocks.sort_by_key(|d| d.at_ns);
     deadlocks
+}
+
+/// How long before the recording a task's wait began, if it did.
+fn before(blocks: &Blocks<'_>, task: &DeadlockedTask) -> Option<u64> {
+    let attached = blocks.model.tasks[blocks.wakers.index(task.serial)?].attached?;
+    attached
+        .asleep_for_ns
+        .filter(|_| task.since_ns <= attached.at_ns)
 }
 
 /// Those first whom most of the others wait for: there it hangs.
@@ -156,6 +167,7 @@ fn of_hang<'a>(
             },
             owner: None,
             since_ns: block.start_ns,
+            waited_before_ns: None,
         })
     });
     let ended = hang.tasks.iter().any(|at| {
@@ -209,6 +221,7 @@ pub fn named_deadlock<'a>(
             waits_for,
             owner,
             since_ns: since(stuck.since_ns),
+            waited_before_ns: None,
         }
     });
     Deadlock {

@@ -97,6 +97,7 @@ pub(crate) fn given(what: &GivenWhat) -> (&'static str, String) {
         }
         GivenWhat::Signals(mask) => ("signals", signals(*mask)),
         GivenWhat::Page(path) => ("mapping", format!("page of {path}")),
+        GivenWhat::Set(_) => ("fds", "several descriptors".to_owned()),
     }
 }
 

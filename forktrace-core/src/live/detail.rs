@@ -10,8 +10,8 @@ use crate::{
     lately::Lately,
     model::{State, state_of},
     trace::{
-        Born, Event, Given, Interrupt, InterruptKind, Object, Providers, Stretch, Timeout, Waker,
-        interrupts::kind_of_vector,
+        Born, Event, Given, GivenWhat, Interrupt, InterruptKind, Object, Providers, Stretch,
+        Timeout, Waker, interrupts::kind_of_vector,
     },
     words::duration,
 };
@@ -238,10 +238,13 @@ impl Detail {
     pub(super) fn object(&self, serial: u32, since_ns: u64, reason: &str, call: &Call) -> String {
         let task = self.tasks.get(&serial);
         let what = task.and_then(|task| task.given.as_ref());
-        if let Some(what) = what.filter(|it| it.at_ns >= since_ns) {
-            return given(&what.what).1;
-        }
-        let named = match call.object {
+        let what = what.filter(|it| it.at_ns >= since_ns).map(|it| &it.what);
+        let id = match what {
+            Some(GivenWhat::Set(id)) => *id,
+            Some(what) => return given(what).1,
+            None => call.object,
+        };
+        let named = match id {
             0 => None,
             id => self.things.peek(id),
         };

@@ -41,11 +41,14 @@ pub(super) fn given(
         if target != 0 && !(page && matches!(what, GivenWhat::Page(_))) {
             continue;
         }
-        let at = *known.entry(what).or_insert_with_key(|what| {
-            all.push(what.clone());
-            all.len() as u32 - 1
-        });
-        let target = targets.index(Raw::Given(at), task.process);
+        let raw = match what {
+            GivenWhat::Set(id) => Raw::Fds(id),
+            what => Raw::Given(*known.entry(what).or_insert_with_key(|what| {
+                all.push(what.clone());
+                all.len() as u32 - 1
+            })),
+        };
+        let target = targets.index(raw, task.process);
         match there {
             Some(_) => drop(others.insert(seq, target)),
             None => task.open_target = target,

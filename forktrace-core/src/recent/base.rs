@@ -7,8 +7,8 @@ use crate::{
     lately::Lately,
     model::{State, state_of},
     trace::{
-        Argv, Born, Cgroup, Deadlock, Event, Frames, Given, Interest, LockName, Named, Outsider,
-        Providers, SharedFutex, Stretch, Totals,
+        Argv, Born, Cgroup, Deadlock, Event, Frames, Given, GivenWhat, Interest, LockName, Named,
+        Outsider, Providers, SharedFutex, Stretch, Totals,
     },
 };
 
@@ -123,6 +123,10 @@ impl Base {
                 }
             }
             Event::Given(given) => {
+                // It is in use as long as the wait is.
+                if let GivenWhat::Set(id) = given.what {
+                    self.objects.get(id);
+                }
                 if let Some(task) = self.tasks.get_mut(&given.serial) {
                     task.given = Some(given);
                 }

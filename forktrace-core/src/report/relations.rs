@@ -180,4 +180,7 @@ pub struct DeadlockedTask {
     pub owner: Option<u32>,
     /// Since when.
     pub since_ns: u64,
+    /// If the wait began before the recording: how long before, ns; null: it did not, or that
+    /// is not known.
+    pub waited_before_ns: Option<u64>,
 }

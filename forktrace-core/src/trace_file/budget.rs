@@ -77,6 +77,7 @@ pub(super) fn memory_of(event: &Event) -> u64 {
                     GivenWhat::Path(path) | GivenWhat::Page(path) => 2 * path.len(),
                     GivenWhat::Semaphores { .. }
                     | GivenWhat::Messages { .. }
+                    | GivenWhat::Set(_)
                     | GivenWhat::Signals(_) => 0,
                 }
             }

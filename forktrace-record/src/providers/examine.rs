@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     procfs::{self, Call},
-    trace::{Given, Providers},
+    trace::{Given, Providers, WaitFd},
 };
 
 /// A look names no more tasks than that, and one wait a part of it.
@@ -33,13 +33,24 @@ pub(crate) fn examine(scene: &Scene) -> Answer {
             break;
         }
         answer.examined += 1;
-        if let Some(what) = given::of(&mut world, sleeper) {
+        if let Some(what) = given::of(&mut world, sleeper).filter(|_| !sleeper.timed) {
             answer.given.push(Given {
                 serial: sleeper.serial,
                 seq: sleeper.seq,
                 at_ns: now_ns(),
                 what,
             });
+        }
+        if let Some(fds) = waitsets::of(&mut world, sleeper) {
+            answer.sets.push(SetFound {
+                serial: sleeper.serial,
+                seq: sleeper.seq,
+                at_ns: now_ns(),
+                fds,
+            });
+        }
+        if sleeper.timed {
+            continue;
         }
         let found = find(&mut world, sleeper);
         let Some((kind, who)) = found.filter(|(_, who)| who.tasks.len() <= MOST_NAMED_OF_ONE)
@@ -68,6 +79,18 @@ pub(crate) struct Answer {
     pub(super) providers: Vec<Providers>,
     /// What calls were given, where no descriptor tells it.
     pub(super) given: Vec<Given>,
+    /// The descriptors that nameless calls of select and poll wait for.
+    pub(super) sets: Vec<SetFound>,
+}
+
+/// The descriptors that a sleeper waits for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SetFound {
+    pub(super) serial: u32,
+    /// The number of the stretch.
+    pub(super) seq: u32,
+    pub(super) at_ns: u64,
+    pub(super) fds: Vec<WaitFd>,
 }
 
 fn now_ns() -> u64 {

@@ -41,8 +41,8 @@ use crate::{
     helper::{Channel, Kind, Nursery, Troubles},
     procfs,
     trace::{
-        self, Arch, Born, Deadlock, Event, Given, ProviderKind, Providers, StuckOn, TaskRecord,
-        Timeout, Why,
+        self, Arch, Born, Deadlock, Event, Given, GivenWhat, ProviderKind, Providers, StuckOn,
+        TaskRecord, Timeout, Waitset, Why,
     },
 };
 
@@ -84,6 +84,9 @@ pub struct Search {
     /// By serial.
     known: HashMap<u32, Known>,
     ended: Ended,
+    /// The number of the set that was found last, from the highest down: the kernel programs
+    /// count from 1 up.
+    last_set: u32,
 }
 
 /// What is known of a task's present sleep.
@@ -103,6 +106,8 @@ pub(crate) struct Seen {
     pub(crate) providers: Vec<Providers>,
     /// What calls were given.
     pub(crate) given: Vec<Given>,
+    /// The descriptors of some of them.
+    pub(crate) sets: Vec<Waitset>,
     /// Those who can't go on.
     pub(crate) stuck: Option<Stuck>,
 }
@@ -148,6 +153,7 @@ impl Search {
             locks_told: HashMap::new(),
             known: HashMap::new(),
             ended: Ended::default(),
+            last_set: u32::MAX,
         }
     }
 
@@ -285,7 +291,7 @@ impl Search {
                 let known = self.known.get(&task.born.serial);
                 let next_ns = known.map_or(since_ns + LONG_NS, |known| known.next_ns);
                 (next_ns <= now_ns).then_some(())?;
-                Some((next_ns, sleeper(task)?))
+                Some((next_ns, sleeper(task, self.arch)?))
             })
             .collect();
         if due.is_empty() {
@@ -342,6 +348,26 @@ impl Search {
             is_owner && still.contains_key(&(found.serial, found.seq)) && self.is_new(found)
         });
         seen.providers.append(&mut found);
+        for found in answer.sets {
+            let known = self.known.get_mut(&found.serial);
+            let same = still.contains_key(&(found.serial, found.seq));
+            if same && known.is_some_and(|known| !std::mem::replace(&mut known.given, true)) {
+                self.last_set -= 1;
+                seen.sets.push(Waitset {
+                    id: self.last_set,
+                    serial: found.serial,
+                    at_ns: found.at_ns,
+                    fds: found.fds,
+                    cut_off: false,
+                });
+                seen.given.push(Given {
+                    serial: found.serial,
+                    seq: found.seq,
+                    at_ns: found.at_ns,
+                    what: GivenWhat::Set(self.last_set),
+                });
+            }
+        }
         seen.given.extend(answer.given.into_iter().filter(|given| {
             let known = self.known.get_mut(&given.serial);
             let same = still.contains_key(&(given.serial, given.seq));
@@ -372,10 +398,20 @@ fn sleeps_since(task: &TaskRecord) -> Option<u64> {
     (asleep && open.wake_ns.is_none()).then_some(open.out_ns)
 }
 
-/// `None`: time ends its wait, or the call is not of our table.
-fn sleeper(task: &TaskRecord) -> Option<Sleeper> {
+/// `None`: time ends its wait and it is known what it waits for, or the call is not of our
+/// table.
+fn sleeper(task: &TaskRecord, arch: Arch) -> Option<Sleeper> {
     let open = task.open.as_ref()?;
-    if open.compat || task.born.kernel_worker || open.timeout != Timeout::None {
+    if open.compat || task.born.kernel_worker {
+        return None;
+    }
+    let nameless = open.object == 0;
+    let timed = open.timeout != Timeout::None;
+    let is_set = || {
+        let name = arch.syscall_name(i32::from(open.syscall));
+        name.is_some_and(waitsets::is_set)
+    };
+    if timed && !(nameless && is_set()) {
         return None;
     }
     Some(Sleeper {
@@ -384,6 +420,8 @@ fn sleeper(task: &TaskRecord) -> Option<Sleeper> {
         syscall: open.syscall,
         arg0: open.arg0,
         traced: open.why == Why::Traced,
+        nameless,
+        timed,
     })
 }
 

@@ -48,6 +48,8 @@ fn scene(processes: &[u32], sleeper: u32, tgid: u32) -> Scene {
             syscall: call.number as i16,
             arg0: call.arguments[0],
             traced: false,
+            nameless: true,
+            timed: false,
         }],
     }
 }
@@ -380,6 +382,14 @@ fn a_set_waits_for_all_that_could_make_it_ready() {
         let who = Who::tasks(vec![program.pid()]);
         let told_of = told(one(&[program.pid(), child], child, child));
         assert_eq!(told_of, found(ProviderKind::OtherEnd, who), "{wait}");
+        // The descriptors of epoll are its own.
+        let sets = examine(&scene(&[program.pid(), child], child, child)).sets;
+        let fds = sets.iter().flat_map(|set| &set.fds);
+        let fds: Vec<(i32, u16)> = fds.map(|it| (it.fd, it.events)).collect();
+        match wait.contains("epoll") {
+            true => assert_eq!(fds, []),
+            false => assert_eq!(fds, [(3, 1), (5, 1)], "{wait}"),
+        }
         nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(child as i32),
             nix::sys::signal::SIGKILL,

@@ -3,11 +3,11 @@
 use super::{
     descriptors::{Wants, other_end},
     holders::FdInfo,
-    world::{Found, Member, Who, World},
+    world::{Found, Member, Sleeper, Who, World},
 };
 use crate::{
     procfs::{self, Call},
-    trace::ProviderKind,
+    trace::{ProviderKind, WaitFd},
 };
 
 /// Of more, nothing is told.
@@ -15,6 +15,44 @@ const MOST: usize = 256;
 // include/uapi/asm-generic/poll.h, and the same for epoll.
 const POLLIN: u32 = 1;
 const POLLOUT: u32 = 4;
+
+/// Is it a call that is given its descriptors, all at once?
+pub(super) fn is_set(name: &str) -> bool {
+    matches!(name, "poll" | "ppoll" | "select" | "pselect6")
+}
+
+/// What a nameless call of select or poll waits for, each descriptor once.
+pub(super) fn of(world: &mut World<'_>, sleeper: &Sleeper) -> Option<Vec<WaitFd>> {
+    if !sleeper.nameless || sleeper.syscall < 0 {
+        return None;
+    }
+    let name = world.scene.arch.syscall_name(i32::from(sleeper.syscall))?;
+    let read = match name {
+        name if !is_set(name) => return None,
+        "poll" | "ppoll" => polled,
+        _ => selected,
+    };
+    let member = world.member(sleeper.serial)?;
+    let call = Call::of(member.tgid, member.tid)?;
+    // Another call by now.
+    if call.number != i64::from(sleeper.syscall) || call.arguments[0] != sleeper.arg0 {
+        return None;
+    }
+    let mut fds: Vec<WaitFd> = Vec::new();
+    for (fd, wants) in read(member, &call)? {
+        let fd = i32::try_from(fd).ok()?;
+        let events = match wants {
+            Wants::Input => POLLIN,
+            Wants::Room => POLLOUT,
+        } as u16;
+        match fds.last_mut().filter(|last| last.fd == fd) {
+            Some(last) => last.events |= events,
+            None => fds.push(WaitFd { fd, events }),
+        }
+    }
+    fds.sort_by_key(|it| it.fd);
+    (!fds.is_empty()).then_some(fds)
+}
 
 /// All descriptors of a set, and what for; those of which it is not known who could make
 /// them ready leave the whole set unknown.

@@ -39,7 +39,7 @@ pub(super) struct Member {
     pub(super) vforked: bool,
 }
 
-/// One that sleeps, without a timeout.
+/// One that sleeps.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Sleeper {
     pub(super) serial: u32,
@@ -50,6 +50,11 @@ pub(super) struct Sleeper {
     pub(super) arg0: u64,
     /// Stopped by a tracer.
     pub(super) traced: bool,
+    /// It is not known what it waits for: the wait began before the recording, or the kernel
+    /// program could not read the call's arguments.
+    pub(super) nameless: bool,
+    /// Time ends its wait at the latest: only its name is wanted.
+    pub(super) timed: bool,
 }
 
 /// Who could end a wait.

@@ -244,6 +244,9 @@ impl Loop<'_> {
         for found in seen.providers {
             session.write(&Event::Providers(found));
         }
+        for set in seen.sets {
+            session.write(&Event::Waitset(set));
+        }
         for given in seen.given {
             session.write(&Event::Given(given));
         }

@@ -152,6 +152,17 @@ impl Targets {
         Ok(wanted)
     }
 
+    /// Processes that a process among them has created already, in words: of its children only
+    /// those that come later are followed. None where more is wanted than processes.
+    pub(crate) fn left_out(&self) -> Vec<String> {
+        let pid = |target: &Target| match target {
+            Target::Pid(pid) => Some(*pid),
+            _ => None,
+        };
+        let pids: Option<BTreeSet<u32>> = self.targets.iter().map(pid).collect();
+        pids.map_or_else(Vec::new, |pids| processes::below(&pids))
+    }
+
     /// Can it end and come again?
     pub(crate) fn may_return(&self) -> bool {
         let of_now = |it: &Target| matches!(it, Target::Pid(_) | Target::Tid(_));

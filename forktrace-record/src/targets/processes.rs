@@ -1,6 +1,10 @@
 //! Processes and threads that are there, as `/proc` has them.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, bail};
 use forktrace_core::render::text::figures::clean;
@@ -113,6 +117,17 @@ pub(super) fn parents(pid: u32) -> Vec<u32> {
         parents.push(it);
     }
     parents
+}
+
+/// The titles of those that these have created, and those that they have, and so on.
+pub(super) fn below(pids: &BTreeSet<u32>) -> Vec<String> {
+    let all = procfs::pids().into_iter().flatten();
+    let below = all.filter(|pid| {
+        let mut parents = parents(*pid).into_iter();
+        !pids.contains(pid) && parents.any(|parent| pids.contains(&parent))
+    });
+    let title = |pid| Some(format!("{} (pid {pid})", Stat::of_process(pid)?.comm));
+    below.filter_map(title).collect()
 }
 
 /// All processes that live, but the kernel's.

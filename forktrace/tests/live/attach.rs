@@ -627,6 +627,10 @@ fn a_report_on_what_ran_already_says_so() {
         // Not what is said when it begins, which is on a line of its own.
         let first = format!("\nattached to python3 (pid {pid})   ");
         assert!(finished.stderr.contains(&first), "{}", finished.stderr);
+        // The longest block in its table is no longer than the recording.
+        for words in ["3 threads slept throughout", " before the recording."] {
+            assert!(finished.stderr.contains(words), "{}", finished.stderr);
+        }
         assert!(
             !finished.stderr.contains("still running"),
             "{}",

@@ -4,6 +4,8 @@
 use std::{
     collections::HashMap,
     fs,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -17,7 +19,10 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::support::{lacks, n, run};
+use crate::{
+    attach::{attach, attached, interrupt},
+    support::{lacks, n, run},
+};
 
 /// What the trace tells so far, by tid.
 fn told(trace: &[u8]) -> HashMap<u32, GivenWhat> {
@@ -133,6 +138,81 @@ fn paths_and_numbers_of_system_v_are_told_while_they_are_waited_for() {
     let (queue, key) = (n(&truth["queue"]), n(&truth["key"]));
     let queue = format!("message queue {queue} (key {key:#x})");
     assert!(of(receive).contains(&queue), "{}", of(receive));
+}
+
+/// Two processes that wait until they are killed, in calls that the kernel programs did not see
+/// begin.
+const POLLS: &str = r#"
+import json, os, select, socket
+fds = [*os.pipe(), *(end.detach() for end in socket.socketpair())]
+pid = os.fork()
+if pid:
+    print(json.dumps({"pids": [os.getpid(), pid], "inodes": [os.fstat(fd).st_ino for fd in fds]}), flush=True)
+    select.select([fds[0]], [], [])
+else:
+    poll = select.poll()
+    poll.register(fds[2], select.POLLIN)
+    poll.poll(1_000_000)
+"#;
+
+#[test]
+fn the_descriptors_of_calls_that_were_there_before_are_told() {
+    if lacks(
+        "the_descriptors_of_calls_that_were_there_before_are_told",
+        &["python3"],
+    ) {
+        return;
+    }
+    let mut target = Command::new("python3")
+        .args(["-c", POLLS])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 starts");
+    let mut line = String::new();
+    BufReader::new(target.stdout.take().expect("a pipe"))
+        .read_line(&mut line)
+        .expect("a line");
+    let truth: Value = serde_json::from_str(&line).expect("JSON");
+    let [waits, polls] = [0, 1].map(|at| n(&truth["pids"][at]) as u32);
+    let arch = forktrace_core::trace::Arch::of_this_machine().expect("one that we know");
+    for (pid, calls) in [(waits, ["select", "pselect6"]), (polls, ["poll", "ppoll"])] {
+        let is_there = || {
+            let call = fs::read_to_string(format!("/proc/{pid}/syscall")).expect("it lives");
+            let number = call.split(' ').next().and_then(|word| word.parse().ok());
+            let name = number.and_then(|number| arch.syscall_name(number));
+            name.is_some_and(|name| calls.contains(&name))
+        };
+        while !is_there() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let run = attach(["-p", &waits.to_string(), "-p", &polls.to_string()]);
+    let trace = run.file("trace");
+    let running = attached(run.args(["--save"]).args([&trace]));
+    let begun = Instant::now();
+    loop {
+        let mut named = 0;
+        let data = fs::read(&trace).unwrap_or_default();
+        let read = trace_file::read(&data, |_, event| {
+            named += u32::from(matches!(event, Event::Named(_)));
+        });
+        if read.is_ok() && named == 2 {
+            break;
+        }
+        let is_late = begun.elapsed() > Duration::from_secs(200);
+        assert!(!is_late, "{named}\n{}", running.stderr());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let finished = interrupt(running);
+    for pid in [polls, waits] {
+        kill(Pid::from_raw(pid as i32), Signal::SIGKILL).expect("it lives");
+    }
+    target.wait().expect("it has ended");
+    let of = |tid: u32| format!("{:?}", finished.report().task(tid).waits);
+    for (tid, kind, inode) in [(waits, "pipe", 0), (polls, "unix socket", 2)] {
+        let name = format!("{kind} {}", n(&truth["inodes"][inode]));
+        assert!(of(tid).contains(&name), "{name}: {}", of(tid));
+    }
 }
 
 /// They are over before anybody can ask them.

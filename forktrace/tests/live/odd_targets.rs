@@ -123,3 +123,36 @@ ctypes.CDLL(None).syscall({'x86_64': 60}.get(os.uname().machine, 93), 0)";
         }
     });
 }
+
+/// A server whose workers do the work looks idle by its first process alone.
+#[test]
+fn the_children_that_are_not_followed_are_named() {
+    unspoilt(|| {
+        let mut command = Command::new("sh");
+        let command = command.args(["-c", "sleep 1000 & echo $!; wait"]);
+        let child = command.stdout(Stdio::piped()).spawn();
+        let mut shell = Sleeper(child.expect("sh starts"));
+        let stdout = shell.0.stdout.take().expect("it has one");
+        let mut line = String::new();
+        let read = BufReader::new(stdout).read_line(&mut line);
+        read.expect("it writes");
+        let sleep = Sleeping(line.trim().parse().expect("a pid"));
+        let named = format!("(pid {}); more `-p`, or `-n NAME`, take it in.", sleep.0);
+        let alone = attach(&["-p", &shell.pid()]);
+        assert!(alone.stderr.contains(&named), "{}", alone.stderr);
+        let both = attach(&["-p", &shell.pid(), "-p", line.trim()]);
+        assert!(!both.stderr.contains("not followed"), "{}", both.stderr);
+    });
+}
+
+/// Somebody else's child, which ends with the test.
+struct Sleeping(i32);
+
+impl Drop for Sleeping {
+    fn drop(&mut self) {
+        let _ = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(self.0),
+            nix::sys::signal::Signal::SIGKILL,
+        );
+    }
+}

@@ -6,8 +6,8 @@ use crate::{
     analysis::why_tests::{DISK, FSYNC, POLL, WAIT, task},
     model::{Model, PAGE_FAULT, Target, Task},
     trace::{
-        Deadlock, FileKind, Finish, PollUse, ProviderKind, Providers, Signal, Stuck, StuckOn,
-        Throttled, Waker, Why,
+        Attached, Deadlock, FileKind, Finish, PollUse, ProviderKind, Providers, Signal, Stuck,
+        StuckOn, Throttled, Waker, Why,
     },
     trace_file::TraceInfo,
 };
@@ -74,6 +74,34 @@ fn a_deadlock_is_first_and_lasts_from_the_later_block_to_the_end() {
     );
     assert_eq!((found.ns, &found.tasks[..]), (990_000_000, &[1, 2][..]));
     says(&found, "each wait for a lock that the other holds");
+}
+
+/// Who is attached to a service that hangs wants to know since when.
+#[test]
+fn a_hang_that_was_there_before_the_recording_is_said_to_be_older() {
+    let attached = |model: &mut Model, asleep_for_ns: [Option<u64>; 2]| {
+        found_while_it_lasted(model);
+        for (task, asleep_for_ns) in model.tasks.iter_mut().zip(asleep_for_ns) {
+            task.attached = Some(Attached {
+                serial: task.serial,
+                at_ns: 10_000_000,
+                asleep_for_ns,
+            });
+        }
+    };
+    let hang = |asleep| {
+        let tasks = two_that_wait((WAIT, MORE), (1, 0));
+        first(FindingKind::Hang, tasks, |model, _| attached(model, asleep))
+    };
+    let old = hang([Some(7_500_000_000_000), Some(7_300_000_000_000)]);
+    says(&old, "and for 2 h 1 min before the recording: ");
+    assert!(
+        old.evidence[0].ends_with("since 2 h 5 min before the recording"),
+        "{:?}",
+        old.evidence
+    );
+    // The younger wait closed the circle.
+    says(&hang([Some(7_500_000_000_000), None]), "from 10.0 ms on");
 }
 
 /// A parent waits for its child, which writes to a pipe that only the parent could read.

@@ -1,7 +1,10 @@
 //! Deadlocks and hangs.
 
 use super::{Confidence, Finding, FindingKind, Report, duration, finding, part_of, quantity, who};
-use crate::report::{Deadlock, DeadlockKind, DeadlockedTask};
+use crate::{
+    report::{Deadlock, DeadlockKind, DeadlockedTask},
+    words::long_duration,
+};
 
 /// Tasks that are named.
 const NAMED: usize = 4;
@@ -74,9 +77,9 @@ fn of(report: &Report, deadlock: &Deadlock) -> Finding {
         _ => "Hang",
     };
     let sentence = format!(
-        "{word} for {}, from {} on: {story}.",
+        "{word} for {}, {}: {story}.",
         part_of(ns, report),
-        duration(from_ns)
+        beginning(tasks, from_ns)
     );
     Finding {
         tasks: tasks.iter().map(|t| t.serial).collect(),
@@ -128,11 +131,19 @@ fn each(tasks: &[DeadlockedTask]) -> String {
     waits.collect::<Vec<_>>().join(", ") + more
 }
 
+/// From when on; before the recording, if the last of them waited by then.
+fn beginning(tasks: &[DeadlockedTask], from_ns: u64) -> String {
+    let before = tasks.iter().map(|task| task.waited_before_ns);
+    match before.min().flatten() {
+        Some(before_ns) => format!("and for {} before the recording", long_duration(before_ns)),
+        None => format!("from {} on", duration(from_ns)),
+    }
+}
+
 fn since(task: &DeadlockedTask) -> String {
-    format!(
-        "{} has waited for {} since {}",
-        name(task),
-        what(task),
-        duration(task.since_ns)
-    )
+    let since = match task.waited_before_ns {
+        Some(before_ns) => format!("{} before the recording", long_duration(before_ns)),
+        None => duration(task.since_ns),
+    };
+    format!("{} has waited for {} since {since}", name(task), what(task))
 }

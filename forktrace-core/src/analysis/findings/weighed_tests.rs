@@ -94,7 +94,9 @@ fn a_disk_is_told_by_what_the_run_waited_for() {
     let found = of(FindingKind::Disk, &all);
     assert_eq!(found.ns, 80_000_000, "{all:#?}");
     assert!(
-        found.sentence.contains(": `parent: sync` waited for it in fsync"),
+        found
+            .sentence
+            .contains(": `parent: sync` waited for it in fsync"),
         "{}",
         found.sentence
     );

@@ -7,7 +7,10 @@ use super::{
     layout::{Table, wrapped},
     waited::{helpers, what},
 };
-use crate::report::Role;
+use crate::{
+    report::{Fate, Role, Task},
+    words::long_duration,
+};
 
 /// The first roles, and the rest in a line.
 pub(super) fn summary(view: &View<'_>, most: usize) -> String {
@@ -36,7 +39,32 @@ pub(super) fn summary(view: &View<'_>, most: usize) -> String {
         );
         out.push_str(&wrapped(view.style, "  ", &text));
     }
+    if let Some(text) = asleep_throughout(view) {
+        out.push_str(&wrapped(view.style, "  ", &text));
+    }
     out
+}
+
+/// Those who slept from before the recording to its end, whose longest block is longer than
+/// the table can say.
+fn asleep_throughout(view: &View<'_>) -> Option<String> {
+    let slept = |task: &&Task| {
+        task.running_ns + task.runnable_ns == 0 && task.blocks == 1 && task.fate == Fate::Alive
+    };
+    let tasks = view.report.tasks.iter().filter(slept);
+    let tasks: Vec<(u64, &Task)> = tasks
+        .filter_map(|task| Some((task.asleep_before_ns?, task)))
+        .collect();
+    let (before_ns, task) = tasks.iter().max_by_key(|(before_ns, _)| *before_ns)?;
+    let since = long_duration(*before_ns);
+    let tid = task.tid;
+    Some(match tasks.len() {
+        1 => format!("Tid {tid} slept throughout, since {since} before the recording."),
+        n => format!(
+            "{} slept throughout, tid {tid} for longest: since {since} before the recording.",
+            quantity(n as u64, view.noun()),
+        ),
+    })
 }
 
 /// Some of these rows, in their order: those of the roles that the findings are about and of
