@@ -60,6 +60,16 @@ impl Holders {
     pub(super) fn of(&self, link: &str) -> &[Held] {
         self.by_link.get(link).map_or(&[], Vec::as_slice)
     }
+
+    /// Those with a link that ends so, and whether that is all of it: where the root is not that
+    /// of the machine, as in a chroot, links begin with the path to it.
+    pub(super) fn below(&self, end: &str) -> impl Iterator<Item = (Held, bool)> {
+        let links = self
+            .by_link
+            .iter()
+            .filter(move |(link, _)| link.ends_with(end));
+        links.flat_map(move |(link, held)| held.iter().map(move |held| (*held, &**link == end)))
+    }
 }
 
 /// What the kernel says of a descriptor.
@@ -101,6 +111,23 @@ pub(super) fn link(tgid: u32, fd: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_is_found_from_within_a_chroot() {
+        let held = |fd| Held { pid: 7, fd };
+        let by_link = HashMap::from([
+            ("/dev/fuse".into(), vec![held(3)]),
+            ("/srv/root/dev/fuse".into(), vec![held(4)]),
+            ("/dev/fuse.conf".into(), vec![held(5)]),
+        ]);
+        let holders = Holders {
+            by_link,
+            complete: true,
+        };
+        let mut found: Vec<_> = holders.below("/dev/fuse").collect();
+        found.sort_by_key(|(held, _)| held.fd);
+        assert_eq!(found, [(held(3), true), (held(4), false)]);
+    }
 
     #[test]
     fn access_is_read_from_the_flags() {

@@ -43,11 +43,15 @@ pub(super) fn of_file_system(world: &mut World<'_>, member: &Member) -> Found {
         return None;
     }
     let device = u64::from(mount.device);
-    let held = world.holders().of("/dev/fuse").iter();
-    // Kernels before 6.14 do not say which connection it is.
-    let serves = |info: &FdInfo| info.number("fuse_connection").is_none_or(|it| it == device);
-    let held = held.filter(|held| FdInfo::of(held.pid, held.fd).is_some_and(|i| serves(&i)));
-    let pids = held.map(|held| held.pid).collect();
+    let held = world.holders().below("/dev/fuse").filter(|(held, whole)| {
+        let info = FdInfo::of(held.pid, held.fd);
+        info.is_some_and(|info| match info.number("fuse_connection") {
+            Some(connection) => connection == device,
+            // Kernels before 6.14 do not say which connection it is.
+            None => *whole,
+        })
+    });
+    let pids = held.map(|(held, _)| held.pid).collect();
     serving(world, member, pids)
 }
 
