@@ -25,6 +25,9 @@ impl Watch<'_> {
             return (Verdict::Stuck, root, true);
         }
         let task = self.members.tasks[next as usize] as usize;
+        if self.comes_asleep(task, end_ns) {
+            return (Verdict::Unknown, next, true);
+        }
         let how = self.block(next).map(|block| self.blocks.how(task, &block));
         let unfulfilled = match how {
             Some(Ended::CutShort) | None => true,
@@ -39,6 +42,15 @@ impl Watch<'_> {
             return (verdict, root, true);
         }
         (self.put_down_to(next), next, false)
+    }
+
+    /// Is it taken in at this time, and asleep? That ends no stall, and there can be tens of
+    /// thousands of them: what is said in between counts for nothing.
+    fn comes_asleep(&self, task: usize, at_ns: u64) -> bool {
+        let task = &self.blocks.model.tasks[task];
+        task.attached.is_some()
+            && task.start_ns == at_ns
+            && Block::before(task, at_ns.saturating_add(1)).is_some()
     }
 
     /// Of a short stall that a signal ended and that tells nothing by itself it is asked, too,
