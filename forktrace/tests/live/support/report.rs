@@ -38,7 +38,7 @@ pub(crate) struct Finding {
 }
 
 /// A lock, and who had it.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct LockRow {
     pub(crate) kind: String,
     pub(crate) ns: u64,
@@ -52,7 +52,7 @@ pub(crate) struct LockRow {
     pub(crate) code: Vec<CodeWait>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct LockHolder {
     pub(crate) tid: Option<u32>,
     pub(crate) proof: String,
@@ -177,7 +177,7 @@ pub(crate) struct Wait {
     pub(crate) code: Vec<CodeWait>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct CodeWait {
     pub(crate) name: String,
     pub(crate) ns: u64,
