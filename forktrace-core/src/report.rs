@@ -361,12 +361,26 @@ pub enum StackKind {
 }
 
 /// How much of the time blocked has a stack of the program.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StackCoverage {
     /// Of all blocks.
     pub all: StackShare,
     /// Of those that lasted for 1 ms or longer.
     pub long: StackShare,
+    /// Why the rest of the latter has none that goes back to where its thread began, most time
+    /// first; only the first few.
+    pub lacks: Vec<StackLack>,
+}
+
+/// Time blocked without a stack that goes back to where its thread began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct StackLack {
+    /// Why: what the stack ends with, where it was cut off.
+    pub why: String,
+    /// The time, blocked, summed over the tasks.
+    pub ns: u64,
+    /// Number of blocks.
+    pub count: u64,
 }
 
 /// How much of some time has a stack.

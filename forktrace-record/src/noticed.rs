@@ -168,6 +168,7 @@ mod tests {
             owner: None,
             since_ns: 50,
             waited_before_ns: None,
+            code: None,
         };
         Deadlock {
             at_ns: 900,

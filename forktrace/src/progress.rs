@@ -393,6 +393,7 @@ mod tests {
             owner,
             since_ns: 200_000_000,
             waited_before_ns: None,
+            code: None,
         };
         let mut deadlock = Deadlock {
             at_ns: 1_200_000_000,

@@ -49,6 +49,7 @@ pub(super) fn deadlocks(blocks: &Blocks<'_>, hangs: &[Hang]) -> Vec<Deadlock> {
                 if let Some(name) = variable(blocks, stuck).filter(|_| is_plain(task, stuck)) {
                     task.waits_for = name;
                 }
+                task.code = code(blocks, stuck);
             }
             named.end_ns = first_end(blocks, d).map(|(end_ns, ..)| end_ns);
             named
@@ -132,6 +133,15 @@ fn variable(blocks: &Blocks<'_>, stuck: &trace::Stuck) -> Option<String> {
     Some(format!("{kind} {} (in {})", name.name, name.module))
 }
 
+/// The function that a task waits in, if that is known.
+fn code(blocks: &Blocks<'_>, stuck: &trace::Stuck) -> Option<String> {
+    let task = &blocks.model.tasks[blocks.wakers.index(stuck.serial)?];
+    let block = Block::before(task, stuck.since_ns.saturating_add(1))?;
+    let is_it = block.start_ns == stuck.since_ns;
+    let name = blocks.code.of(task.serial, block.seq).filter(|_| is_it);
+    name.map(str::to_owned)
+}
+
 /// A hang that the whole record shows.
 fn of_hang<'a>(
     blocks: &Blocks<'_>,
@@ -168,6 +178,7 @@ fn of_hang<'a>(
             owner: None,
             since_ns: block.start_ns,
             waited_before_ns: None,
+            code: link.code,
         })
     });
     let ended = hang.tasks.iter().any(|at| {
@@ -222,6 +233,7 @@ pub fn named_deadlock<'a>(
             owner,
             since_ns: since(stuck.since_ns),
             waited_before_ns: None,
+            code: None,
         }
     });
     Deadlock {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::blocks::Block;
 use crate::{
     model::{Model, State, Task},
-    report::{StackCoverage, StackKind, StackShare, StackUse},
+    report::{StackCoverage, StackKind, StackLack, StackShare, StackUse},
     trace::{Frames, Stacks, Waker},
     trace_file::TraceInfo,
 };
@@ -34,6 +34,11 @@ const INTERRUPT: [&str; 4] = [
 const LONG_NS: u64 = 1_000_000;
 /// In place of the functions of blocks that have no stack.
 const NONE: &str = "[no stack]";
+/// Why one has none, and why one is cut off that does not say so.
+const NOT_LOOKED: &str = "it was over before its stack was read";
+const NOT_SAID: &str = "it is cut off";
+/// Reasons that are listed.
+const MOST_LACKS: usize = 5;
 
 fn were_taken(info: &TraceInfo, model: &Model) -> bool {
     let finish = info.finish.as_ref();
@@ -56,6 +61,7 @@ pub(super) fn coverage(info: &TraceInfo, model: &Model) -> Option<StackCoverage>
         }
     };
     let own = of_blocks(model);
+    let mut lacks: HashMap<&str, (u64, u64)> = HashMap::new();
     for task in &model.tasks {
         for (seq, ns) in blocked(task) {
             let user = own.get(&(task.serial, seq)).and_then(|stacks| stacks.user);
@@ -63,10 +69,39 @@ pub(super) fn coverage(info: &TraceInfo, model: &Model) -> Option<StackCoverage>
             add(&mut coverage.all, ns, user);
             if ns >= LONG_NS {
                 add(&mut coverage.long, ns, user);
+                if let Some(why) = lack(user) {
+                    let (sum, count) = lacks.entry(why).or_default();
+                    *sum = sum.saturating_add(ns);
+                    *count += 1;
+                }
             }
         }
     }
+    let lacks = lacks.into_iter().map(|(why, (ns, count))| StackLack {
+        why: why.to_owned(),
+        ns,
+        count,
+    });
+    coverage.lacks = lacks.collect();
+    let order = |a: &StackLack, b: &StackLack| b.ns.cmp(&a.ns).then_with(|| a.why.cmp(&b.why));
+    coverage.lacks.sort_by(order);
+    coverage.lacks.truncate(MOST_LACKS);
     Some(coverage)
+}
+
+/// Why a block has no stack that goes back to where its thread began; `None`: it has one.
+fn lack(user: Option<&Frames>) -> Option<&str> {
+    let Some(frames) = user else {
+        return Some(NOT_LOOKED);
+    };
+    // Behind the outermost function there can be a reason in brackets: no place in a file, and
+    // no address.
+    let last = frames.frames.last().and_then(|last| {
+        let why = last.strip_prefix('[')?.strip_suffix(']')?;
+        let is_place = why.contains("+0x") || why.starts_with("0x");
+        (!is_place).then_some(why)
+    });
+    frames.cut_off.then(|| last.unwrap_or(NOT_SAID))
 }
 
 /// The stack that each block began with, by task and stretch: the last one of each, for one

@@ -1661,6 +1661,9 @@ fn the_stack_that_was_followed_while_a_block_lasted_counts_and_the_share_is_told
     let coverage = report.stack_coverage.expect("they were taken");
     assert_eq!(coverage.long, share(4 * MS - 10));
     assert_eq!(coverage.all, share(4 * MS - 3));
+    let lacks = coverage.lacks.iter();
+    let lacks: Vec<_> = lacks.map(|it| (&*it.why, it.ns, it.count)).collect();
+    assert_eq!(lacks, [("it is cut off", MS, 1)]);
 }
 
 #[test]

@@ -183,4 +183,6 @@ pub struct DeadlockedTask {
     /// If the wait began before the recording: how long before, ns; null: it did not, or that
     /// is not known.
     pub waited_before_ns: Option<u64>,
+    /// The function of the program that it waits in, if stacks were taken and tell.
+    pub code: Option<String>,
 }

@@ -7,13 +7,18 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::support::{Deadlock, Finished, run, trace, unspoilt};
+use crate::support::{Deadlock, Finished, Forktrace, run, trace, unspoilt};
 
 /// Traces a workload that can't end, until forktrace has said so. Gives the truth
 /// line too.
 #[track_caller]
 fn until_found(kind: &str) -> (Finished, serde_json::Value) {
-    let mut running = run()
+    until_found_by(run(), kind)
+}
+
+#[track_caller]
+fn until_found_by(run: Forktrace, kind: &str) -> (Finished, serde_json::Value) {
+    let mut running = run
         .workload(&format!("deadlock --kind {kind} --give-up 250"))
         .start();
     let truth = running.line(1);
@@ -86,6 +91,26 @@ fn two_locks_in_opposite_order_are_found_during_the_run() {
         // It was over half a second old when it was found, and was found before the end.
         assert!(
             a.since_ns < deadlock.at_ns && deadlock.at_ns < finished.report().task(a.tid).end_ns
+        );
+    });
+}
+
+#[test]
+fn the_functions_of_a_deadlock_are_told_where_stacks_are_recorded() {
+    unspoilt(|| {
+        let run = run().args(["--stacks=dwarf"]);
+        let (finished, _) = until_found_by(run, "abba");
+        // It was found only after half a second: there was time to look.
+        for task in &the_deadlock(&finished).tasks {
+            let code = task.code.as_deref().unwrap_or_default();
+            assert!(code.starts_with("forktrace_workload::"), "{task:?}");
+        }
+        let findings = &finished.report().findings;
+        let told = findings.iter().find(|it| it.kind == "deadlock");
+        let told = told.expect("a deadlock").sentence.clone();
+        assert!(
+            told.contains("that the other holds, ") && told.contains('`'),
+            "{told}"
         );
     });
 }

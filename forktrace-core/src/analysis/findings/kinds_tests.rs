@@ -6,8 +6,8 @@ use crate::{
     analysis::why_tests::{DISK, FSYNC, POLL, WAIT, task},
     model::{Model, PAGE_FAULT, Target, Task},
     trace::{
-        Attached, Deadlock, FileKind, Finish, PollUse, ProviderKind, Providers, Signal, Stuck,
-        StuckOn, Throttled, Waker, Why,
+        Attached, Deadlock, FileKind, Finish, Frames, PollUse, ProviderKind, Providers, Signal,
+        Stacks, Stuck, StuckOn, Throttled, Waker, Why,
     },
     trace_file::TraceInfo,
 };
@@ -51,29 +51,70 @@ fn two_that_wait(one: (i16, u32), other: (i16, u32)) -> Vec<Task> {
     tasks
 }
 
+/// Each has the lock that the other waits for.
+fn deadlocked(model: &mut Model) {
+    let stuck = |serial, owner| Stuck {
+        serial,
+        on: StuckOn::Lock {
+            address: 0x1000,
+            owner,
+        },
+        since_ns: 10_000_000,
+    };
+    model.deadlocks = vec![Deadlock {
+        at_ns: 110_000_000,
+        cycle: true,
+        tasks: vec![stuck(1, 2), stuck(2, 1)],
+    }];
+}
+
 #[test]
 fn a_deadlock_is_first_and_lasts_from_the_later_block_to_the_end() {
     let found = first(
         FindingKind::Deadlock,
         two_that_wait((FUTEX, LOCK), (FUTEX, LOCK)),
-        |model, _| {
-            let stuck = |serial, owner| Stuck {
-                serial,
-                on: StuckOn::Lock {
-                    address: 0x1000,
-                    owner,
-                },
-                since_ns: 10_000_000,
-            };
-            model.deadlocks = vec![Deadlock {
-                at_ns: 110_000_000,
-                cycle: true,
-                tasks: vec![stuck(1, 2), stuck(2, 1)],
-            }];
-        },
+        |model, _| deadlocked(model),
     );
     assert_eq!((found.ns, &found.tasks[..]), (990_000_000, &[1, 2][..]));
-    says(&found, "each wait for a lock that the other holds");
+    says(&found, "each wait for a lock that the other holds.");
+}
+
+#[test]
+fn a_deadlock_is_told_with_the_functions_that_wait_as_far_as_they_are_known() {
+    let with = |functions: [&str; 2]| {
+        let found = first(
+            FindingKind::Deadlock,
+            two_that_wait((FUTEX, LOCK), (FUTEX, LOCK)),
+            |model, _| {
+                deadlocked(model);
+                for (number, name) in (0..).zip(functions) {
+                    let frames = Frames {
+                        number,
+                        frames: vec![name.to_owned()],
+                        cut_off: false,
+                        waits_in: (!name.is_empty()).then_some(0),
+                    };
+                    model.frames.insert(number, frames);
+                    model.stacks.push(Stacks {
+                        serial: number + 1,
+                        seq: 1,
+                        waker: Waker::None,
+                        kernel: None,
+                        user: Some(number),
+                    });
+                }
+            },
+        );
+        found.sentence
+    };
+    let ends = |told: [&str; 2], with_code: &str| {
+        let sentence = with(told);
+        let end = format!("that the other holds{with_code}.");
+        assert!(sentence.ends_with(&end), "{sentence}");
+    };
+    ends(["pay", "ship"], ", in `pay` and in `ship`");
+    ends(["pay", "pay"], ", both in `pay`");
+    ends(["pay", ""], "");
 }
 
 /// Who is attached to a service that hangs wants to know since when.

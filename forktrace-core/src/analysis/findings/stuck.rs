@@ -29,8 +29,9 @@ fn of(report: &Report, deadlock: &Deadlock) -> Finding {
             FindingKind::Deadlock,
             Confidence::Proved,
             format!(
-                "{} waits for {}, which it holds itself",
+                "{} waits{} for {}, which it holds itself",
                 name(only),
+                code(only),
                 only.waits_for
             ),
         ),
@@ -38,9 +39,10 @@ fn of(report: &Report, deadlock: &Deadlock) -> Finding {
             FindingKind::Deadlock,
             Confidence::Proved,
             format!(
-                "{} and {} each wait for a lock that the other holds",
+                "{} and {} each wait for a lock that the other holds{}",
                 name(a),
-                name(b)
+                name(b),
+                codes(a, b)
             ),
         ),
         (DeadlockKind::Cycle, all) => (
@@ -55,14 +57,15 @@ fn of(report: &Report, deadlock: &Deadlock) -> Finding {
         (DeadlockKind::Circle, all) => (
             FindingKind::Hang,
             Confidence::Likely,
-            format!("in a circle, {}", chain(all, ", which waits for ")),
+            format!("in a circle, {}", chain(all)),
         ),
         (DeadlockKind::AllAsleep, [only]) => (
             FindingKind::Hang,
             Confidence::Likely,
             format!(
-                "{} waits for {}, and nobody is left to end that",
+                "{} waits{} for {}, and nobody is left to end that",
                 name(only),
+                code(only),
                 what(only)
             ),
         ),
@@ -76,6 +79,7 @@ fn of(report: &Report, deadlock: &Deadlock) -> Finding {
         FindingKind::Deadlock => "Deadlock",
         _ => "Hang",
     };
+    let has_code = tasks.iter().any(|task| task.code.is_some());
     let sentence = format!(
         "{word} for {}, {}: {story}.",
         part_of(ns, report),
@@ -84,7 +88,7 @@ fn of(report: &Report, deadlock: &Deadlock) -> Finding {
     Finding {
         tasks: tasks.iter().map(|t| t.serial).collect(),
         evidence: tasks.iter().take(NAMED).map(since).collect(),
-        next: Some("--stacks shows where each of them waits".to_owned()),
+        next: (!has_code).then(|| "--stacks shows where each of them waits".to_owned()),
         ..finding(kind, ns, confidence, sentence)
     }
 }
@@ -103,31 +107,40 @@ fn what(task: &DeadlockedTask) -> String {
     }
 }
 
-fn names(tasks: &[DeadlockedTask]) -> String {
-    let more = if tasks.len() > NAMED { ", …" } else { "" };
-    let names: Vec<String> = tasks.iter().take(NAMED).map(name).collect();
-    names.join(", ") + more
+/// The function that it waits in, if that is known.
+fn code(task: &DeadlockedTask) -> String {
+    let code = task.code.as_ref();
+    code.map_or(String::new(), |code| format!(" in `{code}`"))
 }
 
-/// `a` waits for x, which waits for `b`…
-fn chain(tasks: &[DeadlockedTask], link: &str) -> String {
-    let first = match tasks {
-        [] => String::new(),
-        [first, ..] => format!("{} waits for ", name(first)),
-    };
-    let rest: Vec<String> = tasks
-        .iter()
-        .skip(1)
-        .chain(tasks.first())
-        .map(name)
-        .collect();
-    first + &rest.join(link)
+/// The functions that two tasks wait in, if both are known.
+fn codes(a: &DeadlockedTask, b: &DeadlockedTask) -> String {
+    match (&a.code, &b.code) {
+        (Some(one), Some(other)) if one == other => format!(", both in `{one}`"),
+        (Some(one), Some(other)) => format!(", in `{one}` and in `{other}`"),
+        _ => String::new(),
+    }
+}
+
+fn names(tasks: &[DeadlockedTask]) -> String {
+    let more = if tasks.len() > NAMED { ", …" } else { "" };
+    let names = tasks.iter().take(NAMED).map(|it| name(it) + &code(it));
+    names.collect::<Vec<_>>().join(", ") + more
+}
+
+/// `a` waits for `b`, which waits for `c`… and that for `a`.
+fn chain(tasks: &[DeadlockedTask]) -> String {
+    let first = tasks.first().map_or(String::new(), name);
+    let others = tasks.iter().skip(1).chain(tasks.first());
+    let links = tasks.iter().zip(others);
+    let links = links.map(|(task, next)| format!(" waits{} for {}", code(task), name(next)));
+    first + &links.collect::<Vec<_>>().join(", which")
 }
 
 fn each(tasks: &[DeadlockedTask]) -> String {
     let more = if tasks.len() > NAMED { ", …" } else { "" };
     let waits = tasks.iter().take(NAMED);
-    let waits = waits.map(|t| format!("{} waits for {}", name(t), what(t)));
+    let waits = waits.map(|t| format!("{} waits{} for {}", name(t), code(t), what(t)));
     waits.collect::<Vec<_>>().join(", ") + more
 }
 

@@ -5,7 +5,7 @@ use super::{
     figures::{clean, count, duration, percent, quantity, recased, shortened},
     layout::{Ink, paint, wrapped},
 };
-use crate::report::{Report, Weakness};
+use crate::report::{Report, StackCoverage, Weakness};
 
 /// Lines of a weakness in a summary.
 const LINES: usize = 2;
@@ -80,20 +80,33 @@ pub(super) fn section(view: &View<'_>) -> String {
             quantity(audit.early_wakeups, "block")
         ));
     }
-    if let Some(long) = view.report.stack_coverage.map(|it| it.long)
-        && long.blocked_ns > 0
-    {
-        facts.push(format!(
-            "Of the time blocked for 1 ms or longer {} has a stack, {} one that goes back to where \
-             its thread began.",
-            percent(long.with_stack_ns, long.blocked_ns),
-            percent(long.whole_ns, long.blocked_ns)
-        ));
-    }
+    facts.extend(view.report.stack_coverage.as_ref().and_then(stacks));
     for fact in facts {
         out.push_str(&wrapped(view.style, "  - ", &fact));
     }
     out
+}
+
+/// How much of the time blocked has a stack, and why the rest has none.
+fn stacks(coverage: &StackCoverage) -> Option<String> {
+    let long = coverage.long;
+    let mut fact = format!(
+        "Of the time blocked for 1 ms or longer {} has a stack, {} one that goes back to where \
+         its thread began.",
+        percent(long.with_stack_ns, long.blocked_ns),
+        percent(long.whole_ns, long.blocked_ns)
+    );
+    let lacks = coverage.lacks.iter();
+    let lacks: Vec<String> = lacks
+        .map(|lack| {
+            let part = percent(lack.ns, long.blocked_ns);
+            format!("{part} {}", clean(&lack.why))
+        })
+        .collect();
+    if !lacks.is_empty() {
+        fact.push_str(&format!(" Why others have none: {}.", lacks.join("; ")));
+    }
+    (long.blocked_ns > 0).then_some(fact)
 }
 
 fn of(view: &View<'_>, weakness: &Weakness, room: usize) -> String {

@@ -61,7 +61,13 @@ pub fn lines(deadlock: &Deadlock) -> Vec<String> {
                 "child" => "a child to end".to_owned(),
                 other => clean(other),
             };
-            let mut line = format!("tid {} ({}) waits for {what}", task.tid, clean(&task.name));
+            let code = task.code.as_deref().map(clean);
+            let code = code.map_or(String::new(), |code| format!(" in `{code}`"));
+            let mut line = format!(
+                "tid {} ({}) waits{code} for {what}",
+                task.tid,
+                clean(&task.name)
+            );
             match task.owner {
                 Some(owner) if owner == task.serial => line.push_str(", held by itself"),
                 Some(owner) => match tid_of(owner) {

@@ -342,6 +342,7 @@ pub(crate) struct DeadlockedTask {
     pub(crate) waits_for: String,
     pub(crate) owner: Option<u32>,
     pub(crate) since_ns: u64,
+    pub(crate) code: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
