@@ -5,12 +5,13 @@ use std::rc::Rc;
 use anyhow::Result;
 
 use crate::{
+    capture::StackWays,
     deadlock,
     helper::{Kind, Nursery, say_why_not, serve},
     launch::Account,
     procfs, providers,
     resolve::Looker,
-    stacks::{Symbols, Unwinder},
+    stacks::{Symbols, Unwinder, ask_java},
 };
 
 /// Starts the helpers for a workload that runs as `account`. This process must have one
@@ -18,10 +19,11 @@ use crate::{
 ///
 /// # Errors
 /// When no process can be made.
-pub(crate) fn helpers(account: Option<&Account>, stacks: bool) -> Result<Rc<Nursery>> {
+pub(crate) fn helpers(account: Option<&Account>, stacks: Option<StackWays>) -> Result<Rc<Nursery>> {
     let begin = || {
         // The kernel's names, which take a while, while the programs are attached.
-        let symbols = stacks.then(Symbols::new);
+        let lines = stacks.is_some_and(|ways| ways.lines);
+        let symbols = stacks.map(|_| Symbols::new(lines));
         let missing = procfs::missing();
         move |kind, socket| {
             if let Some(why) = &missing {
@@ -35,9 +37,10 @@ pub(crate) fn helpers(account: Option<&Account>, stacks: bool) -> Result<Rc<Nurs
                 Kind::Deadlocks => serve(socket, |scene| deadlock::examine(&scene))?,
                 Kind::Providers => serve(socket, |scene| providers::examine(&scene))?,
                 Kind::Symbols => {
-                    let mut symbols = symbols.unwrap_or_default();
+                    let mut symbols = symbols.unwrap_or_else(|| Symbols::new(lines));
                     serve(socket, |question| symbols.answer(question))?;
                 }
+                Kind::Java => serve(socket, ask_java)?,
                 Kind::Stacks => {
                     let mut unwinder = Unwinder::default();
                     serve(socket, |sleepers: Vec<_>| unwinder.answer(&sleepers))?;

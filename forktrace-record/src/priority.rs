@@ -12,9 +12,18 @@ use nix::{
     sys::resource::{RLIM_INFINITY, Resource, setrlimit},
 };
 
+use crate::limits::at_most;
+
 /// The highest. Tasks of the same one have turns when those that run block, and a task that does
 /// not block sends nothing.
 const PRIORITY: i32 = 99;
+
+/// Of the helper that looks at tasks while they sleep: that must not wait for who else wants
+/// the CPUs, for a block is over before.
+const PRIORITY_OF_LOOKS: i32 = 1;
+/// What one look may take of a CPU without a pause, µs: then the kernel ends the helper, for it
+/// would keep the CPU from all others. The first one of a large program takes some 50 ms.
+const LONGEST_LOOK_US: u64 = 500_000;
 
 /// While this lives the calling thread is a real-time task, if that is allowed.
 pub(crate) struct RealTime {
@@ -45,6 +54,17 @@ impl RealTime {
         Ok(Self {
             before: Some((policy, parameters)),
         })
+    }
+}
+
+/// Makes the calling process a real-time task, of which the kernel bounds how long it runs. Who
+/// may not is left as it is: it only looks later.
+pub(crate) fn look_in_time() {
+    let wanted = libc::sched_param {
+        sched_priority: PRIORITY_OF_LOOKS,
+    };
+    if at_most(Resource::RLIMIT_RTTIME, LONGEST_LOOK_US).is_ok() {
+        let _ = set(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &wanted);
     }
 }
 

@@ -129,7 +129,7 @@ impl Recording {
             Source::Launch(command) => command.account.as_ref(),
             Source::Attach { .. } => None,
         };
-        let nursery = look_ups::helpers(account, plan.settings.stacks.is_some())?;
+        let nursery = look_ups::helpers(account, plan.settings.stacks)?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("no event loop")?;
         let mut tracer = Tracer::attach(&plan.settings)?;

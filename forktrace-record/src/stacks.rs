@@ -8,6 +8,10 @@
 mod code;
 mod cut_files;
 mod doubts;
+mod frames;
+mod go;
+mod java;
+mod jvm;
 mod looks;
 mod perf_map;
 mod symbols;
@@ -21,11 +25,12 @@ use std::{
 
 use self::{
     doubts::Doubts,
+    java::Machines,
     looks::{Looked, Looks},
     symbols::{Answer, Of, Question},
     unwind::{End, Walk},
 };
-pub(crate) use self::{symbols::Symbols, unwind::Unwinder};
+pub(crate) use self::{jvm::ask as ask_java, symbols::Symbols, unwind::Unwinder};
 use crate::{
     capture::{StackWays, Tracer},
     helper::{Channel, Kind, Nursery, Troubles},
@@ -59,11 +64,13 @@ pub struct Namer {
     /// By whose and by the kernel's number.
     known: HashMap<(Of, u32), u32>,
     /// The same of those that were followed by us.
-    walks: HashMap<(Of, Walk), u32>,
+    walks: HashMap<(Of, u64), u32>,
     /// Stacks that have a number.
     numbers: u32,
     /// Follows stacks while tasks sleep; `None`: that is not wanted.
     looks: Option<Looks>,
+    /// Has Java machines say what they compiled; `None`: that is not wanted.
+    java: Option<Machines>,
     /// What was looked at.
     doubts: Doubts,
     /// Stretch and kernel's stack of the last block of each task.
@@ -101,12 +108,14 @@ impl Namer {
     /// For a recording that begins now.
     pub(crate) fn new(nursery: &Rc<Nursery>, ways: StackWays) -> Self {
         let looks = ways.look_after.map(|over| Looks::new(nursery, over));
+        let java = ways.ask_java.then(|| Machines::new(nursery));
         Self {
             helper: Channel::new(nursery.clone(), Kind::Symbols, PATIENCE, REPLACED),
             known: HashMap::new(),
             walks: HashMap::new(),
             numbers: 0,
             looks,
+            java,
             doubts: Doubts::default(),
             of_kernel: HashMap::new(),
             pids: HashMap::new(),
@@ -122,7 +131,8 @@ impl Namer {
     /// CPU time that the helpers used, ns.
     pub(crate) fn helper_cpu_ns(&self) -> u64 {
         let of_looks = self.looks.as_ref().map_or(0, Looks::helper_cpu_ns);
-        self.helper.cpu_ns() + of_looks
+        let of_java = self.java.as_ref().map_or(0, Machines::helper_cpu_ns);
+        self.helper.cpu_ns() + of_looks + of_java
     }
 
     /// Until somebody may have slept long enough for his stack to be followed; `None`: nobody
@@ -146,6 +156,9 @@ impl Namer {
         let mut troubles = self.helper.troubles();
         if let Some(looks) = &self.looks {
             troubles = troubles + looks.troubles();
+        }
+        if let Some(java) = &self.java {
+            troubles = troubles + java.troubles();
         }
         troubles.unanswered += self.left_out + self.cut;
         troubles.cut += self.cut;
@@ -201,6 +214,9 @@ impl Namer {
             parent,
         };
         self.living.insert(pid, began);
+        if let Some(java) = &mut self.java {
+            java.began(pid, began.program);
+        }
         self.ask(Asked::Other, &began.question(pid));
     }
 
@@ -210,7 +226,10 @@ impl Namer {
             self.doubts.forget(task.born.serial);
         }
         if task.end_ns.is_some() && task.born.tid == task.born.tgid {
-            self.living.remove(&task.born.tgid);
+            let ended = self.living.remove(&task.born.tgid);
+            if let (Some(java), Some(ended)) = (&mut self.java, ended) {
+                java.forget(task.born.tgid, ended.program);
+            }
         }
     }
 
@@ -218,6 +237,12 @@ impl Namer {
         if self.helper.is_open() {
             self.helper.ask(about, question);
         }
+    }
+
+    /// What could not be done since this was last called, in words.
+    pub(crate) fn take_failures(&mut self) -> Vec<String> {
+        let java = self.java.as_mut();
+        java.map(Machines::take_failures).unwrap_or_default()
     }
 
     /// Writes the stacks that were kept back, and those that they are made of as far as the
@@ -243,6 +268,9 @@ impl Namer {
             self.write_looked(looked, writer);
         }
         self.answers(writer);
+        if let Some(java) = &mut self.java {
+            java.turn();
+        }
         if self.asked_again.elapsed() > AGAIN && self.helper.waiting() == 0 {
             self.asked_again = Instant::now();
             self.ask(Asked::Other, &Question::Again(false));
@@ -256,6 +284,7 @@ impl Namer {
             serial,
             seq,
             pid,
+            number,
             walk,
         } = looked;
         let kernel = self.of_kernel.get(&serial);
@@ -264,14 +293,14 @@ impl Namer {
         if !self.doubts.look(serial, seq, kernel) {
             return;
         }
-        let key = (self.process(pid), walk);
+        let key = (self.process(pid), number);
         let user = match self.walks.get(&key) {
             Some(number) => *number,
             None => {
                 if self.walks.len() >= MOST_WALKS {
                     self.walks.clear();
                 }
-                let number = self.new_number(key.0, key.1.clone(), writer);
+                let number = self.new_number(key.0, (*walk).clone(), writer);
                 self.walks.insert(key, number);
                 number
             }
@@ -320,6 +349,10 @@ impl Namer {
         writer: &mut Sink,
     ) {
         self.name(addresses, writer);
+        if let Some(java) = &mut self.java {
+            java.ask_all();
+            last_wait.until_done(LAST_WAIT, || java.left());
+        }
         self.ask(Asked::Other, &Question::Again(true));
         last_wait.until_done(LAST_WAIT, || {
             self.answers(writer);

@@ -85,6 +85,12 @@ impl ProgressLine {
         let _ = writeln!(io::stderr(), "forktrace: eBPF: {}", text.escape_debug());
     }
 
+    /// Says which names can't be had.
+    pub(crate) fn no_names(&mut self, text: &str) {
+        self.clear();
+        say_no_names(text);
+    }
+
     /// Says what it waits for, to whom presses Ctrl-C when the recording is over.
     pub(crate) fn last_look_ups(&mut self, presses_left: u32) {
         self.clear();
@@ -257,6 +263,11 @@ pub(crate) fn say_goes_on(it: &GoesOn) {
 /// Says what the kernel programs say.
 pub(crate) fn say_log(text: &str) {
     say(&format!("forktrace: eBPF: {}\n", text.escape_debug()));
+}
+
+/// Says which names can't be had.
+pub(crate) fn say_no_names(text: &str) {
+    say(&format!("forktrace: {}\n", text.escape_debug()));
 }
 
 /// Says where the metrics are.

@@ -76,6 +76,7 @@ fn what(of: HelperOf) -> &'static str {
         HelperOf::Providers => "who could end waits",
         HelperOf::Symbols => "functions",
         HelperOf::Stacks => "stacks",
+        HelperOf::Java => "names of Java methods",
     }
 }
 

@@ -41,6 +41,8 @@ pub enum HelperOf {
     Symbols,
     /// Stacks of tasks that sleep.
     Stacks,
+    /// Names of Java methods, which it asks for.
+    Java,
 }
 
 /// How a process that looked things up ended.

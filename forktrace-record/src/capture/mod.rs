@@ -86,6 +86,11 @@ pub struct StackWays {
     /// The registers of a program that goes to sleep are kept, and if it sleeps for so long its
     /// stack is followed by what its files tell of unwinding.
     pub look_after: Option<Duration>,
+    /// Java machines are asked for the names of what they compiled.
+    pub ask_java: bool,
+    /// Functions are named with their lines in the source, where that takes no more than their
+    /// names.
+    pub lines: bool,
 }
 
 /// What a recording can be told.

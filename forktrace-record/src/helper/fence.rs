@@ -32,7 +32,7 @@ use seccompiler::{
 };
 
 use super::Kind;
-use crate::{launch::Account, limits::at_most, privileges::keep_only};
+use crate::{launch::Account, limits::at_most, priority::look_in_time, privileges::keep_only};
 
 /// What a helper for names or deadlocks may allocate, bytes: it reads files of `/proc`.
 const MEMORY_FOR_PROC: u64 = 256 << 20;
@@ -50,6 +50,11 @@ const OF_NAMES: CapabilitySet = CapabilitySet::SYS_PTRACE
     .union(CapabilitySet::SYS_ADMIN)
     .union(CapabilitySet::SYSLOG);
 const OF_DEADLOCKS: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
+/// To become the user of a Java machine, and to ask that.
+const OF_JAVA: CapabilitySet = OF_DEADLOCKS
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::KILL);
 /// For a workload that runs as root, or with us.
 const OF_SYMBOLS: CapabilitySet = CapabilitySet::SYS_PTRACE
     .union(CapabilitySet::DAC_READ_SEARCH)
@@ -57,17 +62,18 @@ const OF_SYMBOLS: CapabilitySet = CapabilitySet::SYS_PTRACE
 /// For one that runs as somebody: its files are read as that user would.
 const OF_SYMBOLS_AS_USER: CapabilitySet =
     CapabilitySet::CHECKPOINT_RESTORE.union(CapabilitySet::SYSLOG);
-/// To make all of these, and to kill them.
+/// To make all of these, one of them a real-time task, and to kill them.
 const OF_NURSERY: CapabilitySet = OF_NAMES
     .union(OF_SYMBOLS)
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SYS_NICE)
     .union(CapabilitySet::KILL);
 
 /// What a helper may allocate, bytes.
 pub(super) fn memory_of(kind: Kind) -> u64 {
     match kind {
-        Kind::Names | Kind::Deadlocks | Kind::Providers => MEMORY_FOR_PROC,
+        Kind::Names | Kind::Deadlocks | Kind::Providers | Kind::Java => MEMORY_FOR_PROC,
         Kind::Symbols => MEMORY_FOR_SYMBOLS,
         Kind::Stacks => MEMORY_FOR_STACKS,
     }
@@ -86,10 +92,14 @@ pub(super) fn of_helper(kind: Kind, account: Option<&Account>, nursery: Pid) -> 
     at_most(Resource::RLIMIT_FSIZE, 0)?;
     at_most(Resource::RLIMIT_NOFILE, MOST_FILES)?;
     at_most(Resource::RLIMIT_DATA, memory_of(kind))?;
+    if kind == Kind::Stacks {
+        look_in_time();
+    }
     match (kind, account) {
         (Kind::Symbols, Some(account)) if !account.uid.is_root() => become_user(account)?,
         (Kind::Symbols, _) => drop(keep_only(OF_SYMBOLS)?),
         (Kind::Names, _) => drop(keep_only(OF_NAMES)?),
+        (Kind::Java, _) => drop(keep_only(OF_JAVA)?),
         (Kind::Deadlocks | Kind::Providers | Kind::Stacks, _) => drop(keep_only(OF_DEADLOCKS)?),
     }
     // Another user's process forgets it.
@@ -166,6 +176,16 @@ const ALLOWED_TOO: &[libc::c_long] = &[];
 /// To ask for Unix sockets, in the namespace that they are in.
 const ALLOWED_FOR_NAMES: &[libc::c_long] =
     &[libc::SYS_setns, libc::SYS_recvmsg, libc::SYS_setsockopt];
+/// To ask a Java machine, as its user.
+const ALLOWED_FOR_JAVA: &[libc::c_long] = &[
+    libc::SYS_setresuid,
+    libc::SYS_setresgid,
+    libc::SYS_setgroups,
+    libc::SYS_connect,
+    libc::SYS_setsockopt,
+    libc::SYS_unlinkat,
+    libc::SYS_clock_nanosleep,
+];
 
 /// Everything else is refused: to execute, to trace, to open for writing, to connect.
 fn filter(kind: Kind) -> Result<BpfProgram> {
@@ -183,6 +203,15 @@ fn filter(kind: Kind) -> Result<BpfProgram> {
     if matches!(kind, Kind::Names | Kind::Providers) {
         rules.extend(ALLOWED_FOR_NAMES.iter().map(|number| (*number, Vec::new())));
         rules.insert(libc::SYS_socket, only(0, libc::AF_NETLINK as u64)?);
+    }
+    if kind == Kind::Java {
+        rules.extend(ALLOWED_FOR_JAVA.iter().map(|number| (*number, Vec::new())));
+        rules.insert(libc::SYS_socket, only(0, libc::AF_UNIX as u64)?);
+        rules.insert(libc::SYS_kill, only(1, libc::SIGQUIT as u64)?);
+        // Only a new file, which stays empty.
+        let new = (libc::O_CREAT | libc::O_EXCL) as u64;
+        let made = on_argument(2, SeccompCmpOp::MaskedEq(new), new)?;
+        rules.insert(libc::SYS_openat, [without(2, reads)?, made].concat());
     }
     let refused = SeccompAction::Errno(libc::EPERM as u32);
     let arch = std::env::consts::ARCH.try_into()?;

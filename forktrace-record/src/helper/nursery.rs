@@ -47,12 +47,13 @@ use super::{
 };
 use crate::{launch::Account, limits, trace::How};
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     Kind::Names,
     Kind::Deadlocks,
     Kind::Providers,
     Kind::Symbols,
     Kind::Stacks,
+    Kind::Java,
 ];
 
 /// What the nursery tells: how a helper ended, or why there are none.

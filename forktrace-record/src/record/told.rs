@@ -43,6 +43,8 @@ pub enum Notice {
     GoesOn(GoesOn),
     /// What the kernel programs say, if that is wanted ([`Settings::log`](crate::capture::Settings::log)).
     Log(String),
+    /// Names that were asked for can't be had, and why.
+    NoNames(String),
     /// The recording is over, and what is still looked up ends when Ctrl-C is pressed so
     /// many times more.
     LastLookUps(u32),

@@ -200,6 +200,9 @@ impl Loop<'_> {
         session.count_polls(self.tracer, now_ns()?);
         let observed = session.observe(self.tracer);
         session.name_stacks(self.tracer);
+        for failure in session.stacks.iter_mut().flat_map(Namer::take_failures) {
+            (self.notify)(Notice::NoNames(failure));
+        }
         self.tracer
             .read_log(|line| (self.notify)(Notice::Log(line)));
         session.take_unreported(self.tracer)?;

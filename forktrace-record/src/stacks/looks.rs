@@ -10,11 +10,12 @@
 //! than a part of the time that goes by: who looks long rests long.
 
 use std::{
+    collections::HashMap,
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use super::unwind::{Sleeper, Walk};
+use super::unwind::{Followed, MOST_WALKS, Sleeper, Walk};
 use crate::{
     capture::{Asleep, Block, Tracer},
     helper::{Channel, Kind, Nursery, Troubles},
@@ -41,11 +42,17 @@ pub(super) struct Looked {
     pub(super) serial: u32,
     pub(super) seq: u32,
     pub(super) pid: u32,
-    pub(super) walk: Walk,
+    /// The number of the stack, of its own kind.
+    pub(super) number: u64,
+    pub(super) walk: Rc<Walk>,
 }
 
 pub(super) struct Looks {
-    helper: Channel<Vec<Asleep>, Vec<Walk>>,
+    helper: Channel<Vec<Asleep>, Vec<Followed>>,
+    /// What the helper has told, by its numbers.
+    walks: HashMap<u32, Rc<Walk>>,
+    /// Helpers that were lost: each one begins with numbers of its own.
+    lost: u32,
     over: Duration,
     /// The block of each slot that was looked at.
     seen: Vec<u64>,
@@ -63,6 +70,8 @@ impl Looks {
     pub(super) fn new(nursery: &Rc<Nursery>, over: Duration) -> Self {
         Self {
             helper: Channel::new(nursery.clone(), Kind::Stacks, PATIENCE, REPLACED),
+            walks: HashMap::new(),
+            lost: 0,
             over,
             seen: Vec::new(),
             due: Instant::now(),
@@ -101,16 +110,24 @@ impl Looks {
         let received = self.helper.receive();
         for (asked, walks, cpu_ns) in received.answers {
             cost += Duration::from_nanos(cpu_ns);
-            let still = |(asleep, _): &(Asleep, _)| tracer.still_sleeps(asleep);
-            let found = asked.into_iter().zip(walks).filter(still);
-            self.found.extend(found.map(|(asleep, walk)| Looked {
-                serial: asleep.serial,
-                seq: asleep.seq,
-                pid: asleep.tgid,
-                walk,
-            }));
+            for (asleep, followed) in asked.into_iter().zip(walks) {
+                let Some((number, walk)) = self.walk(followed) else {
+                    continue;
+                };
+                if tracer.still_sleeps(&asleep) {
+                    self.found.push(Looked {
+                        serial: asleep.serial,
+                        seq: asleep.seq,
+                        pid: asleep.tgid,
+                        number,
+                        walk,
+                    });
+                }
+            }
         }
         if received.anew {
+            self.walks.clear();
+            self.lost += 1;
             self.helper.go_on::<Vec<Sleeper>>([]);
         }
         if self.helper.is_open() && self.helper.waiting() == 0 && begun >= self.due {
@@ -119,6 +136,24 @@ impl Looks {
         }
         cost += begun.elapsed();
         self.due = self.due.max(begun + REST * cost);
+    }
+
+    /// A stack that the helper tells of, now or before.
+    fn walk(&mut self, followed: Followed) -> Option<(u64, Rc<Walk>)> {
+        let (number, walk) = match followed {
+            Followed::Known(number) => (number, self.walks.get(&number)?.clone()),
+            Followed::New(number, walk) => {
+                // It tells no older ones again.
+                if self.walks.len() >= 2 * MOST_WALKS as usize {
+                    let is_recent = |it: &u32| number.wrapping_sub(*it) <= MOST_WALKS;
+                    self.walks.retain(|it, _| is_recent(it));
+                }
+                let walk = Rc::new(walk);
+                self.walks.insert(number, walk.clone());
+                (number, walk)
+            }
+        };
+        Some((u64::from(self.lost) << 32 | u64::from(number), walk))
     }
 
     /// Those who have slept for long enough and were not looked at. Sets when to look again.

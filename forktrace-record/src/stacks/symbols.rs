@@ -10,55 +10,21 @@ use blazesym::{
     MaybeDefault, Pid,
     symbolize::{
         FindSymOpts, Input, ProcessMemberInfo, ProcessMemberType, Reason, Resolve, ResolvedSym,
-        Symbolize, Symbolized, Symbolizer, TranslateFileOffset,
+        Sym, Symbolize, Symbolized, Symbolizer, TranslateFileOffset,
         source::{Kernel, Process, Source},
     },
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    code::{Function, Whose, of_file, waits_in},
+    code::{Whose, of_file},
     cut_files,
+    frames::{Name, Named, frames},
+    go::GoTable,
     perf_map::{Budget, PerfMap},
-    unwind::{End, Walk},
+    unwind::Walk,
 };
 use crate::trace::Frames;
-
-/// The kernel takes no deeper stacks (`PERF_MAX_STACK_DEPTH`).
-const DEEPEST: usize = 127;
-
-/// Functions that a thread begins with, or `main`, below which there is only what calls
-/// it. A stack that does not go back to one of them was cut off.
-const BEGINNINGS: [&str; 12] = [
-    "_start",
-    "_dl_start_user",
-    "__libc_start_call_main",
-    "__libc_start_main",
-    "main",
-    "clone",
-    "clone3",
-    "__clone",
-    "__clone3",
-    "start_thread",
-    "thread_start",
-    "runtime.goexit",
-];
-
-/// Functions of Go that a stack begins with: below them there is the stack of another, which
-/// may run by now, or what the thread's creator left in the register.
-const GO_BEGINNINGS: [&str; 4] = [
-    "runtime.goexit",
-    "runtime.mcall",
-    "runtime.mstart",
-    "runtime.rt0_go",
-];
-
-/// What the kernel calls on the way to our programs, by how its name begins. How much of
-/// it is on top of a stack depends on who else uses the tracepoint.
-const TRACEPOINT: [&str; 4] = ["__traceiter_", "__bpf_trace_", "bpf_trace_run", "bpf_prog_"];
-
-/// In place of a stack of which no function can be named any more.
-const GONE: &str = "[process gone]";
 
 /// A longer file is not read: no program's symbols are that many.
 const MOST_ELF_BYTES: u64 = 4 << 30;
@@ -102,6 +68,8 @@ pub(crate) struct Answer {
 pub(crate) struct Symbols {
     of_kernel: Symbolizer,
     of_programs: Symbolizer,
+    /// Source lines are wanted.
+    lines: bool,
     /// The program that a process is in now.
     programs: HashMap<u32, u32>,
     /// Functions that were looked up.
@@ -111,17 +79,6 @@ pub(crate) struct Symbols {
     /// What each process that lives says of itself.
     processes: HashMap<Of, Told>,
     budget: Budget,
-}
-
-/// What is known of a function.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Name {
-    Is(String, Whose),
-    /// It has none, so far.
-    None,
-    /// There is no code: whoever called did not keep a frame pointer, and from here on
-    /// it is not a stack.
-    NoCode,
 }
 
 /// What a process has told of the code that it made.
@@ -152,17 +109,12 @@ impl From<PerfMap> for Told {
     }
 }
 
-impl Default for Symbols {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Symbols {
-    /// Knows the functions of the kernel, which takes a while to read.
-    pub(crate) fn new() -> Self {
+    /// Knows the functions of the kernel, which takes a while to read. `lines`: source lines
+    /// are wanted.
+    pub(crate) fn new(lines: bool) -> Self {
         cut_files::survive();
-        let mut symbols = Self::knowing_nothing();
+        let mut symbols = Self::knowing_nothing(lines);
         // Any address will do.
         let walk = Walk {
             addresses: vec![u64::MAX],
@@ -172,10 +124,11 @@ impl Symbols {
         symbols
     }
 
-    fn knowing_nothing() -> Self {
+    fn knowing_nothing(lines: bool) -> Self {
         Self {
-            of_kernel: symbolizer(),
-            of_programs: symbolizer(),
+            of_kernel: symbolizer(false),
+            of_programs: symbolizer(lines),
+            lines,
             programs: HashMap::new(),
             names: HashMap::new(),
             doubtful: Vec::new(),
@@ -282,102 +235,16 @@ impl Symbols {
             if known.is_none_or(|name| *name == Name::None)
                 && let Some(name) = map.name(call(i, *address))
             {
-                let name = Name::Is(name.to_owned(), Whose::Unknown);
-                self.names.insert((of, *address), name);
+                let name = Named::new(name.to_owned(), Whose::Unknown);
+                self.names.insert((of, *address), Name::Is(name));
             }
         }
     }
 
     /// The functions of a stack, and how many have no name.
     fn frames(&self, of: Of, number: u32, walk: &Walk) -> (Frames, usize) {
-        let addresses = &*walk.addresses;
-        let name = |address: &u64| self.names.get(&(of, *address));
-        let has_name = |i: usize| walk.places.get(i).is_some_and(|place| place.is_name);
-        let is_code =
-            |(i, address): &(usize, &u64)| has_name(*i) || name(address) != Some(&Name::NoCode);
-        let code = addresses.iter().enumerate().take_while(is_code);
-        let mut missing = 0;
-        let mut frames: Vec<String> = code
-            .map(|(i, address)| match (name(address), walk.places.get(i)) {
-                (_, Some(place)) if place.is_name => place.text.clone(),
-                (Some(Name::Is(name, _)), _) => name.clone(),
-                (_, place) => {
-                    missing += 1;
-                    match place {
-                        Some(place) => place.text.clone(),
-                        None => format!("[{address:#x}]"),
-                    }
-                }
-            })
-            .collect();
-        let is_go = |name: &String| {
-            let name = name.strip_suffix(".abi0").unwrap_or(name);
-            GO_BEGINNINGS.contains(&name)
-        };
-        let go = frames.iter().position(is_go).filter(|_| of != Of::Kernel);
-        frames.truncate(go.map_or(usize::MAX, |at| at + 1));
-        let whole = frames.len() == addresses.len() && addresses.len() < DEEPEST;
-        let cut_off = match of {
-            Of::Kernel => {
-                let ours = |name: &String| TRACEPOINT.iter().any(|it| name.starts_with(it));
-                let ours = frames.iter().take_while(|name| ours(name)).count();
-                frames.drain(..ours);
-                !whole
-            }
-            Of::Process(..) => match &walk.end {
-                _ if go.is_some() => false,
-                End::Start => false,
-                End::Unknown => !whole || !begins(&frames),
-                End::Cut(_) => true,
-            },
-        };
-        // Where a task is there is code: if not, it has executed another program since.
-        let is_gone = match addresses.first().and_then(name) {
-            None => addresses.iter().all(|address| name(address).is_none()),
-            Some(name) => *name == Name::NoCode,
-        };
-        // With its places it was followed while it lived.
-        if of != Of::Kernel && is_gone && walk.places.is_empty() {
-            frames = vec![GONE.to_owned()];
-        }
-        let is_gone = frames.first().is_some_and(|first| first == GONE);
-        let waits_in = match of {
-            Of::Process(..) if !is_gone => self.waits_in(of, &frames, walk),
-            _ => None,
-        };
-        if let End::Cut(why) = &walk.end
-            && cut_off
-        {
-            frames.push(format!("[{why}]"));
-        }
-        let frames = Frames {
-            number,
-            frames,
-            cut_off,
-            waits_in,
-        };
-        (frames, missing)
-    }
-
-    /// Which of these functions is the waiting code.
-    fn waits_in(&self, of: Of, frames: &[String], walk: &Walk) -> Option<u32> {
-        let functions = frames.iter().zip(&walk.addresses).enumerate();
-        let functions = functions.map(|(i, (text, address))| {
-            let place = walk.places.get(i);
-            let (whose, is_named) = match self.names.get(&(of, *address)) {
-                Some(Name::Is(_, whose)) => (*whose, true),
-                _ => (Whose::Unknown, place.is_some_and(|place| place.is_name)),
-            };
-            Function {
-                name: text,
-                whose: match place {
-                    Some(place) if place.whose != Whose::Unknown => place.whose,
-                    _ => whose,
-                },
-                is_named,
-            }
-        });
-        waits_in(functions).map(|at| at as u32)
+        let name = |address: u64| self.names.get(&(of, address));
+        frames(name, of == Of::Kernel, number, walk)
     }
 
     /// Looks up the names of the addresses that are new.
@@ -418,7 +285,7 @@ impl Symbols {
         if cut_files::pages_gone() != gone {
             // What it has read of that file is partly zeros. Which file that was it does
             // not say.
-            self.of_programs = symbolizer();
+            self.of_programs = symbolizer(self.lines);
             self.doubtful = new.into_iter().map(|address| (of, address)).collect();
             let nameless = self.doubtful.iter().map(|key| (*key, Name::None));
             self.names.extend(nameless);
@@ -430,13 +297,7 @@ impl Symbols {
         };
         for (address, symbol) in new.into_iter().zip(found) {
             let name = match symbol {
-                Symbolized::Sym(symbol) => {
-                    let file = symbol.module.as_ref().and_then(|file| file.to_str());
-                    Name::Is(
-                        symbol.name.into_owned(),
-                        file.map_or(Whose::Unknown, of_file),
-                    )
-                }
+                Symbolized::Sym(symbol) => Name::Is(named(symbol)),
                 Symbolized::Unknown(Reason::Unmapped) => Name::NoCode,
                 Symbolized::Unknown(_) => Name::None,
             };
@@ -445,16 +306,31 @@ impl Symbols {
     }
 }
 
-fn symbolizer() -> Symbolizer {
+fn symbolizer(lines: bool) -> Symbolizer {
     Symbolizer::builder()
-        .enable_code_info(false)
+        .enable_code_info(lines)
         .enable_inlined_fns(false)
         .set_process_dispatcher(dispatch)
         .build()
 }
 
+/// What a function is called.
+fn named(symbol: Sym<'_>) -> Named {
+    let line = symbol.code_info.as_deref().and_then(|info| {
+        let file = info.file.to_str()?;
+        let file = file.rsplit('/').next().unwrap_or(file);
+        Some(format!("{file}:{}", info.line?))
+    });
+    let file = symbol.module.as_ref().and_then(|file| file.to_str());
+    let whose = file.map_or(Whose::Unknown, of_file);
+    Named {
+        line,
+        ..Named::new(symbol.name.into_owned(), whose)
+    }
+}
+
 /// Files of a process are read if they are files, and not too long: nothing that acts when
-/// it is opened, or waits.
+/// it is opened, or waits. What was stripped can be of Go.
 fn dispatch(member: ProcessMemberInfo<'_>) -> blazesym::Result<Option<Box<dyn Resolve>>> {
     let ProcessMemberType::Path(path) = member.member_entry else {
         return Ok(None);
@@ -462,14 +338,17 @@ fn dispatch(member: ProcessMemberInfo<'_>) -> blazesym::Result<Option<Box<dyn Re
     let mut options = File::options();
     let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
     let file = options.read(true).custom_flags(flags);
-    let is_plain = |file: File| {
+    let is_plain = |file: &File| {
         let data = file.metadata();
         data.is_ok_and(|data| data.is_file() && data.len() <= MOST_ELF_BYTES)
     };
-    if path_is_plain(&path.maps_file) && file.open(&path.maps_file).is_ok_and(is_plain) {
-        return Ok(None);
-    }
-    Ok(Some(Box::new(Unread)))
+    let opened = path_is_plain(&path.maps_file).then(|| file.open(&path.maps_file));
+    let opened = opened.and_then(Result::ok).filter(is_plain);
+    let Some(file) = opened else {
+        return Ok(Some(Box::new(Unread)));
+    };
+    let of_go = GoTable::of(&file);
+    Ok(of_go.map(|table| Box::new(table) as Box<dyn Resolve>))
 }
 
 /// Nothing is opened yet.
@@ -503,24 +382,16 @@ fn call(i: usize, address: u64) -> u64 {
     address.saturating_sub(u64::from(i > 0))
 }
 
-/// Does a stack, innermost function first, go back to where a thread begins?
-fn begins(frames: &[String]) -> bool {
-    // Below the first function there can be a piece of the loader.
-    let last = frames.iter().rev().take(2);
-    last.into_iter()
-        .any(|name| BEGINNINGS.contains(&name.as_str()))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{super::unwind::Place, *};
+    use super::{super::frames::GONE, *};
 
     #[test]
     fn a_name_is_given_to_each_stack_that_waited_for_it() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("map");
         std::fs::write(&path, "100 10 made\n").expect("a file");
-        let mut symbols = Symbols::knowing_nothing();
+        let mut symbols = Symbols::knowing_nothing(false);
         let of = Of::Process(std::process::id(), 0);
         let known = [(0x105, Name::None), (0x205, named("main"))];
         let known = known.map(|(address, name)| ((of, address), name));
@@ -544,85 +415,20 @@ mod tests {
 
     #[test]
     fn a_stack_that_begins_where_there_is_no_code_is_of_a_program_that_is_gone() {
-        let mut symbols = Symbols::knowing_nothing();
+        let mut symbols = Symbols::knowing_nothing(false);
         let of = Of::Process(7, 1);
         symbols.names.insert((of, 1), Name::NoCode);
         symbols.names.insert((of, 2), named("main"));
         assert_eq!(symbols.frames(of, 0, &walk(&[1, 2])).0.frames, [GONE]);
-        assert_eq!(symbols.frames(of, 0, &walk(&[2, 1])).0.frames, ["main"]);
+        let (frames, _) = symbols.frames(of, 0, &walk(&[2, 1]));
+        assert_eq!(frames.frames, ["main", "[frame pointers end here]"]);
         // Another program with the same number knows nothing of these.
         let next = Of::Process(7, 2);
         assert_eq!(symbols.frames(next, 0, &walk(&[2])).0.frames, [GONE]);
     }
 
-    #[test]
-    fn a_stack_says_where_its_nameless_functions_are_and_why_it_is_cut() {
-        let mut symbols = Symbols::knowing_nothing();
-        let of = Of::Process(7, 1);
-        symbols.names.insert((of, 1), named("read"));
-        symbols.names.insert((of, 2), Name::None);
-        let mut walk = walk(&[1, 2]);
-        walk.places = vec![place("libc.so.6", 1), place("a", 2)];
-        walk.end = End::Start;
-        let (frames, missing) = symbols.frames(of, 0, &walk);
-        assert_eq!(frames.frames, ["read", "[a+0x2]"]);
-        assert!(!frames.cut_off && missing == 1);
-
-        walk.end = End::Unknown;
-        assert!(symbols.frames(of, 0, &walk).0.cut_off);
-        let mcall = named("runtime.mcall.abi0");
-        let none = symbols.names.insert((of, 1), mcall);
-        let (frames, _) = symbols.frames(of, 0, &walk);
-        assert_eq!(
-            frames.frames,
-            ["runtime.mcall.abi0"],
-            "the rest is of another"
-        );
-        assert!(!frames.cut_off);
-        symbols.names.extend(none.map(|name| ((of, 1), name)));
-
-        walk.end = End::Cut("no unwind information in a".to_owned());
-        let (frames, _) = symbols.frames(of, 0, &walk);
-        let why = "[no unwind information in a]";
-        assert_eq!(frames.frames, ["read", "[a+0x2]", why]);
-        assert!(frames.cut_off);
-    }
-
-    #[test]
-    fn the_waiting_code_is_told_by_files_and_by_what_an_interpreter_executes() {
-        let mut symbols = Symbols::knowing_nothing();
-        let of = Of::Process(7, 1);
-        symbols.names.insert((of, 1), named("read"));
-        symbols.names.insert((of, 3), named("main"));
-        let mut walk = walk(&[1, 2, 3]);
-        let waits_in = |symbols: &Symbols, walk: &Walk| symbols.frames(of, 0, walk).0.waits_in;
-        walk.places = vec![place("libc.so.6", 1), place("a", 2), place("a", 3)];
-        assert_eq!(waits_in(&symbols, &walk), Some(1));
-        walk.places[1] = place("libuv.so.1", 2);
-        assert_eq!(waits_in(&symbols, &walk), Some(2));
-        // What an interpreter executes has no address, whatever else is at that number.
-        symbols.names.insert((of, 0), Name::NoCode);
-        walk.addresses[1] = 0;
-        walk.places[1] = Place {
-            text: "fetch (app.py:41)".to_owned(),
-            whose: Whose::Program,
-            is_name: true,
-        };
-        let (frames, missing) = symbols.frames(of, 0, &walk);
-        assert_eq!(frames.frames, ["read", "fetch (app.py:41)", "main"]);
-        assert_eq!((frames.waits_in, missing), (Some(1), 0));
-    }
-
     fn named(name: &str) -> Name {
-        Name::Is(name.to_owned(), Whose::Unknown)
-    }
-
-    fn place(file: &str, at: u64) -> Place {
-        Place {
-            text: format!("[{file}+{at:#x}]"),
-            whose: of_file(file),
-            is_name: false,
-        }
+        Name::Is(Named::new(name.to_owned(), Whose::Unknown))
     }
 
     fn walk(addresses: &[u64]) -> Walk {

@@ -7,13 +7,15 @@
 //! or lies in a container, or in no file at all (`[vdso]`), is like any other. Whether the task
 //! slept all the while is for the recorder to say, who sees its switches.
 
+mod again;
 mod dynamic;
 mod pages;
 mod process;
 mod python;
+mod registers;
 mod tables;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,8 @@ use super::code::Whose;
 
 /// A stack is followed no deeper.
 const DEEPEST: usize = 512;
+/// Stacks that are known again.
+pub(crate) const MOST_WALKS: u32 = 1 << 16;
 /// Processes of which the memory is held open.
 const MOST_PROCESSES: usize = 64;
 
@@ -45,6 +49,13 @@ pub(crate) struct Walk {
     pub(crate) places: Vec<Place>,
     /// What it ends with.
     pub(crate) end: End,
+}
+
+/// A stack in an answer: each is told in full once only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Followed {
+    New(u32, Walk),
+    Known(u32),
 }
 
 /// Where a function of a stack is.
@@ -75,28 +86,73 @@ pub(crate) enum End {
 pub(crate) struct Unwinder {
     processes: HashMap<u32, Process>,
     files: Files,
+    told: HashMap<Rc<Walk>, u32>,
+    numbers: u32,
+}
+
+/// What following a stack came to.
+enum Found {
+    Walk(Walk),
+    /// The same as the last time, which was told by this number.
+    Again(u32),
 }
 
 impl Unwinder {
-    /// The stack of each of them.
-    pub(crate) fn answer(&mut self, sleepers: &[Sleeper]) -> Vec<Walk> {
-        sleepers.iter().map(|it| self.follow(it)).collect()
+    /// The stack of each of them. One that is known is one of the last [`MOST_WALKS`] that were
+    /// new.
+    pub(crate) fn answer(&mut self, sleepers: &[Sleeper]) -> Vec<Followed> {
+        sleepers.iter().map(|it| self.told(it)).collect()
     }
 
-    fn follow(&mut self, sleeper: &Sleeper) -> Walk {
+    fn told(&mut self, sleeper: &Sleeper) -> Followed {
+        let walk = match self.follow(sleeper) {
+            Found::Again(number) if self.is_recent(number) => return Followed::Known(number),
+            Found::Again(_) => {
+                // It was told too long ago.
+                self.processes.remove(&sleeper.process.0);
+                return self.told(sleeper);
+            }
+            Found::Walk(walk) => walk,
+        };
+        let known = self.told.get(&walk).copied();
+        let (number, followed) = match known.filter(|number| self.is_recent(*number)) {
+            Some(number) => (number, Followed::Known(number)),
+            None => {
+                if self.told.len() >= MOST_WALKS as usize {
+                    self.told.clear();
+                }
+                let number = self.numbers;
+                self.numbers = self.numbers.wrapping_add(1);
+                self.told.insert(Rc::new(walk.clone()), number);
+                (number, Followed::New(number, walk))
+            }
+        };
+        if let Some(process) = self.processes.get_mut(&sleeper.process.0) {
+            process.number(sleeper.tid, number);
+        }
+        followed
+    }
+
+    fn is_recent(&self, number: u32) -> bool {
+        self.numbers.wrapping_sub(number) <= MOST_WALKS
+    }
+
+    fn follow(&mut self, sleeper: &Sleeper) -> Found {
         let (pid, program) = sleeper.process;
         let known = self.processes.get_mut(&pid);
-        let known = known.filter(|process| process.is_fresh(program));
+        let known = known.and_then(|process| process.is_fresh(program).then_some(process));
         let walk = known.and_then(|process| process.follow(sleeper, &mut self.files, false));
         walk.or_else(|| self.follow_anew(sleeper))
-            .unwrap_or_else(|| Walk {
-                end: End::Cut("the memory of the process can't be read".to_owned()),
-                ..Walk::default()
+            .unwrap_or_else(|| {
+                Found::Walk(Walk {
+                    end: End::Cut("the memory of the process can't be read".to_owned()),
+                    ..Walk::default()
+                })
             })
     }
 
     /// The same, after a look at what is mapped.
-    fn follow_anew(&mut self, sleeper: &Sleeper) -> Option<Walk> {
+    fn follow_anew(&mut self, sleeper: &Sleeper) -> Option<Found> {
         let pid = sleeper.process.0;
         self.processes.remove(&pid);
         if self.processes.len() >= MOST_PROCESSES {

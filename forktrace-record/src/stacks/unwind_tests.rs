@@ -73,14 +73,35 @@ fn question(pid: u32, kept: &Kept) -> Sleeper {
     }
 }
 
+/// The stack, whether or not it was told before.
+fn walk(unwinder: &mut Unwinder, sleeper: Sleeper) -> Walk {
+    match unwinder.answer(&[sleeper]).remove(0) {
+        Followed::New(_, walk) => walk,
+        Followed::Known(number) => {
+            let mut told = unwinder.told.iter();
+            let known = told.find(|(_, it)| **it == number).expect("it was told");
+            (**known.0).clone()
+        }
+    }
+}
+
+/// One that was not told before.
+#[track_caller]
+fn new(followed: Followed) -> Walk {
+    match followed {
+        Followed::New(_, walk) => walk,
+        known @ Followed::Known(_) => panic!("{known:?}"),
+    }
+}
+
 #[test]
 fn a_stack_is_followed_to_its_beginning_as_often_as_it_is_asked_for() {
     let (child, kept) = sleeper();
     let question = question(child.0.id(), &kept);
     let mut unwinder = Unwinder::default();
-    let [first, second] = [0, 1].map(|_| unwinder.answer(&[question]));
-    assert_eq!(first, second);
-    let walk = &first[0];
+    let [first, second] = [0, 1].map(|_| unwinder.answer(&[question]).remove(0));
+    let walk = &new(first);
+    assert_eq!(second, Followed::Known(0));
     assert_eq!(walk.end, End::Start, "{walk:?}");
     assert_eq!(walk.addresses.len(), walk.places.len());
     assert!(walk.addresses.len() > 3, "{walk:?}");
@@ -97,7 +118,7 @@ fn what_can_t_be_followed_says_why() {
     let mut cut = |change: &dyn Fn(&mut Sleeper)| {
         let mut sleeper = sleeper;
         change(&mut sleeper);
-        let walk = unwinder.answer(&[sleeper]).remove(0);
+        let walk = walk(&mut unwinder, sleeper);
         match walk.end {
             End::Cut(why) => (walk.addresses.len(), why),
             _ => panic!("{walk:?}"),
@@ -110,4 +131,33 @@ fn what_can_t_be_followed_says_why() {
     child.kill();
     let (_, why) = cut(&|_| {});
     assert_eq!(why, "the memory of the process can't be read");
+}
+
+/// A stack is told once, and followed anew when it has changed.
+#[test]
+fn a_stack_that_has_changed_is_told_and_one_that_comes_back_is_known() {
+    let (child, kept) = sleeper();
+    let mut sleeper = question(child.0.id(), &kept);
+    let mut unwinder = Unwinder::default();
+    let mut answer = |sleeper: &Sleeper| unwinder.answer(&[*sleeper]).remove(0);
+    let first = new(answer(&sleeper));
+    assert_eq!(answer(&sleeper), Followed::Known(0));
+    // As if it had returned from the call.
+    sleeper.registers[0] = first.addresses[1];
+    let other = new(answer(&sleeper));
+    assert_eq!(other.addresses[0], first.addresses[1]);
+    assert_eq!(answer(&sleeper), Followed::Known(1));
+    sleeper.registers[0] = kept.pc;
+    assert_eq!(answer(&sleeper), Followed::Known(0));
+}
+
+#[test]
+fn a_stack_that_was_told_long_ago_is_told_again() {
+    let (child, kept) = sleeper();
+    let sleeper = question(child.0.id(), &kept);
+    let mut unwinder = Unwinder::default();
+    let answer = |unwinder: &mut Unwinder| unwinder.answer(&[sleeper]).remove(0);
+    let first = new(answer(&mut unwinder));
+    unwinder.numbers += MOST_WALKS + 1;
+    assert_eq!(new(answer(&mut unwinder)), first);
 }

@@ -30,16 +30,22 @@ pub(crate) struct StackArgs {
     /// Follow stacks by unwind tables where a block lasts longer than this [default: 1ms].
     #[arg(long, value_name = "TIME", value_parser = time, requires = "stacks")]
     pub(crate) stacks_over: Option<u64>,
+    /// Ask Java machines of the workload (17 or later) for the names of what they have compiled, as `jcmd PID Compiler.perfmap` does: each then writes /tmp/perf-PID.map.
+    #[arg(long, requires = "stacks")]
+    pub(crate) java: bool,
 }
 
 impl StackArgs {
-    /// What that means, if stacks are wanted; `shown`: something else asks for them too.
-    pub(crate) fn ways(&self, shown: bool) -> Option<StackWays> {
+    /// What that means, if stacks are wanted; `shown`: something else asks for them too,
+    /// `lines`: functions are to be named with their lines.
+    pub(crate) fn ways(&self, shown: bool, lines: bool) -> Option<StackWays> {
         let way = self.stacks.or(shown.then_some(StackWay::Best))?;
         let over = Duration::from_nanos(self.stacks_over.unwrap_or(OVER_NS));
         Some(StackWays {
             walk: way != StackWay::Dwarf,
             look_after: (way != StackWay::Fp).then_some(over),
+            ask_java: self.java,
+            lines,
         })
     }
 }

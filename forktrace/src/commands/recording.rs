@@ -178,7 +178,9 @@ fn settings(args: &RecordingArgs, existing: Option<Existing>) -> Settings {
         max_tasks: args.tables.max_tasks,
         polls: args.polls,
         plain: args.plain,
-        stacks: args.stacks.ways(args.output.shows_stacks()),
+        stacks: args
+            .stacks
+            .ways(args.output.shows_stacks(), args.output.verbose),
         log: args.log_bpf,
         existing,
         lag_min: args.lag.min(),
@@ -218,6 +220,7 @@ fn record(
         Notice::GoesOn(it) if !quiet => line.goes_on(&it),
         Notice::Deadlock(_) | Notice::GoesOn(_) => {}
         Notice::Log(text) => line.log(&text),
+        Notice::NoNames(text) => line.no_names(&text),
         Notice::LastLookUps(presses) => line.last_look_ups(presses),
     });
     line.clear();

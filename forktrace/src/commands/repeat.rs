@@ -258,6 +258,7 @@ fn arguments(args: &RunArgs, number: u32, trace: &Path) -> Vec<OsString> {
     if let Some(over_ns) = stacks.stacks_over {
         out.value("--stacks-over", format!("{over_ns}ns"));
     }
+    out.flag("--java", stacks.java);
     if let Some(min_ns) = lag.lag {
         out.0.push(format!("--lag={min_ns}ns").into());
     }
@@ -435,7 +436,7 @@ mod tests {
     fn each_run_is_told_all_that_was_told_us() {
         let said = "run -q --repeat 4 --save a.ft -o r.json -o r.txt --force --format text \
             --folded off-cpu --show stalls,locks -v --episodes 3 --color never --ring-size 64K \
-            --max-tasks 7 --polls raw --stacks=dwarf --stacks-over 3ms --log-bpf info --assert 1<2 --assert=2<3 \
+            --max-tasks 7 --polls raw --stacks=dwarf --stacks-over 3ms --java --log-bpf info --assert 1<2 --assert=2<3 \
             --junit j.xml --user root --until-exit -- make -j4 --save x";
         let args = parsed(said.split_whitespace().map(OsString::from));
         let again = parsed(arguments(&args, 2, Path::new("a.2.ft")));

@@ -57,7 +57,7 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
     let targets = Targets::find(&wanted)?;
     let settings = settings_of_kept(
         &args.kept,
-        args.stacks.ways(false),
+        args.stacks.ways(false, false),
         args.lag.min(),
         &targets,
     );
@@ -109,6 +109,7 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
     }
     let Watched { tracer, .. } = recording.run_watched(&mut watch, |notice| match notice {
         Notice::Log(text) => progress::say_log(&text),
+        Notice::NoNames(text) => progress::say_no_names(&text),
         Notice::Deadlock(deadlock) => progress::say_deadlock(&deadlock),
         Notice::GoesOn(it) => progress::say_goes_on(&it),
         Notice::Progress(_) | Notice::LastLookUps(_) => {}

@@ -87,6 +87,8 @@ fn set_ups() -> [(&'static str, Settings); 6] {
         stacks: Some(StackWays {
             walk: true,
             look_after: Some(Duration::from_millis(1)),
+            ask_java: false,
+            lines: false,
         }),
         ..default.clone()
     };

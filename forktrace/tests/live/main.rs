@@ -35,6 +35,7 @@ mod hangs;
 mod helpers;
 mod hotplug;
 mod imports;
+mod java;
 mod kernel_programs;
 mod kernel_stops;
 mod known_answers;

@@ -220,11 +220,11 @@ fn a_program_in_a_mount_namespace_of_its_own_has_names() {
 }
 
 /// What a program said about the code that it made; taken away in the end.
-struct PerfMap(String);
+pub(super) struct PerfMap(String);
 
 impl PerfMap {
     /// `pid` as the program wrote it.
-    fn of(pid: &str) -> Self {
+    pub(super) fn of(pid: &str) -> Self {
         Self(format!("/tmp/perf-{pid}.map"))
     }
 }

@@ -119,6 +119,52 @@ fn the_function_that_waits_is_told_of_tasks_and_locks_and_in_a_finding() {
     });
 }
 
+/// Long blocks have whole stacks, with names: by symbols, and by the table of Go's runtime.
+#[test]
+fn stacks_of_go_go_back_to_where_threads_began_stripped_or_not() {
+    const TEST: &str = "stacks_of_go_go_back_to_where_threads_began_stripped_or_not";
+    if !have("go") {
+        return skip(TEST, "there is no go");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("unwound.go");
+    fs::write(&source, include_str!("unwound.go")).expect("a file");
+    let modes = [
+        ["-buildmode=exe", "-ldflags="],
+        ["-buildmode=exe", "-ldflags=-s -w"],
+        ["-buildmode=pie", "-ldflags=-s -w"],
+    ];
+    for mode in modes {
+        let program = folder.path().join("unwound");
+        let output = Command::new("go")
+            .env("CGO_ENABLED", "0")
+            .env("GO111MODULE", "off")
+            .env("GOCACHE", folder.path().join("cache"))
+            .arg("build")
+            .args(mode)
+            .arg("-o")
+            .args([&program, &source])
+            .output()
+            .expect("go starts");
+        assert!(output.status.success(), "{output:?}");
+        unspoilt(|| {
+            let stacks = blocks(&program);
+            let long = |it: &&Stack| it.us > 20_000 && !it.has("[no stack]");
+            // Where it begins is told by names, which are looked up while the program lives.
+            let has_name = |it: &String| it.starts_with("runtime.") || it.starts_with("main.");
+            let mut all = stacks.iter().filter(long);
+            if all.any(|it| !it.frames.iter().any(has_name)) {
+                too_busy("its functions were not looked up before it ended".to_owned());
+            }
+            for stack in stacks.iter().filter(long) {
+                assert!(!stack.is_cut_off(), "{mode:?}: {stack:?}");
+            }
+            find(&stacks, &["main.save", "main.nap"]);
+            find(&stacks, &["main.main", "main.nap"]);
+        });
+    }
+}
+
 /// A thread waits for a lock that main has for a nap.
 const IN_PYTHON: &str = "\
 import threading, time

@@ -11,6 +11,8 @@ pub(super) struct Pages<'a> {
     memory: &'a File,
     pages: HashMap<u64, Vec<u8>>,
     most: usize,
+    /// From the first word that was asked for to behind the last one.
+    span: Option<(u64, u64)>,
 }
 
 impl<'a> Pages<'a> {
@@ -20,7 +22,13 @@ impl<'a> Pages<'a> {
             memory,
             pages: HashMap::new(),
             most,
+            span: None,
         }
+    }
+
+    /// From the first word that was asked for to behind the last one.
+    pub(super) fn span(&self) -> Option<(u64, u64)> {
+        self.span
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -72,6 +80,9 @@ impl<'a> Pages<'a> {
     }
 
     pub(super) fn word(&mut self, address: u64) -> Option<u64> {
+        let (from, to) = self.span.unwrap_or((address, address));
+        let end = address.saturating_add(8);
+        self.span = Some((from.min(address), to.max(end)));
         self.array(address).map(u64::from_ne_bytes)
     }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
+    hash::{DefaultHasher, Hasher as _},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -15,9 +16,11 @@ use framehop::{
 
 use super::{
     super::code::{Whose, of_file},
-    DEEPEST, End, Place, Sleeper, Walk,
+    DEEPEST, End, Found, Place, Sleeper, Walk,
+    again::Lasts,
     pages::Pages,
     python::{self, Interpreter},
+    registers::{SIGRETURN, called, frame_pointer, interrupted, registers},
     tables::{Files, Known, Tables, read},
 };
 
@@ -28,14 +31,13 @@ const MOST_PAGES: usize = 256;
 /// Files that are looked at for an interpreter.
 const MOST_INTERPRETERS: usize = 16;
 
+/// What a call that says where it goes takes, bytes; and what a function is no longer than that
+/// makes a system call, and little else.
+const CALL: u64 = 5;
+const LONGEST_LEAF: u64 = 256;
+
 /// The C library of GNU, whose first functions of a thread have no names once it is stripped.
 const GNU_LIBC: &str = "libc.so.6";
-
-/// How a signal's handler goes back: the two instructions that ask for `rt_sigreturn`.
-#[cfg(target_arch = "x86_64")]
-const SIGRETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
-#[cfg(target_arch = "aarch64")]
-const SIGRETURN: [u8; 8] = [0x68, 0x11, 0x80, 0xd2, 0x01, 0, 0, 0xd4];
 
 /// Memory that code is in.
 struct Area {
@@ -77,6 +79,8 @@ pub(super) struct Process {
     tid: u32,
     memory: Rc<File>,
     read_at: Instant,
+    /// What was mapped then, in short.
+    maps: u64,
     areas: Vec<Area>,
     mapped: Vec<Mapped>,
     unwinder: UnwinderNative<Bytes, MayAllocateDuringUnwind>,
@@ -85,6 +89,7 @@ pub(super) struct Process {
     ways_back: HashMap<u64, bool>,
     /// It is in a namespace of its own, which has other numbers for its threads.
     is_inside: bool,
+    lasts: Lasts,
     /// What executes Python in it, and in which file; `None`: that was not looked for yet.
     python: Option<Option<(usize, Interpreter)>>,
 }
@@ -98,24 +103,34 @@ impl Process {
             tid,
             memory: Rc::new(File::open(format!("/proc/{tid}/mem")).ok()?),
             read_at: Instant::now(),
+            maps: 0,
             areas: Vec::new(),
             mapped: Vec::new(),
             unwinder: UnwinderNative::new(),
             cache: CacheNative::new_in(),
             ways_back: HashMap::new(),
             is_inside: python::tids(tid)?.len() > 1,
+            lasts: Lasts::default(),
             python: None,
         };
         process.read_map()?;
         Some(process)
     }
 
-    pub(super) fn is_fresh(&self, program: u32) -> bool {
-        self.program == program && self.read_at.elapsed() < FRESH
+    /// Is it that program, and mapped as it was?
+    pub(super) fn is_fresh(&mut self, program: u32) -> bool {
+        if self.program != program || self.read_at.elapsed() < FRESH {
+            return self.program == program;
+        }
+        self.read_at = Instant::now();
+        // An interpreter can have begun since.
+        self.python.take_if(|found| found.is_none());
+        maps(self.tid).is_some_and(|maps| short(&maps) == self.maps)
     }
 
     fn read_map(&mut self) -> Option<()> {
-        let maps = fs::read(format!("/proc/{}/maps", self.tid)).ok()?;
+        let maps = maps(self.tid)?;
+        self.maps = short(&maps);
         let maps = String::from_utf8_lossy(&maps);
         let mut bases = HashMap::new();
         let mut modules = HashMap::new();
@@ -168,7 +183,10 @@ impl Process {
         sleeper: &Sleeper,
         files: &mut Files,
         is_new: bool,
-    ) -> Option<Walk> {
+    ) -> Option<Found> {
+        if let Some(number) = self.lasts.again(&self.memory, sleeper) {
+            return Some(Found::Again(number));
+        }
         let [pc, sp, fp, lr] = sleeper.registers;
         let mut registers = registers(pc, sp, fp, lr);
         let memory = Rc::clone(&self.memory);
@@ -201,15 +219,23 @@ impl Process {
             if modules.len() >= DEEPEST {
                 break End::Cut(format!("it is more than {DEEPEST} functions deep"));
             }
-            let mut read = |at| stack.word(at).ok_or(());
             if is_way_back {
                 // What a signal interrupted is no call.
+                let mut read = |at| stack.word(at).ok_or(());
                 let Some(next) = interrupted(&mut registers, &mut read) else {
                     break End::Cut(why_not(&stack).to_owned());
                 };
                 address = FrameAddress::from_instruction_pointer(next);
                 continue;
             }
+            if modules.len() == 1
+                && self.is_go(module)
+                && let Some(next) = self.leaf(sleeper, &mut registers, &mut stack)
+            {
+                address = FrameAddress::from_return_address(next).unwrap_or(address);
+                continue;
+            }
+            let mut read = |at| stack.word(at).ok_or(());
             let next =
                 self.unwinder
                     .unwind_frame(address, &mut registers, &mut self.cache, &mut read);
@@ -222,6 +248,12 @@ impl Process {
                     }
                     break End::Cut(why_not(&stack).to_owned());
                 }
+                Err(Error::FramepointerUnwindingMovedBackwards) if self.is_go(module) => {
+                    match self.other_stack(&mut registers, &mut stack) {
+                        Some(next) => Some(next),
+                        None => break End::Cut(self.lost(module, told)),
+                    }
+                }
                 Err(_) => break End::Cut(self.lost(module, told)),
             };
             match next.and_then(FrameAddress::from_return_address) {
@@ -233,13 +265,20 @@ impl Process {
         if walk.end == End::Start && sleeper.tid != sleeper.process.0 {
             self.name_beginning(&mut walk, &modules);
         }
-        self.interpret(sleeper.tid, &mut walk, &modules);
-        Some(walk)
+        if !self.interpret(sleeper.tid, &mut walk, &modules) {
+            self.lasts.keep(sleeper, &mut stack);
+        }
+        Some(Found::Walk(walk))
+    }
+
+    /// What was just found of this thread is told by this number.
+    pub(super) fn number(&mut self, tid: u32, number: u32) {
+        self.lasts.number(tid, number);
     }
 
     /// Puts what an interpreter executes in place of its own functions. Where the stack is cut
-    /// before it comes to these, at its end.
-    fn interpret(&mut self, tid: u32, walk: &mut Walk, modules: &[Option<usize>]) {
+    /// before it comes to these, at its end. False: there is no interpreter.
+    fn interpret(&mut self, tid: u32, walk: &mut Walk, modules: &[Option<usize>]) -> bool {
         let memory = Rc::clone(&self.memory);
         let mut pages = Pages::new(&memory, python::MOST_PAGES);
         let tid = match self.is_inside {
@@ -247,7 +286,7 @@ impl Process {
             true => python::tids(tid).and_then(|tids| tids.last().copied()),
         };
         let Some((module, interpreter)) = self.interpreter(&mut pages) else {
-            return;
+            return false;
         };
         let is_its = |of: &Option<usize>| *of == Some(module);
         let first = modules.iter().position(is_its);
@@ -255,14 +294,15 @@ impl Process {
         let own = match (first, last) {
             (Some(first), Some(last)) => first..last + 1,
             _ if matches!(walk.end, End::Cut(_)) => modules.len()..modules.len(),
-            _ => return,
+            _ => return true,
         };
-        let Some(tid) = tid else { return };
+        let Some(tid) = tid else { return true };
         if let Some(places) = interpreter.stack(&mut pages, tid) {
             let none = std::iter::repeat_n(0, places.len());
             walk.addresses.splice(own.clone(), none);
             walk.places.splice(own, places);
         }
+        true
     }
 
     /// What executes Python in this process, and the file that it is in.
@@ -320,6 +360,42 @@ impl Process {
         })
     }
 
+    fn is_go(&self, module: Option<usize>) -> bool {
+        let known = module.and_then(|module| self.mapped[module].known.as_ref());
+        matches!(known, Some(Some(known)) if known.is_go)
+    }
+
+    /// What a function of Go that keeps nothing on the stack returns to: such ones make its system
+    /// calls, and have no frame pointer of their own.
+    fn leaf(
+        &self,
+        sleeper: &Sleeper,
+        registers: &mut UnwindRegsNative,
+        stack: &mut Pages<'_>,
+    ) -> Option<u64> {
+        let [pc, sp, fp, _] = sleeper.registers;
+        let next = stack.word(sp)?;
+        self.area(next.checked_sub(1)?)?;
+        let code = read(&self.memory, next.checked_sub(CALL)?, CALL);
+        let from_beginning = pc.checked_sub(called(&code, next)?)?;
+        if from_beginning > LONGEST_LEAF {
+            return None;
+        }
+        *registers = self::registers(next, sp.checked_add(8)?, fp, next);
+        Some(next)
+    }
+
+    /// Go's runtime goes to the stack of the thread and back to that of the goroutine, which can
+    /// be anywhere; its frame pointers lead there.
+    fn other_stack(&self, registers: &mut UnwindRegsNative, stack: &mut Pages<'_>) -> Option<u64> {
+        let frame = frame_pointer(registers);
+        let before = stack.word(frame)?;
+        let next = stack.word(frame.checked_add(8)?)?;
+        self.area(next.checked_sub(1)?)?;
+        *registers = self::registers(next, frame.checked_add(16)?, before, next);
+        Some(next)
+    }
+
     /// What an address is called that has no name.
     fn place(&self, module: Option<usize>, address: u64, is_way_back: bool) -> Place {
         let mapped = module.map(|module| &self.mapped[module]);
@@ -368,52 +444,15 @@ impl Process {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-fn registers(pc: u64, sp: u64, fp: u64, _: u64) -> UnwindRegsNative {
-    UnwindRegsNative::new(pc, sp, fp)
+/// What is mapped, as the kernel tells it.
+fn maps(tid: u32) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{tid}/maps")).ok()
 }
 
-#[cfg(target_arch = "aarch64")]
-fn registers(_: u64, sp: u64, fp: u64, lr: u64) -> UnwindRegsNative {
-    // Programs of the user have addresses of 48 bits; the rest can be a signature.
-    let mask = framehop::aarch64::PtrAuthMask::from_max_known_address((1 << 48) - 1);
-    UnwindRegsNative::new_with_ptr_auth_mask(mask, lr, sp, fp)
-}
-
-/// What a signal interrupted: its registers are on the stack, where the handler's way back
-/// finds them (`struct rt_sigframe`; arch/x86/include/asm/sigframe.h and
-/// include/uapi/asm/sigcontext.h).
-#[cfg(target_arch = "x86_64")]
-fn interrupted(
-    registers: &mut UnwindRegsNative,
-    read: &mut impl FnMut(u64) -> Result<u64, ()>,
-) -> Option<u64> {
-    // The handler has taken its return address, so what follows is on top: `struct ucontext`.
-    // Its general registers begin after 40 bytes; the 10th of them is rbp.
-    const RBP: u64 = 40 + 8 * 10;
-    const RSP: u64 = 40 + 8 * 15;
-    const RIP: u64 = 40 + 8 * 16;
-    let context = registers.sp();
-    let mut word = |at| read(context.wrapping_add(at)).ok();
-    let (pc, sp, fp) = (word(RIP)?, word(RSP)?, word(RBP)?);
-    *registers = UnwindRegsNative::new(pc, sp, fp);
-    Some(pc)
-}
-
-/// As above; arch/arm64/kernel/signal.c and include/uapi/asm/sigcontext.h there.
-#[cfg(target_arch = "aarch64")]
-fn interrupted(
-    registers: &mut UnwindRegsNative,
-    read: &mut impl FnMut(u64) -> Result<u64, ()>,
-) -> Option<u64> {
-    // After `siginfo` (128 bytes), what `struct ucontext` has before its `mcontext` (176), and
-    // the address of a fault (8): x0 to x30, sp, pc.
-    const X0: u64 = 128 + 176 + 8;
-    let context = registers.sp();
-    let mut word = |n: u64| read(context.wrapping_add(X0 + 8 * n)).ok();
-    let (fp, lr, sp, pc) = (word(29)?, word(30)?, word(31)?, word(32)?);
-    *registers = self::registers(pc, sp, fp, lr);
-    Some(pc)
+fn short(maps: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(maps);
+    hasher.finish()
 }
 
 fn why_not(stack: &Pages<'_>) -> &'static str {

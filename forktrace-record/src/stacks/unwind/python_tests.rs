@@ -81,14 +81,14 @@ fn check(interpreter: &PathBuf) {
     let tid: u32 = line.trim().parse().expect("a tid");
     let pid = child.0.id();
     let mut unwinder = Unwinder::default();
-    let mut walk = |tid| {
+    let mut walk_of = |tid| {
         let kept = kept(tid, is_settled);
         let mut question = question(pid, &kept);
         question.tid = tid;
-        unwinder.answer(&[question]).remove(0)
+        walk(&mut unwinder, question)
     };
     let [main, thread] = [pid, tid].map(|tid| {
-        let walk = walk(tid);
+        let walk = walk_of(tid);
         let named = walk.places.iter().filter(|place| place.is_name);
         let named = named.map(|place| (place.text.clone(), place.whose));
         named.collect::<Vec<_>>()
@@ -107,7 +107,7 @@ fn check(interpreter: &PathBuf) {
         assert_eq!(*whose, Whose::Standard, "{interpreter:?}: {text}");
     }
     // The interpreter's own functions are not there.
-    let walk = walk(tid);
+    let walk = walk_of(tid);
     let is_its = |place: &Place| place.text.contains("python3");
     assert!(!walk.places.iter().any(is_its), "{walk:?}");
     assert_eq!(walk.end, End::Start);
@@ -123,6 +123,6 @@ fn a_stack_of_python_has_functions_files_and_lines() {
 fn a_program_that_is_no_interpreter_has_its_own_functions() {
     let (child, kept) = sleeper();
     let question = question(child.0.id(), &kept);
-    let walk = Unwinder::default().answer(&[question]).remove(0);
+    let walk = walk(&mut Unwinder::default(), question);
     assert!(walk.places.iter().all(|place| !place.is_name), "{walk:?}");
 }

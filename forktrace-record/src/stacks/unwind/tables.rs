@@ -55,6 +55,8 @@ pub(super) struct Known {
     pub(super) first: u64,
     /// `None`: it has none.
     pub(super) tables: Option<Arc<Tables>>,
+    /// It was linked by Go.
+    pub(super) is_go: bool,
 }
 
 /// Files by device and inode, and by what they begin with: their build id, as a rule.
@@ -143,7 +145,24 @@ fn known(memory: &File, base: u64, head: &[u8]) -> Option<Known> {
             frames,
         }))
     });
-    Some(Known { first, tables })
+    Some(Known {
+        first,
+        tables,
+        is_go: has_go_note(head),
+    })
+}
+
+/// Go's linker leaves a note with its build id, which begins with the lengths of its name and
+/// of the id, its kind, and its name. Notes are at the beginning of a file.
+fn has_go_note(head: &[u8]) -> bool {
+    let (words, _) = head.as_chunks::<4>();
+    let mut notes = words.windows(4);
+    notes.any(|note| {
+        let [name, _, kind, text] = note else {
+            return false;
+        };
+        (*name, *kind, text) == ([4, 0, 0, 0], [4, 0, 0, 0], b"Go\0\0")
+    })
 }
 
 fn part(memory: &File, base: u64, first: u64, addresses: Range<u64>) -> Option<Part> {
