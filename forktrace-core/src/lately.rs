@@ -54,6 +54,10 @@ impl<K: Copy + Eq + Hash, V> Lately<K, V> {
         self.old = old;
     }
 
+    pub(crate) fn keys(&self) -> impl Iterator<Item = K> {
+        self.old.keys().chain(self.young.keys()).copied()
+    }
+
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         self.old.values().chain(self.young.values())
     }

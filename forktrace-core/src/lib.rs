@@ -6,6 +6,7 @@
 //! the whole way. [`diff`] compares reports.
 
 pub mod analysis;
+mod base;
 pub mod diff;
 #[cfg(test)]
 mod drawn;
@@ -13,6 +14,7 @@ mod lately;
 pub mod live;
 pub mod model;
 pub mod pipeline;
+mod quick;
 pub mod random;
 pub mod recent;
 pub mod render;

@@ -11,10 +11,11 @@ use anyhow::Result;
 
 use crate::{
     analysis::{Options, analyse_with},
+    base::{Base, Restating},
     model::{Builder, Model, Shelf},
     report::Report,
     trace::{Arch, Event, Finish, Header, Stretch},
-    trace_file::{self, Source, TraceInfo},
+    trace_file::{self, Found, Source, Told, TraceInfo, Window},
 };
 
 /// Makes a report of a trace. `end` replaces the file's own, for a recording
@@ -46,12 +47,112 @@ pub fn read_onto(
     data: Source<'_>,
     end: Option<Finish>,
 ) -> Result<(TraceInfo, Model)> {
+    let (info, model) = read_with(shelf, data, end, None)?;
+    Ok((info, model.0))
+}
+
+/// Reasons are looked for so long before what is asked for, ns.
+pub const LOOK_BACK_NS: u64 = 5_000_000_000;
+
+/// The same of what happened from some moment on, and of [`LOOK_BACK_NS`] before, as far as that can
+/// be read by itself. `from` gives the moment, by the length of the recording, both ns since it
+/// began; `None`: everything. What the model lacks [it says](Model::since_ns).
+///
+/// # Errors
+/// As [`read_onto`].
+pub fn read_from_moment(
+    shelf: &Arc<Shelf>,
+    data: Source<'_>,
+    end: Option<Finish>,
+    from: &dyn Fn(u64) -> Option<u64>,
+) -> Result<(TraceInfo, Model)> {
+    if let Some(found) = trace_file::find_windows(data)? {
+        let length_ns = found.end_ns - found.start_ns;
+        let from_ns = from(length_ns).unwrap_or(0);
+        let since_ns = from_ns.saturating_sub(LOOK_BACK_NS);
+        if since_ns > 0 {
+            let at_ns = found.start_ns.saturating_add(since_ns);
+            let (info, model) = read_in_window(shelf, data, end.clone(), (&found, at_ns))?;
+            // How long it was, is known for sure only now.
+            let last = model.tasks.iter().map(|task| task.end_ns).max();
+            let from_ns = last.and_then(from);
+            if from_ns.is_some_and(|from_ns| from_ns > model.since_ns) {
+                return Ok((info, model));
+            }
+        }
+    }
+    read_onto(shelf, data, end)
+}
+
+/// Reads what happened after this moment, ns since the recording began, and what of all before is
+/// still of use then: see [`Model::since_ns`].
+///
+/// # Errors
+/// As [`read_onto`].
+pub fn read_since(
+    shelf: &Arc<Shelf>,
+    data: Source<'_>,
+    end: Option<Finish>,
+    since_ns: u64,
+) -> Result<(TraceInfo, Model)> {
+    match trace_file::find_windows(data)? {
+        Some(found) => {
+            let at_ns = found.start_ns.saturating_add(since_ns);
+            read_in_window(shelf, data, end, (&found, at_ns))
+        }
+        None => read_onto(shelf, data, end),
+    }
+}
+
+/// The same, from the last window on that is whole by then.
+fn read_in_window(
+    shelf: &Arc<Shelf>,
+    data: Source<'_>,
+    end: Option<Finish>,
+    (found, at_ns): (&Found, u64),
+) -> Result<(TraceInfo, Model)> {
+    let windows = found.windows.iter();
+    let before = windows.filter(|window| window.open_ns <= at_ns);
+    let window = before.max_by_key(|window| window.offset);
+    if let Some(window) = window {
+        let from = (Some(*window), at_ns);
+        let (info, (model, entered)) = read_with(shelf, data, end.clone(), Some(from))?;
+        if entered {
+            return Ok((info, model));
+        }
+    }
+    let (info, (model, _)) = read_with(shelf, data, end, Some((None, at_ns)))?;
+    Ok((info, model))
+}
+
+/// Where to begin, and up to when all is taken together.
+type Later = (Option<Window>, u64);
+
+/// Reads a trace; false: the window is none, and the model wrong.
+fn read_with(
+    shelf: &Arc<Shelf>,
+    data: Source<'_>,
+    end: Option<Finish>,
+    later: Option<Later>,
+) -> Result<(TraceInfo, (Model, bool))> {
     let mut builder: Option<Builder> = None;
+    let mut entered = true;
     let mut collect = |batch: Batch| {
         let (start_ns, arch) = batch.header;
         let builder = builder.get_or_insert_with(|| Builder::on(Arc::clone(shelf), start_ns, arch));
-        for event in batch.others {
-            builder.push(event);
+        if let Some(past) = batch.past {
+            let mut before = Vec::new();
+            Restating::all(&past.base, |event| before.push(event));
+            builder.begin_at(past.until_ns, past.base.ended, before);
+            entered = past.entered;
+        }
+        for told in batch.others {
+            match told {
+                Told::Event(event) => builder.push(event),
+                Told::Anew => builder.begin_anew(),
+                Told::Again(event) => builder.again(event),
+                Told::Complete(window) => builder.end_anew(window.open_ns),
+            }
         }
         for stretch in &batch.stretches {
             builder.stretch(stretch);
@@ -63,14 +164,14 @@ pub fn read_onto(
             // It takes them as long as it lives; if it panicked, that is what is told.
             let _ = sender.send(batch);
         };
-        let unpacks = move || unpack(data, &mut { give });
+        let unpacks = move || unpack(data, later, &mut { give });
         match thread::Builder::new().spawn_scoped(scope, unpacks) {
             Ok(unpacks) => {
                 batches.into_iter().for_each(&mut collect);
                 unpacks.join().unwrap_or_else(|panic| resume_unwind(panic))
             }
             // A limit of memory or of processes leaves no room for a thread.
-            Err(_) => unpack(data, &mut collect),
+            Err(_) => unpack(data, later, &mut collect),
         }
     });
     let mut info = info?;
@@ -81,7 +182,7 @@ pub fn read_onto(
     let model = builder
         .unwrap_or_else(|| Builder::new(info.header.start_ns, info.header.arch))
         .build(end_ns);
-    Ok((info, model))
+    Ok((info, (model, entered)))
 }
 
 /// So many stretches go from the thread that unpacks them to the one that collects them at
@@ -97,35 +198,100 @@ const FEW_TASKS: u32 = 24;
 /// Events on their way to the model, and when and on what they were recorded.
 struct Batch {
     header: (u64, Arch),
+    /// Before all others.
+    past: Option<Box<Past>>,
     stretches: Vec<Stretch>,
-    others: Vec<Event>,
+    others: Vec<Told>,
+}
+
+/// What happened up to a moment, taken together.
+struct Past {
+    base: Base,
+    until_ns: u64,
+    /// What went before the window that was begun with is known.
+    entered: bool,
+}
+
+impl Past {
+    fn new((window, until_ns): Later) -> Self {
+        Self {
+            base: Base::new(),
+            until_ns,
+            entered: window.is_none(),
+        }
+    }
+
+    /// Takes in what is told, up to the first event that came later: that is given back.
+    fn take(&mut self, told: Told) -> Option<Told> {
+        match told {
+            Told::Event(event) if event.at_ns().is_some_and(|at_ns| at_ns > self.until_ns) => {
+                return Some(Told::Event(event));
+            }
+            Told::Event(event) => self.base.fold(event),
+            Told::Anew => self.base.begin_to_restore(),
+            Told::Again(event) => self.base.restore(event),
+            Told::Complete(window) => {
+                self.base.restored(window.ended);
+                self.entered = true;
+            }
+        }
+        None
+    }
 }
 
 /// Unpacks a file: on a thread of its own, since that takes about as long as collecting what
 /// was in it.
-fn unpack(data: Source<'_>, give: &mut dyn FnMut(Batch)) -> Result<TraceInfo> {
-    let mut stretches = Vec::with_capacity(STRETCHES);
-    let mut others = Vec::new();
-    let mut keys = Vec::new();
-    let mut give = |header: &Header, stretches: &mut Vec<Stretch>, others: &mut Vec<Event>| {
-        by_task(stretches, &mut keys);
-        give(Batch {
-            header: (header.start_ns, header.arch),
-            stretches: mem::replace(stretches, Vec::with_capacity(STRETCHES)),
-            others: mem::take(others),
-        });
-    };
-    let info = trace_file::read_from(data, |header, event| {
-        match event {
-            Event::Stretch(stretch) => stretches.push(stretch),
-            other => others.push(other),
+fn unpack(
+    data: Source<'_>,
+    later: Option<Later>,
+    give: &mut dyn FnMut(Batch),
+) -> Result<TraceInfo> {
+    let mut past = later.map(|later| Box::new(Past::new(later)));
+    let window = later.and_then(|(window, _)| window);
+    let mut lot = Lot::default();
+    let info = trace_file::read_window(data, window.as_ref(), |header, told| {
+        let told = match &mut past {
+            None => told,
+            Some(all) => match all.take(told) {
+                None => return,
+                Some(told) => {
+                    lot.past = past.take();
+                    told
+                }
+            },
+        };
+        match told {
+            Told::Event(Event::Stretch(stretch)) => lot.stretches.push(stretch),
+            other => lot.others.push(other),
         }
-        if stretches.len() == STRETCHES || others.len() == OTHERS {
-            give(header, &mut stretches, &mut others);
+        if lot.stretches.len() == STRETCHES || lot.others.len() == OTHERS {
+            give(lot.take(header));
         }
     })?;
-    give(&info.header, &mut stretches, &mut others);
+    lot.past = lot.past.or(past);
+    give(lot.take(&info.header));
     Ok(info)
+}
+
+/// A [`Batch`] that is being filled.
+#[derive(Default)]
+struct Lot {
+    past: Option<Box<Past>>,
+    stretches: Vec<Stretch>,
+    others: Vec<Told>,
+    keys: Vec<u64>,
+}
+
+impl Lot {
+    fn take(&mut self, header: &Header) -> Batch {
+        by_task(&mut self.stretches, &mut self.keys);
+        Batch {
+            header: (header.start_ns, header.arch),
+            past: self.past.take(),
+            stretches: mem::replace(&mut self.stretches, Vec::with_capacity(STRETCHES)),
+            others: mem::take(&mut self.others),
+        }
+    }
 }
 
 /// Puts the stretches of each task together, in their order: what the model has of a task is
@@ -143,6 +309,9 @@ fn by_task(stretches: &mut Vec<Stretch>, keys: &mut Vec<u64>) {
     let sorted = keys.iter().map(|key| stretches[*key as u32 as usize]);
     *stretches = sorted.collect();
 }
+
+#[cfg(test)]
+mod window_tests;
 
 #[cfg(test)]
 mod tests {

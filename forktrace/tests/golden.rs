@@ -35,6 +35,7 @@ mod documents;
 #[path = "shared/schema_check.rs"]
 #[allow(dead_code, reason = "the schemas themselves are checked by unit tests")]
 mod schema_check;
+mod windows;
 
 /// A saved trace is no larger than this, bytes: they are in the repository.
 const MOST_BYTES: u64 = 30 << 10;

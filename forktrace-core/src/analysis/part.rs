@@ -54,7 +54,7 @@ pub fn analyse_part(
         to_ns,
         recorded_ns,
         only: only.to_vec(),
-        of_tasks: model.tasks.len() as u64,
+        of_tasks: model.ended_before + model.tasks.len() as u64,
     });
     (made, rest)
 }

@@ -544,6 +544,11 @@ fn sums_of_task_differ(task: &crate::model::Task) -> bool {
     if record.missed != 0 || task.stretches.len() != record.totals.seq as usize {
         return false;
     }
+    // Where a trace is read from a later moment on, the first one can begin before that.
+    let first = task.stretches.first();
+    if task.first_seq != 0 || first.is_some_and(|off| off.out_ns < task.start_ns) {
+        return false;
+    }
     let mut sums = Totals {
         serial: task.serial,
         seq: record.totals.seq,

@@ -1,11 +1,14 @@
 //! Collects events, in whatever order the file has them, and makes tasks of them.
 
+mod again;
+
 use std::{collections::HashMap, sync::Arc};
 
 use forktrace_common::layout::{Waits, futex, wait};
 
+use self::again::{Anew, Resumed, with_resumed};
 use super::{
-    Fate, Futexes, LockNames, Model, Off, OwnerSeen, Shelf, Task, later,
+    Fate, Futexes, LockNames, Model, Off, OwnerSeen, Shelf, Task, earlier, later,
     stretches::{LARGE, Runs, SMALL, Sorted},
     targets::{Known, Raw, Targets},
     untracked::Untracked,
@@ -33,6 +36,12 @@ struct Collected {
     execs: Vec<Exec>,
     argv: Option<Argv>,
     attached: Option<Attached>,
+    /// Where the trace is read from a later moment on: its sums then.
+    earlier: Option<Totals>,
+    /// Its end is lost: it was before this moment, since the start.
+    gone_ns: Option<u64>,
+    /// What is known where its stretches are lost.
+    resumed: Vec<Resumed>,
     polls: Vec<PollUse>,
     /// What it waited for; [`Off::target`] is an index here until the end.
     targets: Vec<Raw>,
@@ -50,6 +59,9 @@ impl Collected {
             execs: Vec::new(),
             argv: None,
             attached: None,
+            earlier: None,
+            gone_ns: None,
+            resumed: Vec::new(),
             polls: Vec::new(),
             targets: Vec::new(),
             by_target: HashMap::new(),
@@ -61,6 +73,17 @@ impl Collected {
     /// last tid.
     fn born(&self) -> Option<&Born> {
         self.record.as_ref().map(|r| &r.born).or(self.born.as_ref())
+    }
+
+    /// Its last name. The events of programs that it executed are in the order of time.
+    fn name(&self) -> &str {
+        let names = [
+            self.record.as_ref().map(|r| r.born.comm.as_str()),
+            self.execs.last().map(|e| e.comm.as_str()),
+            self.born.as_ref().map(|b| b.comm.as_str()),
+        ];
+        let mut names = names.into_iter().flatten();
+        names.find(|name| !name.is_empty()).unwrap_or("?")
     }
 
     /// The index of a target. Mostly it is that of the stretch before.
@@ -114,6 +137,9 @@ pub struct Builder {
     marks: Vec<Mark>,
     marks_refused: MarksRefused,
     marks_unread: u64,
+    since_ns: u64,
+    ended_before: u64,
+    anew: Option<Box<Anew>>,
     shelf: Arc<Shelf>,
     /// Where stretches are packed.
     buffer: Vec<u8>,
@@ -161,6 +187,9 @@ impl Builder {
             marks: Vec::new(),
             marks_refused: MarksRefused::default(),
             marks_unread: 0,
+            since_ns: 0,
+            ended_before: 0,
+            anew: None,
         }
     }
 
@@ -391,6 +420,7 @@ impl Builder {
             .collect();
         let process = |serial| *processes.get(&serial).unwrap_or(&serial);
         let mut targets = Targets::new(std::mem::take(&mut self.known), process);
+        let earlier: Vec<Option<Totals>> = collected.iter().map(|(_, c)| c.earlier).collect();
         let mut tasks: Vec<Task> = collected
             .into_iter()
             .map(|(serial, task)| self.task(serial, task, end_ns, &mut targets, &mut buffer))
@@ -400,6 +430,12 @@ impl Builder {
             ended: std::mem::take(&mut self.untracked_ends),
         };
         untracked.add_to(&mut tasks, |ns| self.since_start(ns), end_ns);
+        // Whose process those are in was found by when tasks really began.
+        for (task, totals) in tasks.iter_mut().zip(earlier) {
+            if let Some(totals) = totals {
+                earlier::begin_at(task, &totals, self.since_ns);
+            }
+        }
         tasks.sort_by_key(|task| (task.start_ns, task.serial));
         end_with_process(&mut tasks);
         let last = tasks.iter().map(|task| task.end_ns).max().unwrap_or(0);
@@ -413,6 +449,8 @@ impl Builder {
         self.deadlocks.sort_by_key(|d| d.at_ns);
         Model {
             tasks,
+            since_ns: self.since_ns,
+            ended_before: self.ended_before,
             end_ns: end_ns.max(last),
             targets,
             files,
@@ -464,6 +502,9 @@ impl Builder {
             .map(|raw| targets.index(*raw, process))
             .collect();
         stretches.name_targets(indices.clone());
+        if !c.resumed.is_empty() {
+            stretches = with_resumed(&stretches, &c.resumed);
+        }
         let finished = c.record.as_ref().map(|r| r.totals.seq);
         let last_before = last_block.filter(|_| finished == Some(next_seq));
 
@@ -477,19 +518,13 @@ impl Builder {
                 end_ns: Some(end), ..
             }) => (self.since_start(*end), Fate::Ended),
             Some(_) => (trace_end_ns, Fate::Alive),
-            None => (trace_end_ns.max(last_seen), Fate::Unknown),
+            None => {
+                let gone_ns = c.gone_ns.unwrap_or(trace_end_ns);
+                (gone_ns.max(last_seen), Fate::Unknown)
+            }
         };
         let last_exec = c.execs.last();
-        let name = [
-            c.record.as_ref().map(|r| r.born.comm.as_str()),
-            last_exec.map(|e| e.comm.as_str()),
-            c.born.as_ref().map(|b| b.comm.as_str()),
-        ]
-        .into_iter()
-        .flatten()
-        .find(|name| !name.is_empty())
-        .unwrap_or("?")
-        .to_owned();
+        let name = c.name().to_owned();
         // A first thread keeps its tid to its end. That of one which another thread replaces by
         // an exec is given to that one a moment before the last switch, if that comes late.
         let of_first = c.born.as_ref().filter(|b| b.tid == b.tgid).map(|b| b.tid);

@@ -4,6 +4,7 @@
 //! becomes a gap, and a gap is shown.
 
 mod build;
+mod earlier;
 mod futexes;
 mod later;
 mod lock_names;
@@ -224,6 +225,11 @@ impl Task {
 pub struct Model {
     /// The tasks, in the order of creation.
     pub tasks: Vec<Task>,
+    /// What was before this moment was not read, ns since the trace began: tasks that were there
+    /// begin at it.
+    pub since_ns: u64,
+    /// Tasks that had ended by then.
+    pub ended_before: u64,
     /// End of the trace, ns since it began.
     pub end_ns: u64,
     /// What the workload said about itself, times since the trace began.

@@ -81,6 +81,8 @@ impl Part {
         let cpu_users = model.cpu_users.iter();
         Model {
             tasks: tasks.collect(),
+            since_ns: model.since_ns,
+            ended_before: model.ended_before,
             end_ns: model.end_ns.min(self.to_ns),
             marks: marks.cloned().collect(),
             // One that came before can be what stopped somebody.

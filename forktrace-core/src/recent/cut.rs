@@ -3,8 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::base::{Base, Known, add};
 use crate::{
+    base::{Base, Known, add},
     model::{State, state_of},
     trace::{Attached, Event, OpenStretch, Stretch, TaskRecord, Totals, WaitsIn},
 };

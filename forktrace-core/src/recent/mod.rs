@@ -5,7 +5,6 @@
 //! Memory: the chunks, which are packed as in a file and bounded in bytes; what is known of each
 //! living task; and bounded tables of files that were waited for.
 
-mod base;
 mod cut;
 #[cfg(test)]
 mod tests;
@@ -15,8 +14,9 @@ use std::{
     io::{self, Write},
 };
 
-use self::{base::Base, cut::Cut};
+use self::cut::Cut;
 use crate::{
+    base::Base,
     trace::{Event, Finish, Header, PollWay, SavedWhen, TaskRecord},
     trace_file::{
         TraceWriter,

@@ -120,7 +120,7 @@ fn drawn(random: &mut SplitMix) -> (Vec<Event>, Vec<TaskRecord>) {
                 timeout: Timeout::None,
             };
             switches += u64::from(!first);
-            base::add(&mut sums, &stretch, in_ns);
+            crate::base::add(&mut sums, &stretch, in_ns);
             sums.seq += 1;
             events.push(Event::Stretch(stretch));
             at = in_ns;
@@ -261,7 +261,7 @@ fn living_at(events: &[Event], all: &[TaskRecord], at_ns: u64) -> Vec<TaskRecord
         for s in stretches {
             switches += u64::from(s.out_ns > task.born.at_ns);
             if s.in_ns <= at_ns {
-                base::add(&mut sums, s, s.in_ns);
+                crate::base::add(&mut sums, s, s.in_ns);
                 sums.seq += 1;
             } else {
                 open = Some(OpenStretch {

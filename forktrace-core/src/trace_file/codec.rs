@@ -23,7 +23,7 @@
 use postcard::{Error, take_from_bytes};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Skipped, numbers::Numbers};
+use super::{damage::Skipped, numbers::Numbers};
 use crate::trace::{Event, Stretch, Timeout, Waker, Why};
 
 /// The longest record, bytes: longer ones are not written. It bounds what a record can

@@ -67,6 +67,7 @@ use super::{
     format::{FILE_HEADER_LEN, FILE_MAGIC},
 };
 
+mod seek;
 #[cfg(test)]
 mod tests;
 

@@ -57,6 +57,18 @@ pub enum DamageKind {
     Repeated,
 }
 
+/// Parts of a whole file that were passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Records and blocks of a kind that this version does not know: a later version
+    /// wrote them.
+    pub unknown_kind: u64,
+    /// Records of a known kind that can't be read.
+    pub unreadable: u64,
+    /// From this byte of the file on nothing was read: it takes too much memory.
+    pub too_large_from: Option<u64>,
+}
+
 impl fmt::Display for DamageKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

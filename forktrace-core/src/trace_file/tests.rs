@@ -7,9 +7,10 @@ use std::{
     rc::Rc,
 };
 
+use anyhow::Result;
 use proptest::prelude::*;
 
-use super::*;
+use super::{codec::Decoder, *};
 use crate::{
     drawn::{self, any_why},
     trace::Arch,
@@ -288,15 +289,16 @@ fn any_event() -> impl Strategy<Value = Event> {
         at_ns,
         comm,
     });
+    // Boxed: all of them at once take more than a thread's stack holds.
     prop_oneof![
-        8 => any_stretch().prop_map(Event::Stretch),
-        1 => any_totals().prop_map(Event::Totals),
-        1 => any_born().prop_map(Event::Born),
-        1 => exec.prop_map(Event::Exec),
-        1 => any_task().prop_map(Event::Task),
-        1 => any_poll().prop_map(Event::Poll),
-        1 => any_untracked().prop_map(Event::Untracked),
-        1 => any_untracked().prop_map(Event::UntrackedEnd),
+        8 => any_stretch().prop_map(Event::Stretch).boxed(),
+        1 => any_totals().prop_map(Event::Totals).boxed(),
+        1 => any_born().prop_map(Event::Born).boxed(),
+        1 => exec.prop_map(Event::Exec).boxed(),
+        1 => any_task().prop_map(Event::Task).boxed(),
+        1 => any_poll().prop_map(Event::Poll).boxed(),
+        1 => any_untracked().prop_map(Event::Untracked).boxed(),
+        1 => any_untracked().prop_map(Event::UntrackedEnd).boxed(),
     ]
 }
 

@@ -77,6 +77,12 @@ impl PartArgs {
         self.from.is_some() || self.to.is_some() || !self.only.is_empty()
     }
 
+    /// Where it begins in a recording of this length, both ns; `None`: where that begins, or it is
+    /// not in it.
+    pub(crate) fn begins_ns(&self, length_ns: u64) -> Option<u64> {
+        self.from?.at_ns(length_ns).ok()
+    }
+
     /// The part that is asked for; `None`: all.
     ///
     /// # Errors

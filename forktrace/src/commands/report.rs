@@ -52,7 +52,7 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     }
     let patience = Patience::new(clean(&name), "reading");
     let room = Room::new();
-    let read = room.read(&mut trace, None);
+    let read = room.read_from(&mut trace, &|length_ns| args.part.begins_ns(length_ns));
     let (info, model) = read.with_context(|| format!("{}", args.trace.display()))?;
     drop(trace);
     let options = Options {

@@ -4,7 +4,10 @@ use std::{
     fs::File,
     io::{self, Read as _, Seek as _},
     os::unix::fs::FileExt as _,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use anyhow::{Context as _, Result};
@@ -87,6 +90,8 @@ pub(super) fn unnamed() -> io::Result<File> {
 pub(super) struct Room {
     shelf: Arc<Shelf>,
     away: Arc<Away>,
+    /// Of a part of a trace: how many bytes of the file were read, and how many there are.
+    read: OnceLock<(u64, u64)>,
 }
 
 impl Room {
@@ -96,6 +101,7 @@ impl Room {
         Self {
             shelf: Arc::new(Shelf::new(BUDGET, Some(spill))),
             away,
+            read: OnceLock::new(),
         }
     }
 
@@ -105,19 +111,50 @@ impl Room {
     /// # Errors
     /// When it can't be read, or is no trace.
     pub(super) fn read(&self, trace: &mut File, end: Option<Finish>) -> Result<(TraceInfo, Model)> {
+        self.with(trace, |data| pipeline::read_onto(&self.shelf, data, end))
+    }
+
+    /// The same of what is to be known of a part that begins at some moment, as
+    /// [`pipeline::read_from_moment`] has it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn read_from(
+        &self,
+        trace: &mut File,
+        from: &dyn Fn(u64) -> Option<u64>,
+    ) -> Result<(TraceInfo, Model)> {
+        self.with(trace, |data| {
+            pipeline::read_from_moment(&self.shelf, data, None, from)
+        })
+    }
+
+    fn with<T>(&self, trace: &mut File, read: impl FnOnce(Source<'_>) -> Result<T>) -> Result<T> {
         const CANT: &str = "it can't be read";
         if let Some(file) = TraceBytes::new(trace) {
-            let read = pipeline::read_onto(&self.shelf, Source::File(&file), end);
+            let made = read(Source::File(&file));
             file.check().context(CANT)?;
-            return read;
+            let bytes = file.read.load(Ordering::Relaxed);
+            self.read.get_or_init(|| (bytes, file.len as u64));
+            return made;
         }
         let mut data = Vec::new();
         trace.read_to_end(&mut data).context(CANT)?;
-        pipeline::read_onto(&self.shelf, Source::Memory(&data), end)
+        read(Source::Memory(&data))
     }
 
-    /// Says what is in a temporary file, if anything is.
+    /// Says how much of a trace was read, if not all was, and what is in a temporary file, if
+    /// anything is.
     pub(super) fn say(&self) -> Result<()> {
+        if let Some((read, all)) = self.read.get().filter(|(read, all)| read < all) {
+            let mb = |bytes: &u64| *bytes as f64 / 1e6;
+            let text = format!(
+                "forktrace: {:.1} of {:.1} MB of the trace were read\n",
+                mb(read),
+                mb(all)
+            );
+            to_stderr(text.as_bytes())?;
+        }
         let rest = self.away.rest.lock();
         let bytes = rest.unwrap_or_else(PoisonError::into_inner).1;
         if bytes == 0 {
@@ -152,6 +189,8 @@ pub(super) struct TraceBytes<'a> {
     /// Where the trace begins: standard input can be anywhere in its file.
     from: u64,
     len: usize,
+    /// So many bytes were read.
+    read: AtomicU64,
     failed: Mutex<Option<io::Error>>,
 }
 
@@ -164,6 +203,7 @@ impl<'a> TraceBytes<'a> {
             file,
             from,
             len: usize::try_from(meta.len().saturating_sub(from)).ok()?,
+            read: AtomicU64::new(0),
             failed: Mutex::new(None),
         })
     }
@@ -199,6 +239,7 @@ impl Bytes for TraceBytes<'_> {
                 }
             }
         }
+        self.read.fetch_add(read as u64, Ordering::Relaxed);
         read
     }
 }

@@ -1,16 +1,30 @@
-//! What is left of the events that are too old to keep: the state at the moment up to which
-//! they go.
+//! What events have led to: the tasks that live, their sums and the numbers of their next
+//! stretches, and what is known of all that they can wait for. Of use where the events themselves
+//! are gone, or are not to be read: it can be told again, as events ([`Restating`]), and made of
+//! these again ([`Base::restore`]).
+//!
+//! A stretch costs little here, since each one that is written to a file goes through it.
 
-use std::collections::{HashMap, HashSet};
+mod restating;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+};
 
 use crate::{
     lately::Lately,
     model::{State, state_of},
+    quick::Quick,
     trace::{
-        Argv, Born, Cgroup, Deadlock, Event, Frames, Given, GivenWhat, Interest, LockName, Named,
-        Outsider, Providers, SharedFutex, Stretch, Totals,
+        Argv, Attached, Born, Cgroup, Deadlock, Event, Frames, Given, GivenWhat, Interest,
+        LockName, Named, Outsider, Providers, SharedFutex, Signal, Stacks, Stretch, Totals,
     },
 };
+
+pub(crate) use self::restating::Restating;
 
 /// So many files and sets of descriptors are remembered at least: the kernel programs know a
 /// few hundred a CPU, and send one that they have forgotten again.
@@ -21,59 +35,76 @@ const OTHERS: usize = 1 << 12;
 const FRAMES: usize = 1 << 14;
 /// Tasks that are not followed, so many as are remembered.
 const UNTRACKED: usize = 1 << 14;
+/// Of a task: so many of its last signals, and of the stacks of the stretch that it is in.
+const LAST: usize = 4;
 
 /// A task that lives at that moment.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
-    pub(super) born: Born,
-    pub(super) argv: Option<Argv>,
+pub(crate) struct Known {
+    pub(crate) born: Born,
+    pub(crate) argv: Option<Argv>,
     /// Number of the next stretch.
-    pub(super) next_seq: u32,
+    pub(crate) next_seq: u32,
     /// Sums over the stretches before that one.
-    pub(super) sums: Totals,
+    pub(crate) sums: Totals,
     /// The first stretch began with the task, so no switch did.
-    pub(super) began_off: bool,
+    pub(crate) began_off: bool,
     /// It was asleep before it was attached to, ns.
-    pub(super) asleep_for_ns: Option<u64>,
+    pub(crate) asleep_for_ns: Option<u64>,
     /// What it waited for last.
     object: u32,
-    pub(super) providers: Option<Providers>,
-    pub(super) given: Option<Given>,
+    pub(crate) providers: Option<Providers>,
+    pub(crate) given: Option<Given>,
+    attached: Option<Attached>,
+    signals: Vec<Signal>,
+    stacks: Vec<Stacks>,
 }
 
 /// A file or a set of descriptors.
 #[derive(Clone, Debug)]
-pub(super) struct Definition {
-    pub(super) event: Event,
-    pub(super) named: Vec<Named>,
-    pub(super) interest: Option<Interest>,
+pub(crate) struct Definition {
+    pub(crate) event: Event,
+    pub(crate) named: Vec<Named>,
+    pub(crate) interest: Option<Interest>,
 }
 
 /// All that is known up to a moment.
 #[derive(Clone, Debug)]
-pub(super) struct Base {
+pub(crate) struct Base {
     /// Up to here it goes; `None`: nothing is too old yet.
-    pub(super) cut_ns: Option<u64>,
-    pub(super) tasks: HashMap<u32, Known>,
-    pub(super) objects: Lately<u32, Definition>,
-    pub(super) outsiders: Lately<u32, Outsider>,
-    pub(super) futexes: Lately<(u32, u64), SharedFutex>,
-    pub(super) lock_names: Lately<(u32, u64), LockName>,
-    pub(super) frames: Lately<u32, Frames>,
+    pub(crate) cut_ns: Option<u64>,
+    pub(crate) tasks: HashMap<u32, Known, Quick>,
+    pub(crate) objects: Lately<u32, Definition>,
+    pub(crate) outsiders: Lately<u32, Outsider>,
+    pub(crate) futexes: Lately<(u32, u64), SharedFutex>,
+    pub(crate) lock_names: Lately<(u32, u64), LockName>,
+    pub(crate) frames: Lately<u32, Frames>,
     /// By process.
-    pub(super) cgroups: HashMap<u32, Cgroup>,
-    pub(super) untracked: HashMap<u32, Event>,
-    pub(super) deadlocks: Vec<Deadlock>,
-    attached: Option<(u32, Option<u64>)>,
+    pub(crate) cgroups: HashMap<u32, Cgroup>,
+    pub(crate) untracked: HashMap<u32, Event>,
+    pub(crate) deadlocks: Vec<Deadlock>,
+    attached: Option<Attached>,
     /// Sums that the next stretch confirms.
     totals: HashMap<u32, Totals>,
+    /// Of each kind of event that the next one of it replaces, the last.
+    last_of_kind: Vec<Event>,
+    /// Tasks that have ended.
+    pub(crate) ended: u64,
+    /// The latest moment that any event told of.
+    pub(crate) last_ns: u64,
+    /// What tasks there are is being told again.
+    entering: bool,
+    /// Deadlocks that were told of.
+    told: Vec<Deadlock>,
+    /// The task that is told of next was attached to.
+    told_attached: Option<Attached>,
 }
 
 impl Base {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             cut_ns: None,
-            tasks: HashMap::new(),
+            tasks: HashMap::default(),
             objects: Lately::new(OBJECTS),
             outsiders: Lately::new(OTHERS),
             futexes: Lately::new(OTHERS),
@@ -84,16 +115,77 @@ impl Base {
             deadlocks: Vec::new(),
             attached: None,
             totals: HashMap::new(),
+            last_of_kind: Vec::new(),
+            ended: 0,
+            last_ns: 0,
+            entering: false,
+            told: Vec::new(),
+            told_attached: None,
         }
     }
 
-    /// Takes an event in that is too old to keep.
-    pub(super) fn fold(&mut self, event: Event) {
+    /// Takes an event in that tells again what went before.
+    pub(crate) fn restore(&mut self, event: Event) {
+        let entering = mem::replace(&mut self.entering, false);
+        match event {
+            Event::Totals(totals) => match self.tasks.get_mut(&totals.serial) {
+                Some(task) => (task.sums, task.next_seq) = (totals, totals.seq),
+                None => drop(self.totals.insert(totals.serial, totals)),
+            },
+            // Of its own: another one can be on its way.
+            Event::Attached(it) => self.told_attached = Some(it),
+            Event::Born(born) => {
+                // All of it is told now.
+                self.tasks.remove(&born.serial);
+                let attached = self.told_attached.take();
+                self.born(born, attached);
+            }
+            Event::Deadlock(deadlock) => self.told.push(deadlock),
+            event => self.fold(event),
+        }
+        self.entering = entering;
+    }
+
+    /// What went before is told again from here on, all of it. What else comes meanwhile is folded.
+    pub(crate) fn begin_to_restore(&mut self) {
+        *self = Self {
+            entering: true,
+            ended: self.ended,
+            last_ns: self.last_ns,
+            ..Self::new()
+        };
+    }
+
+    /// All that went before has been told again; so many tasks had ended by then.
+    pub(crate) fn restored(&mut self, ended: u64) {
+        self.entering = false;
+        self.ended = ended;
+        // Told at last, so these are all.
+        self.deadlocks = mem::take(&mut self.told);
+    }
+
+    /// Is it not known yet of whom the last event was?
+    pub(crate) fn is_in_between(&self) -> bool {
+        let attached = self.attached.as_ref();
+        attached.is_some_and(|it| !self.tasks.contains_key(&it.serial))
+    }
+
+    /// Takes an event in.
+    // Long: a table, with an arm for each kind.
+    pub(crate) fn fold(&mut self, event: Event) {
+        self.last_ns = self.last_ns.max(event.at_ns().unwrap_or(0));
         match event {
             Event::Stretch(stretch) => self.stretch(&stretch),
             Event::Totals(totals) => drop(self.totals.insert(totals.serial, totals)),
-            Event::Attached(it) => self.attached = Some((it.serial, it.asleep_for_ns)),
-            Event::Born(born) => self.born(born),
+            Event::Attached(it) => match self.tasks.get_mut(&it.serial) {
+                // It is told again when the task ends, by who knows less.
+                Some(_) => {}
+                None => self.attached = Some(it),
+            },
+            Event::Born(born) => {
+                let attached = self.attached.take();
+                self.born(born, attached);
+            }
             Event::Exec(exec) => {
                 if let Some(task) = self.tasks.get_mut(&exec.serial) {
                     (task.born.tid, task.born.comm) = (exec.tid, exec.comm);
@@ -102,7 +194,9 @@ impl Base {
             Event::Task(task) => {
                 if let Some(end_ns) = task.end_ns {
                     let serial = task.born.serial;
-                    self.tasks.remove(&serial);
+                    if self.tasks.remove(&serial).is_some() {
+                        self.ended += 1;
+                    }
                     self.totals.remove(&serial);
                     self.forget_cgroups();
                     self.goes_on(serial, end_ns);
@@ -113,6 +207,7 @@ impl Base {
                     task.argv = Some(argv);
                 }
             }
+            Event::Cgroup(cgroup) if self.is_of_nobody(cgroup.serial) => {}
             Event::Cgroup(mut cgroup) => {
                 cgroup.serial = self.process(cgroup.serial);
                 self.cgroups.insert(cgroup.serial, cgroup);
@@ -147,13 +242,37 @@ impl Base {
                 for number in stacks.kernel.into_iter().chain(stacks.user) {
                     self.frames.get(number);
                 }
+                if let Some(task) = self.tasks.get_mut(&stacks.serial)
+                    && stacks.seq >= task.next_seq
+                {
+                    push_last(&mut task.stacks, stacks);
+                }
+            }
+            Event::Signal(signal) => {
+                if let Some(task) = self.tasks.get_mut(&signal.serial) {
+                    push_last(&mut task.signals, signal);
+                }
+            }
+            Event::PollsCounted(_)
+            | Event::PollsLeftOut(_)
+            | Event::TablesRefused(_)
+            | Event::MarksRefused(_)
+            | Event::MarksUnread(_)
+            | Event::HelperLost(_)
+            | Event::LagCounts(_) => {
+                let same = |it: &Event| mem::discriminant(it) == mem::discriminant(&event);
+                self.last_of_kind.retain(|it| !same(it));
+                self.last_of_kind.push(event);
             }
             Event::Untracked(it) => {
                 if self.untracked.len() < UNTRACKED {
                     self.untracked.insert(it.tid, Event::Untracked(it));
                 }
             }
-            Event::UntrackedEnd(it) => drop(self.untracked.remove(&it.tid)),
+            Event::UntrackedEnd(it) => {
+                self.ended += 1;
+                self.untracked.remove(&it.tid);
+            }
             other => self.define(other),
         }
     }
@@ -188,11 +307,15 @@ impl Base {
                 }
                 return;
             }
-            // Signals, marks and CPU users are of their moment.
+            // Marks and CPU users are of their moment.
             _ => return,
         };
         if let Some(task) = self.tasks.get_mut(&serial) {
             task.object = id;
+        }
+        if let Some(known) = self.objects.get(id) {
+            known.event = event;
+            return;
         }
         let definition = Definition {
             event,
@@ -206,7 +329,15 @@ impl Base {
         }
     }
 
+    /// Whose it is, is not known yet; it is told again.
+    fn is_of_nobody(&self, serial: u32) -> bool {
+        self.entering && !self.tasks.contains_key(&serial)
+    }
+
     fn shared_futex(&mut self, mut futex: SharedFutex) {
+        if self.is_of_nobody(futex.serial) {
+            return;
+        }
         futex.serial = self.process(futex.serial);
         self.futexes.insert((futex.serial, futex.address), futex);
         if self.futexes.is_full() {
@@ -215,6 +346,9 @@ impl Base {
     }
 
     fn lock_name(&mut self, mut name: LockName) {
+        if self.is_of_nobody(name.serial) {
+            return;
+        }
         name.serial = self.process(name.serial);
         self.lock_names.insert((name.serial, name.address), name);
         if self.lock_names.is_full() {
@@ -238,9 +372,8 @@ impl Base {
             .map_or(serial, |task| task.born.process)
     }
 
-    fn born(&mut self, born: Born) {
-        let attached = self.attached.take();
-        let asleep = attached.filter(|(serial, _)| *serial == born.serial);
+    fn born(&mut self, born: Born, attached: Option<Attached>) {
+        let attached = attached.filter(|it| it.serial == born.serial);
         let task = Known {
             argv: None,
             next_seq: 0,
@@ -249,17 +382,25 @@ impl Base {
                 ..Totals::default()
             },
             began_off: false,
-            asleep_for_ns: asleep.and_then(|(_, ns)| ns),
+            asleep_for_ns: attached.and_then(|it| it.asleep_for_ns),
             object: 0,
             providers: None,
             given: None,
+            attached,
+            signals: Vec::new(),
+            stacks: Vec::new(),
             born,
         };
         self.tasks.insert(task.born.serial, task);
     }
 
-    fn stretch(&mut self, s: &Stretch) {
-        let totals = self.totals.remove(&s.serial);
+    /// Takes a stretch in.
+    pub(crate) fn stretch(&mut self, s: &Stretch) {
+        self.last_ns = self.last_ns.max(s.in_ns);
+        let totals = match self.totals.is_empty() {
+            true => None,
+            false => self.totals.remove(&s.serial),
+        };
         let Some(task) = self.tasks.get_mut(&s.serial) else {
             return;
         };
@@ -274,17 +415,25 @@ impl Base {
         }
         add(&mut task.sums, s, s.in_ns);
         task.next_seq = s.seq.wrapping_add(1);
+        task.sums.seq = task.next_seq;
+        if !task.stacks.is_empty() {
+            task.stacks.retain(|it| it.seq > s.seq);
+        }
         if task.providers.as_ref().is_some_and(|it| it.seq <= s.seq) {
             task.providers = None;
         }
         if task.given.as_ref().is_some_and(|it| it.seq <= s.seq) {
             task.given = None;
         }
-        if s.object != 0 {
-            task.object = s.object;
+        // What tasks waited for last is not forgotten; so it counts as used when that changes.
+        if s.object != 0 && s.object != task.object {
+            let before = mem::replace(&mut task.object, s.object);
+            self.objects.get(before);
             self.objects.get(s.object);
         }
-        self.goes_on(s.serial, s.in_ns);
+        if !self.deadlocks.is_empty() {
+            self.goes_on(s.serial, s.in_ns);
+        }
     }
 
     /// A task goes on or ends: the deadlocks that it was in are over.
@@ -294,8 +443,9 @@ impl Base {
     }
 }
 
-/// Adds what of a stretch lies before then.
-pub(super) fn add(sums: &mut Totals, s: &Stretch, until_ns: u64) {
+/// Adds what of a stretch lies before then. A forged one can be as long as it likes.
+pub(crate) fn add(sums: &mut Totals, s: &Stretch, until_ns: u64) {
+    let more = |sum: &mut u64, ns: u64| *sum = sum.saturating_add(ns);
     let state = state_of(s.why);
     let until_ns = until_ns.clamp(s.out_ns, s.in_ns.max(s.out_ns));
     let wake_ns = match state {
@@ -303,9 +453,17 @@ pub(super) fn add(sums: &mut Totals, s: &Stretch, until_ns: u64) {
         _ => s.wake_ns.clamp(s.out_ns, until_ns),
     };
     match state {
-        State::Blocked => sums.blocked_ns += wake_ns - s.out_ns,
-        State::Stopped => sums.stopped_ns += wake_ns - s.out_ns,
+        State::Blocked => more(&mut sums.blocked_ns, wake_ns - s.out_ns),
+        State::Stopped => more(&mut sums.stopped_ns, wake_ns - s.out_ns),
         _ => {}
     }
-    sums.runnable_ns += until_ns - wake_ns;
+    more(&mut sums.runnable_ns, until_ns - wake_ns);
+}
+
+/// Adds one, and keeps the last few.
+fn push_last<T>(last: &mut Vec<T>, one: T) {
+    if last.len() == LAST {
+        last.remove(0);
+    }
+    last.push(one);
 }
