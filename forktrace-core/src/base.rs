@@ -33,6 +33,9 @@ const OBJECTS: usize = 1 << 14;
 const OTHERS: usize = 1 << 12;
 /// The same of stacks with names.
 const FRAMES: usize = 1 << 14;
+/// Stretches that come before their task, so many as are remembered. Those of tasks that have
+/// ended are among them.
+const EARLY: usize = 1 << 10;
 /// Tasks that are not followed, so many as are remembered.
 const UNTRACKED: usize = 1 << 14;
 /// Of a task: so many of its last signals, and of the stacks of the stretch that it is in.
@@ -47,6 +50,8 @@ pub(crate) struct Known {
     pub(crate) next_seq: u32,
     /// Sums over the stretches before that one.
     pub(crate) sums: Totals,
+    /// All stretches before this one are in the sums, also those that were lost.
+    confirmed_seq: u32,
     /// The first stretch began with the task, so no switch did.
     pub(crate) began_off: bool,
     /// It was asleep before it was attached to, ns.
@@ -98,6 +103,9 @@ pub(crate) struct Base {
     told: Vec<Deadlock>,
     /// The task that is told of next was attached to.
     told_attached: Option<Attached>,
+    /// Stretches of tasks whose creation is yet to come, since it was on another CPU: those of
+    /// the chunk before, and of this one.
+    early: [Vec<Stretch>; 2],
 }
 
 impl Base {
@@ -121,6 +129,7 @@ impl Base {
             entering: false,
             told: Vec::new(),
             told_attached: None,
+            early: Default::default(),
         }
     }
 
@@ -129,7 +138,10 @@ impl Base {
         let entering = mem::replace(&mut self.entering, false);
         match event {
             Event::Totals(totals) => match self.tasks.get_mut(&totals.serial) {
-                Some(task) => (task.sums, task.next_seq) = (totals, totals.seq),
+                Some(task) => {
+                    (task.sums, task.next_seq) = (totals, totals.seq);
+                    task.confirmed_seq = totals.seq;
+                }
                 None => drop(self.totals.insert(totals.serial, totals)),
             },
             // Of its own: another one can be on its way.
@@ -381,6 +393,7 @@ impl Base {
                 serial: born.serial,
                 ..Totals::default()
             },
+            confirmed_seq: 0,
             began_off: false,
             asleep_for_ns: attached.and_then(|it| it.asleep_for_ns),
             object: 0,
@@ -391,7 +404,19 @@ impl Base {
             stacks: Vec::new(),
             born,
         };
-        self.tasks.insert(task.born.serial, task);
+        let serial = task.born.serial;
+        self.tasks.insert(serial, task);
+        for at in 0..self.early.len() {
+            let is_its = |s: &mut Stretch| s.serial == serial;
+            let its: Vec<Stretch> = self.early[at].extract_if(.., is_its).collect();
+            its.iter().for_each(|s| self.stretch(s));
+        }
+    }
+
+    /// All of a chunk was taken in.
+    pub(crate) fn end_chunk(&mut self) {
+        let [before, now] = &mut self.early;
+        *before = mem::take(now);
     }
 
     /// Takes a stretch in.
@@ -402,16 +427,25 @@ impl Base {
             false => self.totals.remove(&s.serial),
         };
         let Some(task) = self.tasks.get_mut(&s.serial) else {
+            let [_, early] = &mut self.early;
+            if early.len() < EARLY {
+                early.push(*s);
+            }
             return;
         };
+        if s.seq == 0 {
+            task.began_off = s.out_ns <= task.born.at_ns;
+        }
+        // A task moves between CPUs, whose records come one CPU after the other.
         if s.seq < task.next_seq {
+            if s.seq >= task.confirmed_seq {
+                add(&mut task.sums, s, s.in_ns);
+            }
             return;
         }
         if let Some(totals) = totals.filter(|totals| totals.seq == s.seq) {
             task.sums = totals;
-        }
-        if s.seq == 0 {
-            task.began_off = s.out_ns <= task.born.at_ns;
+            task.confirmed_seq = s.seq;
         }
         add(&mut task.sums, s, s.in_ns);
         task.next_seq = s.seq.wrapping_add(1);

@@ -170,6 +170,7 @@ impl Recent {
                 base.fold(event);
                 true
             });
+        base.end_chunk();
         base.cut_ns = base.cut_ns.max(Some(chunk.last_ns));
         self.before = chunk.counters;
     }
@@ -289,7 +290,15 @@ impl Recent {
         living: Vec<TaskRecord>,
     ) {
         let mut cut = Cut::new(self.base.clone(), at_ns);
-        self.each(until, |event| cut.foresee(event));
+        // A task's stretch can come before it does: it was on another CPU.
+        let begins = |event: &Event| matches!(event, Event::Born(_) | Event::Attached(_));
+        for of_tasks in [true, false] {
+            self.each(until, |event| {
+                if begins(&event) == of_tasks {
+                    cut.foresee(event);
+                }
+            });
+        }
         living.iter().for_each(|task| cut.foresee_living(task));
         cut.begin(|event| writer.push(&event));
         self.each(until, |event| {
