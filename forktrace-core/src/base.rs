@@ -105,7 +105,7 @@ pub(crate) struct Base {
     told_attached: Option<Attached>,
     /// Stretches of tasks whose creation is yet to come, since it was on another CPU: those of
     /// the chunk before, and of this one.
-    early: [Vec<Stretch>; 2],
+    early: Option<[Vec<Stretch>; 2]>,
 }
 
 impl Base {
@@ -129,7 +129,7 @@ impl Base {
             entering: false,
             told: Vec::new(),
             told_attached: None,
-            early: Default::default(),
+            early: None,
         }
     }
 
@@ -138,10 +138,8 @@ impl Base {
         let entering = mem::replace(&mut self.entering, false);
         match event {
             Event::Totals(totals) => match self.tasks.get_mut(&totals.serial) {
-                Some(task) => {
-                    (task.sums, task.next_seq) = (totals, totals.seq);
-                    task.confirmed_seq = totals.seq;
-                }
+                // What comes later, of however early a stretch, is not in the sums.
+                Some(task) => (task.sums, task.next_seq) = (totals, totals.seq),
                 None => drop(self.totals.insert(totals.serial, totals)),
             },
             // Of its own: another one can be on its way.
@@ -406,17 +404,26 @@ impl Base {
         };
         let serial = task.born.serial;
         self.tasks.insert(serial, task);
-        for at in 0..self.early.len() {
-            let is_its = |s: &mut Stretch| s.serial == serial;
-            let its: Vec<Stretch> = self.early[at].extract_if(.., is_its).collect();
-            its.iter().for_each(|s| self.stretch(s));
+        let is_its = |s: &mut Stretch| s.serial == serial;
+        let early = self.early.iter_mut().flatten();
+        let its: Vec<Stretch> = early.flat_map(|it| it.extract_if(.., is_its)).collect();
+        its.iter().for_each(|s| self.stretch(s));
+    }
+
+    /// One that keeps stretches that come before their task, too, of the chunk that it is in and
+    /// of the one before. Keyframes do not tell of those, and who reads them does without.
+    pub(crate) fn of_chunks() -> Self {
+        Self {
+            early: Some(Default::default()),
+            ..Self::new()
         }
     }
 
     /// All of a chunk was taken in.
     pub(crate) fn end_chunk(&mut self) {
-        let [before, now] = &mut self.early;
-        *before = mem::take(now);
+        if let Some([before, now]) = &mut self.early {
+            *before = mem::take(now);
+        }
     }
 
     /// Takes a stretch in.
@@ -427,8 +434,9 @@ impl Base {
             false => self.totals.remove(&s.serial),
         };
         let Some(task) = self.tasks.get_mut(&s.serial) else {
-            let [_, early] = &mut self.early;
-            if early.len() < EARLY {
+            if let Some([_, early]) = &mut self.early
+                && early.len() < EARLY
+            {
                 early.push(*s);
             }
             return;

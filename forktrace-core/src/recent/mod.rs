@@ -119,7 +119,7 @@ impl Recent {
             decoder: Decoder::default(),
             chunks: VecDeque::new(),
             bytes: 0,
-            base: Base::new(),
+            base: Base::of_chunks(),
             before: Counters::default(),
             too_long: 0,
         }

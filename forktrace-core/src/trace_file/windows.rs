@@ -128,7 +128,6 @@ impl Windows {
     /// Writes a part of a keyframe, if it is time. To be called when all events that were noted are
     /// in the file. What can't be written of it is none: the next one is tried.
     pub(super) fn turn<W: Write>(&mut self, blocks: &mut BlockWriter<W>) {
-        self.base.end_chunk();
         let at = blocks.bytes_written();
         if self.under_way.is_none() {
             let length = self.least.max(TIMES_KEYFRAME.saturating_mul(self.last.1));

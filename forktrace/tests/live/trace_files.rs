@@ -132,8 +132,12 @@ fn a_damaged_trace_says_where() {
         assert!(!report.audit.complete);
         let weakness = report.weakness("file_damaged");
         assert!(weakness.count > 1, "records of a block: {weakness:?}");
+        // A build that is not optimised can be too slow for the rings, too.
+        let all = report.audit.weaknesses.iter();
+        let of_ring = all.filter(|it| it.kind == "ring_full").map(|it| it.count);
         assert_eq!(
-            report.audit.lost_records, weakness.count,
+            report.audit.lost_records,
+            weakness.count + of_ring.sum::<u64>(),
             "{:?}",
             report.audit
         );
