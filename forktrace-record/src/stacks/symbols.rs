@@ -325,7 +325,16 @@ fn named(symbol: Sym<'_>) -> Named {
     let whose = file.map_or(Whose::Unknown, of_file);
     Named {
         line,
-        ..Named::new(symbol.name.into_owned(), whose)
+        ..Named::new(public(&symbol.name).to_owned(), whose)
+    }
+}
+
+/// The GNU C library exports `pthread_mutex_lock` under an older name as well, and both are at
+/// one address: a program calls it by the name without the underscores.
+fn public(name: &str) -> &str {
+    match name.strip_prefix("__") {
+        Some(public) if public.starts_with("pthread_") => public,
+        _ => name,
     }
 }
 
@@ -425,6 +434,13 @@ mod tests {
         // Another program with the same number knows nothing of these.
         let next = Of::Process(7, 2);
         assert_eq!(symbols.frames(next, 0, &walk(&[2])).0.frames, [GONE]);
+    }
+
+    #[test]
+    fn functions_of_the_c_library_have_the_names_that_they_are_called_by() {
+        assert_eq!(public("__pthread_mutex_lock"), "pthread_mutex_lock");
+        assert_eq!(public("__libc_start_main"), "__libc_start_main");
+        assert_eq!(public("pthread_join"), "pthread_join");
     }
 
     fn named(name: &str) -> Name {

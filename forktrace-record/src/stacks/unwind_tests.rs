@@ -12,6 +12,7 @@ mod python_tests;
 struct Kept {
     sp: u64,
     pc: u64,
+    bp: u64,
 }
 
 /// A process that is killed when it is not wanted any more.
@@ -59,17 +60,44 @@ fn kept(tid: u32, is_it: impl Fn(&[&str]) -> bool) -> Kept {
         {
             let hex = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);
             let (sp, pc) = (hex(sp).expect("sp"), hex(pc).expect("pc"));
-            return Kept { sp, pc };
+            let bp = frame_pointer(tid);
+            return Kept { pc, sp, bp };
         }
         std::thread::yield_now();
     }
+}
+
+/// The one register that `/proc` does not tell: programs of Ubuntu's have their frame by it. Read
+/// as a debugger does; the call goes on where it was.
+#[cfg(target_arch = "x86_64")]
+fn frame_pointer(tid: u32) -> u64 {
+    use nix::{
+        sys::{
+            ptrace,
+            wait::{WaitPidFlag, waitpid},
+        },
+        unistd::Pid,
+    };
+    let pid = Pid::from_raw(tid as i32);
+    ptrace::seize(pid, ptrace::Options::empty()).expect("it is ours");
+    ptrace::interrupt(pid).expect("it lives");
+    waitpid(pid, Some(WaitPidFlag::__WALL)).expect("it stops");
+    let registers = ptrace::getregs(pid).expect("it has stopped");
+    ptrace::detach(pid, None).expect("it has stopped");
+    registers.rbp
+}
+
+/// The programs there keep what unwinding takes in other registers.
+#[cfg(not(target_arch = "x86_64"))]
+fn frame_pointer(_: u32) -> u64 {
+    0
 }
 
 fn question(pid: u32, kept: &Kept) -> Sleeper {
     Sleeper {
         process: (pid, 1),
         tid: pid,
-        registers: [kept.pc, kept.sp, 0, 0],
+        registers: [kept.pc, kept.sp, kept.bp, 0],
     }
 }
 

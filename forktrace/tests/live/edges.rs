@@ -186,6 +186,11 @@ fn who_takes_the_probes_away_holds_nothing_of_the_callers() {
 fn times_are_right_in_a_time_namespace() {
     for offset in ["100000", "-100"] {
         let options = ["--time", "--monotonic", offset, "--fork"];
+        // util-linux 2.39 takes no negative one.
+        let can = Command::new("unshare").args(options).arg("true").output();
+        if !can.is_ok_and(|it| it.status.success()) && offset.starts_with('-') {
+            continue;
+        }
         let run = Forktrace::under("unshare", &options, "run");
         let script = "echo '{\"name\": \"now\"}' >&$FORKTRACE_MARKS_FD; \
                       $FORKTRACE workload nap --millis 50 >/dev/null";

@@ -177,8 +177,9 @@ fn a_stack_without_frame_pointers_is_cut_off() {
         let naps = stacks.iter().filter(|it| it.is_of("off-cpu", "shop"));
         let naps = naps.filter(|it| it.has("hrtimer_nanosleep_[k]"));
         assert!(naps.clone().count() > 0, "{stacks:#?}");
+        // Where the C library keeps them, as Ubuntu's does, they lead past functions that don't.
         for nap in naps {
-            assert!(nap.is_cut_off() && !nap.has("main"), "{nap:?}");
+            assert!(nap.is_cut_off() != nap.has("main"), "{nap:?}");
         }
     });
 }
