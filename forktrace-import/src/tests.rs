@@ -58,7 +58,7 @@ fn pftrace(info: &TraceInfo, model: &Model) -> Vec<u8> {
 
 #[test]
 fn a_trace_of_our_own_comes_back_through_perfetto_to_the_nanosecond() {
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../forktrace/tests/golden");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
     for name in [
         "sleepers",
         "select_and_compute",
@@ -196,7 +196,7 @@ fn a_task_that_wprof_lost_sight_of_keeps_its_name_and_process() {
 /// or a trace that says what is wrong. No panic, and never more memory than the file is long.
 #[test]
 fn broken_files_are_told_of() {
-    let golden = include_bytes!("../../forktrace/tests/golden/sleepers.ft");
+    let golden = include_bytes!("../tests/golden/sleepers.ft");
     let (info, model) = pipeline::read(golden, None).expect("it is a trace");
     let perfetto = pftrace(&info, &model);
     for (form, file) in [("perf", PERF), ("perfetto", &*perfetto), ("wprof", WPROF)] {
@@ -251,7 +251,7 @@ fn what_is_of_another_form_is_named() {
         (b"\x17\x08\x44tracing", "trace-cmd"),
         (b"[{\"name\":", "Chrome"),
         (
-            include_bytes!("../../forktrace/tests/golden/sleepers.ft"),
+            include_bytes!("../tests/golden/sleepers.ft"),
             "forktrace report",
         ),
     ] {

@@ -23,7 +23,7 @@ fn try_import(file: &[u8]) {
 }
 
 fn samples() -> Vec<Vec<u8>> {
-    let golden = include_bytes!("../../../forktrace/tests/golden/select_and_compute.ft");
+    let golden = include_bytes!("../../tests/golden/select_and_compute.ft");
     let (info, model) = pipeline::read(golden, None).expect("it is a trace");
     vec![PERF.to_vec(), WPROF.to_vec(), pftrace(&info, &model)]
 }

@@ -188,7 +188,7 @@ mod tests {
 
     /// What `docs/writing-claims.md` shows first.
     fn shown_in_docs() -> Claim {
-        let document = include_str!("../../../docs/writing-claims.md");
+        let document = include_str!("../../writing-claims.md");
         let (_, rest) = document.split_once("```toml\n").expect("an example");
         let (text, _) = rest.split_once("```").expect("its end");
         let origin = Origin {
