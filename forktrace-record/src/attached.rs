@@ -85,7 +85,7 @@ impl Attached {
     }
 
     /// See [`Targets::left_out`].
-    pub(crate) fn left_out(&self) -> Vec<String> {
+    pub(crate) fn left_out(&self) -> &[String] {
         self.targets.left_out()
     }
 

@@ -231,9 +231,8 @@ impl Recording {
 
     /// Processes that those which it was attached to had created by then, and which are not
     /// followed, in words.
-    pub fn left_out(&self) -> Vec<String> {
-        let attached = self.attached.as_ref();
-        attached.map_or_else(Vec::new, Attached::left_out)
+    pub fn left_out(&self) -> &[String] {
+        self.attached.as_ref().map_or(&[], Attached::left_out)
     }
 
     /// Records until the workload is over, and shows it to a watcher meanwhile, if there is one.

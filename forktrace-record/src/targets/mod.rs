@@ -63,6 +63,8 @@ pub struct Targets {
     words: Vec<String>,
     /// What processes are called, if that matters.
     lines: CommandLines,
+    /// See [`Self::left_out`].
+    left_out: Vec<String>,
 }
 
 impl Targets {
@@ -95,11 +97,18 @@ impl Targets {
             });
             cgroups.extend(cgroup);
         }
+        let pid = |target: &Target| match target {
+            Target::Pid(pid) => Some(*pid),
+            _ => None,
+        };
+        let pids: Option<BTreeSet<u32>> = targets.iter().map(pid).collect();
+        let left_out = pids.map_or_else(Vec::new, |pids| processes::below(&pids));
         Ok(Self {
             targets: targets.to_vec(),
             cgroups,
             words,
             lines,
+            left_out,
         })
     }
 
@@ -153,14 +162,10 @@ impl Targets {
     }
 
     /// Processes that a process among them has created already, in words: of its children only
-    /// those that come later are followed. None where more is wanted than processes.
-    pub(crate) fn left_out(&self) -> Vec<String> {
-        let pid = |target: &Target| match target {
-            Target::Pid(pid) => Some(*pid),
-            _ => None,
-        };
-        let pids: Option<BTreeSet<u32>> = self.targets.iter().map(pid).collect();
-        pids.map_or_else(Vec::new, |pids| processes::below(&pids))
+    /// those that come later are followed. None where more is wanted than processes. Looked for
+    /// before anything is attached, like the targets: all processes are gone through.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// Can it end and come again?

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, iter,
     path::Path,
 };
 
@@ -119,15 +119,22 @@ pub(super) fn parents(pid: u32) -> Vec<u32> {
     parents
 }
 
-/// The titles of those that these have created, and those that they have, and so on.
+/// The titles of those that these have created, and those that they have, and so on. Each
+/// process is looked at once.
 pub(super) fn below(pids: &BTreeSet<u32>) -> Vec<String> {
     let all = procfs::pids().into_iter().flatten();
-    let below = all.filter(|pid| {
-        let mut parents = parents(*pid).into_iter();
-        !pids.contains(pid) && parents.any(|parent| pids.contains(&parent))
-    });
-    let title = |pid| Some(format!("{} (pid {pid})", Stat::of_process(pid)?.comm));
-    below.filter_map(title).collect()
+    let all: BTreeMap<u32, Stat> = all
+        .filter_map(|pid| Some((pid, Stat::of_process(pid)?)))
+        .collect();
+    let is_below = |pid: u32| {
+        let parent = |pid: &u32| all.get(pid).map(|stat| stat.ppid);
+        let mut parents = iter::successors(parent(&pid), parent).take(PARENTS);
+        !pids.contains(&pid) && parents.any(|parent| pids.contains(&parent))
+    };
+    let below = all.iter().filter(|(pid, _)| is_below(**pid));
+    below
+        .map(|(pid, stat)| format!("{} (pid {pid})", stat.comm))
+        .collect()
 }
 
 /// All processes that live, but the kernel's.

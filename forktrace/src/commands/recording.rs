@@ -211,7 +211,7 @@ fn record(
     trace.begin();
     if let Some((words, tasks)) = recording.attached().filter(|_| !quiet) {
         progress::say_attached(words, tasks);
-        progress::say_left_out(&recording.left_out());
+        progress::say_left_out(recording.left_out());
     }
     let mut line = ProgressLine::new(!quiet && io::stderr().is_terminal());
     let recorded = recording.run(None, |notice| match notice {

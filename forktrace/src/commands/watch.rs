@@ -105,7 +105,7 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
     if let Some((words, tasks)) = recording.attached() {
         let exports = args.export.as_deref().map(|to| (args.every, to));
         progress::say_watching(words, tasks, saves, exports);
-        progress::say_left_out(&recording.left_out());
+        progress::say_left_out(recording.left_out());
     }
     let Watched { tracer, .. } = recording.run_watched(&mut watch, |notice| match notice {
         Notice::Log(text) => progress::say_log(&text),
