@@ -732,7 +732,12 @@ pub struct Object {
     pub device: u32,
     /// Always 0.
     pub zero2: u32,
+    /// The last name of its path, with a 0 at its end; cut off where it is longer.
+    pub name: [u8; LAST_NAME_BYTES],
 }
+
+/// Bytes of [`Object::name`].
+pub const LAST_NAME_BYTES: usize = 32;
 
 /// Bytes of a waitset's raw form.
 pub const WAITSET_BYTES: usize = 512;

@@ -103,6 +103,9 @@ layout! {
     fdt_fd: "fdtable", "fd";
     file_inode: "file", "f_inode";
     file_operations: "file", "f_op";
+    file_dentry: "file", "f_path.dentry";
+    /// The last name of the path, as a `char *`.
+    dentry_name: "dentry", "d_name.name";
     inode_number: "inode", "i_ino";
     inode_mode: "inode", "i_mode";
     inode_super_block: "inode", "i_sb";

@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use crate::{
     random::SplitMix,
     trace::{
-        Argv, Attached, Born, Cgroup, Deadlock, Event, Exec, FileKind, Frames, Given, GivenWhat,
-        Interest, LockName, Named, Object, Outsider, ProviderKind, Providers, SharedFutex, Signal,
-        Stacks, Stretch, Stuck, StuckOn, TaskRecord, Timeout, Totals, Untracked, WaitFd, WaitsIn,
-        Waitset, Waker, Why,
+        Arch, Argv, Attached, Born, Cgroup, Deadlock, Event, Exec, FileKind, Frames, Given,
+        GivenWhat, Header, Interest, LastName, LockName, Named, Object, Outsider, PollWay,
+        ProviderKind, Providers, SharedFutex, Signal, Stacks, Stretch, Stuck, StuckOn, TaskRecord,
+        Timeout, Totals, Untracked, WaitFd, WaitsIn, Waitset, Waker, Why,
     },
 };
 
@@ -25,6 +25,48 @@ pub(crate) fn born(serial: u32, at_ns: u64) -> Born {
         kernel_worker: false,
         at_ns,
         comm: "task".to_owned(),
+    }
+}
+
+/// That of a recording of two CPUs.
+pub(crate) fn header(start_ns: u64) -> Header {
+    Header {
+        forktrace: "0".to_owned(),
+        argv: Vec::new(),
+        kernel: "6.18".to_owned(),
+        arch: Arch::X86_64,
+        cpus: 2,
+        start_ns,
+        start_unix_ns: 0,
+        polls: PollWay::Fentry,
+        ring_bytes: 4096,
+        max_tasks: 10,
+        plain: false,
+        interrupts: Vec::new(),
+        attached: None,
+        machine: None,
+        cgroup: String::new(),
+        lag_min_ns: None,
+        imported: None,
+    }
+}
+
+/// The last record of a task that never switched.
+pub(crate) fn record(born: Born, end_ns: Option<u64>) -> TaskRecord {
+    TaskRecord {
+        totals: Totals {
+            serial: born.serial,
+            ..Totals::default()
+        },
+        born,
+        end_ns,
+        missed: 0,
+        switches: 0,
+        kernel_switches: end_ns.map(|_| 0),
+        kernel_cpu_ns: end_ns.map(|_| 0),
+        exit_code: end_ns.map(|_| 0),
+        ended_in: None,
+        open: None,
     }
 }
 
@@ -156,16 +198,12 @@ fn stretch(
 
 fn last_record(task: &Drawn, now_ns: u64) -> TaskRecord {
     TaskRecord {
-        born: task.born.clone(),
-        end_ns: Some(now_ns),
         totals: task.sums,
-        missed: 0,
         switches: u64::from(task.seq),
         kernel_switches: Some(u64::from(task.seq)),
         kernel_cpu_ns: Some(1_000_000_000),
-        exit_code: Some(0),
         ended_in: Some(60),
-        open: None,
+        ..record(task.born.clone(), Some(now_ns))
     }
 }
 
@@ -188,6 +226,7 @@ fn about(random: &mut SplitMix, serial: u32, at_ns: u64, seq: u32) -> Event {
             inode: id.into(),
             device: 1,
             mode: 0o100_644,
+            last_name: LastName::default(),
         }),
         1 => Event::Waitset(Waitset {
             id: 4 + id % 2,

@@ -320,30 +320,12 @@ mod tests {
     use super::*;
     use crate::{
         drawn,
-        trace::{PollWay, Timeout, Waker, Why},
+        trace::{Timeout, Waker, Why},
         trace_file::TraceWriter,
     };
 
     fn header() -> Header {
-        Header {
-            forktrace: "0".to_owned(),
-            argv: Vec::new(),
-            kernel: String::new(),
-            arch: Arch::X86_64,
-            cpus: 2,
-            start_ns: 0,
-            start_unix_ns: 0,
-            polls: PollWay::Fentry,
-            ring_bytes: 4096,
-            max_tasks: 100,
-            plain: false,
-            interrupts: Vec::new(),
-            attached: None,
-            machine: None,
-            cgroup: String::new(),
-            lag_min_ns: None,
-            imported: None,
-        }
+        drawn::header(0)
     }
 
     fn stretch(serial: u32, seq: u32, at_ns: u64) -> Stretch {

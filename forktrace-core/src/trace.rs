@@ -10,6 +10,7 @@ mod arch;
 pub mod cgroups;
 mod helpers;
 pub mod interrupts;
+mod last_name;
 pub mod marks;
 pub mod signals;
 
@@ -17,6 +18,7 @@ pub use self::{
     arch::{Arch, waits},
     helpers::{HelperEnd, HelperLost, HelperOf, How},
     interrupts::InterruptKind,
+    last_name::{FOLDERS_UNKNOWN, LastName},
 };
 
 /// How calls of select, poll and epoll were counted: part of the trace, so that a
@@ -502,6 +504,10 @@ pub struct Object {
     pub device: u32,
     /// Type and permissions (`S_IFMT` and so on).
     pub mode: u16,
+    /// While recording: the last name of its path, which is all that is left of a file that
+    /// was closed before it was looked at.
+    #[serde(skip)]
+    pub last_name: LastName,
 }
 
 /// One descriptor that a call of select or poll waits for.

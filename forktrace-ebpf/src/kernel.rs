@@ -14,7 +14,7 @@ use aya_ebpf::helpers::{
     bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_task_pt_regs, generated,
 };
 use forktrace_common::{
-    event::kernel_lock,
+    event::{LAST_NAME_BYTES, kernel_lock},
     layout::{Layout, WAITS, Waits, wait},
     limits::COMM_LEN,
 };
@@ -712,6 +712,25 @@ impl File {
     #[inline(always)]
     pub fn mode(&self) -> u16 {
         read_kernel(self.inode + u64::from(layout!(inode_mode))).unwrap_or(0)
+    }
+
+    /// Writes the last name of its path to `to`, which is in a record. That of a file
+    /// that is renamed at this very moment can be a mixture.
+    #[inline(always)]
+    pub fn last_name(&self, to: *mut [u8; LAST_NAME_BYTES]) {
+        let dentry: Option<u64> = read_kernel(self.address + u64::from(layout!(file_dentry)));
+        let name: Option<u64> =
+            dentry.and_then(|dentry| read_kernel(dentry + u64::from(layout!(dentry_name))));
+        if let Some(name) = name {
+            // SAFETY: the record has room for so many; the helper checks the address.
+            unsafe {
+                generated::bpf_probe_read_kernel_str(
+                    to.cast(),
+                    LAST_NAME_BYTES as u32,
+                    name as *const _,
+                );
+            }
+        }
     }
 
     /// The device of its file system.

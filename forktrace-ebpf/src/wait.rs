@@ -331,21 +331,30 @@ fn object(cpu: Cpu, task: Task, state: Shared<TaskState>) -> (u32, u8) {
     }
     let (id, mode) = (new_id(), file.mode());
     let (serial, device, at_ns) = (at!(state.serial).load(), file.device(), kernel::now());
-    let sent = emit::other(cpu, || Object {
-        kind: kind::OBJECT,
-        zero: 0,
-        mode,
-        id,
-        serial,
-        fd,
-        at_ns,
-        file: file.address,
-        operations: file.operations,
-        inode: file.number,
-        device,
-        zero2: 0,
+    let sent = emit::in_place(cpu, |record: *mut Object| {
+        // SAFETY: the record is in the ring, reserved for us.
+        unsafe {
+            record.write(Object {
+                kind: kind::OBJECT,
+                zero: 0,
+                mode,
+                id,
+                serial,
+                fd,
+                at_ns,
+                file: file.address,
+                operations: file.operations,
+                inode: file.number,
+                device,
+                zero2: 0,
+                name: [0; _],
+            });
+            file.last_name(&raw mut (*record).name);
+        }
     });
     if !sent {
+        count!(cpu, lost_other);
+        emit::log_lost(size_of::<Object>() as u32);
         return (0, 0);
     }
     *other = *place;

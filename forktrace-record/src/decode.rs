@@ -9,9 +9,9 @@ use forktrace_common::{
 };
 
 use crate::trace::{
-    Argv, Attached, Born, CpuUser, Event, Exec, Interrupt, Lag, Object, OpenStretch, Outsider,
-    PollUse, Signal, Stacks, Stretch, TaskRecord, Timeout, Totals, Untracked, WaitFd, Waitset,
-    Waker, Why,
+    Argv, Attached, Born, CpuUser, Event, Exec, Interrupt, Lag, LastName, Object, OpenStretch,
+    Outsider, PollUse, Signal, Stacks, Stretch, TaskRecord, Timeout, Totals, Untracked, WaitFd,
+    Waitset, Waker, Why,
 };
 
 /// A record that can't be one of ours.
@@ -89,6 +89,7 @@ pub fn decode(cpu: u16, record: &[u8], mut sink: impl FnMut(Event)) -> Result<()
                 inode: o.inode,
                 device: o.device,
                 mode: o.mode,
+                last_name: LastName(o.name),
             }));
         }
         Some(&kind::WAITSET) => sink(Event::Waitset(waitset(&read(record)?))),
@@ -327,6 +328,7 @@ pub fn entered(
             inode: entry.inode,
             device: entry.device,
             mode: entry.mode,
+            last_name: LastName::default(),
         }));
     }
 }

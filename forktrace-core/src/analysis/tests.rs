@@ -619,17 +619,14 @@ fn live_one(serial: u32, life: &Life, end_ns: u64) -> Lived {
     }
     gaps_ns += gap_from.map_or(0, |from| line.len() as u64 - from);
     switches += u64::from(ended);
+    let end_ns = ended.then_some(START + line.len() as u64);
     let record = TaskRecord {
-        born: born.clone(),
-        end_ns: ended.then_some(START + line.len() as u64),
         totals,
         missed,
         switches,
         kernel_switches: ended.then_some(switches),
-        kernel_cpu_ns: ended.then_some(0),
-        exit_code: ended.then_some(0),
-        ended_in: None,
         open,
+        ..drawn::record(born.clone(), end_ns)
     };
     Lived {
         serial,
@@ -644,23 +641,8 @@ fn live_one(serial: u32, life: &Life, end_ns: u64) -> Lived {
 
 fn header() -> Header {
     Header {
-        forktrace: "0".to_owned(),
         argv: vec!["workload".to_owned()],
-        kernel: "6.18".to_owned(),
-        arch: Arch::X86_64,
-        cpus: 2,
-        start_ns: START,
-        start_unix_ns: 0,
-        polls: PollWay::Fentry,
-        ring_bytes: 4096,
-        max_tasks: 10,
-        plain: false,
-        interrupts: Vec::new(),
-        attached: None,
-        machine: None,
-        cgroup: String::new(),
-        lag_min_ns: None,
-        imported: None,
+        ..drawn::header(START)
     }
 }
 
@@ -1022,19 +1004,10 @@ fn born(serial: u32, at_ns: u64) -> Born {
 
 fn record(born: Born, end_ns: Option<u64>) -> TaskRecord {
     TaskRecord {
-        totals: Totals {
-            serial: born.serial,
-            ..Totals::default()
-        },
-        born,
-        end_ns: end_ns.map(|ns| START + ns),
-        missed: 0,
         switches: 1,
         kernel_switches: end_ns.map(|_| 1),
         kernel_cpu_ns: end_ns.map(|_| 1),
-        exit_code: end_ns.map(|_| 0),
-        ended_in: None,
-        open: None,
+        ..drawn::record(born, end_ns.map(|ns| START + ns))
     }
 }
 
@@ -1979,6 +1952,7 @@ fn files_without_a_name_are_counted_with_the_reasons() {
         inode: 7,
         device: 9,
         mode: 0o100_644,
+        last_name: crate::trace::LastName::default(),
     };
     let mut off = stretch(1, 0, Why::Interruptible, [0; 3], 0);
     off.object = 1;

@@ -27,7 +27,7 @@ use crate::{
     drawn,
     model::{Fate, File, FutexKey, Off, State, Target, Task},
     report::{Apart, Ended, Episode, Link, PathState, StopKind, Verdict, WakerKind, WeaknessKind},
-    trace::{Born, Header, Interrupt, PollWay, TaskRecord, Timeout, Totals, Waker, Why},
+    trace::{Born, Header, Interrupt, TaskRecord, Timeout, Totals, Waker, Why},
 };
 
 pub(super) const READ: i16 = 0;
@@ -177,16 +177,13 @@ pub(super) fn killed(mut task: Task) -> Task {
     }
     let switches = task.stretches.len() as u64;
     task.record = Some(TaskRecord {
-        born,
-        end_ns: Some(task.end_ns),
         totals,
-        missed: 0,
         switches,
         kernel_switches: Some(switches),
         kernel_cpu_ns: None,
         exit_code: Some(9),
         ended_in: task.stretches.last().map(|off| off.syscall),
-        open: None,
+        ..drawn::record(born, Some(task.end_ns))
     });
     task
 }
@@ -223,23 +220,8 @@ pub(super) fn model(tasks: Vec<Task>) -> Model {
 
 pub(super) fn header() -> Header {
     Header {
-        forktrace: "0".to_owned(),
         argv: vec!["workload".to_owned()],
-        kernel: "6.18".to_owned(),
-        arch: Arch::X86_64,
-        cpus: 2,
-        start_ns: 0,
-        start_unix_ns: 0,
-        polls: PollWay::Fentry,
-        ring_bytes: 4096,
-        max_tasks: 10,
-        plain: false,
-        interrupts: Vec::new(),
-        attached: None,
-        machine: None,
-        cgroup: String::new(),
-        lag_min_ns: None,
-        imported: None,
+        ..drawn::header(0)
     }
 }
 

@@ -3,7 +3,8 @@ use super::{
     *,
 };
 use crate::trace::{
-    Attached, FileKind, LockName, Named, Object, Outsider, ProviderKind, Providers, Timeout, Waker,
+    Attached, FileKind, LastName, LockName, Named, Object, Outsider, ProviderKind, Providers,
+    Timeout, Waker,
 };
 
 fn at(ms: u64) -> u64 {
@@ -56,6 +57,7 @@ fn pipe(id: u32) -> [Event; 2] {
             inode: 7,
             device: 9,
             mode: 0o010_600,
+            last_name: LastName::default(),
         }),
         Event::Named(Named {
             id,

@@ -3,7 +3,7 @@ use crate::{
     analysis::Options,
     drawn, pipeline,
     random::SplitMix,
-    trace::{Born, Finish, Header, PollWay, TaskRecord, Timeout, Totals, Waker},
+    trace::{Born, Finish, Header, TaskRecord, Timeout, Totals, Waker},
     trace_file::TraceWriter,
 };
 
@@ -94,42 +94,13 @@ pub(super) fn open(of: &[Stretch], serial: u32, at_ns: u64) -> Option<OpenStretc
 
 /// The last record of a task that never switched.
 pub(super) fn record(serial: u32, end_ns: Option<u64>) -> TaskRecord {
-    TaskRecord {
-        born: born(serial),
-        end_ns,
-        totals: Totals {
-            serial,
-            ..Totals::default()
-        },
-        missed: 0,
-        switches: 0,
-        kernel_switches: None,
-        kernel_cpu_ns: None,
-        exit_code: None,
-        ended_in: None,
-        open: None,
-    }
+    drawn::record(born(serial), end_ns)
 }
 
 fn report_of(stretches: &[Stretch], tasks: u32, end_ns: u64) -> crate::report::Report {
     let header = Header {
-        forktrace: "0".to_owned(),
         argv: vec!["x".to_owned()],
-        kernel: "6".to_owned(),
-        arch: Arch::X86_64,
-        cpus: 2,
-        start_ns: START,
-        start_unix_ns: 0,
-        polls: PollWay::Tracepoint,
-        ring_bytes: 4096,
-        max_tasks: 10,
-        plain: false,
-        interrupts: Vec::new(),
-        attached: None,
-        machine: None,
-        cgroup: String::new(),
-        lag_min_ns: None,
-        imported: None,
+        ..drawn::header(START)
     };
     let mut bytes = Vec::new();
     let mut writer = TraceWriter::new(&mut bytes, &header).expect("memory");

@@ -8,7 +8,7 @@ use std::{
 
 use forktrace_common::layout::{futex, wait, waitv};
 
-use crate::trace::{FileKind, Interest, Named, Object, SharedFutex, WaitFd};
+use crate::trace::{FOLDERS_UNKNOWN, FileKind, Interest, Named, Object, SharedFutex, WaitFd};
 
 /// What a task waited for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -390,7 +390,10 @@ impl Targets {
         if order > *last {
             *last = order;
             let named = self.known.names.get(&key);
-            file.kind = named.map(|n| n.kind.clone());
+            let kind = named.map(|n| n.kind.clone());
+            if !is_end_of(kind.as_ref(), file.kind.as_ref()) {
+                file.kind = kind;
+            }
         }
         // Several objects can be one file: it is read under the number of one.
         if let Some(interests) = self.known.interests.remove(&id) {
@@ -440,9 +443,37 @@ impl Targets {
     }
 }
 
+/// Is the one a path without its folders, and the other all of it?
+fn is_end_of(end: Option<&FileKind>, path: Option<&FileKind>) -> bool {
+    let (Some(FileKind::File(end)), Some(FileKind::File(path))) = (end, path) else {
+        return false;
+    };
+    let Some(end) = end.strip_prefix(FOLDERS_UNKNOWN) else {
+        return false;
+    };
+    let name = path.rsplit('/').next().unwrap_or_default();
+    match end.strip_suffix('…') {
+        Some(cut_off) => name.starts_with(cut_off),
+        None => name == end || name.strip_suffix(" (deleted)") == Some(end),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::LastName;
+
+    #[test]
+    fn folders_that_are_known_are_kept() {
+        let file = |path: &str| Some(FileKind::File(path.to_owned()));
+        let is_end = |end: &str, path: &str| is_end_of(file(end).as_ref(), file(path).as_ref());
+        assert!(is_end("…/a.db", "/srv/a.db"));
+        assert!(is_end("…/a.db", "/srv/a.db (deleted)"));
+        assert!(is_end("…/a-very-long…", "/srv/a-very-long-name"));
+        // Renamed since.
+        assert!(!is_end("…/b.db", "/srv/a.db"));
+        assert!(!is_end("/srv/a.db", "…/a.db"));
+    }
 
     fn object(id: u32, operations: u64) -> Object {
         Object {
@@ -455,6 +486,7 @@ mod tests {
             inode: 18,
             device: 16,
             mode: 0o600,
+            last_name: LastName::default(),
         }
     }
 

@@ -66,21 +66,7 @@ fn exec(serial: u32, at_ns: u64, old_tid: u32, tid: u32, comm: &str) -> Event {
 
 /// A record of a task without stretches.
 fn record(born: Born, end_ns: Option<u64>) -> TaskRecord {
-    TaskRecord {
-        totals: Totals {
-            serial: born.serial,
-            ..Totals::default()
-        },
-        born,
-        end_ns: end_ns.map(|ns| START + ns),
-        missed: 0,
-        switches: 0,
-        kernel_switches: end_ns.map(|_| 0),
-        kernel_cpu_ns: end_ns.map(|_| 0),
-        exit_code: end_ns.map(|_| 0),
-        ended_in: None,
-        open: None,
-    }
+    drawn::record(born, end_ns.map(|ns| START + ns))
 }
 
 fn stretch(serial: u32, seq: u32, why: Why, times: [u64; 3]) -> Stretch {

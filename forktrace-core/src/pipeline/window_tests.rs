@@ -7,32 +7,13 @@ use crate::{
     model::Part,
     random::SplitMix,
     render::{Format, Style, render},
-    trace::PollWay,
     trace_file::{TraceWriter, find_windows},
 };
 
 const START_NS: u64 = 1_000_000_000;
 
 fn header() -> Header {
-    Header {
-        forktrace: "0".to_owned(),
-        argv: Vec::new(),
-        kernel: String::new(),
-        arch: Arch::X86_64,
-        cpus: 2,
-        start_ns: START_NS,
-        start_unix_ns: 0,
-        polls: PollWay::Fentry,
-        ring_bytes: 4096,
-        max_tasks: 100,
-        plain: false,
-        interrupts: Vec::new(),
-        attached: None,
-        machine: None,
-        cgroup: String::new(),
-        lag_min_ns: None,
-        imported: None,
-    }
+    drawn::header(START_NS)
 }
 
 /// A file of these events, of blocks and windows that are so long; `ended`: it has an end.

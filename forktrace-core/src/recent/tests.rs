@@ -1,9 +1,10 @@
 use super::*;
 use crate::{
+    drawn,
     model::{Model, Segment},
     pipeline,
     random::SplitMix,
-    trace::{Arch, Born, OpenStretch, Stretch, Timeout, Totals, Waker, Why},
+    trace::{Born, OpenStretch, Stretch, Timeout, Totals, Waker, Why},
 };
 
 const MS: u64 = 1_000_000;
@@ -12,23 +13,8 @@ const END: u64 = START + 30_000 * MS;
 
 fn header() -> Header {
     Header {
-        forktrace: "0".to_owned(),
-        argv: Vec::new(),
-        kernel: "6".to_owned(),
-        arch: Arch::X86_64,
-        cpus: 2,
-        start_ns: START,
         start_unix_ns: 5,
-        polls: PollWay::Tracepoint,
-        ring_bytes: 4096,
-        max_tasks: 10,
-        plain: false,
-        interrupts: Vec::new(),
-        attached: None,
-        machine: None,
-        cgroup: String::new(),
-        lag_min_ns: None,
-        imported: None,
+        ..drawn::header(START)
     }
 }
 
@@ -130,16 +116,13 @@ fn drawn(random: &mut SplitMix) -> (Vec<Event>, Vec<TaskRecord>) {
         let off = sums.blocked_ns + sums.runnable_ns + sums.stopped_ns;
         switches += u64::from(ends);
         let record = TaskRecord {
-            born,
-            end_ns,
             totals: sums,
-            missed: 0,
             switches,
             kernel_switches: Some(switches),
             kernel_cpu_ns: ends.then_some(ran - off),
-            exit_code: ends.then_some(0),
             ended_in: ends.then_some(60),
             open,
+            ..drawn::record(born, end_ns)
         };
         match ends {
             true => events.push(Event::Task(record)),

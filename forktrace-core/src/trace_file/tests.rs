@@ -35,13 +35,8 @@ fn header() -> Header {
         polls: PollWay::Tracepoint,
         ring_bytes: 1 << 20,
         max_tasks: 1000,
-        plain: false,
         interrupts: vec![(36, "virtio1-req.0".to_owned())],
-        attached: None,
-        machine: None,
-        cgroup: String::new(),
-        lag_min_ns: None,
-        imported: None,
+        ..drawn::header(START)
     }
 }
 
@@ -1073,21 +1068,8 @@ fn tens_of_thousands_of_tasks_that_sleep_are_not_too_many() {
         .collect();
     let last: Vec<Event> = (1..=TASKS)
         .map(|serial| {
-            Event::Task(TaskRecord {
-                born: born(serial, at_ns(serial)),
-                end_ns: None,
-                totals: Totals {
-                    serial,
-                    ..Totals::default()
-                },
-                missed: 0,
-                switches: 0,
-                kernel_switches: None,
-                kernel_cpu_ns: None,
-                exit_code: None,
-                ended_in: None,
-                open: None,
-            })
+            let born = born(serial, at_ns(serial));
+            Event::Task(drawn::record(born, None))
         })
         .collect();
     let (data, _) = file(&[first, last]);

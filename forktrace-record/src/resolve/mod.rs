@@ -329,6 +329,9 @@ impl Resolver {
     fn add(&mut self, job: Job) {
         if self.jobs.len() >= MOST_WAITING {
             self.counts.not_looked_up += 1;
+            if let Job::Object(object) = job {
+                self.keep_nameless(&object);
+            }
             return;
         }
         self.jobs.push_back(job);
@@ -402,7 +405,11 @@ impl Resolver {
             )
         };
         self.counts.not_looked_up += self.jobs.iter().filter(waiting).count() as u64;
-        self.jobs.clear();
+        for job in std::mem::take(&mut self.jobs) {
+            if let Job::Object(object) = job {
+                self.keep_nameless(&object);
+            }
+        }
         self.allowance_ns = MOST_SAVED_NS as i64;
         self.jobs.push_back(Job::Cgroups);
         if self.misses_operations() {
@@ -413,6 +420,7 @@ impl Resolver {
         for asked in self.helper.give_up() {
             self.lost(asked);
         }
+        self.name_by_end(&mut sink);
         self.name_by_operations(&mut sink);
         let throttled = self.cgroups.throttled();
         (self.counts, throttled, self.helper.troubles())

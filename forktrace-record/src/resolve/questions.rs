@@ -220,7 +220,7 @@ impl Resolver {
         self.counts.done += 1;
         let Some(who) = self.tasks.who(object.serial) else {
             self.counts.gone += 1;
-            self.keep_nameless(&object);
+            self.nameless(&object, sink);
             return;
         };
         let expected = Identity {
@@ -250,11 +250,11 @@ impl Resolver {
             }
             Err(Nameless::Gone) => {
                 self.counts.gone += 1;
-                self.keep_nameless(object);
+                self.nameless(object, sink);
             }
             Ok(_) | Err(Nameless::Changed) => {
                 self.counts.changed += 1;
-                self.keep_nameless(object);
+                self.nameless(object, sink);
             }
         }
     }
@@ -345,10 +345,29 @@ impl Resolver {
         }
     }
 
-    fn keep_nameless(&mut self, object: &Object) {
+    pub(super) fn keep_nameless(&mut self, object: &Object) {
         if self.nameless.len() < MOST_WAITING {
             self.nameless.push(*object);
         }
+    }
+
+    /// It was gone: the end of its path, which the kernel program saw, or what comes up later.
+    fn nameless(&mut self, object: &Object, sink: &mut impl FnMut(Event)) {
+        match by_end(object) {
+            Some(kind) => sink(named(object, kind)),
+            None => self.keep_nameless(object),
+        }
+    }
+
+    /// Names the files by that which nobody came to look at.
+    pub(super) fn name_by_end(&mut self, sink: &mut impl FnMut(Event)) {
+        self.nameless.retain(|object| {
+            let Some(kind) = by_end(object) else {
+                return true;
+            };
+            sink(named(object, kind));
+            false
+        });
     }
 
     /// Is there a file without a name that the kernel's names of operations could tell?
@@ -523,6 +542,18 @@ impl Resolver {
     }
 }
 
+/// What a file is by the end of its path, if it has one.
+fn by_end(object: &Object) -> Option<FileKind> {
+    let path = object.last_name.path()?;
+    match u32::from(object.mode) & SFlag::S_IFMT.bits() {
+        // `[eventfd]` and the like can be files here, too.
+        file if file == SFlag::S_IFREG.bits() && !path.ends_with(']') => Some(FileKind::File(path)),
+        folder if folder == SFlag::S_IFDIR.bits() => Some(FileKind::Directory(path)),
+        fifo if fifo == SFlag::S_IFIFO.bits() => Some(FileKind::Fifo(path)),
+        _ => None,
+    }
+}
+
 fn named(object: &Object, kind: FileKind) -> Event {
     Event::Named(Named {
         id: object.id,
@@ -551,4 +582,37 @@ fn shared_futex(serial: u32, address: u64, place: Place) -> Event {
         offset,
         path,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::LastName;
+
+    #[test]
+    fn what_is_gone_is_named_by_the_end_of_its_path() {
+        let kind = |mode: u16, name: &str| {
+            let mut last_name = LastName::default();
+            last_name.0[..name.len()].copy_from_slice(name.as_bytes());
+            by_end(&Object {
+                id: 1,
+                serial: 1,
+                fd: 3,
+                at_ns: 1,
+                file: 1,
+                operations: 1,
+                inode: 1,
+                device: 1,
+                mode,
+                last_name,
+            })
+        };
+        let path = || "…/a".to_owned();
+        assert_eq!(kind(0o100_644, "a"), Some(FileKind::File(path())));
+        assert_eq!(kind(0o040_755, "a"), Some(FileKind::Directory(path())));
+        assert_eq!(kind(0o010_600, "a"), Some(FileKind::Fifo(path())));
+        assert_eq!(kind(0o100_644, "[eventfd]"), None);
+        assert_eq!(kind(0o140_777, "a"), None, "a socket");
+        assert_eq!(kind(0o100_644, ""), None);
+    }
 }

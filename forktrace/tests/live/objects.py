@@ -1,6 +1,6 @@
 # Children that each wait for one thing: most of them until they are killed, those that wait for
 # a futex for 0.3 s. Prints what it made, and as which process each child ran.
-import ctypes, errno, fcntl, json, mmap, os, select, signal, socket, tempfile, time
+import ctypes, errno, fcntl, json, mmap, os, select, signal, socket, tempfile, threading, time
 libc = ctypes.CDLL(None, use_errno=True)
 FUTEX = 202 if os.uname().machine == "x86_64" else 98
 folder = tempfile.mkdtemp()
@@ -107,6 +107,27 @@ os.unlink(path)
 fcntl.flock(lock, fcntl.LOCK_EX)
 facts["file"] = path + " (deleted)"
 child("file", lambda: fcntl.flock(again, fcntl.LOCK_EX))
+
+FLOCK = 73 if os.uname().machine == "x86_64" else 32
+
+def closed_meanwhile():
+    "Its descriptor is another file as soon as it waits."
+    path = folder + "/closed"
+    lock, again = os.open(path, os.O_CREAT | os.O_RDWR), os.open(path, os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    main = threading.get_native_id()
+    def close():
+        call = None
+        while call != str(FLOCK):
+            with open(f"/proc/self/task/{main}/syscall") as syscall:
+                call = syscall.read().split()[0]
+        os.dup2(a, again)
+        time.sleep(0.05)
+        os.close(lock)
+    threading.Thread(target=close).start()
+    fcntl.flock(again, fcntl.LOCK_EX)
+
+child("closed", closed_meanwhile)
 
 path = folder + "/shared"
 with open(path, "wb") as file:

@@ -190,6 +190,10 @@ fn others(traced: &Traced) {
     assert_ne!(traced.file("eventfd"), traced.file("timerfd"));
     let path = traced.fact("file").to_owned();
     assert_eq!(*traced.kind("file"), FileKind::File(path));
+    match traced.kind("closed") {
+        FileKind::File(path) => assert!(path.ends_with("/closed"), "{path}"),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn sets(traced: &Traced) {

@@ -2,7 +2,7 @@
 //! the kernel restarts.
 
 use super::*;
-use crate::trace::{AttachedTo, Cgroup, PollWay};
+use crate::trace::{AttachedTo, Cgroup};
 
 /// Of a process whose first thread is 90.
 fn no_first_thread() -> Born {
@@ -231,23 +231,8 @@ fn a_first_thread_keeps_its_tid_though_another_one_has_it_at_last() {
 
 fn header() -> Header {
     Header {
-        forktrace: "0".to_owned(),
-        argv: Vec::new(),
-        kernel: "6".to_owned(),
-        arch: Arch::X86_64,
-        cpus: 2,
-        start_ns: START,
-        start_unix_ns: 5,
-        polls: PollWay::Tracepoint,
-        ring_bytes: 4096,
-        max_tasks: 10,
-        plain: false,
-        interrupts: Vec::new(),
-        attached: None,
-        machine: None,
         cgroup: "/first".to_owned(),
-        lag_min_ns: None,
-        imported: None,
+        ..drawn::header(START)
     }
 }
 
