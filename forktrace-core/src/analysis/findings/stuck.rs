@@ -79,6 +79,17 @@ fn of(report: &Report, deadlock: &Deadlock) -> Finding {
         FindingKind::Deadlock => "Deadlock",
         _ => "Hang",
     };
+    // Of whom the sentence says what it waits for, there is only to say that it began earlier.
+    let is_told = match deadlock.kind {
+        DeadlockKind::Cycle => tasks.len() == 1,
+        DeadlockKind::Circle => false,
+        DeadlockKind::AllAsleep => true,
+    };
+    let earlier = |task: &DeadlockedTask| {
+        task.waited_before_ns.is_some() || duration(task.since_ns) != duration(from_ns)
+    };
+    let evidence = tasks.iter().take(NAMED);
+    let evidence = evidence.filter(|task| !is_told || earlier(task) && tasks.len() > 1);
     let has_code = tasks.iter().any(|task| task.code.is_some());
     let sentence = format!(
         "{word} for {}, {}: {story}.",
@@ -87,7 +98,7 @@ fn of(report: &Report, deadlock: &Deadlock) -> Finding {
     );
     Finding {
         tasks: tasks.iter().map(|t| t.serial).collect(),
-        evidence: tasks.iter().take(NAMED).map(since).collect(),
+        evidence: evidence.map(since).collect(),
         next: (!has_code).then(|| "--stacks shows where each of them waits".to_owned()),
         ..finding(kind, ns, confidence, sentence)
     }
