@@ -175,7 +175,14 @@ pub(crate) fn run_binary(binary: &Path, arguments: &[OsString]) -> Result<bool> 
     };
     if live && is_root() {
         own_root::enter()?;
-        command.env(THREADS, "1");
+        command = Command::new("env");
+        // Whoever started us in the background may have had these ignored, and so would the
+        // workloads; what sudo says of its caller, those tests say that are about it.
+        command.arg("--default-signal=HUP,INT,QUIT");
+        for variable in ["SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND"] {
+            command.args(["-u", variable]);
+        }
+        command.arg(binary).env(THREADS, "1");
     }
     let error = command.args(arguments).exec();
     Err(error).with_context(|| format!("could not start {}", binary.display()))

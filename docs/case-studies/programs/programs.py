@@ -10,7 +10,7 @@ As root. Ends with 1 if a report was wrong, with 77 if nothing could run. The se
 after the other for so long, beside N loops that want a CPU, and asks only whether a deadlock or a
 hang was said of programs of which none has any.
 """
-import argparse, importlib, json, random, shutil, subprocess, sys, time, traceback
+import argparse, importlib, json, os, random, shutil, subprocess, sys, time, traceback
 from pathlib import Path
 
 OWN = Path(__file__).resolve().parent
@@ -127,6 +127,9 @@ def main():
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="look for false alarms")
     parser.add_argument("--hogs", type=int, default=4, help="loops beside a soak")
     options = parser.parse_args()
+    # forktrace would run the programs as who called sudo, and their folders are root's.
+    for variable in ("SUDO_UID", "SUDO_GID", "SUDO_USER"):
+        os.environ.pop(variable, None)
     cases = load_cases()
     chosen = [it for it in cases.values()
               if not options.names or any(it.name.startswith(name) for name in options.names)]
