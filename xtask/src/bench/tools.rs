@@ -35,6 +35,8 @@ pub(super) enum Tool {
     TracedNoPolls,
     /// The same without wakers and what is waited for.
     TracedPlain,
+    /// forktrace attached to the workload when it begins.
+    AttachedTo,
     PerfSched,
     Offcputime,
     Strace,
@@ -43,7 +45,7 @@ pub(super) enum Tool {
 }
 
 impl Tool {
-    pub(super) const ALL: [Tool; 11] = [
+    pub(super) const ALL: [Tool; 12] = [
         Tool::Bare,
         Tool::Noop,
         Tool::Untraced,
@@ -51,6 +53,7 @@ impl Tool {
         Tool::Traced,
         Tool::TracedNoPolls,
         Tool::TracedPlain,
+        Tool::AttachedTo,
         Tool::PerfSched,
         Tool::Offcputime,
         Tool::Strace,
@@ -66,6 +69,7 @@ impl Tool {
             Tool::Traced => "forktrace",
             Tool::TracedNoPolls => "forktrace, --polls off",
             Tool::TracedPlain => "forktrace, --polls off --plain",
+            Tool::AttachedTo => "forktrace attach",
             Tool::PerfSched => "perf sched record",
             Tool::Offcputime => "offcputime (libbpf-tools)",
             Tool::Strace => "strace -f -c",
@@ -94,6 +98,12 @@ impl Tool {
             Tool::Traced => forktrace_run(forktrace, &[]),
             Tool::TracedNoPolls => forktrace_run(forktrace, &["--polls", "off"]),
             Tool::TracedPlain => forktrace_run(forktrace, &["--polls", "off", "--plain"]),
+            Tool::AttachedTo => {
+                let said = folder.join("attach.err").into();
+                let mut command = ["sh", "-c", ATTACH_AND_EXEC].map(OsString::from).to_vec();
+                command.extend([forktrace.into(), said]);
+                command
+            }
             Tool::PerfSched => {
                 let file = folder.join("perf.data").into();
                 let mut command = ["perf", "sched", "record", "-o"]
@@ -142,6 +152,12 @@ impl Tool {
         }
     }
 }
+
+/// Becomes the command in its arguments once forktrace is attached to it, which ends with it.
+const ATTACH_AND_EXEC: &str = r#"said=$1; shift
+"$0" attach -p $$ -o "$said.txt" 2>"$said" &
+until grep -q "attached to" "$said"; do kill -0 $! || exit 1; sleep 0.01; done
+exec "$@""#;
 
 fn forktrace_run(forktrace: &Path, options: &[&str]) -> Vec<OsString> {
     let mut command = vec![
