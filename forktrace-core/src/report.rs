@@ -240,6 +240,8 @@ pub enum GroupKind {
     Name,
     /// Tasks with the same role (`--group-by role`).
     Role,
+    /// Tasks whose processes are in the same cgroup (`--group-by cgroup`).
+    Cgroup,
 }
 
 /// Tasks that are compared with each other.
@@ -247,13 +249,13 @@ pub enum GroupKind {
 pub struct Group {
     /// What it is.
     pub kind: GroupKind,
-    /// Serial of the process's first task, or of the first task with this name or role; 0 for
-    /// the tree.
+    /// Serial of the process's first task, or of the first task with this name or role or in this
+    /// cgroup; 0 for the tree.
     pub id: u32,
     /// Pid (tgid) of the process; for others that of the first task.
     pub pid: u32,
-    /// Name of the process, the name or the role that all have; for the tree that of the
-    /// first process.
+    /// Name of the process, the name or the role that all have, or the path of their cgroup; for
+    /// the tree that of the first process.
     pub name: String,
     /// Serials of its tasks (see [`Task::serial`]).
     pub tasks: Vec<u32>,

@@ -2,7 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::{model::Task, report::GroupKind};
+use crate::{
+    model::{Model, Task},
+    report::GroupKind,
+    trace::Header,
+};
+
+/// The group of those whose cgroup was not told.
+const NOT_KNOWN: &str = "not known";
 
 /// What makes tasks a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +21,8 @@ pub enum GroupBy {
     Name,
     /// They have the same role.
     Role,
+    /// Their processes are in the same cgroup.
+    Cgroup,
 }
 
 /// A group.
@@ -39,11 +48,28 @@ impl GroupBy {
             Self::Process => GroupKind::Process,
             Self::Name => GroupKind::Name,
             Self::Role => GroupKind::Role,
+            Self::Cgroup => GroupKind::Cgroup,
         }
     }
 
-    /// Divides those that were chosen.
-    pub(super) fn divide(self, tasks: &[Task], roles: &[String], chosen: &[u32]) -> Division {
+    /// What groups are told by, of each task: its role, or the cgroup of its process.
+    pub(super) fn labels<'a>(
+        self,
+        model: &'a Model,
+        header: &'a Header,
+        roles: &'a [String],
+    ) -> Vec<&'a str> {
+        match self {
+            Self::Process | Self::Name | Self::Role => roles.iter().map(String::as_str).collect(),
+            Self::Cgroup => {
+                let cgroups = model.cgroups_of_tasks(header).into_iter();
+                cgroups.map(|path| path.unwrap_or(NOT_KNOWN)).collect()
+            }
+        }
+    }
+
+    /// Divides those that were chosen, by [their labels](Self::labels) where it is these that count.
+    pub(super) fn divide(self, tasks: &[Task], labels: &[&str], chosen: &[u32]) -> Division {
         let mut by_name: HashMap<&str, u32> = HashMap::new();
         let mut of_name = |at: usize, name| *by_name.entry(name).or_insert(tasks[at].serial);
         let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
@@ -53,7 +79,7 @@ impl GroupBy {
             let id = match self {
                 Self::Process => task.process,
                 Self::Name => of_name(*at as usize, task.name.as_str()),
-                Self::Role => of_name(*at as usize, roles[*at as usize].as_str()),
+                Self::Role | Self::Cgroup => of_name(*at as usize, labels[*at as usize]),
             };
             let members = groups.entry(id).or_default();
             positions[*at as usize] = members.len() as u32;
@@ -69,7 +95,7 @@ impl GroupBy {
                 pid: tasks[leader].pid,
                 name: match self {
                     Self::Process | Self::Name => tasks[leader].name.clone(),
-                    Self::Role => roles[leader].clone(),
+                    Self::Role | Self::Cgroup => labels[leader].to_owned(),
                 },
                 tasks: members,
             })

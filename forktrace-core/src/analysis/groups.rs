@@ -29,7 +29,7 @@ pub(super) fn groups(
     kin: &Kin<'_>,
     targets: &[u32],
     hangs: &[Hang],
-    (by, roles): (GroupBy, &[String]),
+    (by, labels): (GroupBy, &[&str]),
     episodes: usize,
 ) -> GroupFigures {
     let blocks = kin.blocks;
@@ -49,7 +49,7 @@ pub(super) fn groups(
     for (position, at) in all.iter().enumerate() {
         in_tree[*at as usize] = position as u32;
     }
-    let divided = by.divide(tasks, roles, &all);
+    let divided = by.divide(tasks, labels, &all);
     let tree = Members {
         group: 0,
         tasks: all.clone(),

@@ -181,7 +181,8 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         ((tasks, kept), waits_for, pairs, audit, overview)
     };
     // Each goes over all that was recorded, and none needs another.
-    let by = (options.group_by, &roles[..]);
+    let labels = options.group_by.labels(model, &info.header, &roles);
+    let by = (options.group_by, &labels[..]);
     let of_groups = || groups::groups(&kin, &targets, &hangs, by, options.episodes);
     let of_locks = || {
         let cpu_users = cpu_users::cpu_users(views.cut, &roles, part);

@@ -196,7 +196,7 @@ proptest! {
     #[test]
     fn groups_divide_the_tasks_by_whatever(tasks in any_tasks()) {
         let model = model(tasks);
-        for group_by in [GroupBy::Process, GroupBy::Name, GroupBy::Role] {
+        for group_by in [GroupBy::Process, GroupBy::Name, GroupBy::Role, GroupBy::Cgroup] {
             let report = analyse_with(&info(), &model, &Options { group_by, ..ALL });
             let (tree, parts) = report.groups.split_first().unwrap();
             let mut all: Vec<u32> = parts.iter().flat_map(|group| group.tasks.clone()).collect();

@@ -192,6 +192,7 @@ fn stall(episode: &Episode, report: &Report, at: &HashMap<u32, usize>) -> Value 
         Some(group) if group.kind == GroupKind::Process => {
             format!("{} (pid {})", clean(&group.name), group.pid)
         }
+        Some(group) if group.kind != GroupKind::Tree => clean(&group.name),
         _ => "all tasks".to_owned(),
     };
     let cause = episode.ended_by.as_ref().map(|by| {

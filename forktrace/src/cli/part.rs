@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use forktrace_core::{
     analysis::{self, GroupBy},
     model::{Model, Part, WHOLE},
+    trace::Header,
     words::duration,
 };
 
@@ -16,8 +17,8 @@ pub(crate) struct PartArgs {
     /// Report on what came before TIME, given as for --from.
     #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
     pub(crate) to: Option<Moment>,
-    /// Report on some tasks, with what they waited for: those of a process (its PID or name), a thread (its TID or name) or a role; * and ? stand for any characters; may be given several times.
-    #[arg(long, value_name = "NAME|PID|ROLE")]
+    /// Report on some tasks, with what they waited for: those of a process (its PID or name), a thread (its TID or name), a role, or a cgroup (its path or its last name, with all below it); * and ? stand for any characters; may be given several times.
+    #[arg(long, value_name = "NAME|PID|ROLE|CGROUP")]
     pub(crate) only: Vec<String>,
     /// What tasks are compared within, besides all of them.
     #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
@@ -34,6 +35,8 @@ pub(crate) enum By {
     Name,
     /// The role: program, name without its number, and parent.
     Role,
+    /// The cgroup of the process: a unit, a container.
+    Cgroup,
 }
 
 impl By {
@@ -43,6 +46,7 @@ impl By {
             Self::Process => GroupBy::Process,
             Self::Name => GroupBy::Name,
             Self::Role => GroupBy::Role,
+            Self::Cgroup => GroupBy::Cgroup,
         }
     }
 }
@@ -87,7 +91,7 @@ impl PartArgs {
     ///
     /// # Errors
     /// Where there is no such part: what there is.
-    pub(crate) fn part(&self, model: &Model) -> Result<Option<Part>, String> {
+    pub(crate) fn part(&self, model: &Model, header: &Header) -> Result<Option<Part>, String> {
         if !self.is_part() {
             return Ok(None);
         }
@@ -113,7 +117,7 @@ impl PartArgs {
             )));
         }
         if !self.only.is_empty() {
-            let tasks = analysis::choose(model, &self.only);
+            let tasks = analysis::choose(model, header, &self.only);
             part.tasks = Some(tasks.map_err(|what| format!("--only: {what}"))?);
         }
         let mut tasks = model.tasks.iter().enumerate();

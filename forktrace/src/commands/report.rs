@@ -59,7 +59,7 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
         group_by: args.part.group_by.group_by(),
         ..args.output.analysis()
     };
-    let part = args.part.part(&model);
+    let part = args.part.part(&model, &info.header);
     let part = part.map_err(|what| anyhow!("{}: {what}", args.trace.display()))?;
     patience.step("finding out what held up");
     let (report, model) = match part {

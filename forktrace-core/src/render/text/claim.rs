@@ -3,7 +3,7 @@
 use super::{
     View,
     figures::{count, duration, percent, plural, quantity, recased},
-    workload::members,
+    workload::{member, members},
 };
 use crate::report::{Audit, Episodes, Group, Task};
 
@@ -23,10 +23,11 @@ impl Words {
         }
     }
 
-    pub(super) fn of_process(group: &Group) -> Self {
+    pub(super) fn of_group(group: &Group) -> Self {
+        let noun = member(group);
         Words {
-            all: quantity(group.tasks.len() as u64, "thread"),
-            plural: plural("thread"),
+            all: quantity(group.tasks.len() as u64, noun),
+            plural: plural(noun),
         }
     }
 }

@@ -5,6 +5,7 @@ use super::{
     figures::{clean, count, duration, quantity, times},
     layout::{Ink, paint, wrapped},
     phrases::{by, wait_in, who},
+    workload::title,
 };
 use crate::report::{Ended, Episode, GroupKind, Link, Verdict, WakerKind};
 
@@ -21,8 +22,8 @@ pub(super) fn section(view: &View<'_>) -> String {
         if episodes.is_empty() {
             continue;
         }
-        if group.kind == GroupKind::Process {
-            let of = format!("  pid {} ({})\n", group.pid, clean(&group.name));
+        if group.kind != GroupKind::Tree {
+            let of = format!("  {}\n", title(group));
             out.push_str(&paint(view.style, Ink::Dim, &of));
         }
         let mut told: Vec<Vec<&Episode>> = Vec::new();

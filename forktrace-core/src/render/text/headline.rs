@@ -23,23 +23,21 @@ pub(super) fn answer(view: &View<'_>) -> String {
     if let Some(sentence) = starved(tree, view) {
         out.push_str(&wrapped(view.style, "  ", &sentence));
     }
-    if view.processes > 1 {
-        out.push_str(&processes(view));
-    }
+    out.push_str(&groups(view));
     out
 }
 
-/// A line for each process with several threads.
-fn processes(view: &View<'_>) -> String {
-    let mut groups = view.threaded.clone();
-    // Stable: processes that were never all blocked stay in the order of creation.
+/// A line for each group with several tasks.
+fn groups(view: &View<'_>) -> String {
+    let mut groups = view.divided.clone();
+    // Stable: those that were never all blocked stay in the order of creation.
     groups.sort_by_key(|group| {
         let all = group.all_blocked;
         std::cmp::Reverse((all.lower_ns, all.upper_ns))
     });
     let mut out = String::new();
     for group in &groups {
-        let words = Words::of_process(group);
+        let words = Words::of_group(group);
         let sentence = together(group, &words, &view.report.audit);
         let sentence = recased(&sentence, char::to_ascii_lowercase);
         out.push_str(&wrapped(

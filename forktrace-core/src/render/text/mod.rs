@@ -11,6 +11,7 @@ mod episodes;
 pub mod explain;
 pub mod figures;
 mod findings;
+mod groups;
 mod headline;
 mod lags;
 pub mod layout;
@@ -192,6 +193,8 @@ struct View<'a> {
     tree: Option<&'a Group>,
     /// Processes with two tasks or more, in the order of creation.
     threaded: Vec<&'a Group>,
+    /// Groups of several tasks that are told of beside the tree, which is not one of them.
+    divided: Vec<&'a Group>,
     /// Number of processes.
     processes: usize,
     /// Tasks by serial.
@@ -202,6 +205,12 @@ impl<'a> View<'a> {
     fn new(report: &'a Report, style: Style) -> Self {
         let of_kind = |kind| report.groups.iter().filter(move |group| group.kind == kind);
         let pids: BTreeSet<u32> = report.tasks.iter().map(|task| task.pid).collect();
+        let divided = report
+            .groups
+            .iter()
+            .filter(|group| group.kind != GroupKind::Tree);
+        // One group has the figures of the tree.
+        let divides = divided.clone().count() > 1;
         View {
             report,
             style,
@@ -210,6 +219,9 @@ impl<'a> View<'a> {
                 .filter(|tree| !tree.tasks.is_empty()),
             threaded: of_kind(GroupKind::Process)
                 .filter(|group| group.tasks.len() > 1)
+                .collect(),
+            divided: divided
+                .filter(|group| divides && group.tasks.len() > 1)
                 .collect(),
             processes: pids.len(),
             by_serial: report.tasks.iter().map(|t| (t.serial, t)).collect(),

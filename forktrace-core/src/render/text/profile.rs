@@ -4,8 +4,9 @@ use super::{
     View,
     figures::{NONE, duration, duration_cell, percent, plain, plural, quantity, width},
     layout::{Ink, paint, wrapped},
+    workload::{member, title},
 };
-use crate::report::{AtOnce, Episodes, Group};
+use crate::report::{AtOnce, Episodes, Group, GroupKind};
 
 /// Rows of a profile.
 const ROWS: usize = 8;
@@ -19,12 +20,13 @@ pub(super) fn section(view: &View<'_>) -> String {
         return String::new();
     };
     let mut out = group(view, tree, view.noun(), "");
-    if view.processes > 1 {
-        for process in &view.threaded {
-            let of = format!(" of pid {}", process.pid);
-            out.push('\n');
-            out.push_str(&group(view, process, "thread", &of));
-        }
+    for one in &view.divided {
+        let of = match one.kind {
+            GroupKind::Process => format!("pid {}", one.pid),
+            _ => title(one),
+        };
+        out.push('\n');
+        out.push_str(&group(view, one, member(one), &format!(" of {of}")));
     }
     out
 }

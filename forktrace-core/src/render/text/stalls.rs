@@ -5,7 +5,7 @@ use super::{
     figures::{clean, count, count_cell, duration, duration_cell, percent, plural, quantity},
     layout::{Ink, Table, paint, wrapped},
     phrases::{by, wait_in, who},
-    workload::members,
+    workload::{member, members, title},
 };
 use crate::report::{Cause, CauseTask, Ended, Group, InterruptKind, Link, Verdict, WakerKind};
 
@@ -19,19 +19,14 @@ pub(super) fn section(view: &View<'_>) -> String {
     };
     let all = members(view).replace(" in ", " of ");
     let mut out = of_group(view, tree, &all, view.noun());
-    if view.processes > 1 {
-        for process in &view.threaded {
-            let of = format!(
-                "{} of pid {} ({})",
-                quantity(process.tasks.len() as u64, "thread"),
-                process.pid,
-                clean(&process.name)
-            );
-            let text = of_group(view, process, &of, "thread");
-            if !text.is_empty() {
-                out.push('\n');
-                out.push_str(&text);
-            }
+    for group in &view.divided {
+        let noun = member(group);
+        let tasks = quantity(group.tasks.len() as u64, noun);
+        let of = format!("{tasks} of {}", title(group));
+        let text = of_group(view, group, &of, noun);
+        if !text.is_empty() {
+            out.push('\n');
+            out.push_str(&text);
         }
     }
     out

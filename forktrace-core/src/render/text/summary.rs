@@ -1,7 +1,7 @@
 //! The report that fits a terminal: what held the workload up, where the time went, who did
 //! what when, what was waited for, and what all that is worth.
 
-use super::{View, audit, findings, locks, marks, roles, timeline, waited, wall, workload};
+use super::{View, audit, findings, groups, locks, marks, roles, timeline, waited, wall, workload};
 
 /// Lines of a summary. Two more say where to look next.
 const LINES: usize = 38;
@@ -66,6 +66,7 @@ fn with(view: &View<'_>, limits: Limits) -> String {
         workload::section(view),
         findings::summary(view, limits.findings),
         wall::section(view),
+        groups::summary(view, limits.roles),
         timeline::section(view, limits.timeline),
         waited::summary(view, limits.waited),
         locks::summary(view, limits.locks),

@@ -6,7 +6,7 @@ use super::{
     layout::{Ink, paint, wrapped},
 };
 use crate::{
-    report::{Fate, Group, Part, Report},
+    report::{Fate, Group, GroupKind, Part, Report},
     trace::signals,
 };
 
@@ -117,7 +117,22 @@ fn listed(names: &[String]) -> String {
 
 /// `python3 (pid 4121)`.
 pub(super) fn title(group: &Group) -> String {
-    format!("{} (pid {})", clean(&group.name), group.pid)
+    match group.kind {
+        GroupKind::Tree | GroupKind::Process => {
+            format!("{} (pid {})", clean(&group.name), group.pid)
+        }
+        GroupKind::Name => format!("the name {}", clean(&group.name)),
+        GroupKind::Role => format!("the role {}", clean(&group.name)),
+        GroupKind::Cgroup => format!("the cgroup {}", clean(&group.name)),
+    }
+}
+
+/// What its tasks are to a user.
+pub(super) fn member(group: &Group) -> &'static str {
+    match group.kind {
+        GroupKind::Process => "thread",
+        _ => "task",
+    }
 }
 
 /// `5 threads`, `3 processes`, `7 tasks in 3 processes`.
