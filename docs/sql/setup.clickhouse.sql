@@ -1,6 +1,7 @@
 -- ClickHouse: the tables of a folder that `forktrace export --to DIR` wrote, as views.
 -- Put the folder in place of DIR:   sed s:DIR:/srv/traces:g setup.clickhouse.sql | cat - QUESTION.sql | clickhouse local -n
 create view stretches as select * from file('DIR/stretches/*/*/*.parquet', Parquet) settings use_hive_partitioning = 1;
+create view minutes as select * from file('DIR/minutes/*/*/*.parquet', Parquet) settings use_hive_partitioning = 1;
 create view tasks as select * from file('DIR/tasks/*/*/*.parquet', Parquet) settings use_hive_partitioning = 1;
 create view stalls as select * from file('DIR/stalls/*/*/*.parquet', Parquet) settings use_hive_partitioning = 1;
 create view causes as select * from file('DIR/causes/*/*/*.parquet', Parquet) settings use_hive_partitioning = 1;

@@ -1,6 +1,7 @@
 -- DuckDB: the tables of a folder that `forktrace export --to DIR` wrote, as views.
 -- Put the folder in place of DIR:   sed s:DIR:/srv/traces:g setup.duckdb.sql | cat - QUESTION.sql | duckdb
 create view stretches as select * from read_parquet('DIR/stretches/*/*/*.parquet', hive_partitioning = true, hive_types = {'day': date, 'host': varchar}, union_by_name = true);
+create view minutes as select * from read_parquet('DIR/minutes/*/*/*.parquet', hive_partitioning = true, hive_types = {'day': date, 'host': varchar}, union_by_name = true);
 create view tasks as select * from read_parquet('DIR/tasks/*/*/*.parquet', hive_partitioning = true, hive_types = {'day': date, 'host': varchar}, union_by_name = true);
 create view stalls as select * from read_parquet('DIR/stalls/*/*/*.parquet', hive_partitioning = true, hive_types = {'day': date, 'host': varchar}, union_by_name = true);
 create view causes as select * from read_parquet('DIR/causes/*/*/*.parquet', hive_partitioning = true, hive_types = {'day': date, 'host': varchar}, union_by_name = true);

@@ -1,6 +1,7 @@
 -- Spark: the tables of a folder that `forktrace export --to DIR` wrote, as views.
 -- Put the folder in place of DIR:   sed s:DIR:/srv/traces:g setup.spark.sql > setup.sql; spark-sql -i setup.sql -f QUESTION.sql
 create temporary view stretches using parquet options (path 'DIR/stretches');
+create temporary view minutes using parquet options (path 'DIR/minutes');
 create temporary view tasks using parquet options (path 'DIR/tasks');
 create temporary view stalls using parquet options (path 'DIR/stalls');
 create temporary view causes using parquet options (path 'DIR/causes');

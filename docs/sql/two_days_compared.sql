@@ -1,12 +1,15 @@
 -- Which deployment changed what: time blocked per second recorded, by role and reason, on the
--- first day that there is and on the last one. Put other days in place of the two sub-queries.
+-- first day that there is and on the last one. Put other days in place of the sub-queries.
 with recorded as (
-  select day, sum(duration_ns) as ns from audit group by day
+  select day, sum(duration_ns) as ns
+  from audit
+  where day = (select min(day) from audit) or day = (select max(day) from audit)
+  group by day
 ), blocked as (
-  select s.day as day, s.role as role, s.reason as reason, sum(s.blocked_ns) as ns
-  from stretches s
-  where s.state = 'blocked'
-  group by s.day, s.role, s.reason
+  select m.day as day, m.role as role, m.reason as reason, sum(m.ns) as ns
+  from minutes m
+  where m.state = 'blocked' and m.day in (select day from recorded)
+  group by m.day, m.role, m.reason
 ), shares as (
   select b.role as role, b.reason as reason,
          sum(case when b.day = (select min(day) from audit) then 1.0 * b.ns / r.ns else 0 end) as before_day,

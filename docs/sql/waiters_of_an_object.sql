@@ -4,8 +4,8 @@ select role, waker, ended, count(*) as waits, sum(blocked_ns) as waited_ns, max(
 from stretches
 where object in (
   select object from (
-    select object, sum(blocked_ns) as ns from stretches
-    where state = 'blocked' and object is not null
+    select object, sum(ns) as ns from objects
+    where object is not null
     group by object order by ns desc, object limit 1
   ) longest
 )

@@ -6,24 +6,20 @@
 //! of its minute a trace recorded; its reason tells the trace from others, so that none is
 //! added twice.
 
+pub(crate) mod by_minute;
+
 use std::{
     collections::{HashMap, HashSet},
     io::{self, BufRead, BufReader, Read, Write},
-    iter::Peekable,
 };
 
 use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
-use forktrace_core::{
-    analysis::{Names, Wait},
-    model::{Segment, State},
-    utc,
-};
+use forktrace_core::{analysis::Names, utc};
 use serde::{Deserialize, Serialize};
 
+use self::by_minute::{ByMinute, Sum};
 use crate::{Source, trace_id};
 
-/// Length of a row's time, ns.
-const MINUTE_NS: u64 = 60_000_000_000;
 /// Rows that are kept, of some 60 bytes each: a month of a host with a hundred of them in each
 /// minute.
 const MOST_ROWS: usize = 1 << 22;
@@ -67,15 +63,6 @@ struct Key {
     reason: u32,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Sum {
-    ns: u64,
-    /// Times that began in this minute.
-    count: u64,
-    /// The longest of them, to its end, wherever that was.
-    longest_ns: u64,
-}
-
 /// What tasks did, minute by minute.
 #[derive(Default)]
 pub struct Rollup {
@@ -103,94 +90,57 @@ impl Rollup {
         if !self.traces.insert(id.clone()) {
             return Err(twice(&id));
         }
-        let began_ns = source.info.header.start_unix_ns;
         let host = self.number(host)?;
-        let names = Names::new(source.info, source.model);
-        let waits = names.waits();
         let of_report = source.report.tasks.iter();
-        let roles: HashMap<u32, &str> = of_report.map(|t| (t.serial, t.role.as_str())).collect();
-        let mut lived: Option<(u64, u64)> = None;
-        let states = ["running", "runnable", "blocked", "stopped", "unknown"];
-        let mut of_states = [0; 5];
-        for (number, word) in of_states.iter_mut().zip(states) {
-            *number = self.number(word)?;
+        let of_report: HashMap<u32, &str> = of_report.map(|t| (t.serial, &*t.role)).collect();
+        let mut roles = Vec::with_capacity(source.model.tasks.len());
+        for task in &source.model.tasks {
+            let role = of_report.get(&task.serial).copied().unwrap_or_default();
+            roles.push(self.number(role)?);
         }
-        let mut reasons: HashMap<(i16, bool, bool), u32> = HashMap::new();
-        for (at, task) in source.model.tasks.iter().enumerate() {
-            let (from, to) = lived.unwrap_or((task.start_ns, task.end_ns));
-            lived = Some((from.min(task.start_ns), to.max(task.end_ns)));
-            let role = roles.get(&task.serial).copied().unwrap_or_default();
-            let role = self.number(role)?;
-            let mut waits = waits.of(at).peekable();
-            for segment in task.segments() {
-                let wait = match segment.state {
-                    State::Blocked => wait_of(&segment, &mut waits),
-                    _ => None,
-                };
-                let reason = match wait {
-                    None => u32::MAX,
-                    Some(wait) => {
-                        let call = (wait.syscall, wait.compat, task.kernel_worker);
-                        match reasons.get(&call) {
-                            Some(known) => *known,
-                            None => {
-                                let number = self.number(&names.reason(task, &wait).0)?;
-                                reasons.insert(call, number);
-                                number
-                            }
-                        }
-                    }
-                };
-                let key = Key {
-                    minute: 0,
-                    host,
-                    role,
-                    state: of_states[segment.state.index()],
-                    reason,
-                };
-                self.add_time(key, began_ns, (segment.start_ns, segment.end_ns))?;
+        let names = Names::new(source.info, source.model);
+        let mut by_minute = ByMinute::new(source, &names);
+        // State and reason of each kind.
+        let mut numbers: Vec<(u32, u32)> = Vec::new();
+        by_minute.until(u64::MAX, &mut |kinds, (task, minute, kind, sum)| {
+            for new in &kinds[numbers.len()..] {
+                let state = self.number(new.state)?;
+                let reason = new.reason.as_deref().map(|it| self.number(it));
+                numbers.push((state, reason.transpose()?.unwrap_or(u32::MAX)));
             }
-        }
-        let key = Key {
+            let (state, reason) = numbers[kind];
+            let key = Key {
+                minute: u32::try_from(minute).unwrap_or(u32::MAX),
+                host,
+                role: roles[task],
+                state,
+                reason,
+            };
+            self.add_sum(key, sum)
+        })?;
+        let of_trace = Key {
             minute: 0,
             host,
             role: self.number("")?,
             state: self.number(TRACE)?,
             reason: self.number(&id)?,
         };
-        self.add_time(key, began_ns, lived.unwrap_or_default())
-    }
-
-    /// Adds a time, given since the trace began, to the minutes that it is in.
-    fn add_time(&mut self, of: Key, began_ns: u64, (from, to): (u64, u64)) -> io::Result<()> {
-        let (from, to) = (began_ns.saturating_add(from), began_ns.saturating_add(to));
-        let mut at = from;
-        while at < to {
-            let minute = at / MINUTE_NS;
-            let until = to.min((minute + 1).saturating_mul(MINUTE_NS));
-            let begins = at == from;
-            let piece = Sum {
-                ns: until - at,
-                count: u64::from(begins),
-                longest_ns: if begins { to - from } else { 0 },
-            };
+        let lived = by_minute.lived().unwrap_or_default();
+        by_minute::pieces(lived, &mut |minute, sum| {
             let minute = u32::try_from(minute).unwrap_or(u32::MAX);
-            self.add_sum(Key { minute, ..of }, piece)?;
-            at = until;
-        }
-        Ok(())
+            self.add_sum(Key { minute, ..of_trace }, sum)
+        })
     }
 
     fn add_sum(&mut self, key: Key, more: Sum) -> io::Result<()> {
         let room = self.rows.len() < MOST_ROWS || self.rows.contains_key(&key);
         if !room {
-            let text = format!("more than {MOST_ROWS} rows: take fewer files at a time");
+            let text = format!(
+                "more than {MOST_ROWS} rows: take fewer files at a time, such as those of a week"
+            );
             return Err(io::Error::other(text));
         }
-        let sum = self.rows.entry(key).or_default();
-        sum.ns = sum.ns.saturating_add(more.ns);
-        sum.count = sum.count.saturating_add(more.count);
-        sum.longest_ns = sum.longest_ns.max(more.longest_ns);
+        self.rows.entry(key).or_default().add(more);
         Ok(())
     }
 
@@ -271,12 +221,19 @@ impl Rollup {
     /// Those of `out`.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let word = |number: u32| self.words.get(number as usize).map_or("", String::as_str);
+        // Words are compared once, and not for each row.
+        let mut in_order: Vec<u32> = (0..self.words.len() as u32).collect();
+        in_order.sort_unstable_by_key(|number| word(*number));
+        let mut ranks = vec![0; in_order.len()];
+        for (rank, number) in (1u32..).zip(in_order) {
+            ranks[number as usize] = rank;
+        }
+        let rank = |number: u32| ranks.get(number as usize).copied().unwrap_or(0);
         let mut keys: Vec<&Key> = self.rows.keys().collect();
-        let order = |key: &Key| {
-            let words = [key.host, key.role, key.state, key.reason].map(word);
+        keys.sort_unstable_by_key(|key| {
+            let words = [key.host, key.role, key.state, key.reason].map(rank);
             (key.minute, words)
-        };
-        keys.sort_by(|a, b| order(a).cmp(&order(b)));
+        });
         let mut packed = GzEncoder::new(out, Compression::default());
         for key in keys {
             let sum = self.rows[key];
@@ -316,12 +273,4 @@ impl Rollup {
 fn twice(trace: &str) -> io::Error {
     let text = format!("the trace {trace} is in the roll-up already: leave out one of the two");
     io::Error::other(text)
-}
-
-/// Of a task that is blocked, the wait that it is in.
-fn wait_of(segment: &Segment, waits: &mut Peekable<impl Iterator<Item = Wait>>) -> Option<Wait> {
-    let at = segment.start_ns;
-    // Blocks of no length have no segment.
-    while waits.next_if(|wait| wait.end_ns <= at).is_some() {}
-    waits.peek().filter(|wait| wait.start_ns <= at).copied()
 }

@@ -355,7 +355,7 @@ fn a_report_writes_the_tables_that_export_writes() {
     let output = forktrace(&["report", trace, "-o", &with_slash]);
     assert_eq!(output.stdout, b"", "who asks for tables gets no text");
     let (one, other) = (content(&one), content(&other));
-    assert_eq!(one.len(), 11);
+    assert_eq!(one.len(), 12);
     assert!(one == other);
 }
 

@@ -12,7 +12,6 @@ use forktrace_core::{
 };
 use forktrace_fuzz::report;
 
-
 fn ns(u: &mut Unstructured<'_>) -> Result<u64> {
     Ok(match u.int_in_range(0u8..=20)? {
         0 => u.arbitrary()?,

@@ -111,7 +111,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let export = Form::Folded.export(Style::PLAIN, None);
     export.write(&source, &mut folded).expect("a Vec takes it");
     for line in String::from_utf8(folded).expect("it is text").lines() {
-        let number = line.rsplit_once(' ').map(|(_, number)| number.parse::<u64>());
+        let number = line
+            .rsplit_once(' ')
+            .map(|(_, number)| number.parse::<u64>());
         assert!(matches!(number, Some(Ok(_))), "{line:?}");
     }
 });

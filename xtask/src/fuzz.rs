@@ -17,7 +17,14 @@ pub(crate) struct Options {
     targets: Vec<String>,
 }
 
-const TARGETS: [&str; 5] = ["trace_blocks", "events", "stacks", "claim_file", "imports"];
+const TARGETS: [&str; 6] = [
+    "trace_blocks",
+    "events",
+    "stacks",
+    "claim_file",
+    "imports",
+    "rollups",
+];
 
 /// Gives whether no target found anything.
 pub(crate) fn run(options: &Options) -> Result<bool> {

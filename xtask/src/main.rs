@@ -14,6 +14,7 @@ mod ci;
 mod claims;
 mod cpio;
 mod ebpf;
+mod fleet;
 mod fuzz;
 #[cfg(test)]
 mod licences;
@@ -94,6 +95,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Measure what tracing costs, beside other tracers and the goals
     Bench(bench::Options),
+    /// Ask the questions of docs/sql of a large fleet's tables, in each engine, and measure it
+    Fleet(fleet::Options),
     /// Settle all claims, as root, and write the verdicts into docs/claims.md
     Claims(claims::Options),
     /// Run programs with a known stall, as root, and compare the reports with what experts say
@@ -147,6 +150,7 @@ fn main() -> ExitCode {
         Command::Programs(options) => programs::run(&options),
         Command::Roots(options) => roots::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Fleet(options) => fleet::run(&options).map(|()| true),
         Command::Bench(options) => bench::run(&options),
         Command::RunMeasured { command } => bench::run_measured(&command).map(|()| true),
         Command::RunTestBinary { binary, args } => test::run_binary(&binary, &args),

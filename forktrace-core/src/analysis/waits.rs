@@ -8,7 +8,7 @@ use super::{
     wakers::Wakers,
 };
 use crate::{
-    model::{Model, Task},
+    model::{InSyscall, Model, Task},
     report::{Ended, Object, WokenBy},
     trace::{Arch, Timeout, Waker},
     trace_file::TraceInfo,
@@ -41,7 +41,16 @@ impl<'a> Names<'a> {
     /// What a task waits in: the reason, as in [`crate::report::Wait::reason`], and the
     /// syscall's name.
     pub fn reason(&self, task: &Task, wait: &Wait) -> (String, Option<String>) {
-        wait_reason(self.arch, wait.syscall, wait.compat, task.kernel_worker)
+        let call = InSyscall {
+            number: wait.syscall,
+            compat: wait.compat,
+        };
+        self.reason_in(task, call)
+    }
+
+    /// The same of a task that is blocked in this call.
+    pub fn reason_in(&self, task: &Task, call: InSyscall) -> (String, Option<String>) {
+        wait_reason(self.arch, call.number, call.compat, task.kernel_worker)
     }
 
     /// What it waits for; `None`: not known.

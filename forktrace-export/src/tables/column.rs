@@ -12,7 +12,7 @@ use parquet::{
     column::writer::{ColumnCloseResult, ColumnWriter, get_column_writer},
     data_type::ByteArray,
     file::{
-        properties::{WriterProperties, WriterVersion},
+        properties::{EnabledStatistics, WriterProperties, WriterVersion},
         writer::{SerializedFileWriter, SerializedPageWriter, TrackedWrite},
     },
     schema::types::{ColumnPath, SchemaDescriptor, Type as Field},
@@ -129,13 +129,17 @@ pub(super) enum Value<'a> {
     Real(f64),
     Truth(bool),
     Text(&'a str),
-    /// A text that [`Words`] have numbered: those that [`Rows::take_words`] is given.
-    Word(u32),
 }
 
 impl From<u64> for Value<'_> {
     fn from(value: u64) -> Self {
         Self::Number(number(value))
+    }
+}
+
+impl From<i64> for Value<'_> {
+    fn from(value: i64) -> Self {
+        Self::Number(value)
     }
 }
 
@@ -193,6 +197,14 @@ impl Words {
         self.texts.push(ByteArray::from(text));
         number
     }
+
+    /// The texts, for numbers that were given out.
+    pub(super) fn given_out(&self) -> Self {
+        Self {
+            numbers: HashMap::new(),
+            texts: self.texts.clone(),
+        }
+    }
 }
 
 /// The values of a column.
@@ -205,11 +217,69 @@ enum Values {
     Texts(Vec<u32>),
 }
 
+/// A column of some rows.
 #[derive(Debug)]
-struct Filled {
+pub(super) struct Filled {
     values: Values,
     /// Of a column that may have no value: 1 for each row that has one.
     defined: Vec<i16>,
+}
+
+impl Filled {
+    pub(super) fn numbers(values: Vec<i64>) -> Self {
+        Self {
+            values: Values::Numbers(values),
+            defined: Vec::new(),
+        }
+    }
+
+    /// Texts, by their numbers.
+    pub(super) fn texts(values: Vec<u32>) -> Self {
+        Self {
+            values: Values::Texts(values),
+            defined: Vec::new(),
+        }
+    }
+}
+
+/// The values of a column in which a row may have none.
+#[derive(Debug)]
+pub(super) struct OrNone<T> {
+    values: Vec<T>,
+    defined: Vec<i16>,
+}
+
+impl<T> OrNone<T> {
+    pub(super) fn with_room(rows: usize) -> Self {
+        Self {
+            values: Vec::with_capacity(rows),
+            defined: Vec::with_capacity(rows),
+        }
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, value: Option<T>) {
+        self.defined.push(i16::from(value.is_some()));
+        self.values.extend(value);
+    }
+}
+
+impl From<OrNone<i64>> for Filled {
+    fn from(numbers: OrNone<i64>) -> Self {
+        Self {
+            defined: numbers.defined,
+            ..Self::numbers(numbers.values)
+        }
+    }
+}
+
+impl From<OrNone<u32>> for Filled {
+    fn from(texts: OrNone<u32>) -> Self {
+        Self {
+            defined: texts.defined,
+            ..Self::texts(texts.values)
+        }
+    }
 }
 
 /// Rows of a table, in columns.
@@ -223,19 +293,14 @@ pub(super) struct Rows {
 
 impl Rows {
     pub(super) fn new(columns: &[Column]) -> Self {
-        Self::with_room(columns, 0)
-    }
-
-    /// With room for so many rows.
-    pub(super) fn with_room(columns: &[Column], rows: usize) -> Self {
         let fill = |column: &Column| Filled {
             values: match column.kind {
-                Kind::Number | Kind::Timestamp => Values::Numbers(Vec::with_capacity(rows)),
-                Kind::Real => Values::Reals(Vec::with_capacity(rows)),
-                Kind::Truth => Values::Truths(Vec::with_capacity(rows)),
-                Kind::Text => Values::Texts(Vec::with_capacity(rows)),
+                Kind::Number | Kind::Timestamp => Values::Numbers(Vec::new()),
+                Kind::Real => Values::Reals(Vec::new()),
+                Kind::Truth => Values::Truths(Vec::new()),
+                Kind::Text => Values::Texts(Vec::new()),
             },
-            defined: Vec::with_capacity(if column.optional { rows } else { 0 }),
+            defined: Vec::new(),
         };
         Self {
             columns: columns.iter().map(fill).collect(),
@@ -245,13 +310,19 @@ impl Rows {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.len
+    /// So many, of columns that were filled. `words`: what the numbers of texts are of.
+    pub(super) fn of(len: usize, columns: Vec<Filled>, words: Words) -> Self {
+        Self {
+            // Nothing is pushed to them.
+            optional: Vec::new(),
+            columns,
+            words,
+            len,
+        }
     }
 
-    /// The texts that all its numbers are of.
-    pub(super) fn take_words(&mut self, words: &Words) {
-        self.words.texts.clone_from(&words.texts);
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 
     /// Adds a row: of texts, or of numbers of texts.
@@ -272,7 +343,6 @@ impl Rows {
                 (Values::Reals(all), Value::Real(one)) => all.push(*one),
                 (Values::Truths(all), Value::Truth(one)) => all.push(*one),
                 (Values::Texts(all), Value::Text(one)) => all.push(self.words.number(one)),
-                (Values::Texts(all), Value::Word(one)) => all.push(*one),
                 (values, value) => unreachable!("{value:?} in a column of {values:?}"),
             }
         }
@@ -382,6 +452,10 @@ fn properties(columns: &[Column]) -> WriterProperties {
         // What all three engines have read for years.
         .set_writer_version(WriterVersion::PARQUET_2_0)
         .set_compression(dictionary::compression())
+        // Within a row group, tasks come one after the other: no page lacks a time or a length that
+        // others have.
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_data_page_row_count_limit(super::ROW_GROUP)
         .set_created_by(concat!("forktrace ", env!("CARGO_PKG_VERSION")).to_owned());
     for column in columns {
         let path = ColumnPath::from(column.name);

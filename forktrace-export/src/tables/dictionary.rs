@@ -26,7 +26,9 @@ use parquet::{
 };
 
 /// Numbers are left to the library where more than so many differ.
-const MOST_NUMBERS: usize = 1 << 15;
+const MOST_NUMBERS: u32 = 1 << 15;
+/// Numbers that are no farther apart are found by their distance from the least one.
+const NEAR: usize = 1 << 16;
 /// Longer texts don't tell an engine where to look, bytes.
 const LONGEST_STATISTIC: usize = 256;
 /// A run of fewer equal values is packed in bits like others.
@@ -92,20 +94,21 @@ pub(super) fn texts(words: &[ByteArray], rows: &[u32]) -> Numbered {
 
 /// Numbers; `None`: too many differ.
 pub(super) fn numbers(rows: &[i64]) -> Option<Numbered> {
-    let mut of_number: HashMap<i64, u32> = HashMap::new();
-    let mut values = Vec::new();
+    let ends = rows.iter().min().zip(rows.iter().max());
+    let mut places = Places::new(ends);
+    let (mut values, mut count) = (Vec::new(), 0);
     let mut indices = Vec::with_capacity(rows.len());
     let mut before: Option<(i64, u32)> = None;
     for number in rows {
         let index = match before {
             Some((same, index)) if same == *number => index,
             _ => {
-                let count = of_number.len();
-                let index = *of_number.entry(*number).or_insert(count as u32);
-                if of_number.len() > count {
+                let index = places.of(*number, count);
+                if index == count {
                     if count >= MOST_NUMBERS {
                         return None;
                     }
+                    count += 1;
                     values.extend_from_slice(&number.to_le_bytes());
                 }
                 index
@@ -114,13 +117,45 @@ pub(super) fn numbers(rows: &[i64]) -> Option<Numbered> {
         before = Some((*number, index));
         indices.push(index);
     }
-    let first = rows.iter().min().zip(rows.iter().max());
     Some(Numbered {
         values,
-        count: of_number.len() as u32,
+        count,
         indices,
-        first_and_last: first.map(|(a, b)| (Statistic::Number(*a), Statistic::Number(*b))),
+        first_and_last: ends.map(|(a, b)| (Statistic::Number(*a), Statistic::Number(*b))),
     })
+}
+
+/// Where numbers are in a dictionary.
+enum Places {
+    /// Of each number from the first on; [`u32::MAX`]: it is in none.
+    Near(i64, Vec<u32>),
+    Far(HashMap<i64, u32>),
+}
+
+impl Places {
+    /// For numbers from and to these.
+    fn new(ends: Option<(&i64, &i64)>) -> Self {
+        let span = ends.map_or(0, |(first, last)| last.abs_diff(*first));
+        match (ends, usize::try_from(span)) {
+            (Some((first, _)), Ok(span)) if span < NEAR => {
+                Self::Near(*first, vec![u32::MAX; span + 1])
+            }
+            _ => Self::Far(HashMap::new()),
+        }
+    }
+
+    /// The place of a number; one that has none gets `next`.
+    fn of(&mut self, number: i64, next: u32) -> u32 {
+        let place = match self {
+            // The first one is the least of all.
+            Self::Near(first, places) => &mut places[number.abs_diff(*first) as usize],
+            Self::Far(places) => places.entry(number).or_insert(u32::MAX),
+        };
+        if *place == u32::MAX {
+            *place = next;
+        }
+        *place
+    }
 }
 
 impl Numbered {
@@ -354,6 +389,30 @@ mod tests {
                 assert!(found[values.len()..].iter().all(|it| *it == 0));
             }
         }
+    }
+
+    #[test]
+    fn numbers_come_back_by_their_places() {
+        let mut random = forktrace_core::random::SplitMix(3);
+        for (least, span) in [(0, 5), (-3, 300), (i64::MIN, u64::MAX), (7, 1 << 40)] {
+            let number = |draw: u64| i64::wrapping_add(least, (draw % 50 * (span / 50)) as i64);
+            let rows: Vec<i64> = (0..2000).map(|_| number(random.next())).collect();
+            let found = numbers(&rows).expect("they are few");
+            let values: Vec<i64> = found
+                .values
+                .chunks_exact(8)
+                .map(|it| i64::from_le_bytes(it.try_into().expect("eight")))
+                .collect();
+            assert_eq!(values.len(), found.count as usize);
+            let back: Vec<i64> = found
+                .indices
+                .iter()
+                .map(|at| values[*at as usize])
+                .collect();
+            assert_eq!(back, rows);
+        }
+        assert!(numbers(&(0..40_000).collect::<Vec<_>>()).is_none());
+        assert_eq!(numbers(&[]).map(|it| it.count), Some(0));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod column;
 mod dictionary;
+mod minutes;
 mod rows;
 mod stretches;
 
@@ -36,6 +37,8 @@ pub enum Table {
     Tasks,
     /// A row a stretch: from a task's leaving the CPU to its leaving it again.
     Stretches,
+    /// What the tasks of each role did in each minute, by state and reason.
+    Minutes,
     /// A row a stall: the longest ones in which all tasks of a group were blocked.
     Stalls,
     /// All stalls, by what they are put down to.
@@ -59,9 +62,10 @@ pub enum Table {
 
 impl Table {
     /// All of them, in the order in which they are written.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Tasks,
         Self::Stretches,
+        Self::Minutes,
         Self::Stalls,
         Self::Causes,
         Self::Groups,
@@ -78,6 +82,7 @@ impl Table {
         match self {
             Self::Tasks => "tasks",
             Self::Stretches => "stretches",
+            Self::Minutes => "minutes",
             Self::Stalls => "stalls",
             Self::Causes => "causes",
             Self::Groups => "groups",
@@ -122,6 +127,7 @@ pub fn write(source: &Source<'_>, open: Open<'_>) -> io::Result<Written> {
     for table in Table::ALL {
         let rows = match table {
             Table::Stretches => stretches::write(source, &trace, open)?,
+            Table::Minutes => minutes::write(source, &trace, open)?,
             table => write_rows(source, &trace, table, open)?,
         };
         written.insert(table, rows);

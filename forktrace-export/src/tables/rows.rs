@@ -18,11 +18,11 @@ use crate::Source;
 /// Takes a row, and the time that it belongs to, ns since the trace began.
 type Sink<'a> = &'a mut dyn FnMut(u64, &[Value<'_>]);
 
-/// The columns of a table other than [`Table::Stretches`].
+/// The columns of a table that the report has.
 pub(super) fn columns(table: Table) -> Vec<Column> {
     let own: &[Column] = match table {
         Table::Tasks => &TASKS,
-        Table::Stretches => &[],
+        Table::Stretches | Table::Minutes => &[],
         Table::Stalls => &STALLS,
         Table::Causes => &CAUSES,
         Table::Groups => &GROUPS,
@@ -50,7 +50,7 @@ pub(super) fn each(source: &Source<'_>, trace: &str, table: Table, sink: Sink<'_
     };
     let sink = &mut with_key;
     match table {
-        Table::Stretches => {}
+        Table::Stretches | Table::Minutes => {}
         Table::Tasks => tasks(source, sink),
         Table::Stalls => stalls(source.report, sink),
         Table::Causes => causes(source.report, sink),

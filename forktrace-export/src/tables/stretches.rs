@@ -23,7 +23,7 @@ use forktrace_core::{
 
 use super::{
     DAY_NS, Open, Part, ROW_GROUP, Table, Time,
-    column::{Column, RowGroup, Rows, Value, Words, Writer, number},
+    column::{Column, Filled, OrNone, RowGroup, Rows, Words, Writer, number},
 };
 use crate::Source;
 
@@ -58,7 +58,7 @@ pub(super) fn write(source: &Source<'_>, trace: &str, open: Open<'_>) -> io::Res
     thread::scope(|scope| {
         // Where there is no room for more threads, fewer do.
         let packers = (0..threads.min(MOST_THREADS)).map_while(|_| {
-            let (rows, to_pack) = sync_channel::<Rows>(1);
+            let (rows, to_pack) = sync_channel::<Lot>(1);
             let (packed, results) = sync_channel(1);
             let packer = thread::Builder::new();
             let packer = packer.spawn_scoped(scope, move || pack(&to_pack, &packed));
@@ -78,17 +78,17 @@ pub(super) fn write(source: &Source<'_>, trace: &str, open: Open<'_>) -> io::Res
         let names = Names::new(source.info, source.model);
         let waits = names.waits();
         let mut walk = Walk::new(source, trace, &names, &waits);
-        while let Some((day, rows)) = walk.next_rows() {
-            file.take(day, rows)?;
+        while let Some((day, lot)) = walk.next_lot() {
+            file.take(day, lot)?;
         }
         file.finish()
     })
 }
 
-fn pack(rows: &Receiver<Rows>, packed: &SyncSender<io::Result<RowGroup>>) {
-    for rows in rows {
+fn pack(lots: &Receiver<Lot>, packed: &SyncSender<io::Result<RowGroup>>) {
+    for lot in lots {
         // Who gave them may have given up.
-        if packed.send(rows.encode(&COLUMNS)).is_err() {
+        if packed.send(lot.rows().encode(&COLUMNS)).is_err() {
             return;
         }
     }
@@ -96,7 +96,7 @@ fn pack(rows: &Receiver<Rows>, packed: &SyncSender<io::Result<RowGroup>>) {
 
 /// A thread that packs.
 struct Packer {
-    rows: SyncSender<Rows>,
+    rows: SyncSender<Lot>,
     results: Receiver<io::Result<RowGroup>>,
     /// It has been given rows that were not fetched.
     owes: bool,
@@ -114,7 +114,7 @@ struct File<'a> {
 }
 
 impl File<'_> {
-    fn take(&mut self, day: u64, rows: Rows) -> io::Result<()> {
+    fn take(&mut self, day: u64, lot: Lot) -> io::Result<()> {
         if self.writer.as_ref().is_none_or(|(of, _)| *of != day) {
             self.end_day()?;
             let part = Part {
@@ -125,11 +125,11 @@ impl File<'_> {
             self.writer = Some((day, writer));
         }
         if self.packers.is_empty() {
-            return self.append(rows.encode(&COLUMNS)?);
+            return self.append(lot.rows().encode(&COLUMNS)?);
         }
         self.fetch(self.next)?;
         let packer = &mut self.packers[self.next];
-        packer.rows.send(rows).map_err(|_| gone())?;
+        packer.rows.send(lot).map_err(|_| gone())?;
         packer.owes = true;
         self.next = (self.next + 1) % self.packers.len();
         Ok(())
@@ -299,32 +299,121 @@ impl<'a> Walk<'a> {
     }
 
     /// The next rows, all of one window, and their day.
-    fn next_rows(&mut self) -> Option<(u64, Rows)> {
-        let mut rows = Rows::with_room(&COLUMNS, self.windows.rows);
+    fn next_lot(&mut self) -> Option<(u64, Lot)> {
+        let mut lot = Lot::with_room(self.windows.rows);
         loop {
             let until_ns = self.windows.until_ns()?;
             while let Some(task) = self.tasks.get_mut(self.at) {
-                while rows.len() < ROW_GROUP
+                while lot.len() < ROW_GROUP
                     && let Some(row) = task.next_row(until_ns)
                 {
-                    let role = self.roles[self.at];
-                    self.texts
-                        .add(self.source, (self.trace, role, self.at), &row, &mut rows);
+                    self.texts.add(self.source, self.at, &row, &mut lot);
                 }
-                if rows.len() >= ROW_GROUP {
-                    rows.take_words(&self.texts.words);
-                    return Some((self.windows.day(), rows));
+                let task = &self.source.model.tasks[self.at];
+                lot.task.resize(lot.len(), i64::from(task.serial));
+                lot.role.resize(lot.len(), self.roles[self.at]);
+                if lot.len() >= ROW_GROUP {
+                    return Some((self.windows.day(), self.finished(lot)));
                 }
                 self.at += 1;
             }
             let day = self.windows.day();
             self.at = 0;
             self.windows.step();
-            if rows.len() > 0 {
-                rows.take_words(&self.texts.words);
-                return Some((day, rows));
+            if lot.len() > 0 {
+                return Some((day, self.finished(lot)));
             }
         }
+    }
+
+    fn finished(&self, lot: Lot) -> Lot {
+        Lot {
+            trace: self.trace,
+            words: self.texts.words.given_out(),
+            ..lot
+        }
+    }
+}
+
+/// Rows of a window, in columns, as far as they have to be found one by one.
+struct Lot {
+    words: Words,
+    trace: u32,
+    task: Vec<i64>,
+    role: Vec<u32>,
+    start_ns: Vec<i64>,
+    state: Vec<u32>,
+    reason: OrNone<u32>,
+    syscall: OrNone<u32>,
+    object_kind: OrNone<u32>,
+    object: OrNone<u32>,
+    ended: OrNone<u32>,
+    waker_kind: OrNone<u32>,
+    waker: OrNone<u32>,
+    waker_task: OrNone<i64>,
+    blocked_ns: Vec<i64>,
+    stopped_ns: Vec<i64>,
+    runnable_ns: Vec<i64>,
+    running_ns: Vec<i64>,
+    unknown_ns: Vec<i64>,
+}
+
+impl Lot {
+    fn with_room(rows: usize) -> Self {
+        let numbers = || Vec::with_capacity(rows);
+        Self {
+            words: Words::default(),
+            trace: 0,
+            task: numbers(),
+            role: Vec::with_capacity(rows),
+            start_ns: numbers(),
+            state: Vec::with_capacity(rows),
+            reason: OrNone::with_room(rows),
+            syscall: OrNone::with_room(rows),
+            object_kind: OrNone::with_room(rows),
+            object: OrNone::with_room(rows),
+            ended: OrNone::with_room(rows),
+            waker_kind: OrNone::with_room(rows),
+            waker: OrNone::with_room(rows),
+            waker_task: OrNone::with_room(rows),
+            blocked_ns: numbers(),
+            stopped_ns: numbers(),
+            runnable_ns: numbers(),
+            running_ns: numbers(),
+            unknown_ns: numbers(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.start_ns.len()
+    }
+
+    /// In the order of [`COLUMNS`].
+    fn rows(self) -> Rows {
+        let len = self.len();
+        let start = self.start_ns.iter().map(|ns| ns / 1000).collect();
+        let columns = vec![
+            Filled::texts(vec![self.trace; len]),
+            Filled::numbers(self.task),
+            Filled::texts(self.role),
+            Filled::numbers(self.start_ns),
+            Filled::numbers(start),
+            Filled::texts(self.state),
+            self.reason.into(),
+            self.syscall.into(),
+            self.object_kind.into(),
+            self.object.into(),
+            self.ended.into(),
+            self.waker_kind.into(),
+            self.waker.into(),
+            self.waker_task.into(),
+            Filled::numbers(self.blocked_ns),
+            Filled::numbers(self.stopped_ns),
+            Filled::numbers(self.runnable_ns),
+            Filled::numbers(self.running_ns),
+            Filled::numbers(self.unknown_ns),
+        ];
+        Rows::of(len, columns, self.words)
     }
 }
 
@@ -440,48 +529,34 @@ impl<'a> Texts<'a> {
         }
     }
 
-    /// Adds a row, of a trace, a role and a task.
-    fn add(
-        &mut self,
-        source: &Source<'_>,
-        (trace, role, task): (u32, u32, usize),
-        row: &Row,
-        rows: &mut Rows,
-    ) {
-        let task = &source.model.tasks[task];
-        let word = |number: Option<u32>| number.map_or(Value::None, Value::Word);
-        let state = self.states[row.state.index()];
+    /// Adds a row of a task, but for what all rows of the task have.
+    fn add(&mut self, source: &Source<'_>, task: usize, row: &Row, lot: &mut Lot) {
         let (mut reason, mut syscall, mut object, mut ended, mut waker) =
             (None, None, None, None, None);
         if let Some(wait) = &row.wait {
-            let (of_reason, of_syscall) = self.reason(task, wait);
+            let (of_reason, of_syscall) = self.reason(&source.model.tasks[task], wait);
             (reason, syscall) = (Some(of_reason), of_syscall);
             object = self.object(wait);
             ended = Some(self.ends[place_of_end(wait.ended)]);
             waker = self.waker(wait);
         }
-        let (start_ns, start) = Time::of(source, row.start_ns).values();
-        rows.push(&[
-            Value::Word(trace),
-            task.serial.into(),
-            Value::Word(role),
-            Value::Number(start_ns),
-            Value::Number(start),
-            Value::Word(state),
-            word(reason),
-            word(syscall),
-            word(object.map(|(kind, _)| kind)),
-            word(object.map(|(_, name)| name)),
-            word(ended),
-            word(waker.map(|(kind, ..)| kind)),
-            word(waker.and_then(|(_, name, _)| name)),
-            waker.and_then(|(.., serial)| serial).into(),
-            Value::Number(number(row.blocked_ns)),
-            Value::Number(number(row.stopped_ns)),
-            Value::Number(number(row.runnable_ns)),
-            Value::Number(number(row.running_ns)),
-            Value::Number(number(row.unknown_ns)),
-        ]);
+        let (start_ns, _) = Time::of(source, row.start_ns).values();
+        lot.start_ns.push(start_ns);
+        lot.state.push(self.states[row.state.index()]);
+        lot.reason.push(reason);
+        lot.syscall.push(syscall);
+        lot.object_kind.push(object.map(|(kind, _)| kind));
+        lot.object.push(object.map(|(_, name)| name));
+        lot.ended.push(ended);
+        lot.waker_kind.push(waker.map(|(kind, ..)| kind));
+        lot.waker.push(waker.and_then(|(_, name, _)| name));
+        let serial = waker.and_then(|(.., serial)| serial);
+        lot.waker_task.push(serial.map(i64::from));
+        lot.blocked_ns.push(number(row.blocked_ns));
+        lot.stopped_ns.push(number(row.stopped_ns));
+        lot.runnable_ns.push(number(row.runnable_ns));
+        lot.running_ns.push(number(row.running_ns));
+        lot.unknown_ns.push(number(row.unknown_ns));
     }
 
     fn reason(&mut self, task: &Task, wait: &Wait) -> (u32, Option<u32>) {

@@ -17,7 +17,7 @@ use crate::{
     support::{Forktrace, Running, forktrace, lacks},
 };
 
-const TABLES: usize = 11;
+const TABLES: usize = 12;
 
 /// The traces in each table, as their files are called.
 fn tables(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
