@@ -5,6 +5,7 @@
 //! `unwind`), which then takes the place of the kernel's. Either gets a number of ours
 //! ([`Namer`]), and another helper finds the functions (`Symbols`).
 
+mod allowance;
 mod code;
 mod cut_files;
 mod doubts;
@@ -12,8 +13,12 @@ mod frames;
 mod go;
 mod java;
 mod jvm;
+mod kernels;
+mod lines;
 mod looks;
 mod perf_map;
+mod proofs;
+mod sections;
 mod symbols;
 mod unwind;
 
@@ -26,6 +31,7 @@ use std::{
 use self::{
     doubts::Doubts,
     java::Machines,
+    kernels::Kernels,
     looks::{Looked, Looks},
     symbols::{Answer, Of, Question},
     unwind::{End, Walk},
@@ -73,8 +79,8 @@ pub struct Namer {
     java: Option<Machines>,
     /// What was looked at.
     doubts: Doubts,
-    /// Stretch and kernel's stack of the last block of each task.
-    of_kernel: HashMap<u32, (u32, Option<u32>)>,
+    /// The kernel's stacks of blocks, while some are looked at.
+    of_kernel: Kernels,
     /// Process of each living task.
     pids: HashMap<u32, u32>,
     /// How many programs have begun under each number of a process.
@@ -117,7 +123,7 @@ impl Namer {
             looks,
             java,
             doubts: Doubts::default(),
-            of_kernel: HashMap::new(),
+            of_kernel: Kernels::default(),
             pids: HashMap::new(),
             programs: HashMap::new(),
             living: HashMap::new(),
@@ -167,6 +173,9 @@ impl Namer {
 
     /// Passes an event on; stacks are kept back until [`Self::name`].
     pub(crate) fn see(&mut self, event: &Event, writer: &mut Sink) {
+        if let (Event::Stretch(off), Some(looks)) = (event, &mut self.looks) {
+            looks.ended(off);
+        }
         match event {
             Event::Stacks(stacks) => {
                 self.waiting.push(*stacks);
@@ -222,8 +231,10 @@ impl Namer {
 
     fn ended(&mut self, task: &TaskRecord) {
         if task.end_ns.is_some() {
-            self.of_kernel.remove(&task.born.serial);
-            self.doubts.forget(task.born.serial);
+            let serial = task.born.serial;
+            let is_open = |seq| is_open(self.looks.as_ref(), serial, seq);
+            self.of_kernel.forget(serial, is_open);
+            self.doubts.forget(serial);
         }
         if task.end_ns.is_some() && task.born.tid == task.born.tgid {
             let ended = self.living.remove(&task.born.tgid);
@@ -258,8 +269,9 @@ impl Namer {
                 *id = found.and_then(|(id, of)| self.number(of, id, &addresses, writer));
             }
             if stacks.waker == Waker::None && self.looks.is_some() {
-                let kernel = (stacks.seq, stacks.kernel);
-                self.of_kernel.insert(stacks.serial, kernel);
+                let Stacks { serial, seq, .. } = stacks;
+                let is_open = |seq| is_open(self.looks.as_ref(), serial, seq);
+                self.of_kernel.saw(serial, seq, stacks.kernel, is_open);
             }
             writer.push(&Event::Stacks(stacks));
         }
@@ -287,9 +299,7 @@ impl Namer {
             number,
             walk,
         } = looked;
-        let kernel = self.of_kernel.get(&serial);
-        let kernel = kernel.filter(|(of, _)| *of == seq);
-        let kernel = kernel.and_then(|(_, kernel)| *kernel);
+        let kernel = self.of_kernel.of(serial, seq);
         if !self.doubts.look(serial, seq, kernel) {
             return;
         }
@@ -423,6 +433,11 @@ impl Began {
     fn question(&self, pid: u32) -> Question {
         Question::Began(pid, self.program, self.at_ns, self.parent)
     }
+}
+
+/// Is the stack of this block still to be told?
+fn is_open(looks: Option<&Looks>, serial: u32, seq: u32) -> bool {
+    looks.is_some_and(|looks| looks.is_open(serial, seq))
 }
 
 /// A stack of which no function was looked up.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::blocks::Block;
 use crate::{
-    model::{Model, State, Task},
+    model::{Model, Off, State, Task},
     report::{StackCoverage, StackKind, StackLack, StackShare, StackUse},
     trace::{Frames, Stacks, Waker},
     trace_file::TraceInfo,
@@ -37,6 +37,7 @@ const NONE: &str = "[no stack]";
 /// Why one has none, and why one is cut off that does not say so.
 const NOT_LOOKED: &str = "it was over before its stack was read";
 const NOT_SAID: &str = "it is cut off";
+const INFERRED: &str = "the kernel did not announce when it was over";
 /// Reasons that are listed.
 const MOST_LACKS: usize = 5;
 
@@ -63,13 +64,13 @@ pub(super) fn coverage(info: &TraceInfo, model: &Model) -> Option<StackCoverage>
     let own = of_blocks(model);
     let mut lacks: HashMap<&str, (u64, u64)> = HashMap::new();
     for task in &model.tasks {
-        for (seq, ns) in blocked(task) {
+        for (seq, ns, inferred) in blocked(task) {
             let user = own.get(&(task.serial, seq)).and_then(|stacks| stacks.user);
             let user = user.and_then(|number| model.frames.get(&number));
             add(&mut coverage.all, ns, user);
             if ns >= LONG_NS {
                 add(&mut coverage.long, ns, user);
-                if let Some(why) = lack(user) {
+                if let Some(why) = lack(user, inferred) {
                     let (sum, count) = lacks.entry(why).or_default();
                     *sum = sum.saturating_add(ns);
                     *count += 1;
@@ -90,9 +91,10 @@ pub(super) fn coverage(info: &TraceInfo, model: &Model) -> Option<StackCoverage>
 }
 
 /// Why a block has no stack that goes back to where its thread began; `None`: it has one.
-fn lack(user: Option<&Frames>) -> Option<&str> {
+/// `inferred`: its end was, and what was read of it is not believed.
+fn lack(user: Option<&Frames>, inferred: bool) -> Option<&str> {
     let Some(frames) = user else {
-        return Some(NOT_LOOKED);
+        return Some(if inferred { INFERRED } else { NOT_LOOKED });
     };
     // Behind the outermost function there can be a reason in brackets: no place in a file, and
     // no address.
@@ -117,12 +119,17 @@ fn is_one(stacks: &Stacks) -> bool {
     stacks.user.is_some() || stacks.kernel.is_some()
 }
 
-/// Stretch and length of each block, ns; the one that is open at the end included.
-fn blocked(task: &Task) -> impl Iterator<Item = (u32, u64)> + '_ {
+/// Stretch and length of each block, ns, and whether its end was inferred; the one that is open
+/// at the end included.
+fn blocked(task: &Task) -> impl Iterator<Item = (u32, u64, bool)> + '_ {
     let all = task.stretches.iter().enumerate();
     let blocks = all.filter(|(_, off)| off.state() == State::Blocked);
-    let blocks = blocks.map(|(at, off)| (task.stretches.seq(at), off.wake_ns - off.out_ns));
-    blocks.chain(Block::open(task).map(|open| (open.seq, open.end_ns(task) - open.start_ns)))
+    let blocks = blocks.map(|(at, off)| {
+        let inferred = off.flags & Off::INFERRED != 0;
+        (task.stretches.seq(at), off.wake_ns - off.out_ns, inferred)
+    });
+    let open = Block::open(task);
+    blocks.chain(open.map(|open| (open.seq, open.end_ns(task) - open.start_ns, false)))
 }
 
 /// `None` when no stacks were taken.
@@ -195,7 +202,7 @@ fn without(model: &Model) -> Vec<StackUse> {
     let own = of_blocks(model);
     let mut sums: HashMap<&str, (u64, u64)> = HashMap::new();
     for task in &model.tasks {
-        for (seq, ns) in blocked(task) {
+        for (seq, ns, _) in blocked(task) {
             if ns > 0 && !own.contains_key(&(task.serial, seq)) {
                 let (sum, count) = sums.entry(&task.name).or_default();
                 *sum = sum.saturating_add(ns);

@@ -1640,6 +1640,29 @@ fn the_stack_that_was_followed_while_a_block_lasted_counts_and_the_share_is_told
 }
 
 #[test]
+fn why_a_block_has_no_stack_is_told() {
+    const MS: u64 = 1_000_000;
+    let block = |seq, times: [u64; 3], inferred| {
+        let block = stretch(1, seq, Why::Interruptible, times, 0);
+        Event::Stretch(Stretch { inferred, ..block })
+    };
+    let events = vec![
+        Event::Born(born(1, 0)),
+        block(0, [10, 2 * MS + 10, 3 * MS], false),
+        block(1, [4 * MS, 7 * MS, 7 * MS], true),
+    ];
+    let report = report_with(|f| f.lost_stacks = Some(0), events);
+    let coverage = report.stack_coverage.expect("they were wanted");
+    let lacks = coverage.lacks.iter();
+    let lacks: Vec<_> = lacks.map(|it| (&*it.why, it.ns)).collect();
+    let expected = [
+        ("the kernel did not announce when it was over", 3 * MS),
+        ("it was over before its stack was read", 2 * MS),
+    ];
+    assert_eq!(lacks, expected);
+}
+
+#[test]
 fn a_block_that_is_open_at_the_end_has_its_stack_too() {
     let sleeps = OpenStretch {
         out_ns: START + 10,

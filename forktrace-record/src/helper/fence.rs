@@ -176,6 +176,8 @@ const ALLOWED_TOO: &[libc::c_long] = &[];
 /// To ask for Unix sockets, in the namespace that they are in.
 const ALLOWED_FOR_NAMES: &[libc::c_long] =
     &[libc::SYS_setns, libc::SYS_recvmsg, libc::SYS_setsockopt];
+/// To read pieces of a process's memory together.
+const ALLOWED_FOR_STACKS: &[libc::c_long] = &[libc::SYS_process_vm_readv];
 /// To ask a Java machine, as its user.
 const ALLOWED_FOR_JAVA: &[libc::c_long] = &[
     libc::SYS_setresuid,
@@ -203,6 +205,10 @@ fn filter(kind: Kind) -> Result<BpfProgram> {
     if matches!(kind, Kind::Names | Kind::Providers) {
         rules.extend(ALLOWED_FOR_NAMES.iter().map(|number| (*number, Vec::new())));
         rules.insert(libc::SYS_socket, only(0, libc::AF_NETLINK as u64)?);
+    }
+    if kind == Kind::Stacks {
+        let more = ALLOWED_FOR_STACKS.iter();
+        rules.extend(more.map(|number| (*number, Vec::new())));
     }
     if kind == Kind::Java {
         rules.extend(ALLOWED_FOR_JAVA.iter().map(|number| (*number, Vec::new())));

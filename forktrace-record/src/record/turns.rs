@@ -3,12 +3,13 @@
 use std::{
     future::poll_fn,
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     task::Poll,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     task::yield_now,
@@ -36,12 +37,17 @@ const TICK_WHEN_NEW: Duration = Duration::from_millis(20);
 const TICK_AT_END: Duration = Duration::from_millis(5);
 
 /// All that can wake the loop before its time.
-struct Wakes(Vec<AsyncFd<OwnedFd>>);
+struct Wakes {
+    sources: Vec<AsyncFd<OwnedFd>>,
+    /// One of the sources, for times that are shorter than what tokio's own timers go by, which
+    /// is whole milliseconds.
+    timer: TimerFd,
+}
 
 /// What has woken the loop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Woken {
-    /// Nothing: its time is up.
+    /// Nothing: its time is up, or that until a look.
     Nobody,
     /// The answer of a helper.
     Helper,
@@ -50,13 +56,17 @@ enum Woken {
 }
 
 impl Wakes {
-    /// Which of them is that of the helpers.
+    /// Which of them are that of the helpers and the timer.
     const HELPERS: usize = 1;
+    const TIMER: usize = 2;
 
     fn new(signals: &Signals, tracer: &Tracer, nursery: &Nursery) -> Result<Self> {
         let rings = tracer.ring_fds().map(|ring| ring.try_clone_to_owned());
         let helpers = nursery.ready().try_clone_to_owned();
-        let fds = [signals.wakes(), helpers].into_iter().chain(rings);
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).context("no timer")?;
+        let own = [signals.wakes(), helpers, timer.as_fd().try_clone_to_owned()];
+        let fds = own.into_iter().chain(rings);
         let sources = fds.map(|fd| {
             let fd = fd.context("no descriptor to wait for the rings")?;
             // SAFETY: an `OwnedFd` is open until it is dropped, with the `AsyncFd`.
@@ -65,28 +75,43 @@ impl Wakes {
             let source = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
             source.map_err(|error| anyhow!("the rings can't be waited for: {error}"))
         });
-        Ok(Self(sources.collect::<Result<_>>()?))
+        Ok(Self {
+            sources: sources.collect::<Result<_>>()?,
+            timer,
+        })
     }
 
-    /// Waits until one of them has become readable, at most so long.
-    async fn next(&self, at_most: Duration) -> Result<Woken> {
+    /// Waits until one of them has become readable, at most so long, or until a look is due.
+    async fn next(&self, at_most: Duration, look: Option<Duration>) -> Result<Woken> {
         if at_most.is_zero() {
             yield_now().await;
             return Ok(Woken::Else);
         }
+        match look {
+            Some(Duration::ZERO) => return Ok(Woken::Nobody),
+            Some(look) if look < at_most => {
+                let at = Expiration::OneShot(look.into());
+                self.timer
+                    .set(at, TimerSetTimeFlags::empty())
+                    .context("the timer")?;
+            }
+            _ => {}
+        }
         let readable = poll_fn(|context| {
             let mut woken = Woken::Nobody;
-            for (at, source) in self.0.iter().enumerate() {
+            let mut is_time = false;
+            for (at, source) in self.sources.iter().enumerate() {
                 if let Poll::Ready(ready) = source.poll_read_ready(context) {
                     ready?.clear_ready();
-                    woken = match (at, woken) {
-                        (Self::HELPERS, Woken::Nobody) => Woken::Helper,
-                        _ => Woken::Else,
-                    };
+                    match (at, woken) {
+                        (Self::TIMER, _) => is_time = true,
+                        (Self::HELPERS, Woken::Nobody) => woken = Woken::Helper,
+                        _ => woken = Woken::Else,
+                    }
                 }
             }
             match woken {
-                Woken::Nobody => Poll::Pending,
+                Woken::Nobody if !is_time => Poll::Pending,
                 woken => Poll::Ready(io::Result::Ok(woken)),
             }
         });
@@ -121,7 +146,7 @@ impl Loop<'_> {
         loop {
             let left = self.wait(tick).saturating_sub(turned.elapsed());
             let look = self.session.stacks.as_ref().and_then(Namer::time_left);
-            let woken = wakes.next(look.map_or(left, |look| look.min(left))).await?;
+            let woken = wakes.next(left, look).await?;
             self.session.look_at_stacks(self.tracer, now_ns()?);
             // With stacks, answers come each millisecond, and all else has time.
             let has_time = match woken {

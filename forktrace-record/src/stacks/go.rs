@@ -3,24 +3,21 @@
 //! `debug/gosym/pclntab.go` of Go reads them; that of 1.20 differs from the latter in its mark
 //! only.
 
-use std::{ffi::OsStr, fs::File, os::unix::fs::FileExt as _};
+use std::{ffi::OsStr, fs::File};
 
 use blazesym::symbolize::{
     CodeInfo, FindSymOpts, Reason, ResolvedSym, SrcLang, Symbolize, TranslateFileOffset,
 };
 use object::{
     LittleEndian as LE,
-    elf::{
-        ELFCLASS64, ELFDATA2LSB, FileHeader64, PT_LOAD, ProgramHeader64, Rela64, SHT_PROGBITS,
-        SHT_SYMTAB, SectionHeader64,
-    },
-    pod::{from_bytes, slice_from_all_bytes},
+    elf::{PT_LOAD, ProgramHeader64, Rela64, SHT_PROGBITS, SHT_SYMTAB},
+    pod::slice_from_all_bytes,
 };
+
+use super::sections::{MOST_HEADERS, Sections, read};
 
 /// A longer table is not read, bytes.
 const MOST_BYTES: u64 = 96 << 20;
-/// Sections and segments of a file that are looked at.
-const MOST_HEADERS: u64 = 4096;
 /// Longer relocations are not read, bytes.
 const MOST_RELOCATIONS: u64 = 32 << 20;
 /// A longer name is none, bytes.
@@ -83,29 +80,11 @@ impl std::fmt::Debug for GoTable {
 impl GoTable {
     /// That of a file; `None`: it has none, or symbols of code of other languages besides.
     pub(super) fn of(file: &File) -> Option<Self> {
-        let head = read(file, 0, 64)?;
-        let (head, _) = from_bytes::<FileHeader64<LE>>(&head).ok()?;
-        let ident = &head.e_ident;
-        if (ident.magic, ident.class, ident.data) != (object::elf::ELFMAG, ELFCLASS64, ELFDATA2LSB)
-        {
-            return None;
-        }
-        let count = u64::from(head.e_shnum.get(LE)).min(MOST_HEADERS);
-        let sections = read(file, head.e_shoff.get(LE), count * 64)?;
-        let sections = slice_from_all_bytes::<SectionHeader64<LE>>(&sections).ok()?;
-        let texts = sections.get(usize::from(head.e_shstrndx.get(LE)))?;
-        let texts = read(
-            file,
-            texts.sh_offset.get(LE),
-            texts.sh_size.get(LE).min(1 << 20),
-        )?;
-        let is_called = |it: &&SectionHeader64<LE>, name: &[u8]| {
-            let text = texts.get(it.sh_name.get(LE) as usize..);
-            text.is_some_and(|text| text.starts_with(name) && text.get(name.len()) == Some(&0))
-        };
-        let found = |name: &[u8]| sections.iter().find(|it| is_called(it, name));
+        let sections = Sections::of(file)?;
+        let found = |name: &[u8]| sections.find(name);
         // Only compilers of other languages leave the latter.
-        let has_symbols = sections.iter().any(|it| it.sh_type.get(LE) == SHT_SYMTAB);
+        let mut all = sections.all().iter();
+        let has_symbols = all.any(|it| it.sh_type.get(LE) == SHT_SYMTAB);
         if has_symbols && found(b".eh_frame").is_some() {
             return None;
         }
@@ -127,6 +106,7 @@ impl GoTable {
             let begins = || found(b".text").map(|text| text.sh_addr.get(LE));
             table.text = told.or_else(begins)?;
         }
+        let head = &sections.head;
         let count = u64::from(head.e_phnum.get(LE)).min(MOST_HEADERS);
         let segments = read(file, head.e_phoff.get(LE), count * 56)?;
         let segments = slice_from_all_bytes::<ProgramHeader64<LE>>(&segments).ok()?;
@@ -353,13 +333,6 @@ fn relocated(relocations: &[u8], address: u64) -> Option<u64> {
     let all = slice_from_all_bytes::<Rela64<LE>>(relocations).ok()?;
     let found = all.iter().find(|it| it.r_offset.get(LE) == address)?;
     u64::try_from(found.r_addend.get(LE)).ok()
-}
-
-/// All of it, or nothing.
-fn read(file: &File, at: u64, length: u64) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(length).ok()?];
-    file.read_exact_at(&mut bytes, at).ok()?;
-    Some(bytes)
 }
 
 #[cfg(test)]

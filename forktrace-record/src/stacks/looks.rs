@@ -2,12 +2,13 @@
 //!
 //! A task that sleeps holds still. So nothing is done when it goes to sleep, but that its
 //! registers are kept; and only if it sleeps for long enough, a helper follows its stack
-//! from these. What it read was true if the task is still in the same block afterwards, for then
-//! it has not run in between. Otherwise that is forgotten.
+//! from these. What it read was true if the task was in the same block until all was read
+//! (`proofs`). Otherwise that is forgotten.
 //!
-//! The table of tasks is gone through once a millisecond as long as blocks were found lately that
-//! had lasted long enough, or will soon have; less often when there were none; and never for more
-//! than a part of the time that goes by: who looks long rests long.
+//! The table of tasks is gone through when the next block of those that are known will have lasted
+//! long enough, and once in the time that a new one takes for that; less often when there were
+//! none lately; and never for more than a part of the time that goes by (`allowance`). Whoever
+//! has slept longest comes first.
 
 use std::{
     collections::HashMap,
@@ -15,23 +16,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::unwind::{Followed, MOST_WALKS, Sleeper, Walk};
-use crate::{
-    capture::{Asleep, Block, Tracer},
-    helper::{Channel, Kind, Nursery, Troubles},
+use nix::{
+    sys::time::TimeValLike as _,
+    time::{ClockId, clock_gettime},
 };
 
-/// The table of tasks is gone through no more often. Timers of the event loop end with whole
-/// milliseconds, so this is once in one.
-const SHORTEST: Duration = Duration::from_micros(500);
+use super::{
+    allowance::Allowance,
+    proofs::Proofs,
+    unwind::{Followed, MOST_WALKS, Sleeper, Told, Walk},
+};
+use crate::{
+    capture::{Asleep, Block, Tracer},
+    clock::of_records_ns,
+    helper::{Channel, Kind, Nursery, Troubles},
+    trace::Stretch,
+};
+
+/// The table of tasks is gone through no more often.
+const SHORTEST: Duration = Duration::from_micros(250);
 /// And no less often.
 const LONGEST: Duration = Duration::from_millis(10);
 /// It is gone through often for so long after a block was found: others will come.
 const LATELY: Duration = Duration::from_millis(30);
-/// After a look it rests for so many times what that took.
-const REST: u32 = 15;
 /// So many are looked at together.
-const MOST_AT_ONCE: usize = 256;
+const MOST_AT_ONCE: usize = 64;
 /// A helper that does not answer for so long is abandoned: memory that can't be read hangs it.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// And so many more are tried.
@@ -48,35 +57,39 @@ pub(super) struct Looked {
 }
 
 pub(super) struct Looks {
-    helper: Channel<Vec<Asleep>, Vec<Followed>>,
+    helper: Channel<Vec<Asleep>, Vec<Told>>,
     /// What the helper has told, by its numbers.
     walks: HashMap<u32, Rc<Walk>>,
     /// Helpers that were lost: each one begins with numbers of its own.
     lost: u32,
-    over: Duration,
+    /// Blocks that have lasted for so long are looked at, ns: a little before they have to be
+    /// known, for it takes a while until one has been read.
+    over_ns: u64,
     /// The block of each slot that was looked at.
     seen: Vec<u64>,
+    allowance: Allowance,
     /// When the next look is due.
     due: Instant,
     /// When a block was found last.
     found_at: Instant,
-    /// Where in the table the next one begins.
-    from: usize,
+    proofs: Proofs<Looked>,
     found: Vec<Looked>,
 }
 
 impl Looks {
     /// Looks at blocks that last for so long.
     pub(super) fn new(nursery: &Rc<Nursery>, over: Duration) -> Self {
+        let now = Instant::now();
         Self {
             helper: Channel::new(nursery.clone(), Kind::Stacks, PATIENCE, REPLACED),
             walks: HashMap::new(),
             lost: 0,
-            over,
+            over_ns: over.as_nanos() as u64 / 4 * 3,
             seen: Vec::new(),
-            due: Instant::now(),
-            found_at: Instant::now(),
-            from: 0,
+            allowance: Allowance::new(now),
+            due: now,
+            found_at: now,
+            proofs: Proofs::default(),
             found: Vec::new(),
         }
     }
@@ -102,28 +115,35 @@ impl Looks {
         std::mem::take(&mut self.found)
     }
 
+    /// Is the stack of this block still to be told?
+    pub(super) fn is_open(&self, serial: u32, seq: u32) -> bool {
+        let is_it = |it: &Looked| (it.serial, it.seq) == (serial, seq);
+        self.proofs.is_open((serial, seq)) || self.found.iter().any(is_it)
+    }
+
+    /// A task has come back to a CPU.
+    pub(super) fn ended(&mut self, off: &Stretch) {
+        if off.in_ns.saturating_sub(off.out_ns) >= self.over_ns {
+            let in_ns = (!off.inferred).then_some(off.in_ns);
+            let found = self.proofs.ended((off.serial, off.seq), in_ns);
+            self.found.extend(found);
+        }
+    }
+
     /// Takes answers, and asks for more. `program` tells which of the programs that had its
     /// number a process is.
     pub(super) fn turn(&mut self, tracer: &Tracer, now_ns: u64, program: impl Fn(u32) -> u32) {
-        let begun = Instant::now();
-        let mut cost = Duration::ZERO;
+        let (begun, begun_cpu) = (Instant::now(), own_cpu());
+        let mut used = Duration::ZERO;
         let received = self.helper.receive();
-        for (asked, walks, cpu_ns) in received.answers {
-            cost += Duration::from_nanos(cpu_ns);
-            for (asleep, followed) in asked.into_iter().zip(walks) {
-                let Some((number, walk)) = self.walk(followed) else {
-                    continue;
-                };
-                if tracer.still_sleeps(&asleep) {
-                    self.found.push(Looked {
-                        serial: asleep.serial,
-                        seq: asleep.seq,
-                        pid: asleep.tgid,
-                        number,
-                        walk,
-                    });
-                }
+        for (asked, told, cpu_ns) in received.answers {
+            used += Duration::from_nanos(cpu_ns);
+            for (asleep, told) in asked.iter().zip(told) {
+                self.take_in(tracer, asleep, told);
             }
+        }
+        for asleep in received.lost.iter().flatten() {
+            self.proofs.forget((asleep.serial, asleep.seq));
         }
         if received.anew {
             self.walks.clear();
@@ -134,8 +154,28 @@ impl Looks {
             let asleep = self.who_sleeps(tracer, now_ns);
             self.ask(asleep, program);
         }
-        cost += begun.elapsed();
-        self.due = self.due.max(begun + REST * cost);
+        used += own_cpu().saturating_sub(begun_cpu);
+        self.allowance.spend(used, begun);
+        self.due = self.due.max(self.allowance.ready_at());
+    }
+
+    fn take_in(&mut self, tracer: &Tracer, asleep: &Asleep, told: Told) {
+        let of = (asleep.serial, asleep.seq);
+        let Some((number, walk)) = self.walk(told.stack) else {
+            self.proofs.forget(of);
+            return;
+        };
+        let looked = Looked {
+            serial: asleep.serial,
+            seq: asleep.seq,
+            pid: asleep.tgid,
+            number,
+            walk,
+        };
+        let sleeps = tracer.still_sleeps(asleep);
+        let until_ns = of_records_ns(told.read_ns);
+        let found = self.proofs.read(of, until_ns, sleeps, looked);
+        self.found.extend(found);
     }
 
     /// A stack that the helper tells of, now or before.
@@ -156,25 +196,23 @@ impl Looks {
         Some((u64::from(self.lost) << 32 | u64::from(number), walk))
     }
 
-    /// Those who have slept for long enough and were not looked at. Sets when to look again.
+    /// Those who have slept for long enough and were not looked at, the longest first. Sets when
+    /// to look again.
     fn who_sleeps(&mut self, tracer: &Tracer, now_ns: u64) -> Vec<Asleep> {
         self.seen.resize(tracer.slots().max(self.seen.len()), 0);
         let mut old: Vec<Block> = Vec::new();
-        let mut soon = u64::MAX;
-        let over_ns = self.over.as_nanos() as u64;
+        let mut soon_ns = u64::MAX;
         tracer.blocks(|block| {
             if self.seen[block.slot()] != block.key() {
-                match over_ns.checked_sub(now_ns.saturating_sub(block.since_ns)) {
+                let lasted_ns = now_ns.saturating_sub(block.since_ns);
+                match self.over_ns.checked_sub(lasted_ns) {
                     None | Some(0) => old.push(block),
-                    Some(left) => soon = soon.min(left),
+                    Some(left_ns) => soon_ns = soon_ns.min(left_ns),
                 }
             }
         });
-        // Whoever is left out comes first the next time.
-        let begins = old.partition_point(|block| block.slot() < self.from);
-        old.rotate_left(begins);
+        old.sort_unstable_by_key(|block| block.since_ns);
         old.truncate(MOST_AT_ONCE);
-        self.from = old.last().map_or(0, |block| block.slot() + 1);
         for block in &old {
             self.seen[block.slot()] = block.key();
         }
@@ -182,11 +220,11 @@ impl Looks {
         if !old.is_empty() {
             self.found_at = now;
         }
-        let wait = match now.duration_since(self.found_at) < LATELY {
-            true => SHORTEST,
-            false => Duration::from_nanos(soon).clamp(SHORTEST, LONGEST),
-        };
-        self.due = now + wait;
+        // One that begins from now on needs so long as well.
+        if now.duration_since(self.found_at) < LATELY {
+            soon_ns = soon_ns.min(self.over_ns);
+        }
+        self.due = now + Duration::from_nanos(soon_ns).clamp(SHORTEST, LONGEST);
         let asleep = old.iter().filter_map(|block| tracer.asleep(block));
         asleep.collect()
     }
@@ -204,6 +242,17 @@ impl Looks {
             }
         });
         let sleepers: Vec<Sleeper> = sleepers.collect();
+        for it in &asleep {
+            self.proofs.asked((it.serial, it.seq));
+        }
         self.helper.ask(asleep, &sleepers);
     }
+}
+
+/// CPU time of this thread.
+fn own_cpu() -> Duration {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    time.map_or(Duration::ZERO, |time| {
+        Duration::from_nanos(time.num_nanoseconds() as u64)
+    })
 }

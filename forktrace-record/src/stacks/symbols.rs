@@ -21,6 +21,7 @@ use super::{
     cut_files,
     frames::{Name, Named, frames},
     go::GoTable,
+    lines::Lines,
     perf_map::{Budget, PerfMap},
     unwind::Walk,
 };
@@ -307,10 +308,11 @@ impl Symbols {
 }
 
 fn symbolizer(lines: bool) -> Symbolizer {
+    let lines_of = lines.then(Lines::default);
     Symbolizer::builder()
         .enable_code_info(lines)
         .enable_inlined_fns(false)
-        .set_process_dispatcher(dispatch)
+        .set_process_dispatcher(move |member| Ok(dispatch(&member, lines_of.as_ref())))
         .build()
 }
 
@@ -339,10 +341,10 @@ fn public(name: &str) -> &str {
 }
 
 /// Files of a process are read if they are files, and not too long: nothing that acts when
-/// it is opened, or waits. What was stripped can be of Go.
-fn dispatch(member: ProcessMemberInfo<'_>) -> blazesym::Result<Option<Box<dyn Resolve>>> {
+/// it is opened, or waits. What was stripped can be of Go. `None`: it is read as usual.
+fn dispatch(member: &ProcessMemberInfo<'_>, lines: Option<&Lines>) -> Option<Box<dyn Resolve>> {
     let ProcessMemberType::Path(path) = member.member_entry else {
-        return Ok(None);
+        return None;
     };
     let mut options = File::options();
     let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
@@ -354,10 +356,14 @@ fn dispatch(member: ProcessMemberInfo<'_>) -> blazesym::Result<Option<Box<dyn Re
     let opened = path_is_plain(&path.maps_file).then(|| file.open(&path.maps_file));
     let opened = opened.and_then(Result::ok).filter(is_plain);
     let Some(file) = opened else {
-        return Ok(Some(Box::new(Unread)));
+        return Some(Box::new(Unread));
     };
-    let of_go = GoTable::of(&file);
-    Ok(of_go.map(|table| Box::new(table) as Box<dyn Resolve>))
+    if let Some(table) = GoTable::of(&file) {
+        return Some(Box::new(table));
+    }
+    let name = path.symbolic_path.as_os_str();
+    let lines = lines?.of(&file, &path.maps_file, name)?;
+    Some(Box::new(lines))
 }
 
 /// Nothing is opened yet.

@@ -17,6 +17,10 @@ mod tables;
 
 use std::{collections::HashMap, rc::Rc};
 
+use nix::{
+    sys::time::TimeValLike as _,
+    time::{ClockId, clock_gettime},
+};
 use serde::{Deserialize, Serialize};
 
 use self::{process::Process, tables::Files};
@@ -49,6 +53,14 @@ pub(crate) struct Walk {
     pub(crate) places: Vec<Place>,
     /// What it ends with.
     pub(crate) end: End,
+}
+
+/// What is told of a program that sleeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub(crate) stack: Followed,
+    /// When all of it had been read, by `CLOCK_MONOTONIC`, ns.
+    pub(crate) read_ns: i64,
 }
 
 /// A stack in an answer: each is told in full once only.
@@ -100,17 +112,21 @@ enum Found {
 impl Unwinder {
     /// The stack of each of them. One that is known is one of the last [`MOST_WALKS`] that were
     /// new.
-    pub(crate) fn answer(&mut self, sleepers: &[Sleeper]) -> Vec<Followed> {
-        sleepers.iter().map(|it| self.told(it)).collect()
+    pub(crate) fn answer(&mut self, sleepers: &[Sleeper]) -> Vec<Told> {
+        let told = sleepers.iter().map(|it| Told {
+            stack: self.stack(it),
+            read_ns: monotonic_ns(),
+        });
+        told.collect()
     }
 
-    fn told(&mut self, sleeper: &Sleeper) -> Followed {
+    fn stack(&mut self, sleeper: &Sleeper) -> Followed {
         let walk = match self.follow(sleeper) {
             Found::Again(number) if self.is_recent(number) => return Followed::Known(number),
             Found::Again(_) => {
                 // It was told too long ago.
                 self.processes.remove(&sleeper.process.0);
-                return self.told(sleeper);
+                return self.stack(sleeper);
             }
             Found::Walk(walk) => walk,
         };
@@ -128,7 +144,7 @@ impl Unwinder {
             }
         };
         if let Some(process) = self.processes.get_mut(&sleeper.process.0) {
-            process.number(sleeper.tid, number);
+            process.number(sleeper, number);
         }
         followed
     }
@@ -163,6 +179,12 @@ impl Unwinder {
         self.processes.insert(pid, process);
         walk
     }
+}
+
+/// Where the clock can't be read, the end of time: nothing that was read is believed then.
+fn monotonic_ns() -> i64 {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC);
+    time.map_or(i64::MAX, |time| time.num_nanoseconds())
 }
 
 #[cfg(test)]

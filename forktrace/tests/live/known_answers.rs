@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path, process::Command};
 
-use crate::support::{Finished, id, lacks, n, run, skip, unspoilt};
+use serde_json::Value;
+
+use crate::support::{Finished, id, lacks, n, run, skip, too_busy, unspoilt};
 
 /// Compiles a source into this folder.
 fn compiled(folder: &Path, name: &str, source: &str, options: &[&str]) {
@@ -75,5 +77,67 @@ fn threads_that_sort_on_too_few_cpus_wait_for_these_and_not_for_each_other() {
         // Four want one CPU, and have about the same to do.
         assert!(runnable > running, "{tasks:#?}");
         assert!(blocked < runnable, "{tasks:#?}");
+    });
+}
+
+/// Blocked time that began below this function, ns, of stacks that a report lists.
+fn below(stacks: &[&Value], function: &str) -> u64 {
+    let is_below = |it: &&&Value| {
+        let frames = it["frames"].as_array().expect("frames");
+        frames.iter().any(|frame| frame == function)
+    };
+    let found = stacks.iter().filter(is_below);
+    found.map(|it| n(&it["ns"])).sum()
+}
+
+/// Both call the same function, which calls fsync; each measures how long it was in it.
+#[test]
+fn the_time_of_a_call_is_told_by_who_makes_it() {
+    const TEST: &str = "the_time_of_a_call_is_told_by_who_makes_it";
+    if lacks(TEST, &["gcc"]) {
+        return;
+    }
+    // Not in /tmp, which can be memory.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let source = include_str!("syncs.c");
+    let options = ["-fno-omit-frame-pointer", "-fno-optimize-sibling-calls"];
+    compiled(folder.path(), "syncs", source, &options);
+    unspoilt(|| {
+        let mut run = run().json();
+        run.command().current_dir(folder.path());
+        let run = run.args(["--stacks=fp", "--"]);
+        let finished = run.args([folder.path().join("syncs")]).complete();
+        let truth = finished.truth();
+        let report = fs::read(finished.file("report.json")).expect("a report");
+        let report: Value = serde_json::from_slice(&report).expect("JSON");
+        let stacks = report["stacks"].as_array().expect("stacks");
+        let is_block = |it: &&Value| it["kind"] == "off_cpu";
+        let blocks: Vec<&Value> = stacks.iter().filter(is_block).collect();
+        // Where no name is known below fsync, the program was gone before it was looked up.
+        let frames = |it: &Value| -> Vec<String> {
+            let frames = it["frames"].as_array().expect("frames").iter();
+            frames
+                .map(|it| it.as_str().expect("a text").to_owned())
+                .collect()
+        };
+        let is_nameless = |frames: &Vec<String>| {
+            frames.iter().any(|it| it.contains("fsync")) && !frames.iter().any(|it| it == "main")
+        };
+        if blocks
+            .iter()
+            .map(|it| frames(it))
+            .any(|it| is_nameless(&it))
+        {
+            too_busy("the program was gone before its functions were named".to_owned());
+        }
+        let task = &finished.report().tasks[0];
+        let else_ns = task.running_ns + task.runnable_ns;
+        for (function, measured) in [("save", "save_ns"), ("log_line", "log_ns")] {
+            let (ns, measured_ns) = (below(&blocks, function), n(&truth[measured]));
+            assert!(ns <= measured_ns, "{function}: {ns} of {measured_ns}");
+            // In the call it was blocked, or something else.
+            let least_ns = measured_ns.saturating_sub(else_ns);
+            assert!(ns >= least_ns, "{function}: {ns} of {least_ns}");
+        }
     });
 }

@@ -150,10 +150,11 @@ fn stacks_of_go_go_back_to_where_threads_began_stripped_or_not() {
         unspoilt(|| {
             let stacks = blocks(&program);
             let long = |it: &&Stack| it.us > 20_000 && !it.has("[no stack]");
-            // Where it begins is told by names, which are looked up while the program lives.
-            let has_name = |it: &String| it.starts_with("runtime.") || it.starts_with("main.");
+            // Where it begins is told by names, which are looked up while the program lives: when
+            // it ends, some functions of a stack can have theirs from earlier ones, and others none.
+            let has_none = |it: &String| it.starts_with("[unwound+0x") || it == "[process gone]";
             let mut all = stacks.iter().filter(long);
-            if all.any(|it| !it.frames.iter().any(has_name)) {
+            if all.any(|it| it.frames.iter().any(has_none)) {
                 too_busy("its functions were not looked up before it ended".to_owned());
             }
             for stack in stacks.iter().filter(long) {

@@ -6,13 +6,23 @@ use super::tables::read;
 
 pub(super) const PAGE: u64 = 4096;
 
+/// More pieces are not noted.
+const MOST_PIECES: usize = 4096;
+
+/// Memory that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Piece {
+    pub(super) at: u64,
+    pub(super) length: u32,
+}
+
 /// The pages that were read.
 pub(super) struct Pages<'a> {
     memory: &'a File,
     pages: HashMap<u64, Vec<u8>>,
     most: usize,
-    /// From the first word that was asked for to behind the last one.
-    span: Option<(u64, u64)>,
+    /// What was asked for; `None`: too much, or not all of it is there.
+    pieces: Option<Vec<Piece>>,
 }
 
 impl<'a> Pages<'a> {
@@ -22,13 +32,14 @@ impl<'a> Pages<'a> {
             memory,
             pages: HashMap::new(),
             most,
-            span: None,
+            pieces: Some(Vec::new()),
         }
     }
 
-    /// From the first word that was asked for to behind the last one.
-    pub(super) fn span(&self) -> Option<(u64, u64)> {
-        self.span
+    /// What was asked for; `None`: too much, or not all of it is there. What is asked for from
+    /// here on is not noted.
+    pub(super) fn take_pieces(&mut self) -> Option<Vec<Piece>> {
+        self.pieces.take()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -54,8 +65,26 @@ impl<'a> Pages<'a> {
         self.pages.get(&page).map(Vec::as_slice)
     }
 
+    fn note(&mut self, at: u64, length: usize, is_there: bool) {
+        let length = u32::try_from(length).ok();
+        let length = length.filter(|_| is_there);
+        self.pieces = self.pieces.take().and_then(|mut pieces| {
+            pieces.push(Piece {
+                at,
+                length: length?,
+            });
+            (pieces.len() <= MOST_PIECES).then_some(pieces)
+        });
+    }
+
     /// What is there; `None`: not all of it can be read.
     pub(super) fn bytes(&mut self, address: u64, length: usize) -> Option<Vec<u8>> {
+        let bytes = self.read(address, length);
+        self.note(address, length, bytes.is_some());
+        bytes
+    }
+
+    fn read(&mut self, address: u64, length: usize) -> Option<Vec<u8>> {
         let mut bytes = Vec::with_capacity(length.min(PAGE as usize));
         while bytes.len() < length {
             let from = address.checked_add(bytes.len() as u64)?;
@@ -72,17 +101,17 @@ impl<'a> Pages<'a> {
 
     fn array<const N: usize>(&mut self, address: u64) -> Option<[u8; N]> {
         let at = (address % PAGE) as usize;
-        let page = self.page(address - address % PAGE)?;
-        match page.get(at..).and_then(|bytes| bytes.first_chunk()) {
-            Some(array) => Some(*array),
-            None => self.bytes(address, N)?.try_into().ok(),
-        }
+        let page = self.page(address - address % PAGE);
+        let array = page.and_then(|page| page.get(at..)?.first_chunk().copied());
+        let array = match array {
+            Some(array) => Some(array),
+            None => self.read(address, N).and_then(|it| it.try_into().ok()),
+        };
+        self.note(address, N, array.is_some());
+        array
     }
 
     pub(super) fn word(&mut self, address: u64) -> Option<u64> {
-        let (from, to) = self.span.unwrap_or((address, address));
-        let end = address.saturating_add(8);
-        self.span = Some((from.min(address), to.max(end)));
         self.array(address).map(u64::from_ne_bytes)
     }
 

@@ -265,54 +265,57 @@ impl Process {
         if walk.end == End::Start && sleeper.tid != sleeper.process.0 {
             self.name_beginning(&mut walk, &modules);
         }
-        if !self.interpret(sleeper.tid, &mut walk, &modules) {
-            self.lasts.keep(sleeper, &mut stack);
-        }
+        let mut executed = Pages::new(&memory, python::MOST_PAGES);
+        self.interpret(sleeper.tid, &mut executed, &mut walk, &modules);
+        self.lasts.keep(sleeper, [&mut stack, &mut executed]);
         Some(Found::Walk(walk))
     }
 
     /// What was just found of this thread is told by this number.
-    pub(super) fn number(&mut self, tid: u32, number: u32) {
-        self.lasts.number(tid, number);
+    pub(super) fn number(&mut self, sleeper: &Sleeper, number: u32) {
+        self.lasts.number(sleeper, number);
     }
 
-    /// Puts what an interpreter executes in place of its own functions. Where the stack is cut
-    /// before it comes to these, at its end. False: there is no interpreter.
-    fn interpret(&mut self, tid: u32, walk: &mut Walk, modules: &[Option<usize>]) -> bool {
-        let memory = Rc::clone(&self.memory);
-        let mut pages = Pages::new(&memory, python::MOST_PAGES);
-        let tid = match self.is_inside {
-            false => Some(tid),
-            true => python::tids(tid).and_then(|tids| tids.last().copied()),
-        };
-        let Some((module, interpreter)) = self.interpreter(&mut pages) else {
-            return false;
-        };
+    /// Puts what an interpreter executes in place of its own functions, if there is one. Where the
+    /// stack is cut before it comes to these, at its end.
+    fn interpret(
+        &mut self,
+        tid: u32,
+        pages: &mut Pages<'_>,
+        walk: &mut Walk,
+        modules: &[Option<usize>],
+    ) -> Option<()> {
+        let is_inside = self.is_inside;
+        let (module, interpreter) = self.interpreter()?;
         let is_its = |of: &Option<usize>| *of == Some(module);
         let first = modules.iter().position(is_its);
         let last = modules.iter().rposition(is_its);
         let own = match (first, last) {
             (Some(first), Some(last)) => first..last + 1,
             _ if matches!(walk.end, End::Cut(_)) => modules.len()..modules.len(),
-            _ => return true,
+            _ => return None,
         };
-        let Some(tid) = tid else { return true };
-        if let Some(places) = interpreter.stack(&mut pages, tid) {
-            let none = std::iter::repeat_n(0, places.len());
-            walk.addresses.splice(own.clone(), none);
-            walk.places.splice(own, places);
-        }
-        true
+        let tid = match is_inside {
+            false => tid,
+            true => *python::tids(tid)?.last()?,
+        };
+        let places = interpreter.stack(pages, tid)?;
+        let none = std::iter::repeat_n(0, places.len());
+        walk.addresses.splice(own.clone(), none);
+        walk.places.splice(own, places);
+        Some(())
     }
 
     /// What executes Python in this process, and the file that it is in.
-    fn interpreter(&mut self, pages: &mut Pages<'_>) -> Option<(usize, &mut Interpreter)> {
+    fn interpreter(&mut self) -> Option<(usize, &mut Interpreter)> {
         if self.python.is_none() {
+            let memory = Rc::clone(&self.memory);
+            let mut pages = Pages::new(&memory, python::MOST_PAGES);
             // The program itself, whatever it is called, can have it in it.
             let all = self.mapped.iter().enumerate();
             let can = all.filter(|(at, mapped)| *at == 0 || mapped.name.contains("python"));
             let found = can.take(MOST_INTERPRETERS).find_map(|(at, mapped)| {
-                Some((at, Interpreter::of(pages, mapped.base, &mapped.name)?))
+                Some((at, Interpreter::of(&mut pages, mapped.base, &mapped.name)?))
             });
             self.python = Some(found);
         }
