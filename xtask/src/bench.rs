@@ -11,6 +11,7 @@ mod own;
 mod page;
 mod process;
 mod scale;
+mod stacks;
 mod tools;
 mod workloads;
 
@@ -69,6 +70,8 @@ enum Part {
     Messaging,
     /// A redis-server, with each tool
     Redis,
+    /// What stacks cost a block, by how deep they are
+    Stacks,
     /// Loss at the full rate, and the size and the reading of the trace
     Trace,
     /// `forktrace run -- true`
@@ -82,6 +85,7 @@ struct Size {
     ping_pong_rounds: u64,
     messaging_loops: u64,
     redis_requests: u64,
+    stack_rounds: u32,
     trace_seconds: u32,
     /// How often the trace is read back.
     reads: u32,
@@ -92,6 +96,7 @@ const FULL: Size = Size {
     ping_pong_rounds: 300_000,
     messaging_loops: 1000,
     redis_requests: 100_000,
+    stack_rounds: 5,
     trace_seconds: 10,
     reads: 5,
 };
@@ -101,6 +106,7 @@ const QUICK: Size = Size {
     ping_pong_rounds: 50_000,
     messaging_loops: 500,
     redis_requests: 30_000,
+    stack_rounds: 3,
     trace_seconds: 3,
     reads: 2,
 };
@@ -157,6 +163,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             Part::PingPong => ("Ping-pong", compare::ping_pong(&bench)),
             Part::Messaging => ("Messaging", compare::messaging(&bench)),
             Part::Redis => ("Redis", compare::redis(&bench)),
+            Part::Stacks => ("Stacks", stacks::stacks(&bench)),
             Part::Trace => ("Trace", own::trace(&bench)),
             Part::Start => ("Start", own::start(&bench)),
         };
