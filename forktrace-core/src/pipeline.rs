@@ -15,7 +15,7 @@ use crate::{
     model::{Builder, Model, Shelf},
     report::Report,
     trace::{Arch, Event, Finish, Header, Stretch},
-    trace_file::{self, Found, Source, Told, TraceInfo, Window},
+    trace_file::{self, Found, Listener, Source, Told, TraceInfo, Window},
 };
 
 /// Makes a report of a trace. `end` replaces the file's own, for a recording
@@ -246,31 +246,67 @@ fn unpack(
     later: Option<Later>,
     give: &mut dyn FnMut(Batch),
 ) -> Result<TraceInfo> {
-    let mut past = later.map(|later| Box::new(Past::new(later)));
     let window = later.and_then(|(window, _)| window);
-    let mut lot = Lot::default();
-    let info = trace_file::read_window(data, window.as_ref(), |header, told| {
-        let told = match &mut past {
+    let mut unpacking = Unpacking {
+        past: later.map(|later| Box::new(Past::new(later))),
+        lot: Lot::default(),
+        give,
+    };
+    let info = trace_file::read_window(data, window.as_ref(), &mut unpacking)?;
+    let Unpacking {
+        past,
+        mut lot,
+        give,
+    } = unpacking;
+    lot.past = lot.past.or(past);
+    give(lot.take(&info.header));
+    Ok(info)
+}
+
+/// A file that is being unpacked.
+struct Unpacking<'a> {
+    /// While it is not over.
+    past: Option<Box<Past>>,
+    lot: Lot,
+    give: &'a mut dyn FnMut(Batch),
+}
+
+impl Unpacking<'_> {
+    fn give_if_full(&mut self, header: &Header) {
+        let lot = &mut self.lot;
+        if lot.stretches.len() >= STRETCHES || lot.others.len() >= OTHERS {
+            (self.give)(lot.take(header));
+        }
+    }
+}
+
+impl Listener for Unpacking<'_> {
+    #[inline]
+    fn stretch(&mut self, header: &Header, stretch: Stretch) {
+        if let Some(all) = &mut self.past {
+            if all.take(Told::Event(Event::Stretch(stretch))).is_none() {
+                return;
+            }
+            self.lot.past = self.past.take();
+        }
+        self.lot.stretches.push(stretch);
+        self.give_if_full(header);
+    }
+
+    fn told(&mut self, header: &Header, told: Told) {
+        let told = match &mut self.past {
             None => told,
             Some(all) => match all.take(told) {
                 None => return,
                 Some(told) => {
-                    lot.past = past.take();
+                    self.lot.past = self.past.take();
                     told
                 }
             },
         };
-        match told {
-            Told::Event(Event::Stretch(stretch)) => lot.stretches.push(stretch),
-            other => lot.others.push(other),
-        }
-        if lot.stretches.len() == STRETCHES || lot.others.len() == OTHERS {
-            give(lot.take(header));
-        }
-    })?;
-    lot.past = lot.past.or(past);
-    give(lot.take(&info.header));
-    Ok(info)
+        self.lot.others.push(told);
+        self.give_if_full(header);
+    }
 }
 
 /// A [`Batch`] that is being filled.

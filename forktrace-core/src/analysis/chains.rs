@@ -133,27 +133,31 @@ pub(super) fn chain(blocks: &Blocks<'_>, at: u32, block: Block) -> (Vec<Link>, b
 pub(super) fn longest_blocks(blocks: &Blocks<'_>, at: u32, keep: usize) -> Vec<LongBlock> {
     let task = &blocks.model.tasks[at as usize];
     let mut longest: Vec<(u64, Block)> = Vec::with_capacity(keep + 1);
-    let mut least = 0;
-    let mut consider = |ns: u64, block: Option<Block>| {
-        let Some(block) = block.filter(|_| ns > least) else {
+    let consider = |least: &mut u64, longest: &mut Vec<_>, ns: u64, block: Option<Block>| {
+        let Some(block) = block.filter(|_| ns > *least) else {
             return;
         };
         let place = longest.partition_point(|(other, _)| *other >= ns);
         longest.insert(place, (ns, block));
         longest.truncate(keep);
         if longest.len() == keep {
-            least = longest.last().map_or(0, |(ns, _)| *ns);
+            *least = longest.last().map_or(0, |(ns, _)| *ns);
         }
     };
     let part = blocks.part;
-    for off in &task.stretches {
-        consider(part.ns(off.out_ns, off.wake_ns), Block::of(off));
+    let mut least = 0;
+    for (within_ns, lot) in task.stretches.by_lots() {
+        if within_ns <= least {
+            continue;
+        }
+        for off in lot {
+            let ns = part.ns(off.out_ns, off.wake_ns);
+            consider(&mut least, &mut longest, ns, Block::of(off));
+        }
     }
     let open = Block::open(task);
-    consider(
-        open.map_or(0, |b| part.ns(b.start_ns, b.end_ns(task))),
-        open,
-    );
+    let ns = open.map_or(0, |b| part.ns(b.start_ns, b.end_ns(task)));
+    consider(&mut least, &mut longest, ns, open);
     let chains = longest.into_iter().map(|(_, block)| {
         let (chain, chain_cut) = self::chain(blocks, at, block);
         LongBlock { chain, chain_cut }

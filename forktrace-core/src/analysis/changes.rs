@@ -8,11 +8,19 @@
 //! A window is as long as it takes for some thousand changes; it never holds many more, however
 //! they come: those that a window has no room for wait for the next one.
 
+use std::{
+    mem,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
 use super::blocks::{Block, Blocks, Class, End, HeldFrom};
-use crate::model::{InSyscall, Model, Reader, Segment, Segments, State};
+use crate::model::{InSyscall, Model, Off, Segment, Segments, State};
 
 /// Changes that a window is to have at least, on average.
 const CHANGES: usize = 4096;
+
+/// A window has no more so that each task has some.
+const MANY_CHANGES: usize = 1 << 15;
 
 /// No wait, or none of the task's stretches.
 pub(super) const NONE: u32 = u32::MAX;
@@ -50,10 +58,43 @@ pub(super) struct Wait {
     /// Index of its stretch, or [`NONE`]: it is open when the recording ends.
     pub(super) stretch: u32,
     pub(super) block: Block,
+    /// If it was looked at what it was.
+    pub(super) seen: Option<Seen>,
+}
+
+/// What is seen of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
     pub(super) class: Class,
     pub(super) end: End,
     /// Where a task ended it.
     pub(super) from: Option<HeldFrom>,
+}
+
+/// Whose blocks are looked at ahead, by who reads them: since it is a thread of its own, that
+/// is better where most are looked at anyway. It makes no other difference.
+pub(super) struct Early {
+    tasks: Vec<AtomicBool>,
+}
+
+impl Early {
+    /// Of so many tasks: those of none.
+    pub(super) fn new(tasks: usize) -> Self {
+        Self {
+            tasks: (0..tasks).map(|_| AtomicBool::new(false)).collect(),
+        }
+    }
+
+    /// From now on those of these tasks, by index in the model, or not any more.
+    pub(super) fn set(&self, tasks: &[u32], are: bool) {
+        for at in tasks {
+            self.tasks[*at as usize].store(are, Ordering::Relaxed);
+        }
+    }
+
+    fn has(&self, task: usize) -> bool {
+        self.tasks[task].load(Ordering::Relaxed)
+    }
 }
 
 /// Looks at a block when it begins, for whoever sweeps.
@@ -63,12 +104,7 @@ pub(super) trait Look {
 
     /// A task (index in the model) blocks. `stretch`: which of its stretches that is; `None`:
     /// the one that is open when the recording ends.
-    fn look(
-        &mut self,
-        task: u32,
-        stretch: Option<usize>,
-        stretches: &mut Reader<'_>,
-    ) -> Option<Self::Seen>;
+    fn look(&mut self, task: u32, stretch: Option<(usize, &Off)>) -> Option<Self::Seen>;
 }
 
 /// Some changes that follow each other, and what was seen of blocks.
@@ -78,13 +114,6 @@ pub(super) struct Window<T = Wait> {
 }
 
 impl<T: Copy> Window<T> {
-    fn new() -> Self {
-        Self {
-            changes: Vec::new(),
-            waits: Vec::new(),
-        }
-    }
-
     /// In the order of time; of one moment in the order of the tasks.
     pub(super) fn changes(&self) -> impl Iterator<Item = (&Change, Option<&T>)> {
         let wait = |change: &Change| self.waits.get(change.wait as usize);
@@ -98,7 +127,6 @@ impl<T: Copy> Window<T> {
 struct Line<'a> {
     task: u32,
     segments: Segments<'a>,
-    stretches: Reader<'a>,
     /// When its state changes, and to what.
     at_ns: u64,
     next: Option<Segment>,
@@ -116,8 +144,11 @@ pub(super) struct Changes<'a, L: Look> {
     left: Vec<(Change, Option<L::Seen>)>,
     /// Lines are in the order of the tasks: all that there were so far.
     by_task: bool,
-    /// Where changes are sorted.
+    /// Where changes are collected, and sorted.
+    room: Vec<Change>,
     keys: Vec<u64>,
+    /// How many blocks the last window had.
+    waits: usize,
     /// How long a window is, ns.
     length_ns: u64,
     least: usize,
@@ -140,7 +171,9 @@ impl<'a, L: Look> Changes<'a, L> {
             lines: Vec::new(),
             left: Vec::new(),
             by_task: true,
+            room: Vec::new(),
             keys: Vec::new(),
+            waits: 0,
             length_ns: 1 << 20,
             least,
         }
@@ -150,7 +183,10 @@ impl<'a, L: Look> Changes<'a, L> {
     pub(super) fn next(&mut self) -> Option<Window<L::Seen>> {
         let from_ns = self.soonest()?;
         let mut last_ns = from_ns.saturating_add(self.length_ns);
-        let mut window = Window::new();
+        let mut window = Window {
+            changes: mem::take(&mut self.room),
+            waits: Vec::with_capacity(self.waits + self.waits / 4),
+        };
         let by_task = self.by_task && self.left.is_empty();
         self.left.retain(|(change, wait)| {
             let now = change.at_ns <= last_ns;
@@ -160,7 +196,7 @@ impl<'a, L: Look> Changes<'a, L> {
             !now
         });
         self.begin(last_ns);
-        let room = 8 * self.least.max(self.lines.len());
+        let room = 4 * self.wanted();
         let left = &mut self.left;
         window.keep(room, from_ns, &mut last_ns, left);
         for line in &mut self.lines {
@@ -170,8 +206,10 @@ impl<'a, L: Look> Changes<'a, L> {
             }
         }
         self.lines.retain(|line| line.task != NONE);
-        window.sort(from_ns, by_task && self.by_task, &mut self.keys);
-        let wanted = self.least.max(4 * self.lines.len());
+        let lines = self.lines.len();
+        self.room = window.sort((from_ns, lines), by_task && self.by_task, &mut self.keys);
+        self.waits = window.waits.len();
+        let wanted = self.wanted();
         let length_ns = last_ns - from_ns;
         self.length_ns = match window.changes.len() {
             few if few < wanted / 2 => length_ns.saturating_mul(2),
@@ -180,6 +218,15 @@ impl<'a, L: Look> Changes<'a, L> {
         };
         self.length_ns = self.length_ns.max(1);
         Some(window)
+    }
+
+    /// So many changes a window is to have: of many tasks some of each, since what is known of a
+    /// task is not at hand when its turn comes.
+    fn wanted(&self) -> usize {
+        let lines = self.lines.len();
+        self.least
+            .max(4 * lines)
+            .max((16 * lines).min(MANY_CHANGES))
     }
 
     /// When something happens next.
@@ -206,7 +253,6 @@ impl<'a, L: Look> Changes<'a, L> {
                 self.lines.push(Line {
                     task: at,
                     segments,
-                    stretches: task.stretches.reader(),
                     at_ns: first.start_ns,
                     next: Some(first),
                 });
@@ -239,25 +285,40 @@ impl<T: Copy> Window<T> {
         }
     }
 
-    /// Puts changes from `from_ns` on in order. `by_task`: those of one moment are.
-    fn sort(&mut self, from_ns: u64, by_task: bool, keys: &mut Vec<u64>) {
+    /// Puts changes from `from_ns` on in order, of so many lines. `by_task`: those of one moment
+    /// are. What they were collected in is given back.
+    fn sort(
+        &mut self,
+        (from_ns, lines): (u64, usize),
+        by_task: bool,
+        keys: &mut Vec<u64>,
+    ) -> Vec<Change> {
         /// Bits for which change it is; the others are for the time.
         const WHICH: u32 = 20;
+        /// Changes that make a run worth finding.
+        const LONG_RUN: usize = 128;
         let changes = &mut self.changes;
         let most = changes.iter().map(|change| change.at_ns - from_ns).max();
         let fits = most.is_some_and(|most| most >> (u64::BITS - WHICH) == 0);
         if !by_task || !fits || changes.len() >> WHICH > 0 {
             changes.sort_by_key(|change| (change.at_ns, change.task));
-            return;
+            return Vec::with_capacity(changes.len());
         }
         keys.clear();
         let key = |(at, change): (usize, &Change)| (change.at_ns - from_ns) << WHICH | at as u64;
         keys.extend(changes.iter().enumerate().map(key));
-        keys.sort_unstable();
+        // Those of a line are in order: where that makes long runs, these are merged.
+        match keys.len() / LONG_RUN >= lines {
+            true => keys.sort(),
+            false => keys.sort_unstable(),
+        }
         let sorted = keys
             .iter()
             .map(|key| changes[*key as usize & ((1 << WHICH) - 1)]);
-        *changes = sorted.collect();
+        let sorted = sorted.collect();
+        let mut room = mem::replace(changes, sorted);
+        room.clear();
+        room
     }
 
     fn add(&mut self, mut change: Change, wait: Option<T>) {
@@ -278,7 +339,7 @@ impl Line<'_> {
     fn go_on<L: Look>(&mut self, look: &mut L, window: &mut Window<L::Seen>) {
         let (task, at_ns, next) = (self.task, self.at_ns, self.next);
         let wait = match next.map(|segment| segment.state) {
-            Some(State::Blocked) => look.look(task, self.segments.stretch(), &mut self.stretches),
+            Some(State::Blocked) => look.look(task, self.segments.stretch_itself()),
             _ => None,
         };
         match next {
@@ -292,9 +353,11 @@ impl Line<'_> {
     }
 }
 
-/// Looks at what a block was for, what ended it, and from when on its waker held it up.
+/// Looks at what a block was for, what ended it, and from when on its waker held it up, where
+/// that will be wanted.
 pub(super) struct Waits<'a> {
     blocks: &'a Blocks<'a>,
+    early: &'a Early,
     /// By task: the stretch that it was last in.
     near: Vec<u32>,
     /// By task: who woke it last, and after which of that one's stretches.
@@ -302,34 +365,19 @@ pub(super) struct Waits<'a> {
 }
 
 impl<'a> Waits<'a> {
-    pub(super) fn new(blocks: &'a Blocks<'a>) -> Self {
+    pub(super) fn new(blocks: &'a Blocks<'a>, early: &'a Early) -> Self {
         let tasks = blocks.model.tasks.len();
         Self {
             blocks,
+            early,
             near: vec![0; tasks],
             wakers: vec![(NONE, 0); tasks],
         }
     }
-}
 
-impl Look for Waits<'_> {
-    type Seen = Wait;
-
-    fn look(
-        &mut self,
-        task: u32,
-        stretch: Option<usize>,
-        stretches: &mut Reader<'_>,
-    ) -> Option<Wait> {
+    fn seen(&mut self, task: u32, block: &Block, class: Class) -> Seen {
         let (blocks, of) = (self.blocks, task as usize);
-        let (stretch, block) = match stretch {
-            Some(at) => (at as u32, Block::of(stretches.get(at)?)?),
-            None => (NONE, Block::open(&blocks.model.tasks[of])?),
-        };
-        if stretch != NONE {
-            self.near[of] = stretch;
-        }
-        let (class, end) = (blocks.class(&block), blocks.end(of, &block));
+        let end = blocks.end(of, block);
         let from = match end {
             End::Task(waker) if class != Class::Time => {
                 let last = &mut self.wakers[of];
@@ -337,18 +385,34 @@ impl Look for Waits<'_> {
                     *last = (waker, self.near[waker as usize]);
                 }
                 let mut near = last.1 as usize;
-                let from = blocks.held_from((task, &block), waker as usize, &mut near);
+                let from = blocks.held_from((task, block), waker as usize, &mut near);
                 last.1 = near as u32;
                 Some(from)
             }
             _ => None,
         };
+        Seen { class, end, from }
+    }
+}
+
+impl Look for Waits<'_> {
+    type Seen = Wait;
+
+    fn look(&mut self, task: u32, stretch: Option<(usize, &Off)>) -> Option<Wait> {
+        let (blocks, of) = (self.blocks, task as usize);
+        let (stretch, block) = match stretch {
+            Some((at, off)) => (at as u32, Block::of(*off)?),
+            None => (NONE, Block::open(&blocks.model.tasks[of])?),
+        };
+        if stretch != NONE {
+            self.near[of] = stretch;
+        }
+        let class = blocks.class(&block);
+        let wanted = class == Class::Anything || self.early.has(of);
         Some(Wait {
             stretch,
             block,
-            class,
-            end,
-            from,
+            seen: wanted.then(|| self.seen(task, &block, class)),
         })
     }
 }

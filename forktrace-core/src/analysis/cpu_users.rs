@@ -72,10 +72,8 @@ pub(super) fn cpu_users(model: &Model, roles: &[String], part: &Part) -> CpuUser
     let mut waits: HashMap<u16, Vec<(u64, u64)>> = HashMap::new();
     let chosen = model.tasks.iter().enumerate();
     for (_, task) in chosen.filter(|(at, _)| part.has(*at)) {
-        for (off, cpu) in task.stretches.with_cpus() {
-            if off.in_ns - off.wake_ns >= LONG_NS
-                && let Some(cpu) = cpu
-            {
+        for (off, cpu) in task.stretches.back_after(LONG_NS) {
+            if let Some(cpu) = cpu {
                 waits.entry(cpu).or_default().push((off.wake_ns, off.in_ns));
             }
         }

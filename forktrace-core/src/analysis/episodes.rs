@@ -11,8 +11,8 @@ use std::{cell::Cell, cmp::Reverse, collections::BinaryHeap};
 use super::{
     blocked_set::BlockedSet,
     blocks::{Block, Blocks, Class, LOOK_UP_NS},
-    changes::{Change, NONE, Wait},
-    held_by::{HeldBy, held_by_what},
+    changes::{Change, Early, NONE, Seen, Wait},
+    held_by::HeldBy,
     members::Members,
     profile::Watcher,
     providers::{Hang, Kin},
@@ -24,12 +24,16 @@ use crate::{
     trace::{Interrupt, Timeout, Waker, Why},
 };
 
+mod entering;
+#[cfg(test)]
+mod entering_tests;
 mod one_cause;
 mod pending;
 mod verdict;
 
+use entering::Entered;
 use one_cause::OneCause;
-use pending::{Edge, Pending};
+use pending::Pending;
 
 /// It is preempted on its way no more often.
 const LOOK_UP_STRETCHES: usize = 8;
@@ -105,14 +109,21 @@ pub(super) struct Stalls {
 /// A task as of now.
 #[derive(Clone, Copy)]
 struct Now {
-    /// `None`: it is not blocked. An edge counts from the time on that it says itself.
+    /// `None`: it has not entered. An edge counts from the time on that it says itself.
     held_by: Option<HeldBy>,
-    /// When its block began.
+    /// When its block began, or the last one.
     start_ns: u64,
     /// Its block: an index of a stretch, or [`NONE`] for the open one.
     block: u32,
-    /// The same, itself.
+    /// The same, itself; `None`: it is not blocked.
     it: Option<Block>,
+    /// What was seen of it already.
+    seen: Option<Seen>,
+    /// When it began, and when the last one ended, by [`Watch::clock`].
+    began: u64,
+    ended: u64,
+    /// It is among those who have not entered.
+    is_fresh: bool,
     /// From when to when it looked up last.
     looks_up_ns: (u64, u64),
 }
@@ -152,6 +163,13 @@ pub(super) struct Watch<'a> {
     hangs: &'a [Hang],
     keep: usize,
     now: Vec<Now>,
+    /// How many blocks began or ended so far.
+    clock: u64,
+    /// Those who are blocked, or were, and have not entered.
+    fresh: Vec<u32>,
+    entered: Entered<'a>,
+    /// Each enters when it blocks.
+    at_once: bool,
     blocked: BlockedSet,
     /// What those have in common who wait neither for input, nor for a time, nor for another
     /// member.
@@ -161,25 +179,31 @@ pub(super) struct Watch<'a> {
     open: Option<OpenStall>,
     /// How many short stalls signals ended, and when the last of them.
     short_ones: Cell<(u32, u64)>,
+    /// Members that edges may count to from now on; kept for its room.
+    changed: Vec<u32>,
     stalls: Stalls,
     longest: BinaryHeap<Reverse<(u64, Reverse<u64>, usize)>>,
     kept: Vec<(Verdict, Stall)>,
 }
 
 impl<'a> Watch<'a> {
-    /// Keeps so many stalls.
+    /// Keeps so many stalls. `early`: who is told whose blocks are to be looked at ahead.
     pub(super) fn new(
         kin: &'a Kin<'a>,
         members: &'a Members<'a>,
         targets: &'a [u32],
         hangs: &'a [Hang],
-        keep: usize,
+        (keep, early): (usize, &'a Early),
     ) -> Self {
         let now = Now {
             held_by: None,
             start_ns: 0,
             block: NONE,
             it: None,
+            seen: None,
+            began: 0,
+            ended: 0,
+            is_fresh: false,
             looks_up_ns: (0, 0),
         };
         Self {
@@ -190,11 +214,16 @@ impl<'a> Watch<'a> {
             hangs,
             keep,
             now: vec![now; members.tasks.len()],
+            clock: 0,
+            fresh: Vec::new(),
+            entered: Entered::new(early),
+            at_once: false,
             blocked: BlockedSet::new(members.tasks.len()),
             one_cause: OneCause::new(members.tasks.len()),
             pending: vec![Pending::default(); members.tasks.len()],
             open: None,
             short_ones: Cell::new((0, 0)),
+            changed: Vec::new(),
             stalls: Stalls::default(),
             longest: BinaryHeap::new(),
             kept: Vec::new(),
@@ -213,84 +242,6 @@ impl<'a> Watch<'a> {
 
     fn task(&self, position: u32) -> &'a Task {
         &self.blocks.model.tasks[self.members.tasks[position as usize] as usize]
-    }
-
-    /// The block that a member is in.
-    fn block(&self, position: u32) -> Option<Block> {
-        let now = &self.now[position as usize];
-        now.held_by.and(now.it)
-    }
-
-    fn begin(&mut self, position: u32, wait: &Wait) {
-        let it = wait.block;
-        let task = self.members.tasks[position as usize];
-        let from = |waker: u32| match wait.from {
-            Some(from) => from,
-            None => self.blocks.held_from((task, &it), waker as usize, &mut 0),
-        };
-        let what = (wait.class, wait.end);
-        let held_by = held_by_what(self.blocks, self.members, task, what, from);
-        let now = &mut self.now[position as usize];
-        (now.held_by, now.block, now.start_ns) = (Some(held_by), wait.stretch, it.start_ns);
-        now.it = Some(it);
-        let counted = match held_by {
-            HeldBy::Edge { to, from, class } => {
-                let counted = held_by.during(self.counted(to));
-                if !matches!(counted, HeldBy::Edge { .. }) {
-                    self.pending[to as usize].add(Edge {
-                        from_ns: from.ns,
-                        position,
-                        start_ns: it.start_ns,
-                        anything: class == Class::Anything,
-                    });
-                }
-                counted
-            }
-            held_by => held_by,
-        };
-        self.blocked.enter(position, counted);
-        if matches!(counted, HeldBy::Busy | HeldBy::Abroad) {
-            let what = self.waits_for(&it);
-            self.one_cause.enter(position, what);
-        }
-        self.count_edges_to(position);
-    }
-
-    /// The block that a member is in: when it began, and what counts of what holds it up.
-    fn counted(&self, position: u32) -> Option<(u64, HeldBy)> {
-        let held_by = self.blocked.held_by(position)?;
-        Some((self.now[position as usize].start_ns, held_by))
-    }
-
-    /// Edges to a member that count from now on.
-    fn count_edges_to(&mut self, position: u32) {
-        let mut changed = vec![position];
-        while let Some(position) = changed.pop() {
-            let Some((start_ns, held_by)) = self.counted(position) else {
-                continue;
-            };
-            let now = &self.now;
-            let lasts = |edge: &Edge| {
-                let of = now[edge.position as usize];
-                let here = matches!(of.held_by, Some(HeldBy::Edge { to, .. }) if to == position);
-                here && of.start_ns == edge.start_ns
-            };
-            let input = held_by == HeldBy::Input;
-            let due = self.pending[position as usize].due(start_ns, input, lasts);
-            for edge in due {
-                if let Some(held_by) = self.now[edge.position as usize].held_by {
-                    self.blocked.leave(edge.position);
-                    self.blocked.enter(edge.position, held_by);
-                    changed.push(edge.position);
-                }
-            }
-        }
-    }
-
-    fn end(&mut self, position: u32) {
-        self.now[position as usize].held_by = None;
-        self.blocked.leave(position);
-        self.one_cause.leave(position);
     }
 
     fn close(&mut self) {
@@ -321,6 +272,23 @@ impl<'a> Watch<'a> {
             let at = least.0.2;
             *least = Reverse((ns, Reverse(stall.start_ns), at));
             self.kept[at] = (verdict, stall);
+        }
+    }
+
+    /// While a stall is under way, a member's state changes.
+    fn goes_on_or_ends(&mut self, position: u32, to: &Change) {
+        let looks_up_ns = self.now[position as usize].looks_up_ns;
+        match (self.block(position), &mut self.open) {
+            (Some(block), _) => self.leaves(position, &block),
+            // A task came, or one that looked up ended.
+            (None, Some(open))
+                if to.state.is_none()
+                    || !is_within(looks_up_ns, to.at_ns)
+                        && open.late.is_none_or(|late| to.at_ns > late.on_cpu_ns) =>
+            {
+                open.over = true;
+            }
+            (None, _) => {}
         }
     }
 
@@ -482,6 +450,7 @@ impl<'a> Watch<'a> {
     /// Puts the stall under way down to this member, whose wait ended when another one that
     /// had waited for it again and again had looked up, and was ready to run.
     fn put_late(&mut self, root: u32, mut stall: Stall, end_ns: u64) {
+        self.enter_all();
         (stall.next, stall.root, stall.unfulfilled) = (root, root, false);
         stall.end_ns = stall.end_ns.max(end_ns);
         let key = self.key(Verdict::Caused, root);
@@ -492,6 +461,7 @@ impl<'a> Watch<'a> {
 
     /// Puts the stall under way down to what its end by this member says.
     fn put(&mut self, next: u32, mut stall: Stall) {
+        self.enter_all();
         let (verdict, root, unfulfilled) = self.verdict(next, (stall.start_ns, stall.end_ns));
         (stall.next, stall.root, stall.unfulfilled) = (next, root, unfulfilled);
         let key = self.key(verdict, root);
@@ -552,19 +522,8 @@ impl Watcher for Watch<'_> {
 
     fn change(&mut self, task: usize, to: &Change, wait: Option<&Wait>) {
         let position = task as u32;
-        let block = self.block(position);
-        let looks_up_ns = self.now[position as usize].looks_up_ns;
-        match (block, &mut self.open) {
-            (Some(block), _) => self.leaves(position, &block),
-            // A task came, or one that looked up ended.
-            (None, Some(open))
-                if to.state.is_none()
-                    || !is_within(looks_up_ns, to.at_ns)
-                        && open.late.is_none_or(|late| to.at_ns > late.on_cpu_ns) =>
-            {
-                open.over = true;
-            }
-            (None, _) => {}
+        if self.open.as_ref().is_some_and(|open| !open.over) {
+            self.goes_on_or_ends(position, to);
         }
         self.end(position);
         if let Some(wait) = wait {

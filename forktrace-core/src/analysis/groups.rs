@@ -3,6 +3,7 @@
 use super::{
     causes::causes,
     chains::Inquiry,
+    changes::Early,
     division::GroupBy,
     episodes::Watch,
     lanes::{self, Swept, Told},
@@ -66,12 +67,17 @@ pub(super) fn groups(
         [_] => &[],
         groups => groups,
     };
+    let early = Early::new(tasks.len());
     let watch = |members| match Members::len(members) {
         0 | 1 => Told::Nobody(part),
-        _ => Told::Of(Box::new(Watch::new(kin, members, targets, hangs, episodes))),
+        _ => {
+            let rest = (episodes, &early);
+            Told::Of(Box::new(Watch::new(kin, members, targets, hangs, rest)))
+        }
     };
     let mut meantime = part.is_whole().then(|| Meantime::new(blocks.model));
-    let (of_tree, of_each) = lanes::sweep(blocks, &tree, swept_groups, &watch, meantime.as_mut());
+    let others = (&early, meantime.as_mut());
+    let (of_tree, of_each) = lanes::sweep(blocks, &tree, swept_groups, &watch, others);
     found.meantime = meantime.map(Meantime::finish);
     let context = (kin, targets, &spans);
     let first = &tasks[*first as usize];

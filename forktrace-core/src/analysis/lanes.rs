@@ -9,11 +9,11 @@ use std::{
 
 use super::{
     blocks::Blocks,
-    changes::{Change, Changes, Wait, Waits, Window},
+    changes::{Change, Changes, Early, Wait, Waits, Window},
     episodes::{Stalls, Watch},
     meanwhile::{Meantime, WaitKey},
     members::Members,
-    profile::{Profile, Sweep, Watcher},
+    profile::{Profile, Sweep, Watcher, of_one},
     same_reason::SameReason,
 };
 use crate::{model::Part, report::WaitingAtOnce};
@@ -120,16 +120,16 @@ pub(super) fn sweep<'a, F: Fn(&'a Members<'a>) -> Told<'a>>(
     tree: &'a Members<'a>,
     groups: &'a [Members<'a>],
     watch: &'a F,
-    mut meantime: Option<&mut Meantime>,
+    (early, mut meantime): (&'a Early, Option<&mut Meantime>),
 ) -> (Swept, Vec<Swept>) {
     let mut all = Lane::new(blocks, tree, watch);
     let lanes = groups
         .iter()
         .map(|members| Lane::new(blocks, members, watch));
     let mut lanes: Vec<_> = lanes.collect();
-    // By task: its group, and where it is in it.
+    // By task: its group, and where it is in it. What one did by itself takes no sweep.
     let mut places = vec![(u32::MAX, 0); blocks.model.tasks.len()];
-    for (lane, members) in groups.iter().enumerate() {
+    for (lane, members) in groups.iter().enumerate().filter(|(_, it)| it.len() > 1) {
         for (position, at) in members.tasks.iter().enumerate() {
             places[*at as usize] = (lane as u32, position as u32);
         }
@@ -153,7 +153,7 @@ pub(super) fn sweep<'a, F: Fn(&'a Members<'a>) -> Told<'a>>(
             }
         }
     };
-    let mut changes = Changes::new(blocks.model, &tree.tasks, Waits::new(blocks));
+    let mut changes = Changes::new(blocks.model, &tree.tasks, Waits::new(blocks, early));
     let done = thread::scope(|scope| {
         let (sender, windows) = mpsc::sync_channel(WINDOWS);
         let changes = &mut changes;
@@ -172,10 +172,25 @@ pub(super) fn sweep<'a, F: Fn(&'a Members<'a>) -> Told<'a>>(
     all.finish();
     let lanes = lanes.into_iter().map(|mut lane| {
         lane.finish();
-        lane.swept
+        match lane.members.tasks[..] {
+            [only] => swept_one(blocks, only),
+            _ => lane.swept,
+        }
     });
     let lanes = lanes.collect();
     (all.swept, lanes)
+}
+
+/// What a sweep over a task by itself comes to.
+fn swept_one(blocks: &Blocks<'_>, at: u32) -> Swept {
+    let task = &blocks.model.tasks[at as usize];
+    let same_reason = SameReason::new(blocks.arch, vec![task.kernel_worker]);
+    let (profile, same_reason) = of_one(task, blocks.part, same_reason);
+    Swept {
+        profile,
+        waiting_at_once: same_reason.finish(),
+        stalls: Stalls::default(),
+    }
 }
 
 fn read(changes: &mut Changes<'_, Waits<'_>>, to: &SyncSender<Window>) {

@@ -239,8 +239,14 @@ impl Finder<'_> {
                 room -= most.min(sum.waits);
             }
         }
+        let untils = wanted.values().map(|at| all[*at].until_ns);
+        let until_ns = untils.map(|ns| ns.unwrap_or(u64::MAX)).max().unwrap_or(0);
         for (at, task) in self.blocks.model.tasks.iter().enumerate() {
             for (block, in_ns) in self.blocks_of(task) {
+                // They are in order.
+                if block.start_ns >= until_ns {
+                    break;
+                }
                 let key = self.key(task, &block);
                 let Some(lock) = key.and_then(|key| wanted.get(&key)) else {
                     continue;

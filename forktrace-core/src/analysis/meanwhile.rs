@@ -19,7 +19,7 @@ use super::{
     syscall_families::NO_SYSCALL,
 };
 use crate::{
-    model::{Model, Off, Reader, Segment, State, Task},
+    model::{Model, Off, Segment, State, Task},
     trace::Why,
 };
 
@@ -139,16 +139,10 @@ impl Look for Keys<'_> {
     type Seen = WaitKey;
 
     #[inline]
-    fn look(
-        &mut self,
-        task: u32,
-        stretch: Option<usize>,
-        stretches: &mut Reader<'_>,
-    ) -> Option<WaitKey> {
+    fn look(&mut self, task: u32, stretch: Option<(usize, &Off)>) -> Option<WaitKey> {
         let task = &self.0.tasks[task as usize];
         Some(match stretch {
-            Some(at) => {
-                let off = stretches.get(at)?;
+            Some((_, off)) => {
                 let compat = off.flags & Off::COMPAT != 0;
                 WaitKey::of(task, off.syscall, compat, off.why)
             }

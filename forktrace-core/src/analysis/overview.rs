@@ -7,7 +7,7 @@ use std::{
 
 use super::{objects, sum_by_key::total};
 use crate::{
-    model::{Model, State, Target, Task},
+    model::{Model, Segment, State, Target, Task},
     report::{self, CriticalPath, Object, Role, RoleRow, RoleTimeline, RoleWait, WaitedFor},
 };
 
@@ -177,7 +177,7 @@ impl Grid {
     /// Adds what a task did. Its segments come in order, so a cell is never looked for.
     fn add(&self, task: &Task, sums: &mut [[u64; CELLS]; 5]) {
         let (mut cell, mut until_ns) = (0, self.border(1));
-        for segment in task.segments() {
+        let each = |segment: Segment| {
             let mut at_ns = segment.start_ns;
             while at_ns < segment.end_ns && cell < CELLS {
                 if at_ns >= until_ns {
@@ -190,7 +190,8 @@ impl Grid {
                 *sum = sum.saturating_add(to_ns - at_ns);
                 at_ns = to_ns;
             }
-        }
+        };
+        task.segments().each(|_| {}, each);
     }
 }
 

@@ -6,6 +6,10 @@
 //! instant count together, so an episode is not cut in two by a task that is
 //! woken in the nanosecond in which another blocks.
 
+mod of_one;
+
+pub(super) use of_one::of_one;
+
 use super::{
     changes::{Change, Wait},
     same_reason::SameReason,

@@ -13,10 +13,10 @@ use super::{
     sum_by_key::{SumByKey, total},
     syscall_families::wait_reason,
     wakers::{Sum, Wakers},
-    woken_by::woken_by,
+    woken_by::EndedBy,
 };
 use crate::{
-    model::{self, Model, State, Target, state_of},
+    model::{self, Model, Off, Segment, State, Target, state_of},
     report::{Fate, ObjectWait, Switches, Task, Wait},
     trace::{Arch, Why},
 };
@@ -74,10 +74,11 @@ pub(super) fn task(
     waited: &mut Waited<'_>,
 ) -> (Task, OfTask, Vec<Kept>) {
     let lifetime_ns = task.lifetime_ns();
+    let mut each = OfTask::default();
+    let mut ended_by = EndedBy::new(context.wakers);
     let mut placed = [0; 5];
-    for segment in task.segments() {
-        placed[segment.state as usize] += segment.end_ns - segment.start_ns;
-    }
+    let sums = (&mut placed, &mut each, &mut ended_by);
+    let (mut waits, objects, mut kept) = waits(task, context, sums);
     let of = |state: State| placed[state as usize];
     let gaps_ns = of(State::Unknown);
     let placed = Sums {
@@ -95,8 +96,6 @@ pub(super) fn task(
         ]
         .into_iter(),
     );
-    let mut each = OfTask::default();
-    let (mut waits, objects, mut kept) = waits(task, context, &mut each);
     add_waited(waited, task.serial, helper, &waits, &objects);
     name_objects(context.model, &mut waits, objects);
     let waited = total(waits.iter().map(|w| w.ns));
@@ -146,7 +145,7 @@ pub(super) fn task(
         blocked,
         runnable,
         waits,
-        wakers: woken_by(context.wakers, task),
+        wakers: ended_by.finish(task),
         other_wakers: 0,
         longest_blocks: Vec::new(),
         argv: task.argv.clone(),
@@ -277,11 +276,12 @@ fn add_open(task: &model::Task, sums: &mut Sums) {
     }
 }
 
-/// The waits by reason, and what for. How long each was is added to `each`.
+/// The waits by reason, and what for. Its stretches are gone through once: so the time in each state
+/// is added up on the way, how long each wait was, and who ended it.
 fn waits(
     task: &model::Task,
     context: &Context<'_>,
-    each: &mut OfTask,
+    (placed, each, ended_by): (&mut [u64; 5], &mut OfTask, &mut EndedBy<'_>),
 ) -> (Vec<Wait>, Vec<WaitObject>, Vec<Kept>) {
     // With each which functions waited.
     let mut waits: Vec<(Wait, (WaitKey, u64), CodeSum)> = Vec::new();
@@ -323,7 +323,7 @@ fn waits(
             objects.of((index as u32, target)).add(ns);
         }
     };
-    for off in &task.stretches {
+    let stretch = |off: &Off| {
         let wanted_from_ns = match off.state() {
             State::Runnable => off.out_ns,
             _ => off.wake_ns,
@@ -331,10 +331,13 @@ fn waits(
         if off.in_ns > wanted_from_ns {
             runnable.add(off.in_ns - wanted_from_ns);
         }
-        if let Some(block) = Block::of(off) {
+        if let Some(block) = Block::of(*off) {
+            ended_by.add(off);
             add_block(&block, off.wake_ns, false);
         }
-    }
+    };
+    let segment = |it: Segment| placed[it.state.index()] += it.end_ns - it.start_ns;
+    task.segments().each(stretch, segment);
     if let Some(block) = Block::open(task) {
         add_block(&block, block.end_ns(task), true);
     }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::{
     blocks::{Block, Blocks, Class, LOOK_UP_NS},
     chains::Inquiry,
-    changes::{Changes, Waits},
+    changes::{Changes, Early, Waits},
     episodes::Watch,
     held_by::{HeldBy, held_by},
     members::Members,
@@ -1369,11 +1369,12 @@ proptest! {
         let members = Members { group: process, tasks: members, positions: &positions };
         let kin = Kin::new(&blocks);
         let hangs = hangs(&kin);
-        let watch = Watch::new(&kin, &members, &targets, &hangs, usize::MAX);
+        let early = Early::new(model.tasks.len());
+        let watch = Watch::new(&kin, &members, &targets, &hangs, (usize::MAX, &early));
         let of = |at: &u32| &model.tasks[*at as usize];
         let same_reason = SameReason::new(Arch::X86_64, vec![false; members.len()]);
         let mut sweep = Sweep::new(members.len(), same_reason, watch);
-        let mut changes = Changes::new(&model, &members.tasks, Waits::new(&blocks));
+        let mut changes = Changes::new(&model, &members.tasks, Waits::new(&blocks, &early));
         while let Some(window) = changes.next() {
             for (change, wait) in window.changes() {
                 let position = members.position(change.task).unwrap();

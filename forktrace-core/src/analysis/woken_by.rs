@@ -6,37 +6,51 @@ use super::{
     wakers::{Sum, Wakers},
 };
 use crate::{
-    model::{State, Task},
+    model::{Off, Task},
     report::{self, WokenBy},
     trace::Waker,
 };
 
-/// Who ended the blocks of a task, most time first.
-pub(super) fn woken_by(wakers: &Wakers<'_>, task: &Task) -> Vec<report::Waker> {
-    // By waker and, for a tid that was used again, which of them.
-    let mut sums: SumByKey<(Waker, u32), (Sum, u64)> = SumByKey::default();
-    for off in &task.stretches {
-        if off.state() != State::Blocked {
-            continue;
+/// Who ended the blocks of a task.
+pub(super) struct EndedBy<'a> {
+    wakers: &'a Wakers<'a>,
+    /// By waker and, for a tid that was used again, which of them.
+    sums: SumByKey<(Waker, u32), (Sum, u64)>,
+}
+
+impl<'a> EndedBy<'a> {
+    pub(super) fn new(wakers: &'a Wakers<'a>) -> Self {
+        Self {
+            wakers,
+            sums: SumByKey::default(),
         }
+    }
+
+    /// Adds a stretch that is a block.
+    #[inline]
+    pub(super) fn add(&mut self, off: &Off) {
         let which = match off.waker {
-            Waker::Outsider { tid, .. } => wakers.which(tid, off.wake_ns),
+            Waker::Outsider { tid, .. } => self.wakers.which(tid, off.wake_ns),
             _ => 0,
         };
-        let (sum, at_ns) = sums.of((off.waker, which));
+        let (sum, at_ns) = self.sums.of((off.waker, which));
         sum.add(off.wake_ns - off.out_ns);
         *at_ns = off.wake_ns;
     }
-    if let Some(block) = Block::open(task)
-        && let Some(wake_ns) = block.wake_ns
-    {
-        let (sum, at_ns) = sums.of((block.waker, 0));
-        sum.add(wake_ns - block.start_ns);
-        *at_ns = wake_ns;
+
+    /// Adds the one that is open at the end, and tells all, most time first.
+    pub(super) fn finish(mut self, task: &Task) -> Vec<report::Waker> {
+        if let Some(block) = Block::open(task)
+            && let Some(wake_ns) = block.wake_ns
+        {
+            let (sum, at_ns) = self.sums.of((block.waker, 0));
+            sum.add(wake_ns - block.start_ns);
+            *at_ns = wake_ns;
+        }
+        let rows = self.sums.into_rows().into_iter();
+        let rows = rows.map(|((waker, _), (sum, at_ns))| (self.wakers.describe(waker, at_ns), sum));
+        merged(rows.collect())
     }
-    let rows = sums.into_rows().into_iter();
-    let rows = rows.map(|((waker, _), (sum, at_ns))| (wakers.describe(waker, at_ns), sum));
-    merged(rows.collect())
 }
 
 /// Different wakers can be the same for us: two soft vectors of one kind, or a

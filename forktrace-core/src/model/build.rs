@@ -1,12 +1,16 @@
 //! Collects events, in whatever order the file has them, and makes tasks of them.
 
 mod again;
+mod index;
 
 use std::{collections::HashMap, sync::Arc};
 
 use forktrace_common::layout::{Waits, futex, wait};
 
-use self::again::{Anew, Resumed, with_resumed};
+use self::{
+    again::{Anew, Resumed, with_resumed},
+    index::Index,
+};
 use super::{
     Fate, Futexes, LockNames, Model, Off, OwnerSeen, Shelf, Task, earlier, later,
     stretches::{LARGE, Runs, SMALL, Sorted},
@@ -22,11 +26,12 @@ use crate::{
     },
 };
 
-const RECENT: usize = 1024;
-
 /// Of so many tasks more stretches are packed at once: what is not packed yet takes most of a
 /// task's memory.
 const FIRST_TASKS: usize = 1500;
+
+/// So many targets of a task are looked through, and not looked up.
+const FEW_TARGETS: usize = 8;
 
 struct Collected {
     born: Option<Born>,
@@ -45,6 +50,7 @@ struct Collected {
     polls: Vec<PollUse>,
     /// What it waited for; [`Off::target`] is an index here until the end.
     targets: Vec<Raw>,
+    /// Once there are more than a few.
     by_target: HashMap<Raw, u32>,
     last_target: u32,
 }
@@ -86,16 +92,35 @@ impl Collected {
         names.find(|name| !name.is_empty()).unwrap_or("?")
     }
 
-    /// The index of a target. Mostly it is that of the stretch before.
+    /// The index of a target. Mostly it is that of the stretch before, or one of a few.
     fn target(&mut self, raw: Raw) -> u32 {
         if self.targets.get(self.last_target as usize) != Some(&raw) {
-            let targets = &mut self.targets;
-            self.last_target = *self.by_target.entry(raw).or_insert_with(|| {
-                targets.push(raw);
-                targets.len() as u32 - 1
-            });
+            self.last_target = self.find_target(raw);
         }
         self.last_target
+    }
+
+    fn find_target(&mut self, raw: Raw) -> u32 {
+        let targets = &mut self.targets;
+        let next = targets.len() as u32;
+        if targets.len() < FEW_TARGETS {
+            let same = targets.iter().position(|other| *other == raw);
+            return same.map_or_else(
+                || {
+                    targets.push(raw);
+                    next
+                },
+                |at| at as u32,
+            );
+        }
+        if self.by_target.is_empty() {
+            self.by_target = targets.iter().copied().zip(0..).collect();
+        }
+        let at = *self.by_target.entry(raw).or_insert(next);
+        if at == next {
+            targets.push(raw);
+        }
+        at
     }
 }
 
@@ -128,10 +153,7 @@ pub struct Builder {
     cgroups: Vec<Cgroup>,
     owners: Vec<OwnerSeen>,
     tasks: Vec<(u32, Collected)>,
-    index: HashMap<u32, usize>,
-    /// Where the tasks of the last stretches are, by the low bits of the serial:
-    /// stretches come by the million, of few tasks at a time.
-    recent: Box<[(u32, usize)]>,
+    index: Index,
     untracked: Vec<trace::Untracked>,
     untracked_ends: Vec<trace::Untracked>,
     marks: Vec<Mark>,
@@ -180,8 +202,7 @@ impl Builder {
             cgroups: Vec::new(),
             owners: Vec::new(),
             tasks: Vec::new(),
-            index: HashMap::new(),
-            recent: vec![(0, usize::MAX); RECENT].into(),
+            index: Index::default(),
             untracked: Vec::new(),
             untracked_ends: Vec::new(),
             marks: Vec::new(),
@@ -352,18 +373,17 @@ impl Builder {
     }
 
     fn index_of(&mut self, serial: u32) -> usize {
-        let recent = &mut self.recent[serial as usize % RECENT];
-        if recent.0 != serial || recent.1 == usize::MAX {
-            let index = *self.index.entry(serial).or_insert_with(|| {
-                let first = self.tasks.len() < FIRST_TASKS;
-                let log = self.shelf.chunks(if first { LARGE } else { SMALL });
-                let stretches = Runs::new(log, self.restart_syscall);
-                self.tasks.push((serial, Collected::new(stretches)));
-                self.tasks.len() - 1
-            });
-            *recent = (serial, index);
+        let next = self.tasks.len();
+        let at = self.index.of(serial, next as u32) as usize;
+        if at == next {
+            let log = match next < FIRST_TASKS {
+                true => LARGE,
+                false => SMALL,
+            };
+            let stretches = Runs::new(self.shelf.chunks(log), self.restart_syscall);
+            self.tasks.push((serial, Collected::new(stretches)));
         }
-        recent.1
+        at
     }
 
     fn off(&self, s: &Stretch) -> Off {

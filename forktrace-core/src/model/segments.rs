@@ -8,6 +8,7 @@
 //! a gap, and stay within the task's life: times are clamped on the way.
 
 use super::{InSyscall, Iter, Off, Segment, State, Task, state_of};
+use crate::trace::{Waker, Why};
 
 /// Iterator over the segments of a task.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct Segments<'a> {
     /// The stretch under way.
     part: Part,
     off: Times,
+    stretch: Off,
 }
 
 /// The next part of the stretch under way.
@@ -47,6 +49,20 @@ struct Times {
     last: bool,
 }
 
+/// In place of a stretch before the first one.
+const NONE: Off = Off {
+    out_ns: 0,
+    wake_ns: 0,
+    in_ns: 0,
+    seq: 0,
+    syscall: -1,
+    why: Why::New,
+    flags: 0,
+    waker: Waker::None,
+    target: 0,
+    timeout_us: 0,
+};
+
 impl<'a> Segments<'a> {
     pub(super) fn new(task: &'a Task) -> Self {
         Self {
@@ -66,6 +82,7 @@ impl<'a> Segments<'a> {
                 },
                 last: false,
             },
+            stretch: NONE,
         }
     }
 
@@ -87,6 +104,43 @@ impl<'a> Segments<'a> {
     /// stretch it is of; `None`: of the one that is open at the end.
     pub fn stretch(&self) -> Option<usize> {
         (!self.off.last).then_some(self.at)
+    }
+
+    /// The same with the stretch itself.
+    pub fn stretch_itself(&self) -> Option<(usize, &Off)> {
+        Some((self.stretch()?, &self.stretch))
+    }
+
+    /// Goes over all of them at once, which is quicker: tells of each stretch, and then of the
+    /// segments that end with its parts.
+    pub fn each(mut self, mut stretch: impl FnMut(&Off), mut segment: impl FnMut(Segment)) {
+        let life_ends_ns = self.task.end_ns;
+        let mut cursor = self.cursor;
+        let mut until = |end_ns: u64, state: State, syscall: InSyscall| {
+            let end_ns = end_ns.min(life_ends_ns);
+            if end_ns > cursor {
+                let start_ns = std::mem::replace(&mut cursor, end_ns);
+                segment(Segment {
+                    start_ns,
+                    end_ns,
+                    state,
+                    syscall: (state == State::Blocked).then_some(syscall),
+                });
+            }
+        };
+        loop {
+            let (out_ns, before) = self.advance();
+            let off = self.off;
+            if !off.last {
+                stretch(&self.stretch);
+            }
+            until(out_ns, before, off.syscall);
+            until(off.wake_ns, off.state, off.syscall);
+            until(off.in_ns, State::Runnable, off.syscall);
+            if off.last {
+                return;
+            }
+        }
     }
 
     /// Goes on to the next stretch, or to what comes after the last one, and
@@ -112,6 +166,7 @@ impl<'a> Segments<'a> {
             },
             last: false,
         };
+        self.stretch = off;
         (off.out_ns, before)
     }
 

@@ -72,7 +72,8 @@ impl Stretches {
     }
 
     /// All, or none where none of them can be such, as far as its syscall, its target, its
-    /// flags and why it left tell: its times and its waker are not looked at.
+    /// flags and why it left tell, and whether there is a timeout: its times and its waker are not
+    /// looked at.
     pub fn iter_if(&self, is: impl Fn(Off) -> bool) -> Iter<'_> {
         let none = self.others.is_empty()
             && self
@@ -83,6 +84,41 @@ impl Stretches {
             true => self.range(0..0),
             false => self.iter(),
         }
+    }
+
+    /// Those that were woken so long after they had left, ns, or later: the others of most traces
+    /// are not looked at.
+    pub fn woken_after(&self, ns: u64) -> impl Iterator<Item = Off> + '_ {
+        let some = self.of_chunks(move |chunk| chunk.woken_within_ns() >= ns);
+        let some = some.map(|(off, _)| off);
+        some.filter(move |off| off.wake_ns - off.out_ns >= ns)
+    }
+
+    /// Those that came back so long after they were woken, ns, or later, and the CPU that they
+    /// came back to: in the same way.
+    pub fn back_after(&self, ns: u64) -> impl Iterator<Item = (Off, Option<u16>)> + '_ {
+        let some = self.of_chunks(move |chunk| chunk.back_within_ns() >= ns);
+        some.filter(move |(off, _)| off.in_ns - off.wake_ns >= ns)
+    }
+
+    /// All, some at a time, each lot with how long after it had left none of its tasks was still
+    /// to be woken, ns.
+    pub fn by_lots(&self) -> impl Iterator<Item = (u64, Iter<'_>)> + '_ {
+        let lots = self.chunks.iter().enumerate();
+        lots.map(move |(at, chunk)| {
+            let all = at << self.log..(at + 1) << self.log;
+            (chunk.woken_within_ns(), self.range(all))
+        })
+    }
+
+    /// All of those chunks that are like this.
+    fn of_chunks<'a>(
+        &'a self,
+        is: impl Fn(&Chunk) -> bool + 'a,
+    ) -> impl Iterator<Item = (Off, Option<u16>)> + 'a {
+        let chunks = self.chunks.iter().enumerate();
+        let such = chunks.filter(move |(_, chunk)| is(chunk));
+        such.flat_map(move |(at, _)| self.range(at << self.log..(at + 1) << self.log).with_cpus())
     }
 
     /// To look at one after the other, in whatever order.

@@ -43,6 +43,9 @@ impl Budget {
     }
 }
 
+/// The same of a stretch.
+pub(super) const STRETCH: u64 = size_of::<Event>() as u64 + 64;
+
 /// What an event takes until its report is written, in the model and as rows of the
 /// report, bytes: an estimate, rather too high.
 pub(super) fn memory_of(event: &Event) -> u64 {
@@ -55,7 +58,7 @@ pub(super) fn memory_of(event: &Event) -> u64 {
     let own = size_of::<Event>();
     let bytes = own
         + match event {
-            Event::Stretch(_) => 64,
+            Event::Stretch(_) => return STRETCH,
             Event::Totals(_)
             | Event::Stacks(_)
             | Event::PollsLeftOut(_)

@@ -299,6 +299,26 @@ impl Encoder {
     }
 }
 
+/// Takes the events of a block, and says whether it takes more. Nearly all are stretches, which
+/// take a fourth of the room of an event of any kind: so they come by themselves.
+pub(super) trait Sink {
+    fn stretch(&mut self, stretch: Stretch) -> bool;
+    fn event(&mut self, event: Event) -> bool;
+}
+
+/// Makes no difference.
+struct Events<F>(F);
+
+impl<F: FnMut(Event) -> bool> Sink for Events<F> {
+    fn stretch(&mut self, stretch: Stretch) -> bool {
+        self.0(Event::Stretch(stretch))
+    }
+
+    fn event(&mut self, event: Event) -> bool {
+        self.0(event)
+    }
+}
+
 /// Empties blocks.
 #[derive(Default)]
 pub(crate) struct Decoder {
@@ -310,9 +330,19 @@ impl Decoder {
     /// the block's header promises. Returns what was passed over.
     pub(crate) fn decode(
         &mut self,
-        mut bytes: &[u8],
+        bytes: &[u8],
         records: u32,
         sink: &mut impl FnMut(Event) -> bool,
+    ) -> Skipped {
+        self.decode_into(bytes, records, &mut Events(sink))
+    }
+
+    /// The same.
+    pub(super) fn decode_into(
+        &mut self,
+        mut bytes: &[u8],
+        records: u32,
+        sink: &mut impl Sink,
     ) -> Skipped {
         self.lasts.start_block();
         let mut skipped = Skipped::default();
@@ -325,12 +355,13 @@ impl Decoder {
             };
             bytes = rest;
             read = read.saturating_add(1);
-            match self.record(kind, record) {
-                Ok(event) => {
-                    if !sink(event) {
-                        break;
-                    }
-                }
+            let goes_on = match kind {
+                OTHER => read_fields(record).map(|event| sink.event(event)),
+                _ => self.stretch(record).map(|stretch| sink.stretch(stretch)),
+            };
+            match goes_on {
+                Ok(true) => {}
+                Ok(false) => break,
                 Err(Error::SerdeDeCustom) if kind == OTHER && !is_known(record) => {
                     skipped.unknown_kind += 1;
                 }
@@ -340,23 +371,21 @@ impl Decoder {
         skipped
     }
 
-    fn record(&mut self, kind: u32, record: &[u8]) -> Result<Event, Error> {
-        if kind == OTHER {
-            return read_fields(record);
-        }
+    #[inline]
+    fn stretch(&mut self, record: &[u8]) -> Result<Stretch, Error> {
         let packed = match PackedStretch::by_hand(&mut Numbers(record)) {
             Some(packed) => packed,
             None => read_fields(record)?,
         };
-        Ok(Event::Stretch(self.unpack(&packed)))
+        Ok(self.unpack(&packed))
     }
 
-    /// As [`Self::decode`], of a file of version 2.
+    /// As [`Self::decode_into`], of a file of version 2.
     pub(super) fn decode_v2(
         &mut self,
         mut bytes: &[u8],
         records: u32,
-        sink: &mut impl FnMut(Event) -> bool,
+        sink: &mut impl Sink,
     ) -> Skipped {
         self.lasts.start_block();
         let mut skipped = Skipped::default();
@@ -369,11 +398,11 @@ impl Decoder {
             };
             bytes = &bytes[within.len() - rest.len()..];
             read = read.saturating_add(1);
-            let event = match packed {
-                PackedV2::Stretch(packed) => Event::Stretch(self.unpack(&packed)),
-                PackedV2::Other(event) => event,
+            let goes_on = match packed {
+                PackedV2::Stretch(packed) => sink.stretch(self.unpack(&packed)),
+                PackedV2::Other(event) => sink.event(event),
             };
-            if !sink(event) {
+            if !goes_on {
                 break;
             }
         }

@@ -27,7 +27,7 @@ pub use self::{
     bytes::{Bytes, Source},
     damage::{Damage, OpenError, Skipped},
     format::{OLDEST_VERSION, VERSION},
-    reading::{Told, TraceInfo, read, read_from, read_window},
+    reading::{Listener, Told, TraceInfo, read, read_from, read_window},
     windows::{Found, Window, find as find_windows},
 };
 use self::{

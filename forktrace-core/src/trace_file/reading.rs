@@ -5,13 +5,13 @@ use anyhow::{Context as _, Result, anyhow};
 use super::{
     budget::{self, Budget},
     bytes::Source,
-    codec::{Decoder, read_fields},
+    codec::{Decoder, Sink, read_fields},
     container::{self, Block, Blocks},
     damage::{Damage, Skipped},
     format::{KIND_EVENTS, KIND_FINISH, KIND_HEADER, MAX_HEADER_LEN, OLDEST_VERSION, VERSION},
     windows::{KIND_INDEX, KIND_KEYFRAME, KIND_KEYFRAME_MORE, KIND_TAIL, KIND_WINDOW, Window},
 };
-use crate::trace::{Event, Finish, Header};
+use crate::trace::{Event, Finish, Header, Stretch};
 
 /// What a file holds besides its events.
 #[derive(Clone, Debug)]
@@ -44,12 +44,31 @@ pub fn read(data: &[u8], sink: impl FnMut(&Header, Event)) -> Result<TraceInfo> 
 ///
 /// # Errors
 /// As above.
-pub fn read_from(data: Source<'_>, mut sink: impl FnMut(&Header, Event)) -> Result<TraceInfo> {
-    read_window(data, None, |header, told| {
+pub fn read_from(data: Source<'_>, sink: impl FnMut(&Header, Event)) -> Result<TraceInfo> {
+    read_window(data, None, &mut Events(sink))
+}
+
+/// Who is told what is in a file.
+pub trait Listener {
+    /// This happened: most events are of this kind, which takes less room than any.
+    fn stretch(&mut self, header: &Header, stretch: Stretch);
+    /// Everything else.
+    fn told(&mut self, header: &Header, told: Told);
+}
+
+/// Wants to hear of events only.
+struct Events<F>(F);
+
+impl<F: FnMut(&Header, Event)> Listener for Events<F> {
+    fn stretch(&mut self, header: &Header, stretch: Stretch) {
+        self.0(header, Event::Stretch(stretch));
+    }
+
+    fn told(&mut self, header: &Header, told: Told) {
         if let Told::Event(event) = told {
-            sink(header, event);
+            self.0(header, event);
         }
-    })
+    }
 }
 
 /// What is told of a file, one after the other.
@@ -74,7 +93,7 @@ pub enum Told {
 pub fn read_window(
     data: Source<'_>,
     from: Option<&Window>,
-    mut sink: impl FnMut(&Header, Told),
+    listener: &mut impl Listener,
 ) -> Result<TraceInfo> {
     let mut blocks = container::blocks_of(data, OLDEST_VERSION..=VERSION)?;
     let mut payload = Vec::new();
@@ -89,7 +108,7 @@ pub fn read_window(
                 continue;
             }
         };
-        if !reading.take(&block, &payload, &mut sink)? {
+        if !reading.take(&block, &payload, listener)? {
             reading.skipped.too_large_from = Some(block.offset);
             break;
         }
@@ -164,7 +183,7 @@ impl Reading {
         &mut self,
         block: &Block,
         payload: &[u8],
-        sink: &mut impl FnMut(&Header, Told),
+        listener: &mut impl Listener,
     ) -> Result<bool> {
         self.last_ns = self.last_ns.max(block.info.last_ns);
         if !self.budget.take(payload.len() as u64) {
@@ -177,21 +196,23 @@ impl Reading {
                 limit_arguments(&mut found);
                 self.header = Some(found);
             }
-            KIND_EVENTS => return self.events(block, payload, sink),
+            KIND_EVENTS => return self.events(block, payload, listener),
             KIND_FINISH if self.finish.is_none() && is_short => {
                 self.finish = Some(read_fields(payload).context("its end is no end")?);
             }
             KIND_HEADER | KIND_FINISH => self.skipped.unreadable += 1,
             KIND_KEYFRAME if self.lacks != Lacks::Nothing => {
                 self.lacks = Lacks::Less;
-                sink(self.header()?, Told::Anew);
-                return self.again(payload, sink);
+                listener.told(self.header()?, Told::Anew);
+                return self.again(payload, listener);
             }
-            KIND_KEYFRAME_MORE if self.lacks == Lacks::Less => return self.again(payload, sink),
+            KIND_KEYFRAME_MORE if self.lacks == Lacks::Less => {
+                return self.again(payload, listener);
+            }
             KIND_WINDOW if self.lacks == Lacks::Less => {
                 if let Ok(window) = read_fields(payload) {
                     self.lacks = Lacks::Nothing;
-                    sink(self.header()?, Told::Complete(window));
+                    listener.told(self.header()?, Told::Complete(window));
                 }
             }
             // Of use to those only who have not read what was before.
@@ -209,31 +230,29 @@ impl Reading {
         &mut self,
         block: &Block,
         payload: &[u8],
-        sink: &mut impl FnMut(&Header, Told),
+        listener: &mut impl Listener,
     ) -> Result<bool> {
         let Some(header) = &self.header else {
             return Err(no_header(self.len));
         };
-        let (budget, mut fits) = (&mut self.budget, true);
-        let sink = &mut |event: Event| {
-            fits = budget.take(budget::memory_of(&event));
-            if fits {
-                sink(header, Told::Event(event));
-            }
-            fits
+        let mut within = Within {
+            budget: &mut self.budget,
+            fits: true,
+            header,
+            listener,
         };
         let records = block.info.records;
         let passed = match self.version {
-            2 => self.decoder.decode_v2(payload, records, sink),
-            _ => self.decoder.decode(payload, records, sink),
+            2 => self.decoder.decode_v2(payload, records, &mut within),
+            _ => self.decoder.decode_into(payload, records, &mut within),
         };
         self.skipped.unknown_kind += passed.unknown_kind;
         self.skipped.unreadable += passed.unreadable;
-        Ok(fits)
+        Ok(within.fits)
     }
 
     /// What is told again lacks nothing that was not counted where it happened.
-    fn again(&mut self, payload: &[u8], sink: &mut impl FnMut(&Header, Told)) -> Result<bool> {
+    fn again(&mut self, payload: &[u8], listener: &mut impl Listener) -> Result<bool> {
         let Some(header) = &self.header else {
             return Err(no_header(self.len));
         };
@@ -241,11 +260,38 @@ impl Reading {
         self.decoder.decode(payload, 0, &mut |event: Event| {
             fits = budget.take(budget::memory_of(&event));
             if fits {
-                sink(header, Told::Again(event));
+                listener.told(header, Told::Again(event));
             }
             fits
         });
         Ok(fits)
+    }
+}
+
+/// Tells of events as long as they take no more memory than they may.
+struct Within<'a, L> {
+    budget: &'a mut Budget,
+    fits: bool,
+    header: &'a Header,
+    listener: &'a mut L,
+}
+
+impl<L: Listener> Sink for Within<'_, L> {
+    #[inline]
+    fn stretch(&mut self, stretch: Stretch) -> bool {
+        self.fits = self.budget.take(budget::STRETCH);
+        if self.fits {
+            self.listener.stretch(self.header, stretch);
+        }
+        self.fits
+    }
+
+    fn event(&mut self, event: Event) -> bool {
+        self.fits = self.budget.take(budget::memory_of(&event));
+        if self.fits {
+            self.listener.told(self.header, Told::Event(event));
+        }
+        self.fits
     }
 }
 

@@ -34,6 +34,11 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// Is there none?
+    pub(super) fn is_empty(&self) -> bool {
+        self.later.is_empty() && self.until_it_works.is_empty()
+    }
+
     pub(super) fn add(&mut self, edge: Edge) {
         self.later.push(Reverse(edge));
     }

@@ -13,10 +13,11 @@ use super::{
 };
 use crate::{
     analysis::{
-        blocks::{Block, LOOK_UP_NS},
+        blocks::{Block, Class, LOOK_UP_NS},
         syscall_families::wait_reason,
     },
     model::{Off, State, Task},
+    trace::Timeout,
 };
 
 /// A sleep of no more than this is one between two looks, ns.
@@ -193,6 +194,10 @@ fn phases(blocks: &Blocks<'_>, task: &Task) -> Vec<Phase> {
             ns <= SLEEP_NS && (blocks.is_sleep(&block) || blocks.timed_out(&block))
         }
     };
+    let can_ask = |off: Off| match Block::of(off) {
+        None => asks(&off),
+        Some(block) => block.timeout != Timeout::None || blocks.class(&block) == Class::Time,
+    };
     let mut found = Vec::new();
     let mut now: Option<Phase> = None;
     let (mut ran_ns, mut in_ns) = (0, task.start_ns);
@@ -200,7 +205,7 @@ fn phases(blocks: &Blocks<'_>, task: &Task) -> Vec<Phase> {
         let long = phase.filter(|p| p.asked >= ASKED && p.to_ns - p.from_ns >= ALONE_NS);
         found.extend(long);
     };
-    for off in &task.stretches {
+    for off in task.stretches.iter_if(can_ask) {
         ran_ns += off.out_ns.saturating_sub(in_ns);
         in_ns = off.in_ns;
         if ran_ns > LOOK_UP_NS {

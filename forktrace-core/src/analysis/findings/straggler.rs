@@ -189,7 +189,7 @@ impl Edge {
 
 /// When a task was awake, short blocks left out.
 fn awake(task: &Task) -> impl Iterator<Item = (u64, u64)> + '_ {
-    let blocks = task.stretches.iter().filter_map(Block::of);
+    let blocks = task.stretches.woken_after(SHORT_NS).filter_map(Block::of);
     let blocks = blocks.chain(Block::open(task));
     let long = blocks.map(|block| (block.start_ns, block.end_ns(task)));
     let long = long.filter(|(start_ns, end_ns)| end_ns - start_ns >= SHORT_NS);

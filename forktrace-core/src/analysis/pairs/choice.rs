@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{PAIRS, TASKS};
 use crate::{
+    analysis::sum_by_key::SumByKey,
     model::{Model, State, Target, Task},
     report::WaitsFor,
 };
@@ -114,19 +115,19 @@ fn share(model: &Model, tasks: &[usize]) -> Vec<(usize, usize)> {
 }
 
 /// How long the task waited for each target.
-fn targets(task: &Task) -> HashMap<u32, u64> {
-    let mut waited = HashMap::new();
+fn targets(task: &Task) -> Vec<(u32, u64)> {
+    let mut waited: SumByKey<u32, u64> = SumByKey::default();
     let blocks = task
         .stretches
         .iter()
         .filter(|s| s.state() == State::Blocked);
     for off in blocks.filter(|off| off.target != 0) {
-        *waited.entry(off.target).or_default() += off.wake_ns - off.out_ns;
+        *waited.of(off.target) += off.wake_ns - off.out_ns;
     }
     if let Some(open) = task.open {
-        *waited.entry(task.open_target).or_default() += task.end_ns.saturating_sub(open.out_ns);
+        *waited.of(task.open_target) += task.end_ns.saturating_sub(open.out_ns);
     }
-    waited
+    waited.into_rows()
 }
 
 fn longest_first(waited: BTreeMap<(usize, usize), u64>) -> Vec<(usize, usize)> {

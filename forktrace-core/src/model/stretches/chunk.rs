@@ -5,13 +5,15 @@
 //! kinds: 12 bytes each   why, flags, syscall, target, timeout
 //! rows:                  time since the first one left | wake - out | in - wake
 //!                        | waker | kind | CPU + 1 | seq - expected
-//! 8 bytes of padding     so that each field can be read as eight bytes
+//! padding                so that each field can be read as eight bytes
 //! ```
 //!
 //! So a row can be read without those before it. Whatever the values are, they come back as
 //! they were.
 
 use std::sync::Arc;
+
+use forktrace_common::event::timeout;
 
 use super::shelf::{Kept, Shelf};
 use crate::{
@@ -25,6 +27,9 @@ const FIELDS: usize = 7;
 const KIND: usize = 12;
 /// Each field is read as so many bytes.
 const WORD: usize = 8;
+/// The last field of a row begins no later than here, so no row is longer than [`LONGEST`].
+const LAST: usize = (FIELDS - 1) * WORD;
+const LONGEST: usize = FIELDS * WORD;
 
 /// A stretch, and the CPU that the task came back to, if that is known.
 pub(super) type Row = (Off, Option<u16>);
@@ -42,6 +47,8 @@ pub(super) struct Chunk {
     /// Where in a row each field begins, and how wide it is.
     offsets: [u8; FIELDS],
     widths: [u8; FIELDS],
+    /// Bits of the longest time until a wakeup, and from there on.
+    longest: [u8; 2],
 }
 
 /// By width: the bits of a field.
@@ -92,10 +99,14 @@ impl Kind {
         }
     }
 
-    /// The same, whatever the timeout.
+    /// The same, whatever the timeout, if there is one.
     fn without_timeout(&self) -> Self {
+        let timeout_us = match self.timeout_us {
+            timeout::NONE => timeout::NONE,
+            _ => timeout::UNKNOWN,
+        };
         Self {
-            timeout_us: 0,
+            timeout_us,
             ..*self
         }
     }
@@ -227,26 +238,53 @@ pub(super) fn pack(
     for field in 1..FIELDS {
         offsets[field] = offsets[field - 1] + widths[field - 1];
     }
+    let rows_at = kinds.len() * KIND;
+    let row_len: u8 = widths.iter().sum();
     buffer.clear();
     for kind in &kinds {
         known.add(kind);
         buffer.extend_from_slice(&kind.packed());
     }
+    // A row takes as much as it can have, from the end of the one before on.
+    buffer.resize(
+        rows_at + (all.len() - 1) * usize::from(row_len) + LONGEST,
+        0,
+    );
+    let mut left = &mut buffer[rows_at..];
     for fields in all {
-        for (value, width) in fields.into_iter().zip(widths) {
-            buffer.extend_from_slice(&value.to_le_bytes()[..width.into()]);
+        if let Some(row) = left.first_chunk_mut() {
+            write(row, fields, offsets);
         }
+        left = &mut left[row_len.into()..];
     }
-    buffer.extend_from_slice(&[0; WORD]);
     Some(Chunk {
         kept: shelf.keep(buffer),
         out_ns: first.out_ns,
         first_seq: first.seq,
-        rows_at: (kinds.len() * KIND) as u16,
-        row_len: widths.iter().sum(),
+        rows_at: rows_at as u16,
+        row_len,
         offsets,
         widths,
+        longest: [most[1], most[2]].map(|most| (64 - most.leading_zeros()) as u8),
     })
+}
+
+/// The largest number of so many bits.
+fn below(bits: u8) -> u64 {
+    u64::MAX
+        .checked_shr(u64::BITS - u32::from(bits))
+        .unwrap_or(0)
+}
+
+/// Writes a row. Each field is written as a word, and the next one over what of that is not its
+/// own.
+#[inline]
+fn write(row: &mut [u8; LONGEST], fields: [u64; FIELDS], offsets: [u8; FIELDS]) {
+    for (value, at) in fields.into_iter().zip(offsets) {
+        if let Some(word) = row[usize::from(at).min(LAST)..].first_chunk_mut() {
+            *word = value.to_le_bytes();
+        }
+    }
 }
 
 impl Chunk {
@@ -257,6 +295,16 @@ impl Chunk {
     /// When the first one left.
     pub(super) fn out_ns(&self) -> u64 {
         self.out_ns
+    }
+
+    /// No wakeup in it came later than this after its task had left, ns.
+    pub(super) fn woken_within_ns(&self) -> u64 {
+        below(self.longest[0])
+    }
+
+    /// None of its tasks came back later than this after the wakeup, ns.
+    pub(super) fn back_within_ns(&self) -> u64 {
+        below(self.longest[1])
     }
 
     /// Its stretches, to be read. `away`: where to get what is not in memory.
@@ -295,18 +343,19 @@ impl View<'_> {
         }
     }
 
-    /// The bytes from a row on.
+    /// The bytes from a row on: all that it can have, so that no field has to be looked for.
     #[inline(always)]
-    fn bytes_from(&self, at: usize) -> &[u8] {
+    fn bytes_from(&self, at: usize) -> &[u8; LONGEST] {
         let at = usize::from(self.chunk.rows_at) + at * usize::from(self.chunk.row_len);
-        self.bytes().get(at..).unwrap_or_default()
+        let row = self.bytes().get(at..).and_then(|row| row.first_chunk());
+        row.unwrap_or(&[0; LONGEST])
     }
 
     /// A field of the row that begins with these bytes.
     #[inline(always)]
-    fn field(&self, row: &[u8], field: usize) -> u64 {
-        let at = usize::from(self.chunk.offsets[field]);
-        let word = row.get(at..).and_then(|word| word.first_chunk());
+    fn field(&self, row: &[u8; LONGEST], field: usize) -> u64 {
+        let at = usize::from(self.chunk.offsets[field]).min(LAST);
+        let word = row[at..].first_chunk();
         let mask = MASKS[usize::from(self.chunk.widths[field]).min(WORD)];
         word.map_or(0, |word| u64::from_le_bytes(*word)) & mask
     }
@@ -315,13 +364,10 @@ impl View<'_> {
     /// read.
     #[inline(always)]
     pub(super) fn row(&self, at: usize) -> Row {
-        let bytes = self.bytes();
         let row = self.bytes_from(at);
         let kind = self.field(row, 4) as usize * KIND;
-        let kind: &[u8; KIND] = match bytes.get(kind..).and_then(|kind| kind.first_chunk()) {
-            Some(kind) => kind,
-            None => &[0; KIND],
-        };
+        let kind = self.bytes().get(kind..).and_then(|kind| kind.first_chunk());
+        let kind: &[u8; KIND] = kind.unwrap_or(&[0; KIND]);
         let out_ns = self.chunk.out_ns.wrapping_add(self.field(row, 0));
         let wake_ns = out_ns.wrapping_add(self.field(row, 1));
         let seq = self.chunk.first_seq.wrapping_add(at as u32);

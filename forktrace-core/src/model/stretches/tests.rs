@@ -145,6 +145,31 @@ proptest! {
         prop_assert_eq!(packed.left_before_within(0..offs.len(), at_ns), before);
     }
 
+    #[test]
+    fn long_ones_are_found_without_a_look_at_the_others(
+        times in prop::collection::vec((any_number(), any_number()), 0..100),
+        budget in 0usize..2000,
+        log in 0u8..8,
+        ns in any_number(),
+    ) {
+        let offs = times.iter().zip(0..).map(|((away_ns, ready_ns), seq)| {
+            let wake_ns = *away_ns;
+            (Off { wake_ns, in_ns: wake_ns.saturating_add(*ready_ns), seq, ..plain() }, 3)
+        });
+        let all: Vec<(Off, u16)> = offs.collect();
+        let packed = collected(&all, &shelf(budget, log), None).stretches;
+        let offs = || all.iter().map(|(off, _)| *off);
+        let woken = offs().filter(|off| off.wake_ns - off.out_ns >= ns);
+        prop_assert!(packed.woken_after(ns).eq(woken));
+        let back = offs().filter(|off| off.in_ns - off.wake_ns >= ns);
+        prop_assert!(packed.back_after(ns).eq(back.map(|off| (off, Some(3)))));
+        let lots = packed.by_lots().flat_map(|(_, lot)| lot);
+        prop_assert!(lots.eq(offs()));
+        for (within_ns, mut lot) in packed.by_lots() {
+            prop_assert!(lot.all(|off| off.wake_ns - off.out_ns <= within_ns));
+        }
+    }
+
     /// In whatever order they come, of two with one number the first counts; a call that is
     /// restarted is the one before it.
     #[test]
