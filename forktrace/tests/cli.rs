@@ -93,6 +93,22 @@ fn a_view_is_shown_in_place_of_the_summary_and_a_wrong_one_names_all() {
 }
 
 #[test]
+fn what_tasks_are_grouped_by_shows_in_the_text() {
+    assert!(!report(&[], "sleepers").contains("ALL BLOCKED"));
+    for (by, heading) in [("name", "NAME "), ("role", "ROLE "), ("cgroup", "CGROUP ")] {
+        let text = report(&["--group-by", by], "sleepers");
+        let mut lines = text.lines().map(str::trim_start);
+        let table = lines.find(|line| line.starts_with(heading));
+        assert!(table.is_some_and(|it| it.contains("ALL BLOCKED")), "{text}");
+    }
+    let stalls = report(
+        &["--group-by", "role", "--show", "stalls"],
+        "ping_pong_loss",
+    );
+    assert!(stalls.contains("the role "), "{stalls}");
+}
+
+#[test]
 fn who_asks_for_colour_has_it_in_spite_of_no_color() {
     let mut command = forktrace(&["report", "--color", "always"]);
     let coloured = printed(command.arg(trace("sleepers")).env("NO_COLOR", "1"));

@@ -121,9 +121,9 @@ pub(super) fn title(group: &Group) -> String {
         GroupKind::Tree | GroupKind::Process => {
             format!("{} (pid {})", clean(&group.name), group.pid)
         }
-        GroupKind::Name => format!("the name {}", clean(&group.name)),
-        GroupKind::Role => format!("the role {}", clean(&group.name)),
-        GroupKind::Cgroup => format!("the cgroup {}", clean(&group.name)),
+        GroupKind::Name => format!("the name `{}`", clean(&group.name)),
+        GroupKind::Role => format!("the role `{}`", clean(&group.name)),
+        GroupKind::Cgroup => format!("the cgroup `{}`", clean(&group.name)),
     }
 }
 
