@@ -94,6 +94,14 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
             || f.share >= SHARE && f.ns >= LEAST_NS
     };
     found.retain(stays);
+    let is_worth = |f: &Finding| f.kind != FindingKind::Idle && f.share >= 0.1;
+    if !found.iter().any(is_worth)
+        && let Some(mut beside) = path::beside(report)
+    {
+        beside.share = share(beside.ns, report.workload.duration_ns);
+        beside.next = Some("--show path".to_owned());
+        found.extend(Some(beside).filter(is_worth));
+    }
     if found.is_empty() {
         found.push(nothing(report));
     }
@@ -319,20 +327,40 @@ fn stopped(report: &Report) -> Vec<Finding> {
 /// Nothing else was found.
 fn nothing(report: &Report) -> Finding {
     let tree = report.groups.iter().find(|g| g.kind == GroupKind::Tree);
-    let running = report
-        .path
-        .parts
-        .iter()
-        .filter(|p| p.state == PathState::Running);
-    let ran_ns = running.map(|p| p.ns).fold(0, u64::saturating_add);
+    let of = |state: PathState| {
+        let parts = report.path.parts.iter().filter(|p| p.state == state);
+        parts.map(|p| p.ns).fold(0, u64::saturating_add)
+    };
+    let ran_ns = of(PathState::Running);
+    let blocked_ns = of(PathState::Blocked);
     let lived_ns = tree.map_or(0, |tree| tree.lifetime_ns);
     let sentence = match lived_ns {
         0 => "The record holds no task.".to_owned(),
+        // Whether these were wanted, nobody but the program knows.
+        lived_ns if blocked_ns / 2 > ran_ns => {
+            let waits = format!(
+                "{} of {} were waits",
+                duration(blocked_ns),
+                duration(report.path.ns)
+            );
+            let all_blocked_ns = tree.map_or(0, |tree| tree.all_blocked.upper_ns);
+            match all_blocked_ns > lived_ns / 50 {
+                true => format!(
+                    "Of the critical path, {waits}; whether other tasks ran meanwhile is not known."
+                ),
+                false => format!(
+                    "No stall: a task ran at nearly all times. Of the critical path, {waits}."
+                ),
+            }
+        }
         _ => format!(
             "Nothing held it up: what the run waited for ran for {} of {}.",
             duration(ran_ns),
             duration(report.path.ns)
         ),
     };
-    finding(FindingKind::Idle, 0, Confidence::Proved, sentence)
+    Finding {
+        next: (blocked_ns / 2 > ran_ns).then(|| "--show path".to_owned()),
+        ..finding(FindingKind::Idle, 0, Confidence::Proved, sentence)
+    }
 }

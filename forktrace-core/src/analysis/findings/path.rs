@@ -6,7 +6,7 @@ use super::{
     Confidence, Finding, FindingKind, Report, Waiter, count, did, finding, part_of, quantity,
 };
 use crate::{
-    report::{PathPart, PathState},
+    report::{GroupKind, Object, PathPart, PathState},
     words::times,
 };
 
@@ -26,16 +26,7 @@ pub(super) fn findings(report: &Report) -> Vec<Finding> {
     let told = parts.iter().map(|p| {
         let reason = p.reason.as_deref().unwrap_or("unknown");
         let object = p.object.as_ref();
-        let remote = object.is_some_and(|o| o.kind == "tcp" || o.kind == "udp");
-        let kind = match reason {
-            "page fault" => FindingKind::PageFault,
-            "fsync" => FindingKind::Disk,
-            "read" | "recv" | "connect" if remote => FindingKind::Peer,
-            "read" | "recv" | "accept" | "select" | "poll" | "epoll" | "signal wait" => {
-                FindingKind::Idle
-            }
-            _ => FindingKind::Stall,
-        };
+        let kind = kind(reason, object);
         let did = did(reason, None, object, None);
         let serials = report.tasks.iter().map(|task| task.serial);
         let waiter = match alone {
@@ -63,6 +54,74 @@ pub(super) fn findings(report: &Report) -> Vec<Finding> {
         }
     });
     told.collect()
+}
+
+/// What a wait for this, at the end of all that waited for each other, is.
+fn kind(reason: &str, object: Option<&Object>) -> FindingKind {
+    let remote = object.is_some_and(|o| o.kind == "tcp" || o.kind == "udp");
+    match reason {
+        "page fault" => FindingKind::PageFault,
+        "fsync" => FindingKind::Disk,
+        "read" | "recv" | "connect" if remote => FindingKind::Peer,
+        "read" | "recv" | "accept" | "select" | "poll" | "epoll" | "signal wait" => {
+            FindingKind::Idle
+        }
+        _ => FindingKind::Stall,
+    }
+}
+
+/// What a run that ended by itself waited for while other tasks went on: without it the run
+/// would have been shorter, though all were never blocked at once. Not of a futex: who passes
+/// one on need not have held anything.
+pub(super) fn beside(report: &Report) -> Option<Finding> {
+    let workload = &report.workload;
+    let ended = workload.attached.is_none() && workload.exit_code.is_some_and(|code| code < 128);
+    let tree = report.groups.iter().find(|g| g.kind == GroupKind::Tree)?;
+    if !ended || report.part.is_some() || report.tasks.len() < 2 {
+        return None;
+    }
+    let is_wait = |p: &&PathPart| {
+        let reason = p.reason.as_deref().unwrap_or("futex");
+        let kind = kind(reason, p.object.as_ref());
+        p.state == PathState::Blocked
+            && reason != "futex"
+            && matches!(kind, FindingKind::Stall | FindingKind::Peer)
+    };
+    let waits = report.path.parts.iter().filter(is_wait);
+    let waits = together(waits.cloned().collect(), |a, b| {
+        a.role == b.role && a.reason == b.reason
+    });
+    let all = waits.iter().map(|p| p.ns).fold(0, u64::saturating_add);
+    // While all are blocked, the stalls say what for.
+    let ns = all.saturating_sub(tree.all_blocked.upper_ns);
+    let most = waits.into_iter().max_by_key(|p| p.ns)?;
+    let reason = most.reason.as_deref().unwrap_or_default();
+    let object = most.object.as_ref();
+    let mostly = match most.ns < all / 10 * 9 {
+        true => ", mostly ",
+        false => " ",
+    };
+    let sentence = format!(
+        "The run waited {}{mostly}for `{}`, which {}{}, while other tasks went on.",
+        part_of(ns, report),
+        most.role,
+        did(reason, None, object, None),
+        match most.count {
+            1 => String::new(),
+            n => format!(" {} times", count(n)),
+        }
+    );
+    let who = report.tasks.iter().filter(|task| {
+        task.role == most.role && task.waits.iter().any(|wait| wait.reason == reason)
+    });
+    let tasks: Vec<u32> = who.map(|task| task.serial).collect();
+    let waiter = Waiter::of_tasks(report, tasks.iter().copied(), (reason, None));
+    Some(Finding {
+        object: most.object.clone(),
+        code: waiter.name,
+        tasks,
+        ..finding(kind(reason, object), ns, Confidence::Likely, sentence)
+    })
 }
 
 /// What the run waited for on a disk, where it has several tasks: their stalls lack what a

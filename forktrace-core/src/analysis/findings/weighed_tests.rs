@@ -4,7 +4,7 @@
 use super::{tests::*, *};
 use crate::{
     analysis::why_tests::{DISK, FSYNC, WAIT, task},
-    model::{File, FutexKey, LockNames, Target, Task},
+    model::{File, FutexKey, LockNames, Model, Target, Task},
     trace::{
         FileKind, Interest, LockName, PollUse, ProviderKind, Providers, Timeout, WaitFd, Waker,
         Watched,
@@ -41,6 +41,27 @@ fn who_is_always_ready_does_not_outweigh_what_the_run_waited_for() {
         all.iter().all(|f| f.kind != FindingKind::Starved),
         "{all:#?}"
     );
+}
+
+#[test]
+fn what_the_run_waited_for_is_told_though_others_went_on() {
+    let tasks = || waits_for((WAIT, 0, by(2)), "rbbbbbbbbr", (SLEEP, 0, TIMER));
+    let with_code = |code| {
+        let ends = |_: &mut Model, info: &mut crate::trace_file::TraceInfo| {
+            info.finish.as_mut().expect("an end").exit_code = Some(code);
+        };
+        findings_with(tasks(), ends)
+    };
+    let all = with_code(0);
+    let told = "The run waited 80.0 ms (72.7 %) for `parent/child`, which slept, while";
+    assert!(all[0].sentence.starts_with(told), "{all:#?}");
+    assert_eq!((all[0].kind, all[0].ns), (FindingKind::Stall, 80_000_000));
+    assert_eq!(all[0].tasks, [2]);
+    // Whatever ended it, ended what it was about.
+    let all = with_code(143);
+    assert_eq!(all[0].kind, FindingKind::Idle, "{all:#?}");
+    let told = "No stall: a task ran at nearly all times. Of the critical path, 80.0 ms of 110 ms";
+    assert!(all[0].sentence.contains(told), "{all:#?}");
 }
 
 #[test]
