@@ -28,6 +28,8 @@ use crate::util::{around, cargo, output, root, run as run_command, target_dir};
 
 const BEGIN: &str = "<!-- fleet:begin -->";
 const END: &str = "<!-- fleet:end -->";
+/// Hours of one host that are rolled up: a month is longer in the same way.
+pub(super) const ROLLED_HOURS: u64 = 2;
 /// For each row, with room to spare, bytes.
 const ROW: u64 = 24;
 
@@ -111,8 +113,8 @@ pub(super) struct Measured<'a> {
     /// Files and bytes of each table.
     pub(super) tables: BTreeMap<String, (u64, u64)>,
     pub(super) export: Made,
-    /// A month of one host, rolled up.
-    pub(super) month: Made,
+    /// [`ROLLED_HOURS`] of one host, rolled up.
+    pub(super) rolled: Made,
     pub(super) engines: Vec<&'static Engine>,
     pub(super) versions: BTreeMap<&'static str, String>,
     /// By question and engine.
@@ -155,7 +157,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     has_room(&folder, options.rows)?;
     let made = |name: &str, make: &dyn Fn() -> Result<Made>| once(&folder.join(name), make);
     let export = made("export.json", &|| export(&built, &traces, &folder))?;
-    let month = made("month.json", &|| month(&built, &traces, options, &folder))?;
+    let rolled = made("rolled.json", &|| {
+        roll_up(&built, &traces, options, &folder)
+    })?;
     let tables = folder.join("tables");
     let stretches = fleet(&built, &traces, options, &tables)?;
     let mut asked = BTreeMap::new();
@@ -179,7 +183,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         stretches,
         tables: sizes(&tables)?,
         export,
-        month,
+        rolled,
         engines,
         versions,
         asked,
@@ -214,7 +218,7 @@ fn build() -> Result<PathBuf> {
         "--features=forktrace/parquet,forktrace-export/parquet",
         "--bin=forktrace",
         "--example=fleet",
-        "--example=month",
+        "--example=host_hours",
     ]))?;
     Ok(target_dir()?.join("release"))
 }
@@ -290,16 +294,15 @@ fn export(built: &Path, traces: &[PathBuf], folder: &Path) -> Result<Made> {
     })
 }
 
-/// Rolls up a month of one host that does what was recorded without a pause.
-fn month(built: &Path, traces: &[PathBuf], options: &Options, folder: &Path) -> Result<Made> {
-    let mut command = Command::new(built.join("examples/month"));
-    command.arg(folder.join("month.ndjson.gz"));
-    command
-        .args(["30".to_owned(), options.seed.to_string()])
-        .args(traces);
+/// Rolls up some hours of one host, in every minute of which all that was recorded happens once.
+fn roll_up(built: &Path, traces: &[PathBuf], options: &Options, folder: &Path) -> Result<Made> {
+    let mut command = Command::new(built.join("examples/host_hours"));
+    command.arg(folder.join("rolled.ndjson.gz"));
+    command.args([ROLLED_HOURS, options.seed].map(|it| it.to_string()));
+    command.args(traces);
     let (line, seconds, cpu_seconds) = timed(&mut command)?;
     let [rows, _, stretches, bytes] = numbers(&line)[..] else {
-        anyhow::bail!("`month` printed {line:?}");
+        anyhow::bail!("`host_hours` printed {line:?}");
     };
     Ok(Made {
         stretches,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, thread};
 
-use super::{Asked, Measured};
+use super::{Asked, Measured, ROLLED_HOURS};
 
 /// Hosts of the plan.
 const HOSTS: f64 = 10_000.0;
@@ -103,7 +103,7 @@ fn tables(measured: &Measured<'_>, out: &mut String) -> std::fmt::Result {
         all = (all.0 + size.0, all.1 + size.1);
     }
     row("all", all)?;
-    let (export, month) = (&measured.export, &measured.month);
+    let (export, rolled) = (&measured.export, &measured.rolled);
     let a_second = |amount: u64, seconds: f64| amount as f64 / seconds / 1e6;
     writeln!(
         out,
@@ -116,13 +116,19 @@ fn tables(measured: &Measured<'_>, out: &mut String) -> std::fmt::Result {
     )?;
     writeln!(
         out,
-        "A month of one host that does nothing else, without a pause ({} stretches), is {} rows in {} \
-         when it is rolled up, {:.1} million stretches a second.\n",
-        count(month.stretches),
-        count(month.rows),
-        bytes(month.bytes),
-        a_second(month.stretches, month.seconds),
+        "{ROLLED_HOURS} hours of one host, in every minute of which these recordings happen once ({} stretches), are {} \
+         rows in {} when they are rolled up, {:.1} million stretches a second: {} a month.\n",
+        count(rolled.stretches),
+        count(rolled.rows),
+        bytes(rolled.bytes),
+        a_second(rolled.stretches, rolled.seconds),
+        bytes(a_month(measured) as u64),
     )
+}
+
+/// Bytes of a host's month, rolled up.
+fn a_month(measured: &Measured<'_>) -> f64 {
+    measured.rolled.bytes as f64 / ROLLED_HOURS as f64 * 24.0 * 30.0
 }
 
 fn plan(measured: &Measured<'_>, out: &mut String) -> std::fmt::Result {
@@ -130,7 +136,7 @@ fn plan(measured: &Measured<'_>, out: &mut String) -> std::fmt::Result {
     let all: u64 = measured.tables.values().map(|(_, bytes)| bytes).sum();
     let each = all as f64 / stretches;
     let export = measured.export.cpu_seconds / measured.export.stretches.max(1) as f64;
-    let month = measured.month.bytes as f64;
+    let month = a_month(measured);
     let mut row = |what: &str, show: &dyn Fn(f64) -> String| {
         let cells: Vec<String> = RATES.iter().map(|rate| show(*rate)).collect();
         writeln!(out, "| {what} | {} |", cells.join(" | "))
@@ -152,7 +158,7 @@ fn plan(measured: &Measured<'_>, out: &mut String) -> std::fmt::Result {
     row("tables of 10,000 hosts and 7 days", &|rate| {
         bytes((a_day(rate) * each * KEPT_DAYS * HOSTS) as u64)
     })?;
-    row("a month of 10,000 hosts, rolled up (at most)", &|_| {
+    row("a month of 10,000 hosts, rolled up", &|_| {
         bytes((month * HOSTS) as u64)
     })?;
     for engine in &measured.engines {
