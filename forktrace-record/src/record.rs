@@ -138,7 +138,7 @@ impl Recording {
         let persists = matches!(to, To::Memory(_) | To::View(_, None));
         let (arch, start_ns) = (header.arch, header.start_ns);
         let stacks = plan.settings.stacks;
-        let stacks = stacks.map(|ways| Namer::new(&nursery, ways));
+        let mut stacks = stacks.map(|ways| Namer::new(&nursery, ways));
         // Of what is attached to, each process is where it is.
         let usual = match header.attached {
             Some(_) => "",
@@ -159,6 +159,9 @@ impl Recording {
         };
         let observed = observed.map(|(live, interval)| Observed::new(live, interval, page));
         let writer = to.sink(header)?;
+        if let Some(stacks) = &mut stacks {
+            stacks.wait_for_helper();
+        }
         let (mut root, mut marks, mut attached, mut until_exit) = (None, None, None, false);
         match plan.source {
             Source::Launch(mut command) => {

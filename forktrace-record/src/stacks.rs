@@ -55,6 +55,8 @@ const MOST_WALKS: usize = 1 << 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// And so many more are tried.
 const REPLACED: u64 = 8;
+/// The workload begins without the helper that follows stacks, if that takes longer to begin.
+const LONGEST_START: Duration = Duration::from_secs(2);
 /// What processes have told of themselves is looked at again so often.
 const AGAIN: Duration = Duration::from_millis(20);
 /// At the end of a recording the helper may take so long for all that is left, and be
@@ -131,6 +133,13 @@ impl Namer {
             asked_again: Instant::now(),
             left_out: 0,
             cut: 0,
+        }
+    }
+
+    /// Waits until stacks can be followed, before the workload begins.
+    pub(crate) fn wait_for_helper(&mut self) {
+        if let Some(looks) = &mut self.looks {
+            looks.wait_for_helper(LONGEST_START);
         }
     }
 

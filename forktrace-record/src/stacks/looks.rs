@@ -13,6 +13,7 @@
 use std::{
     collections::HashMap,
     rc::Rc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -45,6 +46,8 @@ const MOST_AT_ONCE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// And so many more are tried.
 const REPLACED: u64 = 8;
+/// Whether it has begun is looked at so often.
+const HELPER_LOOK: Duration = Duration::from_millis(1);
 
 /// The stack of a block, as it was while it lasted.
 pub(super) struct Looked {
@@ -80,8 +83,11 @@ impl Looks {
     /// Looks at blocks that last for so long.
     pub(super) fn new(nursery: &Rc<Nursery>, over: Duration) -> Self {
         let now = Instant::now();
+        let mut helper = Channel::new(nursery.clone(), Kind::Stacks, PATIENCE, REPLACED);
+        // Once it answers, it gets a CPU in time.
+        helper.ask(Vec::new(), &Vec::<Sleeper>::new());
         Self {
-            helper: Channel::new(nursery.clone(), Kind::Stacks, PATIENCE, REPLACED),
+            helper,
             walks: HashMap::new(),
             lost: 0,
             over_ns: over.as_nanos() as u64 / 4 * 3,
@@ -91,6 +97,17 @@ impl Looks {
             found_at: now,
             proofs: Proofs::default(),
             found: Vec::new(),
+        }
+    }
+
+    /// Waits until the helper has begun, on a busy machine for so long at most: blocks that
+    /// are over before have no stack.
+    pub(super) fn wait_for_helper(&mut self, at_most: Duration) {
+        let begun = Instant::now();
+        while self.helper.is_open() && self.helper.waiting() > 0 && begun.elapsed() < at_most {
+            if self.helper.receive().answers.is_empty() {
+                thread::sleep(HELPER_LOOK);
+            }
         }
     }
 
