@@ -159,9 +159,7 @@ impl Recording {
         };
         let observed = observed.map(|(live, interval)| Observed::new(live, interval, page));
         let writer = to.sink(header)?;
-        if let Some(stacks) = &mut stacks {
-            stacks.wait_for_helper();
-        }
+        stacks.iter_mut().for_each(Namer::wait_for_helper);
         let (mut root, mut marks, mut attached, mut until_exit) = (None, None, None, false);
         match plan.source {
             Source::Launch(mut command) => {
