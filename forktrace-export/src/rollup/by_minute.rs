@@ -113,6 +113,7 @@ impl<'a> ByMinute<'a> {
     }
 
     /// What can be asked of [`Told`]'s numbers.
+    #[cfg(feature = "parquet")]
     pub(crate) fn kinds(&self) -> &[Kind] {
         &self.kinds
     }
