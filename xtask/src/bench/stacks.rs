@@ -78,7 +78,7 @@ impl Recorder {
                 if !option.is_empty() {
                     command.push(option.into());
                 }
-                command.push("-o".into());
+                command.push("--save".into());
                 command.push(folder.join("trace.ft").into());
                 command.push("--".into());
                 command
