@@ -14,6 +14,7 @@ use crate::{
 mod behind;
 mod ends;
 mod held;
+mod killers;
 mod runtime;
 
 use behind::Behind;
@@ -154,6 +155,10 @@ pub(super) struct Blocks<'a> {
     /// When the block began that each task was killed in, if it was, and whether a
     /// signal killed it.
     killed_in: Vec<Option<(u64, bool)>>,
+    /// Calls that a task ends itself by: itself alone, or its whole process.
+    exits: [Option<i16>; 2],
+    /// By process: which task ended it.
+    left: HashMap<u32, u32>,
     /// All children are followed.
     all_followed: bool,
     /// When each task blocked for the last time; `None`: it did not end.
@@ -185,6 +190,7 @@ pub(super) struct Blocks<'a> {
 /// A signal that was sent.
 struct Sent {
     at_ns: u64,
+    number: u8,
     sender: Waker,
     /// Serial of the one task that it is for; `None`: any of the process's.
     to: Option<u32>,
@@ -193,11 +199,12 @@ struct Sent {
 impl<'a> Blocks<'a> {
     pub(super) fn new(model: &'a Model, wakers: &'a Wakers<'a>, arch: Arch) -> Self {
         let exits = ["exit", "exit_group"].map(|name| arch.syscall_number(name));
+        let exits = exits.map(|number| number.map(|number| number as i16));
         // A task that is killed in a wait ends in the call that it waited in. What it
         // waits for on its way out, no signal can end.
         let killed_in = model.tasks.iter().map(|task| {
             let ended_in = task.record.as_ref()?.ended_in?;
-            if exits.contains(&Some(ended_in.into())) {
+            if exits.contains(&Some(ended_in)) {
                 return None;
             }
             let last = |off: &Off| matches!(off.why, Why::Interruptible | Why::Killable);
@@ -213,6 +220,11 @@ impl<'a> Blocks<'a> {
             in_it.then_some((last.out_ns, by_signal))
         });
         let killed_in = killed_in.collect();
+        let left = model.tasks.iter().enumerate().filter(|(_, task)| {
+            let ended_in = task.record.as_ref().and_then(|record| record.ended_in);
+            exits[1].is_some() && ended_in == exits[1]
+        });
+        let left = left.map(|(at, task)| (task.process, at as u32)).collect();
         let ends_after = model.tasks.iter().map(|task| {
             let ended = task.fate == Fate::Ended && task.open.is_none();
             let last = |off: &Off| off.state() == State::Blocked;
@@ -227,6 +239,7 @@ impl<'a> Blocks<'a> {
                 let sent = signals.entry(process).or_default();
                 sent.push(Sent {
                     at_ns: signal.at_ns,
+                    number: signal.signal,
                     sender: signal.sender,
                     to: (!signal.group).then_some(signal.serial),
                 });
@@ -261,6 +274,8 @@ impl<'a> Blocks<'a> {
             signal_calls: signal_calls.collect(),
             classes: (0..512).map(|number| class_of(arch, number)).collect(),
             killed_in,
+            exits,
+            left,
             all_followed: model.tasks.iter().all(|task| task.followed),
             ends_after,
             child_waits: ["wait4", "waitid"]

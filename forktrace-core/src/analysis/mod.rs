@@ -46,6 +46,8 @@ mod part;
 #[cfg(test)]
 mod part_tests;
 mod path;
+#[cfg(test)]
+mod path_tests;
 mod polls;
 mod profile;
 mod providers;

@@ -3,8 +3,9 @@
 //! It goes back along the task that ended last. Where that task's wait was ended by
 //! another one, that other one is what it took: the path goes on there, at the moment of
 //! the wakeup. Where the wait was ended by something else, such as a timer or a disk, it
-//! is itself a part. A task's life begins with its creator. So each moment of the run is
-//! in one part, and the path takes as long to find as there are stretches on it.
+//! is itself a part. A task's life begins with its creator, and one that another task killed
+//! lasted until then. So each moment of the run is in one part, and the path takes as long to
+//! find as there are stretches on it.
 
 use std::collections::HashMap;
 
@@ -16,6 +17,7 @@ use super::{
 use crate::{
     model::{Reader, State, Task, state_of},
     report::{CriticalPath, PathPart, PathState},
+    trace::Waker,
 };
 
 /// Parts that are listed by themselves.
@@ -59,6 +61,8 @@ struct Walk<'a> {
     recent: [usize; RECENT],
     /// By task: the moment at which the path last came by, if it did.
     came_by: Vec<Option<u64>>,
+    /// Who ended the task that the path is at, and when: it goes back no farther there.
+    ended_by: Option<(u32, u64)>,
     /// By task: how many of its stretches began before the moment that the path is at, or a
     /// little more. The path goes back in time only, so a look is never far.
     before: Vec<Before<'a>>,
@@ -110,6 +114,7 @@ pub(super) fn path(kin: &Kin<'_>, targets: &[u32], names: &[String]) -> Critical
         by_key: HashMap::new(),
         recent: [usize::MAX; RECENT],
         came_by: vec![None; tasks.len()],
+        ended_by: None,
         before: tasks.iter().map(Before::all).collect(),
         found: None,
     };
@@ -126,11 +131,20 @@ pub(super) fn path(kin: &Kin<'_>, targets: &[u32], names: &[String]) -> Critical
 
 impl Walk<'_> {
     fn back(&mut self, mut at: u32, mut now_ns: u64, first_ns: u64) {
+        self.goes_to(at, now_ns);
         while now_ns > first_ns {
             let task = &self.blocks.model.tasks[at as usize];
+            if let Some((by, _)) = self.ended_by.take_if(|(_, at_ns)| now_ns <= *at_ns)
+                && self.goes_to(by, now_ns)
+            {
+                at = by;
+                continue;
+            }
+            let ended_ns = self.ended_by.map_or(0, |(_, at_ns)| at_ns);
+            let no_earlier_ns = first_ns.max(task.start_ns).max(ended_ns);
             if now_ns <= task.start_ns {
                 let creator = self.creator(task);
-                let Some(creator) = creator.filter(|creator| self.comes_to(*creator, now_ns))
+                let Some(creator) = creator.filter(|creator| self.goes_to(*creator, now_ns))
                 else {
                     self.add(at, State::Unknown, None, (first_ns, now_ns));
                     return;
@@ -140,16 +154,15 @@ impl Walk<'_> {
             }
             let away = self.before(at, now_ns);
             let Some(away) = away else {
-                let from_ns = task.start_ns.max(first_ns);
-                self.add(at, State::Unknown, None, (from_ns, now_ns));
-                now_ns = from_ns;
+                self.add(at, State::Unknown, None, (no_earlier_ns, now_ns));
+                now_ns = no_earlier_ns;
                 continue;
             };
             if now_ns == away.wake_ns || now_ns == task.end_ns && away.block.is_some_and(open) {
                 let next = away
                     .block
                     .and_then(|block| self.leads_to(at, &block, now_ns));
-                if let Some(next) = next.filter(|next| self.comes_to(*next, now_ns)) {
+                if let Some(next) = next.filter(|next| self.goes_to(*next, now_ns)) {
                     at = next;
                     continue;
                 }
@@ -165,16 +178,27 @@ impl Walk<'_> {
             } else {
                 (away.state, away.out_ns, away.block)
             };
-            let from_ns = from_ns.max(first_ns).max(task.start_ns).min(now_ns - 1);
+            let from_ns = from_ns.max(no_earlier_ns).min(now_ns - 1);
             self.add(at, state, block, (from_ns, now_ns));
             now_ns = from_ns;
-            self.comes_to(at, now_ns);
+            self.came_by[at as usize] = Some(now_ns);
         }
     }
 
-    /// Not if it has been there at this moment: it would go round for ever.
-    fn comes_to(&mut self, at: u32, now_ns: u64) -> bool {
-        self.came_by[at as usize].replace(now_ns) != Some(now_ns)
+    /// Goes on with another task. Not if it has been there at this moment: it would go round for
+    /// ever.
+    fn goes_to(&mut self, at: u32, now_ns: u64) -> bool {
+        let came_by = self.came_by[at as usize].replace(now_ns);
+        if came_by == Some(now_ns) {
+            return false;
+        }
+        // It is there at the task's end once at most, and that is the first time.
+        self.ended_by = match came_by {
+            None => self.blocks.ended_by(at as usize),
+            Some(_) => None,
+        };
+        self.ended_by.take_if(|(_, at_ns)| now_ns < *at_ns);
+        true
     }
 
     /// The task that is what this wait took, at its end.
@@ -191,6 +215,10 @@ impl Walk<'_> {
                     .is_none_or(|away| away.in_ns < now_ns);
                 Some(waker).filter(|_| awake)
             }
+            // What it did from then on waited for the signal.
+            End::Interrupted if self.sender(block).is_some() && !self.goes_on(at, block) => {
+                self.sender(block)
+            }
             End::Nobody | End::CutShort | End::Interrupted => match self.kin.of(at, block) {
                 Providers::Tasks(tasks) => tasks.into_iter().find(lives),
                 _ => None,
@@ -198,6 +226,25 @@ impl Walk<'_> {
             End::Outside | End::Interrupt | End::Unknown => None,
         };
         other.filter(|other| *other != at && lives(other))
+    }
+
+    /// The task that sent the signal which ended this wait, if a task did.
+    fn sender(&self, block: &Block) -> Option<u32> {
+        match block.waker {
+            Waker::Task { serial, .. } => Some(self.blocks.wakers.index(serial)? as u32),
+            _ => None,
+        }
+    }
+
+    /// Is this wait, which the path is at, taken up again as the next thing that its task waits
+    /// for? Then the signal that interrupted it gave nothing.
+    fn goes_on(&mut self, at: u32, block: &Block) -> bool {
+        let before = &mut self.before[at as usize];
+        let next = before.stretches.get(before.near).and_then(Block::of);
+        next.is_some_and(|next| {
+            (next.syscall, next.target) == (block.syscall, block.target)
+                && next.seq == block.seq.wrapping_add(1)
+        })
     }
 
     /// See [`Before::before`].
