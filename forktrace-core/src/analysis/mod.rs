@@ -25,6 +25,7 @@ mod hang_tests;
 mod held_by;
 #[cfg(test)]
 mod idle_tests;
+mod interpreter;
 mod intervals;
 mod lags;
 #[cfg(test)]

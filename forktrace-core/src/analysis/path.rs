@@ -4,14 +4,15 @@
 //! another one, that other one is what it took: the path goes on there, at the moment of
 //! the wakeup. Where the wait was ended by something else, such as a timer or a disk, it
 //! is itself a part. A task's life begins with its creator, and one that another task killed
-//! lasted until then. So each moment of the run is in one part, and the path takes as long to
+//! lasted until then. Who lets go of the lock of Python's interpreter since it was asked to gave
+//! no more than the time since: before it, the path is at the one who asked. So each moment of the run is in one part, and the path takes as long to
 //! find as there are stretches on it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     blocks::{Block, Blocks, End},
-    chains,
+    chains, interpreter,
     providers::{Kin, Providers},
 };
 use crate::{
@@ -59,10 +60,13 @@ struct Walk<'a> {
     by_key: HashMap<Key, usize>,
     /// The last ones that were added to, by [`Key::short`]: mostly it is one of these.
     recent: [usize; RECENT],
+    /// What waits for the lock of Python's interpreter wait for, as targets.
+    interpreter: HashSet<u32>,
     /// By task: the moment at which the path last came by, if it did.
     came_by: Vec<Option<u64>>,
-    /// Who ended the task that the path is at, and when: it goes back no farther there.
-    ended_by: Option<(u32, u64)>,
+    /// Where the path goes on at a time, and no earlier: with the one who ended the task that it
+    /// is at, or who asked it for the interpreter's lock.
+    until: Option<(u32, u64)>,
     /// By task: how many of its stretches began before the moment that the path is at, or a
     /// little more. The path goes back in time only, so a look is never far.
     before: Vec<Before<'a>>,
@@ -113,8 +117,9 @@ pub(super) fn path(kin: &Kin<'_>, targets: &[u32], names: &[String]) -> Critical
         parts: Vec::new(),
         by_key: HashMap::new(),
         recent: [usize::MAX; RECENT],
+        interpreter: interpreter::words(kin.blocks.model),
         came_by: vec![None; tasks.len()],
-        ended_by: None,
+        until: None,
         before: tasks.iter().map(Before::all).collect(),
         found: None,
     };
@@ -134,18 +139,17 @@ impl Walk<'_> {
         self.goes_to(at, now_ns);
         while now_ns > first_ns {
             let task = &self.blocks.model.tasks[at as usize];
-            if let Some((by, _)) = self.ended_by.take_if(|(_, at_ns)| now_ns <= *at_ns)
-                && self.goes_to(by, now_ns)
+            if let Some((next, _)) = self.until.take_if(|(_, at_ns)| now_ns <= *at_ns)
+                && self.goes_to(next, now_ns)
             {
-                at = by;
+                at = next;
                 continue;
             }
-            let ended_ns = self.ended_by.map_or(0, |(_, at_ns)| at_ns);
-            let no_earlier_ns = first_ns.max(task.start_ns).max(ended_ns);
+            let until_ns = self.until.map_or(0, |(_, at_ns)| at_ns);
+            let no_earlier_ns = first_ns.max(task.start_ns).max(until_ns);
             if now_ns <= task.start_ns {
                 let creator = self.creator(task);
-                let Some(creator) = creator.filter(|creator| self.goes_to(*creator, now_ns))
-                else {
+                let Some(creator) = creator.filter(|creator| self.goes_to(*creator, now_ns)) else {
                     self.add(at, State::Unknown, None, (first_ns, now_ns));
                     return;
                 };
@@ -159,10 +163,11 @@ impl Walk<'_> {
                 continue;
             };
             if now_ns == away.wake_ns || now_ns == task.end_ns && away.block.is_some_and(open) {
-                let next = away
-                    .block
-                    .and_then(|block| self.leads_to(at, &block, now_ns));
+                let block = away.block;
+                let next = block.and_then(|block| self.leads_to(at, &block, now_ns));
+                let back = block.and_then(|block| self.comes_back(at, &block));
                 if let Some(next) = next.filter(|next| self.goes_to(*next, now_ns)) {
+                    self.until = back.or(self.until);
                     at = next;
                     continue;
                 }
@@ -193,12 +198,21 @@ impl Walk<'_> {
             return false;
         }
         // It is there at the task's end once at most, and that is the first time.
-        self.ended_by = match came_by {
+        self.until = match came_by {
             None => self.blocks.ended_by(at as usize),
             Some(_) => None,
         };
-        self.ended_by.take_if(|(_, at_ns)| now_ns < *at_ns);
+        self.until.take_if(|(_, at_ns)| now_ns < *at_ns);
         true
+    }
+
+    /// Of a wait for the interpreter's lock: who asked for it first, and when.
+    fn comes_back(&self, at: u32, block: &Block) -> Option<(u32, u64)> {
+        if !self.interpreter.contains(&block.target) {
+            return None;
+        }
+        let others = self.until.filter(|(_, at_ns)| *at_ns >= block.start_ns);
+        others.or(Some((at, block.start_ns)))
     }
 
     /// The task that is what this wait took, at its end.

@@ -3,9 +3,9 @@
 
 use super::{why_tests::*, *};
 use crate::{
-    model::Task,
+    model::{FutexKey, LockNames, Target, Task},
     report::PathState,
-    trace::{Signal, Waker},
+    trace::{LockName, Signal, Waker},
 };
 
 const EXIT_GROUP: i16 = 231;
@@ -48,12 +48,7 @@ fn ended(task: Task, ended_in: i16, exit_code: u32) -> Task {
 fn who_was_killed_waited_for_the_killer() {
     let tasks = || {
         vec![
-            task(
-                1,
-                1,
-                "rbbbbbbrbr$",
-                &[(SLEEP, 0, TIMER), (WAIT, 0, by(2))],
-            ),
+            task(1, 1, "rbbbbbbrbr$", &[(SLEEP, 0, TIMER), (WAIT, 0, by(2))]),
             // It tells its parent that it ends, and then does.
             ended(task(2, 2, "rrrrrrrrrr$", &[]), -1, KILL.into()),
         ]
@@ -151,4 +146,48 @@ fn two_who_kill_each_other_are_gone_through_once() {
     let report = analyse(&info(), &model);
     let sum: u64 = report.path.parts.iter().map(|part| part.ns).sum();
     assert_eq!((report.path.ns, sum), (9, 9));
+}
+
+/// A thread that computes lets the interpreter's lock go since it is asked to: what the asking
+/// one did before is what took the time.
+#[test]
+fn who_asked_for_the_interpreters_lock_goes_on_before_it_asked() {
+    let with = |variable: &str| {
+        let gil = model(Vec::new()).targets.len() as u32;
+        let mut model = model(vec![
+            task(
+                1,
+                1,
+                "rbbbbbrbbrr$",
+                &[(SLEEP, 0, TIMER), (FUTEX, gil, by(2))],
+            ),
+            task(2, 1, "rrrrrrrrrr$", &[]),
+        ]);
+        model.targets.push(Target::Futex(FutexKey::Private {
+            process: 1,
+            address: 0x9000,
+        }));
+        let name = LockName {
+            serial: 1,
+            address: 0x9000,
+            name: variable.to_owned(),
+            module: "python3.11".to_owned(),
+        };
+        model.lock_names = LockNames::new(vec![name], |serial| serial);
+        let parts = analyse(&info(), &model).path.parts;
+        let mut parts: Vec<_> = parts.into_iter().map(|p| (p.role, p.state, p.ns)).collect();
+        parts.sort_by(|a, b| (&a.0, a.1 as u8).cmp(&(&b.0, b.1 as u8)));
+        parts
+    };
+    let expected = [
+        part("t1", PathState::Running, 4),
+        part("t1", PathState::Blocked, 5),
+        part("t1: t2", PathState::Running, 2),
+    ];
+    assert_eq!(with("_PyRuntime+0x1b0"), expected);
+    let other = with("queue_lock");
+    assert!(
+        other.contains(&part("t1: t2", PathState::Running, 9)),
+        "{other:?}"
+    );
 }

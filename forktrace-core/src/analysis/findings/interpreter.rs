@@ -11,22 +11,13 @@ use super::{
     Blocks, Confidence, Finding, FindingKind, Report, duration, finding, part_of, quantity, who,
 };
 use crate::{
-    analysis::{blocks::Block, intervals::Intervals},
-    model::{FutexKey, Off, Target},
+    analysis::{blocks::Block, interpreter::words, intervals::Intervals},
+    model::Off,
     trace::Timeout,
 };
 
-/// The variable of `CPython` that has the lock, with all else of the runtime.
-const VARIABLE: &str = "_PyRuntime";
 /// Fewer waits tell nothing.
 const WAITS: u64 = 10;
-
-/// Is this the name of what the lock is in?
-pub(super) fn is_it(object: &str) -> bool {
-    let name = object.strip_prefix("futex ").unwrap_or(object);
-    let rest = name.strip_prefix(VARIABLE);
-    rest.is_some_and(|rest| rest.starts_with(['+', ' ']) || rest.is_empty())
-}
 
 /// When a thread waited for it, and how often.
 struct Waited {
@@ -37,7 +28,7 @@ struct Waited {
 /// That of the thread that waited longest.
 pub(super) fn finding_of(report: &Report, blocks: &Blocks<'_>) -> Option<Finding> {
     let tasks = &blocks.model.tasks;
-    let words = words(blocks);
+    let words = words(blocks.model);
     if words.is_empty() {
         return None;
     }
@@ -77,22 +68,6 @@ pub(super) fn finding_of(report: &Report, blocks: &Blocks<'_>) -> Option<Finding
         next: Some("--stacks shows where".to_owned()),
         ..finding(FindingKind::Lock, ns, Confidence::Likely, sentence)
     })
-}
-
-/// The lock's words, by target.
-fn words(blocks: &Blocks<'_>) -> HashSet<u32> {
-    let model = blocks.model;
-    let is_word = |target: &Target| match target {
-        Target::Futex(FutexKey::Private { process, address }) => {
-            let name = model.lock_names.of(*process, *address);
-            name.is_some_and(|name| is_it(&name.name))
-        }
-        _ => false,
-    };
-    let all = model.targets.iter().enumerate();
-    all.filter(|(_, target)| is_word(target))
-        .map(|(at, _)| at as u32)
-        .collect()
 }
 
 /// Waits of a thread for the lock, most of them with a time limit: others of the runtime's

@@ -165,7 +165,7 @@ fn told_once(report: &Report, found: &mut Vec<Finding>) {
 /// Is it the lock of an interpreter that threads wait for?
 fn is_of_interpreter(finding: &Finding) -> bool {
     let object = finding.object.as_ref();
-    object.is_some_and(|object| interpreter::is_it(&object.name))
+    object.is_some_and(|object| super::interpreter::is_it(&object.name))
 }
 
 /// The view that shows more of what a finding is about.
