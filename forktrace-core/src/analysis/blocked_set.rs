@@ -62,6 +62,11 @@ impl BlockedSet {
         self.members[position as usize].edges
     }
 
+    /// How many of these wait for this one, and not for whatever comes first.
+    pub(super) fn owed_by(&self, position: u32) -> u32 {
+        self.members[position as usize].owed
+    }
+
     /// It blocks.
     pub(super) fn enter(&mut self, position: u32, held_by: HeldBy) {
         let member = &mut self.members[position as usize];

@@ -356,6 +356,7 @@ impl<'a> Inquiry<'a> {
             apart: match (stuck, self.stall.unfulfilled) {
                 (true, _) => Some(Apart::Stuck),
                 (false, true) => Some(Apart::CutShort),
+                (false, false) if self.stall.root != self.stall.next => Some(Apart::AMomentLater),
                 (false, false) => None,
             },
             code: link.code,

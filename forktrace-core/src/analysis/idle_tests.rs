@@ -292,3 +292,24 @@ fn a_sleep_that_was_as_long_as_asked_for_needs_no_witness() {
     assert_eq!(verdict(5), Verdict::Caused);
     assert_eq!(verdict(6), Verdict::Unknown);
 }
+
+/// Threads of a pool sleep for the same time. The first to come back ends the stall, and nobody
+/// is behind it; a moment later another one does, for which the main thread waits.
+#[test]
+fn who_comes_back_a_moment_later_held_the_others_up() {
+    let with = |late: usize| {
+        let sleeps = |ns: usize| format!("r{}r$", "b".repeat(ns));
+        const NS: usize = 12_000_000;
+        let found = episodes(vec![
+            task(1, 1, &sleeps(NS + late + 100), &[(FUTEX, LOCK, by(3))]),
+            task(2, 1, &sleeps(NS), &[(SLEEP, 0, TIMER)]),
+            task(3, 1, &sleeps(NS + late), &[(SLEEP, 0, TIMER)]),
+        ]);
+        let first = found.first().unwrap();
+        let by = first.ended_by.as_ref().unwrap();
+        (first.verdict, by.task.serial, by.apart, first.held)
+    };
+    use crate::report::Apart::AMomentLater;
+    assert_eq!(with(50_000), (Verdict::Caused, 3, Some(AMomentLater), 1));
+    assert_eq!(with(500_000).0, Verdict::Coincidence);
+}

@@ -38,8 +38,11 @@ pub(super) fn describe(model: &Model, target: u32) -> Option<Object> {
             object(&kind, identity(file).to_string(), name)
         }
         Target::Fds(set) => {
-            let name = set_name(model.waitsets.get(*set as usize)?);
-            object("fds", format!("fds {set}"), name)
+            let it = model.waitsets.get(*set as usize)?;
+            match it.is_empty() {
+                true => object("sleep", "sleep".to_owned(), "sleep".to_owned()),
+                false => object("fds", format!("fds {set}"), set_name(it)),
+            }
         }
         Target::Futex(key) => {
             let (id, name) = futex(model, *key);
@@ -158,6 +161,8 @@ fn key(model: &Model, target: &Target) -> Option<Key> {
         Target::File { file, .. } => Key::File(identity(model.files.get(*file as usize)?)),
         // Of several, the first one only is known.
         Target::Futex(futex) | Target::AnyFutex { first: futex, .. } => Key::Futex(*futex),
+        // It is a sleep.
+        Target::Fds(set) if model.waitsets.get(*set as usize)?.is_empty() => return None,
         Target::Fds(set) => Key::Set(*set),
         Target::Given(at) => Key::Given(*at),
     })

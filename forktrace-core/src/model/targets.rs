@@ -119,6 +119,13 @@ pub struct Waitset {
     pub cut_off: bool,
 }
 
+impl Waitset {
+    /// Is there none? Who waits for that sleeps.
+    pub fn is_empty(&self) -> bool {
+        self.fds.is_empty() && !self.cut_off
+    }
+}
+
 /// See [`Raw::Futex`]: of `futex_wait` and its like.
 const OTHER_COMMAND: u8 = 15;
 

@@ -182,6 +182,8 @@ pub enum Apart {
     CutShort,
     /// It could never have ended: a deadlock or a hang.
     Stuck,
+    /// Another task's wait ended a moment before, and nobody was behind that one.
+    AMomentLater,
 }
 
 /// What can be said of a stall.

@@ -13,6 +13,11 @@ use crate::{
     trace::Waker,
 };
 
+/// Of shorter stalls it is not asked who came back a moment later: that is a look at all.
+const LOCKSTEP_NS: u64 = 10_000_000;
+/// So much later at most, and a hundredth of the stall: what a timer is late, and a CPU to be had.
+const MOMENT_NS: u64 = 1_000_000;
+
 impl Watch<'_> {
     /// The verdict on a stall that ends when the state of `next` changes, what it is put
     /// down to, and whether nothing came of what was waited for.
@@ -41,7 +46,31 @@ impl Watch<'_> {
             let (verdict, root) = self.unfulfilled(next, end_ns);
             return (verdict, root, true);
         }
-        (self.put_down_to(next), next, false)
+        let verdict = self.put_down_to(next);
+        if verdict == Verdict::Coincidence
+            && let Some(other) = self.a_moment_later((start_ns, end_ns))
+        {
+            return (Verdict::Caused, other, false);
+        }
+        (verdict, next, false)
+    }
+
+    /// Whose wait ended a moment after this stall, by itself, with others behind it: of several
+    /// who sleep for the same time, as those of a pool, the first to come back ends the stall, and
+    /// the others come back with it.
+    fn a_moment_later(&self, (start_ns, end_ns): (u64, u64)) -> Option<u32> {
+        let ns = end_ns - start_ns;
+        if ns < LOCKSTEP_NS || self.blocked.counts().time_owed == 0 {
+            return None;
+        }
+        let until_ns = end_ns.saturating_add((ns / 100).min(MOMENT_NS));
+        let all = 0..self.members.tasks.len() as u32;
+        let owing = all.filter(|at| {
+            self.blocked.held_by(*at) == Some(HeldBy::Time) && self.blocked.owed_by(*at) > 0
+        });
+        let ends = owing.filter_map(|at| Some((self.block(at)?.wake_ns?, at)));
+        let soon = ends.filter(|(wake_ns, _)| (end_ns..=until_ns).contains(wake_ns));
+        soon.min().map(|(_, at)| at)
     }
 
     /// Is it taken in at this time, and asleep? That ends no stall, and there can be tens of

@@ -256,9 +256,15 @@ fn did(reason: &str, syscall: Option<&str>, object: Option<&Object>, limit: Opti
         ("wait", Some(on)) => format!("waited for {on} to end"),
         ("wait", None) => "waited for a child to end".to_owned(),
         ("accept", Some(on)) => format!("waited for connections on {on}"),
+        ("read", Some(on)) if is_file(object) => format!("waited in {call} of {on}"),
+        ("write", Some(on)) if is_file(object) => format!("waited in {call} to {on}"),
         ("read" | "recv", Some(on)) => format!("waited for input from {on}"),
         ("write" | "send", Some(on)) => format!("waited for room to write to {on}"),
         ("connect", Some(on)) => format!("waited for the connection {on}"),
+        ("select" | "poll", Some(_)) if object.is_some_and(|o| o.kind == "sleep") => match limit {
+            Some(limit) => format!("slept {} in {call}", duration(limit)),
+            None => format!("slept in {call}"),
+        },
         ("select" | "poll" | "epoll", Some(on)) => format!("waited for events of {on} in {call}"),
         ("futex", Some(on)) if object.is_some_and(|o| o.kind == "thread") => {
             format!("waited for {on} to end")
@@ -268,6 +274,11 @@ fn did(reason: &str, syscall: Option<&str>, object: Option<&Object>, limit: Opti
         (_, Some(on)) => format!("waited in {call} on {on}"),
         (_, None) => format!("waited in {call}"),
     }
+}
+
+/// Is it a file with contents on a file system?
+fn is_file(object: Option<&Object>) -> bool {
+    object.is_some_and(|object| object.kind == "file")
 }
 
 fn link_did(link: &Link) -> String {

@@ -35,7 +35,7 @@ fn folded(report: &Report, causes: impl Iterator<Item = Cause>) -> Vec<Cause> {
     };
     let own = |cause: &Cause| {
         let kind = cause.object.as_ref().map(|object| object.kind.as_str());
-        matches!(kind, None | Some("futex" | "thread" | "epoll"))
+        matches!(kind, None | Some("futex" | "thread" | "epoll" | "sleep"))
     };
     let mut rows: Vec<(Option<String>, Cause)> = Vec::new();
     for cause in causes {
@@ -131,7 +131,11 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
         ..link
     };
     let waiter = Waiter::of_cause(report, cause, root);
-    let did = link_did(&link) + &waiter.told();
+    let what = match kind {
+        FindingKind::Disk => link_did(&link).replacen("waited in ", "waited for the disk in ", 1),
+        _ => link_did(&link),
+    };
+    let did = what.clone() + &waiter.told();
     // Where no "for" follows.
     let alone = time.trim_end_matches(',');
     let sentence = if behind {
@@ -146,11 +150,10 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
             true if link.reason == "sleep" => {
                 format!("was still sleeping{code} when the recording ended")
             }
-            true => format!(
-                "{}{each}{code} and was still waiting when the recording ended",
-                link_did(&link)
-            ),
-            false => format!("{}{again}{each}{code}{ended}", link_did(&link)),
+            true => {
+                format!("{what}{each}{code} and was still waiting when the recording ended")
+            }
+            false => format!("{what}{again}{each}{code}{ended}"),
         };
         format!("Everything waited {time} for {who}, which {did}.")
     } else if kind == FindingKind::Disk {

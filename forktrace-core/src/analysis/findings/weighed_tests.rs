@@ -278,3 +278,38 @@ fn waits_that_read_the_same_are_one_finding() {
     assert!(only.sentence.contains(told), "{}", only.sentence);
     assert!(only.sentence.contains("3 times"), "{}", only.sentence);
 }
+
+#[test]
+fn each_wait_is_told_as_people_say_it() {
+    let told = |reason: &str, call: &str, (kind, name): (&str, &str)| {
+        let object = Object {
+            kind: kind.to_owned(),
+            id: name.to_owned(),
+            name: name.to_owned(),
+        };
+        super::did(reason, Some(call), Some(&object), Some(100_000_000))
+    };
+    let sleep = ("sleep", "sleep");
+    assert_eq!(
+        told("select", "pselect6", sleep),
+        "slept 100 ms in pselect6"
+    );
+    assert_eq!(told("sleep", "clock_nanosleep", sleep), "slept 100 ms");
+    let set = ("fds", "2 fds: pipe 7, pipe 8");
+    let told_set = told("poll", "ppoll", set);
+    assert_eq!(
+        told_set,
+        "waited for events of 2 fds: pipe 7, pipe 8 in ppoll"
+    );
+    let (file, pipe) = (("file", "/x/y"), ("pipe", "pipe 7"));
+    assert_eq!(
+        told("write", "pwrite64", file),
+        "waited in pwrite64 to /x/y"
+    );
+    assert_eq!(told("read", "read", file), "waited in read of /x/y");
+    assert_eq!(
+        told("write", "write", pipe),
+        "waited for room to write to pipe 7"
+    );
+    assert_eq!(told("read", "read", pipe), "waited for input from pipe 7");
+}
