@@ -142,7 +142,7 @@ pub(super) fn what(reason: &str, object: Option<&Object>) -> String {
     match (reason, object.kind.as_str()) {
         ("accept", _) => format!("connections on {name}"),
         ("wait", "child") | ("futex", "thread") => format!("{name} to end"),
-        ("sleep", _) => "time (sleep)".to_owned(),
+        (_, "sleep") => format!("time ({reason})"),
         // These calls wait for epoll instances only; of one that nobody could look up the kernel
         // shows the inode that all nameless files share.
         ("epoll", "file") if name.starts_with("file, inode ") => match name.split_once(" (fd ") {
