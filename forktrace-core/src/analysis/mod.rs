@@ -47,6 +47,7 @@ mod part;
 mod part_tests;
 mod path;
 mod polls;
+mod primitives;
 mod profile;
 mod providers;
 mod roles;
