@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::sum_by_key::SumByKey;
+use super::{primitives, sum_by_key::SumByKey};
 use crate::{
     model::Model,
-    report::CodeWait,
+    report::{CodeWait, LockKind},
     trace::{Frames, Waker},
 };
 
@@ -18,7 +18,8 @@ const MOST: usize = 5;
 pub(super) struct Code {
     /// Serial, stretch, and index of the name, in the order of the first two.
     blocks: Vec<(u32, u32, u32)>,
-    names: Vec<String>,
+    /// Each with the kind of lock that it waits for, if what it calls tells that.
+    names: Vec<(String, Option<LockKind>)>,
 }
 
 /// Blocks by their waiting code.
@@ -31,15 +32,16 @@ pub(super) struct CodeSum(
 impl Code {
     pub(super) fn new(model: &Model) -> Self {
         let mut code = Self::default();
-        let mut known: HashMap<&str, u32> = HashMap::new();
+        let mut known: HashMap<(&str, Option<LockKind>), u32> = HashMap::new();
         // By number of the stack.
         let mut of_stack: HashMap<u32, Option<u32>> = HashMap::new();
         for stacks in model.stacks.iter().filter(|it| it.waker == Waker::None) {
             let name = stacks.user.and_then(|number| {
                 *of_stack.entry(number).or_insert_with(|| {
-                    let name = waits_in(model.frames.get(&number)?)?;
-                    Some(*known.entry(name).or_insert_with(|| {
-                        code.names.push(short(name).to_owned());
+                    let (name, calls) = waits_in(model.frames.get(&number)?)?;
+                    let kind = primitives::of(calls);
+                    Some(*known.entry((name, kind)).or_insert_with(|| {
+                        code.names.push((short(name).to_owned(), kind));
                         code.names.len() as u32 - 1
                     }))
                 })
@@ -68,7 +70,15 @@ impl Code {
     /// That of a block, by its task's serial and its stretch.
     pub(super) fn of(&self, serial: u32, seq: u32) -> Option<&str> {
         let name = self.find(serial, seq)?;
-        self.names.get(name as usize).map(String::as_str)
+        self.names.get(name as usize).map(|(name, _)| &**name)
+    }
+
+    /// The kind of lock that all of these wait for who say one.
+    pub(super) fn kind(&self, sum: &CodeSum) -> Option<LockKind> {
+        let all = sum.0.iter().flat_map(|sums| sums.rows());
+        let mut kinds = all.filter_map(|(name, _)| self.names[*name as usize].1);
+        let first = kinds.next()?;
+        kinds.all(|kind| kind == first).then_some(first)
     }
 
     /// Adds a block.
@@ -83,7 +93,7 @@ impl Code {
         // The same name can be of several functions.
         let mut rows: Vec<CodeWait> = Vec::new();
         for (name, (ns, count)) in sum.into_rows() {
-            let name = &self.names[name as usize];
+            let (name, _) = &self.names[name as usize];
             match rows.iter_mut().find(|row| row.name == *name) {
                 Some(row) => {
                     row.ns = row.ns.saturating_add(ns);
@@ -121,9 +131,10 @@ impl CodeSum {
     }
 }
 
-fn waits_in(frames: &Frames) -> Option<&str> {
+/// The function, and those that it is in of what it called, innermost first.
+fn waits_in(frames: &Frames) -> Option<(&str, &[String])> {
     let at = frames.waits_in? as usize;
-    frames.frames.get(at).map(String::as_str)
+    Some((frames.frames.get(at)?, &frames.frames[..at]))
 }
 
 /// A function's name without its parameters, and a place without its brackets.

@@ -43,6 +43,7 @@ const MOST_WAITS: u64 = 1 << 18;
 const ALL_WAITS: u64 = 1 << 19;
 
 // Commands of `futex` that wait (include/uapi/linux/futex.h), a bit each.
+const WAIT_BITSET: u16 = 1 << 9;
 const LOCK_PI: u16 = 1 << 6;
 const LOCK_PI2: u16 = 1 << 13;
 
@@ -319,6 +320,9 @@ impl Finder<'_> {
         let held = holders::holders(self.blocks, &waits, &ledger);
         let spread = sum.times.spread().unwrap_or_default();
         let (name, id) = self.name(key, &sum);
+        if matches!(kind, LockKind::Futex | LockKind::Lock) {
+            kind = self.kind_by_code(&sum).unwrap_or(kind);
+        }
         let code = self.blocks.code.rows(sum.code);
         let by_code = self.name_by_code(key, &code, sum.ns);
         let named_by_code = by_code.is_some();
@@ -384,6 +388,15 @@ impl Finder<'_> {
             _ if self.words.joined(target).is_some() => LockKind::Join,
             _ => LockKind::Futex,
         }
+    }
+
+    /// What the functions say that wait for it.
+    fn kind_by_code(&self, sum: &Sum) -> Option<LockKind> {
+        let kind = self.blocks.code.kind(&sum.code)?;
+        // Whoever waits for a notice waits for its mutex then, in the same function: in the C library
+        // of GNU by a command without a bit set.
+        let commands = self.blocks.model.futexes.commands(sum.target);
+        (kind != LockKind::Condition || commands == WAIT_BITSET).then_some(kind)
     }
 
     /// The name, and what tells it from others.

@@ -50,6 +50,7 @@ mod path;
 #[cfg(test)]
 mod path_tests;
 mod polls;
+mod primitives;
 mod profile;
 mod providers;
 mod roles;

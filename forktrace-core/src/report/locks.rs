@@ -14,17 +14,27 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LockKind {
-    /// A mutex that has its owner's tid in it, where it was read.
+    /// A mutex: it has its owner's tid in it, where it was read, or the function that waits
+    /// says so.
     Mutex,
     /// The same, with priority inheritance: the kernel passes it on.
     PiMutex,
     /// A futex that is passed on among those who wait for it, as a lock is. Its owner can't be
     /// read.
     Lock,
+    /// A lock for readers and writers, as the function says that waits for it.
+    RwLock,
+    /// A condition variable, as the function says that waits for it.
+    Condition,
+    /// A barrier, as the function says that waits at it.
+    Barrier,
+    /// A semaphore of the program's memory, as the function says that waits for it.
+    Semaphore,
+    /// What one task does once and for all, as the function says that waits for it.
+    Once,
     /// The end of a thread is waited for.
     Join,
-    /// A futex of which nothing more is known: a condition variable, a semaphore, a barrier,
-    /// or a lock of which too little was seen.
+    /// A futex of which nothing more is known: one of those above of which too little was seen.
     Futex,
     /// Futexes for which one thread each waits: tasks of one role that are woken one by one.
     Parkers,
@@ -140,6 +150,11 @@ impl LockKind {
             Self::Mutex => "mutex",
             Self::PiMutex => "PI mutex",
             Self::Lock => "lock",
+            Self::RwLock => "rwlock",
+            Self::Condition => "condition",
+            Self::Barrier => "barrier",
+            Self::Semaphore => "semaphore",
+            Self::Once => "once",
             Self::Join => "thread's end",
             Self::Futex => "futex",
             Self::Parkers => "parkers",

@@ -21,8 +21,8 @@ use crate::trace::How;
 
 /// A longer question or answer is none.
 const LONGEST: usize = 8 << 20;
-/// Less is read at a time.
-const CHUNK: usize = 64 << 10;
+/// Less is read at a time. It is zeroed at each look, and most answers are short.
+const CHUNK: usize = 4 << 10;
 
 /// What a helper says.
 #[derive(Debug, Serialize, Deserialize)]

@@ -3,10 +3,10 @@
 //! `debug/gosym/pclntab.go` of Go reads them; that of 1.20 differs from the latter in its mark
 //! only.
 
-use std::{ffi::OsStr, fs::File};
+use std::fs::File;
 
 use blazesym::symbolize::{
-    CodeInfo, FindSymOpts, Reason, ResolvedSym, SrcLang, Symbolize, TranslateFileOffset,
+    FindSymOpts, Reason, ResolvedSym, SrcLang, Symbolize, TranslateFileOffset,
 };
 use object::{
     LittleEndian as LE,
@@ -14,7 +14,10 @@ use object::{
     pod::slice_from_all_bytes,
 };
 
-use super::sections::{MOST_HEADERS, Sections, read};
+use super::{
+    lines::at_line,
+    sections::{MOST_HEADERS, Sections, read},
+};
 
 /// A longer table is not read, bytes.
 const MOST_BYTES: u64 = 96 << 20;
@@ -135,15 +138,7 @@ impl Symbolize for GoTable {
         };
         let lines = !matches!(options, FindSymOpts::Basic);
         let line = lines.then(|| self.table.line(&function, address));
-        let code_info = line.flatten().map(|(file, line)| {
-            Box::new(CodeInfo {
-                dir: None,
-                file: OsStr::new(file).into(),
-                line: Some(line),
-                column: None,
-                _non_exhaustive: (),
-            })
-        });
+        let code_info = line.flatten().map(|(file, line)| at_line(file, line));
         Ok(Ok(ResolvedSym {
             name,
             module: None,

@@ -198,18 +198,22 @@ impl Symbolize for WithLines {
         let found = symbols.find_sym(address, options)?;
         Ok(found.map(|mut symbol| {
             symbol.module = Some(path.as_os_str());
-            symbol.code_info = lines.line(address).map(|(file, line)| {
-                Box::new(CodeInfo {
-                    dir: None,
-                    file: OsStr::new(file).into(),
-                    line: Some(line),
-                    column: None,
-                    _non_exhaustive: (),
-                })
-            });
+            let line = lines.line(address);
+            symbol.code_info = line.map(|(file, line)| at_line(file, line));
             symbol
         }))
     }
+}
+
+/// A line of a source file, as blazesym tells it.
+pub(super) fn at_line(file: &str, line: u32) -> Box<CodeInfo<'_>> {
+    Box::new(CodeInfo {
+        dir: None,
+        file: OsStr::new(file).into(),
+        line: Some(line),
+        column: None,
+        _non_exhaustive: (),
+    })
 }
 
 impl TranslateFileOffset for WithLines {

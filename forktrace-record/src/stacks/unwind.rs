@@ -154,9 +154,8 @@ impl Unwinder {
     }
 
     fn follow(&mut self, sleeper: &Sleeper) -> Found {
-        let (pid, program) = sleeper.process;
-        let known = self.processes.get_mut(&pid);
-        let known = known.and_then(|process| process.is_fresh(program).then_some(process));
+        let known = self.processes.get_mut(&sleeper.process.0);
+        let known = known.and_then(|process| process.is_fresh(sleeper).then_some(process));
         let walk = known.and_then(|process| process.follow(sleeper, &mut self.files, false));
         walk.or_else(|| self.follow_anew(sleeper))
             .unwrap_or_else(|| {

@@ -189,3 +189,35 @@ fn a_stack_that_was_told_long_ago_is_told_again() {
     unwinder.numbers += MOST_WALKS + 1;
     assert_eq!(new(answer(&mut unwinder)), first);
 }
+
+/// A server that begins a thread for each request: what was learnt of the process stays.
+#[test]
+fn what_is_known_of_a_process_outlasts_the_thread_that_it_was_first_asked_of() {
+    let tid = || nix::unistd::gettid().as_raw() as u32;
+    let of = |tid| Sleeper {
+        process: (std::process::id(), 1),
+        tid,
+        registers: [0; 4],
+    };
+    let mut process = std::thread::scope(|scope| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ends) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || {
+            tell.send(tid()).expect("it is wanted");
+            // Until the other end is gone.
+            let _ = ends.recv();
+        });
+        let process = Process::open(&of(told.recv().expect("it is told"))).expect("it lives");
+        drop(end);
+        process
+    });
+    // Memory for data.
+    let _more = vec![0_u8; 64 << 20];
+    process.read_long_ago();
+    assert!(process.is_fresh(&of(tid())));
+    let another = Sleeper {
+        process: (std::process::id(), 2),
+        ..of(tid())
+    };
+    assert!(!process.is_fresh(&another));
+}

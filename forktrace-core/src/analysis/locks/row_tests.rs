@@ -7,7 +7,7 @@ use crate::{
     },
     model::{FutexKey, Futexes, OwnerSeen, Target, Task},
     report::{Lock, LockKind, Proof},
-    trace::{ProviderKind, Providers, Waker},
+    trace::{Frames, ProviderKind, Providers, Stacks, Waker},
 };
 
 /// Two tasks wait for the first one, which sleeps and runs meanwhile.
@@ -111,4 +111,45 @@ fn threads_that_sleep_on_a_futex_each_are_one_row() {
 fn a_report_without_waits_has_no_locks() {
     let locks = report_on(vec![task(1, 1, "rrrr$", &[])]).locks;
     assert_eq!(locks, []);
+}
+
+/// Of two who wait: what each calls, innermost first, and by which command of `futex`.
+fn called(calls: [&[&str]; 2], command: u16) -> LockKind {
+    let mut model = model(queue());
+    model.futexes = Futexes::new(vec![0, 0, 1 << command], Vec::new());
+    for (number, calls) in (0..).zip(calls) {
+        let own = calls.iter().chain(&["update_index"]);
+        let frames = Frames {
+            number,
+            frames: own.map(|it| (*it).to_owned()).collect(),
+            cut_off: false,
+            waits_in: Some(calls.len() as u32),
+        };
+        model.frames.insert(number, frames);
+        model.stacks.push(Stacks {
+            serial: number + 2,
+            seq: 1,
+            waker: Waker::None,
+            kernel: None,
+            user: Some(number),
+        });
+    }
+    let locks = analyse(&info(), &model).locks;
+    assert_eq!(locks[0].code[0].name, "update_index", "{locks:#?}");
+    locks[0].kind
+}
+
+#[test]
+fn the_functions_that_wait_tell_what_it_is_if_they_agree() {
+    let nothing = called([&["[libc.so.6+0x1]"], &[]], 0);
+    assert!(matches!(nothing, LockKind::Lock | LockKind::Futex));
+    let read: &[&str] = &["[libc.so.6+0x1]", "pthread_rwlock_rdlock"];
+    let write: &[&str] = &["pthread_rwlock_wrlock"];
+    assert_eq!(called([read, write], 9), LockKind::RwLock);
+    assert_eq!(called([read, &[]], 9), LockKind::RwLock);
+    assert_eq!(called([read, &["pthread_mutex_lock"]], 9), nothing);
+    // A condition variable, or the mutex that is had with it.
+    let notice: &[&str] = &["pthread_cond_wait"];
+    assert_eq!(called([notice, notice], 9), LockKind::Condition);
+    assert_eq!(called([notice, notice], 0), nothing);
 }

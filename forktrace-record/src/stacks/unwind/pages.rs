@@ -1,6 +1,11 @@
 //! The memory of a process, read page by page, each page once.
 
-use std::{collections::HashMap, fs::File};
+use std::{collections::HashMap, fs::File, io::IoSliceMut};
+
+use nix::{
+    sys::uio::{RemoteIoVec, process_vm_readv},
+    unistd::Pid,
+};
 
 use super::tables::read;
 
@@ -8,6 +13,8 @@ pub(super) const PAGE: u64 = 4096;
 
 /// More pieces are not noted.
 const MOST_PIECES: usize = 4096;
+/// The kernel takes no more parts at a time (`UIO_MAXIOV`).
+const MOST_FETCHED: usize = 1024;
 
 /// Memory that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +41,33 @@ impl<'a> Pages<'a> {
             most,
             pieces: Some(Vec::new()),
         }
+    }
+
+    /// Reads pages that will be wanted, of the process of this thread, in one call: where that
+    /// can't be, each is read when it is asked for.
+    pub(super) fn fetch(&mut self, tid: u32, wanted: &[u64]) {
+        let wanted = &wanted[..wanted.len().min(self.most).min(MOST_FETCHED)];
+        let parts = wanted.iter().map(|page| RemoteIoVec {
+            base: *page as usize,
+            len: PAGE as usize,
+        });
+        let parts: Vec<_> = parts.collect();
+        let mut bytes = vec![0; parts.len() * PAGE as usize];
+        let local = &mut [IoSliceMut::new(&mut bytes)];
+        let there = process_vm_readv(Pid::from_raw(tid as i32), local, &parts);
+        let whole = bytes[..there.unwrap_or(0)].chunks_exact(PAGE as usize);
+        let whole = wanted.iter().zip(whole);
+        self.pages
+            .extend(whole.map(|(page, bytes)| (*page, bytes.to_vec())));
+    }
+
+    /// Those that were asked for.
+    pub(super) fn asked_for(&self) -> Vec<u64> {
+        let pieces = self.pieces.iter().flatten();
+        let mut pages: Vec<u64> = pieces.map(|piece| piece.at - piece.at % PAGE).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        pages
     }
 
     /// What was asked for; `None`: too much, or not all of it is there. What is asked for from
@@ -121,5 +155,36 @@ impl<'a> Pages<'a> {
 
     pub(super) fn byte(&mut self, address: u64) -> Option<u8> {
         self.array(address).map(|[byte]| byte)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_are_fetched_are_those_that_would_have_been_read() {
+        let memory = File::open("/proc/self/mem").expect("our memory");
+        let words: Vec<u64> = (0..4096).collect();
+        let at = words.as_ptr() as u64;
+        let own = std::process::id();
+        let mut before = Pages::new(&memory, 8);
+        assert_eq!(before.word(at + 8 * 1000), Some(1000));
+        assert_eq!(before.word(at + 8 * 3000), Some(3000));
+        let pages = before.asked_for();
+        assert_eq!(pages.len(), 2);
+        // Nothing can be read at 0: what comes before it is there.
+        let mut after = Pages::new(&memory, 8);
+        after.fetch(own, &[pages[0], 0, pages[1]]);
+        assert_eq!(after.pages.keys().collect::<Vec<_>>(), [&pages[0]]);
+        assert_eq!(after.word(at + 8 * 1000), Some(1000));
+        assert_eq!(after.word(at + 8 * 3000), Some(3000));
+        assert_eq!(after.asked_for(), pages);
+        // No more than may be read, and not of a process that is gone.
+        let mut few = Pages::new(&memory, 1);
+        few.fetch(own, &pages);
+        assert_eq!(few.pages.len(), 1);
+        few.fetch(u32::MAX >> 1, &pages[1..]);
+        assert_eq!(few.pages.len(), 1);
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    hash::{DefaultHasher, Hasher as _},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -28,6 +28,8 @@ use super::{
 const FRESH: Duration = Duration::from_millis(500);
 /// Of a stack no more pages are read.
 const MOST_PAGES: usize = 256;
+/// Places that threads wait at, of which the pages are noted that an interpreter's stack is in.
+const MOST_PLACES: usize = 64;
 /// Files that are looked at for an interpreter.
 const MOST_INTERPRETERS: usize = 16;
 
@@ -76,11 +78,10 @@ type Bytes = std::sync::Arc<[u8]>;
 
 pub(super) struct Process {
     program: u32,
-    tid: u32,
     memory: Rc<File>,
     read_at: Instant,
-    /// What was mapped then, in short.
-    maps: u64,
+    /// Which code was mapped then, in short.
+    code: u64,
     areas: Vec<Area>,
     mapped: Vec<Mapped>,
     unwinder: UnwinderNative<Bytes, MayAllocateDuringUnwind>,
@@ -90,6 +91,9 @@ pub(super) struct Process {
     /// It is in a namespace of its own, which has other numbers for its threads.
     is_inside: bool,
     lasts: Lasts,
+    /// Of the last stack that began at an instruction: the pages that tell what an interpreter
+    /// executes. The next thread that waits there mostly waits in the same functions.
+    executed: HashMap<u64, Vec<u64>>,
     /// What executes Python in it, and in which file; `None`: that was not looked for yet.
     python: Option<Option<(usize, Interpreter)>>,
 }
@@ -100,10 +104,9 @@ impl Process {
         let tid = sleeper.tid;
         let mut process = Self {
             program: sleeper.process.1,
-            tid,
             memory: Rc::new(File::open(format!("/proc/{tid}/mem")).ok()?),
             read_at: Instant::now(),
-            maps: 0,
+            code: 0,
             areas: Vec::new(),
             mapped: Vec::new(),
             unwinder: UnwinderNative::new(),
@@ -111,27 +114,35 @@ impl Process {
             ways_back: HashMap::new(),
             is_inside: python::tids(tid)?.len() > 1,
             lasts: Lasts::default(),
+            executed: HashMap::new(),
             python: None,
         };
-        process.read_map()?;
+        process.read_map(tid)?;
         Some(process)
     }
 
-    /// Is it that program, and mapped as it was?
-    pub(super) fn is_fresh(&mut self, program: u32) -> bool {
-        if self.program != program || self.read_at.elapsed() < FRESH {
-            return self.program == program;
+    /// Is it that program, with the code that it had? The thread that sleeps is asked: another
+    /// one can be gone.
+    pub(super) fn is_fresh(&mut self, sleeper: &Sleeper) -> bool {
+        let is_it = self.program == sleeper.process.1;
+        if !is_it || self.read_at.elapsed() < FRESH {
+            return is_it;
         }
         self.read_at = Instant::now();
         // An interpreter can have begun since.
         self.python.take_if(|found| found.is_none());
-        maps(self.tid).is_some_and(|maps| short(&maps) == self.maps)
+        maps(sleeper.tid).is_some_and(|maps| short(&maps) == self.code)
     }
 
-    fn read_map(&mut self) -> Option<()> {
-        let maps = maps(self.tid)?;
-        self.maps = short(&maps);
-        let maps = String::from_utf8_lossy(&maps);
+    /// Its map is to be looked at again.
+    #[cfg(test)]
+    pub(super) fn read_long_ago(&mut self) {
+        self.read_at = self.read_at.checked_sub(FRESH).expect("a time");
+    }
+
+    fn read_map(&mut self, tid: u32) -> Option<()> {
+        let maps = maps(tid)?;
+        self.code = short(&maps);
         let mut bases = HashMap::new();
         let mut modules = HashMap::new();
         for mapping in mappings(&maps) {
@@ -266,7 +277,18 @@ impl Process {
             self.name_beginning(&mut walk, &modules);
         }
         let mut executed = Pages::new(&memory, python::MOST_PAGES);
-        self.interpret(sleeper.tid, &mut executed, &mut walk, &modules);
+        if let Some(pages) = self.executed.get(&pc) {
+            executed.fetch(sleeper.tid, pages);
+        }
+        if self
+            .interpret(sleeper.tid, &mut executed, &mut walk, &modules)
+            .is_some()
+        {
+            if self.executed.len() >= MOST_PLACES {
+                self.executed.clear();
+            }
+            self.executed.insert(pc, executed.asked_for());
+        }
         self.lasts.keep(sleeper, [&mut stack, &mut executed]);
         Some(Found::Walk(walk))
     }
@@ -448,13 +470,17 @@ impl Process {
 }
 
 /// What is mapped, as the kernel tells it.
-fn maps(tid: u32) -> Option<Vec<u8>> {
-    fs::read(format!("/proc/{tid}/maps")).ok()
+fn maps(tid: u32) -> Option<String> {
+    let maps = fs::read(format!("/proc/{tid}/maps")).ok()?;
+    Some(String::from_utf8_lossy(&maps).into_owned())
 }
 
-fn short(maps: &[u8]) -> u64 {
+/// Which code is mapped: memory for data comes and goes with each thread.
+fn short(maps: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    hasher.write(maps);
+    for code in mappings(maps).filter(|mapping| mapping.executable) {
+        (code.start, code.end, code.offset, code.file, code.path).hash(&mut hasher);
+    }
     hasher.finish()
 }
 
