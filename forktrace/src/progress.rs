@@ -206,15 +206,25 @@ pub(crate) fn say_true(at: &str, when: &str, cause: &str) {
 pub(crate) fn say_saved(trace: &Path, passed_over: u64) {
     let more = match passed_over {
         0 => String::new(),
-        n => format!("; before, it came true {n} more times, too soon after the last"),
+        n => format!("; before, {}", too_soon(n)),
     };
     let trace = trace.to_string_lossy();
     say(&format!("forktrace: saved {}{more}.\n", clean(&trace)));
 }
 
-/// Says how watching has ended.
+/// That it came true so many times and was not saved.
+fn too_soon(times: u64) -> String {
+    let times = match times {
+        1 => "once more".to_owned(),
+        n => format!("{n} more times"),
+    };
+    format!("it came true {times}, too soon after the last to be saved (--pause)")
+}
+
+/// Says how watching has ended, and how often since the last trace it came true and was not saved.
 pub(crate) fn say_watched(
     saved: Option<((u64, u64), &Path)>,
+    passed_over: u64,
     exported: Option<((u64, u64), &Path)>,
 ) {
     let said = |done: Option<((u64, u64), &Path)>, what: &str, how: &str| {
@@ -227,8 +237,12 @@ pub(crate) fn say_watched(
             format!("; {well} {how} {}{failed}", clean(&folder))
         })
     };
+    let more = match passed_over {
+        0 => String::new(),
+        n => format!("; after the last of them {}", too_soon(n)),
+    };
     say(&format!(
-        "forktrace: the watch is over{}{}.\n",
+        "forktrace: the watch is over{}{more}{}.\n",
         said(saved, "trace", "saved in"),
         said(exported, "window", "exported to"),
     ));

@@ -380,6 +380,37 @@ fn cut_off() {
     check_trace("cut_off", cut.path());
 }
 
+/// No table is wider than the terminal, and the summary no longer than it.
+#[test]
+fn all_views_of_all_traces_fit_a_terminal() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/samples");
+    let folders = [folder(), samples];
+    let files = folders
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).expect("a folder"));
+    let paths = files.map(|entry| entry.expect("a file").path());
+    let mut traces = 0;
+    for trace in paths.filter(|path| path.extension().is_some_and(|it| it == "ft")) {
+        traces += 1;
+        for (columns, options) in [(72, "all"), (80, "all"), (80, "summary")] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_forktrace"));
+            command.env_clear().env("COLUMNS", columns.to_string());
+            command.arg("report").arg(&trace);
+            if options == "all" {
+                command.args(["--show", "all"]);
+            }
+            let output = command.output().expect("forktrace was built");
+            let text = String::from_utf8(output.stdout).expect("a report is UTF-8");
+            let lines = text.lines().count();
+            let wide = text.lines().find(|line| line.chars().count() > columns);
+            assert_eq!(wide, None, "{columns} columns: {}", trace.display());
+            let is_short = options == "all" || lines <= MOST_LINES;
+            assert!(lines > 5 && is_short, "{lines} lines: {}", trace.display());
+        }
+    }
+    assert!(traces > 10, "{traces} traces were found");
+}
+
 #[test]
 fn each_file_is_of_a_trace_and_each_trace_is_small() {
     for entry in fs::read_dir(folder()).expect("the golden folder") {

@@ -11,6 +11,7 @@ mod own;
 mod page;
 mod process;
 mod scale;
+mod services;
 mod stacks;
 mod tools;
 mod workloads;
@@ -30,8 +31,10 @@ use crate::util::{around, cargo, is_root, run as run_command, target_dir};
 
 pub(crate) use own::run_measured;
 
-const BEGIN: &str = "<!-- bench:begin -->";
-const END: &str = "<!-- bench:end -->";
+/// Between what the result stands in a document.
+type Marks = [&'static str; 2];
+const ALL: Marks = ["<!-- bench:begin -->", "<!-- bench:end -->"];
+const SERVICES: Marks = ["<!-- services:begin -->", "<!-- services:end -->"];
 
 /// Options of the command.
 #[derive(Args)]
@@ -49,7 +52,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME")]
     only: Vec<Part>,
     /// Write the result into FILE: between its lines `<!-- bench:begin -->`
-    /// and `<!-- bench:end -->`, or all of it if there is no such file
+    /// and `<!-- bench:end -->` (`services`: `<!-- services:begin -->` and so on),
+    /// or all of it if there is no such file
     #[arg(long, value_name = "FILE", conflicts_with = "only")]
     markdown: Option<PathBuf>,
 }
@@ -59,6 +63,8 @@ pub(crate) struct Options {
 enum What {
     /// How a report's time and memory grow with its trace
     Scale,
+    /// What it costs servers that they are traced: requests a second
+    Services,
 }
 
 /// What is measured.
@@ -86,6 +92,9 @@ struct Size {
     messaging_loops: u64,
     redis_requests: u64,
     stack_rounds: u32,
+    service_rounds: u32,
+    /// How long a server is asked in a round.
+    service_seconds: u32,
     trace_seconds: u32,
     /// How often the trace is read back.
     reads: u32,
@@ -97,6 +106,8 @@ const FULL: Size = Size {
     messaging_loops: 1000,
     redis_requests: 100_000,
     stack_rounds: 5,
+    service_rounds: 9,
+    service_seconds: 4,
     trace_seconds: 10,
     reads: 5,
 };
@@ -107,6 +118,8 @@ const QUICK: Size = Size {
     messaging_loops: 500,
     redis_requests: 30_000,
     stack_rounds: 3,
+    service_rounds: 3,
+    service_seconds: 2,
     trace_seconds: 3,
     reads: 2,
 };
@@ -137,10 +150,14 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         is_root(),
         "`cargo xtask bench` traces: run it as root, or with `sudo -E env PATH=$PATH`"
     );
+    let marks = match options.what {
+        Some(What::Services) => SERVICES,
+        _ => ALL,
+    };
     let document = options
         .markdown
         .as_deref()
-        .map(Document::open)
+        .map(|path| Document::open(path, marks))
         .transpose()?;
     // Building forktrace is a load of its own.
     let load = load_average();
@@ -155,18 +172,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let tracefs = Tracefs::look();
     let mut sections = Vec::new();
     let mut passed = true;
-    for part in Part::value_variants() {
-        if !options.only.is_empty() && !options.only.contains(part) {
-            continue;
-        }
-        let (title, measured) = match part {
-            Part::PingPong => ("Ping-pong", compare::ping_pong(&bench)),
-            Part::Messaging => ("Messaging", compare::messaging(&bench)),
-            Part::Redis => ("Redis", compare::redis(&bench)),
-            Part::Stacks => ("Stacks", stacks::stacks(&bench)),
-            Part::Trace => ("Trace", own::trace(&bench)),
-            Part::Start => ("Start", own::start(&bench)),
-        };
+    let mut add = |title, measured: Result<Section>| {
         sections.push(measured.unwrap_or_else(|error| {
             eprintln!("{title}: {error:#}");
             passed = false;
@@ -177,10 +183,19 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 goals: Vec::new(),
             }
         }));
+    };
+    if options.what == Some(What::Services) {
+        add("Services", services::services(&bench));
+    } else {
+        for part in Part::value_variants() {
+            if options.only.is_empty() || options.only.contains(part) {
+                add(part.title(), part.measure(&bench));
+            }
+        }
     }
     drop(tracefs);
 
-    let mut text = machine(&bench, &load, options.quick);
+    let mut text = machine(&bench, &load, options);
     for section in &sections {
         text += "\n";
         text += &section.markdown();
@@ -192,8 +207,36 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(passed)
 }
 
+impl Part {
+    fn title(self) -> &'static str {
+        match self {
+            Part::PingPong => "Ping-pong",
+            Part::Messaging => "Messaging",
+            Part::Redis => "Redis",
+            Part::Stacks => "Stacks",
+            Part::Trace => "Trace",
+            Part::Start => "Start",
+        }
+    }
+
+    fn measure(self, bench: &Bench) -> Result<Section> {
+        match self {
+            Part::PingPong => compare::ping_pong(bench),
+            Part::Messaging => compare::messaging(bench),
+            Part::Redis => compare::redis(bench),
+            Part::Stacks => stacks::stacks(bench),
+            Part::Trace => own::trace(bench),
+            Part::Start => own::start(bench),
+        }
+    }
+}
+
 /// Where and when it was measured.
-fn machine(bench: &Bench, load: &str, quick: bool) -> String {
+fn machine(bench: &Bench, load: &str, options: &Options) -> String {
+    let what = match options.what {
+        Some(What::Services) => " services",
+        _ => "",
+    };
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo
         .lines()
@@ -204,9 +247,9 @@ fn machine(bench: &Bench, load: &str, quick: bool) -> String {
         .any(|line| line.starts_with("flags") && line.split(' ').any(|flag| flag == "hypervisor"));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!(
-        "Measured with `cargo xtask bench{}` on {model}{}, {} CPUs, Linux {}. \
+        "Measured with `cargo xtask bench{what}{}` on {model}{}, {} CPUs, Linux {}. \
          Load average at the start {load}, at the end {}.\n",
-        if quick { " --quick" } else { "" },
+        if options.quick { " --quick" } else { "" },
         if virtual_machine {
             " (a virtual machine)"
         } else {
@@ -286,6 +329,7 @@ impl Drop for Tracefs {
 /// The file that the result goes into.
 struct Document {
     path: PathBuf,
+    marks: Marks,
     before: String,
     after: String,
 }
@@ -293,18 +337,19 @@ struct Document {
 impl Document {
     /// Reads what is around the result. Done before anything is measured, so
     /// that a file which has no place for it is known at once.
-    fn open(path: &Path) -> Result<Self> {
+    fn open(path: &Path, marks: Marks) -> Result<Self> {
         let path = std::path::absolute(path)?;
         let (before, after) = if path.exists() {
             let text = fs::read_to_string(&path)
                 .with_context(|| format!("could not read {}", path.display()))?;
-            around(&text, BEGIN, END)
+            around(&text, marks[0], marks[1])
                 .with_context(|| format!("{} has no place for the result", path.display()))?
         } else {
             ("# Performance\n\n".to_owned(), "\n".to_owned())
         };
         Ok(Self {
             path,
+            marks,
             before,
             after,
         })
@@ -312,7 +357,8 @@ impl Document {
 
     fn write(&self, text: &str) -> Result<()> {
         let Self { before, after, .. } = self;
-        fs::write(&self.path, format!("{before}{BEGIN}\n{text}{END}{after}"))
+        let [begin, end] = self.marks;
+        fs::write(&self.path, format!("{before}{begin}\n{text}{end}{after}"))
             .with_context(|| format!("could not write {}", self.path.display()))
     }
 }
@@ -332,7 +378,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("performance.md");
         for text in ["first\n", "second\n"] {
-            Document::open(&path).unwrap().write(text).unwrap();
+            Document::open(&path, ALL).unwrap().write(text).unwrap();
         }
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(
@@ -340,6 +386,6 @@ mod tests {
             "# Performance\n\n<!-- bench:begin -->\nsecond\n<!-- bench:end -->\n"
         );
         fs::write(&path, "nothing here\n").unwrap();
-        assert!(Document::open(&path).is_err());
+        assert!(Document::open(&path, ALL).is_err());
     }
 }

@@ -95,7 +95,7 @@ fn explained(diff: &Diff) -> Option<String> {
     let is_more = diff.wall.delta_ns > 0;
     let rows = diff.path.iter();
     let same_way =
-        rows.filter(|row| (row.change.delta_ns > 0) == is_more && !is_noise(&row.change));
+        rows.filter(|row| (row.change.delta_ns > 0) == is_more && diff.tells(&row.change));
     let (mut named, mut sum) = (Vec::new(), 0);
     for row in same_way.take(PARTS) {
         let part = row.change.delta_ns.unsigned_abs();
@@ -135,16 +135,11 @@ fn listed(words: &[String]) -> String {
     }
 }
 
-/// Can it be chance?
-fn is_noise(change: &Change) -> bool {
-    change.significant == Some(false)
-}
-
 fn more(diff: &Diff) -> Vec<String> {
     let mut out = Vec::new();
     let worth = |change: &Change, of: i64| {
         let ns = change.delta_ns.unsigned_abs();
-        ns > 0 && ns >= of.unsigned_abs() / 100 * WORTH && !is_noise(change)
+        diff.tells(change) && ns >= of.unsigned_abs() / 100 * WORTH
     };
     let wall = diff.wall.delta_ns;
     if worth(&diff.stalled, wall) {
@@ -185,10 +180,11 @@ fn more(diff: &Diff) -> Vec<String> {
             }
         ));
     }
-    let role = diff
-        .roles
-        .iter()
-        .find(|row| row.base_tasks != row.new_tasks && row.base_tasks * row.new_tasks > 0.0);
+    // A number that is not whole differs from run to run.
+    let is_fixed = |tasks: f64| tasks > 0.0 && tasks.fract() == 0.0;
+    let role = diff.roles.iter().find(|row| {
+        row.base_tasks != row.new_tasks && is_fixed(row.base_tasks) && is_fixed(row.new_tasks)
+    });
     if let Some(row) = role {
         out.push(format!(
             "There are {} tasks `{}`, and there were {}.",

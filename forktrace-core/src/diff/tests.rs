@@ -381,3 +381,98 @@ fn what_grew_a_hundredfold_leaves_the_table_aligned() {
         }
     }
 }
+
+/// A run of ten parts, each of which scatters by a tenth, the first as long as given.
+fn scattered(random: &mut SplitMix, first_ns: u64) -> Digest {
+    let mut of = Digest {
+        has_path: true,
+        complete: true,
+        ..Digest::default()
+    };
+    for at in 0..10u64 {
+        let mean = if at == 0 { first_ns } else { 1_000_000 << at };
+        let ns = mean - mean / 10 + random.below(mean / 5);
+        let role = format!("role {at}");
+        of.path
+            .insert((role.clone(), 2, Some("sleep".to_owned()), None), ns);
+        of.waits
+            .insert((role.clone(), "sleep".to_owned(), None), ns);
+        of.wall_ns += ns;
+        let sums = RoleSums {
+            tasks: 1,
+            path_ns: ns,
+            blocked_ns: ns,
+            ..RoleSums::default()
+        };
+        of.roles.insert(role, sums);
+    }
+    of
+}
+
+#[test]
+fn of_runs_that_differ_by_chance_hardly_a_row_is_told() {
+    let mut random = SplitMix(11);
+    let (mut rows, mut told) = (0, 0);
+    for _ in 0..300 {
+        let mut side = |n| -> Vec<Digest> {
+            (0..n)
+                .map(|_| scattered(&mut random, 1_000_000_000))
+                .collect()
+        };
+        let diff = compare(&side(4), &side(4));
+        rows += diff.path.len();
+        told += diff
+            .path
+            .iter()
+            .filter(|row| diff.tells(&row.change))
+            .count();
+    }
+    assert!(told * 100 < rows * 4, "{told} of {rows}");
+}
+
+#[test]
+fn that_a_change_may_be_chance_is_told_once() {
+    use crate::render::{Style, text};
+
+    let mut random = SplitMix(12);
+    let mut side = |first_ns, n: usize| -> Vec<Digest> {
+        (0..n).map(|_| scattered(&mut random, first_ns)).collect()
+    };
+    let (a, b) = (side(1_000_000_000, 4), side(3_000_000_000, 4));
+    let diff = compare(&a, &b);
+    let short = text::diff::render(&diff, &Style::PLAIN);
+    assert_eq!(short.matches("may be chance").count(), 1, "{short}");
+    assert_eq!(short.matches("`role 0` sleeping").count(), 3, "{short}");
+    assert!(!short.contains("`role 9`"), "{short}");
+    assert!(short.contains("… and 9 others"), "{short}");
+    let verbose = Style {
+        verbose: true,
+        ..Style::PLAIN
+    };
+    let all = text::diff::render(&diff, &verbose);
+    assert!(all.contains("`role 9`"), "{all}");
+    // Single runs tell nothing about chance; what is little is left out.
+    let diff = compare(&a[..1], &b[..1]);
+    let short = text::diff::render(&diff, &Style::PLAIN);
+    assert!(!short.contains("`role 1`"), "{short}");
+    let once = "Changes of less than 1 % of the run are left out (-v shows all).";
+    assert_eq!(short.matches(once).count(), 1, "{short}");
+}
+
+#[test]
+fn a_number_of_tasks_that_differs_from_run_to_run_is_no_news() {
+    let mut random = SplitMix(13);
+    let mut with_tasks = |counts: [u64; 3]| {
+        counts.map(|tasks| {
+            let mut of = scattered(&mut random, 1_000_000_000);
+            of.roles.get_mut("role 3").expect("a role").tasks = tasks;
+            of
+        })
+    };
+    let news = |diff: &Diff| diff.more.iter().any(|it| it.starts_with("There are"));
+    let diff = compare(&with_tasks([3, 4, 4]), &with_tasks([4, 4, 4]));
+    assert!(!news(&diff), "{:?}", diff.more);
+    let diff = compare(&with_tasks([3, 3, 3]), &with_tasks([4, 4, 4]));
+    let said = "There are 4 tasks `role 3`, and there were 3.";
+    assert!(diff.more.iter().any(|it| it == said), "{:?}", diff.more);
+}

@@ -51,6 +51,24 @@ pub struct Diff {
     pub confidence: f64,
 }
 
+impl Diff {
+    /// Is this change worth telling: beyond what repeated runs scatter, and not little? Little is
+    /// less than one part in a hundred of the run. Where less than that is proved for the whole
+    /// run, it is less than a tenth of that.
+    pub fn tells(&self, change: &Change) -> bool {
+        let run_ns = self.wall.base_ns.max(self.wall.new_ns);
+        let little_ns = match self.wall.significant {
+            Some(true) => (run_ns / LITTLE).min(self.wall.delta_ns.unsigned_abs() / 10),
+            _ => run_ns / LITTLE,
+        };
+        let ns = change.delta_ns.unsigned_abs();
+        ns > 0 && ns >= little_ns && change.significant != Some(false)
+    }
+}
+
+/// A change by less than one part in so many of the run is little.
+const LITTLE: u64 = 100;
+
 /// The runs of one side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Side {

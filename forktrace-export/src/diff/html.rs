@@ -2,7 +2,7 @@
 
 use forktrace_core::{
     diff::Diff,
-    render::text::sheets::{Row, Sheet, notes, rest, sentences, share, sheets, side},
+    render::text::sheets::{Row, Sheet, notes, others, rest, sentences, share, sheets, side},
 };
 
 use crate::html::{escaped, marked_up};
@@ -49,7 +49,7 @@ pub(super) fn render(diff: &Diff) -> String {
     out += "</dl>\n";
     let with_interval = diff.wall.low_ns.is_some();
     for sheet in sheets(diff, false) {
-        out += &table(&sheet, with_interval);
+        out += &table(&sheet, with_interval, others(diff));
     }
     for note in notes(diff) {
         out += &format!("<p>{}</p>\n", marked_up(&note));
@@ -57,7 +57,7 @@ pub(super) fn render(diff: &Diff) -> String {
     out + "</main>\n</body>\n</html>\n"
 }
 
-fn table(sheet: &Sheet, with_interval: bool) -> String {
+fn table(sheet: &Sheet, with_interval: bool, others: &str) -> String {
     let interval = if with_interval {
         "<th scope=\"col\">95 %</th>"
     } else {
@@ -69,10 +69,19 @@ fn table(sheet: &Sheet, with_interval: bool) -> String {
          <th scope=\"col\">%</th>{interval}<th scope=\"col\">what</th></tr></thead>\n<tbody>\n",
         sheet.title
     );
-    let figures = sheet.rows.iter().map(|row| row.change);
+    let figures = sheet.rows.iter().chain(&sheet.others).map(|row| row.change);
     let most = figures.map(|it| it.base_ns.max(it.new_ns)).max();
     let most = most.unwrap_or(0).max(1);
     for row in &sheet.rows {
+        out += &line(row, most, with_interval);
+    }
+    if !sheet.others.is_empty() {
+        let columns = if with_interval { 8 } else { 7 };
+        out += &format!(
+            "</tbody>\n<tbody class=\"chance\">\n<tr><th colspan=\"{columns}\" scope=\"rowgroup\">{others}</th></tr>\n"
+        );
+    }
+    for row in &sheet.others {
         out += &line(row, most, with_interval);
     }
     out += "</tbody>\n</table>\n";
@@ -91,17 +100,13 @@ fn line(row: &Row, most: u64, with_interval: bool) -> String {
             "<td class=\"bar {side}\" aria-hidden=\"true\"><div style=\"width:{percent:.1}%\"></div></td>"
         )
     };
-    let (class, chance) = match row.is_noise() {
-        true => (" class=\"chance\"", " (may be chance)"),
-        false => ("", ""),
-    };
     let interval = match with_interval {
         true => format!("<td>{interval}</td>"),
         false => String::new(),
     };
     format!(
-        "<tr{class}><td>{a}</td>{}{}<td>{b}</td><td>{change}</td><td>{}</td>{interval}\
-         <td>{}{chance}</td></tr>\n",
+        "<tr><td>{a}</td>{}{}<td>{b}</td><td>{change}</td><td>{}</td>{interval}\
+         <td>{}</td></tr>\n",
         bar("a", row.change.base_ns),
         bar("b", row.change.new_ns),
         share(&row.change),

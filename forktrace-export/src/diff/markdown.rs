@@ -2,7 +2,7 @@
 
 use forktrace_core::{
     diff::Diff,
-    render::text::sheets::{HEADS, Sheet, notes, rest, sentences, share, sheets, side},
+    render::text::sheets::{HEADS, Sheet, left_out, notes, rest, sentences, share, sheets, side},
 };
 
 /// Tables that are shown at once; the others can be unfolded.
@@ -29,7 +29,8 @@ pub(super) fn render(diff: &Diff) -> String {
             ),
         };
     }
-    for note in notes(diff) {
+    let left_out = left_out(diff).map(|what| format!("{what}."));
+    for note in notes(diff).into_iter().chain(left_out) {
         out += &format!("\n> {}\n", escaped(&note));
     }
     out
@@ -45,11 +46,6 @@ fn table(sheet: &Sheet, with_interval: bool) -> String {
     for row in &sheet.rows {
         let [a, b, change, interval] = row.cells();
         let what = escaped(&row.what);
-        let what = if row.is_noise() {
-            format!("{what} (may be chance)")
-        } else {
-            what
-        };
         out += &format!("| {what} | {a} | {b} | {change} | {} |", share(&row.change));
         if with_interval {
             out += &format!(" {interval} |");

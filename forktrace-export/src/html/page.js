@@ -708,5 +708,9 @@
   resize();
   window.addEventListener("resize", resize);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", function () { colours(); ask(); });
-  window.forktrace = { show: show, choose: choose, stall: chooseStall, tasks: tasks, draw: draw };
+  function open(all) {
+    roles.forEach(function (role) { role.open = all; });
+    resize();
+  }
+  window.forktrace = { show: show, choose: choose, stall: chooseStall, open: open, tasks: tasks, draw: draw };
 })();

@@ -1,12 +1,9 @@
 // Opens a page in a real Chromium, uses it as a reader would, and compares what it shows with
-// the JSON report. No library: the browser's DevTools protocol over a WebSocket.
+// the JSON report.
 //
 //   node --experimental-websocket page.mjs PAGE.html REPORT.json [SCREENSHOT.png [WIDTH HEIGHT [dark]]]
 import fs from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
-import { spawn } from 'node:child_process';
-import { pathToFileURL } from 'node:url';
+import { open } from './browser.mjs';
 
 const [page, json, picture, wide = '1400', high = '1500', scheme = 'light'] = process.argv.slice(2);
 const report = JSON.parse(fs.readFileSync(json));
@@ -16,57 +13,9 @@ const check = (what, found, expected) => {
     failures.push(`${what}: the page shows ${JSON.stringify(found)}, the JSON ${JSON.stringify(expected)}`);
 };
 
-const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'forktrace-page-'));
-const browser = spawn(process.env.CHROMIUM ?? 'chromium', ['--headless=new', '--no-sandbox', '--disable-gpu',
-  '--disable-dev-shm-usage', '--no-first-run', '--remote-debugging-port=0', `--user-data-dir=${profile}`,
-  `--window-size=${wide},${high}`, 'about:blank'], { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
-const address = await new Promise((resolve, reject) => {
-  let said = '';
-  browser.stderr.on('data', (chunk) => {
-    said += chunk;
-    const found = /DevTools listening on (ws:\S+)/.exec(said);
-    if (found) resolve(found[1]);
-  });
-  browser.on('exit', () => reject(new Error(`the browser ended: ${said}`)));
-  browser.on('error', reject);
-});
-const socket = new WebSocket(address);
-await new Promise((resolve, reject) => { socket.onopen = resolve; socket.onerror = reject; });
-let number = 0;
-const answers = new Map(), requests = [], exceptions = [], waiting = [];
-socket.onmessage = ({ data }) => {
-  const message = JSON.parse(data);
-  if (message.id) return answers.get(message.id)(message);
-  if (message.method === 'Network.requestWillBeSent') requests.push(message.params.request.url);
-  if (message.method === 'Runtime.exceptionThrown') exceptions.push(message.params.exceptionDetails);
-  if (message.method === 'Log.entryAdded') exceptions.push(message.params.entry);
-  for (const it of waiting) if (message.method === it.method) it.resolve(message.params);
-};
-const call = (method, params = {}, session) => new Promise((resolve, reject) => {
-  const id = ++number;
-  answers.set(id, (it) => it.error ? reject(new Error(`${method}: ${it.error.message}`)) : resolve(it.result));
-  socket.send(JSON.stringify({ id, method, params, sessionId: session }));
-});
-const event = (method) => new Promise((resolve) => waiting.push({ method, resolve }));
-
+const { tab, run, frame, url, requests, exceptions, end } = await open(page, +wide, +high, scheme);
 let status = 1;
 try {
-  const { targetId } = await call('Target.createTarget', { url: 'about:blank' });
-  const { sessionId } = await call('Target.attachToTarget', { targetId, flatten: true });
-  const tab = (method, params) => call(method, params, sessionId);
-  for (const domain of ['Page', 'Network', 'Runtime', 'Log']) await tab(`${domain}.enable`);
-  await tab('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: scheme }] });
-  await tab('Emulation.setDeviceMetricsOverride', { width: +wide, height: +high, deviceScaleFactor: 1, mobile: false });
-  const url = pathToFileURL(path.resolve(page)).href;
-  const loaded = event('Page.loadEventFired');
-  await tab('Page.navigate', { url });
-  await loaded;
-  const run = async (expression) => {
-    const { result, exceptionDetails } = await tab('Runtime.evaluate', { expression, returnByValue: true, awaitPromise: true });
-    if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
-    return result.value;
-  };
-  const frame = () => run('new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))');
   const key = async (key) => {
     for (const type of ['keyDown', 'keyUp'])
       await tab('Input.dispatchKeyEvent', { type, key, text: type === 'keyDown' && key.length === 1 ? key : undefined });
@@ -127,9 +76,9 @@ try {
     check('a stall by key', report.episodes.some((it) => it.ns === 0) || report.episodes.map((it) => it.ns).includes(await ns()), true);
     await run('forktrace.stall(0)');
     await frame();
-    const [start, end] = await shown();
+    const [start, stop] = await shown();
     const canvas = await rectangle('#canvas');
-    const at = (t) => canvas[0] + 190 + (t - start) / (end - start) * (canvas[2] - 190);
+    const at = (t) => canvas[0] + 190 + (t - start) / (stop - start) * (canvas[2] - 190);
     await click(at((report.episodes[0].start_ns + report.episodes[0].end_ns) / 2), canvas[1] + 10);
     check('the stall under the pointer', report.episodes.map((it) => it.ns).includes(await ns()), true);
   }
@@ -141,8 +90,8 @@ try {
   let tip = '';
   // Somebody was there in the middle of the longest life.
   const longest = report.tasks.reduce((a, b) => a.end_ns - a.start_ns >= b.end_ns - b.start_ns ? a : b);
-  const [zero, end] = await shown();
-  const middle = ((longest.start_ns + longest.end_ns) / 2 - zero) / (end - zero);
+  const [zero, last] = await shown();
+  const middle = ((longest.start_ns + longest.end_ns) / 2 - zero) / (last - zero);
   for (let y = 30; y < canvas[3] && !tip; y += 16) {
     await tab('Input.dispatchMouseEvent', { type: 'mouseMoved', x: canvas[0] + 190 + (canvas[2] - 190) * middle, y: canvas[1] + y });
     await frame();
@@ -175,14 +124,6 @@ try {
   for (const failure of failures) console.error(failure);
   status = failures.length ? 1 : 0;
 } finally {
-  // Its children write into the profile for as long as they live: all of its process group ends.
-  process.kill(-browser.pid, 'SIGKILL');
-  await new Promise((resolve) => browser.exitCode !== null || browser.signalCode !== null ? resolve() : browser.on('exit', resolve));
-  // What can't be removed is a folder in /tmp; it says nothing about the page.
-  try {
-    fs.rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 200 });
-  } catch (error) {
-    console.error(`left behind: ${error.message}`);
-  }
+  await end();
 }
 process.exit(status);

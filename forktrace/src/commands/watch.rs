@@ -369,6 +369,7 @@ impl Watch<'_> {
         let exported = self.windows.as_ref().map(|it| (it.exported, it.failed));
         progress::say_watched(
             saved.zip(args.save_dir.as_deref()),
+            self.stalls.as_ref().map_or(0, |it| it.passed_over),
             exported.zip(args.export.as_deref()),
         );
         let nothing = |done: Option<(u64, u64)>| matches!(done, Some((0, 1..)));

@@ -250,6 +250,35 @@ fn the_oldest_trace_makes_room_and_a_command_is_told() {
     });
 }
 
+#[test]
+fn what_comes_true_too_soon_is_told_when_the_watch_is_over() {
+    let name = "what_comes_true_too_soon_is_told_when_the_watch_is_over";
+    if lacks(name, &["python3"]) {
+        return;
+    }
+    unspoilt(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = service();
+        let pid = target.pid().to_string();
+        // Anew every 0.4 s.
+        let when = "elapsed_ns % (400 * ms) > 200 * ms";
+        let arguments = ["-p", &pid, "--when", when, "--after", "50ms"];
+        let watch = Forktrace::new("watch").args(arguments);
+        let watch = watch.args(["--pause", "1h", "--save-dir"]);
+        let mut running = watch.args([folder.path()]).start();
+        until_said(&mut running, "saved /", 1);
+        sleep(Duration::from_secs(2));
+        let finished = interrupt(running);
+        assert_eq!(saved(folder.path()).len(), 1, "{}", finished.stderr);
+        let over = finished.stderr.lines().find(|it| it.contains("is over"));
+        let told = over.is_some_and(|it| {
+            it.contains("more times, too soon after the last to be saved (--pause)")
+        });
+        assert!(told, "{}", finished.stderr);
+        target.end();
+    });
+}
+
 /// Killed as hard as can be, it takes nothing of the target with it, nor leaves anything to it.
 #[test]
 fn a_watch_that_is_killed_leaves_its_target_as_it_is() {

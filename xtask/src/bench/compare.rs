@@ -16,7 +16,7 @@ use super::{
 
 /// When two bare runs of a round are this far apart, nothing follows from a
 /// tool's being no farther.
-const TOO_NOISY: f64 = 0.1;
+pub(super) const TOO_NOISY: f64 = 0.1;
 
 /// A workload and how its figures read.
 struct Workload {

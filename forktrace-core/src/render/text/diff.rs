@@ -3,7 +3,7 @@
 use super::{
     Style,
     layout::{Ink, Table, paint, wrapped},
-    sheets::{HEADS, Sheet, notes, rest, sentences, share, sheets, side},
+    sheets::{HEADS, Row, Sheet, left_out, notes, others, rest, sentences, share, sheets, side},
 };
 use crate::diff::Diff;
 
@@ -22,9 +22,19 @@ pub fn render(diff: &Diff, style: &Style) -> String {
     let with_interval = diff.wall.low_ns.is_some();
     for sheet in sheets(diff, !style.verbose) {
         out.push('\n');
-        out.push_str(&table(style, &sheet, with_interval));
+        out.push_str(&paint(style, Ink::Bold, &format!("{}\n", sheet.title)));
+        out.push_str(&table(style, &sheet.rows, with_interval));
+        if !sheet.others.is_empty() {
+            let heading = wrapped(style, "  ", others(diff));
+            out.push_str(&paint(style, Ink::Dim, &heading));
+            out.push_str(&table(style, &sheet.others, with_interval));
+        }
+        out.push_str(&below(style, &sheet));
     }
-    let notes = notes(diff);
+    let mut notes = notes(diff);
+    if !style.verbose {
+        notes.extend(left_out(diff).map(|what| format!("{what} (-v shows all).")));
+    }
     if !notes.is_empty() {
         out.push('\n');
     }
@@ -34,9 +44,11 @@ pub fn render(diff: &Diff, style: &Style) -> String {
     out
 }
 
-fn table(style: Style, sheet: &Sheet, with_interval: bool) -> String {
-    let mut out = paint(style, Ink::Bold, &format!("{}\n", sheet.title));
-    let cells: Vec<[String; 4]> = sheet.rows.iter().map(|row| row.cells()).collect();
+fn table(style: Style, rows: &[Row], with_interval: bool) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let cells: Vec<[String; 4]> = rows.iter().map(Row::cells).collect();
     let column = |at: usize| cells.iter().map(|row| row[at].clone()).collect();
     let mut table = Table::default();
     table.number(HEADS[2], column(2));
@@ -44,24 +56,21 @@ fn table(style: Style, sheet: &Sheet, with_interval: bool) -> String {
     if with_interval {
         table.number(HEADS[3], column(3));
     } else {
-        table.number(
-            "%",
-            sheet.rows.iter().map(|row| share(&row.change)).collect(),
-        );
+        table.number("%", rows.iter().map(|row| share(&row.change)).collect());
     }
     // What a narrow page has no room for follows from the rest: the share, or what was before.
     table.spare(usize::from(!with_interval));
     table.number(HEADS[0], column(0));
     table.spare(usize::from(with_interval));
     table.number(HEADS[1], column(1));
-    let what = sheet.rows.iter().map(|row| match row.is_noise() {
-        true => format!("{} (may be chance)", row.what),
-        false => row.what.clone(),
-    });
-    table.prose("WHAT", what.collect());
-    out.push_str(&table.into_text(style));
+    table.prose("WHAT", rows.iter().map(|row| row.what.clone()).collect());
+    table.into_text(style)
+}
+
+fn below(style: Style, sheet: &Sheet) -> String {
+    let mut out = String::new();
     if let Some(rest) = rest(sheet) {
-        out.push_str(&wrapped(style, "  ", &format!("{rest} (-v shows all)")));
+        out.push_str(&wrapped(style, "  ", &rest));
     }
     if !sheet.about.is_empty() {
         out.push_str(&paint(style, Ink::Dim, &wrapped(style, "  ", sheet.about)));

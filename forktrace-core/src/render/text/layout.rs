@@ -154,6 +154,9 @@ struct Column {
 /// What a column of prose needs at least.
 const PROSE: usize = 24;
 
+/// What a column of text has left where the page has no room for more.
+const TEXT: usize = 5;
+
 /// A table that fits the page.
 #[derive(Default)]
 pub(super) struct Table {
@@ -211,7 +214,7 @@ impl Table {
             None => style.columns,
         };
         let widths = loop {
-            let widths = self.widths(room);
+            let mut widths = self.widths(room);
             let spare = (0..self.columns.len())
                 .filter(|&at| self.columns[at].spare > 0)
                 .max_by_key(|&at| self.columns[at].spare);
@@ -219,7 +222,10 @@ impl Table {
                 Some(at) if widths.iter().map(|width| width + 2).sum::<usize>() > room => {
                     self.columns.remove(at);
                 }
-                _ => break widths,
+                _ => {
+                    self.shorten(&mut widths, room, |_| TEXT);
+                    break widths;
+                }
             }
         };
         let heads = self.columns.iter().map(|column| column.head);
@@ -259,13 +265,20 @@ impl Table {
                 cells.chain([width(column.head)]).max().unwrap_or(0)
             })
             .collect();
+        self.shorten(&mut widths, room, |least| least);
+        widths
+    }
+
+    /// Makes the widest columns of text smaller until all fit, each down to what `floor` says
+    /// of its least.
+    fn shorten(&self, widths: &mut [usize], room: usize, floor: fn(usize) -> usize) {
         // Two columns of space before each.
         while widths.iter().map(|width| width + 2).sum::<usize>() > room {
             let widest = (0..widths.len())
                 .filter(|&at| {
                     self.columns[at]
                         .least
-                        .is_some_and(|least| widths[at] > least)
+                        .is_some_and(|least| widths[at] > floor(least))
                 })
                 .max_by_key(|&at| widths[at]);
             match widest {
@@ -273,7 +286,6 @@ impl Table {
                 None => break,
             }
         }
-        widths
     }
 
     fn line<'a>(
@@ -315,6 +327,21 @@ mod tests {
         let text = format!("see {}", "y".repeat(150));
         let expected = format!("- see\n  {}\n  {}\n", "y".repeat(98), "y".repeat(52));
         assert_eq!(wrapped(Style::default(), "- ", &text), expected);
+    }
+
+    #[test]
+    fn a_table_fits_though_its_text_is_no_longer_than_what_it_should_have() {
+        let mut table = Table::default();
+        table.text("NAME", 30, vec!["x".repeat(28)]);
+        for head in ["WAITED", "WAITS", "TASKS", "LONGEST", "ALL"] {
+            table.number(head, vec!["12.3 ms".to_owned()]);
+        }
+        let style = Style {
+            columns: 72,
+            ..Style::default()
+        };
+        let text = table.into_text(style);
+        assert!(text.lines().all(|line| width(line) <= 72), "{text}");
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn table(view: &View<'_>, locks: &[&Lock]) -> String {
     let mut table = Table::default();
     let cells = |cell: &dyn Fn(&Lock) -> String| locks.iter().map(|lock| cell(lock)).collect();
     table.text("LOCK", 32, cells(&|lock| clean(&lock.name)));
-    table.text("KIND", 5, cells(&|lock| lock.kind.words().to_owned()));
+    table.text("KIND", 6, cells(&|lock| lock.kind.words().to_owned()));
     if locks.iter().any(|lock| !lock.code.is_empty()) {
         let code = |lock: &Lock| match lock.code.first() {
             Some(first) => tasks::code(&first.name, first.ns, lock.ns),

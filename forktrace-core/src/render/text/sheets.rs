@@ -21,8 +21,10 @@ pub struct Sheet {
     pub title: &'static str,
     /// A sentence that says how to read it; empty: none is needed.
     pub about: &'static str,
-    /// The rows, the largest change first.
+    /// The rows whose change is worth telling, the largest first.
     pub rows: Vec<Row>,
+    /// Those whose change is little or may be chance.
+    pub others: Vec<Row>,
     /// Rows that are left out, and the sum of their changes, ns.
     pub rest: (usize, i64),
 }
@@ -55,11 +57,6 @@ impl Row {
             signed(delta_ns),
             give_or_take(&self.change).unwrap_or_default(),
         ]
-    }
-
-    /// Is the change no more than chance can make it?
-    pub fn is_noise(&self) -> bool {
-        self.change.significant == Some(false)
     }
 }
 
@@ -107,21 +104,26 @@ pub fn sheets(diff: &Diff, short: bool) -> Vec<Sheet> {
         what: clean(&what),
         change: *change,
     };
-    let mut sheets = vec![sheet(
-        "WHOLE RUN",
-        "",
-        vec![
-            row("wall time".to_owned(), &diff.wall),
-            row("all tasks blocked at once".to_owned(), &diff.stalled),
+    let sheet = |title, about, rows| sheet(diff, title, about, rows, short);
+    let whole = |what: &str, change: &Change| match change.significant {
+        Some(false) if change.delta_ns != 0 => row(format!("{what} (may be chance)"), change),
+        _ => row(what.to_owned(), change),
+    };
+    let mut sheets = vec![Sheet {
+        title: "WHOLE RUN",
+        about: "",
+        rows: vec![
+            whole("wall time", &diff.wall),
+            whole("all tasks blocked at once", &diff.stalled),
         ],
-        false,
-    )];
+        others: Vec::new(),
+        rest: (0, 0),
+    }];
     let rows = diff.path.iter().map(|it| row(doing(it), &it.change));
     sheets.push(sheet(
         "CRITICAL PATH",
         "These changes add up to that of the wall time.",
         rows.collect(),
-        short,
     ));
     let rows = diff
         .stalls
@@ -131,14 +133,13 @@ pub fn sheets(diff: &Diff, short: bool) -> Vec<Sheet> {
         "STALLS, PUT DOWN TO",
         "These changes add up to that of the time all tasks were blocked.",
         rows.collect(),
-        short,
     ));
     let rows = diff.waits.iter().map(|it| {
         let what = waiting(&it.reason, it.object.as_ref());
         row(format!("`{}` {what}", it.role), &it.change)
     });
-    sheets.push(sheet("WAITS, OVER ALL TASKS", "", rows.collect(), short));
-    sheets.push(sheet("ROLES, OVER ALL TASKS", "", roles(diff), short));
+    sheets.push(sheet("WAITS, OVER ALL TASKS", "", rows.collect()));
+    sheets.push(sheet("ROLES, OVER ALL TASKS", "", roles(diff)));
     let findings = diff.findings.iter();
     let rows = findings
         .filter(|it| it.kind != FindingKind::Idle)
@@ -151,8 +152,8 @@ pub fn sheets(diff: &Diff, short: bool) -> Vec<Sheet> {
             };
             row(sentence, &it.change)
         });
-    sheets.push(sheet("FINDINGS", "", rows.collect(), short));
-    sheets.retain(|sheet| !sheet.rows.is_empty());
+    sheets.push(sheet("FINDINGS", "", rows.collect()));
+    sheets.retain(|sheet| !(sheet.rows.is_empty() && sheet.others.is_empty()));
     sheets
 }
 
@@ -189,32 +190,68 @@ fn tasks(n: f64) -> String {
     format!("{rounded}")
 }
 
-/// Rows that did not change are left out; so are, of a short one, all but the first.
-fn sheet(title: &'static str, about: &'static str, rows: Vec<Row>, short: bool) -> Sheet {
-    let mut rows = rows;
-    if title != "WHOLE RUN" {
-        rows.retain(|row| row.change.delta_ns != 0);
+/// Rows that did not change are left out. So are, of a short one, those that are not worth telling
+/// and all but the first; their number and sum are told where rows add up to something.
+fn sheet(
+    diff: &Diff,
+    title: &'static str,
+    about: &'static str,
+    mut rows: Vec<Row>,
+    short: bool,
+) -> Sheet {
+    rows.retain(|row| row.change.delta_ns != 0);
+    let (mut rows, mut others): (Vec<Row>, Vec<Row>) =
+        rows.into_iter().partition(|row| diff.tells(&row.change));
+    let mut rest = Vec::new();
+    if short {
+        rest = rows.split_off(rows.len().min(SHORT));
+        match about {
+            "" => others.clear(),
+            _ => rest.append(&mut others),
+        }
     }
-    let kept = match short {
-        true => rows.len().min(SHORT),
-        false => rows.len(),
-    };
-    let rest = rows.split_off(kept);
     let sum = rest.iter().map(|row| row.change.delta_ns);
     Sheet {
         title,
         about,
         rest: (rest.len(), sum.fold(0, i64::saturating_add)),
         rows,
+        others,
     }
 }
 
-/// `… and 12 smaller changes, +3.00 ms in all`.
+/// Is it known how much runs scatter?
+fn may_be_chance(diff: &Diff) -> bool {
+    diff.wall.significant.is_some()
+}
+
+/// A heading for the rows whose change is not worth telling.
+pub fn others(diff: &Diff) -> &'static str {
+    match may_be_chance(diff) {
+        true => "May be chance, or little:",
+        false => "Less than 1 % of the run:",
+    }
+}
+
+/// What short tables leave out.
+pub fn left_out(diff: &Diff) -> Option<&'static str> {
+    let whole = sheets(diff, false);
+    if whole.iter().any(|sheet| !sheet.others.is_empty()) {
+        return Some(match may_be_chance(diff) {
+            true => "Changes that may be chance, and little ones, are left out",
+            false => "Changes of less than 1 % of the run are left out",
+        });
+    }
+    let is_cut = whole.iter().any(|sheet| sheet.rows.len() > SHORT);
+    is_cut.then_some("Smaller changes are left out")
+}
+
+/// `… and 12 others, +3.00 ms in all`.
 pub fn rest(sheet: &Sheet) -> Option<String> {
     match sheet.rest {
         (0, _) => None,
-        (1, ns) => Some(format!("… and a smaller change, {}", signed(ns))),
-        (n, ns) => Some(format!("… and {n} smaller changes, {} in all", signed(ns))),
+        (1, ns) => Some(format!("… and another, {}", signed(ns))),
+        (n, ns) => Some(format!("… and {n} others, {} in all", signed(ns))),
     }
 }
 
