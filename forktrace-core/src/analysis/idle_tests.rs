@@ -313,3 +313,33 @@ fn who_comes_back_a_moment_later_held_the_others_up() {
     assert_eq!(with(50_000), (Verdict::Caused, 3, Some(AMomentLater), 1));
     assert_eq!(with(500_000).0, Verdict::Coincidence);
 }
+
+/// A server's helper is parked until the server, which ends, tells it to end.
+#[test]
+fn a_helper_that_is_told_to_end_was_not_behind_its_main_thread() {
+    let with = |waker: u32, process: u32| {
+        let (helper, server) = match waker {
+            1 => (2, 1),
+            _ => (1, 2),
+        };
+        let mut tasks = vec![
+            task(
+                server,
+                1,
+                "rbbbbrbbbrrr$",
+                &[(POLL, SET, TIMER), (SLEEP, 0, TIMER)],
+            ),
+            task(
+                helper,
+                process,
+                "rbbbbbbbbbbr$",
+                &[(FUTEX, OWN, by(server))],
+            ),
+        ];
+        tasks.sort_by_key(|task| task.serial);
+        told(&episodes(tasks))
+    };
+    // Its main thread; and one of its others, for whose end the main thread can wait.
+    assert_eq!(with(1, 1)[0].2, Verdict::Idle);
+    assert_eq!(with(2, 1)[0].2, Verdict::Caused);
+}

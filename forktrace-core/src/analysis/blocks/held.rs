@@ -45,11 +45,16 @@ impl Blocks<'_> {
         // Who waits for input is told of the end of another too, by a signal.
         let ends = self.ends_after[waker].is_some_and(|last| last < wake_ns)
             && !self.class(block).is_input();
-        if ends || self.child_waits.contains(&Some(block.syscall)) {
+        let parked = self.is_parked(task, block, waker);
+        // A main thread that ends tells the helpers of its process to end, too.
+        let tells = parked && {
+            let waker = &self.model.tasks[waker];
+            waker.serial == waker.process
+        };
+        if ends && !tells || self.child_waits.contains(&Some(block.syscall)) {
             held.ns = 0;
             return held;
         }
-        let parked = self.is_parked(task, block, waker);
         let task = &self.model.tasks[waker];
         let until = task.stretches.left_before_near(*near, wake_ns);
         *near = until;
