@@ -171,18 +171,11 @@ pub struct Figures(Context<'static, 'static>);
 impl Figures {
     /// From JSON: each property is a variable.
     pub fn new(variables: &Map<String, serde_json::Value>) -> Self {
-        let mut figures = Self(functions::context());
-        figures.set(variables);
-        figures
-    }
-
-    /// Gives variables other values: less work than new figures, which have all functions made
-    /// anew.
-    pub fn set(&mut self, variables: &Map<String, serde_json::Value>) {
+        let mut context = functions::context();
         for (name, value) in variables {
-            let value = functions::from_json(value);
-            self.0.add_variable_from_value(name.as_str(), value);
+            context.add_variable_from_value(name.as_str(), functions::from_json(value));
         }
+        Self(context)
     }
 }
 

@@ -122,8 +122,6 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
 /// What is watched for.
 struct Condition {
     expression: Expression,
-    /// Those of the moment that was looked at last.
-    figures: Figures,
     wants_tasks: bool,
 }
 
@@ -138,18 +136,17 @@ impl Condition {
         );
         Ok(Self {
             wants_tasks: expression.names("tasks") || expression.calls("blocked"),
-            figures: Figures::new(&serde_json::Map::new()),
             expression,
         })
     }
 
-    fn holds(&mut self, live: &Live, lost: u64) -> Result<bool> {
+    fn holds(&self, live: &Live, lost: u64) -> Result<bool> {
         let moment = live.moment(lost, self.wants_tasks);
-        // Every moment has the same variables, so nothing is left of the one before.
-        if let serde_json::Value::Object(variables) = serde_json::to_value(&moment)? {
-            self.figures.set(&variables);
-        }
-        Ok(self.expression.holds(&self.figures)?)
+        let variables = match serde_json::to_value(&moment)? {
+            serde_json::Value::Object(fields) => fields,
+            _ => serde_json::Map::new(),
+        };
+        Ok(self.expression.holds(&Figures::new(&variables))?)
     }
 }
 
