@@ -6,10 +6,11 @@ mod rolled;
 use std::{collections::HashMap, io::Read as _};
 
 use forktrace_core::{
+    diff::{Digest, compare},
     render::Style,
     report::{StackKind, StackUse},
 };
-use forktrace_export::{Form, Source, StackKind as Kind};
+use forktrace_export::{DiffForm, Form, Source, StackKind as Kind};
 use serde_json::Value;
 
 use hostile::{EVIL, Read, hostile, read};
@@ -101,6 +102,38 @@ fn no_name_acts_in_any_form() {
         }
         let escape = bytes.windows(4).any(|it| it == b"\x1b[31");
         assert!(!escape, "{form:?}");
+    }
+}
+
+#[test]
+fn no_name_acts_in_any_form_of_a_comparison() {
+    let (evil, good) = (hostile(), read("fork_tree"));
+    let one = [Digest::of(EVIL, &evil.report)];
+    let other = [Digest::of("good.ft", &good.report)];
+    for diff in [compare(&one, &other), compare(&other, &one)] {
+        for form in [
+            DiffForm::Text,
+            DiffForm::Json,
+            DiffForm::Markdown,
+            DiffForm::Html,
+        ] {
+            let mut out = Vec::new();
+            let style = Style {
+                verbose: true,
+                ..Style::default()
+            };
+            form.write(&diff, &style, &mut out)
+                .expect("memory takes it");
+            let shown = String::from_utf8(out).expect("text");
+            let bad = shown.chars().find(|&c| acts(c));
+            assert_eq!(bad, None, "{form:?}: {shown}");
+            if matches!(form, DiffForm::Html | DiffForm::Markdown) {
+                for markup in ["<img", "<b>", "</script", "<!--"] {
+                    assert!(!shown.contains(markup), "{form:?}: {markup}: {shown}");
+                }
+                assert!(shown.contains("&lt;img"), "{form:?}: {shown}");
+            }
+        }
     }
 }
 

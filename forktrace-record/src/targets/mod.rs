@@ -216,7 +216,8 @@ fn named(glob: &str, lines: &CommandLines) -> Result<String> {
         [] => bail!(
             "no process but forktrace itself is called {glob:?}, by its name, its program or its \
              whole command line; `ps -eo pid,comm,args` shows them, and `*` stands for anything: \
-             -n '*{glob}*'"
+             -n '*{}*'",
+            glob.trim_matches('*')
         ),
         [process] => Ok(process.title()),
         many => Ok(format!("{glob} ({} processes)", many.len())),

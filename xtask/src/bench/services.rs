@@ -8,6 +8,7 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -27,6 +28,9 @@ use super::{
 };
 use crate::util::find_program;
 
+/// Who is there twice, so long after each other, stays: a server has children that only answered
+/// whether it serves.
+const STAYS: Duration = Duration::from_millis(200);
 /// How long a server may take to serve and to end, and forktrace to write its report.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -200,7 +204,9 @@ fn forktrace(bench: &Bench, command: &[&str], report: &Path) -> Vec<OsString> {
 /// Attaches to a process and all that it has started.
 fn attach(bench: &Bench, pid: Pid, folder: &Path, report: &Path) -> Result<Background> {
     let mut argv = forktrace(bench, &["attach"], report);
-    for pid in family(pid) {
+    let before = family(pid);
+    thread::sleep(STAYS);
+    for pid in family(pid).into_iter().filter(|pid| before.contains(pid)) {
         argv.extend(["-p".into(), pid.to_string().into()]);
     }
     let own = folder.join("attach");

@@ -89,7 +89,8 @@ pub(super) const SERVERS: [Server; 5] = [
         programs: &["javac", "java"],
         prepare: compile,
         argv: |folder, port| {
-            let mut argv = words(&["java", "-cp"]);
+            // Without, each answer waits for the client's delayed acknowledgement.
+            let mut argv = words(&["java", "-Dsun.net.httpserver.nodelay=true", "-cp"]);
             argv.push(folder.into());
             argv.extend(words(&["Served", &port.to_string()]));
             Ok(argv)
