@@ -14,6 +14,7 @@ mod process;
 mod python;
 mod registers;
 mod tables;
+mod unindexed;
 
 use std::{collections::HashMap, rc::Rc};
 

@@ -40,6 +40,7 @@ mod kernel_programs;
 mod kernel_stops;
 mod known_answers;
 mod lags;
+mod lock_kinds;
 mod lock_names;
 mod locks;
 mod loss;

@@ -12,12 +12,16 @@ use std::{
 
 use object::{
     Endianness,
-    elf::{FileHeader64, PT_GNU_EH_FRAME, PT_LOAD},
+    elf::{FileHeader64, PF_W, PF_X, PT_GNU_EH_FRAME, PT_LOAD},
     read::elf::{FileHeader as _, ProgramHeader as _},
 };
 
+use super::unindexed::{self, Part};
+
 /// A longer table is read so far only.
 const MOST_BYTES: u64 = 64 << 20;
+/// A table without an index is looked for in so many bytes.
+const MOST_SEARCHED: u64 = 16 << 20;
 /// All tables together may take so much, bytes.
 const MOST_IN_ALL: usize = 192 << 20;
 /// The header and what it tells of segments are in the first page.
@@ -30,13 +34,6 @@ const FROM_INDEX: u8 = 0x3b;
 const COUNT: u8 = 0x03;
 /// The index's entries come after its header, its pointer to the table and their number.
 const ENTRIES: usize = 12;
-
-/// A part of a file, by the addresses that the file has for itself.
-#[derive(Clone)]
-pub(super) struct Part {
-    pub(super) addresses: Range<u64>,
-    pub(super) bytes: Arc<[u8]>,
-}
 
 /// The tables of a file.
 pub(super) struct Tables {
@@ -123,32 +120,68 @@ fn known(memory: &File, base: u64, head: &[u8]) -> Option<Known> {
     let loaded = segments.iter().filter(|it| it.p_type(endian) == PT_LOAD);
     let first = loaded.clone().find(|it| it.p_offset(endian) == 0)?;
     let first = first.p_vaddr(endian);
+    let is_go = has_go_note(head);
     let index = segments
         .iter()
         .find(|it| it.p_type(endian) == PT_GNU_EH_FRAME);
-    let tables = index.and_then(|index| {
+    let indexed = index.and_then(|index| {
         let index = part(memory, base, first, {
             let start = index.p_vaddr(endian);
             start..start.checked_add(index.p_memsz(endian))?
         })?;
         let start = table_of(&index)?;
         // Its length is nowhere said: it goes on to its end mark, or to the segment's.
-        let ends = loaded.map(|it| {
+        let ends = loaded.clone().map(|it| {
             let start = it.p_vaddr(endian);
             start..start.saturating_add(it.p_memsz(endian))
         });
         let end = ends.into_iter().find(|it| it.contains(&start))?.end;
-        let frames = part(memory, base, first, start..end)?;
-        Some(Arc::new(Tables {
+        Some((index, part(memory, base, first, start..end)?))
+    });
+    let loaded = loaded.map(|it| {
+        let start = it.p_vaddr(endian);
+        let addresses = start..start.saturating_add(it.p_memsz(endian));
+        (addresses, it.p_flags(endian))
+    });
+    let tables = match indexed {
+        None if index.is_none() && !is_go => {
+            unindexed(memory, base, first, &loaded.collect::<Vec<_>>())
+        }
+        indexed => indexed,
+    };
+    let tables = tables.map(|(index, frames)| {
+        Arc::new(Tables {
             first,
             index,
             frames,
-        }))
+        })
     });
     Some(Known {
         first,
         tables,
-        is_go: has_go_note(head),
+        is_go,
+    })
+}
+
+/// An index and a table where the file has no index, by what of it is loaded, with its rights.
+fn unindexed(
+    memory: &File,
+    base: u64,
+    first: u64,
+    loaded: &[(Range<u64>, u32)],
+) -> Option<(Part, Part)> {
+    let of = |wanted: u32| {
+        let found = loaded.iter();
+        let found = found.filter(move |(_, rights)| rights & (PF_X | PF_W) == wanted);
+        found.map(|(addresses, _)| addresses.clone())
+    };
+    let code: Vec<_> = of(PF_X).collect();
+    // With older linkers it is where the code is.
+    let mut places = of(0).chain(of(PF_X));
+    places.find_map(|addresses| {
+        let is_short = addresses.end - addresses.start <= MOST_SEARCHED;
+        let part = is_short.then(|| part(memory, base, first, addresses))??;
+        unindexed::find(&part, &code)
     })
 }
 
