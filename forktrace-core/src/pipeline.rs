@@ -157,17 +157,25 @@ fn read_with(
         for stretch in &batch.stretches {
             builder.stretch(stretch);
         }
+        let mut over = batch.stretches;
+        over.clear();
+        over
     };
     let info = thread::scope(|scope| {
         let (sender, batches) = mpsc::sync_channel(BATCHES);
+        let (back, over) = mpsc::channel();
         let give = move |batch| {
             // It takes them as long as it lives; if it panicked, that is what is told.
             let _ = sender.send(batch);
+            over.try_recv().unwrap_or_default()
         };
         let unpacks = move || unpack(data, later, &mut { give });
         match thread::Builder::new().spawn_scoped(scope, unpacks) {
             Ok(unpacks) => {
-                batches.into_iter().for_each(&mut collect);
+                for batch in batches {
+                    // Memory that is at hand is not asked for again, but by the last one.
+                    let _ = back.send(collect(batch));
+                }
                 unpacks.join().unwrap_or_else(|panic| resume_unwind(panic))
             }
             // A limit of memory or of processes leaves no room for a thread.
@@ -244,7 +252,7 @@ impl Past {
 fn unpack(
     data: Source<'_>,
     later: Option<Later>,
-    give: &mut dyn FnMut(Batch),
+    give: &mut dyn FnMut(Batch) -> Vec<Stretch>,
 ) -> Result<TraceInfo> {
     let window = later.and_then(|(window, _)| window);
     let mut unpacking = Unpacking {
@@ -268,14 +276,15 @@ struct Unpacking<'a> {
     /// While it is not over.
     past: Option<Box<Past>>,
     lot: Lot,
-    give: &'a mut dyn FnMut(Batch),
+    /// Takes a lot, and gives room for another one.
+    give: &'a mut dyn FnMut(Batch) -> Vec<Stretch>,
 }
 
 impl Unpacking<'_> {
     fn give_if_full(&mut self, header: &Header) {
         let lot = &mut self.lot;
         if lot.stretches.len() >= STRETCHES || lot.others.len() >= OTHERS {
-            (self.give)(lot.take(header));
+            lot.stretches = (self.give)(lot.take(header));
         }
     }
 }
@@ -315,16 +324,18 @@ struct Lot {
     past: Option<Box<Past>>,
     stretches: Vec<Stretch>,
     others: Vec<Told>,
+    /// Where stretches are sorted.
     keys: Vec<u64>,
+    room: Vec<Stretch>,
 }
 
 impl Lot {
     fn take(&mut self, header: &Header) -> Batch {
-        by_task(&mut self.stretches, &mut self.keys);
+        by_task(&mut self.stretches, (&mut self.keys, &mut self.room));
         Batch {
             header: (header.start_ns, header.arch),
             past: self.past.take(),
-            stretches: mem::replace(&mut self.stretches, Vec::with_capacity(STRETCHES)),
+            stretches: mem::take(&mut self.stretches),
             others: mem::take(&mut self.others),
         }
     }
@@ -332,7 +343,7 @@ impl Lot {
 
 /// Puts the stretches of each task together, in their order: what the model has of a task is
 /// then fetched once for all of them.
-fn by_task(stretches: &mut Vec<Stretch>, keys: &mut Vec<u64>) {
+fn by_task(stretches: &mut Vec<Stretch>, (keys, room): (&mut Vec<u64>, &mut Vec<Stretch>)) {
     let which = |stretch: &Stretch| 1u64 << (stretch.serial % u64::BITS);
     let tasks = stretches.iter().fold(0, |tasks, it| tasks | which(it));
     if tasks.count_ones() < FEW_TASKS {
@@ -342,8 +353,9 @@ fn by_task(stretches: &mut Vec<Stretch>, keys: &mut Vec<u64>) {
     let stretches_in = stretches.iter().enumerate();
     keys.extend(stretches_in.map(|(at, it)| u64::from(it.serial) << 32 | at as u64));
     keys.sort_unstable();
-    let sorted = keys.iter().map(|key| stretches[*key as u32 as usize]);
-    *stretches = sorted.collect();
+    room.clear();
+    room.extend(keys.iter().map(|key| stretches[*key as u32 as usize]));
+    mem::swap(stretches, room);
 }
 
 #[cfg(test)]

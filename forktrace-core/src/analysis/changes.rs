@@ -22,6 +22,9 @@ const CHANGES: usize = 4096;
 /// A window has no more so that each task has some.
 const MANY_CHANGES: usize = 1 << 15;
 
+/// What so few tasks do is merged as it is read, and not sorted.
+const FEW_LINES: usize = 4;
+
 /// No wait, or none of the task's stretches.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -144,11 +147,11 @@ pub(super) struct Changes<'a, L: Look> {
     left: Vec<(Change, Option<L::Seen>)>,
     /// Lines are in the order of the tasks: all that there were so far.
     by_task: bool,
-    /// Where changes are collected, and sorted.
+    /// Where changes are sorted.
     room: Vec<Change>,
     keys: Vec<u64>,
-    /// How many blocks the last window had.
-    waits: usize,
+    /// Windows that are over: memory that is at hand is not asked for again.
+    over: Vec<Window<L::Seen>>,
     /// How long a window is, ns.
     length_ns: u64,
     least: usize,
@@ -173,20 +176,27 @@ impl<'a, L: Look> Changes<'a, L> {
             by_task: true,
             room: Vec::new(),
             keys: Vec::new(),
-            waits: 0,
+            over: Vec::new(),
             length_ns: 1 << 20,
             least,
         }
+    }
+
+    /// A window was looked at.
+    pub(super) fn is_over(&mut self, mut window: Window<L::Seen>) {
+        window.changes.clear();
+        window.waits.clear();
+        self.over.push(window);
     }
 
     /// The next window; `None`: nothing happens any more.
     pub(super) fn next(&mut self) -> Option<Window<L::Seen>> {
         let from_ns = self.soonest()?;
         let mut last_ns = from_ns.saturating_add(self.length_ns);
-        let mut window = Window {
-            changes: mem::take(&mut self.room),
-            waits: Vec::with_capacity(self.waits + self.waits / 4),
-        };
+        let mut window = self.over.pop().unwrap_or_else(|| Window {
+            changes: Vec::new(),
+            waits: Vec::new(),
+        });
         let by_task = self.by_task && self.left.is_empty();
         self.left.retain(|(change, wait)| {
             let now = change.at_ns <= last_ns;
@@ -197,18 +207,23 @@ impl<'a, L: Look> Changes<'a, L> {
         });
         self.begin(last_ns);
         let room = 4 * self.wanted();
-        let left = &mut self.left;
-        window.keep(room, from_ns, &mut last_ns, left);
-        for line in &mut self.lines {
-            while line.at_ns <= last_ns && line.task != NONE {
-                line.go_on(&mut self.look, &mut window);
-                window.keep(room, from_ns, &mut last_ns, left);
+        if self.lines.len() <= FEW_LINES && window.changes.is_empty() {
+            last_ns = self.merge(room, last_ns, &mut window);
+            self.lines.retain(|line| line.task != NONE);
+        } else {
+            let left = &mut self.left;
+            window.keep(room, from_ns, &mut last_ns, left);
+            for line in &mut self.lines {
+                while line.at_ns <= last_ns && line.task != NONE {
+                    line.go_on(&mut self.look, &mut window);
+                    window.keep(room, from_ns, &mut last_ns, left);
+                }
             }
+            self.lines.retain(|line| line.task != NONE);
+            let lines = self.lines.len();
+            let by_task = by_task && self.by_task;
+            window.sort((from_ns, lines), by_task, (&mut self.keys, &mut self.room));
         }
-        self.lines.retain(|line| line.task != NONE);
-        let lines = self.lines.len();
-        self.room = window.sort((from_ns, lines), by_task && self.by_task, &mut self.keys);
-        self.waits = window.waits.len();
         let wanted = self.wanted();
         let length_ns = last_ns - from_ns;
         self.length_ns = match window.changes.len() {
@@ -218,6 +233,35 @@ impl<'a, L: Look> Changes<'a, L> {
         };
         self.length_ns = self.length_ns.max(1);
         Some(window)
+    }
+
+    /// Adds what the tasks do until `last_ns`, in order, up to so many changes; gives until when
+    /// that is.
+    fn merge(&mut self, room: usize, last_ns: u64, window: &mut Window<L::Seen>) -> u64 {
+        let when = |line: &Line<'_>| (line.at_ns, line.task);
+        loop {
+            let (mut first, mut then) = (None, (last_ns, NONE));
+            for (at, line) in self.lines.iter().enumerate() {
+                if line.task == NONE || line.at_ns > last_ns {
+                    continue;
+                }
+                match first.map(|first: usize| when(&self.lines[first])) {
+                    Some(before) if before < when(line) => then = then.min(when(line)),
+                    Some(before) => (first, then) = (Some(at), before),
+                    None => first = Some(at),
+                }
+            }
+            let Some(line) = first.map(|at| &mut self.lines[at]) else {
+                return last_ns;
+            };
+            while line.task != NONE && when(line) < then {
+                let at_ns = line.at_ns;
+                line.go_on(&mut self.look, window);
+                if window.changes.len() >= room {
+                    return at_ns;
+                }
+            }
+        }
     }
 
     /// So many changes a window is to have: of many tasks some of each, since what is known of a
@@ -286,13 +330,13 @@ impl<T: Copy> Window<T> {
     }
 
     /// Puts changes from `from_ns` on in order, of so many lines. `by_task`: those of one moment
-    /// are. What they were collected in is given back.
+    /// are.
     fn sort(
         &mut self,
         (from_ns, lines): (u64, usize),
         by_task: bool,
-        keys: &mut Vec<u64>,
-    ) -> Vec<Change> {
+        (keys, room): (&mut Vec<u64>, &mut Vec<Change>),
+    ) {
         /// Bits for which change it is; the others are for the time.
         const WHICH: u32 = 20;
         /// Changes that make a run worth finding.
@@ -302,7 +346,7 @@ impl<T: Copy> Window<T> {
         let fits = most.is_some_and(|most| most >> (u64::BITS - WHICH) == 0);
         if !by_task || !fits || changes.len() >> WHICH > 0 {
             changes.sort_by_key(|change| (change.at_ns, change.task));
-            return Vec::with_capacity(changes.len());
+            return;
         }
         keys.clear();
         let key = |(at, change): (usize, &Change)| (change.at_ns - from_ns) << WHICH | at as u64;
@@ -312,13 +356,12 @@ impl<T: Copy> Window<T> {
             true => keys.sort(),
             false => keys.sort_unstable(),
         }
+        room.clear();
         let sorted = keys
             .iter()
             .map(|key| changes[*key as usize & ((1 << WHICH) - 1)]);
-        let sorted = sorted.collect();
-        let mut room = mem::replace(changes, sorted);
-        room.clear();
-        room
+        room.extend(sorted);
+        mem::swap(changes, room);
     }
 
     fn add(&mut self, mut change: Change, wait: Option<T>) {

@@ -34,7 +34,9 @@ impl Distribution {
             self.few.push(ns);
             return;
         }
-        self.spill();
+        if !self.few.is_empty() {
+            self.spill();
+        }
         self.count_in(bucket(ns), 1);
     }
 

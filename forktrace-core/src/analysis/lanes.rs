@@ -3,7 +3,7 @@
 
 use std::{
     panic::resume_unwind,
-    sync::mpsc::{self, SyncSender},
+    sync::mpsc::{self, Receiver, SyncSender},
     thread,
 };
 
@@ -135,7 +135,7 @@ pub(super) fn sweep<'a, F: Fn(&'a Members<'a>) -> Told<'a>>(
         }
     }
     let tasks = &blocks.model.tasks;
-    let mut look = |window: Window| {
+    let mut look = |window: &Window| {
         for (change, wait) in window.changes() {
             if let Some(meantime) = &mut meantime {
                 meantime.change(change, || {
@@ -156,18 +156,24 @@ pub(super) fn sweep<'a, F: Fn(&'a Members<'a>) -> Told<'a>>(
     let mut changes = Changes::new(blocks.model, &tree.tasks, Waits::new(blocks, early));
     let done = thread::scope(|scope| {
         let (sender, windows) = mpsc::sync_channel(WINDOWS);
+        let (back, over) = mpsc::channel();
         let changes = &mut changes;
-        let reads = move || read(changes, &sender);
+        let reads = move || read(changes, &sender, &over);
         let Ok(reads) = thread::Builder::new().spawn_scoped(scope, reads) else {
             return false;
         };
-        windows.into_iter().for_each(&mut look);
+        for window in windows {
+            look(&window);
+            // Nobody wants it after the last one was read.
+            let _ = back.send(window);
+        }
         reads.join().unwrap_or_else(|panic| resume_unwind(panic));
         true
     });
     // A limit of memory or of processes left no room for a thread.
     while let Some(window) = changes.next().filter(|_| !done) {
-        look(window);
+        look(&window);
+        changes.is_over(window);
     }
     all.finish();
     let lanes = lanes.into_iter().map(|mut lane| {
@@ -193,11 +199,12 @@ fn swept_one(blocks: &Blocks<'_>, at: u32) -> Swept {
     }
 }
 
-fn read(changes: &mut Changes<'_, Waits<'_>>, to: &SyncSender<Window>) {
+fn read(changes: &mut Changes<'_, Waits<'_>>, to: &SyncSender<Window>, over: &Receiver<Window>) {
     while let Some(window) = changes.next() {
         if to.send(window).is_err() {
             // Who takes them panicked: that is what is told.
             return;
         }
+        over.try_iter().for_each(|window| changes.is_over(window));
     }
 }

@@ -124,10 +124,10 @@ impl Finder<'_> {
             }
             // Mostly it is the same as before.
             let mut last: Option<(Key, usize)> = None;
-            for (block, _) in self.blocks_of(task) {
+            self.each_block(task, |block, _| {
                 let ns = part.ns(block.start_ns, block.end_ns(task));
-                let Some(key) = self.key(task, &block).filter(|_| ns > 0) else {
-                    continue;
+                let Some(key) = self.key(task, block).filter(|_| ns > 0) else {
+                    return true;
                 };
                 let row = match last {
                     Some((before, row)) if before == key => row,
@@ -137,7 +137,7 @@ impl Finder<'_> {
                     }),
                 };
                 last = Some((key, row));
-                let waker = match self.blocks.end(at, &block) {
+                let waker = match self.blocks.end(at, block) {
                     End::Task(waker) => Some(waker),
                     _ => None,
                 };
@@ -147,7 +147,8 @@ impl Finder<'_> {
                 sum.add(at as u32, ns, waker);
                 let code = &self.blocks.code;
                 code.add(&mut sum.code, task.serial, block.seq, ns);
-            }
+                true
+            });
         }
         for (_, sum) in &mut sums {
             sum.count_wakers();
@@ -243,28 +244,29 @@ impl Finder<'_> {
         let untils = wanted.values().map(|at| all[*at].until_ns);
         let until_ns = untils.map(|ns| ns.unwrap_or(u64::MAX)).max().unwrap_or(0);
         for (at, task) in self.blocks.model.tasks.iter().enumerate() {
-            for (block, in_ns) in self.blocks_of(task) {
+            self.each_block(task, |block, in_ns| {
                 // They are in order.
                 if block.start_ns >= until_ns {
-                    break;
+                    return false;
                 }
-                let key = self.key(task, &block);
+                let key = self.key(task, block);
                 let Some(lock) = key.and_then(|key| wanted.get(&key)) else {
-                    continue;
+                    return true;
                 };
                 let lock = &mut all[*lock];
                 if lock.until_ns.is_some_and(|ns| ns <= block.start_ns) {
-                    continue;
+                    return true;
                 }
                 let wait = Wait {
                     task: at as u32,
                     start_ns: block.start_ns,
                     end_ns: block.end_ns(task),
                     in_ns,
-                    by: self.by(at, &block),
+                    by: self.by(at, block),
                 };
                 lock.waits.push((wait, task.serial, block.seq));
-            }
+                true
+            });
         }
         for lock in &mut all {
             lock.waits
@@ -288,17 +290,22 @@ impl Finder<'_> {
         }
     }
 
-    /// The blocks of a task, the open one included, and when it had a CPU again: none of those
-    /// that are over where none of them can be for a lock.
-    fn blocks_of<'t>(&self, task: &'t Task) -> impl Iterator<Item = (Block, u64)> + use<'t> {
+    /// Tells of the blocks of a task, the open one included, and when it had a CPU again, until
+    /// `each` is false: of none of those that are over where none of them can be for a lock.
+    fn each_block(&self, task: &Task, mut each: impl FnMut(&Block, u64) -> bool) {
         // Who waited for a lock of the kernel is known of single stretches.
         let can_be = |off: Off| {
             !self.of_kernel.is_empty()
                 || Block::of(off).is_some_and(|block| self.key(task, &block).is_some())
         };
-        let of = |off: Off| Some((Block::of(off)?, off.in_ns));
-        let open = Block::open(task).map(|block| (block, u64::MAX));
-        task.stretches.iter_if(can_be).filter_map(of).chain(open)
+        for off in task.stretches.iter_if(can_be) {
+            if Block::of(off).is_some_and(|block| !each(&block, off.in_ns)) {
+                return;
+            }
+        }
+        if let Some(block) = Block::open(task) {
+            each(&block, u64::MAX);
+        }
     }
 
     fn row(&self, key: Key, sum: Sum, at: usize, waits: &mut [Waits]) -> Row {

@@ -232,6 +232,7 @@ pub(super) fn of_waits(model: &Model) -> OfWaits {
         for (change, key) in window.changes() {
             sums.change(change, || key.copied());
         }
+        changes.is_over(window);
     }
     sums.finish()
 }

@@ -70,7 +70,8 @@ struct Walk<'a> {
     /// By task: how many of its stretches began before the moment that the path is at, or a
     /// little more. The path goes back in time only, so a look is never far.
     before: Vec<Before<'a>>,
-    /// What was found last, of whom and when: who leads to another looks at that one first.
+    /// What was found last, of whom and when: who leads to another looks at that one first, and
+    /// each part of a stretch is of the same one.
     found: Option<(u32, u64, Option<Away>)>,
 }
 
@@ -263,10 +264,12 @@ impl Walk<'_> {
 
     /// See [`Before::before`].
     fn before(&mut self, at: u32, at_ns: u64) -> Option<Away> {
-        if let Some((of, ns, away)) = self.found
-            && (of, ns) == (at, at_ns)
+        if let Some((of, ns, away)) = &self.found
+            && *of == at
+            && at_ns <= *ns
+            && away.as_ref().is_none_or(|away| away.out_ns < at_ns)
         {
-            return away;
+            return *away;
         }
         let task = &self.blocks.model.tasks[at as usize];
         let away = self.before[at as usize].before(task, at_ns);

@@ -549,25 +549,16 @@ fn sums_of_task_differ(task: &crate::model::Task) -> bool {
     if task.first_seq != 0 || first.is_some_and(|off| off.out_ns < task.start_ns) {
         return false;
     }
-    let mut sums = Totals {
-        serial: task.serial,
-        seq: record.totals.seq,
-        lost: record.totals.lost,
-        ..Totals::default()
-    };
-    for (seq, off) in (0..).zip(&task.stretches) {
-        if off.seq != seq {
-            return false;
-        }
-        let away_ns = off.wake_ns - off.out_ns;
-        match off.state() {
-            State::Blocked => sums.blocked_ns = sums.blocked_ns.saturating_add(away_ns),
-            State::Stopped => sums.stopped_ns = sums.stopped_ns.saturating_add(away_ns),
-            _ => sums.runnable_ns = sums.runnable_ns.saturating_add(away_ns),
-        }
-        sums.runnable_ns = sums.runnable_ns.saturating_add(off.in_ns - off.wake_ns);
-    }
-    sums != record.totals
+    task.stretches.sums().is_some_and(|sums| {
+        let of_stretches = Totals {
+            serial: task.serial,
+            blocked_ns: sums.blocked_ns,
+            runnable_ns: sums.runnable_ns,
+            stopped_ns: sums.stopped_ns,
+            ..record.totals
+        };
+        of_stretches != record.totals
+    })
 }
 
 /// Switch-ins that are computed, and the time in which they can lie: from the

@@ -116,6 +116,7 @@ impl<'a> Segments<'a> {
     pub fn each(mut self, mut stretch: impl FnMut(&Off), mut segment: impl FnMut(Segment)) {
         let life_ends_ns = self.task.end_ns;
         let mut cursor = self.cursor;
+        let mut expected = self.expected;
         let mut until = |end_ns: u64, state: State, syscall: InSyscall| {
             let end_ns = end_ns.min(life_ends_ns);
             if end_ns > cursor {
@@ -128,19 +129,27 @@ impl<'a> Segments<'a> {
                 });
             }
         };
-        loop {
-            let (out_ns, before) = self.advance();
-            let off = self.off;
-            if !off.last {
-                stretch(&self.stretch);
-            }
-            until(out_ns, before, off.syscall);
-            until(off.wake_ns, off.state, off.syscall);
-            until(off.in_ns, State::Runnable, off.syscall);
-            if off.last {
-                return;
-            }
+        for off in self.stretches.by_ref() {
+            stretch(&off);
+            let syscall = InSyscall {
+                number: off.syscall,
+                compat: off.flags & Off::COMPAT != 0,
+            };
+            let before = match off.seq == expected {
+                true => State::Running,
+                false => State::Unknown,
+            };
+            expected = off.seq.wrapping_add(1);
+            until(off.out_ns, before, syscall);
+            until(off.wake_ns, off.state(), syscall);
+            until(off.in_ns, State::Runnable, syscall);
         }
+        self.expected = expected;
+        let (out_ns, before) = self.advance_to_end();
+        let off = self.off;
+        until(out_ns, before, off.syscall);
+        until(off.wake_ns, off.state, off.syscall);
+        until(off.in_ns, State::Runnable, off.syscall);
     }
 
     /// Goes on to the next stretch, or to what comes after the last one, and

@@ -12,7 +12,7 @@ mod tests;
 
 use std::{cell::RefCell, iter::FusedIterator, ops::Range, sync::Arc};
 
-use super::Off;
+use super::{Off, State};
 
 use self::chunk::{Chunk, Kinds, View, pack};
 pub(super) use self::runs::{Runs, Sorted};
@@ -32,11 +32,40 @@ pub struct Stretches {
     /// How many stretches a full chunk has, as a power of two.
     log: u8,
     kinds: Kinds,
+    sums: Sums,
     /// The model's number of each target, if it is not the one that is packed.
     targets: Vec<u32>,
     /// Targets of single stretches, by number of the stretch.
     others: Vec<(u32, u32)>,
     shelf: Arc<Shelf>,
+}
+
+/// What all stretches of a task come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Time blocked.
+    pub blocked_ns: u64,
+    /// Time stopped.
+    pub stopped_ns: u64,
+    /// Time runnable.
+    pub runnable_ns: u64,
+    /// The number of one is not that of those before it.
+    has_gaps: bool,
+}
+
+impl Sums {
+    fn add(&mut self, number: usize, off: &Off) {
+        self.has_gaps |= off.seq as usize != number;
+        let away_ns = off.wake_ns.saturating_sub(off.out_ns);
+        let sum = match off.state() {
+            State::Blocked => &mut self.blocked_ns,
+            State::Stopped => &mut self.stopped_ns,
+            _ => &mut self.runnable_ns,
+        };
+        *sum = sum.saturating_add(away_ns);
+        let ready_ns = off.in_ns.saturating_sub(off.wake_ns);
+        self.runnable_ns = self.runnable_ns.saturating_add(ready_ns);
+    }
 }
 
 impl Stretches {
@@ -57,6 +86,11 @@ impl Stretches {
     /// Is there none?
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// What they come to, if they are numbered from 0 on and none is missing.
+    pub fn sums(&self) -> Option<Sums> {
+        (!self.sums.has_gaps).then_some(self.sums)
     }
 
     /// All, in order.
@@ -301,7 +335,11 @@ impl Stretches {
         if !self.targets.is_empty() {
             off.target = *self.targets.get(off.target as usize).unwrap_or(&0);
         }
-        if !self.others.is_empty() {
+        if self
+            .others
+            .first()
+            .is_some_and(|(first, _)| *first <= off.seq)
+        {
             off.target = self.other(off.seq).unwrap_or(off.target);
         }
         off
@@ -315,6 +353,9 @@ impl Stretches {
 
     /// Packs a full chunk, or the last one.
     fn push_chunk(&mut self, rows: &[(Off, Option<u16>)], buffer: &mut Vec<u8>) {
+        for (number, (off, _)) in (self.len..).zip(rows) {
+            self.sums.add(number, off);
+        }
         self.len += rows.len();
         let chunk = pack(rows, &mut self.kinds, &self.shelf, buffer);
         self.chunks.extend(chunk);

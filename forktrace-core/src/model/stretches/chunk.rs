@@ -47,8 +47,8 @@ pub(super) struct Chunk {
     /// Where in a row each field begins, and how wide it is.
     offsets: [u8; FIELDS],
     widths: [u8; FIELDS],
-    /// Bits of the longest time until a wakeup, and from there on.
-    longest: [u8; 2],
+    /// The longest time until a wakeup, and from there on, ns.
+    longest: [u64; 2],
 }
 
 /// By width: the bits of a field.
@@ -217,6 +217,7 @@ pub(super) fn pack(
     let mut kinds: Vec<Kind> = Vec::new();
     let mut last = 0;
     let mut most = [0u64; FIELDS];
+    let mut longest = [0u64; 2];
     let mut all: Vec<[u64; FIELDS]> = Vec::with_capacity(rows.len());
     for (at, row) in rows.iter().enumerate() {
         let kind = Kind::of(&row.0);
@@ -231,6 +232,7 @@ pub(super) fn pack(
         for (most, value) in most.iter_mut().zip(fields) {
             *most |= value;
         }
+        longest = [longest[0].max(fields[1]), longest[1].max(fields[2])];
         all.push(fields);
     }
     let widths = most.map(|most| (64 - most.leading_zeros()).div_ceil(8) as u8);
@@ -265,15 +267,8 @@ pub(super) fn pack(
         row_len,
         offsets,
         widths,
-        longest: [most[1], most[2]].map(|most| (64 - most.leading_zeros()) as u8),
+        longest,
     })
-}
-
-/// The largest number of so many bits.
-fn below(bits: u8) -> u64 {
-    u64::MAX
-        .checked_shr(u64::BITS - u32::from(bits))
-        .unwrap_or(0)
 }
 
 /// Writes a row. Each field is written as a word, and the next one over what of that is not its
@@ -299,12 +294,12 @@ impl Chunk {
 
     /// No wakeup in it came later than this after its task had left, ns.
     pub(super) fn woken_within_ns(&self) -> u64 {
-        below(self.longest[0])
+        self.longest[0]
     }
 
     /// None of its tasks came back later than this after the wakeup, ns.
     pub(super) fn back_within_ns(&self) -> u64 {
-        below(self.longest[1])
+        self.longest[1]
     }
 
     /// Its stretches, to be read. `away`: where to get what is not in memory.
