@@ -13,13 +13,14 @@ use forktrace_core::{
 
 use crate::{
     capture::Tracer,
-    clock::now_ns,
+    clock::{now_ns, own_cpu},
     decode,
     metrics::Page,
     trace::{Event, OpenStretch},
 };
 
-/// Looks are so many times as far apart as one takes with all that is made of it, at least.
+/// Looks are so many times as far apart as the CPU time that one takes with all that is made of
+/// it, at least. Of time on the clock, on a busy machine, stalls would come between two looks.
 const REST: u32 = 100;
 
 /// The state of a recording.
@@ -28,7 +29,7 @@ pub(crate) struct Observed {
     /// Looks are this far apart at least.
     interval: Duration,
     due: Instant,
-    /// What the last look has taken so far.
+    /// What the last look has taken of CPU so far.
     spent: Duration,
     /// When the table was read, and what it told.
     looked_ns: Option<u64>,
@@ -72,6 +73,7 @@ impl Observed {
         if self.looked_ns.is_some() || self.due > begun {
             return Ok(());
         }
+        let cpu = own_cpu();
         self.looked_ns = Some(now_ns()?);
         self.living.clear();
         let living = &mut self.living;
@@ -81,11 +83,11 @@ impl Observed {
             }
         });
         self.due = begun + self.interval;
-        self.spent = begun.elapsed();
+        self.spent = own_cpu().saturating_sub(cpu);
         Ok(())
     }
 
-    /// What is made of the last look has taken so much more.
+    /// What is made of the last look has taken so much more of CPU.
     pub(crate) fn took(&mut self, time: Duration) {
         self.spent += time;
         self.due = self.due.max(Instant::now() + self.spent * REST);
@@ -97,13 +99,13 @@ impl Observed {
         let Some(looked_ns) = self.looked_ns.take() else {
             return false;
         };
-        let begun = Instant::now();
+        let cpu = own_cpu();
         self.live.advance(looked_ns, self.living.drain(..));
         if let Some(page) = &self.page {
             let form = |form| metrics(&self.live, recorder, form);
             page.set([MetricsForm::OpenMetrics, MetricsForm::Prometheus].map(form));
         }
-        self.took(begun.elapsed());
+        self.took(own_cpu().saturating_sub(cpu));
         true
     }
 }
