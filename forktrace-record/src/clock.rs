@@ -80,6 +80,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn time_without_a_cpu_is_no_cpu_time() {
+        let (begun, cpu) = (std::time::Instant::now(), own_cpu());
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(own_cpu() - cpu < begun.elapsed() / 2);
+    }
+
+    #[test]
     fn offsets_are_read() {
         let text = "monotonic       -1000         500\nboottime            7         0\n";
         assert_eq!(ahead_ns(text), -1_000_000_000_000 + 500);
