@@ -4,7 +4,7 @@
 //! the kernel programs. The difference is fixed when the namespace gets its first
 //! process, so it is read once.
 
-use std::{fs, sync::OnceLock};
+use std::{fs, sync::OnceLock, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::{
@@ -19,6 +19,14 @@ use nix::{
 pub fn now_ns() -> Result<u64> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).context("clock_gettime")?;
     Ok(of_records_ns(now.num_nanoseconds()))
+}
+
+/// CPU time of this thread: what work takes, however long others have the CPU meanwhile.
+pub(crate) fn own_cpu() -> Duration {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    time.map_or(Duration::ZERO, |time| {
+        Duration::from_nanos(time.num_nanoseconds() as u64)
+    })
 }
 
 /// What the records have for this time of our `CLOCK_MONOTONIC`, ns.
@@ -70,6 +78,13 @@ pub fn check() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_without_a_cpu_is_no_cpu_time() {
+        let (begun, cpu) = (std::time::Instant::now(), own_cpu());
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(own_cpu() - cpu < begun.elapsed() / 2);
+    }
 
     #[test]
     fn offsets_are_read() {

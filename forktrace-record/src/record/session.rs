@@ -22,7 +22,7 @@ use super::told::{Notice, Recorded, Watcher, Wish};
 use crate::{
     at_work::AtWork,
     capture::{Losses, TableEntry, Tracer},
-    clock::now_ns,
+    clock::{now_ns, own_cpu},
     deadlock, decode,
     helper::Nursery,
     last_wait::LastWait,
@@ -244,10 +244,10 @@ impl Session {
         let Some(observed) = &mut self.observed else {
             return Ok(());
         };
-        let begun = Instant::now();
+        let cpu = own_cpu();
         let lost = tracer.losses().records();
         let wish = watcher.look(observed.live(), lost, self.writer.recent())?;
-        observed.took(begun.elapsed());
+        observed.took(own_cpu().saturating_sub(cpu));
         match wish {
             Wish::Nothing => Ok(()),
             Wish::LookNow => {

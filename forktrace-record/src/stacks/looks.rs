@@ -17,11 +17,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::time::TimeValLike as _,
-    time::{ClockId, clock_gettime},
-};
-
 use super::{
     allowance::Allowance,
     proofs::Proofs,
@@ -29,7 +24,7 @@ use super::{
 };
 use crate::{
     capture::{Asleep, Block, Tracer},
-    clock::of_records_ns,
+    clock::{of_records_ns, own_cpu},
     helper::{Channel, Kind, Nursery, Troubles},
     trace::Stretch,
 };
@@ -264,12 +259,4 @@ impl Looks {
         }
         self.helper.ask(asleep, &sleepers);
     }
-}
-
-/// CPU time of this thread.
-fn own_cpu() -> Duration {
-    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
-    time.map_or(Duration::ZERO, |time| {
-        Duration::from_nanos(time.num_nanoseconds() as u64)
-    })
 }
