@@ -276,19 +276,7 @@ impl Process {
         if walk.end == End::Start && sleeper.tid != sleeper.process.0 {
             self.name_beginning(&mut walk, &modules);
         }
-        let mut executed = Pages::new(&memory, python::MOST_PAGES);
-        if let Some(pages) = self.executed.get(&pc) {
-            executed.fetch(sleeper.tid, pages);
-        }
-        if self
-            .interpret(sleeper.tid, &mut executed, &mut walk, &modules)
-            .is_some()
-        {
-            if self.executed.len() >= MOST_PLACES {
-                self.executed.clear();
-            }
-            self.executed.insert(pc, executed.asked_for());
-        }
+        let mut executed = self.executed(&memory, sleeper, &mut walk, &modules);
         self.lasts.keep(sleeper, [&mut stack, &mut executed]);
         Some(Found::Walk(walk))
     }
@@ -296,6 +284,29 @@ impl Process {
     /// What was just found of this thread is told by this number.
     pub(super) fn number(&mut self, sleeper: &Sleeper, number: u32) {
         self.lasts.number(sleeper, number);
+    }
+
+    /// Tells what an interpreter executes, if there is one, and what of the memory says it.
+    fn executed<'a>(
+        &mut self,
+        memory: &'a File,
+        sleeper: &Sleeper,
+        walk: &mut Walk,
+        modules: &[Option<usize>],
+    ) -> Pages<'a> {
+        let [begins, ..] = sleeper.registers;
+        let mut executed = Pages::new(memory, python::MOST_PAGES);
+        if let Some(pages) = self.executed.get(&begins) {
+            executed.fetch(sleeper.tid, pages);
+        }
+        let found = self.interpret(sleeper.tid, &mut executed, walk, modules);
+        if found.is_some() {
+            if self.executed.len() >= MOST_PLACES {
+                self.executed.clear();
+            }
+            self.executed.insert(begins, executed.asked_for());
+        }
+        executed
     }
 
     /// Puts what an interpreter executes in place of its own functions, if there is one. Where the
