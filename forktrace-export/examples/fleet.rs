@@ -159,7 +159,7 @@ impl Fleet {
 
 fn write(folder: &Path, source: &Source<'_>) -> io::Result<u64> {
     let machine = source.info.header.machine.clone().unwrap_or_default();
-    let file = format!("{}-{}.parquet", &machine.id[..8], trace_id(source));
+    let file = format!("{}-{}.parquet", &machine.id[..8], trace_id(source.info));
     let written = tables::write(source, &mut |part| {
         let place: PathBuf = [
             part.table.name().to_owned(),

@@ -38,6 +38,15 @@ pub use self::{
     trace_id::trace_id,
 };
 
+/// What was recorded.
+#[derive(Clone, Copy)]
+pub struct Recording<'a> {
+    /// The trace's header and end.
+    pub info: &'a TraceInfo,
+    /// A time line a task.
+    pub model: &'a Model,
+}
+
 /// What there is to write.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
@@ -47,6 +56,14 @@ pub struct Source<'a> {
     pub model: &'a Model,
     /// What was found.
     pub report: &'a Report,
+}
+
+impl<'a> Source<'a> {
+    /// The same without what was found.
+    pub fn recording(&self) -> Recording<'a> {
+        let Self { info, model, .. } = *self;
+        Recording { info, model }
+    }
 }
 
 /// A form that something can be written in.

@@ -86,7 +86,7 @@ impl Rollup {
     /// # Errors
     /// When the trace is in it already, or spans so much time that there would be too many rows.
     pub fn add(&mut self, source: &Source<'_>, host: &str) -> io::Result<()> {
-        let id = trace_id(source);
+        let id = trace_id(source.info);
         if !self.traces.insert(id.clone()) {
             return Err(twice(&id));
         }
@@ -99,7 +99,7 @@ impl Rollup {
             roles.push(self.number(role)?);
         }
         let names = Names::new(source.info, source.model);
-        let mut by_minute = ByMinute::new(source, &names);
+        let mut by_minute = ByMinute::new(source.recording(), &names);
         // State and reason of each kind.
         let mut numbers: Vec<(u32, u32)> = Vec::new();
         by_minute.until(u64::MAX, &mut |kinds, (task, minute, kind, sum)| {

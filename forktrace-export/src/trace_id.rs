@@ -1,14 +1,14 @@
 //! What tells a trace from all others.
 
-use crate::Source;
+use forktrace_core::trace_file::TraceInfo;
 
 /// What tells a trace from all others: the same whenever it is exported, of a copy too.
-pub fn trace_id(source: &Source<'_>) -> String {
-    let header = &source.info.header;
+pub fn trace_id(info: &TraceInfo) -> String {
+    let header = &info.header;
     let machine = header.machine.as_ref();
     let of = |text: Option<&str>| fnv(text.unwrap_or_default().as_bytes());
     let parts = [
-        u64::from(source.info.file_id),
+        u64::from(info.file_id),
         header.start_unix_ns,
         header.start_ns,
         of(machine.map(|it| it.id.as_str())),

@@ -202,7 +202,7 @@ fn forged_times_end_and_are_refused_where_no_recording_takes_so_long() {
 
 #[test]
 fn a_trace_is_known_by_the_same_id_and_others_by_others() {
-    let id = |read: &hostile::Read| trace_id(&source(read));
+    let id = |read: &hostile::Read| trace_id(source(read).info);
     let one = read("sleepers", NOON);
     assert_eq!(id(&one), id(&read("sleepers", NOON)));
     assert_ne!(id(&one), id(&read("fork_tree", NOON)));

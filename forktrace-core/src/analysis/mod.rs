@@ -92,6 +92,7 @@ pub(crate) use objects::{given, kind_name};
 pub(crate) use overview::{CELLS, roles as roles_of};
 pub use part::analyse_part;
 pub(crate) use roles::role;
+pub use roles::roles;
 pub use syscall_families::family;
 
 pub use profile::Profile;

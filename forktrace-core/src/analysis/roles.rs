@@ -45,7 +45,7 @@ const HELPERS: [&str; 29] = [
 ];
 
 /// The role of each task, by index in the model.
-pub(super) fn roles(model: &Model) -> Vec<String> {
+pub fn roles(model: &Model) -> Vec<String> {
     let mut leaders: HashMap<u32, &Task> = HashMap::new();
     let mut by_pid: HashMap<u32, &Task> = HashMap::new();
     for task in &model.tasks {

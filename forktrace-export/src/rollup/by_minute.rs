@@ -7,7 +7,7 @@ use forktrace_core::{
     model::{InSyscall, Segments, State, Task},
 };
 
-use crate::Source;
+use crate::Recording;
 
 /// Length of a row's time, ns.
 pub(crate) const MINUTE_NS: u64 = 60_000_000_000;
@@ -51,7 +51,7 @@ pub(crate) type Told = (usize, u64, usize, Sum);
 
 /// Goes through the time of all tasks.
 pub(crate) struct ByMinute<'a> {
-    source: &'a Source<'a>,
+    recording: Recording<'a>,
     names: &'a Names<'a>,
     tasks: Vec<OfTask<'a>>,
     kinds: Vec<Kind>,
@@ -80,8 +80,8 @@ struct Piece {
 }
 
 impl<'a> ByMinute<'a> {
-    pub(crate) fn new(source: &'a Source<'a>, names: &'a Names<'a>) -> Self {
-        let tasks = source.model.tasks.iter().map(|task| OfTask {
+    pub(crate) fn new(recording: Recording<'a>, names: &'a Names<'a>) -> Self {
+        let tasks = recording.model.tasks.iter().map(|task| OfTask {
             segments: task.segments().peekable(),
             rest: None,
         });
@@ -90,7 +90,7 @@ impl<'a> ByMinute<'a> {
             reason: None,
         });
         Self {
-            source,
+            recording,
             names,
             tasks: tasks.collect(),
             kinds: kinds.into(),
@@ -102,14 +102,14 @@ impl<'a> ByMinute<'a> {
 
     /// When the first task began and the last one ended, ns since 1970.
     pub(crate) fn lived(&self) -> Option<(u64, u64)> {
-        let tasks = &self.source.model.tasks;
+        let tasks = &self.recording.model.tasks;
         let from = tasks.iter().map(|task| task.start_ns).min()?;
         let to = tasks.iter().map(|task| task.end_ns).max()?;
         Some((self.unix(from), self.unix(to)))
     }
 
     fn unix(&self, ns: u64) -> u64 {
-        self.source.info.header.start_unix_ns.saturating_add(ns)
+        self.recording.info.header.start_unix_ns.saturating_add(ns)
     }
 
     /// What can be asked of [`Told`]'s numbers.
@@ -156,11 +156,11 @@ impl<'a> ByMinute<'a> {
         if of.rest.is_some() {
             return None;
         }
-        let start_unix_ns = self.source.info.header.start_unix_ns;
+        let start_unix_ns = self.recording.info.header.start_unix_ns;
         let unix = |ns: u64| start_unix_ns.saturating_add(ns);
         let segment = of.segments.next_if(|it| unix(it.start_ns) < until)?;
         let kind = match segment.syscall {
-            Some(call) => self.kind(&self.source.model.tasks[at], call),
+            Some(call) => self.kind(&self.recording.model.tasks[at], call),
             None => segment.state.index(),
         };
         Some(Piece {

@@ -1,10 +1,7 @@
 //! The table of minutes: what the tasks of a role did in each, so that who asks for sums need not
 //! read stretches, and can keep them for longer.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    io,
-};
+use std::{collections::BTreeMap, io};
 
 use forktrace_core::{analysis::Names, utc};
 
@@ -13,7 +10,7 @@ use super::{
     column::{Column, Rows, Writer},
 };
 use crate::{
-    Source,
+    Recording,
     rollup::by_minute::{ByMinute, MINUTE_NS, Sum},
 };
 
@@ -35,11 +32,16 @@ const AT_ONCE: u64 = 60;
 const MOST_ROWS: u64 = 1 << 30;
 
 /// Writes the table. Returns how many rows it has.
-pub(super) fn write(source: &Source<'_>, trace: &str, open: Open<'_>) -> io::Result<u64> {
-    let names = Names::new(source.info, source.model);
-    let mut by_minute = ByMinute::new(source, &names);
-    let roles = Roles::new(source);
-    let begin = Time::of(source, 0);
+pub(super) fn write(
+    recording: Recording<'_>,
+    trace: &str,
+    roles: &[String],
+    open: Open<'_>,
+) -> io::Result<u64> {
+    let names = Names::new(recording.info, recording.model);
+    let mut by_minute = ByMinute::new(recording, &names);
+    let roles = Roles::new(roles);
+    let begin = Time::of(recording, 0);
     let (_, to) = by_minute.lived().unwrap_or_default();
     let mut file = File {
         open,
@@ -80,12 +82,8 @@ struct Roles<'a> {
 }
 
 impl<'a> Roles<'a> {
-    fn new(source: &Source<'a>) -> Self {
-        let of_report = source.report.tasks.iter();
-        let of_report: HashMap<u32, &str> = of_report.map(|t| (t.serial, &*t.role)).collect();
-        let tasks = source.model.tasks.iter();
-        let of_task = tasks.map(|task| of_report.get(&task.serial).copied().unwrap_or_default());
-        let of_task: Vec<&str> = of_task.collect();
+    fn new(of_tasks: &'a [String]) -> Self {
+        let of_task: Vec<&str> = of_tasks.iter().map(String::as_str).collect();
         let mut names = of_task.clone();
         names.sort_unstable();
         names.dedup();

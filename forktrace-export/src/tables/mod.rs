@@ -14,13 +14,17 @@ mod rows;
 mod stretches;
 
 use std::{
+    borrow::Borrow,
     collections::BTreeMap,
     io::{self, Write},
+    panic::resume_unwind,
+    sync::{Mutex, PoisonError},
+    thread,
 };
 
-use forktrace_core::utc;
+use forktrace_core::{analysis::roles, report::Report, utc};
 
-use crate::{Source, trace_id};
+use crate::{Recording, Source, trace_id};
 
 use self::column::{Column, Rows, Writer};
 
@@ -61,7 +65,7 @@ pub enum Table {
 }
 
 impl Table {
-    /// All of them, in the order in which they are written.
+    /// All of them: the last one is the last that is written.
     pub const ALL: [Self; 12] = [
         Self::Tasks,
         Self::Stretches,
@@ -116,23 +120,66 @@ pub type Written = BTreeMap<Table, u64>;
 /// # Errors
 /// Those of `open` and of what it opens.
 pub fn write(source: &Source<'_>, open: Open<'_>) -> io::Result<Written> {
-    let ends = source.model.tasks.iter().map(|task| task.end_ns);
+    let written = write_beside(source.recording(), || source.report, open);
+    written.map(|(_, written)| written)
+}
+
+/// The same while the report is made, on a thread of its own: what takes long to write needs
+/// nothing of it. Returns the report as well.
+///
+/// # Errors
+/// Those of `open` and of what it opens.
+pub fn write_beside<R: Borrow<Report> + Send>(
+    recording: Recording<'_>,
+    report: impl FnOnce() -> R + Send,
+    open: Open<'_>,
+) -> io::Result<(R, Written)> {
+    let ends = recording.model.tasks.iter().map(|task| task.end_ns);
     let days = ends.max().unwrap_or(0) / DAY_NS;
     if days > MOST_DAYS {
         let why = format!("its times span {days} days: no recording takes so long");
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
     let mut written = Written::new();
-    let trace = trace_id(source);
+    let trace = &trace_id(recording.info);
+    let roles = &roles(recording.model);
+    let report = beside(report, || {
+        let rows = stretches::write(recording, trace, roles, open)?;
+        written.insert(Table::Stretches, rows);
+        let rows = minutes::write(recording, trace, roles, open)?;
+        written.insert(Table::Minutes, rows);
+        Ok(())
+    })?;
+    let source = Source {
+        info: recording.info,
+        model: recording.model,
+        report: report.borrow(),
+    };
     for table in Table::ALL {
-        let rows = match table {
-            Table::Stretches => stretches::write(source, &trace, open)?,
-            Table::Minutes => minutes::write(source, &trace, open)?,
-            table => write_rows(source, &trace, table, open)?,
-        };
-        written.insert(table, rows);
+        if !matches!(table, Table::Stretches | Table::Minutes) {
+            written.insert(table, write_rows(&source, trace, table, open)?);
+        }
     }
-    Ok(written)
+    Ok((report, written))
+}
+
+/// Makes something on a thread of its own, and does something else meanwhile.
+fn beside<T: Send>(
+    make: impl FnOnce() -> T + Send,
+    meanwhile: impl FnOnce() -> io::Result<()>,
+) -> io::Result<T> {
+    let make = Mutex::new(Some(make));
+    let take = || make.lock().unwrap_or_else(PoisonError::into_inner).take();
+    thread::scope(|scope| {
+        let made = thread::Builder::new().spawn_scoped(scope, || take().map(|make| make()));
+        meanwhile()?;
+        let made = match made {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // A limit of memory or of processes leaves no room for a thread.
+            Err(_) => take().map(|make| make()),
+        };
+        made.ok_or_else(|| io::Error::other("what is made once is made"))
+    })
 }
 
 /// Writes a table whose rows all fit in memory, since the report has them there.
@@ -140,9 +187,9 @@ fn write_rows(source: &Source<'_>, trace: &str, table: Table, open: Open<'_>) ->
     let columns = rows::columns(table);
     let mut days: BTreeMap<u64, Rows> = BTreeMap::new();
     // Who asks a table that has no rows gets none, and no error.
-    days.insert(Time::of(source, 0).day(), Rows::new(&columns));
+    days.insert(Time::of(source.recording(), 0).day(), Rows::new(&columns));
     rows::each(source, trace, table, &mut |at_ns, row| {
-        let at = Time::of(source, at_ns);
+        let at = Time::of(source.recording(), at_ns);
         let day = days.entry(at.day()).or_insert_with(|| Rows::new(&columns));
         day.push(row);
     });
@@ -168,8 +215,8 @@ struct Time {
 
 impl Time {
     /// Of one that is given since the trace began.
-    fn of(source: &Source<'_>, at_ns: u64) -> Self {
-        let start = source.info.header.start_unix_ns;
+    fn of(recording: Recording<'_>, at_ns: u64) -> Self {
+        let start = recording.info.header.start_unix_ns;
         Self {
             unix_ns: start.saturating_add(at_ns),
         }

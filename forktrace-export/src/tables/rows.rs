@@ -40,7 +40,7 @@ pub(super) fn columns(table: Table) -> Vec<Column> {
 /// Gives all rows of such a table.
 pub(super) fn each(source: &Source<'_>, trace: &str, table: Table, sink: Sink<'_>) {
     let mut with_key = |at_ns: u64, row: &[Value<'_>]| {
-        let (ns, timestamp) = Time::of(source, at_ns).values();
+        let (ns, timestamp) = Time::of(source.recording(), at_ns).values();
         let key = [
             Value::Text(trace),
             Value::Number(ns),

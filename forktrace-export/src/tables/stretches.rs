@@ -25,7 +25,7 @@ use super::{
     DAY_NS, Open, Part, ROW_GROUP, Table, Time,
     column::{Column, Filled, OrNone, RowGroup, Rows, Words, Writer, number},
 };
-use crate::Source;
+use crate::Recording;
 
 const COLUMNS: [Column; 19] = [
     Column::text("trace"),
@@ -53,7 +53,12 @@ const COLUMNS: [Column; 19] = [
 const MOST_THREADS: usize = 4;
 
 /// Writes the table. Returns how many rows it has.
-pub(super) fn write(source: &Source<'_>, trace: &str, open: Open<'_>) -> io::Result<u64> {
+pub(super) fn write(
+    recording: Recording<'_>,
+    trace: &str,
+    roles: &[String],
+    open: Open<'_>,
+) -> io::Result<u64> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         // Where there is no room for more threads, fewer do.
@@ -75,9 +80,9 @@ pub(super) fn write(source: &Source<'_>, trace: &str, open: Open<'_>) -> io::Res
             writer: None,
             rows: 0,
         };
-        let names = Names::new(source.info, source.model);
+        let names = Names::new(recording.info, recording.model);
         let waits = names.waits();
-        let mut walk = Walk::new(source, trace, &names, &waits);
+        let mut walk = Walk::new(recording, (trace, roles), &names, &waits);
         while let Some((day, lot)) = walk.next_lot() {
             file.take(day, lot)?;
         }
@@ -251,7 +256,7 @@ type WaitsOf<'a> = Box<dyn Iterator<Item = Wait> + 'a>;
 
 /// All rows: by window, within a window by task, and by time within a task.
 struct Walk<'a> {
-    source: &'a Source<'a>,
+    recording: Recording<'a>,
     texts: Texts<'a>,
     trace: u32,
     roles: Vec<u32>,
@@ -263,38 +268,28 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(
-        source: &'a Source<'a>,
-        trace: &str,
+        recording: Recording<'a>,
+        (trace, roles): (&str, &[String]),
         names: &'a Names<'a>,
         waits: &'a Waits<'a>,
     ) -> Self {
-        let model = source.model;
+        let model = recording.model;
         let mut texts = Texts::new(names, model.targets.len());
         let trace = texts.words.number(trace);
-        let of_report: HashMap<u32, &str> = source
-            .report
-            .tasks
-            .iter()
-            .map(|task| (task.serial, task.role.as_str()))
-            .collect();
-        let role = |task: &Task| of_report.get(&task.serial).copied().unwrap_or_default();
-        let roles = model
-            .tasks
-            .iter()
-            .map(|task| texts.words.number(role(task)));
+        let roles = roles.iter().map(|role| texts.words.number(role));
         let roles = roles.collect();
         let tasks = model.tasks.iter().enumerate().map(|(at, task)| OfTask {
             segments: task.segments().peekable(),
             waits: (Box::new(waits.of(at)) as WaitsOf<'a>).peekable(),
         });
         Self {
-            source,
+            recording,
             texts,
             trace,
             roles,
             tasks: tasks.collect(),
             at: 0,
-            windows: Windows::new(source),
+            windows: Windows::new(recording),
         }
     }
 
@@ -307,9 +302,9 @@ impl<'a> Walk<'a> {
                 while lot.len() < ROW_GROUP
                     && let Some(row) = task.next_row(until_ns)
                 {
-                    self.texts.add(self.source, self.at, &row, &mut lot);
+                    self.texts.add(self.recording, self.at, &row, &mut lot);
                 }
-                let task = &self.source.model.tasks[self.at];
+                let task = &self.recording.model.tasks[self.at];
                 lot.task.resize(lot.len(), i64::from(task.serial));
                 lot.role.resize(lot.len(), self.roles[self.at]);
                 if lot.len() >= ROW_GROUP {
@@ -432,13 +427,13 @@ struct Windows {
 }
 
 impl Windows {
-    fn new(source: &Source<'_>) -> Self {
-        let tasks = &source.model.tasks;
+    fn new(recording: Recording<'_>) -> Self {
+        let tasks = &recording.model.tasks;
         let end_ns = tasks.iter().map(|task| task.end_ns).max().unwrap_or(0);
         let rows: usize = tasks.iter().map(|task| task.stretches.len() + 1).sum();
         let windows = rows.div_ceil(ROW_GROUP).max(1) as u64;
         Self {
-            start_unix_ns: source.info.header.start_unix_ns,
+            start_unix_ns: recording.info.header.start_unix_ns,
             from_ns: 0,
             length_ns: end_ns.div_ceil(windows).max(1),
             end_ns,
@@ -530,17 +525,17 @@ impl<'a> Texts<'a> {
     }
 
     /// Adds a row of a task, but for what all rows of the task have.
-    fn add(&mut self, source: &Source<'_>, task: usize, row: &Row, lot: &mut Lot) {
+    fn add(&mut self, recording: Recording<'_>, task: usize, row: &Row, lot: &mut Lot) {
         let (mut reason, mut syscall, mut object, mut ended, mut waker) =
             (None, None, None, None, None);
         if let Some(wait) = &row.wait {
-            let (of_reason, of_syscall) = self.reason(&source.model.tasks[task], wait);
+            let (of_reason, of_syscall) = self.reason(&recording.model.tasks[task], wait);
             (reason, syscall) = (Some(of_reason), of_syscall);
             object = self.object(wait);
             ended = Some(self.ends[place_of_end(wait.ended)]);
             waker = self.waker(wait);
         }
-        let (start_ns, _) = Time::of(source, row.start_ns).values();
+        let (start_ns, _) = Time::of(recording, row.start_ns).values();
         lot.start_ns.push(start_ns);
         lot.state.push(self.states[row.state.index()]);
         lot.reason.push(reason);

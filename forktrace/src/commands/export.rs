@@ -19,12 +19,8 @@ mod with {
     use std::{fs::File, path::Path};
 
     use anyhow::{Context as _, Result};
-    use forktrace_core::{
-        analysis::{Options, analyse_with},
-        render::text::figures::clean,
-        words,
-    };
-    use forktrace_export::Source;
+    use forktrace_core::{analysis::Options, render::text::figures::clean, words};
+    use forktrace_export::Recording;
     use forktrace_process::launch::Accounts;
 
     use super::{
@@ -57,24 +53,22 @@ mod with {
         let patience = Patience::new(name.clone(), "reading");
         let room = Room::new();
         let (info, model) = room.read(&mut trace, None)?;
-        patience.step("finding out what held up");
+        patience.step("finding out what held up, and writing tables");
         let options = Options {
             episodes: args.stalls,
             ..Options::default()
         };
-        let report = analyse_with(&info, &model, &options);
-        room.check()?;
-        patience.step("writing tables");
-        let source = Source {
+        let recording = Recording {
             info: &info,
             model: &model,
-            report: &report,
         };
-        let exported = tables.write(&source, args.host.as_deref());
+        let exported = tables.write(
+            recording,
+            &options,
+            (args.host.as_deref(), &|| room.check()),
+        );
         let exported =
             exported.with_context(|| format!("it can't be exported to {}", args.to.display()))?;
-        // What tells of a failure while tables are written comes too late for them.
-        room.check()?;
         drop(patience);
         let said = format!(
             "forktrace: {name}: {} of the host {} in {}\n",

@@ -63,8 +63,8 @@ pub(super) fn write(
     #[cfg(feature = "parquet")]
     {
         use anyhow::Context as _;
-        use forktrace_core::analysis::{Options, analyse_with};
-        use forktrace_export::Source;
+        use forktrace_core::analysis::Options;
+        use forktrace_export::Recording;
         use forktrace_process::child::{Answer, with_rights_of};
 
         /// So many stalls are listed, as `export` does by default.
@@ -74,16 +74,12 @@ pub(super) fn write(
             episodes: STALLS,
             ..Options::default()
         };
-        let source = Source {
-            info,
-            model,
-            report: &analyse_with(info, model, &options),
-        };
+        let recording = Recording { info, model };
         let user = rustix::process::geteuid().as_raw();
         let caller = accounts.caller.as_ref();
         let other = caller.filter(|caller| caller.uid.as_raw() != user);
         let written = with_rights_of(other, || {
-            let exported = Tables::in_use(path).write(&source, None)?;
+            let exported = Tables::in_use(path).write(recording, &options, (None, &|| Ok(())))?;
             Ok(Answer {
                 bytes: exported.notes.join("\n").into_bytes(),
                 ..Answer::default()

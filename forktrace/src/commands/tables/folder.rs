@@ -15,8 +15,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use forktrace_core::analysis::{Options, analyse_with};
 use forktrace_export::{
-    Source,
+    Recording,
     tables::{self, Part, Table},
     trace_id,
 };
@@ -86,19 +87,22 @@ impl Tables {
         }
     }
 
-    /// Writes a trace. `host` replaces the name that the trace has.
+    /// Writes a trace, and what is found with these options. `host` replaces the name that the
+    /// trace has; `sound` is asked at the end whether all was read that was written.
     ///
     /// # Errors
-    /// When a file can't be written. Nothing of the trace is there then that was not before.
+    /// When a file can't be written, or that of `sound`. Nothing of the trace is there then that was not before.
     pub(in crate::commands) fn write(
         &self,
-        source: &Source<'_>,
-        host: Option<&str>,
+        recording: Recording<'_>,
+        options: &Options,
+        (host, sound): (Option<&str>, &dyn Fn() -> Result<()>),
     ) -> io::Result<Exported> {
-        let machine = source.info.header.machine.clone().unwrap_or_default();
+        let Recording { info, model } = recording;
+        let machine = info.header.machine.clone().unwrap_or_default();
         let host = in_path(host.unwrap_or(&machine.host));
         let of_machine = machine.id.get(..8).unwrap_or("unknown");
-        let file = format!("{of_machine}-{}.parquet", trace_id(source));
+        let file = format!("{of_machine}-{}.parquet", trace_id(info));
         let at = |part: &Part| -> PathBuf {
             let day = format!("day={}", part.day);
             let host = format!("host={host}");
@@ -106,7 +110,8 @@ impl Tables {
         };
         let under_way = UnderWay::begin(&self.folder, &file)?;
         let mut audit = PathBuf::new();
-        let written = tables::write(source, &mut |part| {
+        let report = || analyse_with(info, model, options);
+        let (_, written) = tables::write_beside(recording, report, &mut |part| {
             let place = under_way.folder.join(at(part));
             fs::create_dir_all(&place)?;
             let to = File::create_new(place.join(&file))?;
@@ -114,6 +119,7 @@ impl Tables {
             audit = self.folder.join(at(part));
             Ok(Box::new(BufWriter::new(Durable(to))))
         })?;
+        sound().map_err(|error| io::Error::other(format!("{error:#}")))?;
         File::create_new(under_way.folder.join(WHOLE))?.sync_all()?;
         let others = remove_of_others(&self.folder, &audit, &file)?;
         let moved = |other| format!("the trace was there as one of {other}, and is no more");
