@@ -959,8 +959,14 @@ fn nobody_waits_for_the_one_that_ends_the_process() {
     let waiter = || task(2, 1, "rbbbbbr$", &[(FUTEX, LOCK, by(1))]);
     let e = only(vec![poller(), killed(waiter())]);
     assert_eq!((e.verdict, e.not_woken), (Verdict::Idle, 1));
-    // Here 2 ends by itself as soon as it is woken.
+    // Here 2 ends by itself as soon as the main thread has told it to.
     let e = only(vec![poller(), waiter()]);
+    assert_eq!((e.verdict, e.held), (Verdict::Idle, 0));
+    // Who is not the main thread can owe it something.
+    let e = only(vec![
+        task(1, 2, "rbbbbrr$", &[(POLL, 0, NETWORK)]),
+        task(2, 2, "rbbbbbr$", &[(FUTEX, LOCK, by(1))]),
+    ]);
     assert_eq!((e.verdict, e.not_woken), (Verdict::Caused, 0));
     // Here 2 goes on to block, so it did not end.
     let report = report_on(vec![

@@ -49,7 +49,7 @@ impl Blocks<'_> {
         // A main thread that ends tells the helpers of its process to end, too.
         let tells = parked && {
             let waker = &self.model.tasks[waker];
-            waker.serial == waker.process
+            waker.serial == waker.process && self.is_last(task as usize, block)
         };
         if ends && !tells || self.child_waits.contains(&Some(block.syscall)) {
             held.ns = 0;
