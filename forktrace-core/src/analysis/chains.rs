@@ -284,8 +284,8 @@ impl<'a> Inquiry<'a> {
         held.filter_map(|(at, held_by)| held_by.is_some().then_some(at as u32))
     }
 
-    /// The episode as it is reported.
-    pub(super) fn episode(&self, verdict: Verdict) -> Episode {
+    /// The episode as it is reported; `whole`: with what each was in.
+    pub(super) fn episode(&self, verdict: Verdict, whole: bool) -> Episode {
         let Stall {
             start_ns,
             end_ns,
@@ -332,10 +332,13 @@ impl<'a> Inquiry<'a> {
             held,
             idle: self.idle(),
             not_woken: of(HeldBy::NotWoken).count() as u32,
-            shared: self.shared(),
+            shared: match whole {
+                true => self.shared(),
+                false => Vec::new(),
+            },
             blocked: {
                 let steps = self.live().filter_map(|at| self.step(at));
-                self.links(steps.take(BLOCKED))
+                self.links(steps.take(if whole { BLOCKED } else { 0 }))
             },
         }
     }

@@ -5,14 +5,18 @@ use super::{
     chains::Inquiry,
     changes::Early,
     division::GroupBy,
-    episodes::Watch,
+    episodes::{Stall, Watch},
     lanes::{self, Swept, Told},
     meanwhile::{Meantime, OfWaits},
     members::Members,
     providers::{Hang, Kin},
     spans,
 };
-use crate::report::{Cause, Episode, Group, GroupKind, VerdictSum};
+use crate::report::{Cause, Episode, Group, GroupKind, Verdict, VerdictSum};
+
+/// Of so many stalls all is told. Of more, as tables have them, what each task was in is left
+/// out: there can be thousands of stalls of thousands of tasks.
+const WHOLE_STALLS: usize = 100;
 
 /// What is known of groups.
 #[derive(Default)]
@@ -82,7 +86,10 @@ pub(super) fn groups(
     let context = (kin, targets, &spans);
     let first = &tasks[*first as usize];
     let what = (GroupKind::Tree, first.pid, first.name.as_str());
-    let mut groups = vec![group(what, &tree, of_tree, context, &mut found)];
+    let (of_tree, listed) = group(what, &tree, of_tree, context, &mut found);
+    let mut groups = vec![of_tree];
+    let of_tree = listed.into_iter().map(|stall| (&tree, stall));
+    found.episodes = episodes_of(kin, of_tree);
     if let [only] = &divided.groups[..] {
         groups.push(Group {
             kind: by.kind(),
@@ -93,23 +100,38 @@ pub(super) fn groups(
         found.groups = groups;
         return found;
     }
-    let of_tree = (found.episodes.len(), found.causes.len());
+    let of_tree = found.causes.len();
+    let mut listed: Vec<Listed<'_>> = Vec::new();
     for ((of, members), swept) in divided.groups.iter().zip(&of_groups).zip(of_each) {
         let what = (by.kind(), of.pid, of.name.as_str());
-        groups.push(group(what, members, swept, context, &mut found));
+        let (group, of_group) = group(what, members, swept, context, &mut found);
+        groups.push(group);
+        listed.extend(of_group.into_iter().map(|stall| (members, stall)));
     }
     if !part.is_all_time() {
         groups.retain(|group| group.kind == GroupKind::Tree || !group.tasks.is_empty());
         if groups.len() == 2 {
-            found.episodes.truncate(of_tree.0);
-            found.causes.truncate(of_tree.1);
+            listed.clear();
+            found.causes.truncate(of_tree);
         }
     }
-    let of_tree = of_tree.0;
-    found.episodes[of_tree..].sort_by_key(|e| std::cmp::Reverse(e.end_ns - e.start_ns));
-    found.episodes.truncate(of_tree.saturating_add(episodes));
+    // Chosen before they are looked into: a stall is small, and what is told of it is not.
+    listed.sort_by_key(|(_, (_, stall))| std::cmp::Reverse(stall.end_ns - stall.start_ns));
+    listed.truncate(episodes);
+    found.episodes.extend(episodes_of(kin, listed.into_iter()));
     found.groups = groups;
     found
+}
+
+/// A stall to be listed, and whose it is.
+type Listed<'a> = (&'a Members<'a>, (Verdict, Stall));
+
+/// These stalls as they are reported, the longest first.
+fn episodes_of<'a>(kin: &'a Kin<'a>, listed: impl Iterator<Item = Listed<'a>>) -> Vec<Episode> {
+    let episodes = listed.enumerate().map(|(at, (members, (verdict, stall)))| {
+        Inquiry::new(kin, members, stall).episode(verdict, at < WHOLE_STALLS)
+    });
+    episodes.collect()
 }
 
 /// What is the same for all groups.
@@ -121,7 +143,7 @@ fn group(
     swept: Swept,
     (kin, targets, spans): Context<'_>,
     found: &mut GroupFigures,
-) -> Group {
+) -> (Group, Vec<(Verdict, Stall)>) {
     let blocks = kin.blocks;
     let Swept {
         profile,
@@ -134,11 +156,6 @@ fn group(
             .iter()
             .map(|at| &blocks.model.tasks[*at as usize])
     };
-    let inquire = |stall| Inquiry::new(kin, members, stall);
-    let listed = stalls.longest.iter();
-    found
-        .episodes
-        .extend(listed.map(|(verdict, stall)| inquire(*stall).episode(*verdict)));
     found
         .causes
         .extend(causes(blocks, members, targets, stalls.causes));
@@ -154,7 +171,7 @@ fn group(
     let lived = members.tasks.iter().map(|at| *at as usize);
     let lived = lived.map(|at| (at, &blocks.model.tasks[at]));
     let lived = lived.filter(|(at, task)| blocks.part.has_life(*at, task));
-    Group {
+    let group = Group {
         kind,
         id: members.group,
         pid,
@@ -172,5 +189,6 @@ fn group(
         unknown_ns: profile.unknown_ns,
         stops: profile.stops,
         spans: spans::of_group(spans, &tasks().collect::<Vec<_>>()),
-    }
+    };
+    (group, stalls.longest)
 }

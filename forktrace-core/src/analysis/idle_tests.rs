@@ -343,3 +343,25 @@ fn a_helper_that_is_told_to_end_was_not_behind_its_main_thread() {
     assert_eq!(with(1, 1)[0].2, Verdict::Idle);
     assert_eq!(with(2, 1)[0].2, Verdict::Caused);
 }
+
+/// Of thousands of stalls, what each of thousands of tasks was in would fill the memory.
+#[test]
+fn of_many_stalls_only_the_longest_hundred_are_told_whole() {
+    let line = format!("r{}r$", "bbr".repeat(150));
+    let syncs = [(FSYNC, FILE, DISK)].repeat(150);
+    let tasks = (1..=4).map(|serial| task(serial, 1 + serial % 2, &line, &syncs));
+    let options = Options {
+        episodes: 120,
+        ..Options::default()
+    };
+    let found = analyse_with(&info(), &model(tasks.collect()), &options).episodes;
+    let of_tree = |e: &&Episode| e.group == 0;
+    for listed in [
+        found.iter().filter(of_tree).collect::<Vec<_>>(),
+        found.iter().filter(|e| !of_tree(e)).collect(),
+    ] {
+        let whole = listed.iter().filter(|e| !e.blocked.is_empty());
+        assert_eq!((listed.len(), whole.count()), (120, 100));
+        assert!(listed.iter().all(|e| !e.chain.is_empty()));
+    }
+}

@@ -1413,7 +1413,7 @@ proptest! {
             if stall.look_ups == 0 {
                 prop_assert!(stall.end_ns - stall.start_ns <= stall.ns + LOOK_UP_NS);
             }
-            let episode = Inquiry::new(&kin, &members, stall).episode(verdict);
+            let episode = Inquiry::new(&kin, &members, stall).episode(verdict, true);
             let ended_by = episode.ended_by.as_ref().unwrap();
             let root = &model.tasks[members.tasks[stall.root as usize] as usize];
             prop_assert_eq!(ended_by.task.serial, root.serial);
