@@ -507,7 +507,7 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) host: Option<String>,
     /// List the N longest stalls of each trace; sums are of all of them.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub(crate) stalls: usize,
     /// Write into DIR even if it holds other files.
     #[arg(long)]

@@ -68,7 +68,7 @@ pub(super) fn write(
         use forktrace_process::child::{Answer, with_rights_of};
 
         /// So many stalls are listed, as `export` does by default.
-        const STALLS: usize = 10_000;
+        const STALLS: usize = 1_000;
 
         let options = Options {
             episodes: STALLS,
