@@ -48,6 +48,8 @@ pub const RUNNABLE_CLASSES: [u64; 8] = [
 /// A wait is not where a task rests if it was in another kind of wait for so many times as
 /// long: little is known of who has just been met.
 const AWAY: u64 = 4;
+/// Who was awake for so many times as long as it slept before does not rest in a sleep.
+const SELDOM: u64 = 20;
 
 /// What a task is in at the moment up to which all is known.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +80,8 @@ pub struct Task {
     pub wait: Option<Wait>,
     /// Time that it was blocked, by kind of wait.
     blocked_ns: [u64; WaitKind::COUNT],
-    /// Up to here its blocks are in the sums.
+    /// From here to there its blocks are in the sums.
+    met_ns: u64,
     counted_ns: u64,
     /// When the last of them began, and how much of the time blocked is of it.
     last: (u64, u64),
@@ -96,7 +99,17 @@ impl Task {
         let others = self.blocked_ns.iter().enumerate();
         let others = others.filter(|(other, _)| *other != kind as usize);
         let longest_ns = others.map(|(_, ns)| *ns).max().unwrap_or(0);
-        longest_ns <= own_ns || longest_ns < present_ns.saturating_mul(AWAY)
+        let away_ns = present_ns.saturating_mul(AWAY);
+        // A server under load hardly waits for its clients, and rests nowhere.
+        let is_busy = || {
+            let blocked_ns = self.blocked_ns.iter().fold(0, |sum: u64, ns| sum + ns);
+            let known_ns = self.counted_ns.saturating_sub(self.met_ns);
+            let awake_ns = known_ns.saturating_sub(blocked_ns);
+            awake_ns >= away_ns && own_ns < awake_ns / SELDOM
+        };
+        let rests = longest_ns <= own_ns || longest_ns < away_ns;
+        // Only of a sleep: whoever has computed parks on a futex or reads for its next work.
+        rests && !(kind == WaitKind::Sleep && is_busy())
     }
 }
 
@@ -278,6 +291,9 @@ impl Live {
     /// Adds a part of a block to the sums, if it is not in them.
     fn blocked(&mut self, serial: u32, call: &Call, (from_ns, until_ns): (u64, u64)) {
         let task = self.tasks.entry(serial).or_insert_with(Task::unknown);
+        if task.counted_ns == 0 {
+            task.met_ns = from_ns;
+        }
         let ns = until_ns.saturating_sub(from_ns.max(task.counted_ns));
         task.counted_ns = task.counted_ns.max(until_ns);
         if task.last.0 != from_ns {
@@ -454,6 +470,7 @@ impl Task {
             state: State::Unknown,
             wait: None,
             blocked_ns: [0; WaitKind::COUNT],
+            met_ns: 0,
             counted_ns: 0,
             last: (0, 0),
             owner: None,

@@ -259,6 +259,50 @@ fn who_is_blocked_in_what_is_known_while_it_lasts() {
     assert_eq!(*kinds[0].1, 140 * MS);
 }
 
+/// A server under full load hardly waits for its clients: what it sleeps in is no rest.
+#[test]
+fn who_is_nearly_always_awake_does_not_rest_in_a_sleep() {
+    let at = |ms| START + ms * MS;
+    let cause = |call: &str, earlier: &[(u64, u64)]| {
+        let mut live = Live::new(Arch::X86_64, START);
+        for serial in [1, 2] {
+            live.note(&Event::Born(born(serial)));
+        }
+        live.note(&Event::Stretch(stretch(2, 0, [START, START, at(1)], call)));
+        // A millisecond in each hundred it has nothing to do.
+        let waits = (1..=40).map(|n| (at(100 * n), at(100 * n + 1), "epoll_wait"));
+        let slept = earlier.iter().map(|(from, to)| (at(*from), at(*to), call));
+        let mut all: Vec<_> = waits.chain(slept).collect();
+        all.sort_by_key(|(out, ..)| *out);
+        for (seq, (out, wake, call)) in all.into_iter().enumerate() {
+            live.note(&Event::Stretch(stretch(
+                1,
+                seq as u32,
+                [out, wake, wake],
+                call,
+            )));
+        }
+        let last = stretch(
+            1,
+            40 + earlier.len() as u32,
+            [at(4050), at(9000), at(9000)],
+            call,
+        );
+        let helper = stretch(2, 1, [at(2), at(9000), at(9000)], "futex");
+        let all = [last, helper];
+        let living = [1, 2].map(|serial| (serial, open(&all, serial, at(4300))));
+        live.advance(at(4300), living.into_iter());
+        live.cause()
+    };
+    assert_eq!(cause("clock_nanosleep", &[]), "sleep");
+    assert_eq!(cause("clock_nanosleep", &[(1010, 1090)]), "sleep");
+    // It does so again and again.
+    let often: Vec<_> = (1..30).map(|n| (100 * n + 10, 100 * n + 90)).collect();
+    assert_eq!(cause("clock_nanosleep", &often), "idle");
+    // Nobody has work for it.
+    assert_eq!(cause("futex", &[]), "idle");
+}
+
 /// A record can be lost: who has ended has gone on all the same.
 #[test]
 fn a_deadlock_is_over_when_one_of_it_has_ended() {
