@@ -89,9 +89,8 @@ pub struct Namer {
     programs: HashMap<u32, u32>,
     /// The programs that processes are in which live.
     living: HashMap<u32, Began>,
-    /// Stacks that wait for their numbers, and whose program is on them: by the time that they
-    /// get these, it can have executed another one.
-    waiting: Vec<(Stacks, Option<Of>)>,
+    /// Stacks that wait for their numbers.
+    waiting: Vec<Stacks>,
     asked_again: Instant,
     /// Stacks that the helper was not asked about: it had too much to do.
     left_out: u64,
@@ -188,8 +187,7 @@ impl Namer {
         }
         match event {
             Event::Stacks(stacks) => {
-                let process = self.of(stacks);
-                self.waiting.push((*stacks, process));
+                self.waiting.push(*stacks);
                 return;
             }
             Event::Born(born) => {
@@ -270,7 +268,8 @@ impl Namer {
     /// Writes the stacks that were kept back, and those that they are made of as far as the
     /// helper has told. `addresses` gives the stack of a kernel's number.
     pub(crate) fn name(&mut self, addresses: impl Fn(u32) -> Vec<u64>, writer: &mut Sink) {
-        for (mut stacks, process) in std::mem::take(&mut self.waiting) {
+        for mut stacks in std::mem::take(&mut self.waiting) {
+            let process = self.of(&stacks);
             for (id, of) in [
                 (&mut stacks.kernel, Some(Of::Kernel)),
                 (&mut stacks.user, process),
@@ -305,7 +304,7 @@ impl Namer {
         let Looked {
             serial,
             seq,
-            process: (pid, program),
+            pid,
             number,
             walk,
         } = looked;
@@ -313,8 +312,7 @@ impl Namer {
         if !self.doubts.look(serial, seq, kernel) {
             return;
         }
-        // By now it can have executed another one.
-        let key = (Of::Process(pid, program), number);
+        let key = (self.process(pid), number);
         let user = match self.walks.get(&key) {
             Some(number) => *number,
             None => {

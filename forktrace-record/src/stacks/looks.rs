@@ -48,16 +48,14 @@ const HELPER_LOOK: Duration = Duration::from_millis(1);
 pub(super) struct Looked {
     pub(super) serial: u32,
     pub(super) seq: u32,
-    /// Its process, and which of the programs that had this number.
-    pub(super) process: (u32, u32),
+    pub(super) pid: u32,
     /// The number of the stack, of its own kind.
     pub(super) number: u64,
     pub(super) walk: Rc<Walk>,
 }
 
 pub(super) struct Looks {
-    /// Asked about tasks, each with the number of its process' program.
-    helper: Channel<Vec<(Asleep, u32)>, Vec<Told>>,
+    helper: Channel<Vec<Asleep>, Vec<Told>>,
     /// What the helper has told, by its numbers.
     walks: HashMap<u32, Rc<Walk>>,
     /// Helpers that were lost: each one begins with numbers of its own.
@@ -152,11 +150,11 @@ impl Looks {
         let received = self.helper.receive();
         for (asked, told, cpu_ns) in received.answers {
             used += Duration::from_nanos(cpu_ns);
-            for ((asleep, program), told) in asked.iter().zip(told) {
-                self.take_in(tracer, asleep, *program, told);
+            for (asleep, told) in asked.iter().zip(told) {
+                self.take_in(tracer, asleep, told);
             }
         }
-        for (asleep, _) in received.lost.iter().flatten() {
+        for asleep in received.lost.iter().flatten() {
             self.proofs.forget((asleep.serial, asleep.seq));
         }
         if received.anew {
@@ -173,7 +171,7 @@ impl Looks {
         self.due = self.due.max(self.allowance.ready_at());
     }
 
-    fn take_in(&mut self, tracer: &Tracer, asleep: &Asleep, program: u32, told: Told) {
+    fn take_in(&mut self, tracer: &Tracer, asleep: &Asleep, told: Told) {
         let of = (asleep.serial, asleep.seq);
         let Some((number, walk)) = self.walk(told.stack) else {
             self.proofs.forget(of);
@@ -182,7 +180,7 @@ impl Looks {
         let looked = Looked {
             serial: asleep.serial,
             seq: asleep.seq,
-            process: (asleep.tgid, program),
+            pid: asleep.tgid,
             number,
             walk,
         };
@@ -247,18 +245,16 @@ impl Looks {
         if asleep.is_empty() {
             return;
         }
-        let asleep = asleep.into_iter().map(|it| (it, program(it.tgid)));
-        let asleep: Vec<(Asleep, u32)> = asleep.collect();
-        let sleepers = asleep.iter().map(|(it, program)| {
+        let sleepers = asleep.iter().map(|it| {
             let registers = &it.registers;
             Sleeper {
-                process: (it.tgid, *program),
+                process: (it.tgid, program(it.tgid)),
                 tid: it.tid,
                 registers: [registers.pc, registers.sp, registers.fp, registers.lr],
             }
         });
         let sleepers: Vec<Sleeper> = sleepers.collect();
-        for (it, _) in &asleep {
+        for it in &asleep {
             self.proofs.asked((it.serial, it.seq));
         }
         self.helper.ask(asleep, &sleepers);

@@ -173,8 +173,6 @@ impl Symbols {
     fn stack(&mut self, number: u32, of: Of, walk: Walk) -> Frames {
         self.look_up(of, &walk);
         let told = match of {
-            // What another program has made since is none of it.
-            Of::Process(..) if !self.is_current(of) && !self.processes.contains_key(&of) => None,
             Of::Process(pid, _) => {
                 let told = self.processes.remove(&of);
                 let mut told = told.unwrap_or_else(|| PerfMap::of(pid, &self.budget).into());
@@ -206,10 +204,11 @@ impl Symbols {
     fn name_again(&mut self, at_once: bool) -> Vec<Frames> {
         let mut named = Vec::new();
         for (of, mut told) in std::mem::take(&mut self.processes) {
-            if of == Of::Kernel {
+            let Of::Process(pid, program) = of else {
                 continue;
-            }
-            let lives = self.is_current(of) && told.map.lives();
+            };
+            let is_current = self.programs.get(&pid).is_none_or(|it| *it == program);
+            let lives = is_current && told.map.lives();
             // At the end all is there that it wrote.
             if told.map.read(at_once || !lives) | std::mem::take(&mut told.again) {
                 told.unnamed.retain_mut(|stack| {
@@ -249,20 +248,8 @@ impl Symbols {
         frames(name, of == Of::Kernel, number, walk)
     }
 
-    /// Is this the program that its process is in? Otherwise the functions at its addresses are
-    /// those of another.
-    fn is_current(&self, of: Of) -> bool {
-        match of {
-            Of::Kernel => true,
-            Of::Process(pid, program) => self.programs.get(&pid).is_none_or(|it| *it == program),
-        }
-    }
-
     /// Looks up the names of the addresses that are new.
     fn look_up(&mut self, of: Of, walk: &Walk) {
-        if !self.is_current(of) {
-            return;
-        }
         if self.names.len() > MOST_NAMES {
             self.names.clear();
         }
@@ -453,22 +440,6 @@ mod tests {
         // Another program with the same number knows nothing of these.
         let next = Of::Process(7, 2);
         assert_eq!(symbols.frames(next, 0, &walk(&[2])).0.frames, [GONE]);
-    }
-
-    #[test]
-    fn functions_are_not_looked_up_in_the_program_that_came_after() {
-        let mut symbols = Symbols::knowing_nothing(false);
-        let pid = std::process::id();
-        symbols.programs.insert(pid, 2);
-        let mut told = |program| {
-            let walk = walk(&[nix::libc::getpid as *const () as u64]);
-            let stack = Question::Stack(0, Of::Process(pid, program), walk);
-            let (frames, _) = symbols.answer(stack).frames.remove(0);
-            frames.frames[0].clone()
-        };
-        assert_eq!(told(1), GONE);
-        assert!(told(2).contains("getpid"), "{}", told(2));
-        assert_eq!(told(1), GONE);
     }
 
     #[test]
