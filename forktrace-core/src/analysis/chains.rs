@@ -332,10 +332,7 @@ impl<'a> Inquiry<'a> {
             held,
             idle: self.idle(),
             not_woken: of(HeldBy::NotWoken).count() as u32,
-            shared: match whole {
-                true => self.shared(),
-                false => Vec::new(),
-            },
+            shared: self.shared(),
             blocked: {
                 let steps = self.live().filter_map(|at| self.step(at));
                 self.links(steps.take(if whole { BLOCKED } else { 0 }))

@@ -288,7 +288,7 @@ pub struct Episode {
     pub idle: u32,
     /// Of these: nobody woke them before the end of the trace or of their process.
     pub not_woken: u32,
-    /// What two or more of them waited for; empty beyond the longest 100 episodes.
+    /// What two or more of them waited for.
     pub shared: Vec<Shared>,
     /// What each of them was in; only the first few, and empty beyond the longest 100 episodes.
     pub blocked: Vec<Link>,
