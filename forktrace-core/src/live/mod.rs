@@ -102,7 +102,10 @@ impl Task {
         let away_ns = present_ns.saturating_mul(AWAY);
         // A server under load hardly waits for its clients, and rests nowhere.
         let is_busy = || {
-            let blocked_ns = self.blocked_ns.iter().fold(0, |sum: u64, ns| sum + ns);
+            let blocked_ns = self
+                .blocked_ns
+                .iter()
+                .fold(0, |sum: u64, ns| sum.saturating_add(*ns));
             let known_ns = self.counted_ns.saturating_sub(self.met_ns);
             let awake_ns = known_ns.saturating_sub(blocked_ns);
             awake_ns >= away_ns && own_ns < awake_ns / SELDOM
