@@ -38,6 +38,9 @@ pub(crate) use top::TopArgs;
 use values::length;
 use values::time;
 
+/// So many stalls are listed in tables unless something else is asked for.
+pub(crate) const STALLS: usize = 1_000;
+
 /// Were the threads and processes of a workload blocked at the same time, on what, and why?
 ///
 /// forktrace runs a command, follows every process and thread that it starts through
@@ -507,7 +510,7 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) host: Option<String>,
     /// List the N longest stalls of each trace; sums are of all of them.
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    #[arg(long, value_name = "N", default_value_t = STALLS)]
     pub(crate) stalls: usize,
     /// Write into DIR even if it holds other files.
     #[arg(long)]

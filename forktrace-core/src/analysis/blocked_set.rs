@@ -3,13 +3,41 @@
 
 use super::{blocks::Class, held_by::HeldBy};
 
+/// Some of the members, in no order, each of which is found at once.
+struct Listed {
+    positions: Vec<u32>,
+    /// By position: where in the list it is, if it is.
+    places: Vec<u32>,
+}
+
+impl Listed {
+    fn new(count: usize) -> Self {
+        Self {
+            positions: Vec::new(),
+            places: vec![0; count],
+        }
+    }
+
+    fn add(&mut self, position: u32) {
+        self.places[position as usize] = self.positions.len() as u32;
+        self.positions.push(position);
+    }
+
+    /// It is in the list.
+    fn remove(&mut self, position: u32) {
+        let place = self.places[position as usize];
+        self.positions.swap_remove(place as usize);
+        if let Some(moved) = self.positions.get(place as usize) {
+            self.places[*moved as usize] = place;
+        }
+    }
+}
+
 /// One member.
 #[derive(Clone, Copy, Default)]
 struct Member {
     /// `None`: it is not blocked.
     held_by: Option<HeldBy>,
-    /// Where it is in `busy`.
-    busy_at: u32,
     /// How many edges lead to it.
     edges: u32,
     /// Of these, those of members that wait for this one and not for whatever comes first.
@@ -22,8 +50,6 @@ pub(super) struct Counts {
     pub(super) edges: u32,
     pub(super) input: u32,
     pub(super) time: u32,
-    /// Of these, those that hold up another one, which does not wait for whatever comes first.
-    pub(super) time_owed: u32,
     pub(super) abroad: u32,
     pub(super) unknown: u32,
 }
@@ -32,7 +58,8 @@ pub(super) struct Counts {
 pub(super) struct BlockedSet {
     members: Vec<Member>,
     counts: Counts,
-    busy: Vec<u32>,
+    busy: Listed,
+    owing: Listed,
 }
 
 impl BlockedSet {
@@ -40,7 +67,8 @@ impl BlockedSet {
         Self {
             members: vec![Member::default(); count],
             counts: Counts::default(),
-            busy: Vec::new(),
+            busy: Listed::new(count),
+            owing: Listed::new(count),
         }
     }
 
@@ -50,7 +78,13 @@ impl BlockedSet {
 
     /// Those who wait neither for input, nor for a time, nor for another member.
     pub(super) fn busy(&self) -> &[u32] {
-        &self.busy
+        &self.busy.positions
+    }
+
+    /// Those who wait for a time and hold up another one, which does not wait for whatever comes
+    /// first.
+    pub(super) fn owing(&self) -> &[u32] {
+        &self.owing.positions
     }
 
     pub(super) fn held_by(&self, position: u32) -> Option<HeldBy> {
@@ -60,11 +94,6 @@ impl BlockedSet {
     /// How many wait directly for this one.
     pub(super) fn edges_to(&self, position: u32) -> u32 {
         self.members[position as usize].edges
-    }
-
-    /// How many of these wait for this one, and not for whatever comes first.
-    pub(super) fn owed_by(&self, position: u32) -> u32 {
-        self.members[position as usize].owed
     }
 
     /// It blocks.
@@ -79,11 +108,12 @@ impl BlockedSet {
             HeldBy::Input => self.counts.input += 1,
             HeldBy::Time => {
                 self.counts.time += 1;
-                self.counts.time_owed += u32::from(member.owed > 0);
+                if member.owed > 0 {
+                    self.owing.add(position);
+                }
             }
             HeldBy::Busy | HeldBy::Abroad => {
-                member.busy_at = self.busy.len() as u32;
-                self.busy.push(position);
+                self.busy.add(position);
                 self.counts.abroad += u32::from(held_by == HeldBy::Abroad);
             }
             HeldBy::EdgeLater | HeldBy::NotWoken => {}
@@ -102,15 +132,13 @@ impl BlockedSet {
             Some(HeldBy::Input) => self.counts.input -= 1,
             Some(HeldBy::Time) => {
                 self.counts.time -= 1;
-                self.counts.time_owed -= u32::from(member.owed > 0);
+                if member.owed > 0 {
+                    self.owing.remove(position);
+                }
             }
             Some(held_by @ (HeldBy::Busy | HeldBy::Abroad)) => {
-                let at = member.busy_at;
                 self.counts.abroad -= u32::from(held_by == HeldBy::Abroad);
-                self.busy.swap_remove(at as usize);
-                if let Some(moved) = self.busy.get(at as usize) {
-                    self.members[*moved as usize].busy_at = at;
-                }
+                self.busy.remove(position);
             }
             Some(HeldBy::EdgeLater | HeldBy::NotWoken) | None => {}
             Some(HeldBy::Unknown) => self.counts.unknown -= 1,
@@ -125,9 +153,12 @@ impl BlockedSet {
         }
         let before = member.owed > 0;
         member.owed = member.owed.saturating_add_signed(by);
-        if member.held_by == Some(HeldBy::Time) && before != (member.owed > 0) {
-            let owed = &mut self.counts.time_owed;
-            *owed = owed.saturating_add_signed(by);
+        if member.held_by == Some(HeldBy::Time) {
+            match (before, member.owed > 0) {
+                (false, true) => self.owing.add(to),
+                (true, false) => self.owing.remove(to),
+                _ => {}
+            }
         }
     }
 }

@@ -345,10 +345,7 @@ impl<'a> Watch<'a> {
         }
         // Those who were awake went on to wait: it was this one. But one of them who woke
         // it did more than to look up.
-        let waker = match block.waker {
-            Waker::Task { serial, .. } => self.blocks.wakers.index(serial),
-            _ => None,
-        };
+        let waker = self.blocks.wakers.task(block.waker);
         let waker = waker.and_then(|waker| self.members.position(waker as u32));
         let looks_up = |at: u32| is_within(self.now[at as usize].looks_up_ns, end_ns);
         if waker.is_none_or(|waker| !looks_up(waker)) {
@@ -407,11 +404,8 @@ impl<'a> Watch<'a> {
     /// to do: they look up with it if they go on with what they waited for.
     fn looks_up_with(&self, position: u32, block: &Block) -> Option<u64> {
         self.open.as_ref().filter(|open| open.tick)?;
-        let waker = match block.waker {
-            Waker::Task { serial, .. } => self.blocks.wakers.index(serial),
-            _ => None,
-        };
-        let waker = self.members.position(waker? as u32)?;
+        let waker = self.blocks.wakers.task(block.waker)?;
+        let waker = self.members.position(waker as u32)?;
         let looks_up_ns = self.now[waker as usize].looks_up_ns;
         is_within(looks_up_ns, block.wake_ns?).then(|| self.goes_on(position, block))?
     }

@@ -5,8 +5,8 @@
 //! the wakeup. Where the wait was ended by something else, such as a timer or a disk, it
 //! is itself a part. A task's life begins with its creator, and one that another task killed
 //! lasted until then. Who lets go of the lock of Python's interpreter since it was asked to gave
-//! no more than the time since: before it, the path is at the one who asked. So each moment of the run is in one part, and the path takes as long to
-//! find as there are stretches on it.
+//! no more than the time since: before it, the path is at the one who asked. So each moment of
+//! the run is in one part, and the path takes as long to find as there are stretches on it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +18,6 @@ use super::{
 use crate::{
     model::{Reader, State, Task, state_of},
     report::{CriticalPath, PathPart, PathState},
-    trace::Waker,
 };
 
 /// Parts that are listed by themselves.
@@ -60,7 +59,7 @@ struct Walk<'a> {
     by_key: HashMap<Key, usize>,
     /// The last ones that were added to, by [`Key::short`]: mostly it is one of these.
     recent: [usize; RECENT],
-    /// What waits for the lock of Python's interpreter wait for, as targets.
+    /// The words of Python's interpreter's lock, as targets.
     interpreter: HashSet<u32>,
     /// By task: the moment at which the path last came by, if it did.
     came_by: Vec<Option<u64>>,
@@ -231,8 +230,11 @@ impl Walk<'_> {
                 Some(waker).filter(|_| awake)
             }
             // What it did from then on waited for the signal.
-            End::Interrupted if self.sender(block).is_some() && !self.goes_on(at, block) => {
-                self.sender(block)
+            End::Interrupted
+                if let Some(sender) = self.blocks.wakers.task(block.waker)
+                    && !self.goes_on(at, block) =>
+            {
+                Some(sender as u32)
             }
             End::Nobody | End::CutShort | End::Interrupted => match self.kin.of(at, block) {
                 Providers::Tasks(tasks) => tasks.into_iter().find(lives),
@@ -241,14 +243,6 @@ impl Walk<'_> {
             End::Outside | End::Interrupt | End::Unknown => None,
         };
         other.filter(|other| *other != at && lives(other))
-    }
-
-    /// The task that sent the signal which ended this wait, if a task did.
-    fn sender(&self, block: &Block) -> Option<u32> {
-        match block.waker {
-            Waker::Task { serial, .. } => Some(self.blocks.wakers.index(serial)? as u32),
-            _ => None,
-        }
     }
 
     /// Is this wait, which the path is at, taken up again as the next thing that its task waits

@@ -3,9 +3,9 @@
 
 use super::{why_tests::*, *};
 use crate::{
-    model::{FutexKey, LockNames, Target, Task},
+    model::Task,
     report::PathState,
-    trace::{LockName, Signal, Waker},
+    trace::{Signal, Waker},
 };
 
 const EXIT_GROUP: i16 = 231;
@@ -23,9 +23,12 @@ fn path(tasks: Vec<Task>, signals: &[(u32, u8, u64)]) -> Vec<(String, PathState,
         at_ns: *at_ns,
     });
     model.signals.extend(sent);
-    let report = analyse(&info(), &model);
-    let parts = report.path.parts.iter();
-    let mut parts: Vec<_> = parts.map(|p| (p.role.clone(), p.state, p.ns)).collect();
+    parts(&model)
+}
+
+fn parts(model: &Model) -> Vec<(String, PathState, u64)> {
+    let parts = analyse(&info(), model).path.parts;
+    let mut parts: Vec<_> = parts.into_iter().map(|p| (p.role, p.state, p.ns)).collect();
     parts.sort_by(|a, b| (&a.0, a.1 as u8).cmp(&(&b.0, b.1 as u8)));
     parts
 }
@@ -163,21 +166,8 @@ fn who_asked_for_the_interpreters_lock_goes_on_before_it_asked() {
             ),
             task(2, 1, "rrrrrrrrrr$", &[]),
         ]);
-        model.targets.push(Target::Futex(FutexKey::Private {
-            process: 1,
-            address: 0x9000,
-        }));
-        let name = LockName {
-            serial: 1,
-            address: 0x9000,
-            name: variable.to_owned(),
-            module: "python3.11".to_owned(),
-        };
-        model.lock_names = LockNames::new(vec![name], |serial| serial);
-        let parts = analyse(&info(), &model).path.parts;
-        let mut parts: Vec<_> = parts.into_iter().map(|p| (p.role, p.state, p.ns)).collect();
-        parts.sort_by(|a, b| (&a.0, a.1 as u8).cmp(&(&b.0, b.1 as u8)));
-        parts
+        name_futex(&mut model, variable);
+        parts(&model)
     };
     let expected = [
         part("t1", PathState::Running, 4),

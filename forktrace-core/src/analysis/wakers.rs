@@ -49,6 +49,15 @@ impl<'a> Wakers<'a> {
         self.serials.get(serial)
     }
 
+    /// Where the task is that this is, if it is one of the workload.
+    #[inline]
+    pub(super) fn task(&self, waker: Waker) -> Option<usize> {
+        match waker {
+            Waker::Task { serial, .. } => self.index(serial),
+            _ => None,
+        }
+    }
+
     /// Who this waker was at this time.
     pub(super) fn describe(&self, waker: Waker, at_ns: u64) -> WokenBy {
         let of_task = |softirq| match softirq {

@@ -25,9 +25,9 @@ use super::{
 };
 use crate::{
     drawn,
-    model::{Fate, File, FutexKey, Off, State, Target, Task},
+    model::{Fate, File, FutexKey, LockNames, Off, State, Target, Task},
     report::{Apart, Ended, Episode, Link, PathState, StopKind, Verdict, WakerKind, WeaknessKind},
-    trace::{Born, Header, Interrupt, TaskRecord, Timeout, Totals, Waker, Why},
+    trace::{Born, Header, Interrupt, LockName, TaskRecord, Timeout, Totals, Waker, Why},
 };
 
 pub(super) const READ: i16 = 0;
@@ -186,6 +186,22 @@ pub(super) fn killed(mut task: Task) -> Task {
         ..drawn::record(born, Some(task.end_ns))
     });
     task
+}
+
+/// Adds a futex of process 1 that is in this variable: the last target.
+pub(super) fn name_futex(model: &mut Model, variable: &str) {
+    const ADDRESS: u64 = 0x9000;
+    model.targets.push(Target::Futex(FutexKey::Private {
+        process: 1,
+        address: ADDRESS,
+    }));
+    let name = LockName {
+        serial: 1,
+        address: ADDRESS,
+        name: variable.to_owned(),
+        module: "libpython3.11.so.1.0".to_owned(),
+    };
+    model.lock_names = LockNames::new(vec![name], |serial| serial);
 }
 
 pub(super) fn model(tasks: Vec<Task>) -> Model {

@@ -78,6 +78,16 @@ pub struct InSyscall {
     pub compat: bool,
 }
 
+impl InSyscall {
+    /// That in which a task left the CPU.
+    fn of(off: &Off) -> Self {
+        Self {
+            number: off.syscall,
+            compat: off.flags & Off::COMPAT != 0,
+        }
+    }
+}
+
 /// In place of a syscall's number: the task was in a page fault.
 pub const PAGE_FAULT: i16 = -2;
 

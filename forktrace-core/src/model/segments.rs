@@ -10,6 +10,17 @@
 use super::{InSyscall, Iter, Off, Segment, State, Task, state_of};
 use crate::trace::{Waker, Why};
 
+/// What a task was before this stretch, which should have the number `expected`; then that is the
+/// number of the next one.
+fn before(off: &Off, expected: &mut u32) -> State {
+    let before = match off.seq == *expected {
+        true => State::Running,
+        false => State::Unknown,
+    };
+    *expected = off.seq.wrapping_add(1);
+    before
+}
+
 /// Iterator over the segments of a task.
 #[derive(Debug)]
 pub struct Segments<'a> {
@@ -131,15 +142,8 @@ impl<'a> Segments<'a> {
         };
         for off in self.stretches.by_ref() {
             stretch(&off);
-            let syscall = InSyscall {
-                number: off.syscall,
-                compat: off.flags & Off::COMPAT != 0,
-            };
-            let before = match off.seq == expected {
-                true => State::Running,
-                false => State::Unknown,
-            };
-            expected = off.seq.wrapping_add(1);
+            let before = before(&off, &mut expected);
+            let syscall = InSyscall::of(&off);
             until(off.out_ns, before, syscall);
             until(off.wake_ns, off.state(), syscall);
             until(off.in_ns, State::Runnable, syscall);
@@ -158,21 +162,13 @@ impl<'a> Segments<'a> {
         let Some(off) = self.stretches.next() else {
             return self.advance_to_end();
         };
-        let before = if off.seq == self.expected {
-            State::Running
-        } else {
-            State::Unknown
-        };
+        let before = before(&off, &mut self.expected);
         self.at = self.at.wrapping_add(1);
-        self.expected = off.seq.wrapping_add(1);
         self.off = Times {
             wake_ns: off.wake_ns,
             in_ns: off.in_ns,
             state: off.state(),
-            syscall: InSyscall {
-                number: off.syscall,
-                compat: off.flags & Off::COMPAT != 0,
-            },
+            syscall: InSyscall::of(&off),
             last: false,
         };
         self.stretch = off;

@@ -67,11 +67,8 @@ pub(super) fn write(
         use forktrace_export::Recording;
         use forktrace_process::child::{Answer, with_rights_of};
 
-        /// So many stalls are listed, as `export` does by default.
-        const STALLS: usize = 1_000;
-
         let options = Options {
-            episodes: STALLS,
+            episodes: crate::cli::STALLS,
             ..Options::default()
         };
         let recording = Recording { info, model };

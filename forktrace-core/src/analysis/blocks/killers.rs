@@ -1,7 +1,6 @@
 //! Who ended a task that did not end by itself.
 
 use super::Blocks;
-use crate::trace::Waker;
 
 impl Blocks<'_> {
     /// The task that ended this one, and when: by a signal that it sent, or by ending the
@@ -39,9 +38,6 @@ impl Blocks<'_> {
         let signal = before.find(|signal| {
             u32::from(signal.number) == number && signal.to.is_none_or(|to| to == it.serial)
         })?;
-        match signal.sender {
-            Waker::Task { serial, .. } => Some((self.wakers.index(serial)?, signal.at_ns)),
-            _ => None,
-        }
+        Some((self.wakers.task(signal.sender)?, signal.at_ns))
     }
 }

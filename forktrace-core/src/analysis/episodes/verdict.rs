@@ -13,7 +13,8 @@ use crate::{
     trace::Waker,
 };
 
-/// Of shorter stalls it is not asked who came back a moment later: that is a look at all.
+/// Of shorter stalls it is not asked who came back a moment later: that is a look at all who
+/// sleep while others wait for them.
 const LOCKSTEP_NS: u64 = 10_000_000;
 /// So much later at most, and a hundredth of the stall: what a timer is late, and a CPU to be had.
 const MOMENT_NS: u64 = 1_000_000;
@@ -60,15 +61,12 @@ impl Watch<'_> {
     /// the others come back with it.
     fn a_moment_later(&self, (start_ns, end_ns): (u64, u64)) -> Option<u32> {
         let ns = end_ns - start_ns;
-        if ns < LOCKSTEP_NS || self.blocked.counts().time_owed == 0 {
+        if ns < LOCKSTEP_NS {
             return None;
         }
         let until_ns = end_ns.saturating_add((ns / 100).min(MOMENT_NS));
-        let all = 0..self.members.tasks.len() as u32;
-        let owing = all.filter(|at| {
-            self.blocked.held_by(*at) == Some(HeldBy::Time) && self.blocked.owed_by(*at) > 0
-        });
-        let ends = owing.filter_map(|at| Some((self.block(at)?.wake_ns?, at)));
+        let owing = self.blocked.owing().iter();
+        let ends = owing.filter_map(|at| Some((self.block(*at)?.wake_ns?, *at)));
         let soon = ends.filter(|(wake_ns, _)| (end_ns..=until_ns).contains(wake_ns));
         soon.min().map(|(_, at)| at)
     }
@@ -123,7 +121,7 @@ impl Watch<'_> {
         let own = usize::from(matches!(held_by, Some(HeldBy::Busy | HeldBy::Abroad)));
         let others = busy.len() - own;
         match held_by {
-            _ if own == 1 && others == 0 && counts.time_owed == 0 => Verdict::CommonCause,
+            _ if own == 1 && others == 0 && self.blocked.owing().is_empty() => Verdict::CommonCause,
             _ if own == 1 && others > 0 && self.one_cause.is_one(root) => Verdict::CommonCause,
             // The others wait for work of their own group.
             Some(HeldBy::Time) if others == 0 && counts.time == 1 && counts.input == 0 => {
@@ -134,7 +132,7 @@ impl Watch<'_> {
             // What came from outside is for whoever waited for it, also while others are
             // behind a sleep.
             Some(HeldBy::Input) => Verdict::Idle,
-            _ if counts.time_owed > 0 => Verdict::Coincidence,
+            _ if !self.blocked.owing().is_empty() => Verdict::Coincidence,
             _ => Verdict::Idle,
         }
     }

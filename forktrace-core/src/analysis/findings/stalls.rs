@@ -131,9 +131,10 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
         ..link
     };
     let waiter = Waiter::of_cause(report, cause, root);
-    let what = match kind {
-        FindingKind::Disk => link_did(&link).replacen("waited in ", "waited for the disk in ", 1),
-        _ => link_did(&link),
+    let what = link_did(&link);
+    let what = match what.strip_prefix("waited in ") {
+        Some(call) if kind == FindingKind::Disk => format!("waited for the disk in {call}"),
+        _ => what,
     };
     let did = what.clone() + &waiter.told();
     // Where no "for" follows.

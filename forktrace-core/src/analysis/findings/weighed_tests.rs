@@ -3,11 +3,10 @@
 
 use super::{tests::*, *};
 use crate::{
-    analysis::why_tests::{DISK, FSYNC, WAIT, task},
-    model::{File, FutexKey, LockNames, Model, Target, Task},
+    analysis::why_tests::{DISK, FSYNC, WAIT, name_futex, task},
+    model::{File, Model, Target, Task},
     trace::{
-        FileKind, Interest, LockName, PollUse, ProviderKind, Providers, Timeout, WaitFd, Waker,
-        Watched,
+        FileKind, Interest, PollUse, ProviderKind, Providers, Timeout, WaitFd, Waker, Watched,
     },
 };
 
@@ -214,17 +213,7 @@ fn who_has_the_lock_of_an_interpreter_is_told() {
     let tasks = vec![serves, slow("computes", task(2, 1, &computes, &[]))];
     let named = |name: &str| {
         findings_with(tasks.clone(), |model, _| {
-            model.targets.push(Target::Futex(FutexKey::Private {
-                process: 1,
-                address: 0x9000,
-            }));
-            let name = LockName {
-                serial: 1,
-                address: 0x9000,
-                name: name.to_owned(),
-                module: "libpython3.11.so.1.0".to_owned(),
-            };
-            model.lock_names = LockNames::new(vec![name], |serial| serial);
+            name_futex(model, name);
         })
     };
     let all = named("_PyRuntime+0x1b0");

@@ -91,7 +91,8 @@ impl Tables {
     /// trace has; `sound` is asked at the end whether all was read that was written.
     ///
     /// # Errors
-    /// When a file can't be written, or that of `sound`. Nothing of the trace is there then that was not before.
+    /// When a file can't be written, or that of `sound`. Nothing of the trace is there then that
+    /// was not before.
     pub(in crate::commands) fn write(
         &self,
         recording: Recording<'_>,

@@ -170,17 +170,15 @@ fn postgres(folder: &Path, port: u16) -> Result<Vec<OsString>> {
     Ok(argv)
 }
 
+/// What tells one of its programs which server it is to ask.
+fn to_postgres(port: u16) -> Vec<OsString> {
+    words(&["-h", "127.0.0.1", "-p", &port.to_string(), "-U", "postgres"])
+}
+
 /// Runs one of its programs against the server, and gives what it prints.
 fn asks_postgres(port: u16, program: &str, arguments: &[&str]) -> Result<String> {
     let mut argv: Vec<OsString> = vec![of_postgres(program)?.into()];
-    argv.extend(words(&[
-        "-h",
-        "127.0.0.1",
-        "-p",
-        &port.to_string(),
-        "-U",
-        "postgres",
-    ]));
+    argv.extend(to_postgres(port));
     argv.extend(words(arguments));
     capture(&argv)
 }
@@ -209,14 +207,7 @@ fn new_database(folder: &Path) -> Result<()> {
 fn pgbench(port: u16, cpu: usize, seconds: u32) -> Result<f64> {
     let mut argv = words(&["taskset", "-c", &cpu.to_string()]);
     argv.push(of_postgres("pgbench")?.into());
-    argv.extend(words(&[
-        "-h",
-        "127.0.0.1",
-        "-p",
-        &port.to_string(),
-        "-U",
-        "postgres",
-    ]));
+    argv.extend(to_postgres(port));
     let (clients, seconds) = (CONNECTIONS.to_string(), seconds.to_string());
     argv.extend(words(&[
         "-n", "-S", "-M", "prepared", "-c", &clients, "-j", "2", "-T",
