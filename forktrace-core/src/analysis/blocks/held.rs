@@ -18,7 +18,7 @@ use crate::{
 
 /// Blocks of a waker among which its last wait for input is looked for.
 pub(super) const LOOK_BACK: usize = 64;
-/// Blocks before short waits for input that are looked at.
+/// Blocks before short waits for input, and stretches before a task's end, that are looked at.
 const SHORT: usize = 8;
 /// Waits for input are short if all that follows a block takes no more than this part of it.
 const SHORT_PART: u64 = 4;
@@ -49,7 +49,7 @@ impl Blocks<'_> {
         // A main thread that ends tells the helpers of its process to end, too.
         let tells = parked && {
             let waker = &self.model.tasks[waker];
-            waker.serial == waker.process && self.is_last(task as usize, block)
+            waker.serial == waker.process && self.ends_next(task as usize, block)
         };
         if ends && !tells || self.child_waits.contains(&Some(block.syscall)) {
             held.ns = 0;
@@ -161,6 +161,19 @@ impl Blocks<'_> {
         task.process == waker.process
             && (self.is_futex(block) || self.is_word(block))
             && !self.owed.contains(&(task.serial, block.seq))
+    }
+
+    /// Did the task end after this block, or was it killed in the one after it? A helper that is
+    /// told to end can park once more, until its process has ended.
+    fn ends_next(&self, task: usize, block: &Block) -> bool {
+        let of = &self.model.tasks[task];
+        let last_before = |at_ns| {
+            let before = of.stretches.left_before(at_ns);
+            let back = of.stretches.range(before.saturating_sub(SHORT)..before);
+            back.rev().find_map(Block::of)
+        };
+        let killed = self.killed_in[task].and_then(|(start_ns, _)| last_before(start_ns));
+        self.is_last(task, block) || killed.is_some_and(|last| last.seq == block.seq)
     }
 
     /// Does it wait for a pipe or an eventfd?
