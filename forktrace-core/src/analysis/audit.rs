@@ -5,8 +5,9 @@ use super::{
     weaknesses::{Facts, weaknesses},
 };
 use crate::{
-    model::{Model, Off},
+    model::{Model, Off, Target},
     report::{Audit, LookUps, Task, Weakness},
+    trace::Timeout,
     trace_file::TraceInfo,
 };
 
@@ -37,7 +38,7 @@ pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
         unknown_ns,
         tracer_cpu_ns: info.finish.as_ref().map(|f| f.tracer_cpu_ns),
         early_wakeups: model.stretches_with(Off::EARLY_WAKE),
-        unwoken_ns: total(model.tasks.iter().map(unwoken_ns)),
+        unwoken_ns: total(model.tasks.iter().map(|task| unwoken_ns(model, task))),
         uncertain_ns: 0,
         running_ns: total(ended().map(|t| t.running_ns)),
         kernel_cpu_ns: total(ended().filter_map(|t| t.kernel_cpu_ns)),
@@ -52,13 +53,18 @@ pub(super) fn audit(info: &TraceInfo, model: &Model, tasks: &[Task]) -> Audit {
     }
 }
 
-/// Time in blocks that ended without a wakeup that was seen.
-fn unwoken_ns(task: &crate::model::Task) -> u64 {
+/// Time in blocks that ended without a wakeup that was seen. A sleep lasted as long as it was to
+/// be at least: only what came after that can have been a wait for a CPU.
+fn unwoken_ns(model: &Model, task: &crate::model::Task) -> u64 {
     let unwoken = task
         .stretches
         .iter_if(|off| off.flags & Off::NO_WAKE != 0)
         .filter(|off| off.flags & Off::NO_WAKE != 0);
-    total(unwoken.map(|off| off.in_ns - off.out_ns))
+    let slept_ns = |off: &Off| match (model.targets.get(off.target as usize), off.timeout()) {
+        (Some(Target::Sleep), Timeout::Us(us)) => u64::from(us).saturating_mul(1000),
+        _ => 0,
+    };
+    total(unwoken.map(|off| (off.in_ns - off.out_ns).saturating_sub(slept_ns(&off))))
 }
 
 fn lost_records(info: &TraceInfo) -> u64 {

@@ -67,7 +67,7 @@ mod tests {
             findings::tests::{SLEEP, TIMER, findings_with, slow},
             why_tests::task,
         },
-        model::{Off, Task},
+        model::{Off, Target, Task},
     };
 
     /// Two that sleep for 50 ms of 80, one after the other.
@@ -122,5 +122,21 @@ mod tests {
             "{first}"
         );
         assert!(all[0].confidence > Confidence::Proved, "{all:#?}");
+        // A sleep lasted its time at least.
+        let all = findings_with(sleepers(), |model, _| {
+            model.targets.push(Target::Sleep);
+            let sleep = model.targets.len() as u32 - 1;
+            model.tasks[1].stretches.edit(|offs| {
+                for off in offs {
+                    (off.flags, off.target) = (off.flags | Off::NO_WAKE, sleep);
+                    off.timeout_us = 30_000;
+                }
+            });
+        });
+        let first = &all[0].sentence;
+        assert!(
+            first.starts_with("For 20.0 ms of 80.0 ms (25.0 %)"),
+            "{first}"
+        );
     }
 }
