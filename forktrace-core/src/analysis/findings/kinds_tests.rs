@@ -500,6 +500,38 @@ fn one_that_sleeps_while_those_like_it_poll_is_a_straggler() {
     assert_eq!(all, []);
 }
 
+/// One that yields all the time, but only every 4 ms somebody wants its CPU; so often it is
+/// preempted in place of that.
+fn unwanted(serial: u32, preempted: impl Fn(u32) -> bool) -> Task {
+    let turn = format!("{}w", "r".repeat(40));
+    let mut task = task(serial, serial, &format!("{}r$", turn.repeat(24)), &[]);
+    task.stretches.edit(|offs| {
+        for off in offs {
+            if off.why == Why::Preempted && !preempted(off.seq) {
+                off.syscall = YIELD;
+            }
+        }
+    });
+    scaled("rank", task, 100_000)
+}
+
+#[test]
+fn who_leaves_the_cpu_in_a_yield_nearly_whenever_it_has_to_polls() {
+    let straggler = |preempted: fn(u32) -> bool| {
+        let team = vec![unwanted(1, preempted), late(2), unwanted(3, preempted)];
+        let mut all = findings_with(team, |_, _| ());
+        all.retain(|f| f.kind == FindingKind::Straggler);
+        all
+    };
+    let all = straggler(|seq| seq == 12);
+    assert_eq!(all.len(), 1);
+    // They ask for the first time after 4 ms.
+    assert_eq!((all[0].ns, all[0].tasks[0]), (76_200_000, 2));
+    says(&all[0], "while 2 tasks like it only polled");
+    // Who yields now and then between what it computes does not.
+    assert_eq!(straggler(|seq| seq % 5 == 2), []);
+}
+
 #[test]
 fn who_is_preempted_while_it_computes_does_not_poll() {
     let mut team = vec![rank(1, 500), late(2), rank(3, 500)];

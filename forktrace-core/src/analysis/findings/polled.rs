@@ -2,8 +2,10 @@
 //! barrier: they never sleep for long, so nobody stands still.
 //!
 //! A task polls while it yields its CPU or sleeps for a moment, again and again, and runs
-//! for no more than a moment in between. What it asks for, the trace does not tell: that
-//! the others waited for the one is possible, and no more is said.
+//! for no more than a moment in between. Where nobody else wants the CPU, a yield is no switch:
+//! then who left the CPU in a yield nearly whenever it had to leave it yields all the time.
+//! What it asks for, the trace does not tell: that the others waited for the one is possible,
+//! and no more is said.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +26,10 @@ use crate::{
 const SLEEP_NS: u64 = 2_000_000;
 /// Who asked less often did not poll.
 const ASKED: u32 = 20;
+/// So long nobody else can have wanted the CPU of one that yields all the time, ns.
+const UNWANTED_NS: u64 = 60_000_000;
+/// Who yields all the time is preempted once in so many switches at most.
+const PREEMPTED: u32 = 8;
 /// Shorter is how a round ends, ns.
 const ALONE_NS: u64 = 5_000_000;
 
@@ -33,6 +39,8 @@ struct Phase {
     from_ns: u64,
     to_ns: u64,
     asked: u32,
+    /// How often it was preempted where it ran for more than a moment.
+    preempted: u32,
 }
 
 /// All but one of a team polled.
@@ -187,28 +195,33 @@ fn add_blocked(sum: &mut Sum, task: &Task, from_ns: u64, to_ns: u64) {
 /// When a task polled.
 fn phases(blocks: &Blocks<'_>, task: &Task) -> Vec<Phase> {
     let yields = blocks.arch.syscall_number("sched_yield");
+    let is_yield = |off: &Off| yields == Some(off.syscall.into());
     let asks = |off: &Off| match Block::of(*off) {
-        None => off.state() == State::Runnable && yields == Some(off.syscall.into()),
+        None => off.state() == State::Runnable && is_yield(off),
         Some(block) => {
             let ns = block.end_ns(task) - block.start_ns;
             ns <= SLEEP_NS && (blocks.is_sleep(&block) || blocks.timed_out(&block))
         }
     };
     let can_ask = |off: Off| match Block::of(off) {
-        None => asks(&off),
+        None => off.state() == State::Runnable,
         Some(block) => block.timeout != Timeout::None || blocks.class(&block) == Class::Time,
     };
     let mut found = Vec::new();
     let mut now: Option<Phase> = None;
     let (mut ran_ns, mut in_ns) = (0, task.start_ns);
     let mut end = |phase: Option<Phase>| {
-        let long = phase.filter(|p| p.asked >= ASKED && p.to_ns - p.from_ns >= ALONE_NS);
-        found.extend(long);
+        let long = |p: &Phase| p.asked >= ASKED && p.to_ns - p.from_ns >= ALONE_NS;
+        found.extend(phase.filter(|p| long(p) && p.preempted <= p.asked / PREEMPTED));
     };
     for off in task.stretches.iter_if(can_ask) {
         ran_ns += off.out_ns.saturating_sub(in_ns);
         in_ns = off.in_ns;
-        if ran_ns > LOOK_UP_NS {
+        let most_ns = match Block::of(off) {
+            None => UNWANTED_NS,
+            Some(_) => LOOK_UP_NS,
+        };
+        if ran_ns > most_ns {
             end(now.take());
         }
         if asks(&off) {
@@ -216,6 +229,7 @@ fn phases(blocks: &Blocks<'_>, task: &Task) -> Vec<Phase> {
                 from_ns: off.out_ns,
                 to_ns: off.in_ns,
                 asked: 0,
+                preempted: 0,
             });
             phase.asked += 1;
             phase.to_ns = off.in_ns;
@@ -223,6 +237,10 @@ fn phases(blocks: &Blocks<'_>, task: &Task) -> Vec<Phase> {
         } else if off.state() != State::Runnable {
             end(now.take());
             ran_ns = 0;
+        } else if ran_ns > LOOK_UP_NS
+            && let Some(phase) = &mut now
+        {
+            phase.preempted += 1;
         }
     }
     end(now);
