@@ -227,6 +227,11 @@ pub(crate) fn lives(tid: u32) -> bool {
     fs::exists(format!("/proc/{tid}")).unwrap_or(true)
 }
 
+/// How many threads a process has.
+pub(crate) fn threads(tgid: u32) -> Option<usize> {
+    field(&status(tgid, tgid)?, "Threads")?.parse().ok()
+}
+
 /// The parent of a process.
 pub(crate) fn parent(pid: u32) -> Option<u32> {
     field(&status(pid, pid)?, "PPid")?.parse().ok()

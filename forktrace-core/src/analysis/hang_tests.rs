@@ -47,7 +47,7 @@ fn longest(tasks: Vec<Task>) -> Episode {
     of_tree.max_by_key(|e| e.ns).unwrap()
 }
 
-const OUTSIDE: Waker = Waker::Outsider {
+pub(super) const OUTSIDE: Waker = Waker::Outsider {
     tid: 9,
     softirq: false,
 };
@@ -206,6 +206,41 @@ fn who_is_interrupted_hung_where_that_was_its_end() {
     assert_eq!(run(OUTSIDE, 20, 100), 1);
     assert_eq!(run(OUTSIDE, 20, 2_000), 0);
     assert_eq!(run(TIMER, 20, 100), 0);
+}
+
+/// A parent waits for its child, whose main thread waits for another one, which waits for room in
+/// a pipe that all of them read. All hang, though the two are left alone when the parent is killed.
+#[test]
+fn who_is_killed_first_of_those_who_hang_is_one_of_them() {
+    let line = |asleep: usize| format!("r{}$", "b".repeat(asleep));
+    let mut main = task(2, 2, &line(900), &[(FUTEX, OWN, OUTSIDE)]);
+    main.ppid = 101;
+    let tasks = vec![
+        task(1, 1, &line(800), &[(WAIT, CHILD, OUTSIDE)]),
+        main,
+        task(3, 2, &line(900), &[(1, FILE, OUTSIDE)]),
+    ];
+    let mut model = model(tasks.into_iter().map(slow).map(killed).collect());
+    let own = FutexKey::Private {
+        process: 2,
+        address: 64,
+    };
+    model
+        .targets
+        .extend([Target::Futex(own), Target::Child(Some(102))]);
+    model.providers.push(Providers {
+        serial: 3,
+        seq: 1,
+        at_ns: 2 * MS,
+        kind: ProviderKind::OtherEnd,
+        tasks: vec![1, 2],
+        outside: false,
+        foreign: None,
+    });
+    let found = analyse(&info(), &model).deadlocks;
+    let serials = |d: &crate::report::Deadlock| d.tasks.iter().map(|t| t.serial).collect();
+    let all: Vec<Vec<u32>> = found.iter().map(serials).collect();
+    assert_eq!(all, [[1, 2, 3]]);
 }
 
 /// Who can't go on, as a person would find out: whoever can is crossed out until nobody is left

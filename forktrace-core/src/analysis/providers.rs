@@ -390,11 +390,16 @@ pub(super) fn hangs(kin: &Kin<'_>) -> Vec<Hang> {
             .unwrap_or(end_ns);
         let known = |hang: &Hang| hang.tasks == tasks && hang.to_ns > from_ns;
         if end_ns - from_ns >= HANG_NS && !tasks.is_empty() && !hangs.iter().any(known) {
-            // Those who waited for them, and were cut short before, are no other hang.
-            hangs.retain(|hang| {
-                hang.to_ns <= from_ns || !tasks.iter().all(|at| hang.tasks.contains(at))
-            });
             let circle = circle(kin, &still, &tasks);
+            let is_of = |hang: &Hang| {
+                hang.to_ns > from_ns && tasks.iter().all(|at| hang.tasks.contains(at))
+            };
+            // Who could have helped one of them, and ended first, closed the circle by that.
+            if circle.is_some() && hangs.iter().any(|hang| !hang.cycle && is_of(hang)) {
+                continue;
+            }
+            // Those who waited for them, and were cut short before, are no other hang.
+            hangs.retain(|hang| !is_of(hang));
             let set = circle.as_ref().unwrap_or(&tasks);
             // A signal interrupted some of them, and they waited for the same again.
             let again = |hang: &&mut Hang| {

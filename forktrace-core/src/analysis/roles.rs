@@ -106,7 +106,8 @@ pub(super) fn is_helper(blocks: &Blocks<'_>, at: usize) -> bool {
         && !blocks.is_for_a_lock(task.serial, &last)
 }
 
-fn is_helper_name(name: &str) -> bool {
+/// Is it the name of a thread that a runtime keeps for itself?
+pub(super) fn is_helper_name(name: &str) -> bool {
     HELPERS.iter().any(|helper| name.starts_with(helper))
 }
 

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     descriptors, family, file_locks, futex, given, servers, waitsets,
-    world::{Found, Scene, Sleeper, World},
+    world::{Found, Scene, Sleeper, Who, World},
 };
 use crate::{
     procfs::{self, Call},
-    trace::{Given, Providers, WaitFd},
+    trace::{Given, ProviderKind, Providers, WaitFd},
 };
 
 /// A look names no more tasks than that, and one wait a part of it.
@@ -55,20 +55,29 @@ pub(crate) fn examine(scene: &Scene) -> Answer {
         let found = find(&mut world, sleeper);
         let Some((kind, who)) = found.filter(|(_, who)| who.tasks.len() <= MOST_NAMED_OF_ONE)
         else {
+            if let Some(who) = parked(&mut world, sleeper) {
+                answer
+                    .parked
+                    .push(providers(sleeper, (ProviderKind::Shares, who)));
+            }
             continue;
         };
         named += who.tasks.len();
-        answer.providers.push(Providers {
-            serial: sleeper.serial,
-            seq: sleeper.seq,
-            at_ns: now_ns(),
-            kind,
-            tasks: who.tasks,
-            outside: who.outside,
-            foreign: who.foreign,
-        });
+        answer.providers.push(providers(sleeper, (kind, who)));
     }
     answer
+}
+
+fn providers(sleeper: &Sleeper, (kind, who): (ProviderKind, Who)) -> Providers {
+    Providers {
+        serial: sleeper.serial,
+        seq: sleeper.seq,
+        at_ns: now_ns(),
+        kind,
+        tasks: who.tasks,
+        outside: who.outside,
+        foreign: who.foreign,
+    }
 }
 
 /// What came of a look.
@@ -77,6 +86,8 @@ pub(crate) struct Answer {
     /// So many of the sleepers were looked at, from the first on.
     pub(super) examined: u32,
     pub(super) providers: Vec<Providers>,
+    /// Those of whom no more is known than that a thread of their own process can wake them.
+    pub(super) parked: Vec<Providers>,
     /// What calls were given, where no descriptor tells it.
     pub(super) given: Vec<Given>,
     /// The descriptors that nameless calls of select and poll wait for.
@@ -95,6 +106,13 @@ pub(super) struct SetFound {
 
 fn now_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| now.num_nanoseconds() as u64)
+}
+
+/// The other threads of one that waits for a futex of which they alone can wake it.
+fn parked(world: &mut World<'_>, sleeper: &Sleeper) -> Option<Who> {
+    let name = world.scene.arch.syscall_name(i32::from(sleeper.syscall))?;
+    let member = world.member(sleeper.serial)?;
+    (name == "futex").then(|| futex::parked(world, member, sleeper.arg0))?
 }
 
 /// Who could end this one's wait.

@@ -76,6 +76,21 @@ pub(super) fn find(world: &mut World<'_>, member: &Member, call: &Call) -> Found
     Some((ProviderKind::Shares, world.all_of(&sharing, member)))
 }
 
+/// The other threads of a process, where nobody else can wake who waits for this futex: no other
+/// process reaches it, no timer, debugger or signal runs code that could, and all its threads are
+/// known.
+pub(super) fn parked(world: &mut World<'_>, member: &Member, address: u64) -> Option<Who> {
+    /// A process with more has one that goes on.
+    const MOST: usize = 64;
+    let known = world.process(member.tgid).len();
+    let alone = known <= MOST
+        && world.expects_nothing(member.tgid)
+        && procfs::waits_forever(member.tgid, member.tid, address);
+    // Of one that was attached to, it may be some only.
+    let all = || procfs::threads(member.tgid) == Some(known);
+    (alone && all()).then(|| world.all_of(&[member.tgid], member))
+}
+
 /// The first words at an address, as many as there are.
 fn words(tgid: u32, address: u64) -> Vec<u32> {
     let mut words = vec![0; 8];

@@ -95,6 +95,8 @@ struct Known {
     /// When it is looked at again.
     next_ns: u64,
     told: Option<Providers>,
+    /// It is parked at a futex, and these could wake it: not told, since it is nothing new.
+    parked: Option<Providers>,
     /// What its call was given is known.
     given: bool,
 }
@@ -220,17 +222,16 @@ impl Search {
     fn stuck(&self, tasks: &[TaskRecord], now_ns: u64) -> Option<Stuck> {
         let told = tasks.iter().filter_map(|task| {
             let (since_ns, serial) = (sleeps_since(task)?, task.born.serial);
+            let known = self.known.get(&serial);
             // Who holds a lock of the kernel holds up whatever the call wants of others.
-            let known = self
-                .known
-                .get(&serial)
-                .and_then(|known| known.told.as_ref());
-            let known = self.locks_told.get(&serial).or(known)?;
-            let same = known.seq == task.totals.seq && since_ns + HANG_NS <= now_ns;
-            same.then_some(known)
+            let told = self.locks_told.get(&serial);
+            let told = told.or_else(|| known?.told.as_ref());
+            let parked = || known?.parked.as_ref();
+            let it = (told.or_else(parked)?, told.is_none());
+            let same = it.0.seq == task.totals.seq && since_ns + HANG_NS <= now_ns;
+            same.then_some((serial, it))
         });
-        let told: HashMap<u32, &Providers> = told.map(|told| (told.serial, told)).collect();
-        let set = closed::closed(&told);
+        let (told, set) = stuck_of(told.collect());
         let of_set = tasks.iter().filter(|task| set.contains(&task.born.serial));
         let stuck = of_set.filter_map(|task| {
             Some(trace::Stuck {
@@ -336,8 +337,15 @@ impl Search {
                     next_ns,
                     given: told.as_ref().is_some_and(|known| known.given),
                     told: told.and_then(|known| known.told),
+                    parked: None,
                 },
             );
+        }
+        for parked in answer.parked {
+            let known = self.known.get_mut(&parked.serial);
+            if let Some(known) = known.filter(|known| known.seq == parked.seq) {
+                known.parked = Some(parked);
+            }
         }
         let lives: HashSet<u32> = tasks.iter().map(|task| task.born.tid).collect();
         let mut found = answer.providers;
@@ -388,6 +396,31 @@ impl Search {
     }
 }
 
+/// Those who can't go on, of sleepers with who could wake them and whether they are parked; who
+/// is, is left out where all is for futexes and children: the look for deadlocks tells of that.
+fn stuck_of(sleepers: HashMap<u32, (&Providers, bool)>) -> (HashMap<u32, &Providers>, Vec<u32>) {
+    let tells_else = |serial: &u32| {
+        sleepers.get(serial).is_some_and(|(told, parked)| {
+            let kind = told.kind;
+            let by_deadlocks = matches!(
+                kind,
+                ProviderKind::Child | ProviderKind::Owner | ProviderKind::Joined
+            );
+            !parked && !by_deadlocks
+        })
+    };
+    let all = sleepers.iter().map(|(serial, (told, _))| (*serial, *told));
+    let all: HashMap<u32, &Providers> = all.collect();
+    let set = closed::closed(&all);
+    if set.iter().any(tells_else) {
+        return (all, set);
+    }
+    let told = sleepers.iter().filter(|(_, (_, parked))| !parked);
+    let told: HashMap<u32, &Providers> = told.map(|(at, (told, _))| (*at, *told)).collect();
+    let set = closed::closed(&told);
+    (told, set)
+}
+
 /// Since when a task sleeps, or is held by a tracer.
 fn sleeps_since(task: &TaskRecord) -> Option<u64> {
     let open = task.open.as_ref()?;
@@ -435,5 +468,45 @@ fn member(task: &TaskRecord) -> Member {
         tgid: born.tgid,
         tid: born.tid,
         vforked: born.clone_flags & CLONE_VFORK != 0,
+    }
+}
+
+#[cfg(test)]
+mod of_parked {
+    use super::*;
+
+    fn told(serial: u32, kind: ProviderKind, tasks: &[u32]) -> Providers {
+        Providers {
+            serial,
+            seq: 1,
+            at_ns: 0,
+            kind,
+            tasks: tasks.to_vec(),
+            outside: false,
+            foreign: None,
+        }
+    }
+
+    fn set(sleepers: &[(Providers, bool)]) -> Vec<u32> {
+        let sleepers = sleepers.iter();
+        let (told, set) = stuck_of(sleepers.map(|(p, is)| (p.serial, (p, *is))).collect());
+        assert!(set.iter().all(|serial| told.contains_key(serial)));
+        set
+    }
+
+    #[test]
+    fn who_is_parked_hangs_with_the_thread_that_could_wake_it() {
+        // 1 waits for process 2, whose main thread waits for its thread 3, which waits for room
+        // in a pipe that 1 and its own process read.
+        let parent = (told(1, ProviderKind::Child, &[2, 3]), false);
+        let main = (told(2, ProviderKind::Shares, &[3]), true);
+        let feeder = (told(3, ProviderKind::OtherEnd, &[1, 2]), false);
+        assert_eq!(set(&[parent.clone(), main.clone(), feeder.clone()]), [1, 2, 3]);
+        // Another thread of that process goes on.
+        let may = (told(2, ProviderKind::Shares, &[3, 4]), true);
+        assert_eq!(set(&[parent.clone(), may, feeder]), [0; 0]);
+        // All of it is for the look for deadlocks to tell.
+        let joins = (told(3, ProviderKind::Joined, &[2]), false);
+        assert_eq!(set(&[parent, main, joins]), [0; 0]);
     }
 }

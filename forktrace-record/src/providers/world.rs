@@ -108,6 +108,7 @@ pub(super) struct World<'a> {
     /// Serials of a process's threads, by the tid that they have for themselves.
     own_tids: HashMap<u32, HashMap<u32, u32>>,
     maps: HashMap<u32, Maps>,
+    expects_nothing: HashMap<u32, bool>,
     holders: Option<Holders>,
 }
 
@@ -124,6 +125,7 @@ impl<'a> World<'a> {
             by_process,
             own_tids: HashMap::new(),
             maps: HashMap::new(),
+            expects_nothing: HashMap::new(),
             holders: None,
         }
     }
@@ -189,6 +191,12 @@ impl<'a> World<'a> {
             let text = text::read(format!("/proc/{tgid}/maps"));
             mappings(&text.unwrap_or_default())
         })
+    }
+
+    /// See [`procfs::expects_nothing`].
+    pub(super) fn expects_nothing(&mut self, tgid: u32) -> bool {
+        let known = self.expects_nothing.entry(tgid);
+        *known.or_insert_with(|| procfs::expects_nothing(tgid))
     }
 
     /// Who has what open.

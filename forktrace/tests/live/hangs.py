@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import json
 import mmap
+import multiprocessing
 import os
 import signal
 import socket
@@ -53,6 +54,23 @@ def pipe():
     writer = subprocess.Popen(["cat", "/dev/zero"], stdout=subprocess.PIPE)
     tell(os.getpid(), writer.pid)
     writer.wait()
+
+
+def queue():
+    """A parent joins a child before it takes what that has put into a queue: the child's main
+    thread waits for the one that feeds the pipe."""
+    fork = multiprocessing.get_context("fork")
+    items = fork.Queue()
+    ours, theirs = fork.Pipe()
+
+    def put():
+        items.put(bytes(10_000_000))
+        theirs.send([os.getpid(), items._thread.native_id])
+
+    process = fork.Process(target=put)
+    process.start()
+    tell(os.getpid(), *ours.recv())
+    process.join()
 
 
 def deaf():
@@ -162,4 +180,4 @@ def fuse():
     os.stat(sys.argv[2] + "/other")
 
 
-{f.__name__: f for f in (pipe, deaf, sockets, processes, forked, fault, fuse)}[sys.argv[1]]()
+{f.__name__: f for f in (pipe, queue, deaf, sockets, processes, forked, fault, fuse)}[sys.argv[1]]()

@@ -141,6 +141,11 @@ fn a_parent_that_waits_for_its_child_and_does_not_read_what_that_writes() {
 }
 
 #[test]
+fn a_parent_that_joins_its_child_before_it_empties_the_queue_between_them() {
+    check_script("queue");
+}
+
+#[test]
 fn two_that_wait_for_each_others_first_word() {
     check_script("sockets");
 }

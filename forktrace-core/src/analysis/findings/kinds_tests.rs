@@ -3,7 +3,10 @@
 
 use super::{tests::*, *};
 use crate::{
-    analysis::why_tests::{DISK, FSYNC, POLL, WAIT, task},
+    analysis::{
+        hang_tests::OUTSIDE,
+        why_tests::{DISK, FSYNC, POLL, WAIT, killed, task},
+    },
     model::{Model, PAGE_FAULT, Target, Task},
     trace::{
         Attached, Deadlock, FileKind, Finish, Frames, PollUse, ProviderKind, Providers, Signal,
@@ -454,6 +457,33 @@ fn whose_polls_return_at_once_spins() {
     };
     says(found, "returned at once 1,000,000 times");
     assert_eq!(spinning(900), []);
+}
+
+/// Two wait for futexes until a signal ends them, beside one that does something else.
+fn until_a_signal(beside: (i16, u32, Waker)) -> Vec<Finding> {
+    let line = format!("r{}$", "b".repeat(90));
+    let waits = |serial| killed(task(serial, 1, &line, &[(FUTEX, LOCK, OUTSIDE)]));
+    let mut tasks = vec![waits(1), waits(2), killed(task(3, 1, &line, &[beside]))];
+    for task in &mut tasks {
+        *task = scaled("T", task.clone(), 10_000_000);
+    }
+    tasks[2].name = "VM Periodic Tas".to_owned();
+    findings_with(tasks, |_, _| ())
+}
+
+#[test]
+fn who_waits_for_a_lock_until_a_signal_comes_is_not_said_to_be_well() {
+    let all = until_a_signal((SLEEP, 0, OUTSIDE));
+    let first = &all[0];
+    assert_eq!((first.kind, first.ns), (FindingKind::Stall, 900_000_000));
+    assert_eq!((&first.tasks[..], first.confidence), (&[1, 2][..], Confidence::Possible));
+    says(first, "`T` (101) and `T` (102) waited for futexes for 900 ms");
+    says(first, "nobody woke them");
+    assert!(all[1..].iter().all(|f| f.kind != FindingKind::Idle), "{all:#?}");
+    // A server's threads are parked until somebody wants something.
+    let all = until_a_signal((POLL, 0, OUTSIDE));
+    assert_eq!(all[0].kind, FindingKind::Idle);
+    says(&all[0], "Nothing is wrong");
 }
 
 /// A rank of MPI: it yields again and again, for so many times 200 µs.

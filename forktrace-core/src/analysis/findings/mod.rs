@@ -23,6 +23,7 @@ mod straggler;
 mod stuck;
 #[cfg(test)]
 mod tests;
+mod unwoken;
 mod weaker;
 #[cfg(test)]
 mod weighed_tests;
@@ -75,6 +76,13 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     let (mut found, second) = both(first, second);
     found.extend(second);
     found.extend(readers);
+    if !found.iter().any(|f| f.kind <= FindingKind::Hang)
+        && let Some(unwoken) = unwoken::finding_of(report, blocks)
+    {
+        // Who may hang is not idle.
+        found.retain(|f| f.kind != FindingKind::Idle || f.ns / 2 > unwoken.ns);
+        found.push(unwoken);
+    }
     told_once(report, &mut found);
     for finding in &mut found {
         finding.share = share(finding.ns, report.workload.duration_ns);
@@ -223,6 +231,14 @@ fn finding(kind: FindingKind, ns: u64, confidence: Confidence, sentence: String)
 /// `sleep` (31294).
 fn who(name: &str, tid: u32) -> String {
     format!("`{name}` ({tid})")
+}
+
+/// `a, b and c`.
+fn listed(names: &[String]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 fn whom(task: &TaskName) -> String {

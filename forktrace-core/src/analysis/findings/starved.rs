@@ -1,7 +1,7 @@
 //! Tasks that were ready to run, and who had the CPUs meanwhile.
 
 use super::{
-    Confidence, Finding, FindingKind, GroupKind, Report, TASKS, duration, finding, part_of,
+    Confidence, Finding, FindingKind, GroupKind, Report, TASKS, duration, finding, listed, part_of,
     quantity,
 };
 use crate::report::{CpuUser, PathPart, PathState};
@@ -136,11 +136,9 @@ fn users(report: &Report, starved_ns: Option<u64>) -> String {
             ),
         });
     let named: Vec<String> = named.collect();
-    match &named[..] {
-        [first @ .., last] if outside && !first.is_empty() => {
-            format!("{} and {last}", first.join(", "))
-        }
-        _ => named.join(", "),
+    match outside {
+        true => listed(&named),
+        false => named.join(", "),
     }
 }
 
