@@ -5,7 +5,7 @@ use super::{tests::*, *};
 use crate::{
     analysis::{
         hang_tests::OUTSIDE,
-        why_tests::{DISK, FSYNC, POLL, WAIT, killed, task},
+        why_tests::{DISK, FSYNC, POLL, WAIT, by, killed, task},
     },
     model::{Model, PAGE_FAULT, Target, Task},
     trace::{
@@ -457,6 +457,23 @@ fn whose_polls_return_at_once_spins() {
     };
     says(found, "returned at once 1,000,000 times");
     assert_eq!(spinning(900), []);
+}
+
+#[test]
+fn what_the_only_task_that_is_left_waits_for_is_told() {
+    let mut child = task(2, 2, " rbbbr$", &[(SLEEP, 0, TIMER)]);
+    child.ppid = 101;
+    let parent = task(
+        1,
+        1,
+        "rbbbbbrbbbbbbbr$",
+        &[(WAIT, 0, by(2)), (SLEEP, 0, TIMER)],
+    );
+    let tasks = [parent, child].map(|task| scaled("p", task, 10_000_000));
+    let all = findings_with(tasks.into(), |_, _| ());
+    says(&all[0], "`p` (101) slept for 70.0 ms (46.7 %), while it was the only task");
+    assert_eq!((all[0].kind, &all[0].tasks[..]), (FindingKind::Stall, &[1][..]));
+    says(&all[1], "Everything waited 30.0 ms");
 }
 
 /// Two wait for futexes until a signal ends them, beside one that does something else.

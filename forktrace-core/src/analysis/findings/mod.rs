@@ -3,6 +3,7 @@
 //! all that took a tenth of the run, and, unless it is most of the run, after all that took
 //! a tenth of its own time.
 
+mod alone;
 mod busy;
 mod code;
 mod creation;
@@ -76,6 +77,11 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     let (mut found, second) = both(first, second);
     found.extend(second);
     found.extend(readers);
+    let alone = alone::findings(report, blocks);
+    let alone_ns = alone.iter().map(|f| f.ns).fold(0, u64::saturating_add);
+    if !found.iter().any(|f| f.kind <= FindingKind::Hang) {
+        found.extend(alone);
+    }
     if !found.iter().any(|f| f.kind <= FindingKind::Hang)
         && let Some(unwoken) = unwoken::finding_of(report, blocks)
     {
@@ -104,7 +110,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     found.retain(stays);
     let is_worth = |f: &Finding| f.kind != FindingKind::Idle && f.share >= 0.1;
     if !found.iter().any(is_worth)
-        && let Some(mut beside) = path::beside(report)
+        && let Some(mut beside) = path::beside(report, alone_ns)
     {
         beside.share = share(beside.ns, report.workload.duration_ns);
         beside.next = Some("--show path".to_owned());

@@ -33,10 +33,7 @@ pub(super) fn findings(report: &Report) -> Vec<Finding> {
             true => Waiter::of_tasks(report, serials, (reason, None)),
             false => Waiter::default(),
         };
-        let times = match p.count {
-            1 => String::new(),
-            n => format!(", {} times", count(n)),
-        };
+        let times = so_often(p.count);
         let sentence = format!(
             "`{}` {did} for {}{times}{}.",
             p.role,
@@ -56,8 +53,16 @@ pub(super) fn findings(report: &Report) -> Vec<Finding> {
     told.collect()
 }
 
+/// `, 3 times`.
+pub(super) fn so_often(waits: u64) -> String {
+    match waits {
+        1 => String::new(),
+        n => format!(", {} times", count(n)),
+    }
+}
+
 /// What a wait for this, at the end of all that waited for each other, is.
-fn kind(reason: &str, object: Option<&Object>) -> FindingKind {
+pub(super) fn kind(reason: &str, object: Option<&Object>) -> FindingKind {
     let remote = object.is_some_and(|o| o.kind == "tcp" || o.kind == "udp");
     match reason {
         "page fault" => FindingKind::PageFault,
@@ -72,8 +77,8 @@ fn kind(reason: &str, object: Option<&Object>) -> FindingKind {
 
 /// What a run that ended by itself waited for while other tasks went on: without it the run
 /// would have been shorter, though all were never blocked at once. Not of a futex: who passes
-/// one on need not have held anything.
-pub(super) fn beside(report: &Report) -> Option<Finding> {
+/// one on need not have held anything. `alone_ns`: so much of it a task waited that was the only one.
+pub(super) fn beside(report: &Report, alone_ns: u64) -> Option<Finding> {
     let workload = &report.workload;
     let ended = workload.attached.is_none() && workload.exit_code.is_some_and(|code| code < 128);
     let tree = report.groups.iter().find(|g| g.kind == GroupKind::Tree)?;
@@ -94,6 +99,7 @@ pub(super) fn beside(report: &Report) -> Option<Finding> {
     let all = waits.iter().map(|p| p.ns).fold(0, u64::saturating_add);
     // While all are blocked, the stalls say what for.
     let ns = all.saturating_sub(tree.all_blocked.upper_ns);
+    let ns = ns.saturating_sub(alone_ns);
     let most = waits.into_iter().max_by_key(|p| p.ns)?;
     let reason = most.reason.as_deref().unwrap_or_default();
     let object = most.object.as_ref();

@@ -109,11 +109,7 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
         timeout_ns: root.timeout_ns.filter(|_| cause.tasks == 1),
         ..root.clone()
     };
-    let who = whose(cause);
-    let each = match cause.tasks {
-        1 => "",
-        _ => " one after the other",
-    };
+    let who = whose(cause, behind);
     // It came back from many of them, and went on.
     let short = link.timeout_ns.filter(|limit| *limit < cause.ns / 2);
     let sleeps = link.reason == "sleep";
@@ -152,9 +148,9 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
                 format!("was still sleeping{code} when the recording ended")
             }
             true => {
-                format!("{what}{each}{code} and was still waiting when the recording ended")
+                format!("{what}{code} and was still waiting when the recording ended")
             }
-            false => format!("{what}{again}{each}{code}{ended}"),
+            false => format!("{what}{again}{code}{ended}"),
         };
         format!("Everything waited {time} for {who}, which {did}.")
     } else if kind == FindingKind::Disk {
@@ -189,8 +185,9 @@ fn of(report: &Report, cause: &Cause) -> Option<Finding> {
     })
 }
 
-/// Who was the root.
-fn whose(cause: &Cause) -> String {
+/// Who was the root, each for a part of the time if all that is waited for are several.
+fn whose(cause: &Cause, behind: bool) -> String {
+    let turns = if behind { " in turn" } else { "" };
     // One of them for most of the time is the one to look at.
     let mostly = cause
         .by
@@ -199,12 +196,15 @@ fn whose(cause: &Cause) -> String {
     match (cause.by.as_slice(), &cause.name) {
         ([only], _) if cause.tasks == 1 => whom(&only.task),
         _ if let Some(most) = mostly => format!(
-            "{}, mostly {}",
+            "{}{turns}, mostly {}",
             quantity(cause.tasks.into(), "task"),
             whom(&most.task)
         ),
-        (_, Some(name)) => format!("{} (`{name}`)", quantity(cause.tasks.into(), "task")),
-        (_, None) => quantity(cause.tasks.into(), "task"),
+        (_, Some(name)) => format!(
+            "{} (`{name}`){turns}",
+            quantity(cause.tasks.into(), "task")
+        ),
+        (_, None) => format!("{}{turns}", quantity(cause.tasks.into(), "task")),
     }
 }
 
