@@ -84,7 +84,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Who gives `run` a target means `attach`.
+/// Who gives `run` a target means `attach`, and who gives `report` one means `--only`.
 fn with_the_other_command(mut error: clap::Error) -> clap::Error {
     use clap::error::{ContextKind, ContextValue};
 
@@ -101,15 +101,18 @@ fn with_the_other_command(mut error: clap::Error) -> clap::Error {
         "--all",
         "--for",
     ];
-    let is_run = std::env::args_os().nth(1).is_some_and(|word| word == "run");
     let written = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(written)) if is_run => written.clone(),
+        Some(ContextValue::String(written)) if TARGETS.contains(&&**written) => written.clone(),
         _ => return error,
     };
-    if !TARGETS.contains(&&*written) {
-        return error;
-    }
-    let tip = format!("`forktrace attach {written} …` records what runs already");
+    let command = std::env::args_os().nth(1);
+    let tip = match command.as_ref().and_then(|word| word.to_str()) {
+        Some("run") => format!("`forktrace attach {written} …` records what runs already"),
+        Some("report") if written != "--for" => {
+            "`--only` takes a pid, a name, a role or a cgroup".to_owned()
+        }
+        _ => return error,
+    };
     error.remove(ContextKind::SuggestedArg);
     error.remove(ContextKind::Suggested);
     error.insert(

@@ -602,6 +602,7 @@ fn who_wants_to_attach_is_told_how() {
     for (arguments, tip) in [
         (["run", "-p", "123"], "`forktrace attach -p …`"),
         (["run", "--unit", "nginx"], "`forktrace attach --unit …`"),
+        (["report", "--pid", "123"], "`--only` takes a pid"),
     ] {
         let output = output(&mut forktrace(&arguments));
         let error = String::from_utf8_lossy(&output.stderr);

@@ -177,6 +177,14 @@ impl Figures {
         }
         Self(context)
     }
+
+    /// Gives a variable another value. Whoever looks often keeps the figures and sets what has
+    /// changed: the functions that come with them take longer to make than most expressions to
+    /// evaluate.
+    pub fn set(&mut self, name: &str, value: &serde_json::Value) {
+        let value = functions::from_json(value);
+        self.0.add_variable_from_value(name, value);
+    }
 }
 
 /// Places an error in the source.

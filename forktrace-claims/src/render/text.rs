@@ -35,7 +35,10 @@ pub(super) fn settled(claim: &Settled, style: Style) -> String {
     let mut out = paint(style, Ink::Bold, &head);
     out.push('\n');
     let mut line = |first: &str, text: &str| out.push_str(&wrapped(style, first, &one_line(text)));
-    line("  Claim:    ", &claim.statement);
+    // A file that can't be read claims nothing.
+    if !claim.statement.is_empty() {
+        line("  Claim:    ", &claim.statement);
+    }
     line("  Verdict:  ", &format!("{verdict}. {}", claim.reason));
     if let Some(control) = &claim.control {
         line("  Control:  ", &control.text);

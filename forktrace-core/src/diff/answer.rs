@@ -1,5 +1,7 @@
 //! The answer in sentences. Names in it are as the workload gave them.
 
+use std::fmt::Write as _;
+
 use super::{
     Change, Diff, Digest, FindingChange, Thing, WaitChange,
     phrases::{doing, give_or_take, interval, put_down_to},
@@ -232,7 +234,12 @@ fn is_lock(row: &WaitChange) -> bool {
 }
 
 /// What makes the comparison weaker.
-pub(super) fn notes(diff: &Diff, base: &[Digest], new: &[Digest]) -> Vec<String> {
+pub(super) fn notes(
+    diff: &Diff,
+    base: &[Digest],
+    new: &[Digest],
+    renamed: Option<&str>,
+) -> Vec<String> {
     let mut notes = Vec::new();
     if base.len() == 1 || new.len() == 1 {
         let side = match (base.len(), new.len()) {
@@ -268,7 +275,15 @@ pub(super) fn notes(diff: &Diff, base: &[Digest], new: &[Digest]) -> Vec<String>
     let mut all = base.iter().chain(new);
     if let Some(first) = all.next() {
         if all.clone().any(|run| run.argv != first.argv) {
-            notes.push("The traces are of different command lines.".to_owned());
+            let mut note = "The traces are of different command lines".to_owned();
+            if let Some(renamed) = renamed {
+                let _ = write!(
+                    note,
+                    "; `{renamed}` of B is called `{}` here",
+                    first.program
+                );
+            }
+            notes.push(note + ".");
         }
         if all.clone().any(|run| run.machine != first.machine) {
             notes.push("The traces are of different machines or kernels.".to_owned());

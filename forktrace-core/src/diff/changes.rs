@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 use super::{
     Change, DIFF_SCHEMA_VERSION, Diff, Digest, FindingChange, PathChange, RoleChange, Side,
     StallChange, WaitChange, answer,
-    digest::{FindingKey, RoleSums, STATES, with_common_names},
+    digest::{FindingKey, RoleSums, STATES, with_common_names, with_common_programs},
     interval::{CONFIDENCE, half_width},
     shares::{mean, means},
 };
@@ -16,6 +16,9 @@ const WAITS: usize = 200;
 /// Compares the runs before with those after. Neither may be empty.
 pub fn compare(base: &[Digest], new: &[Digest]) -> Diff {
     let (mut base, mut new) = (base.to_vec(), new.to_vec());
+    let renamed = new.first().map(|run| run.program.clone());
+    with_common_programs(&base, &mut new);
+    let renamed = renamed.filter(|it| new.first().is_some_and(|run| run.program != *it));
     with_common_names(&mut base, &mut new);
     let (base, new) = (&base[..], &new[..]);
     let runs = Runs { base, new };
@@ -76,7 +79,7 @@ pub fn compare(base: &[Digest], new: &[Digest]) -> Diff {
         uncertain_ns: uncertain(base).saturating_add(uncertain(new)),
         confidence: CONFIDENCE,
     };
-    diff.notes = answer::notes(&diff, base, new);
+    diff.notes = answer::notes(&diff, base, new, renamed.as_deref());
     (diff.sentence, diff.more) = answer::answer(&diff);
     diff
 }

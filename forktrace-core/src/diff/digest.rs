@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Thing, same::thing};
-use crate::report::{FindingKind, GroupKind, PathState, Report, Verdict, WeaknessKind};
+use crate::report::{FindingKind, GroupKind, Object, PathState, Report, Verdict, WeaknessKind};
 
 /// A part of the critical path: role, state by its order, reason, object.
 pub(super) type PathKey = (String, u8, Option<String>, Option<Thing>);
@@ -54,6 +54,8 @@ pub(super) struct RoleSums {
 pub struct Digest {
     pub(super) trace: String,
     pub(super) argv: Vec<String>,
+    /// What the workload's first task is called; empty: it was attached to.
+    pub(super) program: String,
     pub(super) attached: bool,
     pub(super) failed: bool,
     /// The trace breaks off: how long the run took, and how it ended, is not known.
@@ -104,6 +106,41 @@ impl Digest {
         self.findings = findings.collect();
     }
 
+    /// Calls roles, tasks and what lies in a program by another program's name.
+    fn call(&mut self, program: &str) {
+        let old = std::mem::replace(&mut self.program, program.to_owned());
+        let role = |name: &String| called(name, &old, program);
+        let thing = |thing: &Option<Thing>| {
+            thing.as_ref().map(|it| Thing {
+                kind: it.kind.clone(),
+                name: it
+                    .name
+                    .replace(&format!("(in {old})"), &format!("(in {program})"))
+                    .replace(&format!("{old}+0x"), &format!("{program}+0x")),
+            })
+        };
+        let mut path = BTreeMap::new();
+        for ((of, state, reason, object), ns) in std::mem::take(&mut self.path) {
+            add(&mut path, (role(&of), state, reason, thing(&object)), ns);
+        }
+        let mut stalls = BTreeMap::new();
+        for ((verdict, name, reason, object), ns) in std::mem::take(&mut self.stalls) {
+            let name = name.as_ref().map(role);
+            add(&mut stalls, (verdict, name, reason, thing(&object)), ns);
+        }
+        let mut waits = BTreeMap::new();
+        for ((of, reason, object), ns) in std::mem::take(&mut self.waits) {
+            add(&mut waits, (role(&of), reason, thing(&object)), ns);
+        }
+        (self.path, self.stalls, self.waits) = (path, stalls, waits);
+        let roles = std::mem::take(&mut self.roles).into_iter();
+        self.roles = roles.map(|(name, sums)| (role(&name), sums)).collect();
+        let findings = std::mem::take(&mut self.findings).into_iter();
+        let findings = findings
+            .map(|((kind, of, object), it)| ((kind, of.as_ref().map(role), thing(&object)), it));
+        self.findings = findings.collect();
+    }
+
     /// Of the report on the trace of this name.
     pub fn of(trace: &str, report: &Report) -> Self {
         let workload = &report.workload;
@@ -117,6 +154,7 @@ impl Digest {
         Self {
             trace: trace.to_owned(),
             argv: workload.argv.clone(),
+            program: program(report).unwrap_or_default(),
             attached: workload.attached.is_some(),
             failed,
             no_end,
@@ -145,6 +183,49 @@ impl Digest {
     }
 }
 
+/// A program that has another name after the change, as `server-2` may, is the same all the same:
+/// its tasks are called what they were before. Not so where one side has a program of either name
+/// beside it.
+pub(super) fn with_common_programs(base: &[Digest], new: &mut [Digest]) {
+    let of_all = |runs: &[Digest]| {
+        let first = runs.first().map(|run| run.program.clone());
+        first.filter(|it| !it.is_empty() && runs.iter().all(|run| run.program == *it))
+    };
+    let (Some(before), Some(after)) = (of_all(base), of_all(new)) else {
+        return;
+    };
+    let has = |runs: &[Digest], program: &str| {
+        let mut roles = runs.iter().flat_map(|run| run.roles.keys());
+        roles.any(|role| called(role, program, "") != *role)
+    };
+    if before != after && !has(base, &after) && !has(new, &before) {
+        new.iter_mut().for_each(|run| run.call(&before));
+    }
+}
+
+/// A role or a task with the name of one program in place of another.
+fn called(name: &str, old: &str, new: &str) -> String {
+    let ends = |rest: &str| rest.is_empty() || rest.starts_with([':', '/', ' ']);
+    match name.strip_prefix(old) {
+        Some(rest) if ends(rest) => format!("{new}{rest}"),
+        _ => name.to_owned(),
+    }
+}
+
+/// What the program is called that a command is of.
+fn program(report: &Report) -> Option<String> {
+    let first = report.tasks.first()?;
+    let begun = report.workload.attached.is_none();
+    begun.then(|| {
+        first
+            .role
+            .split([':', '/'])
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    })
+}
+
 /// A futex on a stack or a heap can have an address in each run of which nothing stays. Those
 /// that no run of the other side has are put together, by role and call, since it can't be told
 /// which of them became which.
@@ -168,7 +249,7 @@ pub(super) fn with_common_names(base: &mut [Digest], new: &mut [Digest]) {
 fn path(report: &Report) -> BTreeMap<PathKey, u64> {
     let mut parts = BTreeMap::new();
     for part in &report.path.parts {
-        let object = part.object.as_ref().filter(|it| it.kind != "sleep");
+        let object = kept(part.reason.as_deref(), part.object.as_ref());
         let state = STATES.iter().position(|state| *state == part.state);
         let key = (
             part.role.clone(),
@@ -194,7 +275,7 @@ fn stalls(report: &Report, stalled_ns: u64) -> BTreeMap<StallKey, u64> {
             add(&mut sums, (None, None, None, None), ns);
             continue;
         };
-        let object = cause.object.as_ref().filter(|it| it.kind != "sleep");
+        let object = kept(Some(&root.reason), cause.object.as_ref());
         let key = (
             Some(cause.verdict),
             cause.name.clone(),
@@ -214,7 +295,9 @@ fn waits(report: &Report) -> BTreeMap<WaitKey, u64> {
     for task in report.tasks.iter().filter(|task| !task.helper) {
         for wait in &task.waits {
             let mut left_ns = wait.ns;
-            for of in wait.objects.iter().filter(|it| it.object.kind != "sleep") {
+            let named = wait.objects.iter();
+            let named = named.filter(|it| kept(Some(&wait.reason), Some(&it.object)).is_some());
+            for of in named {
                 let ns = of.ns.min(left_ns);
                 left_ns -= ns;
                 let object = Some(thing(&of.object));
@@ -270,6 +353,12 @@ fn findings(report: &Report) -> BTreeMap<FindingKey, (u64, String)> {
         entry.0 = entry.0.saturating_add(finding.ns);
     }
     found
+}
+
+/// What is told of a thing that was waited for: for how long somebody sleeps, and of which file a
+/// page is, makes no row of its own.
+fn kept<'a>(reason: Option<&str>, object: Option<&'a Object>) -> Option<&'a Object> {
+    object.filter(|it| it.kind != "sleep" && !matches!(reason, Some("sleep" | "page fault")))
 }
 
 fn add<K: Ord>(sums: &mut BTreeMap<K, u64>, key: K, ns: u64) {

@@ -51,7 +51,8 @@ pub fn put_down_to(row: &StallChange) -> String {
         Some(Verdict::CommonCause) => format!("{what}, as all others did"),
         Some(Verdict::Coincidence) => format!("{what}, by coincidence with others"),
         Some(Verdict::Stuck) => format!("{what} for ever"),
-        Some(Verdict::Caused | Verdict::Unknown) | None => what,
+        Some(Verdict::Unknown) => format!("{what}, why is not known"),
+        Some(Verdict::Caused) | None => what,
     }
 }
 

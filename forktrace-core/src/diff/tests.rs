@@ -3,6 +3,10 @@ use std::collections::BTreeMap;
 use super::{Change, Diff, Digest, Thing, compare, digest::RoleSums, schema};
 use crate::{
     random::SplitMix,
+    render::{
+        Style,
+        text::{diff::render, sheets::sheets},
+    },
     report::{FindingKind, Verdict, schema_check},
 };
 
@@ -475,4 +479,141 @@ fn a_number_of_tasks_that_differs_from_run_to_run_is_no_news() {
     let diff = compare(&with_tasks([3, 3, 3]), &with_tasks([4, 4, 4]));
     let said = "There are 4 tasks `role 3`, and there were 3.";
     assert!(diff.more.iter().any(|it| it == said), "{:?}", diff.more);
+}
+
+/// A run of a server that is called so, with workers that wait for a lock in it.
+fn of_server(program: &str, ns: u64) -> Digest {
+    let worker = format!("{program}: worker");
+    let lock = Thing {
+        kind: "futex".to_owned(),
+        name: format!("futex {program}+0x10 (in {program})"),
+    };
+    let futex = Some("futex".to_owned());
+    let sums = RoleSums {
+        tasks: 2,
+        blocked_ns: ns,
+        ..RoleSums::default()
+    };
+    Digest {
+        program: program.to_owned(),
+        argv: vec![format!("./{program}")],
+        wall_ns: ns,
+        stalled_ns: ns,
+        has_path: true,
+        path: [((worker.clone(), 2, futex.clone(), Some(lock.clone())), ns)].into(),
+        stalls: [(
+            (
+                Some(Verdict::Caused),
+                Some(program.to_owned()),
+                futex,
+                Some(lock.clone()),
+            ),
+            ns,
+        )]
+        .into(),
+        waits: [((worker.clone(), "futex".to_owned(), Some(lock.clone())), ns)].into(),
+        roles: [(worker.clone(), sums), (program.to_owned(), sums)].into(),
+        findings: [(
+            (FindingKind::Lock, Some(worker), Some(lock)),
+            (ns, "One.".to_owned()),
+        )]
+        .into(),
+        complete: true,
+        ..Digest::default()
+    }
+}
+
+#[test]
+fn a_program_that_has_another_name_is_the_same() {
+    let second = 1_000_000_000;
+    let diff = compare(
+        &[of_server("web", second)],
+        &[of_server("web-2", 3 * second)],
+    );
+    let both = |change: &Change| (change.base_ns, change.new_ns) == (second, 3 * second);
+    assert!(diff.path.len() == 1 && both(&diff.path[0].change));
+    assert!(diff.stalls.len() == 1 && both(&diff.stalls[0].change));
+    assert!(diff.waits.len() == 1 && both(&diff.waits[0].change));
+    assert!(diff.findings.len() == 1 && both(&diff.findings[0].change));
+    let roles = diff
+        .roles
+        .iter()
+        .map(|role| (role.name.as_str(), role.new_tasks));
+    let roles: BTreeMap<_, _> = roles.collect();
+    assert_eq!(roles, [("web", 2.0), ("web: worker", 2.0)].into());
+    let note = "The traces are of different command lines; `web-2` of B is called `web` here.";
+    assert!(diff.notes.iter().any(|it| it == note), "{:?}", diff.notes);
+
+    // Where the one before is there too, nobody knows which is which.
+    let mut new = of_server("web-2", second);
+    new.roles.insert("web".to_owned(), RoleSums::default());
+    let diff = compare(&[of_server("web", second)], &[new]);
+    assert_eq!(diff.path.len(), 2);
+}
+
+#[test]
+fn a_summary_has_forty_lines_and_says_nothing_twice() {
+    let mut random = SplitMix(3);
+    for round in 0..20 {
+        let (n, m) = (1 + random.below(3), 1 + random.below(3));
+        let mut all = [runs(&mut random, n), runs(&mut random, m)];
+        for (side, runs) in all.iter_mut().enumerate() {
+            for run in runs {
+                // What is not listed by cause is one part.
+                run.stalls.retain(|(_, _, reason, _), _| reason.is_some());
+                run.stalled_ns = run.stalls.values().sum();
+                for at in 0..random.below(40) {
+                    let ns = random.below(3_000_000_000);
+                    let name = format!("a-program-with-a-long-name/{at}-{side} thread");
+                    let wait = (name.clone(), "futex".to_owned(), None);
+                    run.path
+                        .insert((name.clone(), 2, Some("futex".to_owned()), None), ns);
+                    run.wall_ns += ns;
+                    let verdict = [Verdict::Unknown, Verdict::Caused][random.below(2) as usize];
+                    let stall = (
+                        Some(verdict),
+                        Some("x".to_owned()),
+                        Some("read".to_owned()),
+                        None,
+                    );
+                    *run.stalls.entry(stall).or_default() += ns;
+                    run.stalled_ns += ns;
+                    run.waits.insert(wait, ns);
+                    let finding = (FindingKind::Lock, Some(name.clone()), None);
+                    let sentence =
+                        format!("One lock holds up {name}, which is a sentence of some length.");
+                    run.findings.insert(finding, (ns, sentence));
+                    run.roles.entry(name).or_default().blocked_ns = ns;
+                }
+            }
+        }
+        let diff = compare(&all[0], &all[1]);
+        let style = Style {
+            columns: 80,
+            ..Style::default()
+        };
+        let text = render(&diff, &style);
+        assert!(text.lines().count() <= 40, "round {round}: {text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        for most in [None, Some(8)] {
+            // The random path has waits of tasks that run.
+            let sheets = sheets(&diff, most).into_iter();
+            for sheet in sheets.filter(|it| it.title != "CRITICAL PATH") {
+                let rows = sheet.rows.iter().chain(&sheet.others);
+                let mut words: Vec<_> = rows.map(|row| &row.what).collect();
+                let told = words.len();
+                words.sort();
+                words.dedup();
+                assert_eq!(
+                    words.len(),
+                    told,
+                    "round {round}, {}: {words:?}",
+                    sheet.title
+                );
+            }
+        }
+    }
 }

@@ -48,7 +48,7 @@ pub(super) fn render(diff: &Diff) -> String {
     }
     out += "</dl>\n";
     let with_interval = diff.wall.low_ns.is_some();
-    for sheet in sheets(diff, false) {
+    for sheet in sheets(diff, None) {
         out += &table(&sheet, with_interval, others(diff));
     }
     for note in notes(diff) {

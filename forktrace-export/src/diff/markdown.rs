@@ -2,7 +2,9 @@
 
 use forktrace_core::{
     diff::Diff,
-    render::text::sheets::{HEADS, Sheet, left_out, notes, rest, sentences, share, sheets, side},
+    render::text::sheets::{
+        HEADS, SHORT, Sheet, left_out, notes, rest, sentences, share, sheets, side,
+    },
 };
 
 /// Tables that are shown at once; the others can be unfolded.
@@ -19,7 +21,7 @@ pub(super) fn render(diff: &Diff) -> String {
         out += &format!("- **{name}** is {}\n", escaped(&side(of)));
     }
     let with_interval = diff.wall.low_ns.is_some();
-    for (at, sheet) in sheets(diff, true).iter().enumerate() {
+    for (at, sheet) in sheets(diff, Some(SHORT)).iter().enumerate() {
         let table = table(sheet, with_interval);
         out += &match at < AT_ONCE {
             true => format!("\n### {}\n\n{table}", sheet.title),
@@ -29,7 +31,7 @@ pub(super) fn render(diff: &Diff) -> String {
             ),
         };
     }
-    let left_out = left_out(diff).map(|what| format!("{what}."));
+    let left_out = left_out(diff, SHORT).map(|what| format!("{what}."));
     for note in notes(diff).into_iter().chain(left_out) {
         out += &format!("\n> {}\n", escaped(&note));
     }

@@ -1,6 +1,6 @@
 //! A page for a browser: one file that asks for nothing from anywhere.
 //!
-//! The page is fixed (`page.html`, `page.css`, `page.js`); what was found goes into it as JSON,
+//! The page is fixed (`page.html`, `page.css`, `rows.js`, `page.js`); what was found goes into it as JSON,
 //! which the script shows as text and never as markup. Time lines are reduced to what finds
 //! room ([`lines`]).
 
@@ -31,7 +31,7 @@ pub(crate) struct Html;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
+const SCRIPT: &str = concat!(include_str!("rows.js"), include_str!("page.js"));
 
 /// Rows of the tables that can grow with the square of the tasks.
 const MOST_ROWS: usize = 500;

@@ -5,7 +5,7 @@
   var COLOURS = ["running", "runnable", "blocked", "stopped", "unknown"];
   // How much of a row each state takes, so that nothing is told by colour alone.
   var HEIGHTS = [1, 0.62, 0.28, 0.45, 0.8];
-  var MIXED = 5, ROW = 16, RULER = 22, GUTTER = 190;
+  var MIXED = 5, RULER = 22, GUTTER = 190;
   var SHOWN_ARROWS = 400;
 
   function $(id) { return document.getElementById(id); }
@@ -122,100 +122,60 @@
   }
 
   var rowOf = new Map();
-  var canvas = $("canvas"), draw2d = canvas.getContext("2d"), tip = $("tip");
+  // All of it is painted, so what is below shines through nowhere, and copies are quick.
+  var canvas = $("canvas"), draw2d = canvas.getContext("2d", { alpha: false }), tip = $("tip");
   var END = Math.max(D.end_ns, 1), from = 0, to = END, top = 0, width = 800, height = 480;
   var chosenRow = 0, chosen = null, stall = -1, css = {};
+  // Pixels of the screen: a pixel of the page is so many, and the names and the line take these.
+  var scale = 1, names = GUTTER, line = 1;
+  // How high a row is, in pixels of the page, and whole ones of the screen.
+  var ROW = 16;
   function body() { return height - RULER; }
-  function x(at) { return GUTTER + (at - from) / (to - from) * (width - GUTTER); }
-  function at(px) { return from + (px - GUTTER) / (width - GUTTER) * (to - from); }
+  function x(at) { return (names + (at - from) / (to - from) * line) / scale; }
+  function at(px) { return from + (px * scale - names) / line * (to - from); }
 
   function colours() {
     var style = getComputedStyle(document.documentElement);
     COLOURS.concat(["ground", "text", "dim", "rule", "stall", "arrow", "chosen", "box"])
       .forEach(function (name) { css[name] = style.getPropertyValue("--" + name).trim(); });
   }
-  function bar(state, left, right, y, room) {
-    var h = Math.max(1, Math.round((room - 3) * HEIGHTS[state]));
-    draw2d.fillStyle = css[COLOURS[state]];
-    draw2d.fillRect(left, y + (room - h) / 2, Math.max(right - left, 0.6), h);
+  // Those of single processes overlap: of them just the one that was chosen.
+  var bands = D.stalls.filter(function (it) { return it.tree; })
+    .map(function (it) { return { from: it.start_ns, to: it.end_ns, strength: 0.13, stall: it }; })
+    .sort(function (a, b) { return a.from - b.from; });
+  function bandsIn(a, b) {
+    var low = 0, high = bands.length;
+    while (low < high) {
+      var mid = (low + high) >> 1;
+      if (bands[mid].to <= a) low = mid + 1; else high = mid;
+    }
+    var last = low, it = D.stalls[stall];
+    while (last < bands.length && bands[last].from < b) last++;
+    var found = bands.slice(low, last);
+    if (!it || it.end_ns <= a || it.start_ns >= b) return found;
+    found = found.filter(function (band) { return band.stall !== it; });
+    return found.concat({ from: it.start_ns, to: it.end_ns, strength: 0.3, stall: it });
   }
-
-  function drawTask(task, y) {
-    var i = first(task, from), n = task.ends.length;
-    var perPixel = (to - from) / (width - GUTTER);
-    while (i < n) {
-      var start = Math.max(begin(task, i), from);
-      if (start >= to) break;
-      var stop = Math.min(task.ends[i], to);
-      if (task.kinds[i] !== MIXED && stop - start >= perPixel) {
-        bar(task.kinds[i], x(start), x(stop), y, ROW);
-        i++;
-        continue;
-      }
-      // What is thinner than a pixel is drawn by its share in it.
-      var shares = [0, 0, 0, 0, 0], edge = Math.max(start + perPixel, stop), all = 0;
-      do {
-        var a = Math.max(begin(task, i), from), b = Math.min(task.ends[i], to), ns = b - a;
-        for (var s = 0; s < 5; s++) shares[s] += ns * share(task, i, s);
-        all += ns;
-        i++;
-      } while (i < n && task.ends[i] <= edge && task.kinds[i] !== MIXED);
-      stack(shares, all, x(start), x(Math.min(start + all, to)), y, ROW);
-    }
-  }
-  // Several states in one place: as high as each one's share, running at the bottom.
-  function stack(shares, all, left, right, y, room) {
-    var below = y + room - 1.5, h = room - 3;
-    for (var s = 0; s < 5; s++) {
-      var part = all ? shares[s] / all * h : 0;
-      if (part <= 0) continue;
-      draw2d.fillStyle = css[COLOURS[s]];
-      draw2d.fillRect(left, below - part, Math.max(right - left, 0.6), part);
-      below -= part;
-    }
-  }
-  function drawRole(row, y) {
-    // Whole pixels, so that there is no seam between two.
-    var columns = Math.max(1, Math.floor((width - GUTTER) / 2));
-    var wide = (to - from) * 2 / (width - GUTTER), sums = new Float64Array(columns * 5);
-    // What fills columns is noted where it begins and ends, so a long part costs as a short one.
-    var steps = new Float64Array((columns + 1) * 5);
-    function add(state, of, start, stop) {
-      var a = Math.min(columns - 1, Math.floor((start - from) / wide));
-      var b = Math.min(columns - 1, Math.floor((stop - from) / wide));
-      if (a === b) {
-        sums[a * 5 + state] += of * (stop - start);
-        return;
-      }
-      sums[a * 5 + state] += of * (from + (a + 1) * wide - start);
-      sums[b * 5 + state] += of * (stop - (from + b * wide));
-      steps[(a + 1) * 5 + state] += of;
-      steps[b * 5 + state] -= of;
-    }
-    row.tasks.forEach(function (task) {
-      for (var i = first(task, from); i < task.ends.length; i++) {
-        var start = Math.max(begin(task, i), from), stop = Math.min(task.ends[i], to);
-        if (start >= to) break;
-        if (task.kinds[i] !== MIXED) add(task.kinds[i], 1, start, stop);
-        else for (var s = 0; s < 5; s++) {
-          var of = task.mixed[task.more[i] + s];
-          if (of > 0) add(s, of, start, stop);
-        }
-      }
-    });
-    var filled = [0, 0, 0, 0, 0];
-    for (var at = 0; at < columns * 5; at++) {
-      filled[at % 5] += steps[at];
-      sums[at] += filled[at % 5] * wide;
-    }
-    var most = wide * row.tasks.length;
-    for (var c = 0; c < columns; c++) {
-      stack(sums.subarray(c * 5, c * 5 + 5), most, GUTTER + c * 2, GUTTER + c * 2 + 2, y, ROW);
-    }
-  }
-  function clip(text, room) {
-    if (draw2d.measureText(text).width <= room) return text;
-    while (text.length > 1 && draw2d.measureText(text + "…").width > room) text = text.slice(0, -1);
+  var painted = paintedRows({
+    mixed: MIXED, heights: HEIGHTS, first: first, begin: begin, share: share, bands: bandsIn,
+    gap: function () { return 3 * scale; },
+    colour: function (state) { return css[COLOURS[state]]; },
+    ground: function () { return css.ground; },
+    box: function () { return css.box; },
+    band: function () { return css.stall; },
+    name: function (on, row, y) {
+      var size = Math.round(12 * scale) + "px system-ui, sans-serif", text, left, middle = y + ROW * scale / 2;
+      on.font = row.task ? size : "600 " + size;
+      if (row.task) text = row.task.label;
+      else text = (row.role.open ? "▾ " : "▸ ") + row.role.name + " × " + row.tasks.length;
+      left = row.task ? 18 : 4;
+      on.fillStyle = css.text;
+      on.fillText(clip(on, text, (GUTTER - left - 6) * scale), left * scale, middle);
+    },
+  });
+  function clip(on, text, room) {
+    if (on.measureText(text).width <= room) return text;
+    while (text.length > 1 && on.measureText(text + "…").width > room) text = text.slice(0, -1);
     return text + "…";
   }
 
@@ -227,59 +187,28 @@
     }
   }
   function draw() {
-    var scale = window.devicePixelRatio || 1;
-    draw2d.setTransform(scale, 0, 0, scale, 0, 0);
+    var row = Math.floor(top / ROW), ruler = Math.round(RULER * scale), high = Math.round(ROW * scale);
+    draw2d.setTransform(1, 0, 0, 1, 0, 0);
+    var below = painted.copy(draw2d, rows, row, Math.round(top * scale) - row * high, ruler, canvas.height, from, chosenRow);
     draw2d.fillStyle = css.ground;
-    draw2d.fillRect(0, 0, width, height);
+    draw2d.fillRect(0, 0, canvas.width, ruler);
+    if (below < canvas.height) draw2d.fillRect(0, below, canvas.width, canvas.height - below);
+    draw2d.setTransform(scale, 0, 0, scale, 0, 0);
     draw2d.font = "12px system-ui, sans-serif";
     draw2d.textBaseline = "middle";
-    drawStalls();
+    drawRuler();
     draw2d.save();
     draw2d.beginPath();
     draw2d.rect(0, RULER, width, body());
     draw2d.clip();
-    var i = Math.floor(top / ROW);
-    for (var y = RULER + i * ROW - top; y < height && i < rows.length; y += ROW, i++) {
-      var row = rows[i];
-      if (i === chosenRow) {
-        draw2d.fillStyle = css.box;
-        draw2d.fillRect(0, y, GUTTER, ROW);
-      }
-      draw2d.fillStyle = css.text;
-      if (row.task) {
-        draw2d.fillText(clip(row.task.label, GUTTER - 24), 18, y + ROW / 2);
-        drawTask(row.task, y);
-      } else {
-        var mark = row.role.open ? "▾ " : "▸ ";
-        draw2d.font = "600 12px system-ui, sans-serif";
-        draw2d.fillText(clip(mark + row.role.name + " × " + row.tasks.length, GUTTER - 12), 4, y + ROW / 2);
-        draw2d.font = "12px system-ui, sans-serif";
-        drawRole(row, y);
-      }
-    }
     if (chosen) outline(chosen);
     if ($("arrows").checked) drawArrows();
     drawChain();
     draw2d.restore();
-    drawRuler();
-    $("line").dataset.from = from;
-    $("line").dataset.to = to;
   }
   function rowY(task) {
     var row = rowOf.get(task);
     return row === undefined ? null : RULER + row * ROW - top + ROW / 2;
-  }
-  function drawStalls() {
-    D.stalls.forEach(function (it, i) {
-      // Those of single processes overlap: of them just the one that was chosen.
-      if (it.end_ns <= from || it.start_ns >= to || !it.tree && i !== stall) return;
-      var left = Math.max(x(it.start_ns), GUTTER), right = Math.min(x(it.end_ns), width);
-      draw2d.globalAlpha = i === stall ? 0.3 : 0.13;
-      draw2d.fillStyle = css.stall;
-      draw2d.fillRect(left, RULER, Math.max(right - left, 1), body());
-      draw2d.globalAlpha = 1;
-      draw2d.fillRect(left, RULER - 4, Math.max(right - left, 1), 4);
-    });
   }
   function outline(it) {
     var row = rowOf.get(it.task.at);
@@ -289,19 +218,19 @@
     var left = Math.max(x(begin(it.task, it.part)), GUTTER), right = Math.min(x(it.task.ends[it.part]), width);
     if (right > left) draw2d.strokeRect(left, RULER + row * ROW - top + 1, Math.max(right - left, 2), ROW - 2);
   }
-  function arrow(px, y, toY, strong) {
-    draw2d.strokeStyle = draw2d.fillStyle = css.arrow;
+  // Arrows of one kind, which are drawn at once: [x, from y, to y].
+  function arrows(all, strong) {
+    draw2d.fillStyle = css.arrow;
     draw2d.globalAlpha = strong ? 1 : 0.55;
-    draw2d.lineWidth = strong ? 2 : 1;
     draw2d.beginPath();
-    draw2d.moveTo(px, y);
-    draw2d.lineTo(px, toY);
-    draw2d.stroke();
-    var way = toY > y ? -1 : 1;
-    draw2d.beginPath();
-    draw2d.moveTo(px, toY);
-    draw2d.lineTo(px - 3, toY + way * 5);
-    draw2d.lineTo(px + 3, toY + way * 5);
+    all.forEach(function (it) {
+      var px = it[0], y = it[1], toY = it[2], way = toY > y ? -1 : 1, wide = strong ? 2 : 1;
+      draw2d.rect(px - wide / 2, Math.min(y, toY), wide, Math.abs(toY - y));
+      draw2d.moveTo(px, toY);
+      // All in the same sense of rotation, so that nothing is cut out where they overlap.
+      draw2d.lineTo(px + 3 * way, toY + way * 5);
+      draw2d.lineTo(px - 3 * way, toY + way * 5);
+    });
     draw2d.fill();
     draw2d.globalAlpha = 1;
   }
@@ -318,43 +247,49 @@
       }
     }
     if (found.length > SHOWN_ARROWS) return;
-    var drawn = Object.create(null);
+    // Of those in the same place one is drawn.
+    var drawn = new Set(), all = [];
     found.forEach(function (it) {
       var y = rowY(it[1]), toY = rowY(it[2]), px = Math.round(x(it[0]));
-      var key = [Math.round(px / 3), y, toY];
-      if (y === null || toY === null || y === toY || drawn[key]) return;
-      drawn[key] = true;
-      arrow(px, y, toY, false);
+      var key = (Math.round(px / 3) * (tasks.length + 1) + it[1]) * (tasks.length + 1) + it[2];
+      if (y === null || toY === null || y === toY || drawn.has(key)) return;
+      drawn.add(key);
+      // An arrow from far away begins at the edge.
+      all.push([px, Math.max(-9, Math.min(height + 9, y)), toY]);
     });
+    arrows(all, false);
   }
   function drawChain() {
     if (stall < 0) return;
+    var all = [];
     D.stalls[stall].chain.forEach(function (link) {
       if (link.end_ns === null || link.waker === null || link.task === null) return;
       if (link.end_ns < from || link.end_ns > to) return;
       var y = rowY(link.waker), toY = rowY(link.task);
-      if (y !== null && toY !== null && y !== toY) arrow(x(link.end_ns), y, toY, true);
+      if (y !== null && toY !== null && y !== toY) all.push([x(link.end_ns), y, toY]);
     });
+    arrows(all, true);
   }
   function drawRuler() {
-    draw2d.fillStyle = css.ground;
-    draw2d.fillRect(0, 0, width, RULER - 4);
+    var marked = -1;
+    draw2d.fillStyle = css.stall;
+    bandsIn(from, to).forEach(function (band) {
+      var left = Math.max(x(band.from), GUTTER), right = Math.max(Math.min(x(band.to), width), left + 1);
+      if (right > marked) draw2d.fillRect(left, RULER - 4, right - left, 4);
+      marked = Math.max(marked, right);
+    });
     var step = Math.pow(10, Math.floor(Math.log10((to - from) / 5)));
     var steps = (to - from) / step;
     step *= steps > 25 ? 5 : steps > 12 ? 2 : 1;
-    draw2d.strokeStyle = css.rule;
-    draw2d.fillStyle = css.dim;
-    draw2d.lineWidth = 1;
     // Where the next label may begin.
     var clear = GUTTER;
     for (var t = Math.ceil(from / step) * step; t < to; t += step) {
       var px = x(t);
-      draw2d.beginPath();
-      draw2d.moveTo(px, RULER - 7);
-      draw2d.lineTo(px, height);
       draw2d.globalAlpha = 0.5;
-      draw2d.stroke();
+      draw2d.fillStyle = css.rule;
+      draw2d.fillRect(Math.round(px), RULER - 7, 1, height);
       draw2d.globalAlpha = 1;
+      draw2d.fillStyle = css.dim;
       var unit = step >= 1e9 ? 1e9 : step >= 1e6 ? 1e6 : step >= 1e3 ? 1e3 : 1;
       var name = { 1e9: "s", 1e6: "ms", 1e3: "µs", 1: "ns" }[unit];
       var text = count(Math.round(t / unit)) + " " + name, wide = draw2d.measureText(text).width;
@@ -362,15 +297,23 @@
       draw2d.fillText(text, px + 3, 9);
       clear = px + 3 + wide + 8;
     }
-    draw2d.fillText(clip(time(to - from) + " shown", GUTTER - 8), 4, 9);
+    draw2d.fillStyle = css.dim;
+    draw2d.fillText(time(to - from) + " shown", 4, 9);
   }
 
   // Moving.
   function show(a, b) {
     var least = 20, long = Math.max(least, Math.min(b - a, END));
-    a = Math.max(0, Math.min(a, END - long));
-    from = a;
-    to = a + long;
+    from = Math.max(0, Math.min(a, END - long));
+    to = from + long;
+    painted.zoom(from, long / line);
+    ask();
+  }
+  // By whole pixels, so that what is painted can stay.
+  function pan(a) {
+    var long = to - from;
+    from = painted.snapped(Math.max(0, Math.min(a, END - long)));
+    to = from + long;
     ask();
   }
   function zoom(by, around) {
@@ -419,6 +362,7 @@
   }
   function choose(task, part) {
     chosen = { task: task, part: part };
+    if (stall >= 0) painted.forget();
     stall = -1;
     say(chosen);
     ask();
@@ -426,6 +370,7 @@
   function chooseStall(i, look) {
     if (!D.stalls.length) return;
     stall = (i + D.stalls.length) % D.stalls.length;
+    painted.forget();
     chosen = null;
     var it = D.stalls[stall], long = it.end_ns - it.start_ns;
     if (look !== false) show(it.start_ns - long * 0.5 - 10, it.end_ns + long * 0.5 + 10);
@@ -469,8 +414,7 @@
       zoom(Math.exp(e.deltaY * 0.003), at(p[0]));
     } else if (Math.abs(e.deltaX) > Math.abs(e.deltaY) || e.shiftKey) {
       e.preventDefault();
-      var by = (e.deltaX || e.deltaY) / (width - GUTTER) * (to - from);
-      show(from + by, to + by);
+      pan(from + (e.deltaX || e.deltaY) * scale / line * (to - from));
     } else {
       var before = top;
       top = Math.max(0, Math.min(top + e.deltaY, rows.length * ROW - body()));
@@ -481,7 +425,7 @@
     }
   }, { passive: false });
   canvas.addEventListener("pointerdown", function (e) {
-    drag = { p: place(e), from: from, to: to, top: top, moved: false };
+    drag = { p: place(e), from: from, top: top, moved: false };
     canvas.setPointerCapture(e.pointerId);
   });
   canvas.addEventListener("pointermove", function (e) {
@@ -490,9 +434,8 @@
       var dx = p[0] - drag.p[0], dy = p[1] - drag.p[1];
       if (Math.abs(dx) + Math.abs(dy) > 4) drag.moved = true;
       if (drag.moved) {
-        var by = -dx / (width - GUTTER) * (drag.to - drag.from);
         top = Math.max(0, Math.min(drag.top - dy, rows.length * ROW - body()));
-        show(drag.from + by, drag.to + by);
+        pan(drag.from - dx * scale / line * (to - from));
       }
       tip.hidden = true;
       return;
@@ -534,8 +477,8 @@
     if (e.ctrlKey || e.metaKey || e.altKey) return;
     var by = (to - from) * 0.2, row = rows[chosenRow], done = true;
     switch (e.key) {
-      case "ArrowLeft": show(from - by, to - by); break;
-      case "ArrowRight": show(from + by, to + by); break;
+      case "ArrowLeft": pan(from - by); break;
+      case "ArrowRight": pan(from + by); break;
       case "ArrowUp": case "ArrowDown":
         chosenRow = Math.max(0, Math.min(rows.length - 1, chosenRow + (e.key === "ArrowUp" ? -1 : 1)));
         bringIn(chosenRow);
@@ -692,13 +635,18 @@
     D.audit.says.slice(1).forEach(function (line) { $("audit").append(make("p", line)); });
   }
   function resize() {
+    scale = window.devicePixelRatio || 1;
+    ROW = Math.round(16 * scale) / scale;
     width = canvas.clientWidth;
     layOut();
     height = Math.max(70, Math.min(RULER + rows.length * ROW + 6, Math.round(window.innerHeight * 0.62)));
     canvas.style.height = height + "px";
-    var scale = window.devicePixelRatio || 1;
     canvas.width = Math.round(width * scale);
     canvas.height = Math.round(height * scale);
+    names = Math.round(GUTTER * scale);
+    line = Math.max(1, canvas.width - names);
+    painted.resize(Math.ceil(body() / ROW) + 1, Math.round(ROW * scale), names, line);
+    painted.zoom(from, (to - from) / line);
     layOut();
     ask();
   }
@@ -707,10 +655,19 @@
   tables();
   resize();
   window.addEventListener("resize", resize);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", function () { colours(); ask(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", function () {
+    colours();
+    painted.forget();
+    ask();
+  });
   function open(all) {
     roles.forEach(function (role) { role.open = all; });
     resize();
   }
-  window.forktrace = { show: show, choose: choose, stall: chooseStall, open: open, tasks: tasks, draw: draw };
+  window.forktrace = {
+    show: show, pan: pan, choose: choose, stall: chooseStall, open: open, tasks: tasks, draw: draw,
+    view: function () { return [from, to]; },
+    // All anew, and nothing of what was kept.
+    repaint: function () { painted.forget(); draw(); },
+  };
 })();

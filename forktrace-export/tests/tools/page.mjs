@@ -28,7 +28,7 @@ try {
   };
   const rectangle = (selector) => run(`(() => { const it = document.querySelector(${JSON.stringify(selector)});
     it.scrollIntoView({block: 'center', behavior: 'instant'}); const r = it.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]; })()`);
-  const shown = async () => (await run('[+document.getElementById("line").dataset.from, +document.getElementById("line").dataset.to]'));
+  const shown = async () => (await run('forktrace.view()'));
   await frame();
 
   // What it says at first.
@@ -98,6 +98,40 @@ try {
     tip = await run('document.getElementById("tip").hidden ? "" : document.getElementById("tip").innerText');
   }
   check('the pointer names what is there', /for |mixed/.test(tip), true);
+
+  // What is kept and copied while it is moved is what would be painted.
+  for (const open of [false, true]) for (const part of [1, 0.4, 0.003]) {
+    await run(`forktrace.open(${open})`);
+    const strayed = await run(`(() => {
+      const canvas = document.getElementById('canvas'), wheel = (deltaX, deltaY) => {
+        canvas.dispatchEvent(new WheelEvent('wheel', { deltaX, deltaY, cancelable: true, clientX: 600, clientY: 200 }));
+        forktrace.draw();
+      }, copy = document.createElement('canvas');
+      [copy.width, copy.height] = [canvas.width, canvas.height];
+      const reader = copy.getContext('2d', { willReadFrequently: true }), pixels = () => {
+        reader.drawImage(canvas, 0, 0);
+        return reader.getImageData(0, 0, copy.width, copy.height).data;
+      };
+      forktrace.show(0, 1e15);
+      const long = forktrace.view()[1];
+      forktrace.show(long * 0.3, long * (0.3 + 0.7 * ${part}));
+      forktrace.draw();
+      let strayed = 0;
+      for (const [dx, dy] of [[7, 0], [20, 0], [0, 37], [-31, 0], [13, 16], [900, 0], [-1500, 0], [0, -11], [3000, 400], [-1, -3], [0, -900]]) {
+        wheel(dx, dy);
+        const kept = pixels();
+        forktrace.repaint();
+        // The edges of what is not of whole pixels are rounded.
+        const anew = pixels();
+        for (let at = 0; at < kept.length; at++) strayed += Math.abs(anew[at] - kept[at]) > 8;
+        // The next one is moved from what was moved.
+        wheel(-dx, -dy);
+        wheel(dx, dy);
+      }
+      return strayed;
+    })()`);
+    check(`moved, roles ${open ? 'open' : 'closed'}, ${part} shown: bytes that differ`, strayed, 0);
+  }
 
   // A table sorts.
   await run('[...document.querySelectorAll("section")].find(it => it.querySelector("h2")?.textContent === "Tasks").id = "all"');

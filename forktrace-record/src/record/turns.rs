@@ -13,7 +13,6 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use tokio::{
     io::{Interest, unix::AsyncFd},
     task::yield_now,
-    time::timeout,
 };
 
 use super::{
@@ -39,8 +38,8 @@ const TICK_AT_END: Duration = Duration::from_millis(5);
 /// All that can wake the loop before its time.
 struct Wakes {
     sources: Vec<AsyncFd<OwnedFd>>,
-    /// One of the sources, for times that are shorter than what tokio's own timers go by, which
-    /// is whole milliseconds.
+    /// One of the sources. tokio's own timers go by whole milliseconds, and each that is the next
+    /// one wakes the loop once more.
     timer: TimerFd,
 }
 
@@ -87,16 +86,14 @@ impl Wakes {
             yield_now().await;
             return Ok(Woken::Else);
         }
-        match look {
-            Some(Duration::ZERO) => return Ok(Woken::Nobody),
-            Some(look) if look < at_most => {
-                let at = Expiration::OneShot(look.into());
-                self.timer
-                    .set(at, TimerSetTimeFlags::empty())
-                    .context("the timer")?;
-            }
-            _ => {}
+        if look == Some(Duration::ZERO) {
+            return Ok(Woken::Nobody);
         }
+        let wait = look.map_or(at_most, |look| look.min(at_most));
+        let at = Expiration::OneShot(wait.into());
+        self.timer
+            .set(at, TimerSetTimeFlags::empty())
+            .context("the timer")?;
         let readable = poll_fn(|context| {
             let mut woken = Woken::Nobody;
             let mut is_time = false;
@@ -115,10 +112,7 @@ impl Wakes {
                 woken => Poll::Ready(io::Result::Ok(woken)),
             }
         });
-        match timeout(at_most, readable).await {
-            Ok(woken) => woken.context("the rings can't be waited for"),
-            Err(_) => Ok(Woken::Nobody),
-        }
+        readable.await.context("the rings can't be waited for")
     }
 }
 
@@ -144,7 +138,7 @@ impl Loop<'_> {
         let mut tick = TICK_WHEN_NEW;
         let mut turned = Instant::now();
         loop {
-            let left = self.wait(tick).saturating_sub(turned.elapsed());
+            let left = self.time_left(tick, turned);
             let look = self.session.stacks.as_ref().and_then(Namer::time_left);
             let woken = wakes.next(left, look).await?;
             self.session.look_at_stacks(self.tracer, now_ns()?);
@@ -154,7 +148,7 @@ impl Loop<'_> {
                 Woken::Helper => look.is_some(),
                 Woken::Else => false,
             };
-            if has_time && turned.elapsed() < self.wait(tick) {
+            if has_time && !self.time_left(tick, turned).is_zero() {
                 continue;
             }
             turned = Instant::now();
@@ -164,9 +158,9 @@ impl Loop<'_> {
         }
     }
 
-    /// How long to wait for the next turn at most.
-    fn wait(&self, tick: Duration) -> Duration {
-        let wait = if self.session.unread {
+    /// How long to wait for the next turn at most, after the one that began then.
+    fn time_left(&self, tick: Duration, turned: Instant) -> Duration {
+        let from_one_to_the_next = if self.session.unread {
             Duration::ZERO
         } else if self.session.root_ended() {
             TICK_AT_END
@@ -175,9 +169,10 @@ impl Loop<'_> {
         } else {
             tick
         };
+        let left = from_one_to_the_next.saturating_sub(turned.elapsed());
         let ends = self.attached.as_ref().and_then(|it| it.time_left());
         let looks = self.session.observed.as_ref().map(Observed::time_left);
-        ends.into_iter().chain(looks).fold(wait, Duration::min)
+        ends.into_iter().chain(looks).fold(left, Duration::min)
     }
 
     /// Does what there is to do; true: the recording is over.

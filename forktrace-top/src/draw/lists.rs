@@ -197,7 +197,7 @@ pub(super) fn draw_graph(page: &mut Pen<'_>, area: Rect, snapshot: &Snapshot, ui
     let lines = snapshot.graph();
     page.write(area, 0, "WHO WAITS FOR WHOM", BOLD);
     if lines.is_empty() {
-        let text = "Of no wait it is known who could end it (looked up after 0.1 s)";
+        let text = "Nobody is known to hold anybody up (looked up after 0.1 s)";
         page.write(area, 1, text, Style::new());
         return;
     }

@@ -123,6 +123,10 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
 struct Condition {
     expression: Expression,
     wants_tasks: bool,
+    /// Those of the last moment that it was looked at.
+    figures: Figures,
+    /// Those that it doesn't name.
+    unnamed: BTreeSet<String>,
 }
 
 impl Condition {
@@ -137,16 +141,28 @@ impl Condition {
         Ok(Self {
             wants_tasks: expression.names("tasks") || expression.calls("blocked"),
             expression,
+            figures: Figures::new(&serde_json::Map::new()),
+            unnamed: BTreeSet::new(),
         })
     }
 
-    fn holds(&self, live: &Live, lost: u64) -> Result<bool> {
+    fn holds(&mut self, live: &Live, lost: u64) -> Result<bool> {
         let moment = live.moment(lost, self.wants_tasks);
-        let variables = match serde_json::to_value(&moment)? {
-            serde_json::Value::Object(fields) => fields,
-            _ => serde_json::Map::new(),
-        };
-        Ok(self.expression.holds(&Figures::new(&variables))?)
+        if let serde_json::Value::Object(fields) = serde_json::to_value(&moment)? {
+            let unnamed = &mut self.unnamed;
+            for (name, value) in &fields {
+                if unnamed.contains(name) {
+                    continue;
+                }
+                // `blocked(…)` counts in the tasks.
+                if !self.expression.names(name) && !(name == "tasks" && self.wants_tasks) {
+                    unnamed.insert(name.clone());
+                    continue;
+                }
+                self.figures.set(name, value);
+            }
+        }
+        Ok(self.expression.holds(&self.figures)?)
     }
 }
 

@@ -5,8 +5,10 @@ use std::{
     io::{BufRead, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
 };
 
+use aya::{maps::loaded_maps, programs::loaded_programs};
 use forktrace_core::{pipeline, trace::cgroups};
 use serde_json::Value;
 
@@ -491,6 +493,21 @@ fn several_can_be_attached_at_once_beside_a_run() {
     });
 }
 
+/// The numbers of the BPF programs and maps that a process has open.
+fn loaded_by(pid: u32) -> (Vec<u32>, Vec<u32>) {
+    let folder = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it runs");
+    let infos = folder.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+    let infos: Vec<String> = infos.collect();
+    let numbers = |field: &str| {
+        let lines = infos.iter().flat_map(|info| info.lines());
+        let values = lines.filter_map(|line| line.strip_prefix(field));
+        values
+            .map(|it| it.trim().parse().expect("a number"))
+            .collect()
+    };
+    (numbers("prog_id:"), numbers("map_id:"))
+}
+
 #[test]
 fn its_target_does_not_notice_that_forktrace_is_killed() {
     if lacks(
@@ -501,9 +518,26 @@ fn its_target_does_not_notice_that_forktrace_is_killed() {
     }
     let mut target = Target::start(&[]);
     let running = attached(attach(["-p", &target.pid().to_string()]));
+    let (programs, maps) = loaded_by(running.pid());
+    assert!(!programs.is_empty() && !maps.is_empty());
     kill(running.pid(), "KILL");
     let finished = running.finish();
     assert!(!finished.status.success());
+    // The kernel takes them away in its own time, and gives no number to another one.
+    let begun = Instant::now();
+    let stays = || {
+        let mut loaded = loaded_programs().filter_map(Result::ok);
+        let program = loaded.any(|it| programs.contains(&it.id()));
+        let mut loaded = loaded_maps().filter_map(Result::ok);
+        program || loaded.any(|it| maps.contains(&it.id()))
+    };
+    while stays() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "programs are left"
+        );
+        std::thread::yield_now();
+    }
     target.have("threads");
     target.have("write");
     target.end();

@@ -6,7 +6,9 @@ use std::{
     process::Command,
 };
 
-use crate::support::{Finished, Forktrace, Report, check_complete, forktrace, run, unspoilt};
+use crate::support::{
+    Finished, Forktrace, Report, check_complete, forktrace, lacks, run, unspoilt,
+};
 
 #[track_caller]
 fn check_fails(finished: &Finished, status: i32, words: &[&str]) {
@@ -173,6 +175,60 @@ fn without_privileges_the_error_says_which() {
         assert!(stderr.contains(word), "no {word:?} in {stderr:?}");
     }
     assert!(output.stdout.is_empty(), "the workload ran");
+}
+
+/// With the capabilities that `docs/attach.md` names, and no other, nobody in particular attaches
+/// to somebody else's process, and is told the name of what it waits for.
+#[test]
+fn named_capabilities_are_enough_for_the_process_of_another_user() {
+    const CAPABILITIES: &str = "+bpf,+perfmon,+sys_ptrace,+dac_read_search";
+    let name = "named_capabilities_are_enough_for_the_process_of_another_user";
+    if lacks(name, &["setpriv", "flock"]) {
+        return;
+    }
+    let (own, folder) = as_nobody();
+    let lock = folder.path().join("lock");
+    fs::write(&lock, "").expect("a file");
+    let as_user = |user: u32| {
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={user}"), format!("--regid={user}")]);
+        command.arg("--clear-groups");
+        command
+    };
+    let holds = |command: &[&str]| {
+        let mut flock = as_user(1);
+        flock.arg("flock").arg(&lock).args(command);
+        flock.spawn().expect("setpriv starts")
+    };
+    let mut holder = holds(&["cat"]);
+    // It has the lock once the program runs that it has it for.
+    let children = format!("/proc/{0}/task/{0}/children", holder.id());
+    while fs::read_to_string(&children).is_ok_and(|it| it.is_empty()) {
+        std::thread::yield_now();
+    }
+    let mut waiter = holds(&["true"]);
+    let mut attach = as_user(65534);
+    attach.args([
+        format!("--inh-caps={CAPABILITIES}"),
+        format!("--ambient-caps={CAPABILITIES}"),
+        format!("--bounding-set=-all,{CAPABILITIES}"),
+    ]);
+    attach.arg(own.get_program());
+    attach.args([
+        "attach", "--polls", "off", "--format", "json", "--for", "2s",
+    ]);
+    let output = attach.args(["-p", &waiter.id().to_string()]).output();
+    let output = output.expect("setpriv starts");
+    for child in [&mut holder, &mut waiter] {
+        child.kill().expect("it is there");
+        child.wait().expect("it ends");
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let wait = &report["tasks"][0]["waits"][0];
+    let path = lock.to_str().expect("a name");
+    assert_eq!(wait["objects"][0]["name"], path, "{wait}");
 }
 
 #[test]

@@ -3,13 +3,41 @@
 use super::{
     Style,
     layout::{Ink, Table, paint, wrapped},
-    sheets::{HEADS, Row, Sheet, left_out, notes, others, rest, sentences, share, sheets, side},
+    sheets::{
+        HEADS, Row, SHORT, Sheet, left_out, notes, others, rest, sentences, share, sheets, side,
+    },
 };
 use crate::diff::Diff;
 
+/// Lines of a summary, if it can be told in so many.
+const LINES: usize = 40;
+
+/// Rows that a table has at least while there are others to leave out.
+const FEW: usize = 3;
+
 /// The whole comparison, ending in a newline.
 pub fn render(diff: &Diff, style: &Style) -> String {
-    let style = *style;
+    if style.verbose {
+        return told(diff, *style, None, usize::MAX);
+    }
+    let lines = |text: &str| text.lines().count();
+    let all = sheets(diff, Some(SHORT)).len();
+    let mut out = String::new();
+    // Fewer rows first; then without the last tables, which others follow from.
+    let rows = (FEW..=SHORT).rev().map(|most| (most, all));
+    let fewer = (2..all).rev();
+    let fewer = fewer.flat_map(|tables| (1..=FEW).rev().map(move |most| (most, tables)));
+    for (most, tables) in rows.chain(fewer) {
+        out = told(diff, *style, Some(most), tables);
+        if lines(&out) <= LINES {
+            break;
+        }
+    }
+    out
+}
+
+/// The same with tables of at most so many rows, and so many of them.
+fn told(diff: &Diff, style: Style, most: Option<usize>, tables: usize) -> String {
     let (first, more) = sentences(diff);
     let mut out = paint(style, Ink::Bold, &wrapped(style, "  ", &first));
     for sentence in more {
@@ -20,7 +48,8 @@ pub fn render(diff: &Diff, style: &Style) -> String {
         out.push_str(&wrapped(style, &format!("  {name}  "), &side(of)));
     }
     let with_interval = diff.wall.low_ns.is_some();
-    for sheet in sheets(diff, !style.verbose) {
+    let all = sheets(diff, most);
+    for sheet in all.iter().take(tables) {
         out.push('\n');
         out.push_str(&paint(style, Ink::Bold, &format!("{}\n", sheet.title)));
         out.push_str(&table(style, &sheet.rows, with_interval));
@@ -29,11 +58,13 @@ pub fn render(diff: &Diff, style: &Style) -> String {
             out.push_str(&paint(style, Ink::Dim, &heading));
             out.push_str(&table(style, &sheet.others, with_interval));
         }
-        out.push_str(&below(style, &sheet));
+        out.push_str(&below(style, sheet));
     }
     let mut notes = notes(diff);
-    if !style.verbose {
-        notes.extend(left_out(diff).map(|what| format!("{what} (-v shows all).")));
+    if let Some(most) = most {
+        let tables = (tables < all.len()).then_some("Other tables are left out");
+        let what = left_out(diff, most).or(tables);
+        notes.extend(what.map(|what| format!("{what} (-v shows all).")));
     }
     if !notes.is_empty() {
         out.push('\n');

@@ -82,6 +82,10 @@ fn episode_of<'a>(report: &'a Report, finding: &Finding) -> Option<&'a Episode> 
 
 /// Who waited for whom in it.
 fn chain(view: &View<'_>, finding: &Finding) -> Option<String> {
+    // For a CPU nobody waits behind anybody.
+    if matches!(finding.kind, FindingKind::Starved | FindingKind::Quota) {
+        return None;
+    }
     let first = episode_of(view.report, finding)?;
     let links = &first.chain;
     let name = |link: &Link| match view.by_serial.get(&link.task.serial) {
@@ -94,11 +98,21 @@ fn chain(view: &View<'_>, finding: &Finding) -> Option<String> {
         n if n <= CHAIN => (n, n),
         n => (CHAIN - 1, n - 1),
     };
-    let mut names: Vec<String> = links[..begin].iter().map(name).collect();
+    let shown = || links[..begin].iter().chain(&links[end..]);
+    let named: Vec<String> = shown().map(name).collect();
+    // What several are called tells them apart with the tid only.
+    let is_one = |name: &String| named.iter().filter(|it| *it == name).count() == 1;
+    let mut names: Vec<String> = named
+        .iter()
+        .zip(shown())
+        .map(|(name, link)| match is_one(name) {
+            true => name.clone(),
+            false => format!("{name} ({})", link.task.tid),
+        })
+        .collect();
     if end > begin {
-        names.push("…".to_owned());
+        names.insert(begin, "…".to_owned());
     }
-    names.extend(links[end..].iter().map(name));
     Some(names.join(" <- "))
 }
 

@@ -12,7 +12,7 @@ use crate::{
 use super::figures::{clean, command_line};
 
 /// Rows of a table in a short form.
-const SHORT: usize = 8;
+pub const SHORT: usize = 8;
 
 /// A table: what changed in each of its rows, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,13 +98,13 @@ pub fn side(side: &Side) -> String {
     }
 }
 
-/// All tables; short ones for a summary, whole ones to look things up.
-pub fn sheets(diff: &Diff, short: bool) -> Vec<Sheet> {
+/// All tables: of at most so many rows each for a summary, or whole to look things up.
+pub fn sheets(diff: &Diff, most: Option<usize>) -> Vec<Sheet> {
     let row = |what: String, change: &Change| Row {
         what: clean(&what),
         change: *change,
     };
-    let sheet = |title, about, rows| sheet(diff, title, about, rows, short);
+    let sheet = |title, about, rows| sheet(diff, title, about, rows, most);
     let whole = |what: &str, change: &Change| match change.significant {
         Some(false) if change.delta_ns != 0 => row(format!("{what} (may be chance)"), change),
         _ => row(what.to_owned(), change),
@@ -141,17 +141,19 @@ pub fn sheets(diff: &Diff, short: bool) -> Vec<Sheet> {
     sheets.push(sheet("WAITS, OVER ALL TASKS", "", rows.collect()));
     sheets.push(sheet("ROLES, OVER ALL TASKS", "", roles(diff)));
     let findings = diff.findings.iter();
-    let rows = findings
-        .filter(|it| it.kind != FindingKind::Idle)
-        .map(|it| {
-            let sentence = match (&it.base_sentence, &it.new_sentence) {
-                (Some(_), Some(new)) => new.clone(),
-                (None, Some(new)) => format!("new: {new}"),
-                (Some(old), None) => format!("gone: {old}"),
-                (None, None) => String::new(),
-            };
-            row(sentence, &it.change)
-        });
+    // A summary says nothing twice.
+    let is_told = |said: &str| most.is_some() && diff.more.iter().any(|it| it.ends_with(said));
+    let rows = findings.filter(|it| it.kind != FindingKind::Idle);
+    let rows = rows.filter_map(|it| {
+        let (word, sentence) = match (&it.base_sentence, &it.new_sentence) {
+            (Some(_), Some(new)) => ("", new),
+            (None, Some(new)) => ("new: ", new),
+            (Some(old), None) => ("gone: ", old),
+            (None, None) => return None,
+        };
+        let told = is_told(sentence);
+        (!told).then(|| row(format!("{word}{sentence}"), &it.change))
+    });
     sheets.push(sheet("FINDINGS", "", rows.collect()));
     sheets.retain(|sheet| !(sheet.rows.is_empty() && sheet.others.is_empty()));
     sheets
@@ -163,9 +165,14 @@ fn roles(diff: &Diff) -> Vec<Row> {
         let name = match role.base_tasks == role.new_tasks {
             true => format!("`{}`", role.name),
             false => format!(
-                "`{}` ({} tasks, then {})",
+                "`{}` ({} {}, then {})",
                 role.name,
                 tasks(role.base_tasks),
+                if role.base_tasks == 1.0 {
+                    "task"
+                } else {
+                    "tasks"
+                },
                 tasks(role.new_tasks)
             ),
         };
@@ -197,14 +204,14 @@ fn sheet(
     title: &'static str,
     about: &'static str,
     mut rows: Vec<Row>,
-    short: bool,
+    most: Option<usize>,
 ) -> Sheet {
     rows.retain(|row| row.change.delta_ns != 0);
     let (mut rows, mut others): (Vec<Row>, Vec<Row>) =
         rows.into_iter().partition(|row| diff.tells(&row.change));
     let mut rest = Vec::new();
-    if short {
-        rest = rows.split_off(rows.len().min(SHORT));
+    if let Some(most) = most {
+        rest = rows.split_off(rows.len().min(most));
         match about {
             "" => others.clear(),
             _ => rest.append(&mut others),
@@ -233,16 +240,16 @@ pub fn others(diff: &Diff) -> &'static str {
     }
 }
 
-/// What short tables leave out.
-pub fn left_out(diff: &Diff) -> Option<&'static str> {
-    let whole = sheets(diff, false);
+/// What tables of at most so many rows leave out.
+pub fn left_out(diff: &Diff, most: usize) -> Option<&'static str> {
+    let whole = sheets(diff, None);
     if whole.iter().any(|sheet| !sheet.others.is_empty()) {
         return Some(match may_be_chance(diff) {
             true => "Changes that may be chance, and little ones, are left out",
             false => "Changes of less than 1 % of the run are left out",
         });
     }
-    let is_cut = whole.iter().any(|sheet| sheet.rows.len() > SHORT);
+    let is_cut = whole.iter().any(|sheet| sheet.rows.len() > most);
     is_cut.then_some("Smaller changes are left out")
 }
 

@@ -10,7 +10,10 @@ use crate::{
     trace::signals,
 };
 
-/// What was run, how long and how it ended, in a line.
+/// A command is told in so many columns at least, if it is as long.
+const LEAST: usize = 24;
+
+/// What was run, how long and how it ended: in a line, or two.
 pub(super) fn section(view: &View<'_>) -> String {
     let workload = &view.report.workload;
     let command = match &workload.attached {
@@ -36,13 +39,20 @@ pub(super) fn section(view: &View<'_>) -> String {
         _ => command,
     };
     let room = view.style.columns.saturating_sub(width(&facts) + 3);
-    let command = elided(view.style, &command, room.max(12));
-    let line = wrapped(view.style, "", &format!("{command}   {facts}"));
-    let bold = paint(view.style, Ink::Bold, &command);
-    // Several blanks keep the facts apart, where they fit.
-    let line = match width(&command) + 3 + width(&facts) <= view.style.columns {
-        true => format!("{bold}   {facts}\n"),
-        false => line,
+    // Several blanks keep the facts apart. Of a command that has no room beside them too little
+    // would be left.
+    let line = if width(&command) <= room || room >= LEAST {
+        let command = elided(view.style, &command, room);
+        let bold = paint(view.style, Ink::Bold, &command);
+        format!("{bold}   {facts}\n")
+    } else {
+        let command = elided(view.style, &command, view.style.columns);
+        let bold = paint(view.style, Ink::Bold, &command);
+        let facts = match width(&facts) <= view.style.columns {
+            true => format!("{facts}\n"),
+            false => wrapped(view.style, "", &facts),
+        };
+        format!("{bold}\n{facts}")
     };
     line + &saved(view) + &part(view)
 }
