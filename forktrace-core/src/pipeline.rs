@@ -196,6 +196,8 @@ fn read_with(
 /// So many stretches go from the thread that unpacks them to the one that collects them at
 /// once…
 const STRETCHES: usize = 4096;
+/// …of many tasks so many, so that there are some of each…
+const OF_MANY_TASKS: usize = 1 << 15;
 /// …or so many other events.
 const OTHERS: usize = 256;
 /// So many such lots may lie between the two.
@@ -257,7 +259,7 @@ fn unpack(
     let window = later.and_then(|(window, _)| window);
     let mut unpacking = Unpacking {
         past: later.map(|later| Box::new(Past::new(later))),
-        lot: Lot::default(),
+        lot: Lot::new(),
         give,
     };
     let info = trace_file::read_window(data, window.as_ref(), &mut unpacking)?;
@@ -283,7 +285,7 @@ struct Unpacking<'a> {
 impl Unpacking<'_> {
     fn give_if_full(&mut self, header: &Header) {
         let lot = &mut self.lot;
-        if lot.stretches.len() >= STRETCHES || lot.others.len() >= OTHERS {
+        if lot.stretches.len() >= lot.most || lot.others.len() >= OTHERS {
             lot.stretches = (self.give)(lot.take(header));
         }
     }
@@ -319,9 +321,10 @@ impl Listener for Unpacking<'_> {
 }
 
 /// A [`Batch`] that is being filled.
-#[derive(Default)]
 struct Lot {
     past: Option<Box<Past>>,
+    /// So many stretches are given at once.
+    most: usize,
     stretches: Vec<Stretch>,
     others: Vec<Told>,
     /// Where stretches are sorted.
@@ -330,8 +333,20 @@ struct Lot {
 }
 
 impl Lot {
+    fn new() -> Self {
+        Self {
+            past: None,
+            most: STRETCHES,
+            stretches: Vec::new(),
+            others: Vec::new(),
+            keys: Vec::new(),
+            room: Vec::new(),
+        }
+    }
+
     fn take(&mut self, header: &Header) -> Batch {
-        by_task(&mut self.stretches, (&mut self.keys, &mut self.room));
+        let many = by_task(&mut self.stretches, (&mut self.keys, &mut self.room));
+        self.most = if many { OF_MANY_TASKS } else { STRETCHES };
         Batch {
             header: (header.start_ns, header.arch),
             past: self.past.take(),
@@ -343,11 +358,12 @@ impl Lot {
 
 /// Puts the stretches of each task together, in their order: what the model has of a task is
 /// then fetched once for all of them.
-fn by_task(stretches: &mut Vec<Stretch>, (keys, room): (&mut Vec<u64>, &mut Vec<Stretch>)) {
+/// False: they are of few tasks, and stay as they are.
+fn by_task(stretches: &mut Vec<Stretch>, (keys, room): (&mut Vec<u64>, &mut Vec<Stretch>)) -> bool {
     let which = |stretch: &Stretch| 1u64 << (stretch.serial % u64::BITS);
     let tasks = stretches.iter().fold(0, |tasks, it| tasks | which(it));
     if tasks.count_ones() < FEW_TASKS {
-        return;
+        return false;
     }
     keys.clear();
     let stretches_in = stretches.iter().enumerate();
@@ -356,6 +372,7 @@ fn by_task(stretches: &mut Vec<Stretch>, (keys, room): (&mut Vec<u64>, &mut Vec<
     room.clear();
     room.extend(keys.iter().map(|key| stretches[*key as u32 as usize]));
     mem::swap(stretches, room);
+    true
 }
 
 #[cfg(test)]

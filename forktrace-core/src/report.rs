@@ -83,6 +83,9 @@ pub struct Report {
     /// tree's, then those of all processes, each longest first. A workload of one process has
     /// the tree's only.
     pub episodes: Vec<Episode>,
+    /// The same, as many as tables have, where they are made of this report too.
+    #[serde(skip)]
+    pub more_episodes: Option<Vec<Episode>>,
     /// All such episodes by what they are put down to: the tree's, then each
     /// process's, each worst first. A workload of one process has the tree's only.
     pub causes: Vec<Cause>,

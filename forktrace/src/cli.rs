@@ -13,7 +13,11 @@ mod stacks;
 mod top;
 mod values;
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -181,11 +185,22 @@ pub(crate) struct OutputArgs {
     pub(crate) color: Color,
 }
 
+/// Does this name of `-o` stand for a folder of tables?
+pub(crate) fn is_tables(path: &Path) -> bool {
+    let suffix = path.extension().unwrap_or_default();
+    suffix.eq_ignore_ascii_case("parquet")
+}
+
 impl OutputArgs {
     /// Does one of the files show where tasks blocked, if that is recorded?
     pub(crate) fn shows_stacks(&self) -> bool {
         let told = self.output.iter().filter_map(|path| Form::of(path).ok()?);
         told.chain(self.format).any(Form::shows_stacks)
+    }
+
+    /// Is one of them a folder of tables?
+    pub(crate) fn has_tables(&self) -> bool {
+        self.output.iter().any(|path| is_tables(path))
     }
 
     /// The reports of these files, as they are when nothing more is said.
@@ -206,6 +221,7 @@ impl OutputArgs {
     pub(crate) fn analysis(&self) -> Options {
         Options {
             episodes: self.episodes,
+            more_episodes: self.has_tables().then_some(STALLS),
             ..Options::default()
         }
     }

@@ -82,7 +82,11 @@ impl Block {
 
     /// The block that a task is in just before this time.
     pub(super) fn before(task: &Task, at_ns: u64) -> Option<Self> {
-        let next = task.stretches.left_before(at_ns);
+        Self::last_before(task, task.stretches.left_before(at_ns), at_ns)
+    }
+
+    /// The same where so many of its stretches began before.
+    pub(super) fn last_before(task: &Task, next: usize, at_ns: u64) -> Option<Self> {
         let last = next.checked_sub(1).map(|at| task.stretches.at(at));
         match last.filter(|off| off.wake_ns >= at_ns) {
             Some(off) => Self::of(off),

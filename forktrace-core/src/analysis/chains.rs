@@ -6,14 +6,14 @@ use std::{cmp::Reverse, collections::HashMap};
 use super::{
     blocks::{Block, Blocks, End},
     episodes::Stall,
-    held_by::{HeldBy, awaited_by, counted, held_by, waits_for_child},
+    held_by::{HeldBy, awaited_by, counted, held_by_what, waits_for_child},
     members::Members,
     objects,
     providers::{Kin, Standstill, wait_at},
     syscall_families::{NO_SYSCALL, wait_reason},
 };
 use crate::{
-    model::{State, Target},
+    model::{Model, State, Target},
     report::{
         Apart, EndedBy, Episode, Link, LongBlock, Shared, TaskName, Terminator, Trigger, Verdict,
         WakerKind, WokenBy,
@@ -176,18 +176,59 @@ pub(super) struct Inquiry<'a> {
     leads: Vec<Option<u32>>,
 }
 
+/// How many stretches of each task (index in the model) began before a moment, as far as somebody
+/// asked. Of moments one after the other it is quickly found.
+pub(super) struct Begun<'a> {
+    model: &'a Model,
+    near: Vec<Option<usize>>,
+}
+
+impl<'a> Begun<'a> {
+    pub(super) fn new(model: &'a Model) -> Self {
+        Self {
+            model,
+            near: vec![None; model.tasks.len()],
+        }
+    }
+
+    fn before(&mut self, task: u32, at_ns: u64) -> usize {
+        let stretches = &self.model.tasks[task as usize].stretches;
+        let found = match self.near[task as usize] {
+            Some(near) => stretches.left_before_near(near, at_ns),
+            None => stretches.left_before(at_ns),
+        };
+        self.near[task as usize] = Some(found);
+        found
+    }
+}
+
 impl<'a> Inquiry<'a> {
-    pub(super) fn new(kin: &'a Kin<'a>, members: &'a Members<'a>, stall: Stall) -> Self {
+    pub(super) fn new(
+        kin: &'a Kin<'a>,
+        members: &'a Members<'a>,
+        stall: Stall,
+        begun: &mut Begun<'_>,
+    ) -> Self {
         let blocks = kin.blocks;
         let held = members.tasks.iter().map(|at| {
             let task = &blocks.model.tasks[*at as usize];
             let lives = task.start_ns < stall.end_ns && task.end_ns >= stall.end_ns;
+            if !lives {
+                return None;
+            }
+            let next = begun.before(*at, stall.end_ns);
             let block = match stall.unfulfilled {
                 true => wait_at(blocks, task, stall.end_ns),
-                false => Block::before(task, stall.end_ns),
+                false => Block::last_before(task, next, stall.end_ns),
             };
-            let block = block.filter(|_| lives)?;
-            Some((block, held_by(blocks, members, *at, &block)))
+            let block = block?;
+            let what = (blocks.class(&block), blocks.end(*at as usize, &block));
+            let from = |waker: u32| {
+                let mut near = begun.before(waker, stall.end_ns);
+                blocks.held_from((*at, &block), waker as usize, &mut near)
+            };
+            let held_by = held_by_what(blocks, members, *at, what, from);
+            Some((block, held_by))
         });
         let mut held: Vec<Option<(Block, HeldBy)>> = held.collect();
         let starts = held.iter().map(|p| p.map(|(block, _)| block.start_ns));
@@ -421,6 +462,8 @@ impl<'a> Inquiry<'a> {
         shared.retain(|s| s.tasks.len() > 1);
         shared.sort_by_key(|s| std::cmp::Reverse(s.tasks.len()));
         shared.truncate(SHARED);
+        // There was one for each thing that anybody waited for.
+        shared.shrink_to_fit();
         shared
     }
 }

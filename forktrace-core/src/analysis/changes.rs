@@ -128,11 +128,12 @@ impl<T: Copy> Window<T> {
 
 /// A task on its way.
 struct Line<'a> {
+    /// [`NONE`]: its life is over.
     task: u32,
     segments: Segments<'a>,
-    /// When its state changes, and to what.
+    /// When its state changes.
     at_ns: u64,
-    next: Option<Segment>,
+    end_ns: u64,
 }
 
 /// Goes over windows.
@@ -215,7 +216,7 @@ impl<'a, L: Look> Changes<'a, L> {
             window.keep(room, from_ns, &mut last_ns, left);
             for line in &mut self.lines {
                 while line.at_ns <= last_ns && line.task != NONE {
-                    line.go_on(&mut self.look, &mut window);
+                    line.go_on(last_ns, room, (&mut self.look, &mut window));
                     window.keep(room, from_ns, &mut last_ns, left);
                 }
             }
@@ -254,12 +255,18 @@ impl<'a, L: Look> Changes<'a, L> {
             let Some(line) = first.map(|at| &mut self.lines[at]) else {
                 return last_ns;
             };
-            while line.task != NONE && when(line) < then {
-                let at_ns = line.at_ns;
-                line.go_on(&mut self.look, window);
-                if window.changes.len() >= room {
-                    return at_ns;
-                }
+            // Of one moment it comes first if its task does.
+            let until_ns = match line.task < then.1 {
+                true => then.0,
+                false => then.0 - 1,
+            };
+            line.go_on(until_ns, room - 1, (&mut self.look, window));
+            if let Some(last) = window
+                .changes
+                .last()
+                .filter(|_| window.changes.len() >= room)
+            {
+                return last.at_ns;
             }
         }
     }
@@ -290,15 +297,15 @@ impl<'a, L: Look> Changes<'a, L> {
             .pop_if(|at| tasks[*at as usize].start_ns <= last_ns)
         {
             let task = &tasks[at as usize];
-            let mut segments = task.segments();
+            let segments = task.segments();
             // One that never lived changes nothing.
-            if let Some(first) = segments.next() {
+            if let Some(at_ns) = segments.next_ns() {
                 self.by_task &= self.lines.last().is_none_or(|last| last.task < at);
                 self.lines.push(Line {
                     task: at,
                     segments,
-                    at_ns: first.start_ns,
-                    next: Some(first),
+                    at_ns,
+                    end_ns: task.end_ns,
                 });
             }
         }
@@ -377,22 +384,34 @@ impl<T: Copy> Window<T> {
 }
 
 impl Line<'_> {
-    /// Adds the next change. After the last one it is no task's any more.
+    /// Adds what the task does until this time, at least one change, until the window has more than
+    /// so many. After the last one it is no task's any more.
     #[inline]
-    fn go_on<L: Look>(&mut self, look: &mut L, window: &mut Window<L::Seen>) {
-        let (task, at_ns, next) = (self.task, self.at_ns, self.next);
-        let wait = match next.map(|segment| segment.state) {
-            Some(State::Blocked) => look.look(task, self.segments.stretch_itself()),
-            _ => None,
-        };
-        match next {
-            Some(segment) => {
-                self.at_ns = segment.end_ns;
-                self.next = self.segments.next();
+    fn go_on<L: Look>(
+        &mut self,
+        until_ns: u64,
+        most: usize,
+        (look, window): (&mut L, &mut Window<L::Seen>),
+    ) {
+        let (task, len) = (self.task, window.changes.len());
+        let before_ns = until_ns.saturating_add(1);
+        self.segments.each_before(before_ns, |segment, stretch| {
+            let wait = match segment.state {
+                State::Blocked => look.look(task, stretch),
+                _ => None,
+            };
+            window.add(Change::new(segment.start_ns, task, Some(segment)), wait);
+            window.changes.len() <= most
+        });
+        let has_room = window.changes.len() <= most || window.changes.len() == len;
+        match self.segments.next_ns() {
+            Some(at_ns) => self.at_ns = at_ns,
+            None if self.end_ns <= until_ns && has_room => {
+                window.add(Change::new(self.end_ns, task, None), None);
+                self.task = NONE;
             }
-            None => self.task = NONE,
+            None => self.at_ns = self.end_ns,
         }
-        window.add(Change::new(at_ns, task, next.as_ref()), wait);
     }
 }
 

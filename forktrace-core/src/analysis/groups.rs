@@ -1,8 +1,9 @@
 //! The groups: the tree, and each process.
 
 use super::{
+    Options,
     causes::causes,
-    chains::Inquiry,
+    chains::{Begun, Inquiry},
     changes::Early,
     division::GroupBy,
     episodes::{Stall, Watch},
@@ -24,6 +25,8 @@ pub(super) struct GroupFigures {
     pub(super) groups: Vec<Group>,
     /// The tree's, then those of all processes; each longest first.
     pub(super) episodes: Vec<Episode>,
+    /// The same for who wants more of them.
+    pub(super) more_episodes: Option<Vec<Episode>>,
     /// The tree's, then each process's; each worst first.
     pub(super) causes: Vec<Cause>,
     /// What others did while tasks waited, where all of a recording is reported on.
@@ -35,7 +38,7 @@ pub(super) fn groups(
     targets: &[u32],
     hangs: &[Hang],
     (by, labels): (GroupBy, &[&str]),
-    episodes: usize,
+    options: &Options,
 ) -> GroupFigures {
     let blocks = kin.blocks;
     let tasks = &blocks.model.tasks;
@@ -75,7 +78,8 @@ pub(super) fn groups(
     let watch = |members| match Members::len(members) {
         0 | 1 => Told::Nobody(part),
         _ => {
-            let rest = (episodes, &early);
+            let most = options.episodes.max(options.more_episodes.unwrap_or(0));
+            let rest = (most, &early);
             Told::Of(Box::new(Watch::new(kin, members, targets, hangs, rest)))
         }
     };
@@ -86,10 +90,13 @@ pub(super) fn groups(
     let context = (kin, targets, &spans);
     let first = &tasks[*first as usize];
     let what = (GroupKind::Tree, first.pid, first.name.as_str());
-    let (of_tree, listed) = group(what, &tree, of_tree, context, &mut found);
+    let (of_tree, stalls) = group(what, &tree, of_tree, context, &mut found);
     let mut groups = vec![of_tree];
-    let of_tree = listed.into_iter().map(|stall| (&tree, stall));
-    found.episodes = episodes_of(kin, of_tree);
+    let mut listed = Listed {
+        kin,
+        tree: (&tree, stalls),
+        groups: Vec::new(),
+    };
     if let [only] = &divided.groups[..] {
         groups.push(Group {
             kind: by.kind(),
@@ -98,40 +105,75 @@ pub(super) fn groups(
             ..groups[0].clone()
         });
         found.groups = groups;
+        listed.tell(options, &mut found);
         return found;
     }
     let of_tree = found.causes.len();
-    let mut listed: Vec<Listed<'_>> = Vec::new();
     for ((of, members), swept) in divided.groups.iter().zip(&of_groups).zip(of_each) {
         let what = (by.kind(), of.pid, of.name.as_str());
-        let (group, of_group) = group(what, members, swept, context, &mut found);
+        let (group, stalls) = group(what, members, swept, context, &mut found);
         groups.push(group);
-        listed.extend(of_group.into_iter().map(|stall| (members, stall)));
+        listed.groups.push((members, stalls));
     }
     if !part.is_all_time() {
         groups.retain(|group| group.kind == GroupKind::Tree || !group.tasks.is_empty());
         if groups.len() == 2 {
-            listed.clear();
+            listed.groups.clear();
             found.causes.truncate(of_tree);
         }
     }
-    // Chosen before they are looked into: a stall is small, and what is told of it is not.
-    listed.sort_by_key(|(_, (_, stall))| std::cmp::Reverse(stall.end_ns - stall.start_ns));
-    listed.truncate(episodes);
-    found.episodes.extend(episodes_of(kin, listed.into_iter()));
+    listed.tell(options, &mut found);
     found.groups = groups;
     found
 }
 
+/// Stalls of a group, longest first.
+type Stalls<'a> = (&'a Members<'a>, Vec<(Verdict, Stall)>);
 /// A stall to be listed, and whose it is.
-type Listed<'a> = (&'a Members<'a>, (Verdict, Stall));
+type OfGroup<'a> = (&'a Members<'a>, (Verdict, Stall));
+
+/// Stalls that can be listed.
+struct Listed<'a> {
+    kin: &'a Kin<'a>,
+    tree: Stalls<'a>,
+    groups: Vec<Stalls<'a>>,
+}
+
+impl<'a> Listed<'a> {
+    fn tell(&self, options: &Options, found: &mut GroupFigures) {
+        found.episodes = self.longest(options.episodes);
+        found.more_episodes = options.more_episodes.map(|most| self.longest(most));
+    }
+
+    /// So many of the tree, and of all others. They are chosen before they are looked into: a stall
+    /// is small, and what is told of it is not.
+    fn longest(&self, most: usize) -> Vec<Episode> {
+        let of = |(members, stalls): &Stalls<'a>| -> Vec<OfGroup<'a>> {
+            let stalls = stalls.iter().take(most);
+            stalls.map(|stall| (*members, *stall)).collect()
+        };
+        let mut others: Vec<OfGroup<'a>> = self.groups.iter().flat_map(of).collect();
+        others.sort_by_key(|(_, (_, stall))| std::cmp::Reverse(stall.end_ns - stall.start_ns));
+        others.truncate(most);
+        let mut episodes = episodes_of(self.kin, of(&self.tree));
+        episodes.extend(episodes_of(self.kin, others));
+        episodes
+    }
+}
 
 /// These stalls as they are reported, the longest first.
-fn episodes_of<'a>(kin: &'a Kin<'a>, listed: impl Iterator<Item = Listed<'a>>) -> Vec<Episode> {
-    let episodes = listed.enumerate().map(|(at, (members, (verdict, stall)))| {
-        Inquiry::new(kin, members, stall).episode(verdict, at < WHOLE_STALLS)
+fn episodes_of<'a>(kin: &'a Kin<'a>, listed: Vec<OfGroup<'a>>) -> Vec<Episode> {
+    let mut stalls: Vec<(usize, OfGroup<'a>)> = listed.into_iter().enumerate().collect();
+    // What is looked into one after the other in time is near what was looked into before.
+    stalls.sort_by_key(|(_, (_, (_, stall)))| stall.end_ns);
+    let mut begun = Begun::new(kin.blocks.model);
+    let episodes = stalls.into_iter().map(|(at, (members, (verdict, stall)))| {
+        let inquiry = Inquiry::new(kin, members, stall, &mut begun);
+        (at, inquiry.episode(verdict, at < WHOLE_STALLS))
     });
-    episodes.collect()
+    let mut episodes: Vec<(usize, Episode)> = episodes.collect();
+    episodes.sort_unstable_by_key(|(at, _)| *at);
+    episodes.into_iter().map(|(_, episode)| episode).collect()
 }
 
 /// What is the same for all groups.

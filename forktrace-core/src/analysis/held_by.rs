@@ -118,6 +118,7 @@ pub(super) fn counted(held: &[Option<HeldBy>], starts: &[Option<u64>]) -> Vec<Op
 }
 
 /// Who or what holds up a member in this block.
+#[cfg(test)]
 pub(super) fn held_by(
     blocks: &Blocks<'_>,
     members: &Members<'_>,
@@ -129,8 +130,8 @@ pub(super) fn held_by(
     held_by_what(blocks, members, task, what, from)
 }
 
-/// The same where it is known what it waited for and what ended that. `from`: from when on the
-/// task that ended it held it up.
+/// Who or what holds up a member in a block, of which it is given what it waited for and what ended
+/// that. `from`: from when on the task that ended it held it up.
 pub(super) fn held_by_what(
     blocks: &Blocks<'_>,
     members: &Members<'_>,

@@ -1,9 +1,13 @@
 //! Sweeps over all groups at once: the changes of all tasks are read once, on a thread of their
-//! own, and each is told to the groups that the task is in.
+//! own, and each is told to the groups that the task is in: to all tasks together on one thread, to
+//! groups of some on another.
 
 use std::{
     panic::resume_unwind,
-    sync::mpsc::{self, Receiver, SyncSender},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, SyncSender},
+    },
     thread,
 };
 
@@ -115,7 +119,7 @@ impl<'a, F: Fn(&'a Members<'a>) -> Told<'a>> Lane<'a, F> {
 
 /// Sweeps over all tasks, and over groups of them. All that happens is told to `meantime` as
 /// well.
-pub(super) fn sweep<'a, F: Fn(&'a Members<'a>) -> Told<'a>>(
+pub(super) fn sweep<'a, F: Fn(&'a Members<'a>) -> Told<'a> + Sync>(
     blocks: &'a Blocks<'a>,
     tree: &'a Members<'a>,
     groups: &'a [Members<'a>],
@@ -134,8 +138,16 @@ pub(super) fn sweep<'a, F: Fn(&'a Members<'a>) -> Told<'a>>(
             places[*at as usize] = (lane as u32, position as u32);
         }
     }
+    let mut look_at_groups = |window: &Window| {
+        for (change, wait) in window.changes() {
+            let (lane, position) = places[change.task as usize];
+            if let Some(lane) = lanes.get_mut(lane as usize) {
+                lane.change(position, change, wait);
+            }
+        }
+    };
     let tasks = &blocks.model.tasks;
-    let mut look = |window: &Window| {
+    let mut look_at_all = |window: &Window| {
         for (change, wait) in window.changes() {
             if let Some(meantime) = &mut meantime {
                 meantime.change(change, || {
@@ -147,32 +159,35 @@ pub(super) fn sweep<'a, F: Fn(&'a Members<'a>) -> Told<'a>>(
             if let Some(position) = tree.position(change.task) {
                 all.change(position, change, wait);
             }
-            let (lane, position) = places[change.task as usize];
-            if let Some(lane) = lanes.get_mut(lane as usize) {
-                lane.change(position, change, wait);
-            }
         }
     };
     let mut changes = Changes::new(blocks.model, &tree.tasks, Waits::new(blocks, early));
     let done = thread::scope(|scope| {
-        let (sender, windows) = mpsc::sync_channel(WINDOWS);
         let (back, over) = mpsc::channel();
+        let (sender, of_groups) = mpsc::sync_channel(WINDOWS);
+        let (to_all, of_all) = mpsc::sync_channel(WINDOWS);
+        let mut to = vec![to_all];
+        if !groups.is_empty() {
+            to.push(sender);
+            let (look, back) = (&mut look_at_groups, back.clone());
+            let looks = move || take(&of_groups, look, &back);
+            if thread::Builder::new().spawn_scoped(scope, looks).is_err() {
+                return false;
+            }
+        }
         let changes = &mut changes;
-        let reads = move || read(changes, &sender, &over);
+        let reads = move || read(changes, &to, &over);
         let Ok(reads) = thread::Builder::new().spawn_scoped(scope, reads) else {
             return false;
         };
-        for window in windows {
-            look(&window);
-            // Nobody wants it after the last one was read.
-            let _ = back.send(window);
-        }
+        take(&of_all, &mut look_at_all, &back);
         reads.join().unwrap_or_else(|panic| resume_unwind(panic));
         true
     });
     // A limit of memory or of processes left no room for a thread.
     while let Some(window) = changes.next().filter(|_| !done) {
-        look(&window);
+        look_at_all(&window);
+        look_at_groups(&window);
         changes.is_over(window);
     }
     all.finish();
@@ -199,12 +214,32 @@ fn swept_one(blocks: &Blocks<'_>, at: u32) -> Swept {
     }
 }
 
-fn read(changes: &mut Changes<'_, Waits<'_>>, to: &SyncSender<Window>, over: &Receiver<Window>) {
+fn read(
+    changes: &mut Changes<'_, Waits<'_>>,
+    to: &[SyncSender<Arc<Window>>],
+    over: &Receiver<Arc<Window>>,
+) {
     while let Some(window) = changes.next() {
-        if to.send(window).is_err() {
+        let window = Arc::new(window);
+        if to.iter().any(|to| to.send(Arc::clone(&window)).is_err()) {
             // Who takes them panicked: that is what is told.
             return;
         }
-        over.try_iter().for_each(|window| changes.is_over(window));
+        drop(window);
+        // Of several who looked at one the last one gives it back whole.
+        let back = over.try_iter().filter_map(Arc::into_inner);
+        back.for_each(|window| changes.is_over(window));
+    }
+}
+
+fn take(
+    windows: &Receiver<Arc<Window>>,
+    look: &mut impl FnMut(&Window),
+    back: &mpsc::Sender<Arc<Window>>,
+) {
+    for window in windows {
+        look(&window);
+        // Nobody wants it after the last one was read.
+        let _ = back.send(window);
     }
 }

@@ -152,7 +152,10 @@ impl Index {
         let mut parts: Vec<(Part, Bounds)> = Vec::new();
         for (task, of) in tasks.iter().enumerate() {
             let begun = parts.len();
-            for (at, run) in runs_after(of, 0).filter(|(_, run)| run.ns() > 0) {
+            each_run(of, |at, run| {
+                if run.ns() == 0 {
+                    return;
+                }
                 let part = Part {
                     task: task as u32,
                     first: (at - at % stretches) as u32,
@@ -168,7 +171,7 @@ impl Index {
                     }
                     _ => parts.push((part, bounds)),
                 }
-            }
+            });
         }
         parts.sort_by_key(|(_, bounds)| bounds.first_start_ns);
         let leaves = parts.len().next_power_of_two();
@@ -265,6 +268,24 @@ impl Run {
 fn runs_from(task: &Task, from_ns: u64) -> impl Iterator<Item = Run> {
     let first = task.stretches.partition_point(|s| s.out_ns <= from_ns);
     runs_after(task, first.saturating_sub(1)).map(|(_, run)| run)
+}
+
+/// All of the task's times on a CPU, each with the stretch that it comes after, and without the CPU.
+fn each_run(task: &Task, mut each: impl FnMut(usize, Run)) {
+    let run = |off: Off, end_ns| Run {
+        start_ns: off.in_ns,
+        end_ns,
+        cpu: None,
+    };
+    let mut before: Option<Off> = None;
+    for (at, next) in task.stretches.iter().enumerate() {
+        if let Some(off) = before.filter(|off| next.seq == off.seq.wrapping_add(1)) {
+            each(at - 1, run(off, next.out_ns));
+        }
+        before = Some(next);
+    }
+    let last = task.stretches.len().saturating_sub(1);
+    runs_after(task, last).for_each(|(at, run)| each(at, run));
 }
 
 /// The task's times on a CPU after this stretch or a later one, each with the stretch that it

@@ -107,6 +107,8 @@ const MANY_TASKS: usize = 100;
 pub struct Options {
     /// Episodes to list of the tree, and of all processes.
     pub episodes: usize,
+    /// The same for who wants more: [`Report::more_episodes`].
+    pub more_episodes: Option<usize>,
     /// What tasks are divided into groups by.
     pub group_by: GroupBy,
 }
@@ -115,6 +117,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             episodes: 10,
+            more_episodes: None,
             group_by: GroupBy::default(),
         }
     }
@@ -188,7 +191,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
     // Each goes over all that was recorded, and none needs another.
     let labels = options.group_by.labels(model, &info.header, &roles);
     let by = (options.group_by, &labels[..]);
-    let of_groups = || groups::groups(&kin, &targets, &hangs, by, options.episodes);
+    let of_groups = || groups::groups(&kin, &targets, &hangs, by, options);
     let of_locks = || {
         let cpu_users = cpu_users::cpu_users(views.cut, &roles, part);
         (locks::locks(&blocks, &targets, &roles), cpu_users)
@@ -234,6 +237,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         locks: locks.iter().map(|row| row.lock.clone()).collect(),
         groups: found.groups,
         episodes: found.episodes,
+        more_episodes: found.more_episodes,
         causes: found.causes,
         stops,
         other_stops,
@@ -312,6 +316,7 @@ fn rows(
 fn without_wakers(mut report: Report) -> Report {
     report.path = report::CriticalPath::default();
     report.episodes.clear();
+    report.more_episodes.iter_mut().for_each(Vec::clear);
     report.causes.clear();
     report.waits_for.clear();
     for group in &mut report.groups {

@@ -11,6 +11,7 @@ use super::{
 use crate::report::{AtOnce, Episode, Group, Verdict};
 
 const ALL: Options = Options {
+    more_episodes: None,
     episodes: usize::MAX,
     group_by: GroupBy::Process,
 };

@@ -8,7 +8,7 @@ use super::{
     wakers::Wakers,
 };
 use crate::{
-    model::{InSyscall, Model, Task},
+    model::{InSyscall, Model, Off, Task},
     report::{Ended, Object, WokenBy},
     trace::{Arch, Timeout, Waker},
     trace_file::TraceInfo,
@@ -55,7 +55,12 @@ impl<'a> Names<'a> {
 
     /// What it waits for; `None`: not known.
     pub fn object(&self, wait: &Wait) -> Option<Object> {
-        objects::describe(self.model, wait.target)
+        self.object_at(wait.target)
+    }
+
+    /// The same by [`Wait::target`].
+    pub fn object_at(&self, target: u32) -> Option<Object> {
+        objects::describe(self.model, target)
     }
 
     /// Who a waker was at this time, ns since the trace began.
@@ -105,17 +110,34 @@ impl Waits<'_> {
     pub fn of(&self, task: usize) -> impl Iterator<Item = Wait> + '_ {
         let at = &self.blocks.model.tasks[task];
         let stretches = at.stretches.iter().filter_map(Block::of);
-        stretches.chain(Block::open(at)).map(move |block| Wait {
+        let blocks = stretches.chain(Block::open(at));
+        blocks.map(move |block| self.wait(task, &block))
+    }
+
+    /// The one that a task, by its index, begins with this stretch; `None`: with the one that is
+    /// open at the end.
+    #[inline]
+    pub fn begun(&self, task: usize, stretch: Option<&Off>) -> Option<Wait> {
+        let block = match stretch {
+            Some(off) => Block::of(*off),
+            None => Block::open(&self.blocks.model.tasks[task]),
+        };
+        Some(self.wait(task, &block?))
+    }
+
+    #[inline]
+    fn wait(&self, task: usize, block: &Block) -> Wait {
+        Wait {
             start_ns: block.start_ns,
-            end_ns: block.end_ns(at),
+            end_ns: block.end_ns(&self.blocks.model.tasks[task]),
             woken: block.wake_ns.is_some(),
             syscall: block.syscall,
             compat: block.compat,
             target: block.target,
             timeout: block.timeout,
             waker: block.waker,
-            ended: self.blocks.how(task, &block),
+            ended: self.blocks.how(task, block),
             seq: block.seq,
-        })
+        }
     }
 }

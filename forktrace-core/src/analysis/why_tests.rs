@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::{
     blocks::{Block, Blocks, Class, LOOK_UP_NS},
-    chains::Inquiry,
+    chains::{Begun, Inquiry},
     changes::{Changes, Early, Waits},
     episodes::Watch,
     held_by::{HeldBy, held_by},
@@ -1430,6 +1430,7 @@ proptest! {
             prop_assert!(stall.start_ns >= before_ns, "they overlap");
             before_ns = stall.end_ns;
         }
+        let mut begun = Begun::new(&model);
         for (verdict, stall) in stalls.longest {
             let all_blocked = (stall.start_ns..stall.end_ns).filter(|ns| {
                 let states = members.tasks.iter().filter_map(|at| state_at(of(at), *ns));
@@ -1440,7 +1441,7 @@ proptest! {
             if stall.look_ups == 0 {
                 prop_assert!(stall.end_ns - stall.start_ns <= stall.ns + LOOK_UP_NS);
             }
-            let episode = Inquiry::new(&kin, &members, stall).episode(verdict, true);
+            let episode = Inquiry::new(&kin, &members, stall, &mut begun).episode(verdict, true);
             let ended_by = episode.ended_by.as_ref().unwrap();
             let root = &model.tasks[members.tasks[stall.root as usize] as usize];
             prop_assert_eq!(ended_by.task.serial, root.serial);

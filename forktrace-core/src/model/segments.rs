@@ -12,6 +12,7 @@ use crate::trace::{Waker, Why};
 
 /// What a task was before this stretch, which should have the number `expected`; then that is the
 /// number of the next one.
+#[inline]
 fn before(off: &Off, expected: &mut u32) -> State {
     let before = match off.seq == *expected {
         true => State::Running,
@@ -49,6 +50,19 @@ enum Part {
     Runnable,
     /// There are no more.
     Done,
+}
+
+impl Part {
+    /// What comes after it, in the last stretch of a task or in another one.
+    #[inline]
+    fn next(self, last: bool) -> Self {
+        match self {
+            Self::Before => Self::Away,
+            Self::Away => Self::Runnable,
+            Self::Runnable if !last => Self::Before,
+            Self::Runnable | Self::Done => Self::Done,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -156,8 +170,47 @@ impl<'a> Segments<'a> {
         until(off.in_ns, State::Runnable, off.syscall);
     }
 
+    /// Tells the segments that begin before this time and were not given yet, each with the stretch
+    /// that it belongs to ([`Self::stretch_itself`]), until `each` wants no more.
+    #[inline]
+    pub fn each_before(
+        &mut self,
+        before_ns: u64,
+        mut each: impl FnMut(&Segment, Option<(usize, &Off)>) -> bool,
+    ) {
+        while self.cursor < before_ns {
+            let (end_ns, state) = match self.part {
+                Part::Before => self.advance(),
+                Part::Away => (self.off.wake_ns, self.off.state),
+                Part::Runnable => (self.off.in_ns, State::Runnable),
+                Part::Done => return,
+            };
+            self.part = self.part.next(self.off.last);
+            let end_ns = end_ns.min(self.task.end_ns);
+            if end_ns > self.cursor {
+                let segment = Segment {
+                    start_ns: std::mem::replace(&mut self.cursor, end_ns),
+                    end_ns,
+                    state,
+                    syscall: (state == State::Blocked).then_some(self.off.syscall),
+                };
+                let stretch = (!self.off.last).then_some((self.at, &self.stretch));
+                if !each(&segment, stretch) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// When the next one begins; `None`: there is none.
+    #[inline]
+    pub fn next_ns(&self) -> Option<u64> {
+        (self.cursor < self.task.end_ns).then_some(self.cursor)
+    }
+
     /// Goes on to the next stretch, or to what comes after the last one, and
     /// says until when and what the task was before it.
+    #[inline]
     fn advance(&mut self) -> (u64, State) {
         let Some(off) = self.stretches.next() else {
             return self.advance_to_end();
@@ -175,6 +228,7 @@ impl<'a> Segments<'a> {
         (off.out_ns, before)
     }
 
+    #[cold]
     fn advance_to_end(&mut self) -> (u64, State) {
         let end_ns = self.task.end_ns;
         let before = if self.task.stretches_expected == Some(self.expected) {
@@ -207,29 +261,13 @@ impl<'a> Segments<'a> {
 impl Iterator for Segments<'_> {
     type Item = Segment;
 
+    #[inline]
     fn next(&mut self) -> Option<Segment> {
-        loop {
-            let (end_ns, state);
-            (end_ns, state, self.part) = match self.part {
-                Part::Before => {
-                    let (end_ns, state) = self.advance();
-                    (end_ns, state, Part::Away)
-                }
-                Part::Away => (self.off.wake_ns, self.off.state, Part::Runnable),
-                Part::Runnable if self.off.last => (self.off.in_ns, State::Runnable, Part::Done),
-                Part::Runnable => (self.off.in_ns, State::Runnable, Part::Before),
-                Part::Done => return None,
-            };
-            let end_ns = end_ns.min(self.task.end_ns);
-            if end_ns > self.cursor {
-                let start_ns = std::mem::replace(&mut self.cursor, end_ns);
-                return Some(Segment {
-                    start_ns,
-                    end_ns,
-                    state,
-                    syscall: (state == State::Blocked).then_some(self.off.syscall),
-                });
-            }
-        }
+        let mut next = None;
+        self.each_before(u64::MAX, |segment, _| {
+            next = Some(*segment);
+            false
+        });
+        next
     }
 }

@@ -23,6 +23,9 @@ pub use self::shelf::{Shelf, Spill};
 pub(super) const LARGE: u8 = 8;
 pub(super) const SMALL: u8 = 6;
 
+/// So many targets of single stretches are asked for with each kind of stretch.
+const FEW_OTHERS: usize = 16;
+
 /// A task's stretches, in the order of their numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Stretches {
@@ -109,11 +112,13 @@ impl Stretches {
     /// flags and why it left tell, and whether there is a timeout: its times and its waker are not
     /// looked at.
     pub fn iter_if(&self, is: impl Fn(Off) -> bool) -> Iter<'_> {
-        let none = self.others.is_empty()
-            && self
-                .kinds
-                .all()
-                .is_some_and(|all| !all.iter().any(|kind| is(self.named(kind.off()))));
+        let others = || self.others.iter().map(|(_, target)| *target);
+        let can_be = |kind: Off| {
+            let other = |target| is(Off { target, ..kind });
+            is(self.named(kind)) || others().any(other)
+        };
+        let kinds = self.kinds.all().filter(|_| others().len() <= FEW_OTHERS);
+        let none = kinds.is_some_and(|all| !all.iter().any(|kind| can_be(kind.off())));
         match none {
             true => self.range(0..0),
             false => self.iter(),
@@ -263,12 +268,14 @@ impl Stretches {
                 step *= 2;
             }
             until = (from + step).min(self.len);
+            from += 1;
         } else {
             while let Some(at) = until.checked_sub(step).filter(|at| !before(*at)) {
                 until = at;
                 step *= 2;
             }
-            from = until.saturating_sub(step);
+            // Where there is one so far before, that one is.
+            from = until.checked_sub(step).map_or(0, |before| before + 1);
         }
         self.left_before_within(from..until, at_ns)
     }

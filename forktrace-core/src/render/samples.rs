@@ -235,6 +235,7 @@ fn report(argv: &[&str], groups: Vec<Group>, tasks: Vec<Task>) -> Report {
         roles,
         groups: groups.into_iter().map(with_wall).collect(),
         episodes: Vec::new(),
+        more_episodes: None,
         causes: Vec::new(),
         stops: Vec::new(),
         other_stops: 0,

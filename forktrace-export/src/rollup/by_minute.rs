@@ -1,10 +1,10 @@
 //! The time of tasks, cut by the minute: sums of what each did in it.
 
-use std::{collections::HashMap, io, iter::Peekable};
+use std::{collections::HashMap, io};
 
 use forktrace_core::{
     analysis::Names,
-    model::{InSyscall, Segments, State, Task},
+    model::{InSyscall, Segment, Segments, State, Task},
 };
 
 use crate::Recording;
@@ -52,20 +52,25 @@ pub(crate) type Told = (usize, u64, usize, Sum);
 /// Goes through the time of all tasks.
 pub(crate) struct ByMinute<'a> {
     recording: Recording<'a>,
-    names: &'a Names<'a>,
     tasks: Vec<OfTask<'a>>,
-    kinds: Vec<Kind>,
+    kinds: Kinds<'a>,
+    under_way: UnderWay,
+}
+
+/// What tasks were doing.
+struct Kinds<'a> {
+    names: &'a Names<'a>,
+    all: Vec<Kind>,
     calls: HashMap<InCall, usize>,
     /// The last call, which mostly comes again.
     last: Option<(InCall, usize)>,
-    under_way: UnderWay,
 }
 
 /// A call, and whether the kernel's own task is in it.
 type InCall = (InSyscall, bool);
 
 struct OfTask<'a> {
-    segments: Peekable<Segments<'a>>,
+    segments: Segments<'a>,
     rest: Option<Piece>,
 }
 
@@ -82,7 +87,7 @@ struct Piece {
 impl<'a> ByMinute<'a> {
     pub(crate) fn new(recording: Recording<'a>, names: &'a Names<'a>) -> Self {
         let tasks = recording.model.tasks.iter().map(|task| OfTask {
-            segments: task.segments().peekable(),
+            segments: task.segments(),
             rest: None,
         });
         let kinds = STATES.map(|(_, state)| Kind {
@@ -91,11 +96,13 @@ impl<'a> ByMinute<'a> {
         });
         Self {
             recording,
-            names,
             tasks: tasks.collect(),
-            kinds: kinds.into(),
-            calls: HashMap::new(),
-            last: None,
+            kinds: Kinds {
+                names,
+                all: kinds.into(),
+                calls: HashMap::new(),
+                last: None,
+            },
             under_way: UnderWay::default(),
         }
     }
@@ -115,7 +122,7 @@ impl<'a> ByMinute<'a> {
     /// What can be asked of [`Told`]'s numbers.
     #[cfg(feature = "parquet")]
     pub(crate) fn kinds(&self) -> &[Kind] {
-        &self.kinds
+        &self.kinds.all
     }
 
     /// Tells what tasks did up to a moment, ns since 1970, of which nothing was told yet: task by
@@ -128,66 +135,91 @@ impl<'a> ByMinute<'a> {
         until: u64,
         sink: &mut dyn FnMut(&[Kind], Told) -> io::Result<()>,
     ) -> io::Result<()> {
-        for at in 0..self.tasks.len() {
-            while let Some(piece) = self.piece(at, until) {
-                let inside = self.under_way.take(&piece);
-                if inside {
-                    continue;
-                }
-                let mut tell = |minute, kind, sum| sink(&self.kinds, (at, minute, kind, sum));
-                self.under_way.flush(&mut tell)?;
-                self.tasks[at].rest = cut(&piece, until, &mut tell)?;
-                self.under_way
-                    .begin((piece.to / MINUTE_NS, self.kinds.len()));
+        let start_unix_ns = self.recording.info.header.start_unix_ns;
+        let before_ns = match until {
+            u64::MAX => u64::MAX,
+            until => until.saturating_sub(start_unix_ns),
+        };
+        let Self {
+            kinds, under_way, ..
+        } = self;
+        let tasks = self.tasks.iter_mut().zip(&self.recording.model.tasks);
+        for (at, (of, task)) in tasks.enumerate() {
+            if of.rest.is_some_and(|rest| rest.from >= until) {
+                continue;
             }
-            let mut tell = |minute, kind, sum| sink(&self.kinds, (at, minute, kind, sum));
-            self.under_way.flush(&mut tell)?;
-            self.under_way.begin((u64::MAX, 0));
+            // Gives false where it is not over by then, or can't be told.
+            let mut told = Ok(());
+            let mut take = |piece: Piece, kinds: &Kinds<'_>, rest: &mut Option<Piece>| {
+                if under_way.take(&piece) {
+                    return true;
+                }
+                let mut tell = |minute, kind, sum| sink(&kinds.all, (at, minute, kind, sum));
+                let flushed = under_way.flush(&mut tell);
+                match flushed.and_then(|()| cut(&piece, until, &mut tell)) {
+                    Ok(left) => *rest = left,
+                    Err(error) => told = Err(error),
+                }
+                under_way.begin((piece.to / MINUTE_NS, kinds.all.len()));
+                rest.is_none() && told.is_ok()
+            };
+            let is_over = match of.rest.take() {
+                Some(rest) => take(rest, kinds, &mut of.rest),
+                None => true,
+            };
+            if is_over {
+                of.segments.each_before(before_ns, |segment, _| {
+                    let piece = kinds.piece(task, segment, start_unix_ns);
+                    take(piece, kinds, &mut of.rest)
+                });
+            }
+            told?;
+            let mut tell = |minute, kind, sum| sink(&kinds.all, (at, minute, kind, sum));
+            under_way.flush(&mut tell)?;
+            under_way.begin((u64::MAX, 0));
         }
         Ok(())
     }
+}
 
-    /// What the task did next, if that began before a moment.
-    fn piece(&mut self, at: usize, until: u64) -> Option<Piece> {
-        let of = &mut self.tasks[at];
-        if let Some(rest) = of.rest.take_if(|rest| rest.from < until) {
-            return Some(rest);
-        }
-        if of.rest.is_some() {
-            return None;
-        }
-        let start_unix_ns = self.recording.info.header.start_unix_ns;
+impl Kinds<'_> {
+    #[inline]
+    fn piece(&mut self, task: &Task, segment: &Segment, start_unix_ns: u64) -> Piece {
         let unix = |ns: u64| start_unix_ns.saturating_add(ns);
-        let segment = of.segments.next_if(|it| unix(it.start_ns) < until)?;
         let kind = match segment.syscall {
-            Some(call) => self.kind(&self.recording.model.tasks[at], call),
+            Some(call) => self.of(task, call),
             None => segment.state.index(),
         };
-        Some(Piece {
+        Piece {
             kind,
             from: unix(segment.start_ns),
             to: unix(segment.end_ns),
             length: Some(segment.end_ns - segment.start_ns),
-        })
+        }
     }
 
     /// Of a task that is blocked in a call.
-    fn kind(&mut self, task: &Task, call: InSyscall) -> usize {
+    #[inline]
+    fn of(&mut self, task: &Task, call: InSyscall) -> usize {
         let key = (call, task.kernel_worker);
-        if let Some((_, kind)) = self.last.filter(|(it, _)| *it == key) {
-            return kind;
+        match self.last {
+            Some((same, kind)) if same == key => kind,
+            _ => self.find(task, key),
         }
+    }
+
+    fn find(&mut self, task: &Task, key: InCall) -> usize {
         let kind = match self.calls.get(&key) {
             Some(known) => *known,
             None => {
                 let kind = Kind {
                     state: "blocked",
-                    reason: Some(self.names.reason_in(task, call).0),
+                    reason: Some(self.names.reason_in(task, key.0).0),
                 };
-                let known = self.kinds.iter().position(|it| *it == kind);
+                let known = self.all.iter().position(|it| *it == kind);
                 let at = known.unwrap_or_else(|| {
-                    self.kinds.push(kind);
-                    self.kinds.len() - 1
+                    self.all.push(kind);
+                    self.all.len() - 1
                 });
                 self.calls.insert(key, at);
                 at

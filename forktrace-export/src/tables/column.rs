@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use parquet::{
     basic::{Encoding, LogicalType, Repetition, TimeUnit, Type},
-    column::writer::{ColumnCloseResult, ColumnWriter, get_column_writer},
+    column::writer::{ColumnWriter, get_column_writer},
     data_type::ByteArray,
     file::{
         properties::{EnabledStatistics, WriterProperties, WriterVersion},
@@ -18,7 +18,10 @@ use parquet::{
     schema::types::{ColumnPath, SchemaDescriptor, Type as Field},
 };
 
-use super::dictionary;
+use super::{delta, dictionary, dictionary::Runs, pages, pages::Packed};
+
+/// Numbers of single rows are put into no dictionary where more than so many differ.
+const MOST_NUMBERS: u32 = 1 << 15;
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,6 +218,9 @@ enum Values {
     Truths(Vec<bool>),
     /// By their numbers.
     Texts(Vec<u32>),
+    /// One of some for several rows one after the other, or none.
+    SomeNumbers(Arc<Runs>, Vec<Option<i64>>),
+    SomeTexts(Arc<Runs>, Vec<Option<u32>>),
 }
 
 /// A column of some rows.
@@ -226,60 +232,47 @@ pub(super) struct Filled {
 }
 
 impl Filled {
+    fn of(values: Values) -> Self {
+        Self {
+            values,
+            defined: Vec::new(),
+        }
+    }
+
     pub(super) fn numbers(values: Vec<i64>) -> Self {
-        Self {
-            values: Values::Numbers(values),
-            defined: Vec::new(),
-        }
+        Self::of(Values::Numbers(values))
     }
 
-    /// Texts, by their numbers.
-    pub(super) fn texts(values: Vec<u32>) -> Self {
-        Self {
-            values: Values::Texts(values),
-            defined: Vec::new(),
-        }
-    }
-}
-
-/// The values of a column in which a row may have none.
-#[derive(Debug)]
-pub(super) struct OrNone<T> {
-    values: Vec<T>,
-    defined: Vec<i16>,
-}
-
-impl<T> OrNone<T> {
-    pub(super) fn with_room(rows: usize) -> Self {
-        Self {
-            values: Vec::with_capacity(rows),
-            defined: Vec::with_capacity(rows),
-        }
+    /// One of these numbers for so many rows after the other.
+    pub(super) fn some_numbers(runs: &Arc<Runs>, of: Vec<Option<i64>>) -> Self {
+        Self::of(Values::SomeNumbers(Arc::clone(runs), of))
     }
 
-    #[inline]
-    pub(super) fn push(&mut self, value: Option<T>) {
-        self.defined.push(i16::from(value.is_some()));
-        self.values.extend(value);
+    /// The same of texts, by their numbers.
+    pub(super) fn some_texts(runs: &Arc<Runs>, of: Vec<Option<u32>>) -> Self {
+        Self::of(Values::SomeTexts(Arc::clone(runs), of))
+    }
+
+    /// Values, each of a row, and which rows have none.
+    fn each<T: Copy>(&self, values: &[T]) -> impl Iterator<Item = (Option<T>, u32)> + Clone {
+        let all = self.defined.is_empty().then_some(values);
+        let all = all.unwrap_or_default().iter().map(|one| (Some(*one), 1));
+        let mut next = values.iter().copied();
+        let some = self.defined.iter().map(move |defined| match defined {
+            0 => (None, 1),
+            _ => (next.next(), 1),
+        });
+        all.chain(some)
     }
 }
 
-impl From<OrNone<i64>> for Filled {
-    fn from(numbers: OrNone<i64>) -> Self {
-        Self {
-            defined: numbers.defined,
-            ..Self::numbers(numbers.values)
-        }
-    }
-}
-
-impl From<OrNone<u32>> for Filled {
-    fn from(texts: OrNone<u32>) -> Self {
-        Self {
-            defined: texts.defined,
-            ..Self::texts(texts.values)
-        }
-    }
+/// Of values of which each stands for some rows one after the other.
+fn each_of<T: Copy>(
+    runs: &Runs,
+    values: &[Option<T>],
+) -> impl Iterator<Item = (Option<T>, u32)> + Clone {
+    let of = |(which, times): (u32, u32)| (values.get(which as usize).copied().flatten(), times);
+    runs.iter().map(of)
 }
 
 /// Rows of a table, in columns.
@@ -355,12 +348,19 @@ impl Rows {
         let (rows, words) = (self.len, self.words);
         let encode = |(at, filled): (usize, Filled)| {
             let numbered = match &filled.values {
-                Values::Texts(all) => Some(dictionary::texts(&words.texts, all)),
-                Values::Numbers(all) if !columns[at].differs => dictionary::numbers(all),
+                Values::Numbers(all) if columns[at].differs && !columns[at].optional => {
+                    return delta::encode(schema.column(at), all);
+                }
+                Values::Numbers(all) => dictionary::numbers(filled.each(all), MOST_NUMBERS),
+                Values::SomeNumbers(runs, of) => dictionary::numbers(each_of(runs, of), u32::MAX),
+                Values::Texts(all) => Some(dictionary::texts(&words.texts, filled.each(all))),
+                Values::SomeTexts(runs, of) => {
+                    Some(dictionary::texts(&words.texts, each_of(runs, of)))
+                }
                 _ => None,
             };
             if let Some(numbered) = numbered {
-                return numbered.encode(schema.column(at), &filled.defined);
+                return numbered.encode(schema.column(at));
             }
             let mut bytes = TrackedWrite::new(Vec::new());
             let pages = SerializedPageWriter::new(&mut bytes);
@@ -394,7 +394,7 @@ impl Rows {
 /// Packed rows.
 pub(super) struct RowGroup {
     rows: usize,
-    columns: Vec<(Bytes, ColumnCloseResult)>,
+    columns: Vec<Packed>,
 }
 
 impl RowGroup {
@@ -451,7 +451,7 @@ fn properties(columns: &[Column]) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         // What all three engines have read for years.
         .set_writer_version(WriterVersion::PARQUET_2_0)
-        .set_compression(dictionary::compression())
+        .set_compression(pages::compression())
         // Within a row group, tasks come one after the other: no page lacks a time or a length that
         // others have.
         .set_statistics_enabled(EnabledStatistics::Chunk)

@@ -8,8 +8,10 @@
 //! Nothing here opens a file: the caller gives each part of a table a place to go to.
 
 mod column;
+mod delta;
 mod dictionary;
 mod minutes;
+mod pages;
 mod rows;
 mod stretches;
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use forktrace_core::{
-    report::{Report, Spread},
+    report::{Episode, Report, Spread},
     trace::cgroups,
 };
 use serde::Serialize;
@@ -186,7 +186,7 @@ const STALLS: [Column; 17] = [
 ];
 
 fn stalls(report: &Report, sink: Sink<'_>) {
-    for stall in &report.episodes {
+    for stall in listed(report) {
         let by = stall.ended_by.as_ref();
         let object = by.and_then(|by| by.object.as_ref());
         let how = by.map(|by| super::stretches::word_of_end(by.how));
@@ -593,7 +593,7 @@ fn audit(source: &Source<'_>, sink: Sink<'_>) {
             audit.tracer_cpu_ns.into(),
             (report.tasks.len() as u64).into(),
             stalls.into(),
-            (report.episodes.len() as u64).into(),
+            (listed(report).len() as u64).into(),
             (!header.plain).into(),
             (&report.poll_probes).into(),
             (&weaknesses).into(),
@@ -603,4 +603,9 @@ fn audit(source: &Source<'_>, sink: Sink<'_>) {
 
 fn signed(value: Option<i32>) -> Value<'static> {
     value.map_or(Value::None, |value| Value::Number(i64::from(value)))
+}
+
+/// Those that tables list.
+fn listed(report: &Report) -> &[Episode] {
+    report.more_episodes.as_ref().unwrap_or(&report.episodes)
 }

@@ -5,25 +5,29 @@
 //! stopped), how long it wanted a CPU after that, and how long it ran with it, until it left
 //! it again. So the rows of a task add up to its life, to the nanosecond.
 
+mod what;
+
 use std::{
-    collections::HashMap,
     io,
-    iter::Peekable,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     thread,
 };
 
 use forktrace_core::{
-    analysis::{Names, Wait, Waits},
-    model::{Segment, Segments, State, Task},
-    report::{Ended, WakerKind},
-    trace::Waker,
+    analysis::{Names, Waits},
+    model::{Off, Segment, Segments, State},
     utc,
 };
 
+pub(super) use self::what::word_of_end;
+use self::what::{Found, OfWhat, Texts, What};
 use super::{
     DAY_NS, Open, Part, ROW_GROUP, Table, Time,
-    column::{Column, Filled, OrNone, RowGroup, Rows, Words, Writer, number},
+    column::{Column, Filled, RowGroup, Rows, Words, Writer, number},
+    dictionary::Runs,
 };
 use crate::Recording;
 
@@ -182,8 +186,7 @@ fn gone() -> io::Error {
 #[derive(Clone, Copy)]
 struct Row {
     start_ns: u64,
-    state: State,
-    wait: Option<Wait>,
+    what: What,
     blocked_ns: u64,
     stopped_ns: u64,
     runnable_ns: u64,
@@ -192,11 +195,11 @@ struct Row {
 }
 
 impl Row {
-    fn begin(segment: &Segment) -> Self {
+    #[inline]
+    fn begin(segment: &Segment, what: What) -> Self {
         let mut row = Self {
             start_ns: segment.start_ns,
-            state: segment.state,
-            wait: None,
+            what,
             blocked_ns: 0,
             stopped_ns: 0,
             runnable_ns: 0,
@@ -208,6 +211,7 @@ impl Row {
     }
 
     /// Does this segment belong to it?
+    #[inline]
     fn goes_on(&self, with: State) -> bool {
         match with {
             State::Blocked | State::Stopped => false,
@@ -217,6 +221,7 @@ impl Row {
         }
     }
 
+    #[inline]
     fn add(&mut self, segment: &Segment) {
         *match segment.state {
             State::Blocked => &mut self.blocked_ns,
@@ -229,38 +234,53 @@ impl Row {
 }
 
 /// A task's rows, one after the other.
-struct OfTask<'a, I: Iterator<Item = Wait>> {
-    segments: Peekable<Segments<'a>>,
-    waits: Peekable<I>,
+struct OfTask<'a> {
+    segments: Segments<'a>,
+    /// What was begun.
+    row: Option<Row>,
 }
 
-impl<I: Iterator<Item = Wait>> OfTask<'_, I> {
-    /// The next row that begins before this time.
-    fn next_row(&mut self, before_ns: u64) -> Option<Row> {
-        let first = self.segments.next_if(|it| it.start_ns < before_ns)?;
-        let mut row = Row::begin(&first);
-        if first.state == State::Blocked {
-            // Blocks of no length have no segment.
-            let at = first.start_ns;
-            while self.waits.next_if(|it| it.end_ns <= at).is_some() {}
-            row.wait = self.waits.next_if(|it| it.start_ns <= at);
+impl OfTask<'_> {
+    /// Adds the rows that begin before this time, as far as there is room. `what` says what a row
+    /// is, by the state that it begins with and, if that is a wait, the stretch that it is; `None`:
+    /// the one that is open at the end.
+    fn add_rows(
+        &mut self,
+        (before_ns, start_unix_ns): (u64, u64),
+        lot: &mut Lot,
+        mut what: impl FnMut(State, Option<Option<&Off>>) -> What,
+    ) {
+        if self.row.is_some_and(|row| row.start_ns >= before_ns) || lot.is_full() {
+            return;
         }
-        while let Some(more) = self.segments.next_if(|it| row.goes_on(it.state)) {
-            row.add(&more);
+        let Self { segments, row } = self;
+        segments.each_before(u64::MAX, |segment, stretch| {
+            if let Some(row) = row.as_mut().filter(|row| row.goes_on(segment.state)) {
+                row.add(segment);
+                return true;
+            }
+            let wait = (segment.state == State::Blocked).then(|| stretch.map(|(_, off)| off));
+            let what = what(segment.state, wait);
+            if let Some(row) = row.replace(Row::begin(segment, what)) {
+                lot.push(&row, start_unix_ns);
+            }
+            segment.start_ns < before_ns && !lot.is_full()
+        });
+        if segments.next_ns().is_none() && !lot.is_full() {
+            let last = row.take_if(|row| row.start_ns < before_ns);
+            last.inspect(|row| lot.push(row, start_unix_ns));
         }
-        Some(row)
     }
 }
-
-type WaitsOf<'a> = Box<dyn Iterator<Item = Wait> + 'a>;
 
 /// All rows: by window, within a window by task, and by time within a task.
 struct Walk<'a> {
     recording: Recording<'a>,
+    waits: &'a Waits<'a>,
     texts: Texts<'a>,
     trace: u32,
     roles: Vec<u32>,
-    tasks: Vec<OfTask<'a, WaitsOf<'a>>>,
+    tasks: Vec<OfTask<'a>>,
     /// The task that is next.
     at: usize,
     windows: Windows,
@@ -275,15 +295,15 @@ impl<'a> Walk<'a> {
     ) -> Self {
         let model = recording.model;
         let mut texts = Texts::new(names, model.targets.len());
-        let trace = texts.words.number(trace);
-        let roles = roles.iter().map(|role| texts.words.number(role));
-        let roles = roles.collect();
-        let tasks = model.tasks.iter().enumerate().map(|(at, task)| OfTask {
-            segments: task.segments().peekable(),
-            waits: (Box::new(waits.of(at)) as WaitsOf<'a>).peekable(),
+        let trace = texts.number(trace);
+        let roles = roles.iter().map(|role| texts.number(role)).collect();
+        let tasks = model.tasks.iter().map(|task| OfTask {
+            segments: task.segments(),
+            row: None,
         });
         Self {
             recording,
+            waits,
             texts,
             trace,
             roles,
@@ -296,18 +316,19 @@ impl<'a> Walk<'a> {
     /// The next rows, all of one window, and their day.
     fn next_lot(&mut self) -> Option<(u64, Lot)> {
         let mut lot = Lot::with_room(self.windows.rows);
+        let start_unix_ns = Time::of(self.recording, 0).unix_ns;
         loop {
             let until_ns = self.windows.until_ns()?;
             while let Some(task) = self.tasks.get_mut(self.at) {
-                while lot.len() < ROW_GROUP
-                    && let Some(row) = task.next_row(until_ns)
-                {
-                    self.texts.add(self.recording, self.at, &row, &mut lot);
-                }
-                let task = &self.recording.model.tasks[self.at];
-                lot.task.resize(lot.len(), i64::from(task.serial));
-                lot.role.resize(lot.len(), self.roles[self.at]);
-                if lot.len() >= ROW_GROUP {
+                let (at, texts, waits) = (self.at, &mut self.texts, self.waits);
+                let of = &self.recording.model.tasks[at];
+                let before = lot.len();
+                task.add_rows((until_ns, start_unix_ns), &mut lot, |state, stretch| {
+                    let wait = stretch.and_then(|stretch| waits.begun(at, stretch));
+                    texts.what(of, state, wait.as_ref())
+                });
+                lot.of_task((of.serial, self.roles[at]), lot.len() - before);
+                if lot.is_full() {
                     return Some((self.windows.day(), self.finished(lot)));
                 }
                 self.at += 1;
@@ -321,61 +342,72 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn finished(&self, lot: Lot) -> Lot {
-        Lot {
-            trace: self.trace,
-            words: self.texts.words.given_out(),
-            ..lot
-        }
+    fn finished(&mut self, mut lot: Lot) -> Lot {
+        lot.trace = self.trace;
+        lot.texts = lot.found.all().map(|what| self.texts.of(what)).collect();
+        lot.words = self.texts.words.given_out();
+        lot
     }
 }
 
 /// Rows of a window, in columns, as far as they have to be found one by one.
+#[derive(Default)]
 struct Lot {
     words: Words,
     trace: u32,
-    task: Vec<i64>,
-    role: Vec<u32>,
+    /// Serials and roles of tasks, and how many rows each has.
+    tasks: Vec<(Option<i64>, Option<u32>)>,
+    of_tasks: Runs,
+    /// What rows are, and how many are so one after the other.
+    found: Found,
+    whats: Runs,
+    /// The texts of what was found, in its order.
+    texts: Vec<OfWhat>,
     start_ns: Vec<i64>,
-    state: Vec<u32>,
-    reason: OrNone<u32>,
-    syscall: OrNone<u32>,
-    object_kind: OrNone<u32>,
-    object: OrNone<u32>,
-    ended: OrNone<u32>,
-    waker_kind: OrNone<u32>,
-    waker: OrNone<u32>,
-    waker_task: OrNone<i64>,
     blocked_ns: Vec<i64>,
-    stopped_ns: Vec<i64>,
+    stopped_ns: Seldom,
     runnable_ns: Vec<i64>,
     running_ns: Vec<i64>,
-    unknown_ns: Vec<i64>,
+    unknown_ns: Seldom,
+}
+
+/// Times that most rows have none of.
+#[derive(Default)]
+struct Seldom {
+    /// The first one is 0.
+    all: Vec<Option<i64>>,
+    which: Runs,
+}
+
+impl Seldom {
+    #[inline]
+    fn push(&mut self, ns: u64) {
+        if self.all.is_empty() {
+            self.all.push(Some(0));
+        }
+        if ns > 0 {
+            self.all.push(Some(number(ns)));
+        }
+        let which = if ns > 0 { self.all.len() - 1 } else { 0 };
+        self.which.push(which as u32, 1);
+    }
+}
+
+impl From<Seldom> for Filled {
+    fn from(times: Seldom) -> Self {
+        Self::some_numbers(&Arc::new(times.which), times.all)
+    }
 }
 
 impl Lot {
     fn with_room(rows: usize) -> Self {
         let numbers = || Vec::with_capacity(rows);
         Self {
-            words: Words::default(),
-            trace: 0,
-            task: numbers(),
-            role: Vec::with_capacity(rows),
             start_ns: numbers(),
-            state: Vec::with_capacity(rows),
-            reason: OrNone::with_room(rows),
-            syscall: OrNone::with_room(rows),
-            object_kind: OrNone::with_room(rows),
-            object: OrNone::with_room(rows),
-            ended: OrNone::with_room(rows),
-            waker_kind: OrNone::with_room(rows),
-            waker: OrNone::with_room(rows),
-            waker_task: OrNone::with_room(rows),
             blocked_ns: numbers(),
-            stopped_ns: numbers(),
             runnable_ns: numbers(),
             running_ns: numbers(),
-            unknown_ns: numbers(),
+            ..Self::default()
         }
     }
 
@@ -383,30 +415,62 @@ impl Lot {
         self.start_ns.len()
     }
 
+    fn is_full(&self) -> bool {
+        self.len() >= ROW_GROUP
+    }
+
+    #[inline]
+    fn push(&mut self, row: &Row, start_unix_ns: u64) {
+        self.whats.push(self.found.number(row.what), 1);
+        self.start_ns
+            .push(number(start_unix_ns.saturating_add(row.start_ns)));
+        self.blocked_ns.push(number(row.blocked_ns));
+        self.stopped_ns.push(row.stopped_ns);
+        self.runnable_ns.push(number(row.runnable_ns));
+        self.running_ns.push(number(row.running_ns));
+        self.unknown_ns.push(row.unknown_ns);
+    }
+
+    /// The last rows are of this task.
+    fn of_task(&mut self, (serial, role): (u32, u32), rows: usize) {
+        if rows > 0 {
+            self.of_tasks.push(self.tasks.len() as u32, rows as u32);
+            self.tasks.push((Some(serial.into()), Some(role)));
+        }
+    }
+
     /// In the order of [`COLUMNS`].
     fn rows(self) -> Rows {
         let len = self.len();
         let start = self.start_ns.iter().map(|ns| ns / 1000).collect();
+        let mut all = Runs::default();
+        all.push(0, len as u32);
+        let [all, of_tasks, whats] = [all, self.of_tasks, self.whats].map(Arc::new);
+        let (serials, roles) = self.tasks.into_iter().unzip();
+        let text = |of: fn(&OfWhat) -> Option<u32>| {
+            Filled::some_texts(&whats, self.texts.iter().map(of).collect())
+        };
+        let waker_task = |what: &OfWhat| what.waker_task.map(i64::from);
         let columns = vec![
-            Filled::texts(vec![self.trace; len]),
-            Filled::numbers(self.task),
-            Filled::texts(self.role),
+            Filled::some_texts(&all, vec![Some(self.trace)]),
+            Filled::some_numbers(&of_tasks, serials),
+            Filled::some_texts(&of_tasks, roles),
             Filled::numbers(self.start_ns),
             Filled::numbers(start),
-            Filled::texts(self.state),
-            self.reason.into(),
-            self.syscall.into(),
-            self.object_kind.into(),
-            self.object.into(),
-            self.ended.into(),
-            self.waker_kind.into(),
-            self.waker.into(),
-            self.waker_task.into(),
+            text(|it| Some(it.state)),
+            text(|it| it.reason),
+            text(|it| it.syscall),
+            text(|it| it.object_kind),
+            text(|it| it.object),
+            text(|it| it.ended),
+            text(|it| it.waker_kind),
+            text(|it| it.waker),
+            Filled::some_numbers(&whats, self.texts.iter().map(waker_task).collect()),
             Filled::numbers(self.blocked_ns),
-            Filled::numbers(self.stopped_ns),
+            self.stopped_ns.into(),
             Filled::numbers(self.runnable_ns),
             Filled::numbers(self.running_ns),
-            Filled::numbers(self.unknown_ns),
+            self.unknown_ns.into(),
         ];
         Rows::of(len, columns, self.words)
     }
@@ -463,195 +527,5 @@ impl Windows {
             None | Some(u64::MAX) => self.done = true,
             Some(until) => self.from_ns = until,
         }
-    }
-}
-
-/// The texts of rows, each found once.
-struct Texts<'a> {
-    names: &'a Names<'a>,
-    words: Words,
-    /// Of each state and each end, by their places in their lists.
-    states: [u32; 5],
-    ends: [u32; 5],
-    reasons: HashMap<InCall, OfReason>,
-    /// The last one, which mostly comes again.
-    reason: Option<(InCall, OfReason)>,
-    /// By target: its kind and name; `None`: nobody asked yet.
-    objects: Vec<Option<Option<(u32, u32)>>>,
-    wakers: HashMap<Waker, OfWaker>,
-    /// The last tasks that woke, by the low bits of the serial.
-    lately: Box<[Option<(u32, bool, OfWaker)>]>,
-}
-
-/// A call and its table, and whether the kernel's own task is in it.
-type InCall = (i16, bool, bool);
-/// The reason, and the call's name.
-type OfReason = (u32, Option<u32>);
-
-/// So many tasks that woke are found at once.
-const LATELY: usize = 1 << 10;
-const STATES: [(State, &str); 5] = [
-    (State::Running, "running"),
-    (State::Runnable, "runnable"),
-    (State::Blocked, "blocked"),
-    (State::Stopped, "stopped"),
-    (State::Unknown, "unknown"),
-];
-const ENDS: [Ended; 5] = [
-    Ended::Fulfilled,
-    Ended::TimedOut,
-    Ended::Interrupted,
-    Ended::CutShort,
-    Ended::Unknown,
-];
-
-/// Kind, name and serial.
-type OfWaker = (u32, Option<u32>, Option<u32>);
-
-impl<'a> Texts<'a> {
-    fn new(names: &'a Names<'a>, targets: usize) -> Self {
-        let mut words = Words::default();
-        Self {
-            names,
-            states: STATES.map(|(_, word)| words.number(word)),
-            ends: ENDS.map(|ended| words.number(word_of_end(ended))),
-            words,
-            reasons: HashMap::new(),
-            reason: None,
-            objects: vec![None; targets],
-            wakers: HashMap::new(),
-            lately: vec![None; LATELY].into(),
-        }
-    }
-
-    /// Adds a row of a task, but for what all rows of the task have.
-    fn add(&mut self, recording: Recording<'_>, task: usize, row: &Row, lot: &mut Lot) {
-        let (mut reason, mut syscall, mut object, mut ended, mut waker) =
-            (None, None, None, None, None);
-        if let Some(wait) = &row.wait {
-            let (of_reason, of_syscall) = self.reason(&recording.model.tasks[task], wait);
-            (reason, syscall) = (Some(of_reason), of_syscall);
-            object = self.object(wait);
-            ended = Some(self.ends[place_of_end(wait.ended)]);
-            waker = self.waker(wait);
-        }
-        let (start_ns, _) = Time::of(recording, row.start_ns).values();
-        lot.start_ns.push(start_ns);
-        lot.state.push(self.states[row.state.index()]);
-        lot.reason.push(reason);
-        lot.syscall.push(syscall);
-        lot.object_kind.push(object.map(|(kind, _)| kind));
-        lot.object.push(object.map(|(_, name)| name));
-        lot.ended.push(ended);
-        lot.waker_kind.push(waker.map(|(kind, ..)| kind));
-        lot.waker.push(waker.and_then(|(_, name, _)| name));
-        let serial = waker.and_then(|(.., serial)| serial);
-        lot.waker_task.push(serial.map(i64::from));
-        lot.blocked_ns.push(number(row.blocked_ns));
-        lot.stopped_ns.push(number(row.stopped_ns));
-        lot.runnable_ns.push(number(row.runnable_ns));
-        lot.running_ns.push(number(row.running_ns));
-        lot.unknown_ns.push(number(row.unknown_ns));
-    }
-
-    fn reason(&mut self, task: &Task, wait: &Wait) -> (u32, Option<u32>) {
-        let Self {
-            names,
-            words,
-            reasons,
-            reason: last,
-            ..
-        } = self;
-        let key = (wait.syscall, wait.compat, task.kernel_worker);
-        if let Some((_, same)) = last.filter(|(it, _)| *it == key) {
-            return same;
-        }
-        let found = *reasons.entry(key).or_insert_with(|| {
-            let (reason, syscall) = names.reason(task, wait);
-            let syscall = syscall.map(|name| words.number(&name));
-            (words.number(&reason), syscall)
-        });
-        *last = Some((key, found));
-        found
-    }
-
-    fn object(&mut self, wait: &Wait) -> Option<(u32, u32)> {
-        let Self {
-            names,
-            words,
-            objects,
-            ..
-        } = self;
-        let mut find = || {
-            let object = names.object(wait)?;
-            Some((words.number(&object.kind), words.number(&object.name)))
-        };
-        match objects.get_mut(wait.target as usize) {
-            Some(known) => *known.get_or_insert_with(find),
-            None => find(),
-        }
-    }
-
-    /// Who ended it, if anybody did.
-    fn waker(&mut self, wait: &Wait) -> Option<OfWaker> {
-        if !wait.woken || wait.waker == Waker::None {
-            return None;
-        }
-        if let Waker::Task { serial, softirq } = wait.waker {
-            let slot = serial as usize % LATELY;
-            if let Some((of, how, known)) = self.lately[slot]
-                && (of, how) == (serial, softirq)
-            {
-                return Some(known);
-            }
-            let found = self.find_waker(wait);
-            self.lately[slot] = Some((serial, softirq, found));
-            return Some(found);
-        }
-        Some(self.find_waker(wait))
-    }
-
-    fn find_waker(&mut self, wait: &Wait) -> OfWaker {
-        if let Some(known) = self.wakers.get(&wait.waker) {
-            return *known;
-        }
-        let by = self.names.waker(wait.waker, wait.end_ns);
-        let kind = self.words.number(match by.kind {
-            WakerKind::Task => "task",
-            WakerKind::TaskSoftirq => "task_softirq",
-            WakerKind::Interrupt => "interrupt",
-            WakerKind::Unknown => "unknown",
-            WakerKind::Nobody => "nobody",
-        });
-        let interrupt = by.interrupt.map(|kind| serde_json::json!(kind));
-        let interrupt = interrupt.as_ref().and_then(|kind| kind.as_str());
-        let name = by.name.as_deref().or(by.device.as_deref()).or(interrupt);
-        let name = name.map(|name| self.words.number(name));
-        let found = (kind, name, by.serial);
-        // A tid outside the workload can become another task's.
-        if !matches!(wait.waker, Waker::Outsider { .. }) {
-            self.wakers.insert(wait.waker, found);
-        }
-        found
-    }
-}
-
-fn place_of_end(ended: Ended) -> usize {
-    match ended {
-        Ended::Fulfilled => 0,
-        Ended::TimedOut => 1,
-        Ended::Interrupted => 2,
-        Ended::CutShort => 3,
-        Ended::Unknown => 4,
-    }
-}
-
-pub(super) fn word_of_end(ended: Ended) -> &'static str {
-    match ended {
-        Ended::Fulfilled => "fulfilled",
-        Ended::TimedOut => "timed_out",
-        Ended::Interrupted => "interrupted",
-        Ended::CutShort => "cut_short",
-        Ended::Unknown => "unknown",
     }
 }

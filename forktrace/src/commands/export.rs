@@ -19,7 +19,11 @@ mod with {
     use std::{fs::File, path::Path};
 
     use anyhow::{Context as _, Result};
-    use forktrace_core::{analysis::Options, render::text::figures::clean, words};
+    use forktrace_core::{
+        analysis::{Options, analyse_with},
+        render::text::figures::clean,
+        words,
+    };
     use forktrace_export::Recording;
     use forktrace_process::launch::Accounts;
 
@@ -64,7 +68,7 @@ mod with {
         };
         let exported = tables.write(
             recording,
-            &options,
+            || analyse_with(&info, &model, &options),
             (args.host.as_deref(), &|| room.check()),
         );
         let exported =

@@ -17,7 +17,7 @@ use super::{
     files::{Target, Use, same},
     page, tables,
 };
-use crate::cli::OutputArgs;
+use crate::cli::{OutputArgs, is_tables};
 
 /// So much of a report is kept before it is written, bytes.
 const BUFFER: usize = 64 << 10;
@@ -78,11 +78,8 @@ impl Outputs {
         } else {
             To::Stdout
         };
-        let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = args
-            .output
-            .iter()
-            .cloned()
-            .partition(|it| tables::is_tables(it));
+        let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) =
+            args.output.iter().cloned().partition(|it| is_tables(it));
         for folder in &folders {
             tables::open(folder, accounts, args.force)?;
         }
@@ -126,7 +123,10 @@ impl Outputs {
         }
         for folder in &self.folders {
             first = first.and_then(|()| {
-                let notes = tables::write(folder, &self.accounts, source.info, source.model)?;
+                // Tables are by process, whatever a report compares tasks within.
+                let report = Some(source.report).filter(|it| it.more_episodes.is_some());
+                let recording = source.recording();
+                let notes = tables::write(folder, &self.accounts, recording, report)?;
                 for note in notes {
                     to_stderr(format!("forktrace: note: {}\n", clean(&note)).as_bytes())?;
                 }

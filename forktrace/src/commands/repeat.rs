@@ -35,8 +35,8 @@ use nix::{
 use rustix::event::{PollFd, PollFlags, poll};
 use tempfile::TempDir;
 
-use super::{Outcome, assert, output::to_stderr, tables::is_tables};
-use crate::cli::{AssertArgs, OutputArgs, RecordingArgs, RunArgs, TableArgs};
+use super::{Outcome, assert, output::to_stderr};
+use crate::cli::{AssertArgs, OutputArgs, RecordingArgs, RunArgs, TableArgs, is_tables};
 
 /// Runs it so many times, until one fails, and says how long the runs took.
 ///

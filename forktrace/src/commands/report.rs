@@ -10,10 +10,9 @@ use super::{
     browser,
     output::{Outputs, to_stderr},
     spill::Room,
-    tables,
 };
 use forktrace_core::{
-    analysis::{Options, analyse_part, analyse_with},
+    analysis::{GroupBy, Options, analyse_part, analyse_with},
     render::text::figures::clean,
 };
 use forktrace_export::Source;
@@ -31,7 +30,7 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     if args.open {
         browser::check()?;
     }
-    let tables = args.output.output.iter().any(|it| tables::is_tables(it));
+    let tables = args.output.has_tables();
     if tables && args.part.is_part() {
         bail!("tables are of whole traces: leave out --from, --to and --only, or -o *.parquet");
     }
@@ -55,9 +54,14 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Outcome> {
     let read = room.read_from(&mut trace, &|length_ns| args.part.begins_ns(length_ns));
     let (info, model) = read.with_context(|| format!("{}", args.trace.display()))?;
     drop(trace);
+    let group_by = args.part.group_by.group_by();
+    let options = args.output.analysis();
     let options = Options {
-        group_by: args.part.group_by.group_by(),
-        ..args.output.analysis()
+        group_by,
+        more_episodes: options
+            .more_episodes
+            .filter(|_| group_by == GroupBy::default()),
+        ..options
     };
     let part = args.part.part(&model, &info.header);
     let part = part.map_err(|what| anyhow!("{}: {what}", args.trace.display()))?;

@@ -6,17 +6,12 @@ mod folder;
 use std::path::Path;
 
 use anyhow::Result;
-use forktrace_core::{model::Model, trace_file::TraceInfo};
+use forktrace_core::report::Report;
+use forktrace_export::Recording;
 use forktrace_process::launch::Accounts;
 
 #[cfg(feature = "parquet")]
 pub(super) use self::folder::Tables;
-
-/// Does this name of `-o` stand for a folder of tables?
-pub(super) fn is_tables(path: &Path) -> bool {
-    let suffix = path.extension().unwrap_or_default();
-    suffix.eq_ignore_ascii_case("parquet")
-}
 
 /// A build without the writer says how to get one.
 #[cfg(not(feature = "parquet"))]
@@ -50,33 +45,37 @@ pub(super) fn open(path: &Path, accounts: &Accounts, force: bool) -> Result<()> 
     }
 }
 
-/// Writes a trace into such a folder. Returns what should be known, for people.
+/// Writes a trace into such a folder, with this report or, where there is none yet, with one that is
+/// made for it. Returns what should be known, for people.
 ///
 /// # Errors
 /// When it can't be written.
 pub(super) fn write(
     path: &Path,
     accounts: &Accounts,
-    info: &TraceInfo,
-    model: &Model,
+    recording: Recording<'_>,
+    report: Option<&Report>,
 ) -> Result<Vec<String>> {
     #[cfg(feature = "parquet")]
     {
         use anyhow::Context as _;
-        use forktrace_core::analysis::Options;
-        use forktrace_export::Recording;
+        use forktrace_core::analysis::{Options, analyse_with};
         use forktrace_process::child::{Answer, with_rights_of};
 
         let options = Options {
             episodes: crate::cli::STALLS,
             ..Options::default()
         };
-        let recording = Recording { info, model };
+        let make = || analyse_with(recording.info, recording.model, &options);
         let user = rustix::process::geteuid().as_raw();
         let caller = accounts.caller.as_ref();
         let other = caller.filter(|caller| caller.uid.as_raw() != user);
         let written = with_rights_of(other, || {
-            let exported = Tables::in_use(path).write(recording, &options, (None, &|| Ok(())))?;
+            let tables = Tables::in_use(path);
+            let exported = match report {
+                Some(report) => tables.write(recording, || report, (None, &|| Ok(()))),
+                None => tables.write(recording, make, (None, &|| Ok(()))),
+            }?;
             Ok(Answer {
                 bytes: exported.notes.join("\n").into_bytes(),
                 ..Answer::default()
@@ -89,7 +88,7 @@ pub(super) fn write(
     }
     #[cfg(not(feature = "parquet"))]
     {
-        let _ = (path, accounts, info, model);
+        let _ = (path, accounts, recording, report);
         Err(cant())
     }
 }

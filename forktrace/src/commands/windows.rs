@@ -120,7 +120,11 @@ impl<'a> Windows<'a> {
         let finish = recent.write_from(from, &mut bytes, moment)?;
         let (info, model) = pipeline::read(&bytes, Some(finish))?;
         drop(bytes);
-        tables::write(self.folder, self.accounts, &info, &model)
+        let recording = forktrace_export::Recording {
+            info: &info,
+            model: &model,
+        };
+        tables::write(self.folder, self.accounts, recording, None)
     }
 
     /// What could not be written is in the next window, as far as memory holds it.

@@ -7,6 +7,7 @@
 //! there once however often it is exported.
 
 use std::{
+    borrow::Borrow,
     collections::BTreeSet,
     ffi::OsString,
     fs::{self, File},
@@ -15,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use forktrace_core::analysis::{Options, analyse_with};
+use forktrace_core::report::Report;
 use forktrace_export::{
     Recording,
     tables::{self, Part, Table},
@@ -87,19 +88,20 @@ impl Tables {
         }
     }
 
-    /// Writes a trace, and what is found with these options. `host` replaces the name that the
-    /// trace has; `sound` is asked at the end whether all was read that was written.
+    /// Writes a trace, and its report, which is made meanwhile if it takes making. `host` replaces
+    /// the name that the trace has; `sound` is asked at the end whether all was read that was
+    /// written.
     ///
     /// # Errors
     /// When a file can't be written, or that of `sound`. Nothing of the trace is there then that
     /// was not before.
-    pub(in crate::commands) fn write(
+    pub(in crate::commands) fn write<R: Borrow<Report> + Send>(
         &self,
         recording: Recording<'_>,
-        options: &Options,
+        report: impl FnOnce() -> R + Send,
         (host, sound): (Option<&str>, &dyn Fn() -> Result<()>),
     ) -> io::Result<Exported> {
-        let Recording { info, model } = recording;
+        let info = recording.info;
         let machine = info.header.machine.clone().unwrap_or_default();
         let host = in_path(host.unwrap_or(&machine.host));
         let of_machine = machine.id.get(..8).unwrap_or("unknown");
@@ -111,7 +113,6 @@ impl Tables {
         };
         let under_way = UnderWay::begin(&self.folder, &file)?;
         let mut audit = PathBuf::new();
-        let report = || analyse_with(info, model, options);
         let (_, written) = tables::write_beside(recording, report, &mut |part| {
             let place = under_way.folder.join(at(part));
             fs::create_dir_all(&place)?;
