@@ -3,13 +3,12 @@
 use std::{
     future::poll_fn,
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::OwnedFd,
     task::Poll,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     task::yield_now,
@@ -39,15 +38,12 @@ const TICK_AT_END: Duration = Duration::from_millis(5);
 /// All that can wake the loop before its time.
 struct Wakes {
     sources: Vec<AsyncFd<OwnedFd>>,
-    /// One of the sources, for times that are shorter than what tokio's own timers go by, which
-    /// is whole milliseconds.
-    timer: TimerFd,
 }
 
 /// What has woken the loop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Woken {
-    /// Nothing: its time is up, or that until a look.
+    /// Nothing: its time is up.
     Nobody,
     /// The answer of a helper.
     Helper,
@@ -56,17 +52,13 @@ enum Woken {
 }
 
 impl Wakes {
-    /// Which of them are that of the helpers and the timer.
+    /// Which of them is that of the helpers.
     const HELPERS: usize = 1;
-    const TIMER: usize = 2;
 
     fn new(signals: &Signals, tracer: &Tracer, nursery: &Nursery) -> Result<Self> {
         let rings = tracer.ring_fds().map(|ring| ring.try_clone_to_owned());
         let helpers = nursery.ready().try_clone_to_owned();
-        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).context("no timer")?;
-        let own = [signals.wakes(), helpers, timer.as_fd().try_clone_to_owned()];
-        let fds = own.into_iter().chain(rings);
+        let fds = [signals.wakes(), helpers].into_iter().chain(rings);
         let sources = fds.map(|fd| {
             let fd = fd.context("no descriptor to wait for the rings")?;
             // SAFETY: an `OwnedFd` is open until it is dropped, with the `AsyncFd`.
@@ -77,41 +69,28 @@ impl Wakes {
         });
         Ok(Self {
             sources: sources.collect::<Result<_>>()?,
-            timer,
         })
     }
 
-    /// Waits until one of them has become readable, at most so long, or until a look is due.
-    async fn next(&self, at_most: Duration, look: Option<Duration>) -> Result<Woken> {
+    /// Waits until one of them has become readable, at most so long.
+    async fn next(&self, at_most: Duration) -> Result<Woken> {
         if at_most.is_zero() {
             yield_now().await;
             return Ok(Woken::Else);
         }
-        match look {
-            Some(Duration::ZERO) => return Ok(Woken::Nobody),
-            Some(look) if look < at_most => {
-                let at = Expiration::OneShot(look.into());
-                self.timer
-                    .set(at, TimerSetTimeFlags::empty())
-                    .context("the timer")?;
-            }
-            _ => {}
-        }
         let readable = poll_fn(|context| {
             let mut woken = Woken::Nobody;
-            let mut is_time = false;
             for (at, source) in self.sources.iter().enumerate() {
                 if let Poll::Ready(ready) = source.poll_read_ready(context) {
                     ready?.clear_ready();
-                    match (at, woken) {
-                        (Self::TIMER, _) => is_time = true,
-                        (Self::HELPERS, Woken::Nobody) => woken = Woken::Helper,
-                        _ => woken = Woken::Else,
-                    }
+                    woken = match (at, woken) {
+                        (Self::HELPERS, Woken::Nobody) => Woken::Helper,
+                        _ => Woken::Else,
+                    };
                 }
             }
             match woken {
-                Woken::Nobody if !is_time => Poll::Pending,
+                Woken::Nobody => Poll::Pending,
                 woken => Poll::Ready(io::Result::Ok(woken)),
             }
         });
@@ -145,15 +124,9 @@ impl Loop<'_> {
         let mut turned = Instant::now();
         loop {
             let left = self.wait(tick).saturating_sub(turned.elapsed());
-            let look = self.session.stacks.as_ref().and_then(Namer::time_left);
-            let woken = wakes.next(left, look).await?;
-            self.session.look_at_stacks(self.tracer, now_ns()?);
-            // With stacks, answers come each millisecond, and all else has time.
-            let has_time = match woken {
-                Woken::Nobody => true,
-                Woken::Helper => look.is_some(),
-                Woken::Else => false,
-            };
+            let woken = wakes.next(left).await?;
+            // With stacks, names come all the time, and turns are often enough.
+            let has_time = woken == Woken::Helper && self.session.stacks.is_some();
             if has_time && turned.elapsed() < self.wait(tick) {
                 continue;
             }
