@@ -26,6 +26,7 @@ mod unwind;
 
 use std::{
     collections::HashMap,
+    os::fd::OwnedFd,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -125,8 +126,9 @@ struct Answered {
 }
 
 impl Namer {
-    /// For a recording that begins now.
-    pub(crate) fn new(nursery: &Rc<Nursery>, ways: StackWays) -> Self {
+    /// For a recording that begins now; `tables`: those of the tasks, for whoever follows stacks.
+    pub(crate) fn new(nursery: &Rc<Nursery>, ways: StackWays, tables: Vec<OwnedFd>) -> Self {
+        nursery.give(tables);
         let looks = ways.look_after.map(|over| Looks::new(nursery, over));
         let java = ways.ask_java.then(|| Machines::new(nursery));
         Self {

@@ -268,10 +268,7 @@ impl Tracer {
         let of_cpus = mapped(&ebpf, "CPUS", MAX_CPUS as u32)?;
         let tasks = mapped(&ebpf, "TASKS", slots)?;
         let entries = mapped(&ebpf, "ENTRIES", settings.existing.map_or(1, |_| slots))?;
-        let of_sleepers = ["CONTROL", "TASKS", "REGISTERS"];
-        let of_sleepers = of_sleepers.into_iter().filter(|_| keeps_registers);
-        let sleepers = of_sleepers.map(|name| table(&ebpf, name));
-        let sleepers = sleepers.collect::<Result<_>>()?;
+        let sleepers = tables_of_sleepers(&ebpf, keeps_registers)?;
         let (tracepoints, wished) =
             load_programs(&mut ebpf, settings, &kernel_types, &types, &layout)?;
         if settings.existing.is_some() {
@@ -672,6 +669,13 @@ fn mapped<T: Pod>(ebpf: &Ebpf, name: &str, entries: u32) -> Result<Mapped<T>> {
         Some(_) => bail!("{name} is no array"),
         None => Err(no_map(name)),
     }
+}
+
+/// What a helper sees of the tasks that sleep, if that is wanted.
+fn tables_of_sleepers(ebpf: &Ebpf, wanted: bool) -> Result<Vec<OwnedFd>> {
+    let names = ["CONTROL", "TASKS", "REGISTERS"].into_iter();
+    let tables = names.filter(|_| wanted).map(|name| table(ebpf, name));
+    tables.collect()
 }
 
 /// A descriptor of a table of its own.
