@@ -225,6 +225,9 @@ pub struct Stacks {
     pub kernel: i32,
     /// The program's stack, as above.
     pub user: i32,
+    /// When it was taken: which program a process was in by then, records say that can be read
+    /// later than this one.
+    pub at_ns: u64,
 }
 
 /// The registers that a program went to sleep with, of each task that sleeps, if they are

@@ -278,6 +278,7 @@ fn about(random: &mut SplitMix, serial: u32, at_ns: u64, seq: u32) -> Event {
             waker: Waker::None,
             kernel: Some(id),
             user: None,
+            at_ns: 0,
         }),
         10 => Event::Outsider(Outsider {
             tid,

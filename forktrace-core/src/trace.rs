@@ -709,6 +709,10 @@ pub struct Stacks {
     pub kernel: Option<u32>,
     /// The program's stack: the task's, or the waker's.
     pub user: Option<u32>,
+    /// When it was taken, ns: told while it is recorded only, and 0 in a trace. A block's is of
+    /// when that began.
+    #[serde(skip)]
+    pub at_ns: u64,
 }
 
 /// A stack, with names.

@@ -17,7 +17,7 @@ use crate::{
     cpu::{Cpu, count},
     emit,
     filter::Traced,
-    kernel::{Task, layout},
+    kernel::{Task, layout, now},
     maps::{REGISTERS, STACKS},
     shared::{Shared, at},
 };
@@ -50,7 +50,9 @@ pub fn of_block(ctx: &BtfTracePointContext, cpu: Cpu, task: Task, traced: Traced
     let wanted = layout!(stacks);
     if wanted != 0 {
         if wanted & WALK != 0 {
-            send(ctx, cpu, traced.state, waker::NONE, 0);
+            let state = traced.state;
+            let since_ns = at!(state.out_ns).load();
+            send(ctx, cpu, state, waker::NONE, 0, since_ns);
         }
         if wanted & KEEP_REGISTERS != 0 {
             keep_registers(task, traced);
@@ -93,7 +95,7 @@ pub fn of_waker(ctx: &BtfTracePointContext, cpu: Cpu, state: Shared<TaskState>) 
     if wanted != 0 {
         if wanted & WALK != 0 {
             let (class, waker) = (at!(state.waker_class).load(), at!(state.waker).load());
-            send(ctx, cpu, state, class, waker);
+            send(ctx, cpu, state, class, waker, now());
         }
     }
 }
@@ -105,6 +107,7 @@ fn send(
     state: Shared<TaskState>,
     waker_class: u8,
     waker: u32,
+    at_ns: u64,
 ) {
     let kernel = take(ctx, cpu, SKIP_OURS);
     // The program that an interrupt interrupts has nothing to do with it.
@@ -122,6 +125,7 @@ fn send(
         waker,
         kernel,
         user,
+        at_ns,
     });
     if !sent {
         count!(cpu, lost_stacks);

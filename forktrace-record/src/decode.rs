@@ -122,6 +122,7 @@ pub fn decode(cpu: u16, record: &[u8], mut sink: impl FnMut(Event)) -> Result<()
                 waker: waker(s.waker_class, s.waker)?,
                 kernel: id(s.kernel),
                 user: id(s.user),
+                at_ns: s.at_ns,
             }));
         }
         _ => return Err(Undecodable),

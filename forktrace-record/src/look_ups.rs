@@ -11,7 +11,7 @@ use crate::{
     launch::Account,
     procfs, providers,
     resolve::Looker,
-    stacks::{Symbols, Unwinder, ask_java},
+    stacks::{Lookout, Symbols, ask_java},
 };
 
 /// Starts the helpers for a workload that runs as `account`. This process must have one
@@ -25,7 +25,7 @@ pub(crate) fn helpers(account: Option<&Account>, stacks: Option<StackWays>) -> R
         let lines = stacks.is_some_and(|ways| ways.lines);
         let symbols = stacks.map(|_| Symbols::new(lines));
         let missing = procfs::missing();
-        move |kind, socket| {
+        move |kind, socket, files| {
             if let Some(why) = &missing {
                 return Ok(say_why_not(socket, why)?);
             }
@@ -41,10 +41,10 @@ pub(crate) fn helpers(account: Option<&Account>, stacks: Option<StackWays>) -> R
                     serve(socket, |question| symbols.answer(question))?;
                 }
                 Kind::Java => serve(socket, ask_java)?,
-                Kind::Stacks => {
-                    let mut unwinder = Unwinder::default();
-                    serve(socket, |sleepers: Vec<_>| unwinder.answer(&sleepers))?;
-                }
+                Kind::Stacks => match Lookout::new(files) {
+                    Ok(mut lookout) => serve(socket, |ask| lookout.answer(&ask))?,
+                    Err(error) => say_why_not(socket, &format!("{error:#}"))?,
+                },
             }
             Ok(())
         }

@@ -138,7 +138,7 @@ impl Recording {
         let persists = matches!(to, To::Memory(_) | To::View(_, None));
         let (arch, start_ns) = (header.arch, header.start_ns);
         let stacks = plan.settings.stacks;
-        let mut stacks = stacks.map(|ways| Namer::new(&nursery, ways));
+        let mut stacks = stacks.map(|ways| Namer::new(&nursery, ways, tracer.sleepers()));
         // Of what is attached to, each process is where it is.
         let usual = match header.attached {
             Some(_) => "",

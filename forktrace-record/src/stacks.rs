@@ -14,31 +14,37 @@ mod go;
 mod java;
 mod jvm;
 mod kernels;
+mod lasting;
 mod lines;
+mod lookout;
 mod looks;
 mod perf_map;
-mod proofs;
+mod programs;
 mod sections;
 mod symbols;
 mod unwind;
 
 use std::{
     collections::HashMap,
+    os::fd::OwnedFd,
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use self::{
     doubts::Doubts,
+    frames::GONE,
     java::Machines,
     kernels::Kernels,
     looks::{Looked, Looks},
+    programs::Programs,
     symbols::{Answer, Of, Question},
     unwind::{End, Walk},
 };
-pub(crate) use self::{jvm::ask as ask_java, symbols::Symbols, unwind::Unwinder};
+pub(crate) use self::{jvm::ask as ask_java, lookout::Lookout, symbols::Symbols};
 use crate::{
-    capture::{StackWays, Tracer},
+    capture::StackWays,
+    clock::of_records_ns,
     helper::{Channel, Kind, Nursery, Troubles},
     last_wait::{LastWait, Patience},
     sink::Sink,
@@ -50,6 +56,8 @@ use crate::{
 const MOST_ASKED: usize = 4096;
 /// Stacks that were followed by us and are known again.
 const MOST_WALKS: usize = 1 << 16;
+/// Stacks that wait for older records; more are told by what is known.
+const MOST_WAITING: usize = 1 << 16;
 /// A helper that does not answer for so long is abandoned: the symbols of the largest
 /// programs take seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,6 +65,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const REPLACED: u64 = 8;
 /// The workload begins without the helper that follows stacks, if that takes longer to begin.
 const LONGEST_START: Duration = Duration::from_secs(2);
+/// What it has found at the end of the recording is waited for so long.
+const LAST_LOOK: Duration = Duration::from_millis(50);
 /// What processes have told of themselves is looked at again so often.
 const AGAIN: Duration = Duration::from_millis(20);
 /// At the end of a recording the helper may take so long for all that is left, and be
@@ -85,12 +95,15 @@ pub struct Namer {
     of_kernel: Kernels,
     /// Process of each living task.
     pids: HashMap<u32, u32>,
-    /// How many programs have begun under each number of a process.
-    programs: HashMap<u32, u32>,
-    /// The programs that processes are in which live.
-    living: HashMap<u32, Began>,
+    programs: Programs,
     /// Stacks that wait for their numbers.
     waiting: Vec<Stacks>,
+    /// Of these, those before which all was read that came before they were taken.
+    ready: usize,
+    /// The rings were not read to their end the last time.
+    is_behind: bool,
+    /// Answers that wait until all was read that came before them.
+    answered: Vec<Answered>,
     asked_again: Instant,
     /// Stacks that the helper was not asked about: it had too much to do.
     left_out: u64,
@@ -98,23 +111,24 @@ pub struct Namer {
     cut: u64,
 }
 
-/// When a program began, and what its process was forked from.
-#[derive(Clone, Copy)]
-struct Began {
-    program: u32,
-    at_ns: u64,
-    parent: Option<Of>,
-}
-
 /// What a question was about.
 enum Asked {
-    Stack(u32, Walk),
+    Stack(u32, Of, Walk),
     Other,
 }
 
+/// What the helper told.
+struct Answered {
+    about: Asked,
+    answer: Answer,
+    /// What was read while it waits began later.
+    is_ready: bool,
+}
+
 impl Namer {
-    /// For a recording that begins now.
-    pub(crate) fn new(nursery: &Rc<Nursery>, ways: StackWays) -> Self {
+    /// For a recording that begins now; `tables`: those of the tasks, for whoever follows stacks.
+    pub(crate) fn new(nursery: &Rc<Nursery>, ways: StackWays, tables: Vec<OwnedFd>) -> Self {
+        nursery.give(tables);
         let looks = ways.look_after.map(|over| Looks::new(nursery, over));
         let java = ways.ask_java.then(|| Machines::new(nursery));
         Self {
@@ -127,9 +141,11 @@ impl Namer {
             doubts: Doubts::default(),
             of_kernel: Kernels::default(),
             pids: HashMap::new(),
-            programs: HashMap::new(),
-            living: HashMap::new(),
+            programs: Programs::default(),
             waiting: Vec::new(),
+            ready: 0,
+            is_behind: false,
+            answered: Vec::new(),
             asked_again: Instant::now(),
             left_out: 0,
             cut: 0,
@@ -150,19 +166,10 @@ impl Namer {
         self.helper.cpu_ns() + of_looks + of_java
     }
 
-    /// Until somebody may have slept long enough for his stack to be followed; `None`: nobody
-    /// ever does.
-    pub(crate) fn time_left(&self) -> Option<Duration> {
-        self.looks.as_ref().map(Looks::time_left)
-    }
-
-    /// Has the stacks followed of those who have slept long enough, and takes what was found.
-    pub(crate) fn look(&mut self, tracer: &Tracer, now_ns: u64) {
-        if let Some(looks) = &mut self.looks {
-            let programs = &self.programs;
-            let program = |pid| programs.get(&pid).copied().unwrap_or(0);
-            looks.turn(tracer, now_ns, program);
-        }
+    /// Takes what was found of those who sleep, and has others looked at. To be called before the rings
+    /// are read: what the kernel found of these blocks then comes before.
+    pub(crate) fn look(&mut self) {
+        self.looks.iter_mut().for_each(Looks::turn);
     }
 
     /// What went wrong with the helper. Stacks that it was not asked about count as
@@ -183,7 +190,8 @@ impl Namer {
     /// Passes an event on; stacks are kept back until [`Self::name`].
     pub(crate) fn see(&mut self, event: &Event, writer: &mut Sink) {
         if let (Event::Stretch(off), Some(looks)) = (event, &mut self.looks) {
-            looks.ended(off);
+            let was_told = || self.doubts.was_looked_at(off.serial, off.seq);
+            looks.ended(off, was_told);
         }
         match event {
             Event::Stacks(stacks) => {
@@ -205,6 +213,7 @@ impl Namer {
                         waker: Waker::None,
                         kernel,
                         user: None,
+                        at_ns: 0,
                     }));
                 }
                 return;
@@ -218,22 +227,21 @@ impl Namer {
 
     /// A process begins with the code of its creator.
     fn forked(&mut self, born: &Born) {
-        let parent = self.pids.get(&born.parent).map(|pid| self.process(*pid));
+        let parent = self.pids.get(&born.parent);
+        let parent = parent.map(|pid| self.programs.at(*pid, born.at_ns));
         self.begins(born.tgid, born.at_ns, parent);
     }
 
     /// A program begins under this number.
     fn begins(&mut self, pid: u32, at_ns: u64, parent: Option<Of>) {
-        let program = self.programs.entry(pid).or_default();
-        *program += 1;
-        let began = Began {
-            program: *program,
-            at_ns,
-            parent,
+        let Some(began) = self.programs.begins(pid, at_ns, parent) else {
+            return;
         };
-        self.living.insert(pid, began);
         if let Some(java) = &mut self.java {
             java.began(pid, began.program);
+        }
+        if let Some(looks) = &mut self.looks {
+            looks.began(pid);
         }
         self.ask(Asked::Other, &began.question(pid));
     }
@@ -246,7 +254,7 @@ impl Namer {
             self.doubts.forget(serial);
         }
         if task.end_ns.is_some() && task.born.tid == task.born.tgid {
-            let ended = self.living.remove(&task.born.tgid);
+            let ended = self.programs.ended(task.born.tgid);
             if let (Some(java), Some(ended)) = (&mut self.java, ended) {
                 java.forget(task.born.tgid, ended.program);
             }
@@ -265,10 +273,37 @@ impl Namer {
         java.map(Machines::take_failures).unwrap_or_default()
     }
 
+    /// Does something wait until all was read that is there now?
+    pub(crate) fn waits(&self) -> bool {
+        self.ready < self.waiting.len()
+    }
+
+    /// The rings are about to be read. What is given back goes to [`Self::was_read`].
+    pub(crate) fn before_reading(&mut self) -> (usize, usize) {
+        self.is_behind = true;
+        (self.waiting.len(), self.answered.len())
+    }
+
+    /// All was read that was there when this was given: nothing that is still to come is older
+    /// than what waited then.
+    pub(crate) fn was_read(&mut self, (waiting, answered): (usize, usize)) {
+        self.is_behind = false;
+        self.ready = waiting;
+        let older = self.answered.iter_mut().take(answered);
+        older.for_each(|it| it.is_ready = true);
+    }
+
     /// Writes the stacks that were kept back, and those that they are made of as far as the
     /// helper has told. `addresses` gives the stack of a kernel's number.
     pub(crate) fn name(&mut self, addresses: impl Fn(u32) -> Vec<u64>, writer: &mut Sink) {
-        for mut stacks in std::mem::take(&mut self.waiting) {
+        let ready = match self.waiting.len() {
+            // The rings are never empty.
+            too_many @ MOST_WAITING.. => too_many,
+            _ => self.ready,
+        };
+        self.ready = 0;
+        let ready: Vec<Stacks> = self.waiting.drain(..ready).collect();
+        for mut stacks in ready {
             let process = self.of(&stacks);
             for (id, of) in [
                 (&mut stacks.kernel, Some(Of::Kernel)),
@@ -282,10 +317,11 @@ impl Namer {
                 let is_open = |seq| is_open(self.looks.as_ref(), serial, seq);
                 self.of_kernel.saw(serial, seq, stacks.kernel, is_open);
             }
+            stacks.at_ns = 0;
             writer.push(&Event::Stacks(stacks));
         }
-        let looked = self.looks.as_mut().map(Looks::take).unwrap_or_default();
-        for looked in looked {
+        let looks = self.looks.as_mut().filter(|_| !self.is_behind);
+        for looked in looks.map(Looks::take).unwrap_or_default() {
             self.write_looked(looked, writer);
         }
         self.answers(writer);
@@ -305,6 +341,7 @@ impl Namer {
             serial,
             seq,
             pid,
+            since_ns,
             number,
             walk,
         } = looked;
@@ -312,7 +349,7 @@ impl Namer {
         if !self.doubts.look(serial, seq, kernel) {
             return;
         }
-        let key = (self.process(pid), number);
+        let key = (self.programs.at(pid, since_ns), number);
         let user = match self.walks.get(&key) {
             Some(number) => *number,
             None => {
@@ -330,33 +367,57 @@ impl Namer {
             waker: Waker::None,
             kernel,
             user: Some(user),
+            at_ns: 0,
         }));
     }
 
     /// Writes what the helper has told.
     pub(crate) fn answers(&mut self, writer: &mut Sink) {
         let received = self.helper.receive();
-        for (_, answer, _) in received.answers {
-            self.cut += u64::from(answer.cut);
-            for (frames, waits_in) in answer.frames {
-                let number = frames.number;
-                writer.push(&Event::Frames(frames));
-                if let Some(frame) = waits_in {
-                    writer.push(&Event::WaitsIn(WaitsIn { number, frame }));
-                }
+        let answered = received.answers.into_iter();
+        self.answered.extend(answered.map(|(about, answer, _)| {
+            let is_ready = false;
+            Answered {
+                about,
+                answer,
+                is_ready,
             }
+        }));
+        let still_to_come = self.answered.iter().position(|it| !it.is_ready);
+        let ready = still_to_come.unwrap_or(self.answered.len());
+        let ready: Vec<Answered> = self.answered.drain(..ready).collect();
+        for answered in ready {
+            self.write_answer(answered, writer);
         }
         for asked in received.lost {
-            if let Asked::Stack(number, walk) = asked {
+            if let Asked::Stack(number, _, walk) = asked {
                 writer.push(&Event::Frames(nameless(number, &walk)));
             }
         }
         if received.anew {
-            let mut began: Vec<_> = self.living.iter().collect();
-            began.sort_unstable_by_key(|(_, began)| began.at_ns);
-            let began = began.into_iter();
-            let began = began.map(|(pid, began)| (Asked::Other, began.question(*pid)));
+            let began = self.programs.living().into_iter();
+            let began = began.map(|(pid, began)| (Asked::Other, began.question(pid)));
             self.helper.go_on(began);
+        }
+    }
+
+    /// Writes what the helper has told of a stack. If the process had executed another program when
+    /// functions were looked up in it, they can be those of that one.
+    fn write_answer(&mut self, Answered { about, answer, .. }: Answered, writer: &mut Sink) {
+        self.cut += u64::from(answer.cut);
+        if let Asked::Stack(number, of, walk) = &about
+            && let Some(read_ns) = answer.read_ns
+            && self.programs.is_over(*of, of_records_ns(read_ns))
+        {
+            writer.push(&Event::Frames(of_one_gone(*number, walk)));
+            return;
+        }
+        for (frames, waits_in) in answer.frames {
+            let number = frames.number;
+            writer.push(&Event::Frames(frames));
+            if let Some(frame) = waits_in {
+                writer.push(&Event::WaitsIn(WaitsIn { number, frame }));
+            }
         }
     }
 
@@ -367,6 +428,9 @@ impl Namer {
         addresses: impl Fn(u32) -> Vec<u64>,
         writer: &mut Sink,
     ) {
+        if let Some(looks) = &mut self.looks {
+            looks.wait_for_answer(LAST_LOOK);
+        }
         self.name(addresses, writer);
         if let Some(java) = &mut self.java {
             java.ask_all();
@@ -377,14 +441,18 @@ impl Namer {
             self.answers(writer);
             Some(self.helper.waiting()).filter(|waiting| *waiting > 0)
         });
+        // All was read.
+        let all = self.before_reading();
+        self.was_read(all);
+        self.answers(writer);
         for asked in self.helper.give_up() {
-            if let Asked::Stack(number, walk) = asked {
+            if let Asked::Stack(number, _, walk) = asked {
                 writer.push(&Event::Frames(nameless(number, &walk)));
             }
         }
     }
 
-    /// Whose program is on a stack.
+    /// Whose program is on a stack, and which it was in then.
     fn of(&self, stacks: &Stacks) -> Option<Of> {
         let pid = match stacks.waker {
             Waker::None => self.pids.get(&stacks.serial).copied(),
@@ -392,11 +460,7 @@ impl Namer {
             Waker::Outsider { tid, .. } => Some(tid),
             Waker::Interrupt(_) | Waker::Unknown => None,
         };
-        pid.map(|pid| self.process(pid))
-    }
-
-    fn process(&self, pid: u32) -> Of {
-        Of::Process(pid, self.programs.get(&pid).copied().unwrap_or(0))
+        pid.map(|pid| self.programs.at(pid, stacks.at_ns))
     }
 
     /// Our number of a stack; `None` when it is not there.
@@ -429,7 +493,7 @@ impl Namer {
         self.numbers = self.numbers.wrapping_add(1);
         if self.helper.is_open() && self.helper.waiting() < MOST_ASKED {
             let question = Question::Stack(number, of, walk.clone());
-            self.helper.ask(Asked::Stack(number, walk), &question);
+            self.helper.ask(Asked::Stack(number, of, walk), &question);
         } else {
             self.left_out += 1;
             writer.push(&Event::Frames(nameless(number, &walk)));
@@ -438,15 +502,22 @@ impl Namer {
     }
 }
 
-impl Began {
-    fn question(&self, pid: u32) -> Question {
-        Question::Began(pid, self.program, self.at_ns, self.parent)
-    }
-}
-
 /// Is the stack of this block still to be told?
 fn is_open(looks: Option<&Looks>, serial: u32, seq: u32) -> bool {
     looks.is_some_and(|looks| looks.is_open(serial, seq))
+}
+
+/// A stack of a program that is no more: where its functions are in their files, if that is known.
+fn of_one_gone(number: u32, walk: &Walk) -> Frames {
+    if !walk.places.is_empty() {
+        return nameless(number, walk);
+    }
+    Frames {
+        number,
+        frames: vec![GONE.to_owned()],
+        cut_off: true,
+        waits_in: None,
+    }
 }
 
 /// A stack of which no function was looked up.

@@ -80,6 +80,7 @@ fn events(u: &mut Unstructured<'_>, start_ns: u64, push: &mut dyn FnMut(Event)) 
                 waker,
                 kernel: number(u)?,
                 user: number(u)?,
+                at_ns: 0,
             }));
         }
     }

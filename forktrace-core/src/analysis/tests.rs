@@ -1562,6 +1562,7 @@ fn a_block_has_one_wakeup_however_many_its_waker_made() {
             waker,
             kernel: None,
             user: None,
+            at_ns: 0,
         })
     };
     let mut events = vec![Event::Born(born(1, 0)), Event::Stretch(block)];
@@ -1593,6 +1594,7 @@ fn the_stack_that_was_followed_while_a_block_lasted_counts_and_the_share_is_told
             waker: Waker::None,
             kernel,
             user,
+            at_ns: 0,
         })
     };
     let frames = |number, names: &[&str], cut_off| {
@@ -1697,6 +1699,7 @@ fn a_block_that_is_open_at_the_end_has_its_stack_too() {
             waker: Waker::None,
             kernel: None,
             user: Some(0),
+            at_ns: 0,
         }),
         lives(1),
         lives(2),
@@ -1735,6 +1738,7 @@ fn the_function_that_waited_is_told_with_its_time() {
             waker: Waker::None,
             kernel: None,
             user,
+            at_ns: 0,
         })
     };
     let stacks = |seq, user| stacks_of(seq, Some(user));

@@ -7,7 +7,7 @@
 
 use std::{
     marker::PhantomData,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     sync::atomic::{
         AtomicU64,
         Ordering::{Acquire, Relaxed},
@@ -51,6 +51,23 @@ impl<T: Pod> Mapped<T> {
         let memory = MmapOptions::new()
             .len(entries * size_of::<T>())
             .map_raw(map.fd().as_fd().as_raw_fd())
+            .context("a table of the programs can't be mapped")?;
+        Ok(Self {
+            memory,
+            entries,
+            of: PhantomData,
+        })
+    }
+
+    /// Maps the first `entries` entries of one that is given by its descriptor, to be read only.
+    ///
+    /// # Errors
+    /// When it can't be mapped.
+    pub(super) fn read_only(map: &OwnedFd, entries: u32) -> Result<Self> {
+        let entries = entries as usize;
+        let memory = MmapOptions::new()
+            .len(entries * size_of::<T>())
+            .map_raw_read_only(map.as_raw_fd())
             .context("a table of the programs can't be mapped")?;
         Ok(Self {
             memory,

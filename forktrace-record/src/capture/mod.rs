@@ -18,7 +18,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
     mem::offset_of,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::{Arc, atomic::Ordering::Release},
     thread,
     time::Duration,
@@ -41,7 +41,7 @@ use aya::{
 };
 use bytemuck::Pod;
 use forktrace_common::{
-    event::{Control, CpuStats, Entry, PollState, Registers, TaskState, flag},
+    event::{Control, CpuStats, Entry, PollState, TaskState, flag},
     layout::{
         Layout,
         stacks::{KEEP_REGISTERS, WALK},
@@ -49,7 +49,7 @@ use forktrace_common::{
     limits::{MAX_CPUS, MAX_TID, TIDS_PER_ELEMENT},
 };
 
-pub use asleep::{Asleep, Block};
+pub(crate) use asleep::{Asleep, Block, Sleepers};
 use cpus::Cpus;
 pub use existing::{Counted, Existing, Wanted};
 pub use later::Later;
@@ -186,8 +186,7 @@ pub struct Tracer {
     cpus: Mapped<CpuStats>,
     tasks: Mapped<TaskState>,
     entries: Mapped<Entry>,
-    registers: Mapped<Registers>,
-    keeps_registers: bool,
+    sleepers: Vec<OwnedFd>,
     counts_lags: bool,
     wanted: HashMapOf<MapData, [u64; 2], u32>,
     /// What is in it.
@@ -269,7 +268,7 @@ impl Tracer {
         let of_cpus = mapped(&ebpf, "CPUS", MAX_CPUS as u32)?;
         let tasks = mapped(&ebpf, "TASKS", slots)?;
         let entries = mapped(&ebpf, "ENTRIES", settings.existing.map_or(1, |_| slots))?;
-        let registers = mapped(&ebpf, "REGISTERS", if keeps_registers { slots } else { 1 })?;
+        let sleepers = tables_of_sleepers(&ebpf, keeps_registers)?;
         let (tracepoints, wished) =
             load_programs(&mut ebpf, settings, &kernel_types, &types, &layout)?;
         if settings.existing.is_some() {
@@ -302,8 +301,7 @@ impl Tracer {
             cpus: of_cpus,
             tasks,
             entries,
-            registers,
-            keeps_registers,
+            sleepers,
             counts_lags: settings.lag_min.is_some(),
             wanted: HashMapOf::try_from(take_map(&mut ebpf, "WANTED")?)?,
             asked: BTreeSet::new(),
@@ -566,6 +564,11 @@ impl Tracer {
         }
     }
 
+    /// What [`Sleepers`] is made of; nothing, if no registers are kept. Given out once.
+    pub(crate) fn sleepers(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.sleepers)
+    }
+
     fn used_slots(&self) -> std::ops::RangeInclusive<u32> {
         1..=self.control().slots.min(u64::from(self.max_tasks)) as u32
     }
@@ -663,6 +666,25 @@ fn sizes(loader: &mut EbpfLoader<'_>, settings: &Settings, cpus: &Cpus, rings: S
 fn mapped<T: Pod>(ebpf: &Ebpf, name: &str, entries: u32) -> Result<Mapped<T>> {
     match ebpf.map(name) {
         Some(Map::Array(map)) => Mapped::new(map, entries).context(name.to_owned()),
+        Some(_) => bail!("{name} is no array"),
+        None => Err(no_map(name)),
+    }
+}
+
+/// What a helper sees of the tasks that sleep, if that is wanted.
+fn tables_of_sleepers(ebpf: &Ebpf, wanted: bool) -> Result<Vec<OwnedFd>> {
+    let names = ["CONTROL", "TASKS", "REGISTERS"].into_iter();
+    let tables = names.filter(|_| wanted).map(|name| table(ebpf, name));
+    tables.collect()
+}
+
+/// A descriptor of a table of its own.
+fn table(ebpf: &Ebpf, name: &str) -> Result<OwnedFd> {
+    match ebpf.map(name) {
+        Some(Map::Array(map)) => {
+            let fd = map.fd().as_fd().try_clone_to_owned();
+            fd.with_context(|| format!("no descriptor for {name}"))
+        }
         Some(_) => bail!("{name} is no array"),
         None => Err(no_map(name)),
     }

@@ -176,8 +176,9 @@ const ALLOWED_TOO: &[libc::c_long] = &[];
 /// To ask for Unix sockets, in the namespace that they are in.
 const ALLOWED_FOR_NAMES: &[libc::c_long] =
     &[libc::SYS_setns, libc::SYS_recvmsg, libc::SYS_setsockopt];
-/// To read pieces of a process's memory together.
-const ALLOWED_FOR_STACKS: &[libc::c_long] = &[libc::SYS_process_vm_readv];
+/// To read pieces of a process's memory together, and to sleep until the next look.
+const ALLOWED_FOR_STACKS: &[libc::c_long] =
+    &[libc::SYS_process_vm_readv, libc::SYS_clock_nanosleep];
 /// To ask a Java machine, as its user.
 const ALLOWED_FOR_JAVA: &[libc::c_long] = &[
     libc::SYS_setresuid,

@@ -60,6 +60,8 @@ const KINDS: [Kind; 6] = [
 const SIGNALLED: u8 = 0;
 const EXITED: u8 = 1;
 const NOT_BEGUN: u8 = 2;
+/// A helper gets its socket, and the tables of the kernel programs that it reads.
+const MOST_GIVEN: usize = 4;
 /// A message of it is no longer.
 const LONGEST_MESSAGE: usize = 1024;
 
@@ -74,6 +76,8 @@ pub(crate) struct Nursery {
     /// Readable when a helper has answered or died.
     ready: Epoll,
     heard: RefCell<Heard>,
+    /// What helpers that follow stacks get.
+    tables: RefCell<Vec<OwnedFd>>,
 }
 
 /// What it has told so far.
@@ -90,7 +94,7 @@ impl Nursery {
     ///
     /// # Errors
     /// When no process can be made.
-    pub(crate) fn start<W: FnOnce(Kind, UnixStream) -> Result<()>>(
+    pub(crate) fn start<W: FnOnce(Kind, UnixStream, Vec<OwnedFd>) -> Result<()>>(
         account: Option<&Account>,
         begin: impl FnOnce() -> W,
     ) -> Result<Self> {
@@ -106,6 +110,7 @@ impl Nursery {
                 control: ours,
                 ready,
                 heard: RefCell::default(),
+                tables: RefCell::default(),
             });
         }
         // Nothing of the recorder's is run from here on, whatever happens.
@@ -128,18 +133,22 @@ impl Nursery {
         })
     }
 
-    /// Becomes readable when a helper has answered, or died. It is the same descriptor
-    /// always.
+    /// What helpers that follow stacks get from now on.
+    pub(crate) fn give(&self, tables: Vec<OwnedFd>) {
+        *self.tables.borrow_mut() = tables;
+    }
+
+    /// Becomes readable when a helper has answered, or died; but for the one that follows stacks, which
+    /// answers all the time, and which nobody waits for. It is the same descriptor always.
     pub(crate) fn ready(&self) -> BorrowedFd<'_> {
         self.ready.0.as_fd()
     }
 
-    fn tell(&self, kind: Kind, socket: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    fn tell(&self, kind: Kind, files: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_GIVEN))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let sockets = socket.as_slice();
-        if socket.is_some() {
-            control.push(SendAncillaryMessage::ScmRights(sockets));
+        if !files.is_empty() {
+            control.push(SendAncillaryMessage::ScmRights(files));
         }
         let kind = [kind as u8];
         // It reads at once: it does nothing else.
@@ -209,9 +218,15 @@ impl Helpers for Nursery {
         let made = || {
             let (ours, theirs) = UnixStream::pair()?;
             ours.set_nonblocking(true)?;
-            self.tell(kind, Some(theirs.as_fd()))?;
-            let readable = EpollEvent::new(EpollFlags::EPOLLIN, kind as u64);
-            self.ready.add(&ours, readable)?;
+            let tables = self.tables.borrow();
+            let tables = tables.iter().filter(|_| kind == Kind::Stacks);
+            let tables = tables.map(|table| table.as_fd());
+            let files: Vec<_> = [theirs.as_fd()].into_iter().chain(tables).collect();
+            self.tell(kind, &files)?;
+            if kind != Kind::Stacks {
+                let readable = EpollEvent::new(EpollFlags::EPOLLIN, kind as u64);
+                self.ready.add(&ours, readable)?;
+            }
             io::Result::Ok(ours)
         };
         made().map_err(|error| {
@@ -229,7 +244,7 @@ impl Helpers for Nursery {
 
     fn abandon(&self, kind: Kind) {
         // Without a nursery there is none.
-        let _ = self.tell(kind, None);
+        let _ = self.tell(kind, &[]);
     }
 }
 
@@ -338,8 +353,9 @@ impl Raised {
     }
 }
 
-/// The nursery's life: a message is a kind, and the socket for a new helper of it.
-fn raise<W: FnOnce(Kind, UnixStream) -> Result<()>>(
+/// The nursery's life: a message is a kind, and the socket for a new helper of it, with what else
+/// it gets.
+fn raise<W: FnOnce(Kind, UnixStream, Vec<OwnedFd>) -> Result<()>>(
     control: &OwnedFd,
     account: Option<&Account>,
     begin: impl FnOnce() -> W,
@@ -352,7 +368,7 @@ fn raise<W: FnOnce(Kind, UnixStream) -> Result<()>>(
             reap(control, &mut helpers);
             continue;
         }
-        let Some((kind, socket)) = next(control)? else {
+        let Some((kind, files)) = next(control)? else {
             helpers.iter_mut().for_each(Raised::end);
             return Ok(());
         };
@@ -361,8 +377,9 @@ fn raise<W: FnOnce(Kind, UnixStream) -> Result<()>>(
         reap(control, &mut helpers);
         let last = helpers.iter_mut().filter(|helper| helper.kind == kind);
         last.for_each(Raised::end);
-        let Some(socket) = socket else { continue };
-        let socket = UnixStream::from(socket);
+        let mut files = files.into_iter();
+        let Some(socket) = files.next() else { continue };
+        let (socket, files) = (UnixStream::from(socket), files.collect());
         match limits::tried_again(forked) {
             Ok(Some(child)) => {
                 let pid = rustix::process::Pid::from_raw(child.as_raw());
@@ -380,7 +397,7 @@ fn raise<W: FnOnce(Kind, UnixStream) -> Result<()>>(
                 // Only the nursery listens there.
                 nix::unistd::close(control.as_raw_fd())?;
                 return match fence::of_helper(kind, account, nursery) {
-                    Ok(()) => work(kind, socket),
+                    Ok(()) => work(kind, socket, files),
                     Err(error) => Ok(say_why_not(socket, &format!("{error:#}"))?),
                 };
             }
@@ -445,9 +462,9 @@ fn tell_why_not(control: &OwnedFd, why: &str) -> io::Result<()> {
 }
 
 /// `None`: the recorder has ended.
-fn next(control: &OwnedFd) -> io::Result<Option<(Kind, Option<OwnedFd>)>> {
+fn next(control: &OwnedFd) -> io::Result<Option<(Kind, Vec<OwnedFd>)>> {
     let mut kind = [0];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_GIVEN))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [IoSliceMut::new(&mut kind)];
     let flags = RecvFlags::CMSG_CLOEXEC;
@@ -462,10 +479,12 @@ fn next(control: &OwnedFd) -> io::Result<Option<(Kind, Option<OwnedFd>)>> {
     if received.bytes == 0 {
         return Ok(None);
     }
-    let socket = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
-        _ => None,
-    });
+    let mut files = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(sent) = message {
+            files.extend(sent);
+        }
+    }
     let kind = KINDS.into_iter().find(|it| *it as u8 == kind[0]);
-    Ok(kind.map(|kind| (kind, socket)))
+    Ok(kind.map(|kind| (kind, files)))
 }

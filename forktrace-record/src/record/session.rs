@@ -187,16 +187,14 @@ impl Session {
     }
 
     /// Gives names to the stacks that came, while their processes live.
-    pub(super) fn name_stacks(&mut self, tracer: &Tracer) {
+    pub(super) fn name_stacks(&mut self, tracer: &mut Tracer) {
+        // What a stack was taken in can have begun in a record that was not there yet when the ring
+        // of its CPU was read.
+        if self.stacks.as_ref().is_some_and(Namer::waits) {
+            self.drain(tracer);
+        }
         if let Some(namer) = &mut self.stacks {
             namer.name(|id| tracer.stack(id), &mut self.writer);
-        }
-    }
-
-    /// Has the stacks followed of tasks that have slept long enough.
-    pub(super) fn look_at_stacks(&mut self, tracer: &Tracer, now_ns: u64) {
-        if let Some(namer) = &mut self.stacks {
-            namer.look(tracer, now_ns);
         }
     }
 
@@ -212,16 +210,22 @@ impl Session {
     }
 
     pub(super) fn drain(&mut self, tracer: &mut Tracer) {
+        let before = self.stacks.as_mut().map(Namer::before_reading);
         self.unread = tracer.drain(|cpu, record| {
             self.records += 1;
             if decode::decode(cpu, record, |event| self.write(&event)).is_err() {
                 self.undecodable += 1;
             }
         });
+        if let (Some(namer), Some(before), false) = (&mut self.stacks, before, self.unread) {
+            namer.was_read(before);
+        }
     }
 
-    /// Reads what the tasks are in, if somebody wants to know.
+    /// Takes what was found of those who sleep, and reads what the tasks are in, if somebody wants to
+    /// know.
     pub(super) fn look(&mut self, tracer: &Tracer) -> Result<()> {
+        self.stacks.iter_mut().for_each(Namer::look);
         self.observed.as_mut().map_or(Ok(()), |it| it.look(tracer))
     }
 
@@ -369,6 +373,9 @@ impl Session {
         let mut tell = |presses| notify(Notice::LastLookUps(presses));
         let mut requests = std::mem::take(&mut self.requests);
         let mut last_wait = LastWait::new(nursery.ready(), &signals, &mut requests, &mut tell);
+        if self.stacks.as_ref().is_some_and(Namer::waits) {
+            self.drain_all(&mut tracer);
+        }
         if let Some(namer) = &mut self.stacks {
             namer.finish(&mut last_wait, |id| tracer.stack(id), &mut self.writer);
         }

@@ -46,7 +46,7 @@ struct Wakes {
 /// What has woken the loop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Woken {
-    /// Nothing: its time is up, or that until a look.
+    /// Nothing: its time is up.
     Nobody,
     /// The answer of a helper.
     Helper,
@@ -80,17 +80,13 @@ impl Wakes {
         })
     }
 
-    /// Waits until one of them has become readable, at most so long, or until a look is due.
-    async fn next(&self, at_most: Duration, look: Option<Duration>) -> Result<Woken> {
+    /// Waits until one of them has become readable, at most so long.
+    async fn next(&self, at_most: Duration) -> Result<Woken> {
         if at_most.is_zero() {
             yield_now().await;
             return Ok(Woken::Else);
         }
-        if look == Some(Duration::ZERO) {
-            return Ok(Woken::Nobody);
-        }
-        let wait = look.map_or(at_most, |look| look.min(at_most));
-        let at = Expiration::OneShot(wait.into());
+        let at = Expiration::OneShot(at_most.into());
         self.timer
             .set(at, TimerSetTimeFlags::empty())
             .context("the timer")?;
@@ -139,15 +135,9 @@ impl Loop<'_> {
         let mut turned = Instant::now();
         loop {
             let left = self.time_left(tick, turned);
-            let look = self.session.stacks.as_ref().and_then(Namer::time_left);
-            let woken = wakes.next(left, look).await?;
-            self.session.look_at_stacks(self.tracer, now_ns()?);
-            // With stacks, answers come each millisecond, and all else has time.
-            let has_time = match woken {
-                Woken::Nobody => true,
-                Woken::Helper => look.is_some(),
-                Woken::Else => false,
-            };
+            let woken = wakes.next(left).await?;
+            // With stacks, names come all the time, and turns are often enough.
+            let has_time = woken == Woken::Helper && self.session.stacks.is_some();
             if has_time && !self.time_left(tick, turned).is_zero() {
                 continue;
             }

@@ -26,6 +26,11 @@ impl Doubts {
         true
     }
 
+    /// Is this the last block of its task that was looked at?
+    pub(super) fn was_looked_at(&self, serial: u32, seq: u32) -> bool {
+        self.looked.get(&serial).is_some_and(|(of, _)| *of == seq)
+    }
+
     /// The end of a block was inferred. If it was looked at, that is to be taken back: the
     /// kernel's stack is what is left.
     pub(super) fn infer(&mut self, serial: u32, seq: u32) -> Option<Option<u32>> {
@@ -49,6 +54,7 @@ mod tests {
     fn a_look_at_a_block_whose_end_is_inferred_is_not_believed_whichever_comes_first() {
         let mut doubts = Doubts::default();
         assert!(doubts.look(1, 5, Some(7)));
+        assert!(doubts.was_looked_at(1, 5) && !doubts.was_looked_at(1, 4));
         // Of another block, and of another task.
         assert_eq!(doubts.infer(1, 4), None);
         assert_eq!(doubts.infer(2, 5), None);

@@ -116,7 +116,7 @@ pub(super) fn frames<'a>(
         let of_file = place.map_or(Whose::Unknown, |place| place.whose);
         match (name(*address), place) {
             (_, Some(place)) if place.is_name => shown.push(Shown::new(&place.text, None, of_file)),
-            (Some(Name::NoCode), _) => {
+            (Some(Name::NoCode), None) => {
                 is_whole = false;
                 break;
             }
@@ -127,7 +127,7 @@ pub(super) fn frames<'a>(
                 };
                 shown.push(Shown::new(&named.text, named.line.as_ref(), whose));
             }
-            (Some(Name::None) | None, place) => {
+            (Some(Name::None | Name::NoCode) | None, place) => {
                 missing += 1;
                 let text = match place {
                     Some(place) => Cow::Borrowed(&*place.text),
@@ -267,6 +267,21 @@ mod tests {
         let why = "[no unwind information in a]";
         assert_eq!(frames.frames, ["read", "[a+0x2]", why]);
         assert!(frames.cut_off);
+    }
+
+    #[test]
+    fn what_was_followed_in_a_program_before_another_one_was_executed_has_its_places() {
+        let names = HashMap::from([(1, Name::NoCode), (2, Name::NoCode)]);
+        let mut walk = walk(&[1, 2]);
+        walk.end = End::Start;
+        walk.places = vec![place("libc.so.6", 1), place("sh", 2)];
+        let (frames, missing) = of_program(&names, &walk);
+        assert_eq!(frames.frames, ["[libc.so.6+0x1]", "[sh+0x2]"]);
+        assert!(!frames.cut_off && missing == 2);
+        // By frame pointers nobody knows.
+        walk.places.clear();
+        walk.end = End::Unknown;
+        assert_eq!(of_program(&names, &walk).0.frames, [GONE]);
     }
 
     #[test]

@@ -4,7 +4,11 @@
 //! rights of the workload's user, with bounds on size and memory, and a file that is cut
 //! short while it is mapped costs names ([`cut_files`]).
 
-use std::{collections::HashMap, fs::File, os::unix::fs::OpenOptionsExt as _};
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    os::unix::fs::OpenOptionsExt as _,
+};
 
 use blazesym::{
     MaybeDefault, Pid,
@@ -23,9 +27,9 @@ use super::{
     go::GoTable,
     lines::Lines,
     perf_map::{Budget, PerfMap},
-    unwind::Walk,
+    unwind::{Walk, monotonic_ns},
 };
-use crate::trace::Frames;
+use crate::{clock::of_records_ns, trace::Frames};
 
 /// A longer file is not read: no program's symbols are that many.
 const MOST_ELF_BYTES: u64 = 4 << 30;
@@ -63,6 +67,9 @@ pub(crate) struct Answer {
     /// A file was cut short while its functions were looked up, and what was found is not
     /// to be believed.
     pub(crate) cut: bool,
+    /// When functions were looked up for it in the process, by `CLOCK_MONOTONIC`, ns; `None`: that was
+    /// done before.
+    pub(crate) read_ns: Option<i64>,
 }
 
 /// Looks functions up.
@@ -73,6 +80,11 @@ pub(crate) struct Symbols {
     lines: bool,
     /// The program that a process is in now.
     programs: HashMap<u32, u32>,
+    /// When functions were looked up last in each process, by `CLOCK_MONOTONIC`, ns.
+    looked_ns: HashMap<u32, i64>,
+    /// Programs of which functions were looked up when their process was in another one already:
+    /// what is known of them is not to be believed.
+    mistaken: HashSet<Of>,
     /// Functions that were looked up.
     names: HashMap<(Of, u64), Name>,
     /// Functions that were looked up while a file was cut short.
@@ -131,6 +143,8 @@ impl Symbols {
             of_programs: symbolizer(lines),
             lines,
             programs: HashMap::new(),
+            looked_ns: HashMap::new(),
+            mistaken: HashSet::new(),
             names: HashMap::new(),
             doubtful: Vec::new(),
             processes: HashMap::new(),
@@ -140,12 +154,17 @@ impl Symbols {
 
     pub(crate) fn answer(&mut self, question: Question) -> Answer {
         let gone = cut_files::pages_gone();
+        let mut read_ns = None;
         let frames = match question {
             Question::Began(pid, program, at_ns, parent) => {
                 self.began(pid, program, at_ns, parent);
                 Vec::new()
             }
-            Question::Stack(number, of, walk) => vec![self.stack(number, of, walk)],
+            Question::Stack(number, of, walk) => {
+                let (frames, at_ns) = self.stack(number, of, walk);
+                read_ns = at_ns;
+                vec![frames]
+            }
             Question::Again(at_once) => self.name_again(at_once),
         };
         let with_code = |frames: Frames| {
@@ -155,6 +174,7 @@ impl Symbols {
         Answer {
             frames: frames.into_iter().map(with_code).collect(),
             cut: cut_files::pages_gone() != gone,
+            read_ns,
         }
     }
 
@@ -166,13 +186,21 @@ impl Symbols {
             }
             None => PerfMap::since(pid, at_ns, &self.budget),
         };
-        self.programs.insert(pid, program);
+        let before = self.programs.insert(pid, program);
+        let looked = self.looked_ns.remove(&pid);
+        if looked.is_some_and(|ns| of_records_ns(ns) >= at_ns) {
+            let before = Of::Process(pid, before.unwrap_or(0));
+            self.mistaken.insert(before);
+        }
         self.processes.insert(Of::Process(pid, program), map.into());
     }
 
-    fn stack(&mut self, number: u32, of: Of, walk: Walk) -> Frames {
-        self.look_up(of, &walk);
+    /// The functions of a stack, and when they were looked up if that was done just now.
+    fn stack(&mut self, number: u32, of: Of, walk: Walk) -> (Frames, Option<i64>) {
+        let read_ns = self.look_up(of, &walk);
         let told = match of {
+            // What another program has made since is none of it.
+            Of::Process(..) if !self.is_current(of) && !self.processes.contains_key(&of) => None,
             Of::Process(pid, _) => {
                 let told = self.processes.remove(&of);
                 let mut told = told.unwrap_or_else(|| PerfMap::of(pid, &self.budget).into());
@@ -197,18 +225,17 @@ impl Symbols {
             }
             self.processes.insert(of, told);
         }
-        frames
+        (frames, read_ns)
     }
 
     /// Looks again at stacks without names, where there are new ones to be had.
     fn name_again(&mut self, at_once: bool) -> Vec<Frames> {
         let mut named = Vec::new();
         for (of, mut told) in std::mem::take(&mut self.processes) {
-            let Of::Process(pid, program) = of else {
+            if of == Of::Kernel {
                 continue;
-            };
-            let is_current = self.programs.get(&pid).is_none_or(|it| *it == program);
-            let lives = is_current && told.map.lives();
+            }
+            let lives = self.is_current(of) && told.map.lives();
             // At the end all is there that it wrote.
             if told.map.read(at_once || !lives) | std::mem::take(&mut told.again) {
                 told.unnamed.retain_mut(|stack| {
@@ -244,14 +271,28 @@ impl Symbols {
 
     /// The functions of a stack, and how many have no name.
     fn frames(&self, of: Of, number: u32, walk: &Walk) -> (Frames, usize) {
-        let name = |address: u64| self.names.get(&(of, address));
+        let is_known = !self.mistaken.contains(&of);
+        let name = |address: u64| self.names.get(&(of, address)).filter(|_| is_known);
         frames(name, of == Of::Kernel, number, walk)
     }
 
-    /// Looks up the names of the addresses that are new.
-    fn look_up(&mut self, of: Of, walk: &Walk) {
+    /// Is this the program that its process is in? Otherwise the functions at its addresses are
+    /// those of another.
+    fn is_current(&self, of: Of) -> bool {
+        match of {
+            Of::Kernel => true,
+            Of::Process(pid, program) => self.programs.get(&pid).is_none_or(|it| *it == program),
+        }
+    }
+
+    /// Looks up the names of the addresses that are new, and tells when, if there were some.
+    fn look_up(&mut self, of: Of, walk: &Walk) -> Option<i64> {
+        if !self.is_current(of) {
+            return None;
+        }
         if self.names.len() > MOST_NAMES {
             self.names.clear();
+            self.mistaken.clear();
         }
         let is_new = |(i, address): &(usize, &u64)| {
             let has_name = walk.places.get(*i).is_some_and(|place| place.is_name);
@@ -261,6 +302,9 @@ impl Symbols {
         let (new, calls): (Vec<u64>, Vec<u64>) = new
             .map(|(i, address)| (*address, call(i, *address)))
             .unzip();
+        if new.is_empty() {
+            return None;
+        }
         let source = match of {
             Of::Kernel => Source::Kernel(Kernel {
                 debug_syms: false,
@@ -283,6 +327,14 @@ impl Symbols {
             Of::Process(..) => &self.of_programs,
         };
         let found = known.symbolize(&source, Input::AbsAddr(&calls));
+        let read_ns = match of {
+            Of::Kernel => None,
+            Of::Process(pid, _) => {
+                let read_ns = monotonic_ns();
+                self.looked_ns.insert(pid, read_ns);
+                Some(read_ns)
+            }
+        };
         if cut_files::pages_gone() != gone {
             // What it has read of that file is partly zeros. Which file that was it does
             // not say.
@@ -290,11 +342,11 @@ impl Symbols {
             self.doubtful = new.into_iter().map(|address| (of, address)).collect();
             let nameless = self.doubtful.iter().map(|key| (*key, Name::None));
             self.names.extend(nameless);
-            return;
+            return read_ns;
         }
         // When the process is gone there are no names.
         let Ok(found) = found else {
-            return;
+            return read_ns;
         };
         for (address, symbol) in new.into_iter().zip(found) {
             let name = match symbol {
@@ -304,6 +356,7 @@ impl Symbols {
             };
             self.names.insert((of, address), name);
         }
+        read_ns
     }
 }
 
@@ -440,6 +493,49 @@ mod tests {
         // Another program with the same number knows nothing of these.
         let next = Of::Process(7, 2);
         assert_eq!(symbols.frames(next, 0, &walk(&[2])).0.frames, [GONE]);
+    }
+
+    /// The functions of a stack in our own process that is in `getpid`, taken for this program.
+    fn told(symbols: &mut Symbols, program: u32) -> (String, Option<i64>) {
+        let walk = walk(&[nix::libc::getpid as *const () as u64]);
+        let of = Of::Process(std::process::id(), program);
+        let mut answer = symbols.answer(Question::Stack(0, of, walk));
+        let (mut frames, _) = answer.frames.remove(0);
+        (frames.frames.remove(0), answer.read_ns)
+    }
+
+    fn began(symbols: &mut Symbols, program: u32, at_ns: u64) {
+        symbols.answer(Question::Began(std::process::id(), program, at_ns, None));
+    }
+
+    #[test]
+    fn functions_are_not_looked_up_in_the_program_that_came_after() {
+        let mut symbols = Symbols::knowing_nothing(false);
+        began(&mut symbols, 2, 1);
+        assert_eq!(told(&mut symbols, 1), (GONE.to_owned(), None));
+        let (function, read_ns) = told(&mut symbols, 2);
+        assert!(
+            function.contains("getpid") && read_ns.is_some(),
+            "{function}"
+        );
+        assert_eq!(told(&mut symbols, 2), (function, None));
+        assert_eq!(told(&mut symbols, 1), (GONE.to_owned(), None));
+    }
+
+    #[test]
+    fn functions_that_were_looked_up_in_a_program_that_had_begun_already_are_forgotten() {
+        let mut symbols = Symbols::knowing_nothing(false);
+        began(&mut symbols, 1, 1);
+        let (function, read_ns) = told(&mut symbols, 1);
+        let read_ns = of_records_ns(read_ns.expect("they were looked up"));
+        // By then it was still in the first one.
+        began(&mut symbols, 2, read_ns + 1);
+        assert_eq!(told(&mut symbols, 1), (function.clone(), None));
+        let (_, read_ns) = told(&mut symbols, 2);
+        let read_ns = of_records_ns(read_ns.expect("they were looked up"));
+        began(&mut symbols, 3, read_ns - 1);
+        assert_eq!(told(&mut symbols, 2), (GONE.to_owned(), None));
+        assert_eq!(told(&mut symbols, 1), (function, None));
     }
 
     #[test]

@@ -56,14 +56,6 @@ pub(crate) struct Walk {
     pub(crate) end: End,
 }
 
-/// What is told of a program that sleeps.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Told {
-    pub(crate) stack: Followed,
-    /// When all of it had been read, by `CLOCK_MONOTONIC`, ns.
-    pub(crate) read_ns: i64,
-}
-
 /// A stack in an answer: each is told in full once only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Followed {
@@ -111,17 +103,9 @@ enum Found {
 }
 
 impl Unwinder {
-    /// The stack of each of them. One that is known is one of the last [`MOST_WALKS`] that were
+    /// The stack of one that sleeps. One that is known is one of the last [`MOST_WALKS`] that were
     /// new.
-    pub(crate) fn answer(&mut self, sleepers: &[Sleeper]) -> Vec<Told> {
-        let told = sleepers.iter().map(|it| Told {
-            stack: self.stack(it),
-            read_ns: monotonic_ns(),
-        });
-        told.collect()
-    }
-
-    fn stack(&mut self, sleeper: &Sleeper) -> Followed {
+    pub(super) fn stack(&mut self, sleeper: &Sleeper) -> Followed {
         let walk = match self.follow(sleeper) {
             Found::Again(number) if self.is_recent(number) => return Followed::Known(number),
             Found::Again(_) => {
@@ -182,7 +166,7 @@ impl Unwinder {
 }
 
 /// Where the clock can't be read, the end of time: nothing that was read is believed then.
-fn monotonic_ns() -> i64 {
+pub(super) fn monotonic_ns() -> i64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC);
     time.map_or(i64::MAX, |time| time.num_nanoseconds())
 }

@@ -103,7 +103,7 @@ fn question(pid: u32, kept: &Kept) -> Sleeper {
 
 /// The stack, whether or not it was told before.
 fn walk(unwinder: &mut Unwinder, sleeper: Sleeper) -> Walk {
-    match unwinder.answer(&[sleeper]).remove(0).stack {
+    match unwinder.stack(&sleeper) {
         Followed::New(_, walk) => walk,
         Followed::Known(number) => {
             let mut told = unwinder.told.iter();
@@ -127,7 +127,7 @@ fn a_stack_is_followed_to_its_beginning_as_often_as_it_is_asked_for() {
     let (child, kept) = sleeper();
     let question = question(child.0.id(), &kept);
     let mut unwinder = Unwinder::default();
-    let [first, second] = [0, 1].map(|_| unwinder.answer(&[question]).remove(0).stack);
+    let [first, second] = [0, 1].map(|_| unwinder.stack(&question));
     let walk = &new(first);
     assert_eq!(second, Followed::Known(0));
     assert_eq!(walk.end, End::Start, "{walk:?}");
@@ -167,7 +167,7 @@ fn a_stack_that_has_changed_is_told_and_one_that_comes_back_is_known() {
     let (child, kept) = sleeper();
     let mut sleeper = question(child.0.id(), &kept);
     let mut unwinder = Unwinder::default();
-    let mut answer = |sleeper: &Sleeper| unwinder.answer(&[*sleeper]).remove(0).stack;
+    let mut answer = |sleeper: &Sleeper| unwinder.stack(sleeper);
     let first = new(answer(&sleeper));
     assert_eq!(answer(&sleeper), Followed::Known(0));
     // As if it had returned from the call.
@@ -184,7 +184,7 @@ fn a_stack_that_was_told_long_ago_is_told_again() {
     let (child, kept) = sleeper();
     let sleeper = question(child.0.id(), &kept);
     let mut unwinder = Unwinder::default();
-    let answer = |unwinder: &mut Unwinder| unwinder.answer(&[sleeper]).remove(0).stack;
+    let answer = |unwinder: &mut Unwinder| unwinder.stack(&sleeper);
     let first = new(answer(&mut unwinder));
     unwinder.numbers += MOST_WALKS + 1;
     assert_eq!(new(answer(&mut unwinder)), first);

@@ -90,6 +90,50 @@ fn below(stacks: &[&Value], function: &str) -> u64 {
     found.map(|it| n(&it["ns"])).sum()
 }
 
+/// The functions of a stack are those of the program that was executed when it was taken, though
+/// another one has functions at the same addresses a moment later.
+#[test]
+fn stacks_of_a_process_that_executes_another_program_are_of_the_first_one() {
+    const TEST: &str = "stacks_of_a_process_that_executes_another_program_are_of_the_first_one";
+    if lacks(TEST, &["gcc"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = include_str!("executes.c");
+    for (name, ms) in [("first", "-DMS=4"), ("second", "-DMS=9")] {
+        let nap = format!("-DNAP=in_{name}");
+        let options = ["-static", "-no-pie", "-fno-omit-frame-pointer", &nap, ms];
+        compiled(folder.path(), name, source, &options);
+    }
+    let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
+    for way in ["--stacks=fp", "--stacks=dwarf"] {
+        unspoilt(|| {
+            let run = run()
+                .json()
+                .args([way, "--"])
+                .args([&first, &second, &first]);
+            let finished = run.args(["21", "0", "0"]).complete();
+            let truth = finished.truth();
+            let report = fs::read(finished.file("report.json")).expect("a report");
+            let report: Value = serde_json::from_slice(&report).expect("JSON");
+            let stacks = report["stacks"].as_array().expect("stacks");
+            let is_block = |it: &&Value| it["kind"] == "off_cpu";
+            let blocks: Vec<&Value> = stacks.iter().filter(is_block).collect();
+            // The last one is the second.
+            let mut told_of_any = 0;
+            for (nap, napped) in [("in_second", "own_ns"), ("in_first", "others_ns")] {
+                let told = below(&blocks, nap);
+                let most = n(&truth[napped]);
+                assert!(told <= most, "{way} {nap}: {told} {truth} {blocks:#?}");
+                told_of_any += told;
+            }
+            if told_of_any == 0 {
+                too_busy("no function was looked up while its program lived".to_owned());
+            }
+        });
+    }
+}
+
 /// Both call the same function, which calls fsync; each measures how long it was in it.
 #[test]
 fn the_time_of_a_call_is_told_by_who_makes_it() {

@@ -104,6 +104,7 @@ fn a_deadlock_is_told_with_the_functions_that_wait_as_far_as_they_are_known() {
                         waker: Waker::None,
                         kernel: None,
                         user: Some(number),
+                        at_ns: 0,
                     });
                 }
             },

@@ -132,6 +132,7 @@ fn called(calls: [&[&str]; 2], command: u16) -> LockKind {
             waker: Waker::None,
             kernel: None,
             user: Some(number),
+            at_ns: 0,
         });
     }
     let locks = analyse(&info(), &model).locks;
