@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use crate::support::{
@@ -198,6 +198,7 @@ fn named_capabilities_are_enough_for_the_process_of_another_user() {
     let holds = |command: &[&str]| {
         let mut flock = as_user(1);
         flock.arg("flock").arg(&lock).args(command);
+        flock.stdin(Stdio::piped());
         flock.spawn().expect("setpriv starts")
     };
     let mut holder = holds(&["cat"]);
@@ -215,12 +216,13 @@ fn named_capabilities_are_enough_for_the_process_of_another_user() {
     ]);
     attach.arg(own.get_program());
     attach.args([
-        "attach", "--polls", "off", "--format", "json", "--for", "2s",
+        "attach", "--polls", "off", "--format", "json", "-o", "-", "--for", "2s",
     ]);
     let output = attach.args(["-p", &waiter.id().to_string()]).output();
     let output = output.expect("setpriv starts");
+    // At its end of file the holder's program ends, and the other one has the lock.
+    drop(holder.stdin.take());
     for child in [&mut holder, &mut waiter] {
-        child.kill().expect("it is there");
         child.wait().expect("it ends");
     }
     let said = String::from_utf8_lossy(&output.stderr);
