@@ -155,7 +155,8 @@ impl Condition {
                     continue;
                 }
                 // `blocked(…)` counts in the tasks.
-                if !self.expression.names(name) && !(name == "tasks" && self.wants_tasks) {
+                let is_counted_in = name == "tasks" && self.wants_tasks;
+                if !is_counted_in && !self.expression.names(name) {
                     unnamed.insert(name.clone());
                     continue;
                 }
