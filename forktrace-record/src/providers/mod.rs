@@ -501,7 +501,10 @@ mod of_parked {
         let parent = (told(1, ProviderKind::Child, &[2, 3]), false);
         let main = (told(2, ProviderKind::Shares, &[3]), true);
         let feeder = (told(3, ProviderKind::OtherEnd, &[1, 2]), false);
-        assert_eq!(set(&[parent.clone(), main.clone(), feeder.clone()]), [1, 2, 3]);
+        assert_eq!(
+            set(&[parent.clone(), main.clone(), feeder.clone()]),
+            [1, 2, 3]
+        );
         // Another thread of that process goes on.
         let may = (told(2, ProviderKind::Shares, &[3, 4]), true);
         assert_eq!(set(&[parent.clone(), may, feeder]), [0; 0]);

@@ -32,11 +32,13 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
             let Some(ns) = end_ns.checked_sub(start_ns).filter(|ns| *ns > 0) else {
                 continue;
             };
-            let sum = sums.entry((at, block.syscall, block.target)).or_insert(Sum {
-                ns: 0,
-                count: 0,
-                longest: (0, at, block),
-            });
+            let sum = sums
+                .entry((at, block.syscall, block.target))
+                .or_insert(Sum {
+                    ns: 0,
+                    count: 0,
+                    longest: (0, at, block),
+                });
             (sum.ns, sum.count) = (sum.ns.saturating_add(ns), sum.count + 1);
             if ns > sum.longest.0 {
                 sum.longest = (ns, at, block);
@@ -68,14 +70,24 @@ fn told(report: &Report, blocks: &Blocks<'_>, sum: &Sum) -> Finding {
         tasks: vec![serial],
         object: link.object.clone(),
         code: waiter.name,
-        ..finding(kind(&link.reason, object), sum.ns, Confidence::Proved, sentence)
+        ..finding(
+            kind(&link.reason, object),
+            sum.ns,
+            Confidence::Proved,
+            sentence,
+        )
     }
 }
 
 /// When only one task lived: which, from when to when.
 fn alone(blocks: &Blocks<'_>) -> Vec<(usize, u64, u64)> {
     let tasks = &blocks.model.tasks;
-    let chosen = || tasks.iter().enumerate().filter(|(at, _)| blocks.part.has(*at));
+    let chosen = || {
+        tasks
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| blocks.part.has(*at))
+    };
     let mut edges: Vec<(u64, bool, usize)> = chosen()
         .flat_map(|(at, task)| [(task.start_ns, true, at), (task.end_ns, false, at)])
         .collect();
@@ -94,7 +106,10 @@ fn alone(blocks: &Blocks<'_>) -> Vec<(usize, u64, u64)> {
         };
         // Of one, the sum is who it is.
         if live == 1 && next.0 > at_ns && sum < tasks.len() {
-            let (from_ns, to_ns) = (at_ns.max(blocks.part.from_ns), next.0.min(blocks.part.to_ns));
+            let (from_ns, to_ns) = (
+                at_ns.max(blocks.part.from_ns),
+                next.0.min(blocks.part.to_ns),
+            );
             found.extend((to_ns > from_ns).then_some((sum, from_ns, to_ns)));
         }
     }

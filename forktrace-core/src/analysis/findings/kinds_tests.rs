@@ -472,8 +472,14 @@ fn what_the_only_task_that_is_left_waits_for_is_told() {
     );
     let tasks = [parent, child].map(|task| scaled("p", task, 10_000_000));
     let all = findings_with(tasks.into(), |_, _| ());
-    says(&all[0], "`p` (101) slept for 70.0 ms (46.7 %), while it was the only task");
-    assert_eq!((all[0].kind, &all[0].tasks[..]), (FindingKind::Stall, &[1][..]));
+    says(
+        &all[0],
+        "`p` (101) slept for 70.0 ms (46.7 %), while it was the only task",
+    );
+    assert_eq!(
+        (all[0].kind, &all[0].tasks[..]),
+        (FindingKind::Stall, &[1][..])
+    );
     says(&all[1], "Everything waited 30.0 ms");
 }
 
@@ -494,10 +500,19 @@ fn who_waits_for_a_lock_until_a_signal_comes_is_not_said_to_be_well() {
     let all = until_a_signal((SLEEP, 0, OUTSIDE));
     let first = &all[0];
     assert_eq!((first.kind, first.ns), (FindingKind::Stall, 900_000_000));
-    assert_eq!((&first.tasks[..], first.confidence), (&[1, 2][..], Confidence::Possible));
-    says(first, "`T` (101) and `T` (102) waited for futexes for 900 ms");
+    assert_eq!(
+        (&first.tasks[..], first.confidence),
+        (&[1, 2][..], Confidence::Possible)
+    );
+    says(
+        first,
+        "`T` (101) and `T` (102) waited for futexes for 900 ms",
+    );
     says(first, "nobody woke them");
-    assert!(all[1..].iter().all(|f| f.kind != FindingKind::Idle), "{all:#?}");
+    assert!(
+        all[1..].iter().all(|f| f.kind != FindingKind::Idle),
+        "{all:#?}"
+    );
     // A server's threads are parked until somebody wants something.
     let all = until_a_signal((POLL, 0, OUTSIDE));
     assert_eq!(all[0].kind, FindingKind::Idle);

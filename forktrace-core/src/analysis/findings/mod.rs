@@ -77,11 +77,6 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     let (mut found, second) = both(first, second);
     found.extend(second);
     found.extend(readers);
-    let alone = alone::findings(report, blocks);
-    let alone_ns = alone.iter().map(|f| f.ns).fold(0, u64::saturating_add);
-    if !found.iter().any(|f| f.kind <= FindingKind::Hang) {
-        found.extend(alone);
-    }
     if !found.iter().any(|f| f.kind <= FindingKind::Hang)
         && let Some(unwoken) = unwoken::finding_of(report, blocks)
     {
@@ -99,6 +94,20 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
             Some(more) => format!("--show {}; {more}", view(finding.kind)),
             None => format!("--show {}", view(finding.kind)),
         });
+    }
+    let mut alone = alone::findings(report, blocks);
+    let alone_ns = alone.iter().map(|f| f.ns).fold(0, u64::saturating_add);
+    for finding in &mut alone {
+        finding.share = share(finding.ns, report.workload.duration_ns);
+        finding.next = Some("--show path".to_owned());
+    }
+    // That the last one had nothing to do is told only where nothing else is.
+    let is_told = found
+        .iter()
+        .any(|f| f.kind != FindingKind::Idle && f.share >= 0.1);
+    alone.retain(|f| f.kind != FindingKind::Idle || !is_told);
+    if !found.iter().any(|f| f.kind <= FindingKind::Hang) {
+        found.extend(alone);
     }
     // A herd costs others than those that wait, and is told by its number.
     let stays = |f: &Finding| {

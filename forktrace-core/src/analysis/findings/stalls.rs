@@ -200,10 +200,7 @@ fn whose(cause: &Cause, behind: bool) -> String {
             quantity(cause.tasks.into(), "task"),
             whom(&most.task)
         ),
-        (_, Some(name)) => format!(
-            "{} (`{name}`){turns}",
-            quantity(cause.tasks.into(), "task")
-        ),
+        (_, Some(name)) => format!("{} (`{name}`){turns}", quantity(cause.tasks.into(), "task")),
         (_, None) => format!("{}{turns}", quantity(cause.tasks.into(), "task")),
     }
 }

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Blocks, Confidence, Finding, FindingKind, Report, count, finding, listed, part_of, who};
+use super::{
+    Blocks, Confidence, Finding, FindingKind, Report, count, finding, listed, part_of, who,
+};
 use crate::{
     analysis::blocks::{Block, End},
     model::Task,

@@ -115,8 +115,9 @@ fn a_forged_file_takes_linear_time() {
         let mut payload = Vec::new();
         while reader.read_next(&mut payload).is_some() {}
     }
+    // One that looks again from each of a million places takes days.
     let elapsed = started.elapsed();
-    assert!(elapsed < Duration::from_secs(20), "took {elapsed:?}");
+    assert!(elapsed < Duration::from_secs(600), "took {elapsed:?}");
 }
 
 /// Something that happens to a file.
