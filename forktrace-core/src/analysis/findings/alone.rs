@@ -48,13 +48,19 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     let mut sums: Vec<Sum> = sums.into_values().collect();
     sums.sort_unstable_by_key(|sum| (std::cmp::Reverse(sum.ns), sum.longest.2.start_ns));
     sums.truncate(TOLD);
-    let told = sums.into_iter().map(|sum| told(report, blocks, &sum));
+    let told = sums
+        .into_iter()
+        .filter_map(|sum| told(report, blocks, &sum));
     told.collect()
 }
 
-fn told(report: &Report, blocks: &Blocks<'_>, sum: &Sum) -> Finding {
+/// `None`: the critical path tells of all page faults, and of all that waits for the disk.
+fn told(report: &Report, blocks: &Blocks<'_>, sum: &Sum) -> Option<Finding> {
     let (_, at, block) = sum.longest;
     let link = chains::link(blocks, (at as u32, block));
+    if matches!(link.reason.as_str(), "page fault" | "fsync") {
+        return None;
+    }
     let object = link.object.as_ref();
     let serial = link.task.serial;
     let waiter = Waiter::of_tasks(report, [serial].into_iter(), (&link.reason, None));
@@ -66,7 +72,7 @@ fn told(report: &Report, blocks: &Blocks<'_>, sum: &Sum) -> Finding {
         so_often(sum.count),
         waiter.told(),
     );
-    Finding {
+    Some(Finding {
         tasks: vec![serial],
         object: link.object.clone(),
         code: waiter.name,
@@ -76,7 +82,7 @@ fn told(report: &Report, blocks: &Blocks<'_>, sum: &Sum) -> Finding {
             Confidence::Proved,
             sentence,
         )
-    }
+    })
 }
 
 /// When only one task lived: which, from when to when.

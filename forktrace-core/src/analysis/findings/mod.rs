@@ -77,37 +77,22 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     let (mut found, second) = both(first, second);
     found.extend(second);
     found.extend(readers);
-    if !found.iter().any(|f| f.kind <= FindingKind::Hang)
-        && let Some(unwoken) = unwoken::finding_of(report, blocks)
-    {
-        // Who may hang is not idle.
-        found.retain(|f| f.kind != FindingKind::Idle || f.ns / 2 > unwoken.ns);
-        found.push(unwoken);
-    }
+    let alone = alone::findings(report, blocks);
+    add_those_alone(report, blocks, &alone, &mut found);
     told_once(report, &mut found);
     for finding in &mut found {
         finding.share = share(finding.ns, report.workload.duration_ns);
         finding.tasks.truncate(TASKS);
         // What is said of --stacks is for whom has none yet.
         let more = finding.next.take().filter(|_| report.stacks.is_none());
+        let view = match alone.iter().any(|f| f.sentence == finding.sentence) {
+            true => "path",
+            false => view(finding.kind),
+        };
         finding.next = Some(match more {
-            Some(more) => format!("--show {}; {more}", view(finding.kind)),
-            None => format!("--show {}", view(finding.kind)),
+            Some(more) => format!("--show {view}; {more}"),
+            None => format!("--show {view}"),
         });
-    }
-    let mut alone = alone::findings(report, blocks);
-    let alone_ns = alone.iter().map(|f| f.ns).fold(0, u64::saturating_add);
-    for finding in &mut alone {
-        finding.share = share(finding.ns, report.workload.duration_ns);
-        finding.next = Some("--show path".to_owned());
-    }
-    // That the last one had nothing to do is told only where nothing else is.
-    let is_told = found
-        .iter()
-        .any(|f| f.kind != FindingKind::Idle && f.share >= 0.1);
-    alone.retain(|f| f.kind != FindingKind::Idle || !is_told);
-    if !found.iter().any(|f| f.kind <= FindingKind::Hang) {
-        found.extend(alone);
     }
     // A herd costs others than those that wait, and is told by its number.
     let stays = |f: &Finding| {
@@ -119,7 +104,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     found.retain(stays);
     let is_worth = |f: &Finding| f.kind != FindingKind::Idle && f.share >= 0.1;
     if !found.iter().any(is_worth)
-        && let Some(mut beside) = path::beside(report, alone_ns)
+        && let Some(mut beside) = path::beside(report, total(&alone))
     {
         beside.share = share(beside.ns, report.workload.duration_ns);
         beside.next = Some("--show path".to_owned());
@@ -146,6 +131,33 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     }
     weaker::weaken(report, &mut found);
     found
+}
+
+fn total(found: &[Finding]) -> u64 {
+    found.iter().map(|f| f.ns).fold(0, u64::saturating_add)
+}
+
+/// Adds what one task waited for that was the only one, and those whom nobody woke.
+fn add_those_alone(
+    report: &Report,
+    blocks: &Blocks<'_>,
+    alone: &[Finding],
+    found: &mut Vec<Finding>,
+) {
+    if found.iter().any(|f| f.kind <= FindingKind::Hang) {
+        return;
+    }
+    if let Some(unwoken) = unwoken::finding_of(report, blocks) {
+        // Who may hang is not idle.
+        found.retain(|f| f.kind != FindingKind::Idle || f.ns / 2 > unwoken.ns);
+        found.push(unwoken);
+    }
+    // That the last one had nothing to do is told only where nothing else is.
+    let duration_ns = report.workload.duration_ns;
+    let is_told = |f: &Finding| f.kind != FindingKind::Idle && share(f.ns, duration_ns) >= 0.1;
+    let is_told = found.iter().any(is_told);
+    let worth = |f: &&Finding| f.kind != FindingKind::Idle || !is_told;
+    found.extend(alone.iter().filter(worth).cloned());
 }
 
 /// Leaves out what another finding tells better.
