@@ -241,6 +241,7 @@ fn who_is_killed_first_of_those_who_hang_is_one_of_them() {
     let serials = |d: &crate::report::Deadlock| d.tasks.iter().map(|t| t.serial).collect();
     let all: Vec<Vec<u32>> = found.iter().map(serials).collect();
     assert_eq!(all, [[1, 2, 3]]);
+    assert_eq!(found[0].end_ns, Some(901 * MS));
 }
 
 /// Who can't go on, as a person would find out: whoever can is crossed out until nobody is left

@@ -332,7 +332,8 @@ fn stuck(blocks: &Blocks<'_>, waits: &[Option<(Block, Providers)>], alive: &[boo
 pub(super) struct Hang {
     /// When the last of them blocked.
     pub(super) from_ns: u64,
-    /// When the first of them was cut short, or the recording ended.
+    /// When the first of them was cut short, or the last of those who then waited for each other;
+    /// or when the recording ended.
     pub(super) to_ns: u64,
     /// Indices in the model: those in the circle, or all.
     pub(super) tasks: Vec<u32>,
@@ -395,7 +396,9 @@ pub(super) fn hangs(kin: &Kin<'_>) -> Vec<Hang> {
                 hang.to_ns > from_ns && tasks.iter().all(|at| hang.tasks.contains(at))
             };
             // Who could have helped one of them, and ended first, closed the circle by that.
-            if circle.is_some() && hangs.iter().any(|hang| !hang.cycle && is_of(hang)) {
+            let open = hangs.iter_mut().find(|hang| !hang.cycle && is_of(hang));
+            if let Some(same) = open.filter(|_| circle.is_some()) {
+                same.to_ns = end_ns;
                 continue;
             }
             // Those who waited for them, and were cut short before, are no other hang.
