@@ -28,15 +28,24 @@ static long long now(void)
     return time.tv_sec * 1000000000LL + time.tv_nsec;
 }
 
-/* 202 is futex on x86-64, 98 on others. */
+static int reads(int tid, const char *file, char *text, size_t size)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%d/%s", tid, file);
+    int fd = open(path, O_RDONLY);
+    ssize_t length = read(fd, text, size - 1);
+    close(fd);
+    text[length > 0 ? length : 0] = 0;
+    return length > 0;
+}
+
+/* In a futex, and asleep there: it can be on its way and wait for a CPU. 202 is futex on x86-64,
+   98 on others. */
 static int sleeps(int tid)
 {
-    char path[64], text[64] = "";
-    snprintf(path, sizeof path, "/proc/self/task/%d/syscall", tid);
-    int fd = open(path, O_RDONLY);
-    ssize_t length = read(fd, text, sizeof text - 1);
-    close(fd);
-    return length > 0 && (!strncmp(text, "202 ", 4) || !strncmp(text, "98 ", 3));
+    char call[64], stat[256];
+    return reads(tid, "syscall", call, sizeof call) && reads(tid, "stat", stat, sizeof stat) &&
+           (!strncmp(call, "202 ", 4) || !strncmp(call, "98 ", 3)) && strstr(stat, ") S ");
 }
 
 __attribute__((noinline)) static void compute(void)
