@@ -978,15 +978,12 @@ fn nobody_waits_for_the_one_that_ends_the_process() {
     // Here 2 ends by itself as soon as the main thread has told it to.
     let e = only(vec![poller(), waiter()]);
     assert_eq!((e.verdict, e.held), (Verdict::Idle, 0));
-    // Or it parks once more, until the process has ended.
+    // Or it waits for the lock that the main thread still has, and parks once more, until the
+    // process has ended.
+    let waits = [(FUTEX, LOCK, by(1)); 3];
     let e = only(vec![
-        task(1, 1, "rbbbbrrrrr$", &[(POLL, 0, NETWORK)]),
-        killed(task(
-            2,
-            1,
-            "rbbbbbrrbr$",
-            &[(FUTEX, LOCK, by(1)), (FUTEX, LOCK, by(1))],
-        )),
+        task(1, 1, "rbbbbrrrrrrr$", &[(POLL, 0, NETWORK)]),
+        killed(task(2, 1, "rbbbbbrbrrbr$", &waits)),
     ]);
     assert_eq!((e.verdict, e.held), (Verdict::Idle, 0));
     // Who is not the main thread can owe it something.

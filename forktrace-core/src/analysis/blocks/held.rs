@@ -18,8 +18,10 @@ use crate::{
 
 /// Blocks of a waker among which its last wait for input is looked for.
 pub(super) const LOOK_BACK: usize = 64;
-/// Blocks before short waits for input, and stretches before a task's end, that are looked at.
+/// Blocks before short waits for input that are looked at.
 const SHORT: usize = 8;
+/// A helper that is told to end has nothing more to do than it can do in this time, ns.
+const ENDING_NS: u64 = 10_000_000;
 /// Waits for input are short if all that follows a block takes no more than this part of it.
 const SHORT_PART: u64 = 4;
 
@@ -163,17 +165,14 @@ impl Blocks<'_> {
             && !self.owed.contains(&(task.serial, block.seq))
     }
 
-    /// Did the task end after this block, or was it killed in the one after it? A helper that is
-    /// told to end can park once more, until its process has ended.
+    /// Did the task end after this block, or was it killed in one that began in a moment? A helper
+    /// that is told to end can park once more, until its process has ended.
     fn ends_next(&self, task: usize, block: &Block) -> bool {
-        let of = &self.model.tasks[task];
-        let last_before = |at_ns| {
-            let before = of.stretches.left_before(at_ns);
-            let back = of.stretches.range(before.saturating_sub(SHORT)..before);
-            back.rev().find_map(Block::of)
+        let soon = |(start_ns, _): (u64, bool)| {
+            let woken_ns = block.wake_ns.unwrap_or(u64::MAX);
+            (woken_ns..woken_ns.saturating_add(ENDING_NS)).contains(&start_ns)
         };
-        let killed = self.killed_in[task].and_then(|(start_ns, _)| last_before(start_ns));
-        self.is_last(task, block) || killed.is_some_and(|last| last.seq == block.seq)
+        self.is_last(task, block) || self.killed_in[task].is_some_and(soon)
     }
 
     /// Does it wait for a pipe or an eventfd?
