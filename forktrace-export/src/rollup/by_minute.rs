@@ -37,8 +37,8 @@ pub(crate) struct Kind {
     pub(crate) reason: Option<String>,
 }
 
-/// By [`State::index`].
-const STATES: [(State, &str); 5] = [
+/// What states are called in tables, by [`State::index`].
+pub(crate) const STATES: [(State, &str); 5] = [
     (State::Running, "running"),
     (State::Runnable, "runnable"),
     (State::Blocked, "blocked"),

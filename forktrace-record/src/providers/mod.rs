@@ -220,13 +220,22 @@ impl Search {
 
     /// Those who have slept for long, each until another one of them ends that.
     fn stuck(&self, tasks: &[TaskRecord], now_ns: u64) -> Option<Stuck> {
+        let mut threads: HashMap<u32, Vec<u32>> = HashMap::new();
+        for task in tasks {
+            let of = threads.entry(task.born.process).or_default();
+            of.push(task.born.serial);
+        }
         let told = tasks.iter().filter_map(|task| {
             let (since_ns, serial) = (sleeps_since(task)?, task.born.serial);
             let known = self.known.get(&serial);
             // Who holds a lock of the kernel holds up whatever the call wants of others.
             let told = self.locks_told.get(&serial);
             let told = told.or_else(|| known?.told.as_ref());
-            let parked = || known?.parked.as_ref();
+            // Of a thread that was created later nothing was known.
+            let parked = || {
+                let of = threads.get(&task.born.process)?;
+                known?.parked.as_ref().filter(|it| names_all(it, of))
+            };
             let it = (told.or_else(parked)?, told.is_none());
             let same = it.0.seq == task.totals.seq && since_ns + HANG_NS <= now_ns;
             same.then_some((serial, it))
@@ -396,6 +405,12 @@ impl Search {
     }
 }
 
+/// Are these all that could wake a thread that is parked, of those of its process that live?
+fn names_all(parked: &Providers, threads: &[u32]) -> bool {
+    let named = |serial: &u32| *serial == parked.serial || parked.tasks.contains(serial);
+    threads.iter().all(named)
+}
+
 /// Those who can't go on, of sleepers with who could wake them and whether they are parked; who
 /// is, is left out where all is for futexes and children: the look for deadlocks tells of that.
 fn stuck_of(sleepers: HashMap<u32, (&Providers, bool)>) -> (HashMap<u32, &Providers>, Vec<u32>) {
@@ -508,6 +523,8 @@ mod of_parked {
         // Another thread of that process goes on.
         let may = (told(2, ProviderKind::Shares, &[3, 4]), true);
         assert_eq!(set(&[parent.clone(), may, feeder]), [0; 0]);
+        // Or began only after it was looked at.
+        assert!(names_all(&main.0, &[2, 3]) && !names_all(&main.0, &[2, 3, 4]));
         // All of it is for the look for deadlocks to tell.
         let joins = (told(3, ProviderKind::Joined, &[2]), false);
         assert_eq!(set(&[parent, main, joins]), [0; 0]);

@@ -22,6 +22,10 @@ struct Sum {
 
 pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     let mut sums: HashMap<(usize, i16, u32), Sum> = HashMap::new();
+    // Whether it was the only one is not known beside one that was not followed.
+    if report.audit.tasks_not_followed > 0 {
+        return Vec::new();
+    }
     for (at, from_ns, to_ns) in alone(blocks) {
         let task = &blocks.model.tasks[at];
         let first = task.stretches.partition_point(|off| off.in_ns <= from_ns);

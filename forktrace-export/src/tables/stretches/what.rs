@@ -10,7 +10,7 @@ use forktrace_core::{
     trace::Waker,
 };
 
-use crate::tables::column::Words;
+use crate::{rollup::by_minute::STATES, tables::column::Words};
 
 /// What a row is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -135,13 +135,6 @@ impl<K: Copy + Eq + std::hash::Hash, V> Known<K, V> {
 
 /// So many tasks that woke are found at once.
 const LATELY: usize = 1 << 10;
-const STATES: [(State, &str); 5] = [
-    (State::Running, "running"),
-    (State::Runnable, "runnable"),
-    (State::Blocked, "blocked"),
-    (State::Stopped, "stopped"),
-    (State::Unknown, "unknown"),
-];
 const ENDS: [Ended; 5] = [
     Ended::Fulfilled,
     Ended::TimedOut,
