@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     io,
     os::fd::{AsFd as _, OwnedFd},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -16,6 +17,7 @@ use forktrace_process::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::{AddressFamily, SocketFlags, SocketType, socketpair},
+    time::{ClockId, clock_gettime},
 };
 
 use crate::{
@@ -27,6 +29,11 @@ use crate::{
 
 /// How long the view may take to give the terminal back, s.
 const PATIENCE_S: i64 = 2;
+/// A moment is made and sent at most so often that it takes one part in so many of a CPU: the
+/// more tasks, the longer a picture stays…
+const SHARE: u32 = 125;
+/// …but not for longer than this.
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// How the view looks.
 #[derive(Clone, Debug)]
@@ -46,6 +53,8 @@ pub struct Screen {
     before: Before,
     /// The view has taken the last snapshot.
     ready: bool,
+    /// No other one is made before.
+    next: Instant,
     /// What could not be sent yet.
     waiting: Vec<ToView>,
 }
@@ -87,22 +96,25 @@ impl Screen {
             socket: ours.take(),
             before,
             ready: true,
+            next: Instant::now(),
             waiting: Vec::new(),
         })
     }
 
-    /// May a snapshot be shown? Else it would be made for nothing.
-    pub fn is_ready(&self) -> bool {
-        self.ready
-    }
-
-    /// Shows the moment.
+    /// Shows the moment, unless the view still draws the one before, or that one was shown
+    /// only just now for what it took.
     ///
     /// # Errors
     /// When it can't be sent.
-    pub fn show(&mut self, snapshot: Snapshot) -> Result<()> {
+    pub fn show(&mut self, moment: impl FnOnce() -> Snapshot) -> Result<()> {
+        if !self.ready || Instant::now() < self.next {
+            return Ok(());
+        }
+        let before = cpu_time();
         self.ready = false;
-        self.send(ToView::Snapshot(Box::new(snapshot)))
+        self.send(ToView::Snapshot(Box::new(moment())))?;
+        self.next = Instant::now() + rest_after(cpu_time().saturating_sub(before));
+        Ok(())
     }
 
     /// Tells something in the last line.
@@ -203,6 +215,17 @@ impl Screen {
             Ended::Died(status) => anyhow::bail!("the view's process died ({status:?})"),
         }
     }
+}
+
+/// How long no moment is made after one that took so much of a CPU.
+fn rest_after(took: Duration) -> Duration {
+    took.saturating_mul(SHARE).min(LONGEST)
+}
+
+/// CPU time that this thread has had.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 impl Drop for Screen {

@@ -108,10 +108,19 @@ class Run:
 
     def attach_now(self):
         """To the program and to the processes that it has by now."""
-        of_all = [it for pid in with_descendants(self.attached_to.pid) for it in ("-p", pid)]
-        self.tracer = self.start_said(
-            self.forktrace, "attach", *of_all, *self.to_save, stdin=subprocess.DEVNULL)
-        self.until("attached", lambda: "forktrace: attached to" in self.said())
+        for _ in range(5):
+            of_all = [it for pid in with_descendants(self.attached_to.pid) for it in ("-p", pid)]
+            said_before = len(self.said())
+            self.tracer = self.start_said(
+                self.forktrace, "attach", *of_all, *self.to_save, stdin=subprocess.DEVNULL)
+            try:
+                self.until("attached", lambda: "forktrace: attached to" in self.said())
+                return
+            except Spoilt:
+                # One of them ended meanwhile.
+                if "there is no process" not in self.said()[said_before:]:
+                    raise
+        raise Spoilt(f"never attached: {self.said()[-800:]}")
 
     def start_said(self, *command, **options):
         """Starts something whose words are kept."""

@@ -198,9 +198,7 @@ impl<'a> View<'a> {
             return Ok(Wish::Nothing);
         };
         let pressed = screen.wish()?;
-        if screen.is_ready() {
-            screen.show(live.snapshot(lost))?;
-        }
+        screen.show(|| live.snapshot(lost))?;
         Ok(match pressed {
             Some(Pressed::Quit) => {
                 self.quit = true;

@@ -1,7 +1,7 @@
 """Workers that are all busy, while work waits for one of them."""
 import os, re, socket, struct, threading, time
 
-from harness import Spoilt, case, http, tool
+from harness import Spoilt, case, children, http, tool
 from judge import Expected
 
 HELD, AT_ONCE = 0.6, 6
@@ -67,6 +67,8 @@ def app(environ, start_response):
 """)
     run.trace_program(tool("gunicorn"), "-w", "2", "-b", f"127.0.0.1:{port}", "served:app",
                       "--log-level", "warning", env={"PYTHONPATH": str(run.folder)})
+    # It listens before it has workers.
+    run.until("two workers", lambda: len(children(run.program())) == 2)
     run.until_listening(port)
     http(port)
     begin = time.monotonic()

@@ -4,7 +4,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    Blocks, Confidence, Finding, FindingKind, Report, Waiter, count, did, duration, finding, who,
+    Blocks, Confidence, Finding, FindingKind, Report, Waiter, count, did, duration, finding, pool,
+    who,
 };
 use crate::{
     analysis::{
@@ -17,8 +18,11 @@ use crate::{
     report::Object,
 };
 
-/// A thread that waited for events so often is a loop.
+/// A thread that waited for events so often is a loop…
 const WAITS: usize = 5;
+/// …and so is one that came back to wait for connections: a busy server finds the next one there
+/// already, and needn't wait for it.
+const WAITS_OF_SERVER: usize = 2;
 /// A block outside is told from this length on, ns: shorter than what a user feels, longer
 /// than a lock that is passed on.
 const LONG_NS: u64 = 5_000_000;
@@ -38,15 +42,17 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     let process_of = |at: usize| model.tasks[at].process;
     let candidates = report.tasks.iter().enumerate().filter(|(_, task)| {
         let of_events = task.waits.iter().filter(|w| is_events(&w.reason));
-        of_events.map(|w| w.count).sum::<u64>() >= WAITS as u64 && !task.helper
+        of_events.map(|w| w.count).sum::<u64>() >= WAITS_OF_SERVER as u64 && !task.helper
     });
     candidates
         .filter_map(|(at, task)| {
             // Both are in the order of creation.
             let offs = &model.tasks.get(at)?.stretches;
             let is_loop = |off: &Off| Block::of(*off).is_some_and(|b| waits_for_events(blocks, &b));
-            let loops = offs.iter_if(|off| is_loop(&off)).filter(is_loop);
-            if loops.take(WAITS).count() < WAITS {
+            let loops = || offs.iter_if(|off| is_loop(&off)).filter(is_loop);
+            let of_server = |off: &Off| pool::is_listening(blocks, off.target);
+            let is_server = loops().filter(of_server).nth(WAITS_OF_SERVER - 1).is_some();
+            if !is_server && loops().nth(WAITS - 1).is_none() {
                 return None;
             }
             let first = offs.iter().position(|off| is_loop(&off))?;

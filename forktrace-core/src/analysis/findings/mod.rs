@@ -172,6 +172,30 @@ fn told_once(report: &Report, found: &mut Vec<Finding>) {
         let same = |(tasks, ns): &(Vec<u32>, u64)| *tasks == f.tasks && f.ns <= ns + ns / 20;
         f.kind != FindingKind::Stall || !loops.iter().any(same)
     });
+    // Nor what keeps each worker of a pool from its work, where that keeps all of them.
+    let pools: Vec<(Vec<u32>, u64)> = found
+        .iter()
+        .filter(|f| f.kind == FindingKind::PoolExhausted)
+        .map(|f| (f.tasks.clone(), f.ns))
+        .collect();
+    found.retain(|f| {
+        let of_pool = |(tasks, ns): &(Vec<u32>, u64)| {
+            f.ns / 2 <= *ns && f.tasks.iter().all(|task| tasks.contains(task))
+        };
+        f.kind != FindingKind::EventLoop || !pools.iter().any(of_pool)
+    });
+    // Who has work and waits for something in it is not idle, though input ends that wait.
+    let at_work: Vec<(Vec<u32>, u64)> = found
+        .iter()
+        .filter(|f| matches!(f.kind, FindingKind::EventLoop | FindingKind::PoolExhausted))
+        .map(|f| (f.tasks.clone(), f.ns))
+        .collect();
+    found.retain(|f| {
+        let works = |(tasks, ns): &(Vec<u32>, u64)| {
+            *ns >= f.ns / 2 && !f.tasks.is_empty() && f.tasks.iter().all(|it| tasks.contains(it))
+        };
+        f.kind != FindingKind::Idle || !at_work.iter().any(works)
+    });
     // Nor is a lock whose holder sleeps told again as a stall behind each of its holders in
     // turn, where threads sleep and wait on futexes of their own.
     let parked: Vec<(Vec<u32>, u64)> = found

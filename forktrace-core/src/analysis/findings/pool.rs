@@ -226,11 +226,22 @@ fn add_siblings(report: &Report, blocks: &Blocks<'_>, workers: &mut Vec<usize>) 
     workers.dedup();
 }
 
+/// Is this a socket that others connect to, or a set with one?
+pub(super) fn is_listening(blocks: &Blocks<'_>, target: u32) -> bool {
+    listening(blocks, target).is_some()
+}
+
 fn source(blocks: &Blocks<'_>, block: &Block) -> Option<Source> {
+    match blocks.model.targets.get(block.target as usize)? {
+        Target::Futex(_) => Some(Source::Futex(block.target)),
+        _ => listening(blocks, block.target),
+    }
+}
+
+fn listening(blocks: &Blocks<'_>, target: u32) -> Option<Source> {
     let model = blocks.model;
     let listens = |kind: &Option<FileKind>| kind.as_ref().is_some_and(FileKind::is_listening);
-    match model.targets.get(block.target as usize)? {
-        Target::Futex(_) => Some(Source::Futex(block.target)),
+    match model.targets.get(target as usize)? {
         Target::File { file, .. } => {
             let file = model.files.get(*file as usize)?;
             listens(&file.kind).then_some(Source::Socket(file.inode, file.device))

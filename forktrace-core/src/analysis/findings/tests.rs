@@ -234,6 +234,48 @@ fn a_loop_that_sleeps_is_blocked_and_that_is_no_other_stall() {
     assert_eq!(found(looping(), FindingKind::Stall), []);
 }
 
+/// With many clients the next one is always there, and it waits for one only before and after.
+#[test]
+fn a_server_that_waited_for_clients_twice_is_a_loop() {
+    let waits = |target| {
+        let [event, read] = [(EPOLL, target, NETWORK), (READ, FILE, NETWORK)];
+        [event, read, read, event]
+    };
+    let serves = |target| {
+        let line = "rbrbbbbbrbbbbbrbr$";
+        vec![slow("server", task(1, 1, line, &waits(target)))]
+    };
+    let [blocked] = &found(serves(SOCKET), FindingKind::EventLoop)[..] else {
+        panic!("one loop")
+    };
+    assert_eq!((blocked.ns, &blocked.tasks[..]), (100_000_000, &[1][..]));
+    assert_eq!(found(serves(FILE), FindingKind::EventLoop), []);
+    // Nor is it idle meanwhile.
+    let with_parent = |target| {
+        let sleeper = task(2, 2, "bbbbbbbbbbbbbbbbr$", &[(ACCEPT, FILE, NETWORK)]);
+        serves(target)
+            .into_iter()
+            .chain([slow("parent", sleeper)])
+            .collect()
+    };
+    assert_eq!(found(with_parent(FILE), FindingKind::Idle).len(), 1);
+    assert_eq!(found(with_parent(SOCKET), FindingKind::Idle), []);
+}
+
+/// Each of them is a loop that is blocked elsewhere, which is told once: of all.
+#[test]
+fn what_exhausts_a_pool_of_loops_is_told_of_the_pool() {
+    let event = (EPOLL, SOCKET, NETWORK);
+    let waits = [event, (SLEEP, 0, TIMER), event];
+    let worker = |serial, line| slow("worker", task(serial, serial, line, &waits));
+    let tasks = vec![
+        worker(1, "rbbrbbbbbbbbrbr$"),
+        worker(2, "rbbbbrbbbbbbrbbr$"),
+    ];
+    assert_eq!(found(tasks.clone(), FindingKind::PoolExhausted).len(), 1);
+    assert_eq!(found(tasks, FindingKind::EventLoop), []);
+}
+
 #[test]
 fn threads_that_take_turns_at_one_set_park_on_futexes() {
     let event = (EPOLL, FILE, NETWORK);
