@@ -1,5 +1,5 @@
 """Starts programs under forktrace, drives a load, and ends them as their users do."""
-import inspect, os, shutil, signal, socket, subprocess, sys, tempfile, time
+import os, shutil, signal, socket, subprocess, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,29 +15,26 @@ class Missing(Exception):
     """What the case needs is not here and can't be had."""
 
 
-def case(name, needs=()):
-    """Enters a function as a case. Its first line of documentation says what is planted."""
+def case(name, needs=(), serves=False):
+    """Enters a function as a case. Its first line of documentation says what is planted.
+
+    `serves`: it waits until its program is ready, before anything is planted.
+    """
 
     def enter(function):
-        CASES[name] = Case(name, list(needs), function)
+        CASES[name] = Case(name, list(needs), serves, function)
         return function
 
     return enter
 
 
 class Case:
-    def __init__(self, name, needs, function):
-        self.name, self.needs, self.function = name, needs, function
+    def __init__(self, name, needs, serves, function):
+        self.name, self.needs, self.serves, self.function = name, needs, serves, function
 
     @property
     def planted(self):
         return (self.function.__doc__ or "").split("\n")[0]
-
-    @property
-    def serves(self):
-        """Does it wait until its program is ready, before anything is planted?"""
-        source = inspect.getsource(self.function)
-        return "run.until_ready(" in source or "run.until_listening(" in source
 
     def missing(self):
         return [it for it in self.needs if not tool(it)]
@@ -167,7 +164,8 @@ class Run:
             time.sleep(0.02)
 
     def until_ready(self, what, condition):
-        """The same of what says that nothing but the load is missing."""
+        """The same of what says that nothing but the load is missing, of one that serves."""
+        assert self.serves, "the case is to be entered with serves=True"
         self.until(what, condition)
         if self.attach:
             self.attach_now()

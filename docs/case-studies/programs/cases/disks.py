@@ -12,7 +12,7 @@ def disk(task, says, most_ms, oracle, kinds="disk", least=0.0):
                     oracle=oracle)
 
 
-@case("redis-fsync", ["redis-server", "redis-cli", "redis-benchmark"])
+@case("redis-fsync", ["redis-server", "redis-cli", "redis-benchmark"], serves=True)
 def redis_fsync(run):
     """redis-server that syncs its log after each command"""
     port = run.free_port()
@@ -104,7 +104,7 @@ def fio_uring(run):
     return disk("fio", "io_uring|read|file|disk", 2600, oracle)
 
 
-@case("postgres-sync", ["initdb", "postgres", "pgbench"])
+@case("postgres-sync", ["initdb", "postgres", "pgbench"], serves=True)
 def postgres_sync(run):
     """PostgreSQL under pgbench of one client: each commit syncs the log"""
     port = run.free_port()

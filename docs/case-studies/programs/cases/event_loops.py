@@ -37,7 +37,7 @@ def requests(port, path="/", every=0.02):
     return end
 
 
-@case("redis-sleep", ["redis-server", "redis-cli", "redis-benchmark"])
+@case("redis-sleep", ["redis-server", "redis-cli", "redis-benchmark"], serves=True)
 def redis_sleeps(run):
     """DEBUG SLEEP on redis's main thread; three parked helper threads beside it"""
     port = run.free_port()
@@ -56,7 +56,7 @@ def redis_sleeps(run):
     return is_blocked("redis-server", "slept|sleep", ms, f"SLOWLOG: {ms:.1f} ms")
 
 
-@case("nginx-log", ["nginx"])
+@case("nginx-log", ["nginx"], serves=True)
 def nginx_logs(run):
     """nginx's access log is a pipe whose reader stops reading: workers block in write"""
     port, log = run.free_port(), run.folder / "log"
@@ -151,7 +151,7 @@ def body(port, path):
         return it.read().decode()
 
 
-@case("node-read", ["node"])
+@case("node-read", ["node"], serves=True)
 def node_reads(run):
     """readFileSync of a pipe that is written 0.4 s later blocks Node's event loop"""
     fifo = run.folder / "fifo"
@@ -181,7 +181,7 @@ def node_reads(run):
     return is_blocked("node", "read|open|fifo", ms, oracle, least=0.9 * PLANTED)
 
 
-@case("node-exec", ["node"])
+@case("node-exec", ["node"], serves=True)
 def node_executes(run):
     """execSync('sleep 0.4') blocks Node's event loop: it waits for a child"""
     ms, oracle = node(run, f"require('child_process').execSync('sleep {SLEEP}')")
@@ -213,7 +213,7 @@ asyncio.run(main(), debug=True)""")
     return is_blocked("python", "slept|sleep", ms + 5, f"slow callbacks: {len(slow)}, {ms:.0f} ms")
 
 
-@case("uvicorn-sleep", ["uvicorn"])
+@case("uvicorn-sleep", ["uvicorn"], serves=True)
 def uvicorn_sleeps(run):
     """time.sleep in an async handler under uvicorn"""
     port = run.free_port()

@@ -13,7 +13,7 @@ def idle(oracle, kinds="idle"):
     return Expected(kinds, never=FALSE, oracle=oracle)
 
 
-@case("redis-idle", ["redis-server", "redis-cli"])
+@case("redis-idle", ["redis-server", "redis-cli"], serves=True)
 def redis_idle(run):
     """redis-server with a client that asks for little"""
     port = run.free_port()
@@ -28,7 +28,7 @@ def redis_idle(run):
     return idle(f"LATENCY LATEST: {slow or 'none over 50 ms'}")
 
 
-@case("memcached-idle", ["memcached"])
+@case("memcached-idle", ["memcached"], serves=True)
 def memcached_idle(run):
     """memcached with four workers; one client asks for little, one sends half a command"""
     port = run.free_port()
@@ -48,7 +48,7 @@ def memcached_idle(run):
     return idle(f"stats: cmd_set {re.search(r'cmd_set (.*)', said)[1].strip()}")
 
 
-@case("nginx-upstream", ["nginx"])
+@case("nginx-upstream", ["nginx"], serves=True)
 def nginx_upstream(run):
     """nginx in front of a server that takes 0.4 s: it waits for a peer, or for work"""
     port, upstream = run.free_port(), slow_server(0.4)
@@ -69,7 +69,7 @@ location / {{ proxy_pass http://127.0.0.1:{upstream.getsockname()[1]}; }} }} }}"
     return idle(f"$request_time: {' '.join(times)} s", "idle peer")
 
 
-@case("go-mutex", ["go"])
+@case("go-mutex", ["go"], serves=True)
 def go_mutex(run):
     """goroutines wait for a sync.Mutex whose holder sleeps: parked, no thread is blocked"""
     run.build(tool("go"), "build", "-o", "served", SOURCES / "served.go")
@@ -94,7 +94,7 @@ def elixir_idle(run):
     return idle("20 times Process.sleep(100)")
 
 
-@case("node-idle", ["node"])
+@case("node-idle", ["node"], serves=True)
 def node_idle(run):
     """Node's http server with a client that asks for little"""
     port = run.free_port()

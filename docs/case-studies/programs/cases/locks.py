@@ -35,7 +35,7 @@ def jvm_150(run):
     return jvm(run, 150)
 
 
-@case("postgres-row", ["initdb", "postgres", "psql"])
+@case("postgres-row", ["initdb", "postgres", "psql"], serves=True)
 def postgres_row(run):
     """a PostgreSQL backend sleeps 0.6 s while it has a row that another one wants"""
     port = run.free_port()
@@ -81,7 +81,7 @@ def postgres_row(run):
                     oracle="log_lock_waits: " + ", ".join(f"{it:.0f}" for it in waits) + " ms")
 
 
-@case("mariadb-row", ["mariadbd", "mariadb-install-db", "mariadb"])
+@case("mariadb-row", ["mariadbd", "mariadb-install-db", "mariadb"], serves=True)
 def mariadb_row(run):
     """a MariaDB connection sleeps 0.6 s while it has a row that another one wants"""
     data, socket = run.folder / "db", run.folder / "socket"
@@ -138,7 +138,7 @@ mutex = Mutex.new
                     never=NEVER, oracle=f"waited for it, each: {waited} ms")
 
 
-@case("go-flock", ["go"])
+@case("go-flock", ["go"], serves=True)
 def go_flock(run):
     """handlers of Go's net/http in flock of a file that an outsider has for 0.6 s"""
     import fcntl

@@ -53,7 +53,7 @@ def slow_server(seconds):
     return listener
 
 
-@case("gunicorn-workers", ["gunicorn"])
+@case("gunicorn-workers", ["gunicorn"], serves=True)
 def gunicorn_workers(run):
     """two sync workers of gunicorn, both in recv from a slow server; six requests"""
     port, upstream = run.free_port(), slow_server(HELD)
@@ -81,7 +81,7 @@ def app(environ, start_response):
                      f"all done in {ms:.0f} ms, the slowest request {max(took):.0f} ms")
 
 
-@case("php-fpm-workers", ["php-fpm8.2"])
+@case("php-fpm-workers", ["php-fpm8.2"], serves=True)
 def php_workers(run):
     """two children of php-fpm, both in sleep; six requests"""
     port = run.free_port()
