@@ -14,6 +14,10 @@ const FEW: u64 = 100;
 /// times before it sleeps.
 const YIELDS_A_SECOND: u64 = 20_000;
 
+/// A loop is told that costs one part in so many of the run: a runtime's thread that looks for
+/// work for a moment before it sleeps (Erlang's do) is none.
+const PART: u64 = 20;
+
 /// Without the loop it would neither run nor want a CPU.
 fn costs(task: &crate::report::Task) -> u64 {
     task.running_ns.saturating_add(task.runnable_ns)
@@ -77,5 +81,9 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
                 )
             })
         });
-    polls.chain(yields).collect()
+    let least_ns = report.workload.duration_ns / PART;
+    polls
+        .chain(yields)
+        .filter(|loops| loops.ns >= least_ns)
+        .collect()
 }

@@ -332,24 +332,25 @@ fn threads_of_a_jvm_that_let_each_other_go_on_wait_for_one_lock() {
 #[test]
 fn who_mostly_yields_spins() {
     let spinning = |syscall| {
-        let mut task = task(1, 1, &format!("{}r$", "rw".repeat(120)), &[]);
-        task.stretches.edit(|offs| {
+        let mut rank = task(1, 1, &format!("{}r$", "rw".repeat(120)), &[]);
+        rank.stretches.edit(|offs| {
             for off in offs {
                 if off.why == Why::Preempted {
                     off.syscall = syscall;
                 }
             }
         });
-        let of = |ns| {
-            found(
-                vec![scaled("rank", task.clone(), ns)],
-                FindingKind::BusyLoop,
-            )
-            .len()
+        let of = |ns, others: &[Task]| {
+            let mut tasks = vec![scaled("rank", rank.clone(), ns)];
+            tasks.extend_from_slice(others);
+            found(tasks, FindingKind::BusyLoop).len()
         };
-        (of(10_000), of(1_000_000))
+        // Of a long run a few ms are not worth a word.
+        let long = task(2, 2, "rbbbbbbbbbr$", &[(SLEEP, 0, TIMER)]);
+        let long = scaled("other", long, 8_000_000);
+        (of(10_000, &[]), of(1_000_000, &[]), of(10_000, &[long]))
     };
-    assert_eq!((spinning(YIELD), spinning(-1)), ((1, 0), (0, 0)));
+    assert_eq!((spinning(YIELD), spinning(-1)), ((1, 0, 0), (0, 0, 0)));
 }
 
 /// Two workers that wait for connections, and who makes them. `other`: who wakes the second.
