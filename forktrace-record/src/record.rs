@@ -326,6 +326,7 @@ impl Recording {
                 begun: Instant::now(),
                 start_ns: self.start_ns,
                 until_exit: self.until_exit,
+                said_not_written: false,
                 notify,
             };
             turns.run(&self.nursery).await

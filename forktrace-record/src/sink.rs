@@ -36,6 +36,14 @@ impl Sink {
         }
     }
 
+    /// Why something could not be written, the first time.
+    pub(crate) fn error(&self) -> Option<&str> {
+        match self {
+            Self::File(writer) | Self::Both(writer, _) => writer.error(),
+            Self::Recent(_) => None,
+        }
+    }
+
     /// The last seconds, if they are kept.
     pub(crate) fn recent(&self) -> Option<&Recent> {
         match self {

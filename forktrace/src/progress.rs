@@ -91,6 +91,15 @@ impl ProgressLine {
         say_no_names(text);
     }
 
+    /// Says that the trace is not whole, and why.
+    pub(crate) fn not_written(&mut self, why: &str) {
+        self.clear();
+        say(&format!(
+            "forktrace: the trace can't be written ({}): what comes from now on may be missing\n",
+            why.escape_debug()
+        ));
+    }
+
     /// Says what it waits for, to whom presses Ctrl-C when the recording is over.
     pub(crate) fn last_look_ups(&mut self, presses_left: u32) {
         self.clear();

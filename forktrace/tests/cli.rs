@@ -197,6 +197,9 @@ fn an_odd_suffix_is_refused_with_the_list_of_all_before_anything_is_written() {
     let mut command = forktrace(&["report", "-o"]);
     let error = failure(command.arg(&path).arg(trace("fork_tree")));
     assert!(error.contains(".pdf stands for no form"), "{error}");
+    let mut command = forktrace(&["report", "-o", "a.ft"]);
+    let of_trace = failure(command.arg(trace("fork_tree")));
+    assert!(of_trace.contains("kept by --save a.ft"), "{of_trace}");
     assert!(
         error.contains(".pftrace") && error.contains("--format"),
         "{error}"

@@ -278,6 +278,10 @@ fn waits_for(kind: ProviderKind, whom: &[String], foreign: Option<u32>) -> Strin
     };
     match (kind, whom.is_empty() && foreign.is_none()) {
         (ProviderKind::Server, true) => "an answer that only it could give itself".to_owned(),
+        (ProviderKind::OtherEnd, true) => {
+            "the other end of a pipe or socket, which no other task has".to_owned()
+        }
+        (ProviderKind::Shares, true) => "a wake-up that no task is left to give".to_owned(),
         (_, true) => "something that nobody is left to bring".to_owned(),
         (ProviderKind::Owner | ProviderKind::KernelLock, _) => format!("a lock of {them}"),
         (ProviderKind::Readers, _) => format!("a lock that {them} may have for reading"),
@@ -303,6 +307,10 @@ mod tests {
         assert_eq!(
             waits_for(ProviderKind::Server, &[], None),
             "an answer that only it could give itself"
+        );
+        assert_eq!(
+            waits_for(ProviderKind::OtherEnd, &[], None),
+            "the other end of a pipe or socket, which no other task has"
         );
         assert_eq!(
             waits_for(ProviderKind::Owner, &[], Some(9)),

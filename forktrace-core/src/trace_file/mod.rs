@@ -167,6 +167,11 @@ impl<W: Write> TraceWriter<W> {
         self.unwritten.error.get_or_insert_with(error);
     }
 
+    /// Why something could not be written, the first time.
+    pub fn error(&self) -> Option<&str> {
+        self.unwritten.error.as_deref()
+    }
+
     /// Size of the file so far, bytes.
     pub fn bytes_written(&self) -> u64 {
         self.blocks.bytes_written()

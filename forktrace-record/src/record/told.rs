@@ -45,6 +45,8 @@ pub enum Notice {
     Log(String),
     /// Names that were asked for can't be had, and why.
     NoNames(String),
+    /// What comes can't be written, and why: said the first time. It is tried again and again.
+    NotWritten(String),
     /// The recording is over, and what is still looked up ends when Ctrl-C is pressed so
     /// many times more.
     LastLookUps(u32),

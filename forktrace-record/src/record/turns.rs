@@ -124,6 +124,7 @@ pub(super) struct Loop<'a> {
     pub(super) begun: Instant,
     pub(super) start_ns: u64,
     pub(super) until_exit: bool,
+    pub(super) said_not_written: bool,
     pub(super) notify: &'a mut (dyn FnMut(Notice) + 'a),
 }
 
@@ -212,6 +213,12 @@ impl Loop<'_> {
         session.name_stacks(self.tracer);
         for failure in session.stacks.iter_mut().flat_map(Namer::take_failures) {
             (self.notify)(Notice::NoNames(failure));
+        }
+        if !self.said_not_written
+            && let Some(why) = session.writer.error()
+        {
+            self.said_not_written = true;
+            (self.notify)(Notice::NotWritten(why.to_owned()));
         }
         self.tracer
             .read_log(|line| (self.notify)(Notice::Log(line)));

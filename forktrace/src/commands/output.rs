@@ -262,6 +262,11 @@ fn forms(files: &[PathBuf], format: Option<Form>) -> Result<Vec<Form>> {
             (Ok(told), _) => told,
             // What it is was said.
             (Err(_), Some(_)) => None,
+            (Err(_), None) if path.extension().is_some_and(|it| it == "ft") => bail!(
+                "{path}: -o writes reports, and .ft is how traces end; a trace is kept by --save \
+                 {path}, of `run` and `attach`",
+                path = path.display()
+            ),
             (Err(odd), None) => {
                 return Err(odd)
                     .with_context(|| format!("{}", path.display()))

@@ -221,6 +221,7 @@ fn record(
         Notice::Deadlock(_) | Notice::GoesOn(_) => {}
         Notice::Log(text) => line.log(&text),
         Notice::NoNames(text) => line.no_names(&text),
+        Notice::NotWritten(why) => line.not_written(&why),
         Notice::LastLookUps(presses) => line.last_look_ups(presses),
     });
     line.clear();

@@ -112,7 +112,7 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<Outcome> {
         Notice::NoNames(text) => progress::say_no_names(&text),
         Notice::Deadlock(deadlock) => progress::say_deadlock(&deadlock),
         Notice::GoesOn(it) => progress::say_goes_on(&it),
-        Notice::Progress(_) | Notice::LastLookUps(_) => {}
+        Notice::Progress(_) | Notice::NotWritten(_) | Notice::LastLookUps(_) => {}
     })?;
     watch.hear(true)?;
     background::drop_in_background(tracer);

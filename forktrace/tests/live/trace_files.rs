@@ -207,6 +207,12 @@ fn a_full_disk_ends_neither_the_workload_nor_the_report() {
         let weakness = report.weakness("write_failed");
         assert!(weakness.count > 0, "{weakness:?}");
         assert!(weakness.text.contains("No space left"), "{weakness:?}");
+        // Who records for an hour is told at once, and once.
+        let said = finished
+            .stderr
+            .matches("the trace can't be written")
+            .count();
+        assert_eq!(said, 1, "{}", finished.stderr);
         assert_eq!(report.tasks.len(), 2);
         // A build that is not optimised can be too slow for the rings, too.
         let all = report.audit.weaknesses.iter();
