@@ -1,6 +1,9 @@
 //! Names for what tasks waited for. What is not known is said, not guessed.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use crate::{
     model::{File, FutexKey, Model, Target, Waitset},
@@ -137,6 +140,40 @@ pub(super) fn disk(device: u32) -> Object {
         id: name.clone(),
         name,
     }
+}
+
+/// Ids of all that stands for a connection to somebody: of sockets that have another end, and of
+/// sets with one of these to which nobody can connect.
+pub(super) fn connections(model: &Model) -> HashSet<String> {
+    let is_connection = |kind: &FileKind| match kind {
+        // Without a path both ends can be its own, as an event loop has them.
+        FileKind::UnixSocket { path, .. } => path.is_some(),
+        FileKind::InetSocket {
+            protocol, remote, ..
+        } => !remote.is_empty() || protocol == "udp",
+        _ => false,
+    };
+    let are = |kinds: &mut dyn Iterator<Item = &FileKind>| {
+        let (mut one, mut listens) = (false, false);
+        for kind in kinds {
+            one |= is_connection(kind);
+            listens |= kind.is_listening();
+        }
+        one && !listens
+    };
+    let of_files = model.files.iter().filter(|file| {
+        let interests = file.interests.iter().flat_map(|interest| &interest.fds);
+        let watched = interests.filter_map(|watched| watched.kind.as_ref());
+        are(&mut file.kind.iter().chain(watched))
+    });
+    let of_sets = model.waitsets.iter().enumerate().filter(|(_, set)| {
+        let kinds = set.fds.iter().filter_map(|waited| waited.kind.as_ref());
+        are(&mut { kinds })
+    });
+    of_files
+        .map(|file| identity(file).to_string())
+        .chain(of_sets.map(|(set, _)| format!("fds {set}")))
+        .collect()
 }
 
 /// What two targets have in common that are the same thing to wait for.

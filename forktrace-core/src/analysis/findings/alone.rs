@@ -4,9 +4,8 @@
 use std::collections::HashMap;
 
 use super::{
-    Blocks, Confidence, Finding, Report, Waiter, did, finding, part_of,
-    path::{kind, so_often},
-    whom,
+    Blocks, Confidence, Finding, Report, Waiter, asked::Asked, did, finding, part_of,
+    path::so_often, whom,
 };
 use crate::analysis::{blocks::Block, chains};
 
@@ -20,7 +19,7 @@ struct Sum {
     longest: (u64, usize, Block),
 }
 
-pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
+pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, asked: &Asked) -> Vec<Finding> {
     let mut sums: HashMap<(usize, i16, u32), Sum> = HashMap::new();
     // Whether it was the only one is not known beside one that was not followed.
     if report.audit.tasks_not_followed > 0 {
@@ -54,12 +53,12 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     sums.truncate(TOLD);
     let told = sums
         .into_iter()
-        .filter_map(|sum| told(report, blocks, &sum));
+        .filter_map(|sum| told(report, blocks, &sum, asked));
     told.collect()
 }
 
 /// `None`: the critical path tells of all page faults, and of all that waits for the disk.
-fn told(report: &Report, blocks: &Blocks<'_>, sum: &Sum) -> Option<Finding> {
+fn told(report: &Report, blocks: &Blocks<'_>, sum: &Sum, asked: &Asked) -> Option<Finding> {
     let (_, at, block) = sum.longest;
     let link = chains::link(blocks, (at as u32, block));
     if matches!(link.reason.as_str(), "page fault" | "fsync") {
@@ -81,7 +80,7 @@ fn told(report: &Report, blocks: &Blocks<'_>, sum: &Sum) -> Option<Finding> {
         object: link.object.clone(),
         code: waiter.name,
         ..finding(
-            kind(&link.reason, object),
+            asked.kind(&link.reason, object),
             sum.ns,
             Confidence::Proved,
             sentence,

@@ -357,6 +357,50 @@ fn whose_answer_comes_from_the_network_waits_for_a_peer() {
     says(&found, "for `client` (101), which waited for input from");
 }
 
+/// Waits for the other end of a connection, of a run that ends with this status.
+fn asks(tasks: Vec<Task>, exit_code: Option<i32>, remote: &str) -> Finding {
+    let all = findings_with(tasks, |model, info| {
+        let socket = model.files.last_mut().expect("the socket");
+        socket.kind = Some(FileKind::InetSocket {
+            protocol: "tcp".to_owned(),
+            local: "127.0.0.1:40000".to_owned(),
+            remote: remote.to_owned(),
+            listening: remote.is_empty(),
+        });
+        info.finish = Some(Finish {
+            exit_code,
+            ..Finish::default()
+        });
+    });
+    all.into_iter().next().expect("one finding")
+}
+
+#[test]
+fn a_client_that_waits_for_its_server_is_not_idle() {
+    let alone = || {
+        let client = task(1, 1, "rbbbbbrrr$", &[(POLL, SOCKET, NETWORK)]);
+        vec![slow("client", client)]
+    };
+    let all = || {
+        // Who waits for input as well, and goes on later.
+        let other = task(2, 2, "bbbbbbbr$", &[(READ, FILE, NETWORK)]);
+        let mut tasks = alone();
+        tasks.push(slow("other", other));
+        tasks
+    };
+    const REMOTE: &str = "127.0.0.1:80";
+    for tasks in [alone(), all()] {
+        let found = asks(tasks.clone(), Some(0), REMOTE);
+        assert_eq!((found.kind, found.ns), (FindingKind::Peer, 50_000_000));
+        // Whoever ends a service had seen enough of it.
+        assert_ne!(
+            asks(tasks.clone(), Some(143), REMOTE).kind,
+            FindingKind::Peer
+        );
+        assert_ne!(asks(tasks, Some(0), "").kind, FindingKind::Peer);
+    }
+}
+
 #[test]
 fn who_are_ready_and_get_no_cpu_are_starved() {
     let tasks = vec![

@@ -4,6 +4,7 @@
 //! a tenth of its own time.
 
 mod alone;
+mod asked;
 mod busy;
 mod code;
 mod creation;
@@ -48,13 +49,14 @@ const TASKS: usize = 10;
 /// The findings of a report that has all but them.
 pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row]) -> Vec<Finding> {
     let readers = readers::findings(report, blocks);
+    let asked = asked::Asked::of(report, blocks);
     let first = || {
         let mut found = stuck::findings(report);
-        found.extend(stalls::findings(report, &readers));
+        found.extend(stalls::findings(report, &readers, &asked));
         found.extend(starved::finding_of(report));
         found.extend(quota(report));
         found.extend(stopped(report));
-        found.extend(path::findings(report));
+        found.extend(path::findings(report, &asked));
         found.extend(event_loop::findings(report, blocks));
         let interpreter = interpreter::finding_of(report, blocks);
         let lock = lock::findings(report, blocks, locks);
@@ -77,7 +79,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     let (mut found, second) = both(first, second);
     found.extend(second);
     found.extend(readers);
-    let alone = alone::findings(report, blocks);
+    let alone = alone::findings(report, blocks, &asked);
     add_those_alone(report, blocks, &alone, &mut found);
     told_once(report, &mut found);
     for finding in &mut found {
@@ -104,7 +106,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     found.retain(stays);
     let is_worth = |f: &Finding| f.kind != FindingKind::Idle && f.share >= 0.1;
     if !found.iter().any(is_worth)
-        && let Some(mut beside) = path::beside(report, total(&alone))
+        && let Some(mut beside) = path::beside(report, total(&alone), &asked)
     {
         beside.share = share(beside.ns, report.workload.duration_ns);
         beside.next = Some("--show path".to_owned());

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Confidence, Finding, FindingKind, Report, Waiter, count, did, finding, part_of, quantity,
+    Confidence, Finding, FindingKind, Report, Waiter, asked::Asked, count, did, finding, part_of,
+    quantity,
 };
 use crate::{
     report::{GroupKind, Object, PathPart, PathState},
@@ -12,7 +13,7 @@ use crate::{
 
 /// What the end of the run waited for, where no stall tells: page faults, and all that a
 /// workload of one task waits for.
-pub(super) fn findings(report: &Report) -> Vec<Finding> {
+pub(super) fn findings(report: &Report, asked: &Asked) -> Vec<Finding> {
     let alone = report.tasks.len() == 1;
     let blocked = report
         .path
@@ -26,7 +27,7 @@ pub(super) fn findings(report: &Report) -> Vec<Finding> {
     let told = parts.iter().map(|p| {
         let reason = p.reason.as_deref().unwrap_or("unknown");
         let object = p.object.as_ref();
-        let kind = kind(reason, object);
+        let kind = asked.kind(reason, object);
         let did = did(reason, None, object, None);
         let serials = report.tasks.iter().map(|task| task.serial);
         let waiter = match alone {
@@ -75,19 +76,24 @@ pub(super) fn kind(reason: &str, object: Option<&Object>) -> FindingKind {
     }
 }
 
+/// Did the run end, and not because somebody had seen enough of it?
+pub(super) fn ended_by_itself(report: &Report) -> bool {
+    let workload = &report.workload;
+    let ended = workload.attached.is_none() && workload.exit_code.is_some_and(|code| code < 128);
+    ended && report.part.is_none()
+}
+
 /// What a run that ended by itself waited for while other tasks went on: without it the run
 /// would have been shorter, though all were never blocked at once. Not of a futex: who passes
 /// one on need not have held anything. `alone_ns`: so much of it a task waited that was the only one.
-pub(super) fn beside(report: &Report, alone_ns: u64) -> Option<Finding> {
-    let workload = &report.workload;
-    let ended = workload.attached.is_none() && workload.exit_code.is_some_and(|code| code < 128);
+pub(super) fn beside(report: &Report, alone_ns: u64, asked: &Asked) -> Option<Finding> {
     let tree = report.groups.iter().find(|g| g.kind == GroupKind::Tree)?;
-    if !ended || report.part.is_some() || report.tasks.len() < 2 {
+    if !ended_by_itself(report) || report.tasks.len() < 2 {
         return None;
     }
     let is_wait = |p: &&PathPart| {
         let reason = p.reason.as_deref().unwrap_or("futex");
-        let kind = kind(reason, p.object.as_ref());
+        let kind = asked.kind(reason, p.object.as_ref());
         p.state == PathState::Blocked
             && reason != "futex"
             && matches!(kind, FindingKind::Stall | FindingKind::Peer)
@@ -126,7 +132,7 @@ pub(super) fn beside(report: &Report, alone_ns: u64) -> Option<Finding> {
         object: most.object.clone(),
         code: waiter.name,
         tasks,
-        ..finding(kind(reason, object), ns, Confidence::Likely, sentence)
+        ..finding(asked.kind(reason, object), ns, Confidence::Likely, sentence)
     })
 }
 

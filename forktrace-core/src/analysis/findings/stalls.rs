@@ -1,27 +1,25 @@
 //! Stalls of the whole workload, by what they are put down to.
 
 use super::{
-    Confidence, Finding, FindingKind, Report, Waiter, duration, finding, link_did, part_of,
-    quantity, whom,
+    Confidence, Finding, FindingKind, Report, Waiter, asked::Asked, duration, finding, link_did,
+    part_of, quantity, whom,
 };
 use crate::report::{Cause, Ended, InterruptKind, Link, Verdict, WakerKind};
 
 /// Writers that waited for `readers` of a lock are told as that: that nothing connects what a
 /// reader does meanwhile with the other waits says no more.
-pub(super) fn findings(report: &Report, readers: &[Finding]) -> Vec<Finding> {
+pub(super) fn findings(report: &Report, readers: &[Finding], asked: &Asked) -> Vec<Finding> {
     let told_ns = readers.iter().map(|f| f.ns).max().unwrap_or(0);
     let is_told = |cause: &Cause| cause.verdict == Verdict::Coincidence && cause.ns <= told_ns;
-    let causes = report.causes.iter();
-    let of_tree = || {
-        let of_tree = causes.clone().filter(|cause| cause.group == 0);
-        of_tree.filter(|cause| !is_told(cause))
-    };
-    let folded = folded(report, of_tree().cloned());
+    let of_tree = report.causes.iter().filter(|cause| cause.group == 0);
+    let of_tree = of_tree.filter(|cause| !is_told(cause)).cloned();
+    let of_tree: Vec<Cause> = of_tree.map(|cause| asked.held(report, cause)).collect();
+    let folded = folded(report, of_tree.iter().cloned());
     let mut found: Vec<Finding> = folded
         .iter()
         .filter_map(|cause| of(report, cause))
         .collect();
-    found.extend(idle(report, of_tree()));
+    found.extend(idle(report, of_tree.iter()));
     found
 }
 
