@@ -41,6 +41,8 @@ use crate::report::{
 const SHARE: f64 = 0.01;
 /// Nor is less time, ns.
 const LEAST_NS: u64 = 1_000_000;
+/// A run of which nothing took more than that, and nine tenths were work, was held up by nothing.
+const SMALL: f64 = 0.05;
 /// Findings that are listed.
 const MOST: usize = 50;
 /// Tasks of a finding that are listed.
@@ -112,6 +114,8 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
         beside.next = Some("--show path".to_owned());
         found.extend(Some(beside).filter(is_worth));
     }
+    let is_small = |f: &Finding| f.kind > FindingKind::Hang && f.share < SMALL;
+    let ran = found.iter().all(is_small) && ran_ns(report) / 9 >= report.path.ns / 10;
     if found.is_empty() {
         found.push(nothing(report));
     }
@@ -121,6 +125,9 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
         _ => u64::MAX,
     };
     found.sort_by_key(|finding| rank(finding, idle_ns));
+    if ran && found.iter().any(|f| f.ns > 0) {
+        found.insert(0, nothing(report));
+    }
     found.truncate(MOST);
     if let Some(first) = found
         .first_mut()
@@ -404,15 +411,33 @@ fn stopped(report: &Report) -> Vec<Finding> {
         .collect()
 }
 
+/// How long the critical path was in a state.
+fn on_path(report: &Report, state: PathState) -> u64 {
+    let parts = report.path.parts.iter().filter(|p| p.state == state);
+    parts.map(|p| p.ns).fold(0, u64::saturating_add)
+}
+
+/// How long the critical path was work.
+fn ran_ns(report: &Report) -> u64 {
+    on_path(report, PathState::Running)
+}
+
+/// Whose work that mostly was, if there is a choice.
+fn mostly(report: &Report, ran_ns: u64) -> String {
+    let ran = report.path.parts.iter();
+    let ran = ran.filter(|p| p.state == PathState::Running);
+    let most = ran.clone().max_by_key(|p| p.ns);
+    match most.filter(|p| p.ns >= ran_ns / 4 * 3 && ran.count() > 1) {
+        Some(part) => format!(", mostly `{}`", part.role),
+        None => String::new(),
+    }
+}
+
 /// Nothing else was found.
 fn nothing(report: &Report) -> Finding {
     let tree = report.groups.iter().find(|g| g.kind == GroupKind::Tree);
-    let of = |state: PathState| {
-        let parts = report.path.parts.iter().filter(|p| p.state == state);
-        parts.map(|p| p.ns).fold(0, u64::saturating_add)
-    };
-    let ran_ns = of(PathState::Running);
-    let blocked_ns = of(PathState::Blocked);
+    let ran_ns = ran_ns(report);
+    let blocked_ns = on_path(report, PathState::Blocked);
     let lived_ns = tree.map_or(0, |tree| tree.lifetime_ns);
     let sentence = match lived_ns {
         0 => "The record holds no task.".to_owned(),
@@ -434,9 +459,10 @@ fn nothing(report: &Report) -> Finding {
             }
         }
         _ => format!(
-            "Nothing held it up: what the run waited for ran for {} of {}.",
+            "Nothing held it up: what the run waited for ran for {} of {}{}.",
             duration(ran_ns),
-            duration(report.path.ns)
+            duration(report.path.ns),
+            mostly(report, ran_ns)
         ),
     };
     Finding {
