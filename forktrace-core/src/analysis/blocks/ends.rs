@@ -119,7 +119,8 @@ impl Blocks<'_> {
 
     /// Is it a wait that only certain tasks can end, none of which this waker is? Then it
     /// was a signal. A private futex is woken from within its process, a wait for a child
-    /// by that child, a page fault that a signal can end by the task that handles it.
+    /// by that child, a page fault that any signal can end by the task that handles it (one for
+    /// a disk only those can end that kill, `folio_lock_or_retry`).
     fn only_a_signal(&self, task: usize, block: &Block, waker: Option<usize>) -> bool {
         let process = self.model.tasks[task].process;
         let waker = waker.map(|waker| self.model.tasks[waker].process);
@@ -133,7 +134,7 @@ impl Blocks<'_> {
             ) => waker != Some(*of),
             Some(Target::Thread(_)) => waker != Some(process),
             Some(Target::PageFault(_)) => {
-                block.why != Why::Uninterruptible && waker.is_none() && self.all_followed
+                block.why == Why::Interruptible && waker.is_none() && self.all_followed
             }
             Some(Target::Child(_)) => {
                 self.all_followed && waker.is_none_or(|waker| waker == process)

@@ -444,6 +444,21 @@ fn a_page_that_is_waited_for_is_no_stall_of_a_call() {
     says(&found, "waited for a page of memory");
 }
 
+/// Only what kills it could end that wait before, and it lives.
+#[test]
+fn no_signal_ends_a_wait_for_a_page_on_a_disk() {
+    let mut reads = slow("one", task(1, 1, "rbbbbrrr$", &[(PAGE_FAULT, MORE, DISK)]));
+    reads.stretches.edit(|offs| offs[1].why = Why::Killable);
+    let idle = task(2, 2, "bbbbbbbr$", &[(READ, FILE, NETWORK)]);
+    let all = findings_with(vec![reads, slow("idle", idle)], |model, _| {
+        model.targets.push(Target::PageFault(0x7000));
+    });
+    let found = one(FindingKind::PageFault, all);
+    let told =
+        "Everything waited 40.0 ms (50.0 %) for `one` (101), which waited for a page of memory.";
+    assert_eq!((found.sentence.as_str(), found.ns), (told, 40_000_000));
+}
+
 #[test]
 fn who_is_stopped_is_told_and_by_what() {
     let mut stopped = slow(

@@ -219,6 +219,13 @@ fn told_once(report: &Report, found: &mut Vec<Finding>) {
         };
         f.kind != FindingKind::Stall || !parked.iter().any(of_lock)
     });
+    // Pages of memory that all waited for are not told again as what the run waited for.
+    let is_page = |f: &&Finding| f.kind == FindingKind::PageFault && !f.tasks.is_empty();
+    let of_all_ns = found.iter().filter(is_page).map(|f| f.ns).max();
+    found.retain(|f| {
+        let of_path = f.kind == FindingKind::PageFault && f.tasks.is_empty();
+        !of_path || of_all_ns.is_none_or(|of_all_ns| f.ns > of_all_ns)
+    });
     // The disk is told once: as what all waited for at once, or as what the run waited for,
     // whichever is more.
     if let Some(disk) = path::disk(report) {
