@@ -3,8 +3,11 @@
 use super::{Blocks, Confidence, Finding, FindingKind, Report, count, duration, finding, who};
 use crate::model::{Off, State};
 
-/// Calls that return at once so often a second of CPU time do no work in between.
-const CALLS_A_SECOND: u64 = 100_000;
+/// Calls that find nothing so often a second of CPU time only look, and so do those…
+const EMPTY_A_SECOND: u64 = 100_000;
+/// …that find something so often: not even one read fits between two of them. A client that is
+/// never out of answers does 200,000 a second.
+const CALLS_A_SECOND: u64 = 400_000;
 /// Fewer calls are no loop.
 const LEAST: u64 = 1_000;
 /// But for yields, of which only those are seen that another task took the CPU after: so many,
@@ -27,8 +30,10 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     let polls = report.polls.iter().flatten().filter_map(|poll| {
         let task = report.tasks.iter().find(|t| t.serial == poll.serial)?;
         let at_once = poll.ready_at_once + poll.empty_at_once;
+        let a_second = |calls: u64| calls.saturating_mul(1_000_000_000) / task.running_ns.max(1);
         let often = at_once >= LEAST
-            && at_once.saturating_mul(1_000_000_000) / task.running_ns.max(1) >= CALLS_A_SECOND;
+            && (a_second(at_once) >= CALLS_A_SECOND
+                || a_second(poll.empty_at_once) >= EMPTY_A_SECOND);
         let sentence = format!(
             "{} spins: its {} returned at once {} times, and it ran for {}.",
             who(&task.name, task.tid),

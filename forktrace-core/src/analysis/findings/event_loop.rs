@@ -57,9 +57,13 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
             }
             let first = offs.iter().position(|off| is_loop(&off))?;
             let last = offs.iter().rposition(|off| is_loop(&off))?;
+            // While one of several is blocked, the next looks at the set in its place.
             let in_turn = offs
                 .iter()
                 .any(|off| shared.contains(&(process_of(at), off.target)));
+            if in_turn {
+                return None;
+            }
             let mut outside: HashMap<i16, Outside> = HashMap::new();
             // Before its first wait for events it can be at its work already, and after the
             // last still: that is known of what it does between others, too.
@@ -73,8 +77,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
             };
             for block in offs.iter().enumerate().filter_map(counts) {
                 let ns = block.wake_ns.unwrap_or(block.start_ns) - block.start_ns;
-                let parked = in_turn && blocks.is_futex(&block);
-                if waits_for_events(blocks, &block) || parked || ns < LONG_NS {
+                if waits_for_events(blocks, &block) || ns < LONG_NS {
                     continue;
                 }
                 let sum = outside.entry(block.syscall).or_default();

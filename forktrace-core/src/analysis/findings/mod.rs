@@ -354,6 +354,11 @@ fn did(reason: &str, syscall: Option<&str>, object: Option<&Object>, limit: Opti
         }
         ("futex", Some(on)) => format!("waited for {on}"),
         ("open", Some(on)) => format!("waited in {call} of {on}"),
+        // Of several calls it has no name but that of their kind.
+        ("file system", Some(on)) if syscall.is_none() => {
+            format!("waited for the file system at {on}")
+        }
+        ("file system", None) if syscall.is_none() => "waited for the file system".to_owned(),
         (_, Some(on)) => format!("waited in {call} on {on}"),
         (_, None) => format!("waited in {call}"),
     }
