@@ -31,15 +31,18 @@ pub(super) fn finding_of(report: &Report) -> Option<Finding> {
     let waited = part_of(ns, report);
     // Who had the CPUs while nobody of the workload ran is one from outside.
     let users = users(report, nobody.then_some(ns));
-    let cpus = quantity(report.workload.cpus.into(), "CPU");
+    let cpus = match report.workload.cpus {
+        1 => "CPU".to_owned(),
+        cpus => quantity(cpus.into(), "CPU"),
+    };
     let sentence = match (nobody, users.is_empty()) {
         (true, false) => format!(
-            "For {waited} tasks were ready to run, and none of them got one of the {cpus}: these \
-             ran {users} from outside the workload."
+            "For {waited} tasks wanted a CPU and got none: the {cpus} ran {users}, from outside the \
+             workload."
         ),
         (true, true) => format!(
-            "For {waited} tasks were ready to run, and none of them had one of the {cpus} yet; who \
-             had these is not known, if anybody had."
+            "For {waited} tasks wanted a CPU and had none yet; who had the {cpus} then, if \
+             anybody, is not known."
         ),
         (false, true) => format!(
             "For {waited} {} was ready to run, and got no CPU.",
