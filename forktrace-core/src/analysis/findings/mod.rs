@@ -84,6 +84,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     let alone = alone::findings(report, blocks, &asked);
     add_those_alone(report, blocks, &alone, &mut found);
     told_once(report, &mut found);
+    let lock = lock_of_stall(&found);
     for finding in &mut found {
         finding.share = share(finding.ns, report.workload.duration_ns);
         finding.tasks.truncate(TASKS);
@@ -125,6 +126,14 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
         _ => u64::MAX,
     };
     found.sort_by_key(|finding| rank(finding, idle_ns));
+    if let Some(lock) = lock
+        && found.first().is_some_and(|f| f.kind == FindingKind::Stall)
+        && let Some(at) = found
+            .iter()
+            .position(|f| f.kind == FindingKind::Lock && f.object == lock)
+    {
+        found[..=at].rotate_right(1);
+    }
     if ran && found.iter().any(|f| f.ns > 0) {
         found.insert(0, nothing(report));
     }
@@ -167,6 +176,18 @@ fn add_those_alone(
     let is_told = found.iter().any(is_told);
     let worth = |f: &&Finding| f.kind != FindingKind::Idle || !is_told;
     found.extend(alone.iter().filter(worth).cloned());
+}
+
+/// The lock that those queue for who make everything wait in turn, by what they do while they have
+/// it: it is told before that.
+fn lock_of_stall(found: &[Finding]) -> Option<Option<Object>> {
+    let stalls = found.iter().filter(|f| f.kind == FindingKind::Stall);
+    let stall = stalls.max_by_key(|f| f.ns)?;
+    let holds = |f: &&Finding| {
+        let named = f.kind == FindingKind::Lock && f.object.is_some() && stall.tasks.len() > 1;
+        named && f.ns >= stall.ns / 2 && stall.tasks.iter().all(|it| f.tasks.contains(it))
+    };
+    found.iter().find(holds).map(|f| f.object.clone())
 }
 
 /// Leaves out what another finding tells better.

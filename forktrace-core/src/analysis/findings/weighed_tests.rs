@@ -169,6 +169,40 @@ fn sleeps_of_different_lengths_are_told_by_the_longest() {
 }
 
 /// The lock finding says it all; what readers sleep is no second one.
+/// The sleeps are what takes the time, and the lock is why each of them stops the other one.
+#[test]
+fn a_lock_comes_before_what_its_holders_do_in_turn() {
+    let asks = |of| (FUTEX, LOCK, by(of));
+    let nap = (SLEEP, 0, TIMER);
+    let tasks = vec![
+        slow(
+            "one",
+            task(
+                1,
+                1,
+                &format!("{}r$", "bbbrbr".repeat(8)),
+                &[asks(2), nap].repeat(8),
+            ),
+        ),
+        slow(
+            "other",
+            task(
+                2,
+                1,
+                &format!("{}r$", "rbrbbb".repeat(8)),
+                &[nap, asks(1)].repeat(8),
+            ),
+        ),
+    ];
+    let all = findings_with(tasks, |_, _| ());
+    let kinds: Vec<FindingKind> = all.iter().map(|f| f.kind).collect();
+    assert_eq!(
+        kinds[..2],
+        [FindingKind::Lock, FindingKind::Stall],
+        "{all:#?}"
+    );
+}
+
 #[test]
 fn a_writer_that_waits_for_readers_is_told_once() {
     let waits = [(SLEEP, 0, TIMER)].repeat(5);
