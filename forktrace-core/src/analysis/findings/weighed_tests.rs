@@ -180,7 +180,7 @@ fn a_lock_comes_before_what_its_holders_do_in_turn() {
             task(
                 1,
                 1,
-                &format!("{}r$", "bbbrbr".repeat(8)),
+                &format!("{}r$", "bbbbbbrbbbbr".repeat(8)),
                 &[asks(2), nap].repeat(8),
             ),
         ),
@@ -189,7 +189,7 @@ fn a_lock_comes_before_what_its_holders_do_in_turn() {
             task(
                 2,
                 1,
-                &format!("{}r$", "rbrbbb".repeat(8)),
+                &format!("{}r$", "rbbbbrbbbbbb".repeat(8)),
                 &[nap, asks(1)].repeat(8),
             ),
         ),
