@@ -16,9 +16,8 @@ use blazesym::{
 use object::LittleEndian as LE;
 
 use super::{
-    files::open,
     known::Known,
-    sections::{Sections, read},
+    sections::{Sections, open, read},
 };
 
 /// Where they are (GDB's manual, "Separate Debug Files").

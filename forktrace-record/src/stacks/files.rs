@@ -1,7 +1,5 @@
 //! How a file of the workload is read that functions are looked up in.
 
-use std::{fs::File, os::unix::fs::OpenOptionsExt as _, path::Path};
-
 use blazesym::symbolize::{
     FindSymOpts, ProcessMemberInfo, ProcessMemberType, Reason, Resolve, ResolvedSym, Sym,
     Symbolize, Symbolizer, TranslateFileOffset,
@@ -13,10 +11,8 @@ use super::{
     frames::Named,
     go::GoTable,
     lines::Lines,
+    sections::open,
 };
-
-/// A longer file is not read: no program's symbols are that many.
-const MOST_ELF_BYTES: u64 = 4 << 30;
 
 /// Looks functions up in files of the workload. `lines`: with source lines.
 pub(super) fn symbolizer(lines: bool) -> Symbolizer {
@@ -60,8 +56,7 @@ fn public(name: &str) -> &str {
     }
 }
 
-/// Files of a process are read if they are files, and not too long: nothing that acts when
-/// it is opened, or waits. What was stripped can be of Go. `None`: it is read as usual.
+/// What was stripped can be of Go, or have its symbols apart. `None`: it is read as usual.
 fn dispatch(
     member: &ProcessMemberInfo<'_>,
     lines: Option<&Lines>,
@@ -82,24 +77,6 @@ fn dispatch(
     }
     let apart = stripped.of(&file, &path.maps_file, name)?;
     Some(Box::new(apart))
-}
-
-/// `None`: it is not to be read.
-pub(super) fn open(path: &Path) -> Option<File> {
-    let mut options = File::options();
-    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
-    let file = options.read(true).custom_flags(flags);
-    let is_plain = |file: &File| {
-        let data = file.metadata();
-        data.is_ok_and(|data| data.is_file() && data.len() <= MOST_ELF_BYTES)
-    };
-    let opened = path_is_plain(path).then(|| file.open(path));
-    opened.and_then(Result::ok).filter(is_plain)
-}
-
-/// Nothing is opened yet.
-fn path_is_plain(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|data| data.is_file())
 }
 
 /// In place of a file that is not read: it has no symbols.
