@@ -6,14 +6,17 @@
 //! ([`Namer`]), and another helper finds the functions (`Symbols`).
 
 mod allowance;
+mod apart;
 mod code;
 mod cut_files;
 mod doubts;
+mod files;
 mod frames;
 mod go;
 mod java;
 mod jvm;
 mod kernels;
+mod known;
 mod lasting;
 mod lines;
 mod lookout;
@@ -22,6 +25,7 @@ mod perf_map;
 mod programs;
 mod sections;
 mod symbols;
+mod told;
 mod unwind;
 
 use std::{
@@ -33,13 +37,13 @@ use std::{
 
 use self::{
     doubts::Doubts,
-    frames::GONE,
     java::Machines,
     kernels::Kernels,
     looks::{Looked, Looks},
     programs::Programs,
     symbols::{Answer, Of, Question},
-    unwind::{End, Walk},
+    told::{Answers, Asked, nameless, of_one_gone},
+    unwind::Walk,
 };
 pub(crate) use self::{jvm::ask as ask_java, lookout::Lookout, symbols::Symbols};
 use crate::{
@@ -48,7 +52,7 @@ use crate::{
     helper::{Channel, Kind, Nursery, Troubles},
     last_wait::{LastWait, Patience},
     sink::Sink,
-    trace::{Born, Event, Frames, Stacks, TaskRecord, WaitsIn, Waker},
+    trace::{Born, Event, Stacks, TaskRecord, WaitsIn, Waker},
 };
 
 /// Questions that the helper has at a time. It gets them as fast as they come: a process
@@ -102,27 +106,12 @@ pub struct Namer {
     ready: usize,
     /// The rings were not read to their end the last time.
     is_behind: bool,
-    /// Answers that wait until all was read that came before them.
-    answered: Vec<Answered>,
+    answered: Answers,
     asked_again: Instant,
     /// Stacks that the helper was not asked about: it had too much to do.
     left_out: u64,
     /// Times that a file was cut short while it was read.
     cut: u64,
-}
-
-/// What a question was about.
-enum Asked {
-    Stack(u32, Of, Walk),
-    Other,
-}
-
-/// What the helper told.
-struct Answered {
-    about: Asked,
-    answer: Answer,
-    /// What was read while it waits began later.
-    is_ready: bool,
 }
 
 impl Namer {
@@ -145,7 +134,7 @@ impl Namer {
             waiting: Vec::new(),
             ready: 0,
             is_behind: false,
-            answered: Vec::new(),
+            answered: Answers::default(),
             asked_again: Instant::now(),
             left_out: 0,
             cut: 0,
@@ -281,7 +270,7 @@ impl Namer {
     /// The rings are about to be read. What is given back goes to [`Self::was_read`].
     pub(crate) fn before_reading(&mut self) -> (usize, usize) {
         self.is_behind = true;
-        (self.waiting.len(), self.answered.len())
+        (self.waiting.len(), self.answered.waiting())
     }
 
     /// All was read that was there when this was given: nothing that is still to come is older
@@ -289,8 +278,7 @@ impl Namer {
     pub(crate) fn was_read(&mut self, (waiting, answered): (usize, usize)) {
         self.is_behind = false;
         self.ready = waiting;
-        let older = self.answered.iter_mut().take(answered);
-        older.for_each(|it| it.is_ready = true);
+        self.answered.was_read(answered);
     }
 
     /// Writes the stacks that were kept back, and those that they are made of as far as the
@@ -374,20 +362,10 @@ impl Namer {
     /// Writes what the helper has told.
     pub(crate) fn answers(&mut self, writer: &mut Sink) {
         let received = self.helper.receive();
-        let answered = received.answers.into_iter();
-        self.answered.extend(answered.map(|(about, answer, _)| {
-            let is_ready = false;
-            Answered {
-                about,
-                answer,
-                is_ready,
-            }
-        }));
-        let still_to_come = self.answered.iter().position(|it| !it.is_ready);
-        let ready = still_to_come.unwrap_or(self.answered.len());
-        let ready: Vec<Answered> = self.answered.drain(..ready).collect();
-        for answered in ready {
-            self.write_answer(answered, writer);
+        let answers = received.answers.into_iter();
+        let answers = answers.map(|(about, answer, _)| (about, answer));
+        for (about, answer) in self.answered.ready(answers) {
+            self.write_answer(&about, answer, writer);
         }
         for asked in received.lost {
             if let Asked::Stack(number, _, walk) = asked {
@@ -403,9 +381,9 @@ impl Namer {
 
     /// Writes what the helper has told of a stack. If the process had executed another program when
     /// functions were looked up in it, they can be those of that one.
-    fn write_answer(&mut self, Answered { about, answer, .. }: Answered, writer: &mut Sink) {
+    fn write_answer(&mut self, about: &Asked, answer: Answer, writer: &mut Sink) {
         self.cut += u64::from(answer.cut);
-        if let Asked::Stack(number, of, walk) = &about
+        if let Asked::Stack(number, of, walk) = about
             && let Some(read_ns) = answer.read_ns
             && self.programs.is_over(*of, of_records_ns(read_ns))
         {
@@ -505,33 +483,4 @@ impl Namer {
 /// Is the stack of this block still to be told?
 fn is_open(looks: Option<&Looks>, serial: u32, seq: u32) -> bool {
     looks.is_some_and(|looks| looks.is_open(serial, seq))
-}
-
-/// A stack of a program that is no more: where its functions are in their files, if that is known.
-fn of_one_gone(number: u32, walk: &Walk) -> Frames {
-    if !walk.places.is_empty() {
-        return nameless(number, walk);
-    }
-    Frames {
-        number,
-        frames: vec![GONE.to_owned()],
-        cut_off: true,
-        waits_in: None,
-    }
-}
-
-/// A stack of which no function was looked up.
-fn nameless(number: u32, walk: &Walk) -> Frames {
-    let places = walk.places.iter().map(Some).chain(std::iter::repeat(None));
-    let frames = walk.addresses.iter().zip(places);
-    let frames = frames.map(|(address, place)| match place {
-        Some(place) => place.text.clone(),
-        None => format!("[{address:#x}]"),
-    });
-    Frames {
-        number,
-        frames: frames.collect(),
-        cut_off: walk.end != End::Start,
-        waits_in: None,
-    }
 }

@@ -24,7 +24,6 @@ mod cpu;
 mod create;
 mod crew;
 mod deadlock;
-mod deep_naps;
 mod exec;
 mod fault;
 mod group_ops;
@@ -86,7 +85,6 @@ pub enum Workload {
     Io(io::Io),
     Die(signal::Die),
     ManySleepers(sleep::ManySleepers),
-    DeepNaps(deep_naps::DeepNaps),
     SharedMutex(locks::SharedMutex),
     FsyncUnderLock(locks::FsyncUnderLock),
     HandOff(locks::HandOff),
@@ -146,7 +144,6 @@ pub fn run(workload: &Workload) -> Result<()> {
         Workload::Io(it) => it.run(),
         Workload::Die(it) => it.run(),
         Workload::ManySleepers(it) => it.run(),
-        Workload::DeepNaps(it) => it.run(),
         Workload::SharedMutex(it) => it.run(),
         Workload::FsyncUnderLock(it) => it.run(),
         Workload::HandOff(it) => it.run(),

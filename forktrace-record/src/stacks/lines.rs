@@ -3,11 +3,8 @@
 //! compressed, or in a file of its own, is not read.
 
 use std::{
-    cell::RefCell,
-    collections::HashMap,
     ffi::{OsStr, OsString},
     fs::File,
-    os::unix::fs::MetadataExt as _,
     path::Path,
     rc::Rc,
 };
@@ -25,12 +22,13 @@ use object::{
     elf::{SHF_COMPRESSED, SHT_PROGBITS},
 };
 
-use super::sections::{Sections, read};
+use super::{
+    known::Known,
+    sections::{Sections, read},
+};
 
 /// A longer table, or longer names of files, are not read, bytes.
 const MOST_BYTES: u64 = 64 << 20;
-/// Files of which the lines are known at a time.
-const MOST_FILES: usize = 32;
 /// Addresses in tables are so long where these don't say it.
 const ADDRESS_BYTES: u8 = 8;
 
@@ -149,32 +147,23 @@ struct Program {
 /// The same, which is in several processes.
 pub(super) struct WithLines(Rc<Program>);
 
-/// Programs by device, inode, and when they were changed.
-type Key = (u64, u64, i64, i64);
-
 /// The programs that lines are known of; nothing of those that have none.
-#[derive(Clone, Default)]
-pub(super) struct Lines(Rc<RefCell<HashMap<Key, Option<Rc<Program>>>>>);
+#[derive(Default)]
+pub(super) struct Lines(Known<Program>);
 
 impl Lines {
     /// Of this file, which can be opened by that path as well; `None`: it has none.
     pub(super) fn of(&self, file: &File, path: &Path, name: &OsStr) -> Option<WithLines> {
-        let data = file.metadata().ok()?;
-        let key = (data.dev(), data.ino(), data.mtime(), data.mtime_nsec());
-        let mut known = self.0.borrow_mut();
-        if known.len() >= MOST_FILES && !known.contains_key(&key) {
-            known.clear();
-        }
-        let program = known.entry(key).or_insert_with(|| {
+        let program = self.0.of(file, || {
             let lines = Table::of(file)?;
             let symbols = ElfResolver::open(path).ok()?;
-            Some(Rc::new(Program {
+            Some(Program {
                 symbols,
                 lines,
                 path: name.to_owned(),
-            }))
+            })
         });
-        program.clone().map(WithLines)
+        program.map(WithLines)
     }
 }
 

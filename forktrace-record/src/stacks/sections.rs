@@ -1,6 +1,10 @@
 //! The sections of a program's file, as far as they are read by us: by `pread`, with bounds.
 
-use std::{fs::File, os::unix::fs::FileExt as _};
+use std::{
+    fs::File,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    path::Path,
+};
 
 use object::{
     LittleEndian as LE,
@@ -8,6 +12,8 @@ use object::{
     pod::{from_bytes, slice_from_all_bytes},
 };
 
+/// A longer file is not read: no program's symbols are that many.
+const MOST_ELF_BYTES: u64 = 4 << 30;
 /// Sections and segments of a file that are looked at.
 pub(super) const MOST_HEADERS: u64 = 4096;
 /// Names of sections together are no longer, bytes.
@@ -54,6 +60,25 @@ impl Sections {
         };
         self.headers.iter().find(is_it)
     }
+}
+
+/// Opens a file of a process if it is a file, and not too long: nothing that acts when it is opened, or waits.
+/// `None`: it is not to be read.
+pub(super) fn open(path: &Path) -> Option<File> {
+    let mut options = File::options();
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
+    let file = options.read(true).custom_flags(flags);
+    let is_plain = |file: &File| {
+        let data = file.metadata();
+        data.is_ok_and(|data| data.is_file() && data.len() <= MOST_ELF_BYTES)
+    };
+    let opened = path_is_plain(path).then(|| file.open(path));
+    opened.and_then(Result::ok).filter(is_plain)
+}
+
+/// Nothing is opened yet.
+fn path_is_plain(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|data| data.is_file())
 }
 
 /// All of it, or nothing.

@@ -4,35 +4,27 @@
 //! rights of the workload's user, with bounds on size and memory, and a file that is cut
 //! short while it is mapped costs names ([`cut_files`]).
 
-use std::{
-    collections::{HashMap, HashSet},
-    fs::File,
-    os::unix::fs::OpenOptionsExt as _,
-};
+use std::collections::{HashMap, HashSet};
 
 use blazesym::{
     MaybeDefault, Pid,
     symbolize::{
-        FindSymOpts, Input, ProcessMemberInfo, ProcessMemberType, Reason, Resolve, ResolvedSym,
-        Sym, Symbolize, Symbolized, Symbolizer, TranslateFileOffset,
+        Input, Reason, Symbolized, Symbolizer,
         source::{Kernel, Process, Source},
     },
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    code::{Whose, of_file},
+    code::Whose,
     cut_files,
+    files::{named, symbolizer},
     frames::{Name, Named, frames},
-    go::GoTable,
-    lines::Lines,
     perf_map::{Budget, PerfMap},
     unwind::{Walk, monotonic_ns},
 };
 use crate::{clock::of_records_ns, trace::Frames};
 
-/// A longer file is not read: no program's symbols are that many.
-const MOST_ELF_BYTES: u64 = 4 << 30;
 /// So many functions are remembered, of all programs.
 const MOST_NAMES: usize = 1 << 18;
 
@@ -360,90 +352,6 @@ impl Symbols {
     }
 }
 
-fn symbolizer(lines: bool) -> Symbolizer {
-    let lines_of = lines.then(Lines::default);
-    Symbolizer::builder()
-        .enable_code_info(lines)
-        .enable_inlined_fns(false)
-        .set_process_dispatcher(move |member| Ok(dispatch(&member, lines_of.as_ref())))
-        .build()
-}
-
-/// What a function is called.
-fn named(symbol: Sym<'_>) -> Named {
-    let line = symbol.code_info.as_deref().and_then(|info| {
-        let file = info.file.to_str()?;
-        let file = file.rsplit('/').next().unwrap_or(file);
-        Some(format!("{file}:{}", info.line?))
-    });
-    let file = symbol.module.as_ref().and_then(|file| file.to_str());
-    let whose = file.map_or(Whose::Unknown, of_file);
-    Named {
-        line,
-        ..Named::new(public(&symbol.name).to_owned(), whose)
-    }
-}
-
-/// The GNU C library exports `pthread_mutex_lock` under an older name as well, and both are at
-/// one address: a program calls it by the name without the underscores.
-fn public(name: &str) -> &str {
-    match name.strip_prefix("__") {
-        Some(public) if public.starts_with("pthread_") => public,
-        _ => name,
-    }
-}
-
-/// Files of a process are read if they are files, and not too long: nothing that acts when
-/// it is opened, or waits. What was stripped can be of Go. `None`: it is read as usual.
-fn dispatch(member: &ProcessMemberInfo<'_>, lines: Option<&Lines>) -> Option<Box<dyn Resolve>> {
-    let ProcessMemberType::Path(path) = member.member_entry else {
-        return None;
-    };
-    let mut options = File::options();
-    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
-    let file = options.read(true).custom_flags(flags);
-    let is_plain = |file: &File| {
-        let data = file.metadata();
-        data.is_ok_and(|data| data.is_file() && data.len() <= MOST_ELF_BYTES)
-    };
-    let opened = path_is_plain(&path.maps_file).then(|| file.open(&path.maps_file));
-    let opened = opened.and_then(Result::ok).filter(is_plain);
-    let Some(file) = opened else {
-        return Some(Box::new(Unread));
-    };
-    if let Some(table) = GoTable::of(&file) {
-        return Some(Box::new(table));
-    }
-    let name = path.symbolic_path.as_os_str();
-    let lines = lines?.of(&file, &path.maps_file, name)?;
-    Some(Box::new(lines))
-}
-
-/// Nothing is opened yet.
-fn path_is_plain(path: &std::path::Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|data| data.is_file())
-}
-
-/// In place of a file that is not read: it has no symbols.
-#[derive(Debug)]
-struct Unread;
-
-impl Symbolize for Unread {
-    fn find_sym(
-        &self,
-        _: u64,
-        _: &FindSymOpts,
-    ) -> blazesym::Result<Result<ResolvedSym<'_>, Reason>> {
-        Ok(Err(Reason::MissingSyms))
-    }
-}
-
-impl TranslateFileOffset for Unread {
-    fn file_offset_to_virt_offset(&self, offset: u64) -> blazesym::Result<Option<u64>> {
-        Ok(Some(offset))
-    }
-}
-
 /// Where the call was that the `i`th address of a stack, innermost first, is in: a return
 /// address is that of the instruction after it.
 fn call(i: usize, address: u64) -> u64 {
@@ -451,108 +359,5 @@ fn call(i: usize, address: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{super::frames::GONE, *};
-
-    #[test]
-    fn a_name_is_given_to_each_stack_that_waited_for_it() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("map");
-        std::fs::write(&path, "100 10 made\n").expect("a file");
-        let mut symbols = Symbols::knowing_nothing(false);
-        let of = Of::Process(std::process::id(), 0);
-        let known = [(0x105, Name::None), (0x205, named("main"))];
-        let known = known.map(|(address, name)| ((of, address), name));
-        symbols.names.extend(known);
-        let mut told = Told::from(PerfMap::in_file(path));
-        let unnamed = |number| Unnamed {
-            number,
-            walk: walk(&[0x105, 0x205]),
-            missing: 1,
-        };
-        told.unnamed = vec![unnamed(0), unnamed(1)];
-        symbols.processes.insert(of, told);
-
-        let named = symbols.answer(Question::Again(true));
-        assert!(symbols.processes[&of].unnamed.is_empty());
-        let named: Vec<Frames> = named.frames.into_iter().map(|(frames, _)| frames).collect();
-        let numbers: Vec<u32> = named.iter().map(|frames| frames.number).collect();
-        assert_eq!(numbers, [0, 1]);
-        assert_eq!(named[0].frames, ["made", "main"]);
-    }
-
-    #[test]
-    fn a_stack_that_begins_where_there_is_no_code_is_of_a_program_that_is_gone() {
-        let mut symbols = Symbols::knowing_nothing(false);
-        let of = Of::Process(7, 1);
-        symbols.names.insert((of, 1), Name::NoCode);
-        symbols.names.insert((of, 2), named("main"));
-        assert_eq!(symbols.frames(of, 0, &walk(&[1, 2])).0.frames, [GONE]);
-        let (frames, _) = symbols.frames(of, 0, &walk(&[2, 1]));
-        assert_eq!(frames.frames, ["main", "[frame pointers end here]"]);
-        // Another program with the same number knows nothing of these.
-        let next = Of::Process(7, 2);
-        assert_eq!(symbols.frames(next, 0, &walk(&[2])).0.frames, [GONE]);
-    }
-
-    /// The functions of a stack in our own process that is in `getpid`, taken for this program.
-    fn told(symbols: &mut Symbols, program: u32) -> (String, Option<i64>) {
-        let walk = walk(&[nix::libc::getpid as *const () as u64]);
-        let of = Of::Process(std::process::id(), program);
-        let mut answer = symbols.answer(Question::Stack(0, of, walk));
-        let (mut frames, _) = answer.frames.remove(0);
-        (frames.frames.remove(0), answer.read_ns)
-    }
-
-    fn began(symbols: &mut Symbols, program: u32, at_ns: u64) {
-        symbols.answer(Question::Began(std::process::id(), program, at_ns, None));
-    }
-
-    #[test]
-    fn functions_are_not_looked_up_in_the_program_that_came_after() {
-        let mut symbols = Symbols::knowing_nothing(false);
-        began(&mut symbols, 2, 1);
-        assert_eq!(told(&mut symbols, 1), (GONE.to_owned(), None));
-        let (function, read_ns) = told(&mut symbols, 2);
-        assert!(
-            function.contains("getpid") && read_ns.is_some(),
-            "{function}"
-        );
-        assert_eq!(told(&mut symbols, 2), (function, None));
-        assert_eq!(told(&mut symbols, 1), (GONE.to_owned(), None));
-    }
-
-    #[test]
-    fn functions_that_were_looked_up_in_a_program_that_had_begun_already_are_forgotten() {
-        let mut symbols = Symbols::knowing_nothing(false);
-        began(&mut symbols, 1, 1);
-        let (function, read_ns) = told(&mut symbols, 1);
-        let read_ns = of_records_ns(read_ns.expect("they were looked up"));
-        // By then it was still in the first one.
-        began(&mut symbols, 2, read_ns + 1);
-        assert_eq!(told(&mut symbols, 1), (function.clone(), None));
-        let (_, read_ns) = told(&mut symbols, 2);
-        let read_ns = of_records_ns(read_ns.expect("they were looked up"));
-        began(&mut symbols, 3, read_ns - 1);
-        assert_eq!(told(&mut symbols, 2), (GONE.to_owned(), None));
-        assert_eq!(told(&mut symbols, 1), (function, None));
-    }
-
-    #[test]
-    fn functions_of_the_c_library_have_the_names_that_they_are_called_by() {
-        assert_eq!(public("__pthread_mutex_lock"), "pthread_mutex_lock");
-        assert_eq!(public("__libc_start_main"), "__libc_start_main");
-        assert_eq!(public("pthread_join"), "pthread_join");
-    }
-
-    fn named(name: &str) -> Name {
-        Name::Is(Named::new(name.to_owned(), Whose::Unknown))
-    }
-
-    fn walk(addresses: &[u64]) -> Walk {
-        Walk {
-            addresses: addresses.to_vec(),
-            ..Walk::default()
-        }
-    }
-}
+#[path = "symbols_tests.rs"]
+mod tests;

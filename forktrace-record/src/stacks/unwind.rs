@@ -9,7 +9,8 @@
 
 mod again;
 mod dynamic;
-mod pages;
+mod lately;
+mod memory;
 mod process;
 mod python;
 mod registers;

@@ -80,6 +80,40 @@ fn threads_that_sort_on_too_few_cpus_wait_for_these_and_not_for_each_other() {
     });
 }
 
+#[test]
+fn the_holder_of_a_lock_that_a_higher_priority_waits_for_is_told_to_lack_a_cpu() {
+    const TEST: &str =
+        "the_holder_of_a_lock_that_a_higher_priority_waits_for_is_told_to_lack_a_cpu";
+    if lacks(TEST, &["gcc"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = include_str!("inversion.c");
+    compiled(folder.path(), "inversion", source, &["-pthread"]);
+    unspoilt(|| {
+        let run = run().json();
+        let finished = run.args(["--"]).args([folder.path().join("inversion")]);
+        let finished = finished.complete();
+        let report = finished.report();
+        let named = |name: &str| report.tasks.iter().find(|it| it.name == name);
+        let [low, high, middle] = ["low", "high", "middle"].map(named);
+        let [Some(low), Some(high), Some(middle)] = [low, high, middle] else {
+            return skip(TEST, "threads may not have real-time priorities");
+        };
+        let lock = report.locks.iter().find(|it| it.kind == "mutex");
+        let [holder] = &*lock.expect("the lock").holders else {
+            panic!("{:#?}", report.locks);
+        };
+        assert_eq!((holder.tid, &*holder.proof), (Some(low.tid), "proved"));
+        // It had three parts to do nothing in for each one that it computed.
+        assert!(holder.runnable_ns > 2 * holder.ran_ns, "{holder:#?}");
+        assert!(holder.ns <= high.blocked_ns, "{holder:#?} {high:#?}");
+        let behind = report.findings.first().expect("a finding");
+        assert!(behind.sentence.contains("middle"), "{}", behind.sentence);
+        assert!(middle.blocked_ns < low.runnable_ns, "{middle:#?}");
+    });
+}
+
 /// Blocked time that began below this function, ns, of stacks that a report lists.
 fn below(stacks: &[&Value], function: &str) -> u64 {
     let is_below = |it: &&&Value| {

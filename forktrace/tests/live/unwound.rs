@@ -92,6 +92,75 @@ fn the_function_that_waits_is_named_though_nothing_has_frame_pointers() {
 }
 
 #[test]
+fn a_stripped_program_has_names_if_its_symbols_are_where_distributions_put_them() {
+    const TEST: &str =
+        "a_stripped_program_has_names_if_its_symbols_are_where_distributions_put_them";
+    const PLACE: &str = "/usr/lib/debug";
+    let tools = ["readelf", "objcopy", "strip", "unshare", "mount"];
+    if !tools.iter().all(|tool| have(tool)) || !Path::new(PLACE).is_dir() {
+        return skip(TEST, "it takes binutils, unshare, mount and /usr/lib/debug");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(program) = compiled(folder.path(), &["-Wl,--build-id"]) else {
+        return skip(TEST, "there is no gcc");
+    };
+    let done = |command: &mut Command| {
+        let output = command.output().expect("it starts");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let notes = done(Command::new("readelf").arg("-n").arg(&program));
+    let id = notes
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Build ID: "));
+    let (first, rest) = id.expect("a build id").split_at(2);
+    let symbols = folder.path().join(".build-id").join(first);
+    fs::create_dir_all(&symbols).expect("a folder");
+    let symbols = symbols.join(format!("{rest}.debug"));
+    done(
+        Command::new("objcopy")
+            .arg("--only-keep-debug")
+            .args([&program, &symbols]),
+    );
+    done(Command::new("strip").arg(&program));
+    // Only the program has them there.
+    let script = format!(
+        "mount --bind {} {PLACE} && exec $0",
+        folder.path().display()
+    );
+    let slept = || {
+        let run = with_option("--stacks=dwarf").args(["--", "unshare", "--mount", "sh", "-c"]);
+        let run = run.args([&script]).args([&program]);
+        let stacks = finish(run.start());
+        let is_nap = |it: &&Stack| it.us > 150_000 && it.has("clock_nanosleep");
+        match stacks.iter().find(is_nap) {
+            Some(nap) => nap.frames.clone(),
+            None => too_busy(format!("nobody looked while it slept: {stacks:#?}")),
+        }
+    };
+    unspoilt(|| {
+        let frames = slept();
+        let named = ["main", "save"];
+        assert!(frames.windows(2).any(|it| it == named), "{frames:?}");
+    });
+    // Those of another program tell nothing of this one, though it has functions at the same places.
+    let stripped = folder.path().join("stripped");
+    fs::rename(&program, &stripped).expect("it has its name");
+    let other = compiled(folder.path(), &["-Wl,--build-id", "-Dsave=wrong"]).expect("another");
+    done(
+        Command::new("objcopy")
+            .arg("--only-keep-debug")
+            .args([&other, &symbols]),
+    );
+    fs::rename(&stripped, &program).expect("it has its name");
+    unspoilt(|| {
+        let frames = slept();
+        let is_told = |it: &String| it == "save" || it == "wrong";
+        assert!(!frames.iter().any(is_told), "{frames:?}");
+    });
+}
+
+#[test]
 fn the_function_that_waits_is_told_of_tasks_and_locks_and_in_a_finding() {
     const TEST: &str = "the_function_that_waits_is_told_of_tasks_and_locks_and_in_a_finding";
     unspoilt(|| {

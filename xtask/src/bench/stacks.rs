@@ -4,7 +4,13 @@
 //! tracer. What a tracer costs by itself is left out by comparing two runs that differ in nothing
 //! but how often the workload blocks.
 
-use std::{ffi::OsString, path::Path, time::Duration};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use nix::sys::{
@@ -17,6 +23,9 @@ use super::{
     page::{Section, Spread, Table},
     process::{capture, settle},
 };
+use crate::util::run as run_command;
+
+const DEEP_NAPS: &str = include_str!("deep_naps.c");
 
 /// Calls between main and the naps.
 const DEPTHS: [u32; 3] = [5, 25, 100];
@@ -99,20 +108,32 @@ impl Recorder {
     }
 }
 
+/// Compiles the program that naps: with unwind tables and without frame pointers, as distributions
+/// do. forktrace itself, which has the other workloads, has no such tables.
+fn deep_naps(bench: &Bench) -> Result<PathBuf> {
+    let (source, program) = (bench.path("deep_naps.c"), bench.path("deep-naps"));
+    fs::write(&source, DEEP_NAPS)?;
+    run_command(
+        Command::new("cc")
+            .args(["-O2", "-o"])
+            .args([&program, &source]),
+    )?;
+    Ok(program)
+}
+
 /// CPU time of one block, in µs: of all that runs.
-fn per_block(bench: &Bench, recorder: Recorder, depth: u32, blocks: &Blocks) -> Result<f64> {
+fn per_block(
+    bench: &Bench,
+    program: &Path,
+    recorder: Recorder,
+    depth: u32,
+    blocks: &Blocks,
+) -> Result<f64> {
     let cpu = |naps: u32| -> Result<Duration> {
         let folder = tempfile::tempdir_in(bench.folder.path())?;
-        let mut workload: Vec<OsString> = vec![bench.forktrace.clone().into()];
-        workload.extend(["workload", "deep-naps"].map(Into::into));
-        for (option, value) in [
-            ("--depth", u64::from(depth)),
-            ("--naps", naps.into()),
-            ("--micros", blocks.micros),
-        ] {
-            workload.push(option.into());
-            workload.push(value.to_string().into());
-        }
+        let mut workload: Vec<OsString> = vec![program.into()];
+        let numbers = [u64::from(depth), naps.into(), blocks.micros];
+        workload.extend(numbers.map(|number| number.to_string().into()));
         let before = cpu_of_children()?;
         let printed = capture(&recorder.command(bench, folder.path(), workload));
         settle()?;
@@ -132,6 +153,7 @@ fn cpu_of_children() -> Result<Duration> {
 }
 
 pub(super) fn stacks(bench: &Bench) -> Result<Section> {
+    let program = deep_naps(bench)?;
     let kinds = BLOCKS.iter().flat_map(|blocks| {
         let depths = DEPTHS.into_iter();
         depths.map(move |depth| (blocks, depth))
@@ -147,7 +169,7 @@ pub(super) fn stacks(bench: &Bench) -> Result<Section> {
                 let Ok(so_far) = &mut row[column] else {
                     continue;
                 };
-                match per_block(bench, recorder, *depth, blocks) {
+                match per_block(bench, &program, recorder, *depth, blocks) {
                     Ok(figure) if recorder == Recorder::Nothing => {
                         bare = figure;
                         so_far.push(figure);
@@ -176,7 +198,7 @@ pub(super) fn stacks(bench: &Bench) -> Result<Section> {
         table.row([name.to_owned()].into_iter().chain(cells).collect());
     }
     let text = format!(
-        "CPU time of a block, µs: of the workload and of what records it, `forktrace workload deep-naps` \
+        "CPU time of a block, µs: of the workload and of what records it, a C program (`cc -O2`) \
          with more and with fewer naps, so that what begins and ends once is left out. First \
          row: by itself; the others: what comes on top in the same round. Short naps are over \
          before their stack is looked at, so `--stacks=dwarf` keeps their registers only; of each one of \

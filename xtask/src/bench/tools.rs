@@ -35,6 +35,12 @@ pub(super) enum Tool {
     TracedNoPolls,
     /// The same without wakers and what is waited for.
     TracedPlain,
+    /// forktrace on the workload, with stacks by unwind tables.
+    TracedDwarf,
+    /// With stacks by frame pointers.
+    TracedFp,
+    /// With both.
+    TracedStacks,
     /// forktrace attached to the workload when it begins.
     AttachedTo,
     PerfSched,
@@ -45,7 +51,7 @@ pub(super) enum Tool {
 }
 
 impl Tool {
-    pub(super) const ALL: [Tool; 12] = [
+    pub(super) const ALL: [Tool; 15] = [
         Tool::Bare,
         Tool::Noop,
         Tool::Untraced,
@@ -53,6 +59,9 @@ impl Tool {
         Tool::Traced,
         Tool::TracedNoPolls,
         Tool::TracedPlain,
+        Tool::TracedDwarf,
+        Tool::TracedFp,
+        Tool::TracedStacks,
         Tool::AttachedTo,
         Tool::PerfSched,
         Tool::Offcputime,
@@ -69,6 +78,9 @@ impl Tool {
             Tool::Traced => "forktrace",
             Tool::TracedNoPolls => "forktrace, --polls off",
             Tool::TracedPlain => "forktrace, --polls off --plain",
+            Tool::TracedDwarf => "forktrace, --polls off --stacks=dwarf",
+            Tool::TracedFp => "forktrace, --polls off --stacks=fp",
+            Tool::TracedStacks => "forktrace, --polls off --stacks",
             Tool::AttachedTo => "forktrace attach",
             Tool::PerfSched => "perf sched record",
             Tool::Offcputime => "offcputime (libbpf-tools)",
@@ -98,6 +110,9 @@ impl Tool {
             Tool::Traced => forktrace_run(forktrace, &[]),
             Tool::TracedNoPolls => forktrace_run(forktrace, &["--polls", "off"]),
             Tool::TracedPlain => forktrace_run(forktrace, &["--polls", "off", "--plain"]),
+            Tool::TracedDwarf => forktrace_run(forktrace, &["--polls", "off", "--stacks=dwarf"]),
+            Tool::TracedFp => forktrace_run(forktrace, &["--polls", "off", "--stacks=fp"]),
+            Tool::TracedStacks => forktrace_run(forktrace, &["--polls", "off", "--stacks"]),
             Tool::AttachedTo => {
                 let said = folder.join("attach.err").into();
                 let mut command = ["sh", "-c", ATTACH_AND_EXEC].map(OsString::from).to_vec();

@@ -15,7 +15,7 @@ use nix::{
 
 use super::{
     Sleeper,
-    pages::{Pages, Piece},
+    memory::{Memory, Piece},
     tables::read,
 };
 
@@ -86,7 +86,7 @@ impl Lasts {
     }
 
     /// Keeps a stack that was told by what was read in these alone.
-    pub(super) fn keep(&mut self, sleeper: &Sleeper, read: [&mut Pages<'_>; 2]) {
+    pub(super) fn keep(&mut self, sleeper: &Sleeper, read: [&mut Memory<'_>; 2]) {
         let key = key(sleeper);
         if let Some(before) = self.lasts.remove(&key) {
             self.size -= before.size();
@@ -108,15 +108,15 @@ fn key(sleeper: &Sleeper) -> Key {
 }
 
 /// `None`: too much was read, or something can't be any more.
-fn last(read: [&mut Pages<'_>; 2]) -> Option<Last> {
+fn last(read: [&mut Memory<'_>; 2]) -> Option<Last> {
     let mut last = Last {
         parts: Vec::new(),
         bytes: Vec::new(),
         counts: Vec::new(),
         number: None,
     };
-    for pages in read {
-        let mut pieces = pages.take_pieces()?;
+    for memory in read {
+        let mut pieces = memory.take_pieces()?;
         pieces.sort_unstable();
         let mut rest = &*pieces;
         while let [first, ..] = rest {
@@ -130,7 +130,7 @@ fn last(read: [&mut Pages<'_>; 2]) -> Option<Last> {
                 base: usize::try_from(first.at).ok()?,
                 len: length,
             });
-            last.bytes.extend(pages.bytes(first.at, length)?);
+            last.bytes.extend(memory.bytes(first.at, length)?);
             rest = &rest[together..];
         }
     }
@@ -206,7 +206,7 @@ mod tests {
         let at = words.as_ptr() as u64;
         let mut lasts = Lasts::default();
         let keep = |lasts: &mut Lasts, numbers: &[u64]| {
-            let [mut stack, mut others] = [Pages::new(&memory, 4), Pages::new(&memory, 4)];
+            let [mut stack, mut others] = [Memory::new(&memory, 64), Memory::new(&memory, 64)];
             stack.word(at);
             for number in numbers {
                 others.word(at + 8 * number);
@@ -229,7 +229,7 @@ mod tests {
             assert_eq!(lasts.again(&memory, &sleeper(1)), Some(7), "{changed}");
         }
         // What can't be read may be there the next time.
-        let [mut stack, mut others] = [Pages::new(&memory, 4), Pages::new(&memory, 4)];
+        let [mut stack, mut others] = [Memory::new(&memory, 64), Memory::new(&memory, 64)];
         stack.word(at);
         assert_eq!(others.word(8), None);
         lasts.keep(&sleeper(1), [&mut stack, &mut others]);
@@ -244,7 +244,7 @@ mod tests {
         let at = words.as_ptr() as u64;
         let mut lasts = Lasts::default();
         for tid in 0..200 {
-            let [mut stack, mut others] = [Pages::new(&memory, 16), Pages::new(&memory, 16)];
+            let [mut stack, mut others] = [Memory::new(&memory, 64), Memory::new(&memory, 64)];
             for n in (0..3000).step_by(32) {
                 stack.word(at + 8 * n);
             }
@@ -259,11 +259,11 @@ mod tests {
         assert!(lasts.lasts.len() < 200);
         let sum: usize = lasts.lasts.values().map(Last::size).sum();
         assert_eq!(lasts.size, sum);
-        let mut stack = Pages::new(&memory, 16);
+        let mut stack = Memory::new(&memory, 64);
         for n in (0..4090).step_by(32) {
             stack.word(at + 8 * n);
         }
-        let mut others = Pages::new(&memory, 16);
+        let mut others = Memory::new(&memory, 64);
         others.bytes(at, LARGEST - 8);
         assert!(last([&mut stack, &mut others]).is_none(), "too large");
     }

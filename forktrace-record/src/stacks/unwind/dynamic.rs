@@ -7,8 +7,10 @@ use object::{
     read::elf::{FileHeader as _, ProgramHeader as _},
 };
 
-use super::pages::{PAGE, Pages};
+use super::memory::Memory;
 
+/// The header and what it tells of segments are in so many bytes.
+const HEAD: usize = 4096;
 /// Entries of a dynamic section that are looked at.
 const MOST_ENTRIES: u64 = 256;
 /// Symbols that have the same place in the table are no more.
@@ -32,8 +34,8 @@ pub(super) struct Exports {
 
 impl Exports {
     /// Of the file that is mapped from `base` on.
-    pub(super) fn of(pages: &mut Pages<'_>, base: u64) -> Option<Self> {
-        let head = pages.bytes(base, PAGE as usize)?;
+    pub(super) fn of(memory: &mut Memory<'_>, base: u64) -> Option<Self> {
+        let head = memory.bytes(base, HEAD)?;
         let header = FileHeader64::<Endianness>::parse(&*head).ok()?;
         let endian = header.endian().ok()?;
         let segments = header.program_headers(endian, &*head).ok()?;
@@ -45,8 +47,8 @@ impl Exports {
         let at = bias.wrapping_add(dynamic.p_vaddr(endian));
         let (mut hash, mut symbols, mut texts) = (None, None, None);
         for n in 0..(dynamic.p_memsz(endian) / 16).min(MOST_ENTRIES) {
-            let tag = pages.word(at.checked_add(16 * n)?)?;
-            let value = pages.word(at.checked_add(16 * n + 8)?)?;
+            let tag = memory.word(at.checked_add(16 * n)?)?;
+            let value = memory.word(at.checked_add(16 * n + 8)?)?;
             // The loader of GNU adds the bias in place, others don't.
             let value = match value < base {
                 true => bias.wrapping_add(value),
@@ -69,24 +71,24 @@ impl Exports {
     }
 
     /// Where a symbol is in memory.
-    pub(super) fn address(&self, pages: &mut Pages<'_>, name: &str) -> Option<u64> {
+    pub(super) fn address(&self, memory: &mut Memory<'_>, name: &str) -> Option<u64> {
         let wanted = hash_of(name);
-        let buckets = pages.half(self.hash)?;
-        let first = pages.half(self.hash + 4)?;
-        let filter = u64::from(pages.half(self.hash + 8)?);
+        let buckets = memory.half(self.hash)?;
+        let first = memory.half(self.hash + 4)?;
+        let filter = u64::from(memory.half(self.hash + 8)?);
         if buckets == 0 {
             return None;
         }
         let buckets_at = self.hash.checked_add(16 + 8 * filter)?;
         let bucket = buckets_at.checked_add(4 * u64::from(wanted % buckets))?;
-        let begin = pages.half(bucket)?;
+        let begin = memory.half(bucket)?;
         let chain = buckets_at.checked_add(4 * u64::from(buckets))?;
         for symbol in begin..begin.saturating_add(MOST_IN_BUCKET) {
             let at = u64::from(symbol.checked_sub(first)?);
-            let found = pages.half(chain.checked_add(4 * at)?)?;
+            let found = memory.half(chain.checked_add(4 * at)?)?;
             // The lowest bit marks the last one.
-            if found | 1 == wanted | 1 && self.is_called(pages, symbol, name)? {
-                let value = pages.word(self.symbol(symbol)? + 8)?;
+            if found | 1 == wanted | 1 && self.is_called(memory, symbol, name)? {
+                let value = memory.word(self.symbol(symbol)? + 8)?;
                 return Some(self.bias.wrapping_add(value));
             }
             if found & 1 == 1 {
@@ -100,9 +102,9 @@ impl Exports {
         self.symbols.checked_add(SYMBOL * u64::from(number))
     }
 
-    fn is_called(&self, pages: &mut Pages<'_>, symbol: u32, name: &str) -> Option<bool> {
-        let text = u64::from(pages.half(self.symbol(symbol)?)?);
-        let text = pages.bytes(self.texts.checked_add(text)?, name.len() + 1)?;
+    fn is_called(&self, memory: &mut Memory<'_>, symbol: u32, name: &str) -> Option<bool> {
+        let text = u64::from(memory.half(self.symbol(symbol)?)?);
+        let text = memory.bytes(self.texts.checked_add(text)?, name.len() + 1)?;
         Some(text.split_last() == Some((&0, name.as_bytes())))
     }
 }

@@ -18,7 +18,8 @@ use super::{
     super::code::{Whose, of_file},
     DEEPEST, End, Found, Place, Sleeper, Walk,
     again::Lasts,
-    pages::Pages,
+    lately::Lately,
+    memory::Memory,
     python::{self, Interpreter},
     registers::{SIGRETURN, called, frame_pointer, interrupted, registers},
     tables::{Files, Known, Tables, read},
@@ -26,10 +27,8 @@ use super::{
 
 /// Libraries can be loaded in place of others: what is mapped is looked at again after so long.
 const FRESH: Duration = Duration::from_millis(500);
-/// Of a stack no more pages are read.
-const MOST_PAGES: usize = 256;
-/// Places that threads wait at, of which the pages are noted that an interpreter's stack is in.
-const MOST_PLACES: usize = 64;
+/// Of a stack no more units of memory are read: a megabyte.
+const MOST_UNITS: usize = 1024;
 /// Files that are looked at for an interpreter.
 const MOST_INTERPRETERS: usize = 16;
 
@@ -91,9 +90,7 @@ pub(super) struct Process {
     /// It is in a namespace of its own, which has other numbers for its threads.
     is_inside: bool,
     lasts: Lasts,
-    /// Of the last stack that began at an instruction: the pages that tell what an interpreter
-    /// executes. The next thread that waits there mostly waits in the same functions.
-    executed: HashMap<u64, Vec<u64>>,
+    lately: Lately,
     /// What executes Python in it, and in which file; `None`: that was not looked for yet.
     python: Option<Option<(usize, Interpreter)>>,
 }
@@ -114,7 +111,7 @@ impl Process {
             ways_back: HashMap::new(),
             is_inside: python::tids(tid)?.len() > 1,
             lasts: Lasts::default(),
-            executed: HashMap::new(),
+            lately: Lately::default(),
             python: None,
         };
         process.read_map(tid)?;
@@ -201,7 +198,9 @@ impl Process {
         let [pc, sp, fp, lr] = sleeper.registers;
         let mut registers = registers(pc, sp, fp, lr);
         let memory = Rc::clone(&self.memory);
-        let mut stack = Pages::new(&memory, MOST_PAGES);
+        let mut stack = Memory::new(&memory, MOST_UNITS);
+        let mut executed = Memory::new(&memory, python::MOST_UNITS);
+        self.lately.fetch(sleeper, &mut stack, &mut executed);
         let mut walk = Walk::default();
         let mut modules = Vec::new();
         let mut address = FrameAddress::from_instruction_pointer(pc);
@@ -276,7 +275,8 @@ impl Process {
         if walk.end == End::Start && sleeper.tid != sleeper.process.0 {
             self.name_beginning(&mut walk, &modules);
         }
-        let mut executed = self.executed(&memory, sleeper, &mut walk, &modules);
+        self.interpret(sleeper.tid, &mut executed, &mut walk, &modules);
+        self.lately.note(sleeper, &stack, &executed);
         self.lasts.keep(sleeper, [&mut stack, &mut executed]);
         Some(Found::Walk(walk))
     }
@@ -286,35 +286,12 @@ impl Process {
         self.lasts.number(sleeper, number);
     }
 
-    /// Tells what an interpreter executes, if there is one, and what of the memory says it.
-    fn executed<'a>(
-        &mut self,
-        memory: &'a File,
-        sleeper: &Sleeper,
-        walk: &mut Walk,
-        modules: &[Option<usize>],
-    ) -> Pages<'a> {
-        let [begins, ..] = sleeper.registers;
-        let mut executed = Pages::new(memory, python::MOST_PAGES);
-        if let Some(pages) = self.executed.get(&begins) {
-            executed.fetch(sleeper.tid, pages);
-        }
-        let found = self.interpret(sleeper.tid, &mut executed, walk, modules);
-        if found.is_some() {
-            if self.executed.len() >= MOST_PLACES {
-                self.executed.clear();
-            }
-            self.executed.insert(begins, executed.asked_for());
-        }
-        executed
-    }
-
     /// Puts what an interpreter executes in place of its own functions, if there is one. Where the
     /// stack is cut before it comes to these, at its end.
     fn interpret(
         &mut self,
         tid: u32,
-        pages: &mut Pages<'_>,
+        memory: &mut Memory<'_>,
         walk: &mut Walk,
         modules: &[Option<usize>],
     ) -> Option<()> {
@@ -332,7 +309,7 @@ impl Process {
             false => tid,
             true => *python::tids(tid)?.last()?,
         };
-        let places = interpreter.stack(pages, tid)?;
+        let places = interpreter.stack(memory, tid)?;
         let none = std::iter::repeat_n(0, places.len());
         walk.addresses.splice(own.clone(), none);
         walk.places.splice(own, places);
@@ -343,12 +320,12 @@ impl Process {
     fn interpreter(&mut self) -> Option<(usize, &mut Interpreter)> {
         if self.python.is_none() {
             let memory = Rc::clone(&self.memory);
-            let mut pages = Pages::new(&memory, python::MOST_PAGES);
+            let mut memory = Memory::new(&memory, python::MOST_UNITS);
             // The program itself, whatever it is called, can have it in it.
             let all = self.mapped.iter().enumerate();
             let can = all.filter(|(at, mapped)| *at == 0 || mapped.name.contains("python"));
             let found = can.take(MOST_INTERPRETERS).find_map(|(at, mapped)| {
-                Some((at, Interpreter::of(&mut pages, mapped.base, &mapped.name)?))
+                Some((at, Interpreter::of(&mut memory, mapped.base, &mapped.name)?))
             });
             self.python = Some(found);
         }
@@ -407,7 +384,7 @@ impl Process {
         &self,
         sleeper: &Sleeper,
         registers: &mut UnwindRegsNative,
-        stack: &mut Pages<'_>,
+        stack: &mut Memory<'_>,
     ) -> Option<u64> {
         let [pc, sp, fp, _] = sleeper.registers;
         let next = stack.word(sp)?;
@@ -423,7 +400,7 @@ impl Process {
 
     /// Go's runtime goes to the stack of the thread and back to that of the goroutine, which can
     /// be anywhere; its frame pointers lead there.
-    fn other_stack(&self, registers: &mut UnwindRegsNative, stack: &mut Pages<'_>) -> Option<u64> {
+    fn other_stack(&self, registers: &mut UnwindRegsNative, stack: &mut Memory<'_>) -> Option<u64> {
         let frame = frame_pointer(registers);
         let before = stack.word(frame)?;
         let next = stack.word(frame.checked_add(8)?)?;
@@ -495,7 +472,7 @@ fn short(maps: &str) -> u64 {
     hasher.finish()
 }
 
-fn why_not(stack: &Pages<'_>) -> &'static str {
+fn why_not(stack: &Memory<'_>) -> &'static str {
     if stack.is_full() {
         "it takes more than a megabyte"
     } else {

@@ -16,11 +16,11 @@ use super::{
     super::code::{Whose, is_standard_python},
     Place,
     dynamic::Exports,
-    pages::Pages,
+    memory::Memory,
 };
 
-/// What is read of one thread, pages.
-pub(super) const MOST_PAGES: usize = 1024;
+/// What is read of one thread, units of memory.
+pub(super) const MOST_UNITS: usize = 4096;
 /// Interpreters of a process, and threads of one, that are looked at.
 const MOST_INTERPRETERS: usize = 64;
 const MOST_THREADS: usize = 8192;
@@ -50,12 +50,12 @@ pub(super) struct Interpreter {
 
 impl Interpreter {
     /// That of the file that is mapped from `base` on, if it is one.
-    pub(super) fn of(pages: &mut Pages<'_>, base: u64, file: &str) -> Option<Self> {
-        let exports = Exports::of(pages, base)?;
-        let runtime = exports.address(pages, "_PyRuntime")?;
-        let minor = |pages: &mut Pages<'_>| {
-            let told = exports.address(pages, "Py_Version");
-            let told = told.and_then(|at| pages.word(at));
+    pub(super) fn of(memory: &mut Memory<'_>, base: u64, file: &str) -> Option<Self> {
+        let exports = Exports::of(memory, base)?;
+        let runtime = exports.address(memory, "_PyRuntime")?;
+        let minor = |memory: &mut Memory<'_>| {
+            let told = exports.address(memory, "Py_Version");
+            let told = told.and_then(|at| memory.word(at));
             match told {
                 Some(version) => (version >> 24 == 3).then_some((version >> 16) as u32 & 0xff),
                 None => minor_of(file),
@@ -63,19 +63,19 @@ impl Interpreter {
         };
         Some(Self {
             runtime,
-            layout: layout::of(pages, runtime, minor)?,
+            layout: layout::of(memory, runtime, minor)?,
             threads: HashMap::new(),
         })
     }
 
     /// What a thread executes, innermost first; `None`: nothing, or that can't be read. `tid`
     /// is what it is called in its own namespace.
-    pub(super) fn stack(&mut self, pages: &mut Pages<'_>, tid: u32) -> Option<Vec<Place>> {
-        let thread = self.thread(pages, tid)?;
+    pub(super) fn stack(&mut self, memory: &mut Memory<'_>, tid: u32) -> Option<Vec<Place>> {
+        let thread = self.thread(memory, tid)?;
         let layout = self.layout;
-        let mut frame = pages.word(thread.checked_add(layout.frame)?)?;
+        let mut frame = memory.word(thread.checked_add(layout.frame)?)?;
         if let Some(offset) = layout.frame_of_cframe {
-            frame = pages.word(frame.checked_add(offset)?)?;
+            frame = memory.word(frame.checked_add(offset)?)?;
         }
         let mut places = Vec::new();
         for _ in 0..MOST_FRAMES {
@@ -83,74 +83,74 @@ impl Interpreter {
                 break;
             }
             let owner = match layout.owner {
-                Some(offset) => pages.byte(frame.checked_add(offset)?)?,
+                Some(offset) => memory.byte(frame.checked_add(offset)?)?,
                 None => 0,
             };
             if owner < NOT_OF_PYTHON {
-                places.push(self.place(pages, frame)?);
+                places.push(self.place(memory, frame)?);
             }
-            frame = pages.word(frame.checked_add(layout.previous)?)?;
+            frame = memory.word(frame.checked_add(layout.previous)?)?;
         }
         (!places.is_empty()).then_some(places)
     }
 
     /// The state of a thread.
-    fn thread(&mut self, pages: &mut Pages<'_>, tid: u32) -> Option<u64> {
+    fn thread(&mut self, memory: &mut Memory<'_>, tid: u32) -> Option<u64> {
         if let Some(known) = self.threads.get(&tid)
-            && self.is_it(pages, *known, tid)
+            && self.is_it(memory, *known, tid)
         {
             return Some(*known);
         }
         self.threads.remove(&tid);
         let layout = self.layout;
-        let mut interpreter = pages.word(self.runtime.checked_add(layout.interpreters)?)?;
+        let mut interpreter = memory.word(self.runtime.checked_add(layout.interpreters)?)?;
         for _ in 0..MOST_INTERPRETERS {
             if interpreter == 0 {
                 break;
             }
-            let mut thread = pages.word(interpreter.checked_add(layout.threads)?)?;
+            let mut thread = memory.word(interpreter.checked_add(layout.threads)?)?;
             for _ in 0..MOST_THREADS {
                 if thread == 0 {
                     break;
                 }
-                if self.is_it(pages, thread, tid) {
+                if self.is_it(memory, thread, tid) {
                     self.threads.insert(tid, thread);
                     return Some(thread);
                 }
-                thread = pages.word(thread.checked_add(layout.next_thread)?)?;
+                thread = memory.word(thread.checked_add(layout.next_thread)?)?;
             }
-            interpreter = pages.word(interpreter.checked_add(layout.next_interpreter)?)?;
+            interpreter = memory.word(interpreter.checked_add(layout.next_interpreter)?)?;
         }
         None
     }
 
     /// By what the interpreter has noted, or by what the C library has: a child that was
     /// forked can have its parent's in the former.
-    fn is_it(&self, pages: &mut Pages<'_>, thread: u64, tid: u32) -> bool {
+    fn is_it(&self, memory: &mut Memory<'_>, thread: u64, tid: u32) -> bool {
         let native = self.layout.native_id;
-        let native = native.and_then(|offset| pages.word(thread.checked_add(offset)?));
+        let native = native.and_then(|offset| memory.word(thread.checked_add(offset)?));
         if native == Some(u64::from(tid)) {
             return true;
         }
-        let Some(pthread) = pages.word(thread.wrapping_add(self.layout.thread_id)) else {
+        let Some(pthread) = memory.word(thread.wrapping_add(self.layout.thread_id)) else {
             return false;
         };
-        let is_it = |offset: &u64| pages.half(pthread.wrapping_add(*offset)) == Some(tid);
+        let is_it = |offset: &u64| memory.half(pthread.wrapping_add(*offset)) == Some(tid);
         PTHREAD_TIDS.iter().any(is_it)
     }
 
-    fn place(&self, pages: &mut Pages<'_>, frame: u64) -> Option<Place> {
+    fn place(&self, memory: &mut Memory<'_>, frame: u64) -> Option<Place> {
         let layout = &self.layout;
         // In 3.14 the lowest bits say who counts the reference.
-        let code = pages.word(frame.checked_add(layout.code)?)? & !3;
-        let text_of = |pages: &mut Pages<'_>, offset: u64, most| {
-            let text = pages.word(code.checked_add(offset)?)?;
-            self.text(pages, text, most)
+        let code = memory.word(frame.checked_add(layout.code)?)? & !3;
+        let text_of = |memory: &mut Memory<'_>, offset: u64, most| {
+            let text = memory.word(code.checked_add(offset)?)?;
+            self.text(memory, text, most)
         };
-        let name = text_of(pages, layout.name, MOST_NAME)?;
-        let path = text_of(pages, layout.filename, MOST_PATH)?;
-        let first = pages.half(code.checked_add(layout.first_line)?)? as i32;
-        let line = self.line(pages, frame, code, first);
+        let name = text_of(memory, layout.name, MOST_NAME)?;
+        let path = text_of(memory, layout.filename, MOST_PATH)?;
+        let first = memory.half(code.checked_add(layout.first_line)?)? as i32;
+        let line = self.line(memory, frame, code, first);
         let file = path.rsplit('/').next().unwrap_or(&path);
         let file: String = file.chars().take(MOST_NAME).collect();
         let text = match line.filter(|line| *line > 0) {
@@ -168,16 +168,16 @@ impl Interpreter {
     }
 
     /// The line that a frame is at.
-    fn line(&self, pages: &mut Pages<'_>, frame: u64, code: u64, first: i32) -> Option<i32> {
+    fn line(&self, memory: &mut Memory<'_>, frame: u64, code: u64, first: i32) -> Option<i32> {
         let layout = &self.layout;
         let at = frame.checked_add(layout.instruction)?;
         let byte = match layout.instructions {
             Some(offset) => {
-                let instruction = pages.word(at)?;
+                let instruction = memory.word(at)?;
                 instruction.checked_sub(code.checked_add(offset)?)
             }
             None => {
-                let last = u64::try_from(pages.half(at)? as i32).ok();
+                let last = u64::try_from(memory.half(at)? as i32).ok();
                 last.map(|last| {
                     if layout.counts_instructions {
                         2 * last
@@ -191,21 +191,21 @@ impl Interpreter {
         let Some(byte) = byte else {
             return Some(first);
         };
-        let table = pages.word(code.checked_add(layout.lines)?)?;
-        let length = pages.word(table.checked_add(layout.bytes_length)?)?;
+        let table = memory.word(code.checked_add(layout.lines)?)?;
+        let length = memory.word(table.checked_add(layout.bytes_length)?)?;
         if length > MOST_LINES {
             return None;
         }
-        let table = pages.bytes(table.checked_add(layout.bytes)?, length as usize)?;
+        let table = memory.bytes(table.checked_add(layout.bytes)?, length as usize)?;
         lines::line(layout.how, &table, first, byte)
     }
 
     /// A text of Python; `None`: it is none, or far too long. What is longer than `most`
     /// characters is cut.
-    fn text(&self, pages: &mut Pages<'_>, text: u64, most: usize) -> Option<String> {
+    fn text(&self, memory: &mut Memory<'_>, text: u64, most: usize) -> Option<String> {
         let layout = &self.layout;
-        let length = pages.word(text.checked_add(layout.text_length)?)?;
-        let state = pages.half(text.checked_add(layout.text_state)?)?;
+        let length = memory.word(text.checked_add(layout.text_length)?)?;
+        let state = memory.half(text.checked_add(layout.text_state)?)?;
         // How wide a character is, whether the characters follow at once, and whether all of
         // them are ASCII: after two bits, after eight in builds without the interpreter's lock,
         // after 16 in later ones.
@@ -223,7 +223,7 @@ impl Interpreter {
             layout.others
         };
         let count = (length as usize).min(most);
-        let bytes = pages.bytes(text.checked_add(before)?, count * kind as usize)?;
+        let bytes = memory.bytes(text.checked_add(before)?, count * kind as usize)?;
         let number = |bytes: &[u8]| {
             let bytes = bytes.iter().rev();
             bytes.fold(0, |number, byte| number << 8 | u32::from(*byte))
@@ -257,9 +257,9 @@ mod tests {
     use super::*;
 
     /// An interpreter at an address of our own memory, by the layout of 3.11.
-    fn interpreter(pages: &mut Pages<'_>, memory: &[u64]) -> Interpreter {
+    fn interpreter(read: &mut Memory<'_>, memory: &[u64]) -> Interpreter {
         let runtime = memory.as_ptr() as u64;
-        let layout = layout::of(pages, runtime, |_| Some(11));
+        let layout = layout::of(read, runtime, |_| Some(11));
         Interpreter {
             runtime,
             layout: layout.expect("it is known"),
@@ -275,22 +275,22 @@ mod tests {
         let mut memory = vec![0u64; 64];
         let start = memory.as_ptr() as u64;
         memory.fill(start);
-        let mut pages = Pages::new(&file, MOST_PAGES);
-        let mut circles = interpreter(&mut pages, &memory);
-        assert!(circles.stack(&mut pages, 1).is_none());
+        let mut read = Memory::new(&file, MOST_UNITS);
+        let mut circles = interpreter(&mut read, &memory);
+        assert!(circles.stack(&mut read, 1).is_none());
         // The same where the thread is found.
         memory[20] = 1;
-        let mut pages = Pages::new(&file, MOST_PAGES);
-        assert!(circles.is_it(&mut pages, start, 1));
-        assert!(circles.stack(&mut pages, 1).is_none());
+        let mut read = Memory::new(&file, MOST_UNITS);
+        assert!(circles.is_it(&mut read, start, 1));
+        assert!(circles.stack(&mut read, 1).is_none());
         // It leads to where nothing is.
         memory.fill(8);
-        let mut pages = Pages::new(&file, MOST_PAGES);
-        let mut nowhere = interpreter(&mut pages, &memory);
-        assert!(nowhere.stack(&mut pages, 1).is_none());
+        let mut read = Memory::new(&file, MOST_UNITS);
+        let mut nowhere = interpreter(&mut read, &memory);
+        assert!(nowhere.stack(&mut read, 1).is_none());
         memory.fill(u64::MAX - 1);
-        let mut pages = Pages::new(&file, MOST_PAGES);
-        assert!(nowhere.stack(&mut pages, 1).is_none());
+        let mut read = Memory::new(&file, MOST_UNITS);
+        assert!(nowhere.stack(&mut read, 1).is_none());
     }
 
     #[test]
@@ -305,9 +305,9 @@ mod tests {
             for (word, bytes) in memory[at..].iter_mut().zip(words) {
                 *word = u64::from_ne_bytes(*bytes);
             }
-            let mut pages = Pages::new(&file, MOST_PAGES);
-            let interpreter = interpreter(&mut pages, &memory);
-            interpreter.text(&mut pages, memory.as_ptr() as u64, 4)
+            let mut read = Memory::new(&file, MOST_UNITS);
+            let interpreter = interpreter(&mut read, &memory);
+            interpreter.text(&mut read, memory.as_ptr() as u64, 4)
         };
         let compact = |kind: u64| kind << 2 | 1 << 5;
         assert_eq!(

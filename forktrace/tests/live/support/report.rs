@@ -57,6 +57,8 @@ pub(crate) struct LockHolder {
     pub(crate) tid: Option<u32>,
     pub(crate) proof: String,
     pub(crate) ns: u64,
+    pub(crate) ran_ns: u64,
+    pub(crate) runnable_ns: u64,
 }
 
 #[derive(Debug, Deserialize)]

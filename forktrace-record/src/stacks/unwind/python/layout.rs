@@ -6,7 +6,7 @@
 //! 64 bits, as `offsetof` gives them with the headers of 3.8.18, 3.9.18, 3.10.13, 3.11.7 and
 //! 3.12.1; they don't change from one patch to the next.
 
-use super::super::pages::Pages;
+use super::super::memory::Memory;
 
 /// What `_PyRuntime` begins with where it tells of itself.
 const COOKIE: &[u8; 8] = b"xdebugpy";
@@ -135,14 +135,14 @@ const V3_12: Layout = Layout {
 /// Of an interpreter whose `_PyRuntime` is there; `minor` tells its version where it does not
 /// itself. `None`: a version that we don't know.
 pub(super) fn of(
-    pages: &mut Pages<'_>,
+    memory: &mut Memory<'_>,
     runtime: u64,
-    minor: impl FnOnce(&mut Pages<'_>) -> Option<u32>,
+    minor: impl FnOnce(&mut Memory<'_>) -> Option<u32>,
 ) -> Option<Layout> {
-    if pages.bytes(runtime, COOKIE.len())? == COOKIE {
-        return told(pages, runtime);
+    if memory.bytes(runtime, COOKIE.len())? == COOKIE {
+        return told(memory, runtime);
     }
-    match minor(pages)? {
+    match minor(memory)? {
         8 | 9 => Some(V3_8),
         10 => Some(V3_10),
         11 => Some(V3_11),
@@ -152,8 +152,8 @@ pub(super) fn of(
 }
 
 /// As the interpreter tells.
-fn told(pages: &mut Pages<'_>, runtime: u64) -> Option<Layout> {
-    let mut word = |n: u64| pages.word(runtime.checked_add(8 * n)?);
+fn told(memory: &mut Memory<'_>, runtime: u64) -> Option<Layout> {
+    let mut word = |n: u64| memory.word(runtime.checked_add(8 * n)?);
     let version = u32::try_from(word(1)?).ok()?;
     let is_later = match version >> 16 {
         0x030d => false,
