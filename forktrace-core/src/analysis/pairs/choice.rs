@@ -155,9 +155,10 @@ fn blocked_ns(task: &Task) -> u64 {
         return sums.blocked_ns;
     }
     let mut ns = 0;
-    let blocked = |it: Segment| match it.state {
-        State::Blocked => ns += it.end_ns - it.start_ns,
-        _ => {}
+    let blocked = |it: Segment| {
+        if it.state == State::Blocked {
+            ns += it.end_ns - it.start_ns;
+        }
     };
     task.segments().each(|_| {}, blocked);
     ns
