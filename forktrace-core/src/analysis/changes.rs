@@ -10,6 +10,7 @@
 
 use std::{
     mem,
+    ops::RangeInclusive,
     sync::atomic::{AtomicU8, Ordering},
 };
 
@@ -398,9 +399,9 @@ const WHICH: u32 = 20;
 fn sort_by_time(keys: &mut Vec<u64>, most_ns: u64, room: &mut Vec<u64>) {
     /// Bits of a digit.
     const DIGIT: u32 = 11;
-    /// Fewer are not worth counting.
-    const FEW: usize = 1 << 12;
-    if keys.len() < FEW {
+    /// Fewer are not worth counting, and more, all of one moment, not the room for others.
+    const SOME: RangeInclusive<usize> = 1 << 12..=1 << 17;
+    if !SOME.contains(&keys.len()) {
         keys.sort_unstable();
         return;
     }

@@ -128,11 +128,8 @@ pub fn read_window(
     })
 }
 
-/// So many blocks are unpacked ahead.
-const AHEAD: usize = 2;
-
 /// Reads all that is left: blocks on a thread of its own, since that takes about as long as what is
-/// in them.
+/// in them. That one is a block ahead, and no more: they can be large.
 fn read_rest(
     mut blocks: Blocks<'_>,
     reading: &mut Reading,
@@ -140,7 +137,7 @@ fn read_rest(
 ) -> Result<()> {
     let blocks = &mut blocks;
     let is_done = thread::scope(|scope| {
-        let (sender, read) = mpsc::sync_channel(AHEAD);
+        let (sender, read) = mpsc::sync_channel(0);
         let (back, over) = mpsc::channel::<Vec<u8>>();
         let reads = {
             let blocks = &mut *blocks;
