@@ -365,10 +365,27 @@ fn by_task(stretches: &mut Vec<Stretch>, (keys, room): (&mut Vec<u64>, &mut Vec<
     if tasks.count_ones() < FEW_TASKS {
         return false;
     }
+    let serials = stretches.iter().map(|it| it.serial as usize);
+    let most = serials.clone().max().unwrap_or(0);
     keys.clear();
-    let stretches_in = stretches.iter().enumerate();
-    keys.extend(stretches_in.map(|(at, it)| u64::from(it.serial) << 32 | at as u64));
-    keys.sort_unstable();
+    if most < 2 * stretches.len() {
+        // How many are of each, and then where its next one goes.
+        let mut places = vec![0u32; most + 1];
+        serials.clone().for_each(|serial| places[serial] += 1);
+        let mut before = 0;
+        for place in &mut places {
+            before += mem::replace(place, before);
+        }
+        keys.resize(stretches.len(), 0);
+        for (at, serial) in serials.enumerate() {
+            let place = &mut places[serial];
+            keys[*place as usize] = at as u64;
+            *place += 1;
+        }
+    } else {
+        keys.extend((0..).zip(serials).map(|(at, it)| (it as u64) << 32 | at));
+        keys.sort_unstable();
+    }
     room.clear();
     room.extend(keys.iter().map(|key| stretches[*key as u32 as usize]));
     mem::swap(stretches, room);
@@ -413,6 +430,24 @@ mod tests {
             waker: Waker::None,
             object: 0,
             timeout: Timeout::None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn stretches_of_a_task_come_together_in_their_order(
+            serials in prop::collection::vec(0u32..200, 0..600),
+            (times, far) in (1u32..100_000, prop::bool::ANY),
+        ) {
+            let times = if far { times } else { 1 };
+            let stretches = (0..).zip(&serials).map(|(at, it)| stretch(it * times, 0, at));
+            let mut stretches: Vec<Stretch> = stretches.collect();
+            let mut expected = stretches.clone();
+            let many = by_task(&mut stretches, (&mut Vec::new(), &mut Vec::new()));
+            if many {
+                expected.sort_by_key(|it| it.serial);
+            }
+            prop_assert_eq!(stretches, expected);
         }
     }
 

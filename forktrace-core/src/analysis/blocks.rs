@@ -19,6 +19,7 @@ mod runtime;
 
 use behind::Behind;
 pub(super) use ends::End;
+pub(super) use held::Looks;
 
 /// A task that goes on with the same wait after running for so long, ns, has only looked
 /// up. Measured on runs of condition variables in ticks, of Python's interpreter lock, of

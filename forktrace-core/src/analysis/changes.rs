@@ -10,10 +10,14 @@
 
 use std::{
     mem,
-    sync::atomic::{AtomicBool, Ordering},
+    ops::RangeInclusive,
+    sync::atomic::{AtomicU8, Ordering},
 };
 
-use super::blocks::{Block, Blocks, Class, End, HeldFrom};
+use super::{
+    blocks::{Block, Blocks, Class, End, HeldFrom, Looks},
+    members::Members,
+};
 use crate::model::{InSyscall, Model, Off, Segment, Segments, State};
 
 /// Changes that a window is to have at least, on average.
@@ -77,26 +81,32 @@ pub(super) struct Seen {
 /// Whose blocks are looked at ahead, by who reads them: since it is a thread of its own, that
 /// is better where most are looked at anyway. It makes no other difference.
 pub(super) struct Early {
-    tasks: Vec<AtomicBool>,
+    /// A bit for those who tell of all tasks, one for those who tell of groups of some.
+    tasks: Vec<AtomicU8>,
 }
 
 impl Early {
     /// Of so many tasks: those of none.
     pub(super) fn new(tasks: usize) -> Self {
         Self {
-            tasks: (0..tasks).map(|_| AtomicBool::new(false)).collect(),
+            tasks: (0..tasks).map(|_| AtomicU8::new(0)).collect(),
         }
     }
 
-    /// From now on those of these tasks, by index in the model, or not any more.
-    pub(super) fn set(&self, tasks: &[u32], are: bool) {
-        for at in tasks {
-            self.tasks[*at as usize].store(are, Ordering::Relaxed);
+    /// From now on those of these members, or not any more, as far as who tells of them goes.
+    pub(super) fn set(&self, members: &Members<'_>, are: bool) {
+        let bit = 1 << u8::from(members.group != 0);
+        for at in &members.tasks {
+            let task = &self.tasks[*at as usize];
+            match are {
+                true => task.fetch_or(bit, Ordering::Relaxed),
+                false => task.fetch_and(!bit, Ordering::Relaxed),
+            };
         }
     }
 
     fn has(&self, task: usize) -> bool {
-        self.tasks[task].load(Ordering::Relaxed)
+        self.tasks[task].load(Ordering::Relaxed) != 0
     }
 }
 
@@ -150,7 +160,7 @@ pub(super) struct Changes<'a, L: Look> {
     by_task: bool,
     /// Where changes are sorted.
     room: Vec<Change>,
-    keys: Vec<u64>,
+    keys: [Vec<u64>; 2],
     /// Windows that are over: memory that is at hand is not asked for again.
     over: Vec<Window<L::Seen>>,
     /// How long a window is, ns.
@@ -176,7 +186,7 @@ impl<'a, L: Look> Changes<'a, L> {
             left: Vec::new(),
             by_task: true,
             room: Vec::new(),
-            keys: Vec::new(),
+            keys: [Vec::new(), Vec::new()],
             over: Vec::new(),
             length_ns: 1 << 20,
             least,
@@ -342,10 +352,8 @@ impl<T: Copy> Window<T> {
         &mut self,
         (from_ns, lines): (u64, usize),
         by_task: bool,
-        (keys, room): (&mut Vec<u64>, &mut Vec<Change>),
+        ([keys, other_keys], room): (&mut [Vec<u64>; 2], &mut Vec<Change>),
     ) {
-        /// Bits for which change it is; the others are for the time.
-        const WHICH: u32 = 20;
         /// Changes that make a run worth finding.
         const LONG_RUN: usize = 128;
         let changes = &mut self.changes;
@@ -359,9 +367,9 @@ impl<T: Copy> Window<T> {
         let key = |(at, change): (usize, &Change)| (change.at_ns - from_ns) << WHICH | at as u64;
         keys.extend(changes.iter().enumerate().map(key));
         // Those of a line are in order: where that makes long runs, these are merged.
-        match keys.len() / LONG_RUN >= lines {
-            true => keys.sort(),
-            false => keys.sort_unstable(),
+        match most.filter(|_| keys.len() / LONG_RUN < lines) {
+            None => keys.sort(),
+            Some(most_ns) => sort_by_time(keys, most_ns, other_keys),
         }
         room.clear();
         let sorted = keys
@@ -380,6 +388,42 @@ impl<T: Copy> Window<T> {
             None => NONE,
         };
         self.changes.push(change);
+    }
+}
+
+/// Bits of a key that say which change it is; those above are its time.
+const WHICH: u32 = 20;
+
+/// Sorts keys, which are in the order of their changes, by their times: digit by digit, from the
+/// lowest one on. No time is later than `most_ns`.
+fn sort_by_time(keys: &mut Vec<u64>, most_ns: u64, room: &mut Vec<u64>) {
+    /// Bits of a digit.
+    const DIGIT: u32 = 11;
+    /// Fewer are not worth counting, and more, all of one moment, not the room for others.
+    const SOME: RangeInclusive<usize> = 1 << 12..=1 << 17;
+    if !SOME.contains(&keys.len()) {
+        keys.sort_unstable();
+        return;
+    }
+    let bits = u64::BITS - most_ns.leading_zeros();
+    for digit in 0..bits.div_ceil(DIGIT) {
+        let digit = |key: u64| (key >> (WHICH + digit * DIGIT)) as usize & ((1 << DIGIT) - 1);
+        // How many have it, and then where the next one goes.
+        let mut places = [0u32; 1 << DIGIT];
+        for key in keys.iter() {
+            places[digit(*key)] += 1;
+        }
+        let mut before = 0;
+        for place in &mut places {
+            before += mem::replace(place, before);
+        }
+        room.resize(keys.len(), 0);
+        for key in keys.iter() {
+            let place = &mut places[digit(*key)];
+            room[*place as usize] = *key;
+            *place += 1;
+        }
+        mem::swap(keys, room);
     }
 }
 
@@ -424,6 +468,8 @@ pub(super) struct Waits<'a> {
     near: Vec<u32>,
     /// By task: who woke it last, and after which of that one's stretches.
     wakers: Vec<(u32, u32)>,
+    /// By task: its stretches, as one that wakes others.
+    looks: Vec<Looks<'a>>,
 }
 
 impl<'a> Waits<'a> {
@@ -434,6 +480,7 @@ impl<'a> Waits<'a> {
             early,
             near: vec![0; tasks],
             wakers: vec![(NONE, 0); tasks],
+            looks: blocks.model.tasks.iter().map(Looks::of).collect(),
         }
     }
 
@@ -447,7 +494,9 @@ impl<'a> Waits<'a> {
                     *last = (waker, self.near[waker as usize]);
                 }
                 let mut near = last.1 as usize;
-                let from = blocks.held_from((task, block), waker as usize, &mut near);
+                let waker = waker as usize;
+                let looks = (&mut near, &mut self.looks[waker]);
+                let from = blocks.held_from_seen((task, block), waker, looks);
                 last.1 = near as u32;
                 Some(from)
             }

@@ -167,7 +167,7 @@ pub(super) fn sweep<'a, F: Fn(&'a Members<'a>) -> Told<'a> + Sync>(
         let (sender, of_groups) = mpsc::sync_channel(WINDOWS);
         let (to_all, of_all) = mpsc::sync_channel(WINDOWS);
         let mut to = vec![to_all];
-        if !groups.is_empty() {
+        if groups.iter().any(|members| members.len() > 1) {
             to.push(sender);
             let (look, back) = (&mut look_at_groups, back.clone());
             let looks = move || take(&of_groups, look, &back);

@@ -244,16 +244,25 @@ impl Finder<'_> {
         let untils = wanted.values().map(|at| all[*at].until_ns);
         let until_ns = untils.map(|ns| ns.unwrap_or(u64::MAX)).max().unwrap_or(0);
         for (at, task) in self.blocks.model.tasks.iter().enumerate() {
+            // Mostly it is the same as before.
+            let mut last: Option<(Key, Option<usize>)> = None;
             self.each_block(task, |block, in_ns| {
                 // They are in order.
                 if block.start_ns >= until_ns {
                     return false;
                 }
-                let key = self.key(task, block);
-                let Some(lock) = key.and_then(|key| wanted.get(&key)) else {
+                let Some(key) = self.key(task, block) else {
                     return true;
                 };
-                let lock = &mut all[*lock];
+                let lock = match last {
+                    Some((before, lock)) if before == key => lock,
+                    _ => wanted.get(&key).copied(),
+                };
+                last = Some((key, lock));
+                let Some(lock) = lock else {
+                    return true;
+                };
+                let lock = &mut all[lock];
                 if lock.until_ns.is_some_and(|ns| ns <= block.start_ns) {
                     return true;
                 }

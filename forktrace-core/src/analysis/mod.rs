@@ -73,7 +73,12 @@ mod weaknesses;
 mod why_tests;
 mod woken_by;
 
-use std::{collections::BTreeMap, panic::resume_unwind, thread};
+use std::{
+    collections::BTreeMap,
+    panic::resume_unwind,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use crate::{
     model::{Model, Part, Task, WHOLE},
@@ -176,7 +181,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         code: &blocks.code,
     };
     let companies = processes(views.cut);
-    let of_tasks = || {
+    let of_tasks = |path: &report::CriticalPath| {
         let mut waited = overview::Waited::new(model);
         let mut spreads = OfRoles::default();
         let sums = (&mut waited, &mut spreads);
@@ -185,7 +190,13 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         let waits_for = graph::waits_for(of_lived, &tasks);
         let pairs = pairs::pairs(views.rest, &waits_for);
         let audit = part::audit_of_whole(info, &blocks, &context, &tasks);
-        let overview = (spreads, waited.finish());
+        let mut of_roles = overview::roles(&tasks, path);
+        for role in &mut of_roles {
+            (role.blocked, role.runnable) = spreads.of(&role.name);
+        }
+        let of_rest: Vec<String> = lived.iter().map(|at| roles[*at].clone()).collect();
+        let timeline = overview::timeline(views.rest, &of_roles, &of_rest);
+        let overview = (of_roles, timeline, waited.finish());
         ((tasks, kept), waits_for, pairs, audit, overview)
     };
     // Each goes over all that was recorded, and none needs another.
@@ -201,29 +212,28 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
         companies.values().for_each(Runs::prepare);
         (path, stops::stops(cut_blocks))
     };
+    let of_path_and_tasks = || {
+        let of_path = of_path();
+        let of_tasks = of_tasks(&of_path.0);
+        (of_path, of_tasks)
+    };
     let (found, ((locks, cpu_users), (of_path, of_tasks))) =
-        both(of_groups, || both(of_locks, || (of_path(), of_tasks())));
+        both(of_groups, || both(of_locks, of_path_and_tasks));
     let (path, (stops, other_stops)) = of_path;
     let ((mut tasks, kept), waits_for, (pair_tests, pairs), audit, overview) = of_tasks;
-    let (spreads, waited_for) = overview;
-    let of_timeline = || {
-        let mut of_roles = overview::roles(&tasks, &path);
-        for role in &mut of_roles {
-            (role.blocked, role.runnable) = spreads.of(&role.name);
-        }
-        let of_rest: Vec<String> = lived.iter().map(|at| roles[*at].clone()).collect();
-        let timeline = overview::timeline(views.rest, &of_roles, &of_rest);
-        (of_roles, timeline)
-    };
+    let (of_roles, timeline, waited_for) = overview;
     let meantime = found.meantime;
-    let (of_timeline, meantime) = both(of_timeline, || {
-        meantime.unwrap_or_else(|| meanwhile::of_waits(views.cut))
-    });
-    let (of_roles, timeline) = of_timeline;
-    for ((row, kept), at) in tasks.iter_mut().zip(&kept).zip(&lived) {
-        let runs = &companies[&views.cut.tasks[*at].process];
-        tasks::with_company(row, kept, &meantime[*at], runs);
-    }
+    let meantime = meantime.unwrap_or_else(|| meanwhile::of_waits(views.cut));
+    let rows = Mutex::new(tasks.iter_mut().zip(&kept).zip(&lived));
+    // Who takes the next one holds it for a moment only.
+    let next = || rows.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let add_company = || {
+        while let Some(((row, kept), at)) = next() {
+            let runs = &companies[&views.cut.tasks[*at].process];
+            tasks::with_company(row, kept, &meantime[*at], runs);
+        }
+    };
+    both(add_company, add_company);
     let all_time = part.is_all_time();
     let mut report = Report {
         schema_version: SCHEMA_VERSION,

@@ -16,7 +16,7 @@ use super::{
     providers::{Kin, Providers},
 };
 use crate::{
-    model::{Reader, State, Task, state_of},
+    model::{Off, Reader, State, Task, state_of},
     report::{CriticalPath, PathPart, PathState},
 };
 
@@ -69,15 +69,14 @@ struct Walk<'a> {
     /// By task: how many of its stretches began before the moment that the path is at, or a
     /// little more. The path goes back in time only, so a look is never far.
     before: Vec<Before<'a>>,
-    /// What was found last, of whom and when: who leads to another looks at that one first, and
-    /// each part of a stretch is of the same one.
-    found: Option<(u32, u64, Option<Away>)>,
 }
 
 /// A task's stretches, and how many of them are still of interest.
 struct Before<'a> {
     stretches: Reader<'a>,
     near: usize,
+    /// The last of these, and the number of the one after it, if it was looked at.
+    last: Option<(Off, Option<u32>)>,
 }
 
 /// A stretch off the CPU, finished or open.
@@ -87,7 +86,8 @@ struct Away {
     wake_ns: u64,
     in_ns: u64,
     state: State,
-    block: Option<Block>,
+    /// It is the one that is open when the recording ends.
+    is_open: bool,
     /// What was between it and the one after it was seen whole.
     followed: bool,
 }
@@ -121,7 +121,6 @@ pub(super) fn path(kin: &Kin<'_>, targets: &[u32], names: &[String]) -> Critical
         came_by: vec![None; tasks.len()],
         until: None,
         before: tasks.iter().map(Before::all).collect(),
-        found: None,
     };
     walk.back(at as u32, task.end_ns, first_ns);
     let mut by_role: Vec<&str> = vec![""; of_name.len()];
@@ -162,8 +161,12 @@ impl Walk<'_> {
                 now_ns = no_earlier_ns;
                 continue;
             };
-            if now_ns == away.wake_ns || now_ns == task.end_ns && away.block.is_some_and(open) {
-                let block = away.block;
+            let lasts = || {
+                let open = self.block(at, &away).filter(|_| away.is_open);
+                open.is_some_and(|block| block.wake_ns.is_none())
+            };
+            if now_ns == away.wake_ns || now_ns == task.end_ns && lasts() {
+                let block = self.block(at, &away);
                 let next = block.and_then(|block| self.leads_to(at, &block, now_ns));
                 let back = block.and_then(|block| self.comes_back(at, &block));
                 if let Some(next) = next.filter(|next| self.goes_to(*next, now_ns)) {
@@ -181,7 +184,7 @@ impl Walk<'_> {
             } else if away.wake_ns < now_ns {
                 (State::Runnable, away.wake_ns, None)
             } else {
-                (away.state, away.out_ns, away.block)
+                (away.state, away.out_ns, self.block(at, &away))
             };
             let from_ns = from_ns.max(no_earlier_ns).min(now_ns - 1);
             self.add(at, state, block, (from_ns, now_ns));
@@ -257,18 +260,18 @@ impl Walk<'_> {
     }
 
     /// See [`Before::before`].
+    #[inline]
     fn before(&mut self, at: u32, at_ns: u64) -> Option<Away> {
-        if let Some((of, ns, away)) = &self.found
-            && *of == at
-            && at_ns <= *ns
-            && away.as_ref().is_none_or(|away| away.out_ns < at_ns)
-        {
-            return *away;
-        }
         let task = &self.blocks.model.tasks[at as usize];
-        let away = self.before[at as usize].before(task, at_ns);
-        self.found = Some((at, at_ns, away));
-        away
+        self.before[at as usize].before(task, at_ns)
+    }
+
+    /// The block that a task was in in the stretch that was found last of it.
+    fn block(&self, at: u32, away: &Away) -> Option<Block> {
+        match away.is_open {
+            true => Block::open(&self.blocks.model.tasks[at as usize]),
+            false => Block::of(self.before[at as usize].last.as_ref()?.0),
+        }
     }
 
     fn creator(&self, task: &Task) -> Option<u32> {
@@ -352,20 +355,18 @@ impl Walk<'_> {
     }
 }
 
-fn open(block: Block) -> bool {
-    block.wake_ns.is_none()
-}
-
 impl<'a> Before<'a> {
     fn all(task: &'a Task) -> Self {
         Self {
             stretches: task.stretches.reader(),
             near: task.stretches.len(),
+            last: None,
         }
     }
 
     /// The last stretch off the CPU that began before this time, which is no later than the
     /// last one that was asked for.
+    #[inline]
     fn before(&mut self, task: &Task, at_ns: u64) -> Option<Away> {
         if let Some(open) = task.open.filter(|open| open.out_ns < at_ns) {
             let wake_ns = open.wake_ns.unwrap_or(u64::MAX).max(open.out_ns);
@@ -374,36 +375,57 @@ impl<'a> Before<'a> {
                 wake_ns,
                 in_ns: u64::MAX,
                 state: state_of(open.why),
-                block: Block::open(task),
+                is_open: true,
                 followed: true,
             });
         }
-        self.near = self.left_before(at_ns);
-        let off = self.stretches.get(self.near.checked_sub(1)?)?;
+        if self.last.is_none_or(|(off, _)| off.out_ns >= at_ns) {
+            self.go_back(at_ns);
+        }
+        let (off, after) = self.last?;
         let expected = off.seq.wrapping_add(1);
-        let after = self.stretches.seq(self.near).or(task.stretches_expected);
         Some(Away {
             out_ns: off.out_ns,
             wake_ns: off.wake_ns,
             in_ns: off.in_ns,
             state: off.state(),
-            block: Block::of(off),
-            followed: after == Some(expected),
+            is_open: false,
+            followed: after.or(task.stretches_expected) == Some(expected),
         })
     }
 
-    /// How many of the first `near` left before this time: looked for from the last of them
-    /// on, first step by step.
-    fn left_before(&mut self, at_ns: u64) -> usize {
+    /// Forgets those of the first `near` that left at this time or later: one by one, and where
+    /// there are many by a search.
+    fn go_back(&mut self, at_ns: u64) {
         /// Mostly it is one of so many.
         const STEPS: usize = 4;
-        let (of, near) = (&mut self.stretches, self.near);
-        for at in (near.saturating_sub(STEPS)..near).rev() {
-            if of.out_ns(at).is_none_or(|out_ns| out_ns < at_ns) {
-                return at + 1;
+        let left_before = |last: &Option<(Off, Option<u32>)>| {
+            last.as_ref().is_some_and(|(off, _)| off.out_ns < at_ns)
+        };
+        for _ in 0..=STEPS {
+            if left_before(&self.last) || self.near == 0 {
+                return;
             }
+            let after = match self.last {
+                Some((off, _)) => {
+                    self.near -= 1;
+                    Some(off.seq)
+                }
+                None => self.stretches.seq(self.near),
+            };
+            self.look(after);
         }
-        let near = near.saturating_sub(STEPS);
-        of.stretches().left_before_near(near, at_ns)
+        if !left_before(&self.last) {
+            self.near = self.stretches.left_before_near(self.near, at_ns);
+            let after = self.stretches.seq(self.near);
+            self.look(after);
+        }
+    }
+
+    /// Looks at the last of the first `near`, which this one comes after.
+    fn look(&mut self, after: Option<u32>) {
+        let last = self.near.checked_sub(1);
+        let last = last.and_then(|last| self.stretches.get(last));
+        self.last = last.map(|off| (off, after));
     }
 }

@@ -130,10 +130,15 @@ pub(super) fn joins(tasks: &mut [Task], targets: &mut Targets, providers: &[Prov
         })
         .collect();
     for task in tasks {
-        let by_its_end = |by: Waker, wake_ns: u64| match by {
+        // Mostly one is woken by the same one again.
+        let mut before: Option<(u32, Option<(u32, u64)>)> = None;
+        let mut by_its_end = |by: Waker, wake_ns: u64| match by {
             Waker::Task { serial, .. } => {
-                let (process, from_ns) = last.get(&serial)?;
-                (*process == task.process && wake_ns >= *from_ns).then_some(serial)
+                let known = before.filter(|(of, _)| *of == serial);
+                let (_, ended) = known.unwrap_or_else(|| (serial, last.get(&serial).copied()));
+                before = Some((serial, ended));
+                let (process, from_ns) = ended?;
+                (process == task.process && wake_ns >= from_ns).then_some(serial)
             }
             _ => None,
         };

@@ -54,11 +54,16 @@ pub struct Sums {
     pub runnable_ns: u64,
     /// The number of one is not that of those before it.
     has_gaps: bool,
+    /// One left before the one before it had come back.
+    overlap: bool,
+    last_in_ns: u64,
 }
 
 impl Sums {
     fn add(&mut self, number: usize, off: &Off) {
         self.has_gaps |= off.seq as usize != number;
+        self.overlap |= off.out_ns < self.last_in_ns;
+        self.last_in_ns = off.in_ns;
         let away_ns = off.wake_ns.saturating_sub(off.out_ns);
         let sum = match off.state() {
             State::Blocked => &mut self.blocked_ns,
@@ -94,6 +99,13 @@ impl Stretches {
     /// What they come to, if they are numbered from 0 on and none is missing.
     pub fn sums(&self) -> Option<Sums> {
         (!self.sums.has_gaps).then_some(self.sums)
+    }
+
+    /// The same, if they follow each other within this time.
+    pub fn sums_within(&self, start_ns: u64, end_ns: u64) -> Option<Sums> {
+        let first = self.chunks.first().map_or(start_ns, Chunk::out_ns);
+        let within = start_ns <= first && self.sums.last_in_ns <= end_ns;
+        self.sums().filter(|sums| within && !sums.overlap)
     }
 
     /// All, in order.
@@ -215,7 +227,7 @@ impl Stretches {
     }
 
     /// All, each with the CPU that the task came back to.
-    pub fn with_cpus(&self) -> impl Iterator<Item = (Off, Option<u16>)> + '_ {
+    pub fn with_cpus(&self) -> Rows<'_> {
         self.iter().with_cpus()
     }
 
@@ -261,36 +273,12 @@ impl Stretches {
     /// The same, looked for from `near` on, in growing steps.
     pub fn left_before_near(&self, near: usize, at_ns: u64) -> usize {
         let before = |at: usize| at < self.len && self.out_ns(at) < at_ns;
-        let (mut from, mut until, mut step) = (near, near.min(self.len), 1);
-        if before(near) {
-            while before(from + step) {
-                from += step;
-                step *= 2;
-            }
-            until = (from + step).min(self.len);
-            from += 1;
-        } else {
-            while let Some(at) = until.checked_sub(step).filter(|at| !before(*at)) {
-                until = at;
-                step *= 2;
-            }
-            // Where there is one so far before, that one is.
-            from = until.checked_sub(step).map_or(0, |before| before + 1);
-        }
-        self.left_before_within(from..until, at_ns)
+        before_near(self.len, near, before)
     }
 
     /// The same, of which it is known that it lies there.
-    pub fn left_before_within(&self, within: Range<usize>, at_ns: u64) -> usize {
-        let (mut from, mut to) = (within.start, within.end);
-        while from < to {
-            let middle = from.midpoint(to);
-            match self.out_ns(middle) < at_ns {
-                true => from = middle + 1,
-                false => to = middle,
-            }
-        }
-        from
+    fn left_before_within(&self, within: Range<usize>, at_ns: u64) -> usize {
+        before_within(within, |at| self.out_ns(at) < at_ns)
     }
 
     /// The number of one that is there.
@@ -421,6 +409,43 @@ impl Stretches {
     }
 }
 
+/// Of so many of which the first ones are before something, how many are: looked for from `near`
+/// on, in growing steps. `before`: is it one that is there, and before?
+#[inline]
+fn before_near(len: usize, near: usize, mut before: impl FnMut(usize) -> bool) -> usize {
+    let (mut from, mut until, mut step) = (near, near.min(len), 1);
+    if before(near) {
+        while before(from + step) {
+            from += step;
+            step *= 2;
+        }
+        until = (from + step).min(len);
+        from += 1;
+    } else {
+        while let Some(at) = until.checked_sub(step).filter(|at| !before(*at)) {
+            until = at;
+            step *= 2;
+        }
+        // Where there is one so far before, that one is.
+        from = until.checked_sub(step).map_or(0, |before| before + 1);
+    }
+    before_within(from..until, before)
+}
+
+/// The same, of which it is known that it lies there.
+#[inline]
+fn before_within(within: Range<usize>, mut before: impl FnMut(usize) -> bool) -> usize {
+    let (mut from, mut to) = (within.start, within.end);
+    while from < to {
+        let middle = from.midpoint(to);
+        match before(middle) {
+            true => from = middle + 1,
+            false => to = middle,
+        }
+    }
+    from
+}
+
 /// Equal as far as one can see.
 impl PartialEq for Stretches {
     fn eq(&self, other: &Self) -> bool {
@@ -496,12 +521,31 @@ impl<'a> Reader<'a> {
     #[inline(always)]
     fn view(&mut self, at: usize) -> Option<&View<'a>> {
         (at < self.of.len).then_some(())?;
-        self.near.view(self.of, at)
+        let chunk = at >> self.of.log;
+        if chunk != self.near.chunk {
+            self.load(chunk);
+        }
+        self.near.view.as_ref()
     }
 
-    /// All of them.
-    pub fn stretches(&self) -> &'a Stretches {
-        self.of
+    /// Several readers can look at one chunk, one after the other.
+    #[cold]
+    #[inline(never)]
+    fn load(&mut self, chunk: usize) {
+        let of = self.of;
+        let view = of.chunks[chunk].view(|at, len| of.cached(at, len));
+        self.near = Near {
+            chunk,
+            view: Some(view),
+        };
+    }
+
+    /// How many left before this time: looked for from `near` on, in growing steps.
+    #[inline]
+    pub fn left_before_near(&mut self, near: usize, at_ns: u64) -> usize {
+        let len = self.of.len;
+        let before = |at: usize| self.out_ns(at).is_some_and(|out_ns| out_ns < at_ns);
+        before_near(len, near, before)
     }
 
     /// One of them.
@@ -569,8 +613,8 @@ impl<'a> Near<'a> {
 
 impl<'a> Iter<'a> {
     /// Each with the CPU that the task came back to.
-    pub fn with_cpus(mut self) -> impl Iterator<Item = (Off, Option<u16>)> + 'a {
-        std::iter::from_fn(move || self.next_row())
+    pub fn with_cpus(self) -> Rows<'a> {
+        Rows(self)
     }
 
     #[inline(always)]
@@ -580,6 +624,19 @@ impl<'a> Iter<'a> {
         }
         self.front += 1;
         self.ahead.row(self.of, self.front - 1)
+    }
+}
+
+/// Goes over stretches, each with the CPU that the task came back to, if that is known.
+#[derive(Clone, Debug)]
+pub struct Rows<'a>(Iter<'a>);
+
+impl Iterator for Rows<'_> {
+    type Item = (Off, Option<u16>);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(Off, Option<u16>)> {
+        self.0.next_row()
     }
 }
 

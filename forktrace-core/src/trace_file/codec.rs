@@ -85,9 +85,9 @@ impl PackedStretch {
             serial: numbers.u32()?,
             seq: numbers.i64()?,
             why_and_flags: numbers.byte()?,
-            out_ns: numbers.i64()?,
-            wake_ns: numbers.u64()?,
-            in_ns: numbers.u64()?,
+            out_ns: numbers.signed_time()?,
+            wake_ns: numbers.time()?,
+            in_ns: numbers.time()?,
             syscall: numbers.i16()?,
             cpu_out: numbers.u16()?,
             cpu_in: numbers.u16()?,
@@ -112,6 +112,19 @@ struct Last {
     object: u32,
 }
 
+impl Last {
+    fn after(s: &Stretch, block: u64) -> Self {
+        Self {
+            block,
+            seq: s.seq.wrapping_add(1),
+            in_ns: s.in_ns,
+            arg0: s.arg0,
+            arg1: s.arg1,
+            object: s.object,
+        }
+    }
+}
+
 /// The last stretch of each task, by serial.
 #[derive(Default)]
 struct Lasts {
@@ -133,6 +146,7 @@ impl Lasts {
         self.in_ns = 0;
     }
 
+    #[inline]
     fn of(&mut self, serial: u32) -> &mut Last {
         let index = (serial % ENTRIES) as usize;
         if index >= self.tasks.len() {
@@ -151,14 +165,8 @@ impl Lasts {
 
     fn set(&mut self, s: &Stretch) {
         self.in_ns = s.in_ns;
-        *self.of(s.serial) = Last {
-            block: self.block,
-            seq: s.seq.wrapping_add(1),
-            in_ns: s.in_ns,
-            arg0: s.arg0,
-            arg1: s.arg1,
-            object: s.object,
-        };
+        let block = self.block;
+        *self.of(s.serial) = Last::after(s, block);
     }
 }
 
@@ -409,8 +417,11 @@ impl Decoder {
         skipped
     }
 
+    #[inline]
     fn unpack(&mut self, p: &PackedStretch) -> Stretch {
-        let last = *self.lasts.of(p.serial);
+        let block = self.lasts.block;
+        let known = self.lasts.of(p.serial);
+        let last = *known;
         let out_ns = last.in_ns.wrapping_add(p.out_ns as u64);
         let wake_ns = out_ns.wrapping_add(p.wake_ns);
         let s = Stretch {
@@ -435,7 +446,8 @@ impl Decoder {
             object: last.object.wrapping_add(p.object as u32),
             timeout: p.timeout,
         };
-        self.lasts.set(&s);
+        *known = Last::after(&s, block);
+        self.lasts.in_ns = s.in_ns;
         s
     }
 }

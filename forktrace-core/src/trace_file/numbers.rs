@@ -29,6 +29,28 @@ impl Numbers<'_> {
         self.long()
     }
 
+    /// The same of one whose length is hard to foretell, so that nothing branches on it.
+    #[inline(always)]
+    pub(super) fn time(&mut self) -> Option<u64> {
+        /// The upper bit of each byte: of all but the last one of a number it is set.
+        const GOES_ON: u64 = 0x8080_8080_8080_8080;
+        let word = self.0.first_chunk().map(|word| u64::from_le_bytes(*word));
+        let ends = word.map_or(0, |word| !word & GOES_ON);
+        let (Some(word), 1..) = (word, ends) else {
+            return self.u64();
+        };
+        let len = ends.trailing_zeros() as usize / 8 + 1;
+        let number = word & (ends ^ (ends - 1));
+        let last = number >> (8 * (len - 1));
+        self.0 = &self.0[len..];
+        // Seven bits each come together: two of them, four, and eight.
+        let sevens = number & !GOES_ON;
+        let pairs = sevens & 0x007f_007f_007f_007f | (sevens & 0x7f00_7f00_7f00_7f00) >> 1;
+        let fours = pairs & 0x3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+        let all = fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4;
+        (len == 1 || last != 0).then_some(all)
+    }
+
     #[inline]
     fn long(&mut self) -> Option<u64> {
         /// Seven bits each, and one.
@@ -58,8 +80,13 @@ impl Numbers<'_> {
     /// A number with a sign, which is its lowest bit.
     #[inline(always)]
     pub(super) fn i64(&mut self) -> Option<i64> {
-        let value = self.u64()?;
-        Some((value >> 1) as i64 ^ -((value & 1) as i64))
+        self.u64().map(signed)
+    }
+
+    /// The same of one whose length is hard to foretell.
+    #[inline(always)]
+    pub(super) fn signed_time(&mut self) -> Option<i64> {
+        self.time().map(signed)
     }
 
     #[inline(always)]
@@ -116,6 +143,11 @@ impl Numbers<'_> {
             _ => return None,
         })
     }
+}
+
+#[inline(always)]
+fn signed(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 #[cfg(test)]
@@ -177,6 +209,7 @@ mod tests {
             let written = postcard::to_allocvec(&(a, b, c, d, e, f, waker, timeout)).unwrap();
             let mut numbers = Numbers(&written);
             prop_assert_eq!(numbers.u64(), Some(a));
+            prop_assert_eq!(Numbers(&written).time(), Some(a));
             prop_assert_eq!(numbers.u32(), Some(b));
             prop_assert_eq!(numbers.u16(), Some(c));
             prop_assert_eq!(numbers.i64(), Some(d));
@@ -195,6 +228,8 @@ mod tests {
             ),
         ) {
             agrees(&bytes, |numbers| numbers.u64())?;
+            agrees(&bytes, |numbers| numbers.time())?;
+            agrees(&bytes, |numbers| numbers.signed_time())?;
             agrees(&bytes, |numbers| numbers.u32())?;
             agrees(&bytes, |numbers| numbers.u16())?;
             agrees(&bytes, |numbers| numbers.i64())?;

@@ -1,5 +1,7 @@
 //! Reads a file block by block, from its beginning or from a window on.
 
+use std::{sync::mpsc, thread};
+
 use anyhow::{Context as _, Result, anyhow};
 
 use super::{
@@ -96,39 +98,79 @@ pub fn read_window(
     listener: &mut impl Listener,
 ) -> Result<TraceInfo> {
     let mut blocks = container::blocks_of(data, OLDEST_VERSION..=VERSION)?;
-    let mut payload = Vec::new();
-    let mut from = from;
+    let file_id = blocks.file_id();
     let mut reading = Reading::new(blocks.version(), data.length());
-    while let Some(block) = blocks.read_next(&mut payload) {
-        let block = match block {
-            Ok(block) => block,
-            Err(found) => {
-                reading.damage.push(found);
-                reading.lacks = Lacks::Some;
-                continue;
-            }
+    let mut payload = Vec::new();
+    let mut goes_on = true;
+    // What the header says is known before anything else is looked for.
+    while goes_on && reading.header.is_none() {
+        goes_on = match blocks.read_next(&mut payload) {
+            Some(block) => reading.next(block, &payload, listener)?,
+            None => false,
         };
-        if !reading.take(&block, &payload, listener)? {
-            reading.skipped.too_large_from = Some(block.offset);
-            break;
-        }
-        if reading.header.is_some()
-            && let Some(window) = from.take()
-        {
-            skip_to(&mut blocks, window, &mut reading);
-        }
+    }
+    if let Some(window) = from.filter(|_| goes_on) {
+        skip_to(&mut blocks, window, &mut reading);
+    }
+    if goes_on {
+        read_rest(blocks, &mut reading, listener)?;
     }
     let Some(header) = reading.header else {
         return Err(no_header(data.length()));
     };
     Ok(TraceInfo {
-        file_id: blocks.file_id(),
+        file_id,
         last_ns: reading.last_ns.max(header.start_ns),
         header,
         finish: reading.finish,
         damage: reading.damage,
         skipped: reading.skipped,
     })
+}
+
+/// Reads all that is left: blocks on a thread of its own, since that takes about as long as what is
+/// in them. That one is a block ahead, and no more: they can be large.
+fn read_rest(
+    mut blocks: Blocks<'_>,
+    reading: &mut Reading,
+    listener: &mut impl Listener,
+) -> Result<()> {
+    let blocks = &mut blocks;
+    let is_done = thread::scope(|scope| {
+        let (sender, read) = mpsc::sync_channel(0);
+        let (back, over) = mpsc::channel::<Vec<u8>>();
+        let reads = {
+            let blocks = &mut *blocks;
+            move || {
+                loop {
+                    // Memory that is at hand is not asked for again.
+                    let mut payload = over.try_recv().unwrap_or_default();
+                    let block = blocks.read_next(&mut payload);
+                    let Some(block) = block else { return };
+                    if sender.send((block, payload)).is_err() {
+                        return;
+                    }
+                }
+            }
+        };
+        if thread::Builder::new().spawn_scoped(scope, reads).is_err() {
+            // A limit of memory or of processes leaves no room for a thread.
+            return Ok(false);
+        }
+        for (block, payload) in read {
+            if !reading.next(block, &payload, listener)? {
+                break;
+            }
+            let _ = back.send(payload);
+        }
+        Ok::<_, anyhow::Error>(true)
+    })?;
+    let mut payload = Vec::new();
+    while !is_done
+        && let Some(block) = blocks.read_next(&mut payload)
+        && reading.next(block, &payload, listener)?
+    {}
+    Ok(())
 }
 
 fn skip_to(blocks: &mut Blocks<'_>, window: &Window, reading: &mut Reading) {
@@ -176,6 +218,28 @@ impl Reading {
             budget: Budget::of_file(len),
             lacks: Lacks::Nothing,
         }
+    }
+
+    /// Tells what is in a block, or notes that it is damaged; false: nothing more is read.
+    fn next(
+        &mut self,
+        block: Result<Block, Damage>,
+        payload: &[u8],
+        listener: &mut impl Listener,
+    ) -> Result<bool> {
+        let block = match block {
+            Ok(block) => block,
+            Err(found) => {
+                self.damage.push(found);
+                self.lacks = Lacks::Some;
+                return Ok(true);
+            }
+        };
+        let fits = self.take(&block, payload, listener)?;
+        if !fits {
+            self.skipped.too_large_from = Some(block.offset);
+        }
+        Ok(fits)
     }
 
     /// Tells what is in a block; false: it takes too much memory.

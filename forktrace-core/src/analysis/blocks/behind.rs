@@ -91,7 +91,13 @@ impl Behind {
     /// The stretch that a block of this word is.
     fn within(&self, at: usize, block: usize) -> usize {
         let mut bits = self.words[at].blocks;
-        for _ in self.words[at].blocks_before as usize..block {
+        let before = block - self.words[at].blocks_before as usize;
+        // Mostly each is one.
+        let all = u64::MAX >> (WORD - 1 - before % WORD);
+        if bits & all == all {
+            return at * WORD + before;
+        }
+        for _ in 0..before {
             bits &= bits.wrapping_sub(1);
         }
         at * WORD + bits.trailing_zeros() as usize

@@ -12,7 +12,7 @@
 
 use super::{Block, Blocks, Class, HeldFrom, behind::Behind};
 use crate::{
-    model::{Target, Task},
+    model::{Reader, Target, Task},
     trace::FileKind,
 };
 
@@ -25,6 +25,21 @@ const ENDING_NS: u64 = 10_000_000;
 /// Waits for input are short if all that follows a block takes no more than this part of it.
 const SHORT_PART: u64 = 4;
 
+/// Looks at a waker's stretches: where it woke somebody, and from where on it held that one up.
+pub(in crate::analysis) struct Looks<'a> {
+    until: Reader<'a>,
+    from: Reader<'a>,
+}
+
+impl<'a> Looks<'a> {
+    pub(in crate::analysis) fn of(waker: &'a Task) -> Self {
+        Self {
+            until: waker.stretches.reader(),
+            from: waker.stretches.reader(),
+        }
+    }
+}
+
 impl Blocks<'_> {
     /// From when on a task's blocks hold up the one that it will wake from this
     /// block: from its last wait for input on; from the beginning where its end is
@@ -33,9 +48,20 @@ impl Blocks<'_> {
     /// `near`: a stretch of the waker not far from there; then the one after it woke.
     pub(in crate::analysis) fn held_from(
         &self,
-        (task, block): (u32, &Block),
+        waits: (u32, &Block),
         waker: usize,
         near: &mut usize,
+    ) -> HeldFrom {
+        let mut looks = Looks::of(&self.model.tasks[waker]);
+        self.held_from_seen(waits, waker, (near, &mut looks))
+    }
+
+    /// The same for who looks at the stretches of a waker again and again.
+    pub(in crate::analysis) fn held_from_seen(
+        &self,
+        (task, block): (u32, &Block),
+        waker: usize,
+        (near, looks): (&mut usize, &mut Looks<'_>),
     ) -> HeldFrom {
         let mut held = HeldFrom {
             ns: u64::MAX,
@@ -58,23 +84,22 @@ impl Blocks<'_> {
             return held;
         }
         let task = &self.model.tasks[waker];
-        let until = task.stretches.left_before_near(*near, wake_ns);
+        let until = looks.until.left_before_near(*near, wake_ns);
         *near = until;
-        let after = (until < task.stretches.len()).then(|| task.stretches.seq(until));
-        let next = after.or(task.stretches_expected);
+        let next = looks.until.seq(until).or(task.stretches_expected);
         let Some(last) = until.checked_sub(1) else {
             held.known_before = next == Some(0);
             return held;
         };
-        if next != Some(task.stretches.seq(last).wrapping_add(1)) {
+        if next != looks.until.seq(last).map(|seq| seq.wrapping_add(1)) {
             // What is lost there can be a wait for input.
             held.known_before = false;
             return held;
         }
         let behind = self.behind[waker].get_or_init(|| self.behind(task));
-        let begin = |block: usize| {
+        let mut begin = |block: usize| {
             let at = behind.stretch(block, last).unwrap_or(last);
-            task.stretches.out_ns(at)
+            looks.from.out_ns(at).unwrap_or(u64::MAX)
         };
         let gap = behind.gap(last);
         let first = gap.map_or(0, |gap| behind.blocks_before(gap));

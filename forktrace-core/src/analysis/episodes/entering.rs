@@ -12,13 +12,16 @@ use super::{
         blocks::{Block, Class},
         changes::{Early, NONE, Seen, Wait},
         held_by::{HeldBy, held_by_what},
+        members::Members,
     },
     Watch,
     pending::Edge,
 };
 
-/// So often it is looked at whether those who begin enter anyway.
+/// After so many blocks it is looked at whether those who begin enter anyway, and after several of
+/// each member: all enter at once, and then none for a while.
 const BLOCKS: u32 = 256;
+const OF_EACH: u32 = 4;
 
 /// How many of those who blocked entered.
 pub(super) struct Entered<'a> {
@@ -39,12 +42,13 @@ impl<'a> Entered<'a> {
     }
 
     /// Another one blocks. Where many enter, whoever reads their blocks can look ahead.
-    fn count(&mut self, tasks: &[u32]) {
+    fn count(&mut self, members: &Members<'_>) {
         self.blocks += 1;
-        if self.blocks == BLOCKS {
-            let is_early = self.entered > BLOCKS / 4;
+        let wanted = (members.len() as u32).saturating_mul(OF_EACH).max(BLOCKS);
+        if self.blocks >= wanted {
+            let is_early = self.entered > wanted / 4;
             if is_early != self.is_early {
-                self.early.set(tasks, is_early);
+                self.early.set(members, is_early);
                 self.is_early = is_early;
             }
             (self.blocks, self.entered) = (0, 0);
@@ -63,7 +67,7 @@ impl Watch<'_> {
         let now = &mut self.now[position as usize];
         (now.block, now.start_ns) = (wait.stretch, wait.block.start_ns);
         (now.it, now.seen, now.began) = (Some(wait.block), wait.seen, self.clock);
-        self.entered.count(&self.members.tasks);
+        self.entered.count(self.members);
         let awaited = !self.pending[position as usize].is_empty();
         if self.at_once || awaited || self.blocks.class(&wait.block) == Class::Anything {
             self.enter(position);

@@ -40,7 +40,7 @@ fn stalls(model: &Model, process: u32, (at_once, early): (bool, bool)) -> Stalls
     let kin = Kin::new(&blocks);
     let hangs = hangs(&kin);
     let ahead = Early::new(model.tasks.len());
-    ahead.set(&members.tasks, early);
+    ahead.set(&members, early);
     let mut watch = Watch::new(&kin, &members, &targets, &hangs, (usize::MAX, &ahead));
     watch.at_once = at_once;
     let same_reason = SameReason::new(Arch::X86_64, vec![false; members.len()]);

@@ -120,6 +120,11 @@ struct Alone {
 
 fn alone(blocks: &Blocks<'_>, tasks: &[usize]) -> Vec<Alone> {
     let of = |at: &usize| awake(&blocks.model.tasks[*at]);
+    // Who is alone for so long is awake for so long: mostly nobody is, and none is merged.
+    let is_long = |(from_ns, to_ns): (u64, u64)| to_ns - from_ns >= ALONE_NS;
+    if !tasks.iter().any(|at| of(at).any(is_long)) {
+        return Vec::new();
+    }
     let mut times: Vec<_> = tasks.iter().map(of).collect();
     // By position in `tasks`: when it wakes, or, while it is awake, since when that is.
     let mut wakes: Vec<u64> = vec![0; tasks.len()];

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{PAIRS, TASKS};
 use crate::{
     analysis::sum_by_key::SumByKey,
-    model::{Model, State, Target, Task},
+    model::{Model, Segment, State, Target, Task},
     report::WaitsFor,
 };
 
@@ -138,15 +138,47 @@ fn longest_first(waited: BTreeMap<(usize, usize), u64>) -> Vec<(usize, usize)> {
 
 /// All pairs of the tasks that were blocked longest.
 fn most_blocked(model: &Model, tasks: &[usize]) -> Vec<(usize, usize)> {
-    let blocked = |&at: &usize| -> u64 {
-        let segments = model.tasks[at].segments();
-        let blocked = segments.filter(|segment| segment.state == State::Blocked);
-        blocked.map(|s| s.end_ns - s.start_ns).sum()
-    };
+    let blocked = |at: &usize| blocked_ns(&model.tasks[*at]);
     let mut tasks: Vec<(u64, usize)> = tasks.iter().map(|at| (blocked(at), *at)).collect();
     tasks.sort_by_key(|&(ns, at)| (std::cmp::Reverse(ns), at));
     tasks.truncate(TASKS);
     let mut longest: Vec<usize> = tasks.into_iter().map(|(_, at)| at).collect();
     longest.sort_unstable();
     all_of(&longest).collect()
+}
+
+/// How long a task was blocked: as its stretches were added up where nothing of them is lost,
+/// open, or doubtful.
+fn blocked_ns(task: &Task) -> u64 {
+    let sums = task.stretches.sums_within(task.start_ns, task.end_ns);
+    if let Some(sums) = sums.filter(|_| task.open.is_none() && task.first_seq == 0) {
+        return sums.blocked_ns;
+    }
+    let mut ns = 0;
+    let blocked = |it: Segment| {
+        if it.state == State::Blocked {
+            ns += it.end_ns - it.start_ns;
+        }
+    };
+    task.segments().each(|_| {}, blocked);
+    ns
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::analysis::changes::tests::{model, some_tasks};
+
+    proptest! {
+        #[test]
+        fn sums_say_what_segments_say(tasks in some_tasks()) {
+            for task in &model(&tasks).tasks {
+                let segments = task.segments().filter(|it| it.state == State::Blocked);
+                let expected: u64 = segments.map(|it| it.end_ns - it.start_ns).sum();
+                prop_assert_eq!(blocked_ns(task), expected);
+            }
+        }
+    }
 }
