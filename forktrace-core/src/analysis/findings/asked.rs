@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::{Blocks, FindingKind, Report, path};
+use super::{Blocks, FindingKind, Report};
 use crate::{
     analysis::objects,
     report::{Cause, Ended, Link, Object, PathState, Verdict},
@@ -17,7 +17,7 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn of(report: &Report, blocks: &Blocks<'_>) -> Self {
-        let connections = match path::ended_by_itself(report) {
+        let connections = match ended_by_itself(report) {
             true => objects::connections(blocks.model),
             false => HashSet::new(),
         };
@@ -31,7 +31,7 @@ impl Asked {
 
     /// What a wait for this, at the end of all that waited for each other, is.
     pub(super) fn kind(&self, reason: &str, object: Option<&Object>) -> FindingKind {
-        match path::kind(reason, object) {
+        match kind(reason, object) {
             FindingKind::Idle if self.is(object) => FindingKind::Peer,
             kind => kind,
         }
@@ -60,5 +60,26 @@ impl Asked {
             },
             false => cause,
         }
+    }
+}
+
+/// Did the run end, and not because somebody had seen enough of it?
+pub(super) fn ended_by_itself(report: &Report) -> bool {
+    let workload = &report.workload;
+    let ended = workload.attached.is_none() && workload.exit_code.is_some_and(|code| code < 128);
+    ended && report.part.is_none()
+}
+
+/// What a wait for this, at the end of all that waited for each other, is.
+fn kind(reason: &str, object: Option<&Object>) -> FindingKind {
+    let remote = object.is_some_and(|o| o.kind == "tcp" || o.kind == "udp");
+    match reason {
+        "page fault" => FindingKind::PageFault,
+        "fsync" => FindingKind::Disk,
+        "read" | "recv" | "connect" if remote => FindingKind::Peer,
+        "read" | "recv" | "accept" | "select" | "poll" | "epoll" | "signal wait" => {
+            FindingKind::Idle
+        }
+        _ => FindingKind::Stall,
     }
 }

@@ -120,20 +120,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     if found.is_empty() {
         found.push(nothing(report));
     }
-    let idle = found.iter().filter(|f| f.kind == FindingKind::Idle);
-    let idle_ns = match idle.map(|f| (f.share, f.ns)).max_by_key(|(_, ns)| *ns) {
-        Some((share, ns)) if share <= 0.5 => ns,
-        _ => u64::MAX,
-    };
-    found.sort_by_key(|finding| rank(finding, idle_ns));
-    if let Some(lock) = lock
-        && found.first().is_some_and(|f| f.kind == FindingKind::Stall)
-        && let Some(at) = found
-            .iter()
-            .position(|f| f.kind == FindingKind::Lock && f.object == lock)
-    {
-        found[..=at].rotate_right(1);
-    }
+    put_in_order(&mut found, lock);
     if ran && found.iter().any(|f| f.ns > 0) {
         found.insert(0, nothing(report));
     }
@@ -176,6 +163,24 @@ fn add_those_alone(
     let is_told = found.iter().any(is_told);
     let worth = |f: &&Finding| f.kind != FindingKind::Idle || !is_told;
     found.extend(alone.iter().filter(worth).cloned());
+}
+
+/// Those first that tell most; `lock`: see [`lock_of_stall`].
+fn put_in_order(found: &mut [Finding], lock: Option<Option<Object>>) {
+    let idle = found.iter().filter(|f| f.kind == FindingKind::Idle);
+    let idle_ns = match idle.map(|f| (f.share, f.ns)).max_by_key(|(_, ns)| *ns) {
+        Some((share, ns)) if share <= 0.5 => ns,
+        _ => u64::MAX,
+    };
+    found.sort_by_key(|finding| rank(finding, idle_ns));
+    if let Some(lock) = lock
+        && found.first().is_some_and(|f| f.kind == FindingKind::Stall)
+        && let Some(at) = found
+            .iter()
+            .position(|f| f.kind == FindingKind::Lock && f.object == lock)
+    {
+        found[..=at].rotate_right(1);
+    }
 }
 
 /// The lock that those queue for who make everything wait in turn, by what they do while they have

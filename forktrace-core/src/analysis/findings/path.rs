@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Confidence, Finding, FindingKind, Report, Waiter, asked::Asked, count, did, finding, part_of,
-    quantity,
+    Confidence, Finding, FindingKind, Report, Waiter,
+    asked::{self, Asked},
+    count, did, finding, part_of, quantity,
 };
 use crate::{
-    report::{GroupKind, Object, PathPart, PathState},
+    report::{GroupKind, PathPart, PathState},
     words::times,
 };
 
@@ -62,33 +63,12 @@ pub(super) fn so_often(waits: u64) -> String {
     }
 }
 
-/// What a wait for this, at the end of all that waited for each other, is.
-pub(super) fn kind(reason: &str, object: Option<&Object>) -> FindingKind {
-    let remote = object.is_some_and(|o| o.kind == "tcp" || o.kind == "udp");
-    match reason {
-        "page fault" => FindingKind::PageFault,
-        "fsync" => FindingKind::Disk,
-        "read" | "recv" | "connect" if remote => FindingKind::Peer,
-        "read" | "recv" | "accept" | "select" | "poll" | "epoll" | "signal wait" => {
-            FindingKind::Idle
-        }
-        _ => FindingKind::Stall,
-    }
-}
-
-/// Did the run end, and not because somebody had seen enough of it?
-pub(super) fn ended_by_itself(report: &Report) -> bool {
-    let workload = &report.workload;
-    let ended = workload.attached.is_none() && workload.exit_code.is_some_and(|code| code < 128);
-    ended && report.part.is_none()
-}
-
 /// What a run that ended by itself waited for while other tasks went on: without it the run
 /// would have been shorter, though all were never blocked at once. Not of a futex: who passes
 /// one on need not have held anything. `alone_ns`: so much of it a task waited that was the only one.
 pub(super) fn beside(report: &Report, alone_ns: u64, asked: &Asked) -> Option<Finding> {
     let tree = report.groups.iter().find(|g| g.kind == GroupKind::Tree)?;
-    if !ended_by_itself(report) || report.tasks.len() < 2 {
+    if !asked::ended_by_itself(report) || report.tasks.len() < 2 {
         return None;
     }
     let is_wait = |p: &&PathPart| {
