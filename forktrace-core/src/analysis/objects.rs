@@ -153,22 +153,18 @@ pub(super) fn connections(model: &Model) -> HashSet<String> {
         } => !remote.is_empty() || protocol == "udp",
         _ => false,
     };
-    let are = |kinds: &mut dyn Iterator<Item = &FileKind>| {
-        let (mut one, mut listens) = (false, false);
-        for kind in kinds {
-            one |= is_connection(kind);
-            listens |= kind.is_listening();
-        }
-        one && !listens
+    let are = |kinds: &[&FileKind]| {
+        let one = kinds.iter().any(|kind| is_connection(kind));
+        one && !kinds.iter().any(|kind| kind.is_listening())
     };
     let of_files = model.files.iter().filter(|file| {
         let interests = file.interests.iter().flat_map(|interest| &interest.fds);
         let watched = interests.filter_map(|watched| watched.kind.as_ref());
-        are(&mut file.kind.iter().chain(watched))
+        are(&file.kind.iter().chain(watched).collect::<Vec<_>>())
     });
     let of_sets = model.waitsets.iter().enumerate().filter(|(_, set)| {
         let kinds = set.fds.iter().filter_map(|waited| waited.kind.as_ref());
-        are(&mut { kinds })
+        are(&kinds.collect::<Vec<_>>())
     });
     of_files
         .map(|file| identity(file).to_string())

@@ -51,8 +51,8 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
             let is_loop = |off: &Off| Block::of(*off).is_some_and(|b| waits_for_events(blocks, &b));
             let loops = || offs.iter_if(|off| is_loop(&off)).filter(is_loop);
             let of_server = |off: &Off| pool::is_listening(blocks, off.target);
-            let is_server = loops().filter(of_server).nth(WAITS_OF_SERVER - 1).is_some();
-            if !is_server && loops().nth(WAITS - 1).is_none() {
+            let is_server = || loops().filter(of_server).nth(WAITS_OF_SERVER - 1).is_some();
+            if loops().nth(WAITS - 1).is_none() && !is_server() {
                 return None;
             }
             let first = offs.iter().position(|off| is_loop(&off))?;

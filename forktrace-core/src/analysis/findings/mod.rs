@@ -120,7 +120,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     if found.is_empty() {
         found.push(nothing(report));
     }
-    put_in_order(&mut found, lock);
+    put_in_order(&mut found, lock.as_ref());
     if ran && found.iter().any(|f| f.ns > 0) {
         found.insert(0, nothing(report));
     }
@@ -166,7 +166,7 @@ fn add_those_alone(
 }
 
 /// Those first that tell most; `lock`: see [`lock_of_stall`].
-fn put_in_order(found: &mut [Finding], lock: Option<Option<Object>>) {
+fn put_in_order(found: &mut [Finding], lock: Option<&Object>) {
     let idle = found.iter().filter(|f| f.kind == FindingKind::Idle);
     let idle_ns = match idle.map(|f| (f.share, f.ns)).max_by_key(|(_, ns)| *ns) {
         Some((share, ns)) if share <= 0.5 => ns,
@@ -177,7 +177,7 @@ fn put_in_order(found: &mut [Finding], lock: Option<Option<Object>>) {
         && found.first().is_some_and(|f| f.kind == FindingKind::Stall)
         && let Some(at) = found
             .iter()
-            .position(|f| f.kind == FindingKind::Lock && f.object == lock)
+            .position(|f| f.kind == FindingKind::Lock && f.object.as_ref() == Some(lock))
     {
         found[..=at].rotate_right(1);
     }
@@ -185,14 +185,14 @@ fn put_in_order(found: &mut [Finding], lock: Option<Option<Object>>) {
 
 /// The lock that those queue for who make everything wait in turn, by what they do while they have
 /// it: it is told before that.
-fn lock_of_stall(found: &[Finding]) -> Option<Option<Object>> {
+fn lock_of_stall(found: &[Finding]) -> Option<Object> {
     let stalls = found.iter().filter(|f| f.kind == FindingKind::Stall);
     let stall = stalls.max_by_key(|f| f.ns)?;
     let holds = |f: &&Finding| {
-        let named = f.kind == FindingKind::Lock && f.object.is_some() && stall.tasks.len() > 1;
-        named && f.ns >= stall.ns / 2 && stall.tasks.iter().all(|it| f.tasks.contains(it))
+        let in_turn = f.kind == FindingKind::Lock && stall.tasks.len() > 1;
+        in_turn && f.ns >= stall.ns / 2 && stall.tasks.iter().all(|it| f.tasks.contains(it))
     };
-    found.iter().find(holds).map(|f| f.object.clone())
+    found.iter().find(holds)?.object.clone()
 }
 
 /// Leaves out what another finding tells better.
@@ -208,43 +208,15 @@ fn told_once(report: &Report, found: &mut Vec<Finding>) {
         f.kind != FindingKind::Stall || !loops.iter().any(same)
     });
     // Nor what keeps each worker of a pool from its work, where that keeps all of them.
-    let pools: Vec<(Vec<u32>, u64)> = found
-        .iter()
-        .filter(|f| f.kind == FindingKind::PoolExhausted)
-        .map(|f| (f.tasks.clone(), f.ns))
-        .collect();
-    found.retain(|f| {
-        let of_pool = |(tasks, ns): &(Vec<u32>, u64)| {
-            f.ns / 2 <= *ns && f.tasks.iter().all(|task| tasks.contains(task))
-        };
-        f.kind != FindingKind::EventLoop || !pools.iter().any(of_pool)
-    });
+    let exhausts = |f: &Finding| f.kind == FindingKind::PoolExhausted;
+    leave_out(found, FindingKind::EventLoop, exhausts);
     // Who has work and waits for something in it is not idle, though input ends that wait.
-    let at_work: Vec<(Vec<u32>, u64)> = found
-        .iter()
-        .filter(|f| matches!(f.kind, FindingKind::EventLoop | FindingKind::PoolExhausted))
-        .map(|f| (f.tasks.clone(), f.ns))
-        .collect();
-    found.retain(|f| {
-        let works = |(tasks, ns): &(Vec<u32>, u64)| {
-            *ns >= f.ns / 2 && !f.tasks.is_empty() && f.tasks.iter().all(|it| tasks.contains(it))
-        };
-        f.kind != FindingKind::Idle || !at_work.iter().any(works)
-    });
+    let at_work = |f: &Finding| f.kind == FindingKind::EventLoop || exhausts(f);
+    leave_out(found, FindingKind::Idle, at_work);
     // Nor is a lock whose holder sleeps told again as a stall behind each of its holders in
     // turn, where threads sleep and wait on futexes of their own.
-    let parked: Vec<(Vec<u32>, u64)> = found
-        .iter()
-        .filter(|f| f.kind == FindingKind::Lock && f.object.is_none())
-        .map(|f| (f.tasks.clone(), f.ns))
-        .collect();
-    found.retain(|f| {
-        let of_lock = |(tasks, ns): &(Vec<u32>, u64)| {
-            let all = !f.tasks.is_empty() && f.tasks.iter().all(|task| tasks.contains(task));
-            all && f.ns / 2 <= *ns
-        };
-        f.kind != FindingKind::Stall || !parked.iter().any(of_lock)
-    });
+    let parked = |f: &Finding| f.kind == FindingKind::Lock && f.object.is_none();
+    leave_out(found, FindingKind::Stall, parked);
     // Pages of memory that all waited for are not told again as what the run waited for.
     let is_page = |f: &&Finding| f.kind == FindingKind::PageFault && !f.tasks.is_empty();
     let of_all_ns = found.iter().filter(is_page).map(|f| f.ns).max();
@@ -261,6 +233,20 @@ fn told_once(report: &Report, found: &mut Vec<Finding>) {
             found.push(disk);
         }
     }
+}
+
+/// Leaves out findings of a kind whose tasks are all among those of a better one, unless they are of
+/// more than twice its time.
+fn leave_out(found: &mut Vec<Finding>, kind: FindingKind, is_better: impl Fn(&Finding) -> bool) {
+    let better = found.iter().filter(|f| is_better(f));
+    let better: Vec<(Vec<u32>, u64)> = better.map(|f| (f.tasks.clone(), f.ns)).collect();
+    found.retain(|f| {
+        let tells = |(tasks, ns): &(Vec<u32>, u64)| {
+            let all = !f.tasks.is_empty() && f.tasks.iter().all(|task| tasks.contains(task));
+            all && f.ns / 2 <= *ns
+        };
+        f.kind != kind || !better.iter().any(tells)
+    });
 }
 
 /// Is it the lock of an interpreter that threads wait for?

@@ -168,7 +168,6 @@ fn sleeps_of_different_lengths_are_told_by_the_longest() {
     assert!(found.sentence.contains(told), "{}", found.sentence);
 }
 
-/// The lock finding says it all; what readers sleep is no second one.
 /// The sleeps are what takes the time, and the lock is why each of them stops the other one.
 #[test]
 fn a_lock_comes_before_what_its_holders_do_in_turn() {
@@ -203,6 +202,7 @@ fn a_lock_comes_before_what_its_holders_do_in_turn() {
     );
 }
 
+/// The lock finding says it all; what readers sleep is no second one.
 #[test]
 fn a_writer_that_waits_for_readers_is_told_once() {
     let waits = [(SLEEP, 0, TIMER)].repeat(5);
