@@ -189,8 +189,8 @@ fn lock_of_stall(found: &[Finding]) -> Option<Object> {
     let stalls = found.iter().filter(|f| f.kind == FindingKind::Stall);
     let stall = stalls.max_by_key(|f| f.ns)?;
     let holds = |f: &&Finding| {
-        let in_turn = f.kind == FindingKind::Lock && stall.tasks.len() > 1;
-        in_turn && f.ns >= stall.ns / 2 && stall.tasks.iter().all(|it| f.tasks.contains(it))
+        let named = f.kind == FindingKind::Lock && f.object.is_some() && stall.tasks.len() > 1;
+        named && f.ns >= stall.ns / 2 && stall.tasks.iter().all(|it| f.tasks.contains(it))
     };
     found.iter().find(holds)?.object.clone()
 }
