@@ -8,12 +8,13 @@ with of_service as (
 ), services as (
   select distinct host, name as service from task_groups where kind = 'tree'
 ), pairs as (
-  select a.host as host, a.service as one, b.service as other
+  select a.host as host, a.service as one, b.service as other,
+         row_number() over (order by a.host, a.service, b.service) as pair
   from services a
   join services b on a.host = b.host
   where a.service < b.service
 ), edges as (
-  select p.host as host, p.one as one, p.other as other,
+  select p.pair as pair,
          case when e.step = 1 then s.from_ns else s.until_ns end as at_ns,
          case when s.service = p.one then e.step else 0 end as of_one,
          case when s.service = p.one then 0 else e.step end as of_other
@@ -21,18 +22,20 @@ with of_service as (
   join pairs p on p.host = s.host
   cross join (select 1 as step union all select -1 as step) e
   where s.service = p.one or s.service = p.other
-), moments as (
-  select host, one, other, at_ns, sum(of_one) as more_of_one, sum(of_other) as more_of_other
-  from edges
-  group by host, one, other, at_ns
 ), lasting as (
-  select host, one, other, at_ns, lead(at_ns) over w as next_ns,
-         sum(more_of_one) over w as in_one, sum(more_of_other) over w as in_other
-  from moments
-  window w as (partition by host, one, other order by at_ns)
+  -- Of several edges at one moment only the last one lasts, and its sums are those of all of them.
+  select pair, at_ns, lead(at_ns) over w as next_ns,
+         sum(of_one) over w as in_one, sum(of_other) over w as in_other
+  from edges
+  window w as (partition by pair order by at_ns)
+), both_blocked as (
+  select pair, sum(next_ns - at_ns) as ns
+  from lasting
+  where in_one > 0 and in_other > 0
+  group by pair
 )
-select one, other, count(distinct host) as hosts, sum(next_ns - at_ns) as both_ns
-from lasting
-where in_one > 0 and in_other > 0
-group by one, other
+select p.one as one, p.other as other, count(*) as hosts, sum(b.ns) as both_ns
+from both_blocked b
+join pairs p on p.pair = b.pair
+group by p.one, p.other
 order by both_ns desc, one, other;

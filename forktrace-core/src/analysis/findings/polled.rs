@@ -108,9 +108,14 @@ fn of(report: &Report, blocks: &Blocks<'_>, team: &[usize]) -> Option<Finding> {
     let ran_ns = ran_ns
         .map(|task| task.running_ns)
         .fold(0, u64::saturating_add);
+    let time = part_of(sum.ns, report);
+    // Who polls from one barrier to the next makes one time of all of them.
+    let time = match sum.times {
+        1 => format!("for {time}"),
+        n => spells(n, &time, sum.longest_ns),
+    };
     let sentence = format!(
-        "{subject} {did} {}, while {} like it only polled.",
-        spells(sum.times, &part_of(sum.ns, report), sum.longest_ns),
+        "{subject} {did} {time}, while {} like it only polled.",
         quantity(sum.pollers.len() as u64, "task"),
     );
     let mut by: Vec<(u64, usize)> = sum.by.iter().map(|(at, ns)| (*ns, *at)).collect();

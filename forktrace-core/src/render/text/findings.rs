@@ -73,6 +73,10 @@ pub(super) fn roles<'a>(view: &View<'a>) -> Vec<&'a str> {
 
 /// The longest stall that a finding is about.
 fn episode_of<'a>(report: &'a Report, finding: &Finding) -> Option<&'a Episode> {
+    // For a CPU nobody waits behind anybody; nor does a stall tell of what happens while tasks run.
+    if !is_of_stalls(finding.kind) {
+        return None;
+    }
     let of_it = |episode: &&Episode| {
         let ended_by = episode.ended_by.as_ref();
         episode.group == 0 && ended_by.is_some_and(|by| finding.tasks.contains(&by.task.serial))
@@ -80,12 +84,20 @@ fn episode_of<'a>(report: &'a Report, finding: &Finding) -> Option<&'a Episode> 
     report.episodes.iter().find(of_it)
 }
 
+/// Is it about times at which all were blocked?
+fn is_of_stalls(kind: FindingKind) -> bool {
+    match kind {
+        FindingKind::Deadlock | FindingKind::Hang | FindingKind::Stall | FindingKind::Disk => true,
+        FindingKind::Peer | FindingKind::PageFault | FindingKind::EventLoop => true,
+        FindingKind::Lock | FindingKind::PoolExhausted | FindingKind::Idle => true,
+        FindingKind::Starved | FindingKind::Quota | FindingKind::Stopped => false,
+        FindingKind::Straggler | FindingKind::BusyLoop | FindingKind::Herd => false,
+        FindingKind::Creation | FindingKind::Lag => false,
+    }
+}
+
 /// Who waited for whom in it.
 fn chain(view: &View<'_>, finding: &Finding) -> Option<String> {
-    // For a CPU nobody waits behind anybody.
-    if matches!(finding.kind, FindingKind::Starved | FindingKind::Quota) {
-        return None;
-    }
     let first = episode_of(view.report, finding)?;
     let links = &first.chain;
     let name = |link: &Link| match view.by_serial.get(&link.task.serial) {
