@@ -100,6 +100,14 @@ pub(crate) fn spells(n: u64, all: &str, longest_ns: u64) -> String {
     }
 }
 
+/// `a`, `a and b`, `a, b and c`.
+pub(crate) fn listed(names: &[String]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => names.concat(),
+    }
+}
+
 /// The share of a change: what grew tenfold or more is told by its factor.
 pub fn growth(base: u64, new: u64) -> String {
     if base > 0 && new / base >= 10 {

@@ -403,7 +403,12 @@ impl<'a> Blocks<'a> {
 
 /// What an interruptible wait in a syscall is for.
 fn class_of(arch: Arch, number: i16) -> Class {
-    match arch.syscall_name(number.into()).map(family) {
+    let name = arch.syscall_name(number.into());
+    // Who sends to a queue waits until it is less full.
+    if matches!(name, Some("msgsnd" | "mq_timedsend")) {
+        return Class::Busy;
+    }
+    match name.map(family) {
         // A read from a disk is not interruptible.
         Some("read" | "connect" | "recv" | "signal wait" | "message queue") => Class::Input,
         Some("select" | "poll" | "epoll" | "accept") => Class::Anything,

@@ -12,6 +12,7 @@ use super::{
     providers::{Hang, first_end, taken_back},
 };
 use crate::{
+    model::{Fate, Task},
     report::{Deadlock, DeadlockKind, DeadlockedTask},
     trace::{self, ProviderKind, StuckOn},
 };
@@ -44,7 +45,9 @@ pub(super) fn deadlocks(blocks: &Blocks<'_>, hangs: &[Hang]) -> Vec<Deadlock> {
     let mut deadlocks: Vec<Deadlock> = found
         .filter(|d| !is_shown(d))
         .map(|d| {
-            let mut named = named_deadlock(d, |ns| ns, name, |serial| told(serial, d.at_ns));
+            let past = |told: &trace::Providers| past_owner(blocks, told);
+            let told = |serial| told(serial, d.at_ns);
+            let mut named = named_deadlock(d, |ns| ns, name, told, past);
             for (task, stuck) in named.tasks.iter_mut().zip(&d.tasks) {
                 if let Some(name) = variable(blocks, stuck).filter(|_| is_plain(task, stuck)) {
                     task.waits_for = name;
@@ -162,13 +165,14 @@ fn of_hang<'a>(
                 (Some(object), _) if object.kind == "child" => object.name,
                 (Some(object), _) if object.kind == "futex" => {
                     let told = told(task.serial, hang.to_ns).filter(|p| p.seq == block.seq);
-                    told.map_or(object.name, |told| of_providers(told, name))
+                    let past = |told: &trace::Providers| past_owner(blocks, told);
+                    told.map_or(object.name, |told| of_providers(told, name, past))
                 }
                 (Some(object), _) => {
                     let answer = told(task.serial, hang.to_ns)
                         .filter(|p| p.seq == block.seq && p.kind == ProviderKind::Server);
                     let answer = answer.map_or(String::new(), |told| {
-                        format!(", for {}", of_providers(told, name))
+                        format!(", for {}", of_providers(told, name, |_| None))
                     });
                     format!("{} ({}){answer}", object.name, link.reason)
                 }
@@ -197,12 +201,14 @@ fn of_hang<'a>(
 }
 
 /// A deadlock as it is shown. `since` makes times count from the beginning of the
-/// trace, `name` gives tid and name of a task, `told` who could end what it waits for.
+/// trace, `name` gives tid and name of a task, `told` who could end what it waits for, `past`
+/// what is known of an owner that is not there, as words.
 pub fn named_deadlock<'a>(
     d: &trace::Deadlock,
     since: impl Fn(u64) -> u64,
     name: impl Fn(u32) -> Option<(u32, String)>,
     told: impl Fn(u32) -> Option<&'a trace::Providers>,
+    past: impl Fn(&trace::Providers) -> Option<String>,
 ) -> Deadlock {
     let tasks = d.tasks.iter().map(|stuck| {
         let (waits_for, owner) = match stuck.on {
@@ -214,13 +220,13 @@ pub fn named_deadlock<'a>(
                     by_kind && p.at_ns >= stuck.since_ns
                 };
                 match told(stuck.serial).filter(tells) {
-                    Some(providers) => (of_providers(providers, &name), None),
+                    Some(providers) => (of_providers(providers, &name, &past), None),
                     None => (plain(stuck.on).unwrap_or_default(), None),
                 }
             }
             StuckOn::Child => ("child".to_owned(), None),
             StuckOn::Told => match told(stuck.serial) {
-                Some(providers) => (of_providers(providers, &name), None),
+                Some(providers) => (of_providers(providers, &name, &past), None),
                 None => ("what nobody is left to bring".to_owned(), None),
             },
         };
@@ -252,6 +258,7 @@ pub fn named_deadlock<'a>(
 fn of_providers(
     providers: &trace::Providers,
     name: &impl Fn(u32) -> Option<(u32, String)>,
+    past: impl Fn(&trace::Providers) -> Option<String>,
 ) -> String {
     if providers.kind == ProviderKind::Owner && providers.tasks == [providers.serial] {
         return "a lock that it holds itself".to_owned();
@@ -261,22 +268,45 @@ fn of_providers(
         Some(format!("tid {tid} ({name})"))
     };
     let whom: Vec<String> = providers.tasks.iter().filter_map(who).collect();
-    waits_for(providers.kind, &whom, providers.foreign)
+    let foreign = || past(providers).or_else(|| Some(unknown_owner(providers.foreign?)));
+    let foreign = if whom.is_empty() { foreign() } else { None };
+    waits_for(providers.kind, &whom, foreign)
+}
+
+/// The owner of a lock that is no thread of the process which waits, by what the trace has of it.
+fn past_owner(blocks: &Blocks<'_>, told: &trace::Providers) -> Option<String> {
+    let tasks = &blocks.model.tasks;
+    let waiter = &tasks[blocks.wakers.index(told.serial)?];
+    let process = &tasks[blocks.wakers.index(waiter.process)?];
+    let of_tid = tasks.iter().filter(|task| Some(task.tid) == told.foreign);
+    let before = |task: &&Task| task.start_ns < told.at_ns;
+    let owner = of_tid.filter(before).max_by_key(|task| task.start_ns)?;
+    let who = format!("tid {} ({})", owner.tid, owner.name);
+    if owner.process == waiter.process {
+        let ended = owner.fate == Fate::Ended && owner.end_ns <= told.at_ns;
+        return ended.then(|| format!("{who}, which ended while it held it"));
+    }
+    let at_fork = owner.pid == process.ppid && owner.end_ns >= process.start_ns;
+    at_fork.then(|| format!("{who}, a copy: that held it when this process was forked"))
+}
+
+fn unknown_owner(tid: u32) -> String {
+    format!(
+        "tid {tid}, which is no thread of this process: it ended while it held it, or held it when \
+         the process was forked"
+    )
 }
 
 /// What a task waits for, of these.
-fn waits_for(kind: ProviderKind, whom: &[String], foreign: Option<u32>) -> String {
-    let them = match (whom, foreign) {
-        ([], Some(tid)) => format!(
-            "tid {tid}, which is no thread of this process: it was locked when the process was \
-             forked, or its owner has ended"
-        ),
-        ([], None) => "nobody".to_owned(),
-        ([only], _) => only.clone(),
-        ([first, second], _) => format!("{first} or {second}"),
-        ([first, more @ ..], _) => format!("{first} or {} more", more.len()),
+fn waits_for(kind: ProviderKind, whom: &[String], foreign: Option<String>) -> String {
+    let nobody = whom.is_empty() && foreign.is_none();
+    let them = match whom {
+        [] => foreign.unwrap_or_default(),
+        [only] => only.clone(),
+        [first, second] => format!("{first} or {second}"),
+        [first, more @ ..] => format!("{first} or {} more", more.len()),
     };
-    match (kind, whom.is_empty() && foreign.is_none()) {
+    match (kind, nobody) {
         (ProviderKind::Server, true) => "an answer that only it could give itself".to_owned(),
         (ProviderKind::OtherEnd, true) => {
             "the other end of a pipe or socket, which no other task has".to_owned()
@@ -313,9 +343,9 @@ mod tests {
             "the other end of a pipe or socket, which no other task has"
         );
         assert_eq!(
-            waits_for(ProviderKind::Owner, &[], Some(9)),
-            "a lock of tid 9, which is no thread of this process: it was locked when the process \
-             was forked, or its owner has ended"
+            waits_for(ProviderKind::Owner, &[], Some(unknown_owner(9))),
+            "a lock of tid 9, which is no thread of this process: it ended while it held it, or \
+             held it when the process was forked"
         );
     }
 
@@ -341,7 +371,8 @@ mod tests {
                 foreign: Some(9),
             };
             let name = |_| Some((7, "child".to_owned()));
-            let mut named = named_deadlock(&deadlock, |ns| ns, name, |_| Some(&providers));
+            let told = |_| Some(&providers);
+            let mut named = named_deadlock(&deadlock, |ns| ns, name, told, |_| None);
             named.tasks.remove(0).waits_for
         };
         assert!(waits_for(15).starts_with("a lock of tid 9, which is no thread"));

@@ -55,6 +55,8 @@ struct Walk<'a> {
     /// By task: which role.
     roles: Vec<u32>,
     parts: Vec<(Key, Part)>,
+    /// By task: for how long it is blocked on the path, ns.
+    blocked: Vec<u64>,
     /// Where in `parts` each is.
     by_key: HashMap<Key, usize>,
     /// The last ones that were added to, by [`Key::short`]: mostly it is one of these.
@@ -115,6 +117,7 @@ pub(super) fn path(kin: &Kin<'_>, targets: &[u32], names: &[String]) -> Critical
         targets,
         roles,
         parts: Vec::new(),
+        blocked: vec![0; tasks.len()],
         by_key: HashMap::new(),
         recent: [usize::MAX; RECENT],
         interpreter: interpreter::words(kin.blocks.model),
@@ -127,8 +130,11 @@ pub(super) fn path(kin: &Kin<'_>, targets: &[u32], names: &[String]) -> Critical
     for (name, at) in of_name {
         by_role[at as usize] = name;
     }
+    let blocked = tasks.iter().zip(&walk.blocked);
+    let blocked = blocked.filter(|(_, ns)| **ns > 0);
     CriticalPath {
         ns,
+        blocked: blocked.map(|(task, ns)| (task.serial, *ns)).collect(),
         parts: walk.parts(&by_role),
     }
 }
@@ -284,6 +290,9 @@ impl Walk<'_> {
         let ns = self.blocks.part.ns(from_ns, to_ns);
         if ns == 0 {
             return;
+        }
+        if state == State::Blocked {
+            self.blocked[at as usize] = self.blocked[at as usize].saturating_add(ns);
         }
         let key = Key {
             role: self.roles[at as usize],

@@ -86,6 +86,21 @@ impl<'a> Kin<'a> {
         }
     }
 
+    /// Is this one a child of that, or of its children, and so on?
+    pub(super) fn descends(&self, at: u32, from: u32) -> bool {
+        let tasks = &self.blocks.model.tasks;
+        let process = tasks[from as usize].process;
+        let parent = |at: &u32| {
+            let first = self.blocks.wakers.index(tasks[*at as usize].process)?;
+            let parent = self.blocks.wakers.index(tasks[first].parent)?;
+            Some(parent as u32)
+        };
+        // Forged parents could make a circle.
+        let mut above = std::iter::successors(Some(at), parent).take(tasks.len());
+        tasks[at as usize].process != process
+            && above.any(|above| tasks[above as usize].process == process)
+    }
+
     /// The tasks of a process.
     pub(super) fn threads(&self, process: u32) -> &[u32] {
         self.threads.get(&process).map_or(&[], Vec::as_slice)
@@ -143,6 +158,65 @@ impl<'a> Kin<'a> {
             };
         }
         self.by_target(at, block, end)
+    }
+
+    /// The same of a wait that was under way at this time. Whom a signal took from a wait for
+    /// whatever came wakes the others of its process so that they end, too: they had not waited
+    /// for it. And the last thread of a process that was killed closes what the process had: it
+    /// was that which was waited for.
+    fn of_standstill(&self, at: u32, block: &Block, at_ns: u64) -> Providers {
+        let blocks = self.blocks;
+        let tasks = &blocks.model.tasks;
+        let is_killed = |waker: u32| {
+            let of = &tasks[waker as usize];
+            of.process != tasks[at as usize].process
+                && Block::before(of, at_ns)
+                    .is_some_and(|wait| blocks.end(waker as usize, &wait) == End::CutShort)
+        };
+        match blocks.end(at as usize, block) {
+            End::Task(waker) if self.is_called_off(at, waker, at_ns) => {
+                self.by_target(at, block, End::CutShort)
+            }
+            End::Task(waker) if is_killed(waker) => {
+                let threads = self.threads(tasks[waker as usize].process);
+                let is_first =
+                    |at: &&u32| tasks[**at as usize].serial == tasks[**at as usize].process;
+                match threads.iter().find(is_first) {
+                    Some(first) if tasks[*first as usize].end_ns >= at_ns => {
+                        Providers::Tasks(threads.to_vec())
+                    }
+                    _ => Providers::Unknown,
+                }
+            }
+            _ => self.of(at, block),
+        }
+    }
+
+    /// Did a signal take this waker from a wait for whatever came, or one who woke it in turn?
+    fn is_called_off(&self, at: u32, waker: u32, at_ns: u64) -> bool {
+        /// No runtime hands a signal on more often.
+        const MOST: usize = 4;
+        let blocks = self.blocks;
+        let tasks = &blocks.model.tasks;
+        let mut waker = waker;
+        for _ in 0..MOST {
+            let of = &tasks[waker as usize];
+            let Some(wait) = Block::before(of, at_ns) else {
+                return false;
+            };
+            let class = blocks.class(&wait);
+            let anything =
+                class.is_input() || class == Class::Time && wait.timeout == Timeout::None;
+            if of.process != tasks[at as usize].process || !anything {
+                return false;
+            }
+            match blocks.end(waker as usize, &wait) {
+                End::Interrupted => return true,
+                End::Task(before) => waker = before,
+                _ => return false,
+            }
+        }
+        false
     }
 
     /// Did this task wait for the same just before, until its time ran out?
@@ -203,7 +277,9 @@ impl<'a> Kin<'a> {
                 Providers::Process(task.process)
             }
             _ if blocks.is_disk(block).is_some() => Providers::Device,
-            _ if blocks.class(block) == Class::Anything => Providers::Outside,
+            _ if blocks.class(block) == Class::Anything || blocks.waits_for_signals(block) => {
+                Providers::Outside
+            }
             _ => Providers::Unknown,
         }
     }
@@ -235,6 +311,7 @@ fn is_userfaultfd(model: &Model, file: u32) -> bool {
 pub(super) struct Standstill {
     /// By index in the model; `None`: it did not live, or was not blocked.
     pub(super) waits: Vec<Option<(Block, Providers)>>,
+    alive: Vec<bool>,
     /// Those that could not go on.
     pub(super) stuck: Vec<bool>,
 }
@@ -243,35 +320,49 @@ impl Standstill {
     /// As it was just before this time.
     pub(super) fn before(kin: &Kin<'_>, at_ns: u64) -> Self {
         let tasks = &kin.blocks.model.tasks;
-        let lives = |task: &crate::model::Task| task.start_ns < at_ns && task.end_ns >= at_ns;
+        let lives = |task: &Task| task.start_ns < at_ns && task.end_ns >= at_ns;
         let waits = tasks.iter().enumerate().map(|(at, task)| {
             let block = wait_at(kin.blocks, task, at_ns).filter(|_| lives(task))?;
-            Some((block, kin.of(at as u32, &block)))
+            Some((block, kin.of_standstill(at as u32, &block, at_ns)))
         });
         let waits: Vec<Option<(Block, Providers)>> = waits.collect();
         let alive: Vec<bool> = tasks.iter().map(lives).collect();
         let stuck = stuck(kin.blocks, &waits, &alive);
-        Self { waits, stuck }
+        Self {
+            waits,
+            alive,
+            stuck,
+        }
     }
 
-    /// The only task that could have ended this one's wait.
+    /// The only task that could have ended this one's wait; of the threads of one other process
+    /// its first one, which stands for it.
     pub(super) fn leads_to(&self, kin: &Kin<'_>, at: u32) -> Option<u32> {
         let (_, providers) = self.waits[at as usize].as_ref()?;
-        let there = |other: &&u32| **other != at && self.waits[**other as usize].is_some();
-        let among = |tasks: &[u32]| {
-            let mut those = tasks.iter().filter(there);
+        let alive = |other: &u32| *other != at && self.alive[*other as usize];
+        let only = |tasks: &[u32]| {
+            let mut those = tasks.iter().copied().filter(alive);
             match (those.next(), those.next()) {
-                (Some(only), None) => Some(*only),
+                (Some(only), None) => Some(only),
                 _ => None,
             }
         };
-        match providers {
-            Providers::Tasks(tasks) => among(tasks),
+        let all = &kin.blocks.model.tasks;
+        let first = |tasks: &[u32]| {
+            let process = all[*tasks.iter().find(|other| alive(other))? as usize].process;
+            let mut those = tasks.iter().filter(|other| alive(other));
+            let is_one = those.all(|other| all[*other as usize].process == process);
+            let first = kin.blocks.wakers.index(process).filter(|_| is_one)? as u32;
+            (process != all[at as usize].process && tasks.contains(&first)).then_some(first)
+        };
+        let found = match providers {
+            Providers::Tasks(tasks) => only(tasks).or_else(|| first(tasks)),
             Providers::Process(process) | Providers::LooksUp(process) => {
-                among(kin.threads(*process))
+                only(kin.threads(*process))
             }
             _ => None,
-        }
+        };
+        found.filter(|other| self.waits[*other as usize].is_some())
     }
 }
 
@@ -281,13 +372,21 @@ pub(super) fn wait_at(blocks: &Blocks<'_>, task: &Task, at_ns: u64) -> Option<Bl
     Block::before(task, at_ns).or_else(|| looks_up(blocks, task, at_ns))
 }
 
-/// The sleep that a task has just come from, which goes on with the next one in a moment.
+/// The sleep that a task has just come from, or what it waits for again: both go on in a moment.
 fn looks_up(blocks: &Blocks<'_>, task: &Task, at_ns: u64) -> Option<Block> {
     let next = task.stretches.left_before(at_ns);
     let off = task.stretches.at(next.checked_sub(1)?);
     // However long it takes to get a CPU.
     let now = at_ns.saturating_sub(off.in_ns) < LOOK_UP_NS;
-    Block::of(off).filter(|last| now && blocks.is_sleep(last))
+    let last = Block::of(off).filter(|_| now)?;
+    /// It can have to wait for a CPU on its way so often.
+    const READY: usize = 4;
+    let next = task.stretches.from(next).take(READY).find_map(Block::of);
+    let goes_on = || {
+        let next = next.or_else(|| Block::open(task));
+        next.is_some_and(|next| (next.syscall, next.target) == (last.syscall, last.target))
+    };
+    (blocks.is_sleep(&last) || goes_on()).then_some(last)
 }
 
 /// Who can't go on: all but those that somebody can wake who can.

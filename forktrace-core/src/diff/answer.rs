@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     report::FindingKind,
-    words::{duration, growth, quantity},
+    words::{duration, growth, listed, quantity},
 };
 
 /// Parts that are named in the first sentence: until they explain so much, in percent, but no
@@ -128,13 +128,6 @@ fn explained(diff: &Diff) -> Option<String> {
         words.push(format!("{}{of_it} is {}", duration(*part), doing(row)));
     }
     Some(listed(&words))
-}
-
-fn listed(words: &[String]) -> String {
-    match words {
-        [before @ .., last] if !before.is_empty() => format!("{} and {last}", before.join(", ")),
-        words => words.join(""),
-    }
 }
 
 fn more(diff: &Diff) -> Vec<String> {

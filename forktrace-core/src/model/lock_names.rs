@@ -35,6 +35,12 @@ impl LockNames {
     pub fn of(&self, process: u32, address: u64) -> Option<&LockName> {
         self.0.get(&(process, address))?.as_ref()
     }
+
+    /// Is one of a process called so?
+    pub fn any_of(&self, process: u32, is: impl Fn(&str) -> bool) -> bool {
+        let mut of_it = self.0.iter().filter(|((of, _), _)| *of == process);
+        of_it.any(|(_, name)| name.as_ref().is_some_and(|name| is(&name.name)))
+    }
 }
 
 #[cfg(test)]

@@ -194,6 +194,7 @@ pub(super) fn standstill() -> Report {
         next: Some("--show episodes".to_owned()),
     }];
     report.path = CriticalPath {
+        blocked: Vec::new(),
         ns: 5_000 * MS,
         parts: vec![
             PathPart {

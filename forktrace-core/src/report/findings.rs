@@ -93,6 +93,9 @@ pub struct CriticalPath {
     pub ns: u64,
     /// Its parts, most time first. They add up to `ns`.
     pub parts: Vec<PathPart>,
+    /// Whose waits it goes along: serial and time of each that is blocked on it, ns.
+    #[serde(skip)]
+    pub blocked: Vec<(u32, u64)>,
 }
 
 /// What a task does on the critical path.

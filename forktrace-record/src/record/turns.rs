@@ -254,7 +254,7 @@ impl Loop<'_> {
         let since = |ns: u64| ns.saturating_sub(self.start_ns);
         for found in self.watch.look(self.tracer, now_ns()?) {
             let name = |serial| found.names.get(&serial).cloned();
-            let told = named(&found.deadlock, since, name, |_| None);
+            let told = named(&found.deadlock, since, name, |_| None, |_| None);
             if session.noticed.is_new(&told) {
                 (self.notify)(Notice::Deadlock(told));
             }
@@ -274,7 +274,7 @@ impl Loop<'_> {
             session.give_up_on(stuck.deadlock.tasks.len(), live);
             let name = |serial| stuck.names.get(&serial).cloned();
             let who = |serial| stuck.told.iter().find(|told| told.serial == serial);
-            let told = named(&stuck.deadlock, since, name, who);
+            let told = named(&stuck.deadlock, since, name, who, |_| None);
             if session.noticed.is_new(&told) {
                 (self.notify)(Notice::Deadlock(told));
                 session.write(&Event::Deadlock(stuck.deadlock));

@@ -178,7 +178,7 @@ impl Blocks<'_> {
     }
 
     /// Is a signal what it waits for?
-    fn waits_for_signals(&self, block: &Block) -> bool {
+    pub(in crate::analysis) fn waits_for_signals(&self, block: &Block) -> bool {
         let number = usize::try_from(block.syscall).unwrap_or(usize::MAX);
         if self.signal_calls.get(number) == Some(&true) {
             return true;

@@ -10,7 +10,7 @@ use crate::{
     },
     model::Target,
     report::{Ended, Verdict},
-    trace::Waker,
+    trace::{Timeout, Waker},
 };
 
 /// Of shorter stalls it is not asked who came back a moment later: that is a look at all who
@@ -105,6 +105,13 @@ impl Watch<'_> {
     fn put_down_to(&self, root: u32) -> Verdict {
         let counts = self.blocked.counts();
         let held_by = self.blocked.held_by(root);
+        let for_signals = |block: Block| self.blocks.waits_for_signals(&block);
+        // What a signal makes it do, as to end, others had not waited for.
+        if !matches!(held_by, Some(HeldBy::Edge { .. }))
+            && self.block(root).is_some_and(for_signals)
+        {
+            return Verdict::Idle;
+        }
         if self.blocked.edges_to(root) > 0 {
             return match held_by {
                 Some(HeldBy::Unknown) | None => Verdict::Unknown,
@@ -211,10 +218,18 @@ impl Watch<'_> {
         let anything = |block: &Block| self.blocks.class(block) == Class::Anything;
         let parked = match wait(at) {
             Some((_, Providers::Process(_))) => true,
+            // It wants something of those that it started.
+            Some((_, Providers::Tasks(_))) if self.kin.descends(root, at) => false,
             Some((block, _)) => anything(block),
             None => false,
         };
-        parked && wait(root).is_some_and(|(block, _)| anything(block))
+        // A program's first thread often waits for signals, of all.
+        let pauses = |block: &Block| {
+            let blocks = self.blocks;
+            let for_ever = blocks.class(block) == Class::Time && block.timeout == Timeout::None;
+            for_ever || blocks.waits_for_signals(block)
+        };
+        parked && wait(root).is_some_and(|(block, _)| anything(block) || pauses(block))
     }
 
     /// What an episode with this verdict and root is put down to.

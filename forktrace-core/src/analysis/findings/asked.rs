@@ -40,7 +40,9 @@ impl Asked {
     /// The same cause; where all waited for input, and the run for this one: it held the run up.
     pub(super) fn held(&self, report: &Report, cause: Cause) -> Cause {
         let asked = cause.verdict == Verdict::Idle && self.is(cause.object.as_ref());
-        let answered = |root: &&Link| asked && root.ended == Ended::Fulfilled;
+        // Or it gave up.
+        let answered =
+            |root: &&Link| asked && matches!(root.ended, Ended::Fulfilled | Ended::TimedOut);
         let Some(root) = cause.root.as_ref().filter(answered) else {
             return cause;
         };

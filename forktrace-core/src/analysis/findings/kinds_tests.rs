@@ -614,7 +614,7 @@ fn one_that_sleeps_while_those_like_it_poll_is_a_straggler() {
     let found = one(FindingKind::Straggler, all);
     // They ask for the first time after 100 µs, and it does after 80.2 ms.
     assert_eq!((found.ns, found.tasks[0]), (80_100_000, 2));
-    says(&found, "`rank` (102) mostly slept once, for 80.1 ms");
+    says(&found, "`rank` (102) mostly slept for 80.1 ms");
     says(&found, "while 2 tasks like it only polled");
     // Of others it is not known that they wait for the same.
     let mut others = team();

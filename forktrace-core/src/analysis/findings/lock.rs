@@ -46,8 +46,10 @@ pub(super) fn findings(
         .iter()
         .map(|t| t.blocked_ns)
         .fold(0, u64::saturating_add);
-    let is_lock =
-        |row: &&locks::Row| row.futex.is_some() && row.passed_on && row.lock.waits >= WAITS;
+    let is_lock = |row: &&locks::Row| {
+        let passed_on = row.futex.is_some() && row.passed_on && row.lock.waits >= WAITS;
+        passed_on && never_got_ns(blocks, row) < row.lock.ns / 2
+    };
     // They are sorted, most time first.
     let first = locks.iter().find(is_lock).and_then(|row| {
         let object = objects::describe(blocks.model, row.futex?)?;
@@ -104,6 +106,20 @@ pub(super) fn findings(
         next: Some("--stacks shows who takes it where".to_owned()),
         ..finding(FindingKind::Lock, ns, Confidence::Likely, sentence)
     })
+}
+
+/// How long those waited for it who never got it: nobody had it then.
+fn never_got_ns(blocks: &Blocks<'_>, row: &locks::Row) -> u64 {
+    let waits = row.waiters.iter().filter_map(|(at, _)| {
+        let task = &blocks.model.tasks[*at as usize];
+        let last = || task.stretches.iter().rev().find_map(Block::of);
+        let block = Block::open(task).or_else(last)?;
+        let ended = blocks.end(*at as usize, &block);
+        let never = matches!(ended, End::CutShort | End::Interrupted | End::Nobody);
+        let is_it = never && Some(block.target) == row.futex;
+        is_it.then(|| block.end_ns(task) - block.start_ns)
+    });
+    waits.fold(0, u64::saturating_add)
 }
 
 /// Locks of runtimes that let each thread sleep on a futex of its own: threads of one role that

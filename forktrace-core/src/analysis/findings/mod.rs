@@ -4,12 +4,15 @@
 //! a tenth of its own time.
 
 mod alone;
+mod aside;
 mod asked;
 mod busy;
 mod code;
 mod creation;
 mod event_loop;
 mod herd;
+#[cfg(test)]
+mod hidden_tests;
 mod interpreter;
 #[cfg(test)]
 mod kinds_tests;
@@ -33,8 +36,8 @@ mod weighed_tests;
 use self::code::Waiter;
 use super::{blocks::Blocks, both, locks};
 use crate::report::{
-    Confidence, Finding, FindingKind, GroupKind, Link, Object, PathState, Report, TaskName,
-    words::{count, duration, percent, quantity, spells},
+    Cause, Confidence, Finding, FindingKind, GroupKind, Link, Object, PathState, Report, TaskName,
+    words::{count, duration, listed, percent, quantity, spells},
 };
 
 /// Less than this part of the run is not worth a finding.
@@ -43,6 +46,8 @@ const SHARE: f64 = 0.01;
 const LEAST_NS: u64 = 1_000_000;
 /// A run of which nothing took more than that, and nine tenths were work, was held up by nothing.
 const SMALL: f64 = 0.05;
+/// So many stalls that a sleeper ends are those of a heartbeat.
+const BEATS: u64 = 3;
 /// Findings that are listed.
 const MOST: usize = 50;
 /// Tasks of a finding that are listed.
@@ -84,6 +89,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     let alone = alone::findings(report, blocks, &asked);
     add_those_alone(report, blocks, &alone, &mut found);
     told_once(report, &mut found);
+    aside::put_right(report, blocks, &asked, &mut found);
     let lock = lock_of_stall(&found);
     for finding in &mut found {
         finding.share = share(finding.ns, report.workload.duration_ns);
@@ -125,9 +131,10 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
         found.insert(0, nothing(report));
     }
     found.truncate(MOST);
-    if let Some(first) = found
-        .first_mut()
-        .filter(|f| f.kind == FindingKind::Idle && f.share > 0.5)
+    let idle = |f: &&mut Finding| f.kind == FindingKind::Idle && f.share > 0.5;
+    if let Some(first) = found.first_mut().filter(idle)
+        // Whether it should have had something to do is not known of a command that took its time.
+        && !asked::ended_by_itself(report)
     {
         first.sentence = match first.sentence.strip_prefix("For ") {
             Some(rest) => format!("Nothing is wrong: for {rest}"),
@@ -152,10 +159,10 @@ fn add_those_alone(
     if found.iter().any(|f| f.kind <= FindingKind::Hang) {
         return;
     }
-    if let Some(unwoken) = unwoken::finding_of(report, blocks) {
-        // Who may hang is not idle.
+    for unwoken in unwoken::findings(report, blocks) {
+        // Who may hang is not idle, and what nobody had in the end is no lock to queue for.
         found.retain(|f| f.kind != FindingKind::Idle || f.ns / 2 > unwoken.ns);
-        found.push(unwoken);
+        add_unwoken(report, unwoken, found);
     }
     // That the last one had nothing to do is told only where nothing else is.
     let duration_ns = report.workload.duration_ns;
@@ -163,6 +170,41 @@ fn add_those_alone(
     let is_told = found.iter().any(is_told);
     let worth = |f: &&Finding| f.kind != FindingKind::Idle || !is_told;
     found.extend(alone.iter().filter(worth).cloned());
+}
+
+/// Adds waits that nobody ended, once: a stall behind one of them is told with it, or tells of it.
+fn add_unwoken(report: &Report, unwoken: Finding, found: &mut Vec<Finding>) {
+    let those = |f: &Finding| unwoken.tasks.iter().all(|task| f.tasks.contains(task));
+    let is_told = |f: &Finding| {
+        let of_readers = f.kind == FindingKind::Lock && f.confidence == Confidence::Possible;
+        let stall = f.kind == FindingKind::Stall && f.confidence != Confidence::Proved;
+        (of_readers || stall) && those(f) && f.ns / 2 <= unwoken.ns
+    };
+    if found.iter().any(is_told) {
+        return;
+    }
+    let of_them = |f: &Finding| {
+        let all = !f.tasks.is_empty() && f.tasks.iter().all(|task| unwoken.tasks.contains(task));
+        let stall = f.kind == FindingKind::Stall && f.confidence != Confidence::Proved;
+        (stall || f.kind == FindingKind::Lock) && all && f.ns / 2 <= unwoken.ns
+    };
+    // Whoever comes back now and then, as a heartbeat does, ends stalls, and helps none of them.
+    let of_tree = report.causes.iter().filter(|cause| cause.group == 0);
+    let beats = of_tree.filter(|cause| {
+        let root = cause.root.as_ref();
+        cause.episodes >= BEATS && root.is_some_and(|root| root.reason == "sleep")
+    });
+    let beats: Vec<&Cause> = beats.collect();
+    let is_beat = |f: &Finding| {
+        let same = |cause: &&&Cause| {
+            let mut by = cause.by.iter().map(|by| by.task.serial);
+            cause.ns == f.ns && by.all(|serial| f.tasks.contains(&serial))
+        };
+        let apart = !f.tasks.iter().any(|task| unwoken.tasks.contains(task));
+        f.kind == FindingKind::Stall && apart && beats.iter().any(|cause| same(&cause))
+    };
+    found.retain(|f| !of_them(f) && !is_beat(f));
+    found.push(unwoken);
 }
 
 /// Those first that tell most; `lock`: see [`lock_of_stall`].
@@ -310,14 +352,6 @@ fn finding(kind: FindingKind, ns: u64, confidence: Confidence, sentence: String)
 /// `sleep` (31294).
 fn who(name: &str, tid: u32) -> String {
     format!("`{name}` ({tid})")
-}
-
-/// `a, b and c`.
-fn listed(names: &[String]) -> String {
-    match names {
-        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
-        _ => names.concat(),
-    }
 }
 
 fn whom(task: &TaskName) -> String {

@@ -12,6 +12,9 @@ use crate::{
     words::times,
 };
 
+/// Who looks so often polls.
+const POLLS: u64 = 5;
+
 /// What the end of the run waited for, where no stall tells: page faults, and all that a
 /// workload of one task waits for.
 pub(super) fn findings(report: &Report, asked: &Asked) -> Vec<Finding> {
@@ -87,6 +90,11 @@ pub(super) fn beside(report: &Report, alone_ns: u64, asked: &Asked) -> Option<Fi
     let ns = all.saturating_sub(tree.all_blocked.upper_ns);
     let ns = ns.saturating_sub(alone_ns);
     let most = waits.into_iter().max_by_key(|p| p.ns)?;
+    // Who looked again and again while another one worked waited for that one.
+    let works = |task: &crate::report::Task| task.running_ns + task.runnable_ns >= ns / 10 * 8;
+    if most.count >= POLLS && report.tasks.iter().any(works) {
+        return None;
+    }
     let reason = most.reason.as_deref().unwrap_or_default();
     let object = most.object.as_ref();
     let mostly = match most.ns < all / 10 * 9 {

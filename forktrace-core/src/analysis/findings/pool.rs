@@ -259,6 +259,11 @@ fn of(report: &Report, blocks: &Blocks<'_>, pool: &Pool) -> Option<Finding> {
     let mut edges: Vec<(u64, i64, i64)> = Vec::new();
     let mut kinds: HashMap<(i16, u32), u64> = HashMap::new();
     let mut by_task: Vec<(u64, u32)> = Vec::new();
+    let mut each_other_ns = 0;
+    let ended_by_one = |at: usize, block: &Block| match blocks.end(at, block) {
+        End::Task(waker) => pool.workers.binary_search(&(waker as usize)).is_ok(),
+        _ => false,
+    };
     for at in &pool.workers {
         let task = &blocks.model.tasks[*at];
         // A process starts long before it serves; a thread of a pool does nothing else.
@@ -280,12 +285,18 @@ fn of(report: &Report, blocks: &Blocks<'_>, pool: &Pool) -> Option<Finding> {
                 let kind = kinds.entry((block.syscall, block.target)).or_default();
                 *kind = kind.saturating_add(end_ns - start_ns);
                 sum_ns = u64::saturating_add(sum_ns, end_ns - start_ns);
+                if ended_by_one(*at, &block) {
+                    each_other_ns = u64::saturating_add(each_other_ns, end_ns - start_ns);
+                }
             }
         }
         by_task.push((sum_ns, task.serial));
     }
     let busy = all_busy(edges);
-    if busy.ns == 0 {
+    // Who asks the other one, as a client or in a chain of servers, does no work of the same kind.
+    let all_ns = total(by_task.iter().map(|(ns, _)| *ns));
+    let apart = each_other_ns >= all_ns / pool.workers.len() as u64 / 2;
+    if busy.ns == 0 || apart {
         return None;
     }
     let ((syscall, target), most_ns) = kinds.iter().max_by_key(|(kind, ns)| (**ns, **kind))?;

@@ -1,6 +1,9 @@
 //! Deadlocks and hangs.
 
-use super::{Confidence, Finding, FindingKind, Report, duration, finding, part_of, quantity, who};
+use super::{
+    Confidence, Finding, FindingKind, Report, count, duration, finding, listed, part_of, quantity,
+    who,
+};
 use crate::{
     report::{Deadlock, DeadlockKind, DeadlockedTask},
     words::long_duration,
@@ -148,11 +151,26 @@ fn chain(tasks: &[DeadlockedTask]) -> String {
     first + &links.collect::<Vec<_>>().join(", which")
 }
 
+/// What each waits for, told once of those that wait for the same.
 fn each(tasks: &[DeadlockedTask]) -> String {
-    let more = if tasks.len() > NAMED { ", …" } else { "" };
-    let waits = tasks.iter().take(NAMED);
-    let waits = waits.map(|t| format!("{} waits{} for {}", name(t), code(t), what(t)));
-    waits.collect::<Vec<_>>().join(", ") + more
+    let mut groups: Vec<(String, Vec<&DeadlockedTask>)> = Vec::new();
+    for task in tasks {
+        let waits = format!("{} for {}", code(task), what(task));
+        match groups.iter_mut().find(|(other, _)| *other == waits) {
+            Some((_, those)) => those.push(task),
+            None => groups.push((waits, vec![task])),
+        }
+    }
+    let more = if groups.len() > NAMED { ", …" } else { "" };
+    let told = groups.iter().take(NAMED).map(|(waits, those)| {
+        let named = those.iter().take(NAMED).map(|task| name(task));
+        let rest = those.len().saturating_sub(NAMED);
+        let rest = (rest > 0).then(|| format!("{} more", count(rest as u64)));
+        let named: Vec<String> = named.chain(rest).collect();
+        let verb = if those.len() == 1 { "waits" } else { "wait" };
+        format!("{} {verb}{waits}", listed(&named))
+    });
+    told.collect::<Vec<_>>().join(", ") + more
 }
 
 /// From when on; before the recording, if the last of them waited by then.

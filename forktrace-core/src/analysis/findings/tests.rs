@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub(super) const SLEEP: i16 = 35;
-const ACCEPT: i16 = 43;
+pub(super) const ACCEPT: i16 = 43;
 pub(super) const FUTEX: i16 = 202;
 pub(super) const TIMER: Waker = Waker::Interrupt(Interrupt::Timer);
 pub(super) const NETWORK: Waker = Waker::Interrupt(Interrupt::Soft(3));

@@ -1,15 +1,20 @@
-//! Threads that nobody woke until a signal ended their process, which waited for no input: nothing
-//! from outside could have made them go on. That can be a deadlock of locks that don't tell who
-//! has them, as those of Java and of Python.
+//! Waits that nobody ended until a signal ended the workload, where nobody waited for input:
+//! nothing from outside could have made them go on. That can be a deadlock of locks that don't tell
+//! who has them, as those of Java and of Python, or in a place that nobody looks at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{
-    Blocks, Confidence, Finding, FindingKind, Report, count, finding, listed, part_of, who,
+    Blocks, Confidence, Finding, FindingKind, Report, count, did, finding, listed, part_of, who,
 };
 use crate::{
-    analysis::blocks::{Block, End},
-    model::Task,
+    analysis::{
+        blocks::{Block, Class, End},
+        chains, roles,
+        syscall_families::wait_reason,
+    },
+    model::{FutexKey, Target, Task},
+    report::Link,
     trace::Timeout,
 };
 
@@ -17,78 +22,244 @@ use crate::{
 const PART: u64 = 2;
 /// No more are named.
 const NAMED: usize = 3;
+/// A signal that a task survived is no further from its end, in blocks.
+const BLOCKS: usize = 8;
 
-/// What is known of a process.
+/// What is known of a process, or of all.
 #[derive(Default)]
-struct Process {
+struct Place {
     /// A task of it waited for input in the end.
     input: bool,
-    /// Those that nobody woke, each with its last block.
+    /// Its first thread waits, too: it has nothing to do for those that are parked.
+    stands: bool,
+    /// Those that nobody woke, each with that block.
     unwoken: Vec<(usize, Block)>,
 }
 
-pub(super) fn finding_of(report: &Report, blocks: &Blocks<'_>) -> Option<Finding> {
+pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
     let tasks = &blocks.model.tasks;
-    let mut processes: BTreeMap<u32, Process> = BTreeMap::new();
+    // A futex of a process is its own; all else anybody could have ended.
+    let mut processes: BTreeMap<u32, Place> = BTreeMap::new();
+    let mut all = Place::default();
+    let mut here: Vec<(usize, Block)> = Vec::new();
+    // Whoever could have brought what these waited for is known, and is of the workload.
+    let known = blocks.model.providers.iter();
+    let inside = known.filter(|known| !known.outside && !known.tasks.is_empty());
+    let inside: HashSet<(u32, u32)> = inside.map(|told| (told.serial, told.seq)).collect();
     for (at, task) in tasks.iter().enumerate() {
         let last = || task.stretches.iter().rev().find_map(Block::of);
-        let Some(block) = Block::open(task).or_else(last) else {
+        let Some(last) = Block::open(task).or_else(last) else {
             continue;
         };
         let process = processes.entry(task.process).or_default();
-        process.input |= blocks.class(&block).is_input();
-        let ns = block.end_ns(task) - block.start_ns;
-        let unwoken = matches!(blocks.end(at, &block), End::CutShort | End::Interrupted)
-            && block.timeout == Timeout::None
-            && blocks.is_futex(&block)
-            && !crate::analysis::roles::is_helper_name(&task.name)
-            && ns >= report.workload.duration_ns / PART;
-        if unwoken {
-            process.unwoken.push((at, block));
+        let from_inside =
+            inside.contains(&(task.serial, last.seq)) || came_from_inside(blocks, at, &last);
+        let input = blocks.class(&last).is_input() && !from_inside;
+        process.input |= input;
+        // A signal comes from whom it concerns.
+        all.input |= input && !blocks.waits_for_signals(&last);
+        let long = long_wait(report, blocks, at);
+        process.stands |= task.serial == task.process && long.is_some();
+        let Some(block) = long.filter(|block| is_owed(blocks, block)) else {
+            continue;
+        };
+        if is_idle_name(&task.name) {
+            continue;
         }
+        let leader = blocks.wakers.index(task.process).map(|at| &tasks[at]);
+        let ended = leader.is_some_and(|it| by_signal(report, it)) || by_signal(report, &tasks[0]);
+        match blocks.model.targets.get(block.target as usize) {
+            Some(Target::Futex(FutexKey::Private { .. }) | Target::AnyFutex { .. }) => {
+                process.unwoken.push((at, block));
+            }
+            _ if report.workload.attached.is_some() => here.push((at, block)),
+            _ if ended => all.unwoken.push((at, block)),
+            _ => {}
+        }
+    }
+    if report.workload.attached.is_some() {
+        return attached(report, blocks, here).into_iter().collect();
     }
     processes.retain(|serial, process| {
         let leader = blocks.wakers.index(*serial).map(|at| &tasks[at]);
-        !process.input && !process.unwoken.is_empty() && leader.is_some_and(by_signal)
+        let is_still = !process.input && process.stands;
+        is_still && !process.unwoken.is_empty() && leader.is_some_and(|it| by_signal(report, it))
     });
     let most = processes
         .into_values()
-        .max_by_key(|process| process.unwoken.len())?;
-    let starts = most.unwoken.iter().map(|(_, block)| block.start_ns);
-    let ends = most
+        .max_by_key(|process| process.unwoken.len());
+    let all = Some(all).filter(|all| !all.input && !all.unwoken.is_empty());
+    let of_process = most.and_then(|most| told(report, blocks, &most, "their process"));
+    let of_all = all.and_then(|all| told(report, blocks, &all, "the workload"));
+    of_process.into_iter().chain(of_all).collect()
+}
+
+/// Did tasks of the workload bring what this one waits for, as often as it came before?
+fn came_from_inside(blocks: &Blocks<'_>, at: usize, last: &Block) -> bool {
+    let before = blocks.model.tasks[at].stretches.iter().rev();
+    let before = before.filter_map(Block::of).take(BLOCKS);
+    let same = before.filter(|block| block.target == last.target && block.seq != last.seq);
+    let mut ends = same.map(|block| blocks.end(at, &block)).peekable();
+    ends.peek().is_some() && ends.all(|end| matches!(end, End::Task(_)))
+}
+
+/// Threads of Java's executors wait for work, and the one that ends the machine for them all.
+fn is_idle_name(name: &str) -> bool {
+    roles::is_helper_name(name)
+        || name.starts_with("pool-") && name.contains("-thread-")
+        || name.starts_with("ForkJoinPool")
+        || name == "DestroyJavaVM"
+}
+
+/// Waits of a recording of what ran already that nobody ended in all of it. Locks are left out of
+/// which another task of the role, which waits for input, may be the holder.
+fn attached(
+    report: &Report,
+    blocks: &Blocks<'_>,
+    mut waits: Vec<(usize, Block)>,
+) -> Option<Finding> {
+    let tasks = &blocks.model.tasks;
+    let role = |at: usize| report.tasks.get(at).map(|task| task.role.as_str());
+    let open = tasks.iter().enumerate();
+    let open = open.filter_map(|(at, task)| Some((at, Block::open(task)?)));
+    let input = open.filter(|(_, block)| blocks.class(block).is_input());
+    let input: BTreeSet<_> = input.map(|(at, _)| role(at)).collect();
+    waits.retain(|(at, block)| {
+        let (reason, _) = wait_reason(blocks.arch, block.syscall, false, false);
+        let is_lock = matches!(reason.as_str(), "file lock" | "semaphore");
+        let ns = block.end_ns(&tasks[*at]) - block.start_ns;
+        let whole = ns >= report.workload.duration_ns / 10 * 9;
+        whole && reason != "futex" && !(is_lock && input.contains(&role(*at)))
+    });
+    let links = waits.iter();
+    let links = links.map(|(at, block)| chains::link(blocks, (*at as u32, *block)));
+    let links: Vec<Link> = links.collect();
+    let starts = waits.iter().map(|(_, block)| block.start_ns);
+    let ends = waits.iter().map(|(at, block)| block.end_ns(&tasks[*at]));
+    let ns = ends.min()?.saturating_sub(starts.max()?);
+    let sentence = format!(
+        "{} for {}, and nobody ended that.",
+        named(&links, &|link| format!(
+            "{} {}",
+            who(&link.task.name, link.task.tid),
+            waited(link)
+        )),
+        part_of(ns, report)
+    );
+    Some(Finding {
+        tasks: links.iter().map(|link| link.task.serial).collect(),
+        ..finding(FindingKind::Stall, ns, Confidence::Likely, sentence)
+    })
+}
+
+/// A wait of a task that nobody ended, of no limit, and that was a large part of the run.
+fn long_wait(report: &Report, blocks: &Blocks<'_>, at: usize) -> Option<Block> {
+    let task = &blocks.model.tasks[at];
+    let ends = task.stretches.iter().rev().filter_map(Block::of);
+    let mut last = Block::open(task).into_iter().chain(ends.take(BLOCKS));
+    let is_it = |block: &Block| {
+        let ns = block.end_ns(task) - block.start_ns;
+        let ended = blocks.end(at, block);
+        ns >= report.workload.duration_ns / PART
+            && matches!(ended, End::CutShort | End::Interrupted | End::Nobody)
+            && block.timeout == Timeout::None
+            && blocks.class(block) == Class::Busy
+            && blocks.is_disk(block).is_none()
+    };
+    last.find(is_it)
+}
+
+/// Does such a wait end when another task goes on? What ends one for a child or a thread to end is
+/// known.
+fn is_owed(blocks: &Blocks<'_>, block: &Block) -> bool {
+    let (reason, _) = wait_reason(blocks.arch, block.syscall, false, false);
+    let target = blocks.model.targets.get(block.target as usize);
+    match reason.as_str() {
+        _ if matches!(target, Some(Target::Thread(_))) => false,
+        "futex" => !is_of_go(blocks, block),
+        "file lock" | "semaphore" | "message queue" | "open" | "write" | "send" => true,
+        _ => false,
+    }
+}
+
+/// Go's threads park when there is nothing to do for them; its locks make no thread wait.
+fn is_of_go(blocks: &Blocks<'_>, block: &Block) -> bool {
+    let (process, address) = match blocks.model.targets.get(block.target as usize) {
+        Some(Target::Futex(FutexKey::Private { process, address })) => (*process, *address),
+        _ => return false,
+    };
+    // Its heap begins there (`mallocinit` in runtime/malloc.go), and nothing else is there.
+    let in_heap = address >> 32 == 0xc0;
+    in_heap
+        || blocks
+            .model
+            .lock_names
+            .any_of(process, |name| name.starts_with("runtime."))
+}
+
+fn told(report: &Report, blocks: &Blocks<'_>, place: &Place, whole: &str) -> Option<Finding> {
+    let tasks = &blocks.model.tasks;
+    let starts = place.unwoken.iter().map(|(_, block)| block.start_ns);
+    let ends = place
         .unwoken
         .iter()
         .map(|(at, block)| block.end_ns(&tasks[*at]));
     let ns = ends.min()?.saturating_sub(starts.max()?);
-    let named = most.unwoken.iter().take(NAMED);
-    let named = named.map(|(at, _)| who(&tasks[*at].name, tasks[*at].tid));
-    let more = most.unwoken.len().saturating_sub(NAMED);
-    let more = (more > 0).then(|| format!("{} more", count(more as u64)));
-    let named: Vec<String> = named.chain(more).collect();
-    let (them, their, futex) = match &most.unwoken[..] {
-        [_] => ("it", "its", "a futex"),
-        _ => ("them", "their", "futexes"),
+    let link = |(at, block): &(usize, Block)| chains::link(blocks, (*at as u32, *block));
+    let links: Vec<Link> = place.unwoken.iter().map(link).collect();
+    let futexes = links.iter().all(|link| link.reason == "futex");
+    let waits: BTreeSet<String> = links.iter().map(waited).collect();
+    let name = |link: &Link| who(&link.task.name, link.task.tid);
+    let (them, whole) = match (&links[..], whole) {
+        ([_], "their process") => ("it", "its process"),
+        ([_], whole) => ("it", whole),
+        (_, whole) => ("them", whole),
+    };
+    let begin = match (futexes, waits.len(), links.len()) {
+        (true, _, 1) => format!("{} waited for a futex", named(&links, &name)),
+        (true, ..) => format!("{} waited for futexes", named(&links, &name)),
+        (_, 1, _) => format!("{} {}", named(&links, &name), waited(&links[0])),
+        _ => named(&links, &|link| format!("{} {}", name(link), waited(link))),
+    };
+    let begin = format!("{begin} for {}", part_of(ns, report));
+    let why = match futexes {
+        true => ": such locks don't tell who has them",
+        false => "",
     };
     let sentence = format!(
-        "{} waited for {futex} for {}, until a signal ended {them}: nobody woke {them}, and \
-         {their} process waited for no input. It may be a deadlock: such locks don't tell who has \
-         them.",
-        listed(&named),
-        part_of(ns, report)
+        "{begin}, until a signal ended {them}: nobody woke {them}, and {whole} waited for no input. \
+         It may be a deadlock{why}."
     );
     Some(Finding {
-        tasks: most
-            .unwoken
-            .iter()
-            .map(|(at, _)| tasks[*at].serial)
-            .collect(),
+        tasks: links.iter().map(|link| link.task.serial).collect(),
         ..finding(FindingKind::Stall, ns, Confidence::Possible, sentence)
     })
 }
 
+/// The first of them, and how many more there are.
+fn named(links: &[Link], told: &dyn Fn(&Link) -> String) -> String {
+    let more = links.len().saturating_sub(NAMED);
+    let more = (more > 0).then(|| format!("{} more", count(more as u64)));
+    let named = links.iter().take(NAMED).map(told);
+    listed(&named.chain(more).collect::<Vec<String>>())
+}
+
+fn waited(link: &Link) -> String {
+    did(
+        &link.reason,
+        link.syscall.as_deref(),
+        link.object.as_ref(),
+        None,
+    )
+}
+
 /// Did a signal end this process, whether it handled that or not?
-fn by_signal(leader: &Task) -> bool {
+fn by_signal(report: &Report, leader: &Task) -> bool {
     // As `wait` gives it. Who handles a signal and ends says so as a shell would.
     let code = leader.record.as_ref().and_then(|record| record.exit_code);
-    code.is_some_and(|code| code & 0x7f != 0 || code >> 8 & 0xff >= 128)
+    match code {
+        Some(code) => code & 0x7f != 0 || code >> 8 & 0xff >= 128,
+        // The recording ended before it.
+        None => report.workload.signal.is_some(),
+    }
 }

@@ -1,11 +1,13 @@
 //! Tasks that could never go on.
 
+use std::collections::BTreeSet;
+
 use super::{
     View,
-    figures::{clean, duration, quantity},
+    figures::{clean, count, duration, listed, quantity},
     layout::{Ink, paint, wrapped},
 };
-use crate::report::{Deadlock, DeadlockKind};
+use crate::report::{Deadlock, DeadlockKind, DeadlockedTask};
 
 /// A sentence and a line a task for each deadlock.
 pub(super) fn section(view: &View<'_>) -> String {
@@ -50,33 +52,54 @@ pub fn sentence(deadlock: &Deadlock) -> String {
     }
 }
 
-/// A line a task.
+/// Tasks of a line that are named.
+const NAMED: usize = 4;
+
+/// A line for each thing that is waited for.
 pub fn lines(deadlock: &Deadlock) -> Vec<String> {
+    let mut lines: Vec<(String, Vec<&DeadlockedTask>)> = Vec::new();
+    for task in &deadlock.tasks {
+        let waits = waits(deadlock, task);
+        match lines.iter_mut().find(|(other, _)| *other == waits) {
+            Some((_, those)) => those.push(task),
+            None => lines.push((waits, vec![task])),
+        }
+    }
+    let line = |(waits, those): (String, Vec<&DeadlockedTask>)| {
+        let named = those.iter().take(NAMED);
+        let named = named.map(|task| format!("tid {} ({})", task.tid, clean(&task.name)));
+        let rest = those.len().saturating_sub(NAMED);
+        let rest = (rest > 0).then(|| format!("{} more", count(rest as u64)));
+        let named: Vec<String> = named.chain(rest).collect();
+        let since = those.iter().map(|task| duration(task.since_ns));
+        let since: BTreeSet<String> = since.collect();
+        let verb = if those.len() == 1 { "waits" } else { "wait" };
+        // Not all at once: the report has the times.
+        let since = match since.into_iter().collect::<Vec<_>>().as_slice() {
+            [only] => format!(", since {only}"),
+            _ => String::new(),
+        };
+        format!("{} {verb}{waits}{since}", listed(&named))
+    };
+    lines.into_iter().map(line).collect()
+}
+
+/// What a task waits for, and who has it.
+fn waits(deadlock: &Deadlock, task: &DeadlockedTask) -> String {
+    let what = match task.waits_for.as_str() {
+        "child" => "a child to end".to_owned(),
+        other => clean(other),
+    };
+    let code = task.code.as_deref().map(clean);
+    let code = code.map_or(String::new(), |code| format!(" in `{code}`"));
     let tid_of = |serial| deadlock.tasks.iter().find(|t| t.serial == serial);
-    deadlock
-        .tasks
-        .iter()
-        .map(|task| {
-            let what = match task.waits_for.as_str() {
-                "child" => "a child to end".to_owned(),
-                other => clean(other),
-            };
-            let code = task.code.as_deref().map(clean);
-            let code = code.map_or(String::new(), |code| format!(" in `{code}`"));
-            let mut line = format!(
-                "tid {} ({}) waits{code} for {what}",
-                task.tid,
-                clean(&task.name)
-            );
-            match task.owner {
-                Some(owner) if owner == task.serial => line.push_str(", held by itself"),
-                Some(owner) => match tid_of(owner) {
-                    Some(owner) => line.push_str(&format!(", held by tid {}", owner.tid)),
-                    None => line.push_str(", held by another task"),
-                },
-                None => {}
-            }
-            line + &format!(", since {}", duration(task.since_ns))
-        })
-        .collect()
+    let held = match task.owner {
+        Some(owner) if owner == task.serial => ", held by itself".to_owned(),
+        Some(owner) => match tid_of(owner) {
+            Some(owner) => format!(", held by tid {}", owner.tid),
+            None => ", held by another task".to_owned(),
+        },
+        None => String::new(),
+    };
+    format!("{code} for {what}{held}")
 }

@@ -2,7 +2,7 @@
 
 use super::{
     View,
-    figures::{clean, command_line, duration, elided, plain, quantity, width},
+    figures::{clean, command_line, duration, elided, listed, plain, quantity, width},
     layout::{Ink, paint, wrapped},
 };
 use crate::{
@@ -113,15 +113,6 @@ fn attached(targets: &[String], imported: Option<&str>) -> String {
     match imported {
         Some(by) => format!("imported from {} ({})", listed(&names), clean(by)),
         None => format!("attached to {}", listed(&names)),
-    }
-}
-
-/// `a`, `a and b`, `a, b and c`.
-fn listed(names: &[String]) -> String {
-    match names.split_last() {
-        Some((last, before)) if !before.is_empty() => format!("{} and {last}", before.join(", ")),
-        Some((last, _)) => last.clone(),
-        None => String::new(),
     }
 }
 
