@@ -46,14 +46,16 @@ impl Stripped {
     /// Of this file of a process, which can be opened by that path as well
     /// (`/proc/PID/map_files/…`); `None`: it has its symbols, or there are none.
     pub(super) fn of(&self, file: &File, path: &Path, name: &OsStr) -> Option<Apart> {
-        let program = self.0.of(file, || {
+        // Of the file of a process: `/proc/PID/map_files/…`.
+        let process = path.parent()?.parent()?;
+        let folder = process.join("root").join(FOLDER);
+        let program = self.0.of(file, Some(&folder), || {
             let of_program = Sections::of(file)?;
             if of_program.find(b".symtab").is_some() {
                 return None;
             }
             let id = build_id(file, &of_program)?;
-            let process = path.parent()?.parent()?;
-            let apart = process.join("root").join(place(&id)?);
+            let apart = folder.join(place(&id)?);
             // One that is there by that name, and is of another program, tells of that one.
             let there = open(&apart)?;
             if build_id(&there, &Sections::of(&there)?)? != id {
@@ -69,7 +71,7 @@ impl Stripped {
     }
 }
 
-/// `93/ac61….debug`, below where they are.
+/// `93/ac61….debug`, in the folder that they are in.
 fn place(id: &[u8]) -> Option<PathBuf> {
     let (first, rest) = id.split_first()?;
     let mut name = format!("{first:02x}/");
@@ -77,7 +79,7 @@ fn place(id: &[u8]) -> Option<PathBuf> {
         // Writing to a string does not fail.
         let _ = write!(name, "{byte:02x}");
     }
-    Some(Path::new(FOLDER).join(name + ".debug"))
+    Some(PathBuf::from(name + ".debug"))
 }
 
 /// A note has the length of its name and of the id, its kind, its name, and the id.

@@ -154,7 +154,7 @@ pub(super) struct Lines(Known<Program>);
 impl Lines {
     /// Of this file, which can be opened by that path as well; `None`: it has none.
     pub(super) fn of(&self, file: &File, path: &Path, name: &OsStr) -> Option<WithLines> {
-        let program = self.0.of(file, || {
+        let program = self.0.of(file, None, || {
             let lines = Table::of(file)?;
             let symbols = ElfResolver::open(path).ok()?;
             Some(Program {
