@@ -56,28 +56,71 @@ fn whoever_is_late_at_a_barrier_is_who_is_waited_for() {
     }
 }
 
+/// Threads that sort, and how they wait for each other: asleep, or in a loop where there is a CPU for
+/// each. For how long they ran, wanted a CPU, and were blocked, ns.
+#[track_caller]
+fn sorted(program: &Path, cpus: &str, policy: &str) -> ([u64; 3], Finished) {
+    let mut run = run().json();
+    run.command().env("OMP_WAIT_POLICY", policy);
+    // In turn with each other, and before all others of the machine.
+    let run = run.args(["--", "chrt", "-r", "1", "taskset", "-c", cpus]);
+    let finished = run.args([program]).complete();
+    let tasks = &finished.report().tasks;
+    let sum = |of: fn(&crate::support::Task) -> u64| tasks.iter().map(of).sum::<u64>();
+    let times = [
+        sum(|it| it.running_ns),
+        sum(|it| it.runnable_ns),
+        sum(|it| it.blocked_ns),
+    ];
+    (times, finished)
+}
+
 #[test]
 fn threads_that_sort_on_too_few_cpus_wait_for_these_and_not_for_each_other() {
     const TEST: &str = "threads_that_sort_on_too_few_cpus_wait_for_these_and_not_for_each_other";
-    if lacks(TEST, &["gcc", "taskset"]) {
+    if lacks(TEST, &["gcc", "taskset", "chrt"]) {
         return;
+    }
+    let alone = Command::new("chrt").args(["-r", "1", "true"]).output();
+    if !alone.is_ok_and(|output| output.status.success()) {
+        return skip(TEST, "nothing may run before all others here");
     }
     let folder = tempfile::tempdir().expect("a folder");
     let source = include_str!("sorts.c");
-    compiled(folder.path(), "sorts", source, &["-fopenmp"]);
-    unspoilt(|| {
-        let mut run = run().json();
-        run.command().env("OMP_WAIT_POLICY", "passive");
-        let run = run.args(["--", "taskset", "-c", "0"]);
-        let finished = run.args([folder.path().join("sorts")]).complete();
-        let tasks = &finished.report().tasks;
-        let sum = |of: fn(&crate::support::Task) -> u64| tasks.iter().map(of).sum::<u64>();
-        let (runnable, blocked) = (sum(|it| it.runnable_ns), sum(|it| it.blocked_ns));
-        let running = sum(|it| it.running_ns);
-        // Four want one CPU, and have about the same to do.
-        assert!(runnable > running, "{tasks:#?}");
-        assert!(blocked < runnable, "{tasks:#?}");
-    });
+    for threads in [2, 4] {
+        let name = format!("sorts{threads}");
+        let threads = format!("-DTHREADS={threads}");
+        compiled(folder.path(), &name, source, &["-fopenmp", &threads]);
+    }
+    let [two, four] = ["sorts2", "sorts4"].map(|name| folder.path().join(name));
+    let is_starved = |finished: &Finished| {
+        let first = finished.report().findings.first();
+        first.is_some_and(|it| it.kind == "starved")
+    };
+    for policy in ["passive", "active"] {
+        unspoilt(|| {
+            let ([running, runnable, blocked], finished) = sorted(&four, "0", policy);
+            let told = &finished.report().findings;
+            // Four want one CPU, and have about the same to do.
+            assert!(runnable > running, "{policy}: {runnable} {running}");
+            assert!(blocked < runnable, "{policy}: {blocked} {runnable}");
+            assert!(is_starved(&finished), "{policy}: {told:#?}");
+        });
+        if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() >= 2) {
+            unspoilt(|| {
+                let ([running, runnable, blocked], finished) = sorted(&two, "0,1", policy);
+                let told = &finished.report().findings;
+                if runnable > running / 4 {
+                    // Others that run before others had the CPUs.
+                    too_busy(format!("{policy}: {runnable} of {running}: {told:#?}"));
+                }
+                assert!(!is_starved(&finished), "{policy}: {told:#?}");
+                // What spins does not sleep.
+                let spins = policy == "active";
+                assert!(!spins || blocked < running, "{blocked} {running}");
+            });
+        }
+    }
 }
 
 #[test]

@@ -1,9 +1,9 @@
 /* Sorts by counting with threads of OpenMP that meet after each step, as the benchmark IS of NAS
-   does. */
+   does. So many threads as THREADS says. */
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { KEYS = 1 << 21, VALUES = 1 << 10, TIMES = 3, THREADS = 4 };
+enum { KEYS = 1 << 21, VALUES = 1 << 10, TIMES = 3 };
 
 static unsigned keys[KEYS], counts[THREADS][VALUES];
 
