@@ -50,6 +50,8 @@ const OF_NAMES: CapabilitySet = CapabilitySet::SYS_PTRACE
     .union(CapabilitySet::SYS_ADMIN)
     .union(CapabilitySet::SYSLOG);
 const OF_DEADLOCKS: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
+/// And the files that are mapped, for what they have of unwinding and memory does not.
+const OF_STACKS: CapabilitySet = OF_DEADLOCKS.union(CapabilitySet::CHECKPOINT_RESTORE);
 /// To become the user of a Java machine, and to ask that.
 const OF_JAVA: CapabilitySet = OF_DEADLOCKS
     .union(CapabilitySet::SETUID)
@@ -100,7 +102,8 @@ pub(super) fn of_helper(kind: Kind, account: Option<&Account>, nursery: Pid) -> 
         (Kind::Symbols, _) => drop(keep_only(OF_SYMBOLS)?),
         (Kind::Names, _) => drop(keep_only(OF_NAMES)?),
         (Kind::Java, _) => drop(keep_only(OF_JAVA)?),
-        (Kind::Deadlocks | Kind::Providers | Kind::Stacks, _) => drop(keep_only(OF_DEADLOCKS)?),
+        (Kind::Stacks, _) => drop(keep_only(OF_STACKS)?),
+        (Kind::Deadlocks | Kind::Providers, _) => drop(keep_only(OF_DEADLOCKS)?),
     }
     // Another user's process forgets it.
     end_with(nursery)?;

@@ -3,11 +3,13 @@
 //! own functions there are those that it executes (`python`).
 //!
 //! All that this takes is the memory of the process: the stack, and the tables, which are
-//! mapped with the code. So it opens no file of the workload, and a program that was deleted,
-//! or lies in a container, or in no file at all (`[vdso]`), is like any other. Whether the task
+//! mapped with the code. So a program that was deleted, or lies in a container, or in no file at all
+//! (`[vdso]`), is like any other. A file is opened only if it has no tables in memory of a function: it can
+//! have them in itself (`.debug_frame`). Whether the task
 //! slept all the while is for the recorder to say, who sees its switches.
 
 mod again;
+mod debug_frame;
 mod dynamic;
 mod lately;
 mod memory;

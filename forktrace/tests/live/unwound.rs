@@ -91,72 +91,213 @@ fn the_function_that_waits_is_named_though_nothing_has_frame_pointers() {
     });
 }
 
+/// Puts the symbols of a program where they are looked for below this folder.
+fn symbols_apart(folder: &Path, program: &Path) {
+    let notes = done(Command::new("readelf").arg("-n").arg(program));
+    let id = notes
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Build ID: "));
+    let (first, rest) = id.expect("a build id").split_at(2);
+    let symbols = folder.join(".build-id").join(first);
+    fs::create_dir_all(&symbols).expect("a folder");
+    let symbols = symbols.join(format!("{rest}.debug"));
+    only_debug(program, &symbols);
+    done(Command::new("strip").arg(program));
+}
+
+fn only_debug(program: &Path, symbols: &Path) {
+    let mut command = Command::new("objcopy");
+    done(command.arg("--only-keep-debug").args([program, symbols]));
+}
+
+#[track_caller]
+fn done(command: &mut Command) -> String {
+    let output = command.output().expect("it starts");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+const SYMBOLS: &str = "/usr/lib/debug";
+
+/// Is there what it takes to give a program symbols that only it sees?
+fn can_have_symbols(test: &str) -> bool {
+    let tools = ["readelf", "objcopy", "strip", "unshare", "mount"];
+    let can = tools.iter().all(|tool| have(tool)) && Path::new(SYMBOLS).is_dir();
+    if !can {
+        skip(test, "it takes binutils, unshare, mount and /usr/lib/debug");
+    }
+    can
+}
+
+/// The naps of a script, in a mount namespace of its own.
+#[track_caller]
+fn naps(script: &str, program: &Path) -> Vec<Vec<String>> {
+    let run = with_option("--stacks=dwarf").args(["--", "unshare", "--mount", "sh", "-c"]);
+    let run = run.args([script]).args([program]);
+    let stacks = finish(run.start());
+    let is_nap = |it: &&Stack| it.us > 150_000 && it.has("clock_nanosleep");
+    let naps: Vec<_> = stacks.iter().filter(is_nap).collect();
+    if naps.is_empty() {
+        too_busy(format!("nobody looked while it slept: {stacks:#?}"));
+    }
+    naps.into_iter().map(|nap| nap.frames.clone()).collect()
+}
+
 #[test]
 fn a_stripped_program_has_names_if_its_symbols_are_where_distributions_put_them() {
     const TEST: &str =
         "a_stripped_program_has_names_if_its_symbols_are_where_distributions_put_them";
-    const PLACE: &str = "/usr/lib/debug";
-    let tools = ["readelf", "objcopy", "strip", "unshare", "mount"];
-    if !tools.iter().all(|tool| have(tool)) || !Path::new(PLACE).is_dir() {
-        return skip(TEST, "it takes binutils, unshare, mount and /usr/lib/debug");
+    if !can_have_symbols(TEST) {
+        return;
     }
     let folder = tempfile::tempdir().expect("a folder");
     let Some(program) = compiled(folder.path(), &["-Wl,--build-id"]) else {
         return skip(TEST, "there is no gcc");
     };
-    let done = |command: &mut Command| {
-        let output = command.output().expect("it starts");
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    let notes = done(Command::new("readelf").arg("-n").arg(&program));
-    let id = notes
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Build ID: "));
-    let (first, rest) = id.expect("a build id").split_at(2);
-    let symbols = folder.path().join(".build-id").join(first);
-    fs::create_dir_all(&symbols).expect("a folder");
-    let symbols = symbols.join(format!("{rest}.debug"));
-    done(
-        Command::new("objcopy")
-            .arg("--only-keep-debug")
-            .args([&program, &symbols]),
-    );
-    done(Command::new("strip").arg(&program));
+    symbols_apart(folder.path(), &program);
     // Only the program has them there.
     let script = format!(
-        "mount --bind {} {PLACE} && exec $0",
+        "mount --bind {} {SYMBOLS} && exec $0",
         folder.path().display()
     );
-    let slept = || {
-        let run = with_option("--stacks=dwarf").args(["--", "unshare", "--mount", "sh", "-c"]);
-        let run = run.args([&script]).args([&program]);
-        let stacks = finish(run.start());
-        let is_nap = |it: &&Stack| it.us > 150_000 && it.has("clock_nanosleep");
-        match stacks.iter().find(is_nap) {
-            Some(nap) => nap.frames.clone(),
-            None => too_busy(format!("nobody looked while it slept: {stacks:#?}")),
-        }
-    };
     unspoilt(|| {
-        let frames = slept();
+        let naps = naps(&script, &program);
         let named = ["main", "save"];
-        assert!(frames.windows(2).any(|it| it == named), "{frames:?}");
+        assert!(naps[0].windows(2).any(|it| it == named), "{naps:?}");
     });
     // Those of another program tell nothing of this one, though it has functions at the same places.
     let stripped = folder.path().join("stripped");
     fs::rename(&program, &stripped).expect("it has its name");
     let other = compiled(folder.path(), &["-Wl,--build-id", "-Dsave=wrong"]).expect("another");
-    done(
-        Command::new("objcopy")
-            .arg("--only-keep-debug")
-            .args([&other, &symbols]),
+    let symbols = done(
+        Command::new("find")
+            .arg(folder.path())
+            .args(["-name", "*.debug"]),
     );
+    only_debug(&other, Path::new(symbols.trim()));
     fs::rename(&stripped, &program).expect("it has its name");
     unspoilt(|| {
-        let frames = slept();
+        let naps = naps(&script, &program);
         let is_told = |it: &String| it == "save" || it == "wrong";
-        assert!(!frames.iter().any(is_told), "{frames:?}");
+        assert!(!naps.iter().flatten().any(is_told), "{naps:?}");
+    });
+}
+
+/// One file can be in many containers, and its symbols in some of them.
+#[test]
+fn symbols_are_looked_for_where_each_process_sees_them() {
+    const TEST: &str = "symbols_are_looked_for_where_each_process_sees_them";
+    if !can_have_symbols(TEST) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(program) = compiled(folder.path(), &["-Wl,--build-id"]) else {
+        return skip(TEST, "there is no gcc");
+    };
+    symbols_apart(folder.path(), &program);
+    // First it has none.
+    let script = format!(
+        "$0; mount --bind {} {SYMBOLS} && exec $0",
+        folder.path().display()
+    );
+    unspoilt(|| {
+        let naps = naps(&script, &program);
+        let is_named = |frames: &&Vec<String>| frames.iter().any(|it| it == "save");
+        let is_place = |frames: &&Vec<String>| frames.iter().any(|it| it.contains("[unwound+0x"));
+        if !naps.iter().any(|it| is_place(&it)) {
+            too_busy(format!(
+                "nobody looked while the first one slept: {naps:#?}"
+            ));
+        }
+        if naps.len() < 2 {
+            too_busy(format!(
+                "nobody looked while the second one slept: {naps:#?}"
+            ));
+        }
+        assert!(naps.iter().any(|it| is_named(&it)), "{naps:#?}");
+    });
+}
+
+/// What there is about unwinding is in the file only.
+#[test]
+fn a_program_without_unwind_tables_in_memory_has_stacks_by_its_debug_information() {
+    const TEST: &str =
+        "a_program_without_unwind_tables_in_memory_has_stacks_by_its_debug_information";
+    let folder = tempfile::tempdir().expect("a folder");
+    let without = ["-fno-asynchronous-unwind-tables", "-fno-unwind-tables"];
+    let more: [&[&str]; 3] = [&["-g"], &["-g", "-no-pie"], &["-s"]];
+    for more in more {
+        let Some(program) = compiled(folder.path(), &[&without, more].concat()) else {
+            return skip(TEST, "there is no gcc");
+        };
+        unspoilt(|| {
+            let stacks = blocks(&program);
+            let long: Vec<_> = stacks.iter().filter(|it| it.us > 20_000).collect();
+            assert!(long.len() >= 3, "{stacks:#?}");
+            if more == ["-s"] {
+                let is_told =
+                    |it: &&&Stack| it.is_cut_off() && it.has("[no unwind information in unwound]");
+                assert!(long.iter().any(|it| is_told(&it)), "{stacks:#?}");
+                return;
+            }
+            for stack in long {
+                assert!(!stack.is_cut_off(), "{more:?}: {stack:?}");
+            }
+            find(&stacks, &["thr", "update_index", "pthread_mutex_lock"]);
+            find(&stacks, &["main", "save"]);
+            let handler = find(&stacks, &["on_signal"]);
+            assert!(handler.has("raise_it"), "{handler:?}");
+        });
+    }
+}
+
+/// A thread waits for a lock that main has for a nap.
+const IN_RUST: &str = "\
+use std::{sync::Mutex, thread, time::Duration};
+
+#[inline(never)]
+fn fetch(lock: &Mutex<u32>) {
+    *lock.lock().unwrap() += 1;
+}
+
+fn main() {
+    let lock = Mutex::new(0);
+    let held = lock.lock().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| fetch(&lock));
+        thread::sleep(Duration::from_millis(200));
+        drop(held);
+    });
+}
+";
+
+/// musl has its tables in the file as well.
+#[test]
+fn programs_of_rust_that_are_linked_with_musl_have_whole_stacks() {
+    const TEST: &str = "programs_of_rust_that_are_linked_with_musl_have_whole_stacks";
+    let folder = tempfile::tempdir().expect("a folder");
+    let (source, program) = (folder.path().join("a.rs"), folder.path().join("fetches"));
+    fs::write(&source, IN_RUST).expect("a file");
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let compiled = Command::new("rustc")
+        .args(["--edition=2024", "-O", "--target", &target, "-o"])
+        .args([&program, &source])
+        .output();
+    if !compiled.is_ok_and(|output| output.status.success()) {
+        return skip(TEST, "there is no rustc for musl");
+    }
+    unspoilt(|| {
+        let stacks = blocks(&program);
+        let long: Vec<_> = stacks.iter().filter(|it| it.us > 100_000).collect();
+        assert!(long.len() >= 2, "{stacks:#?}");
+        for stack in &long {
+            assert!(!stack.is_cut_off(), "{stack:?}");
+        }
+        let waits = long.iter().find(|it| it.has("a::fetch"));
+        let waits = waits.unwrap_or_else(|| panic!("{stacks:#?}"));
+        // Nothing is before what begins a thread.
+        assert!(waits.frames[2].ends_with("clone"), "{waits:?}");
+        assert!(long.iter().any(|it| it.has("a::main")), "{stacks:#?}");
     });
 }
 

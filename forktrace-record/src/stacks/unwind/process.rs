@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::Path,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -18,10 +19,11 @@ use super::{
     super::code::{Whose, of_file},
     DEEPEST, End, Found, Place, Sleeper, Walk,
     again::Lasts,
+    debug_frame::InFile,
     lately::Lately,
     memory::Memory,
     python::{self, Interpreter},
-    registers::{SIGRETURN, called, frame_pointer, interrupted, registers},
+    registers::{BEGINS_THREAD, SIGRETURN, called, frame_pointer, interrupted, registers},
     tables::{Files, Known, Tables, read},
 };
 
@@ -36,6 +38,8 @@ const MOST_INTERPRETERS: usize = 16;
 /// makes a system call, and little else.
 const CALL: u64 = 5;
 const LONGEST_LEAF: u64 = 256;
+/// What a program begins with is no longer: it has the next function called.
+const LONGEST_ENTRY: u64 = 64;
 
 /// The C library of GNU, whose first functions of a thread have no names once it is stripped.
 const GNU_LIBC: &str = "libc.so.6";
@@ -58,6 +62,8 @@ struct Mapped {
     file: (u32, u64),
     /// What it tells; `None`: it was not asked yet.
     known: Option<Option<Known>>,
+    /// What it tells only in the file itself; `None`: that was not asked for yet.
+    in_file: Option<Option<Rc<InFile>>>,
 }
 
 impl Mapped {
@@ -84,6 +90,8 @@ pub(super) struct Process {
     areas: Vec<Area>,
     mapped: Vec<Mapped>,
     unwinder: UnwinderNative<Bytes, MayAllocateDuringUnwind>,
+    /// The same by what files do not have in memory.
+    in_files: UnwinderNative<Bytes, MayAllocateDuringUnwind>,
     cache: CacheNative<MayAllocateDuringUnwind>,
     /// Is the code at an address a signal handler's way back?
     ways_back: HashMap<u64, bool>,
@@ -107,6 +115,7 @@ impl Process {
             areas: Vec::new(),
             mapped: Vec::new(),
             unwinder: UnwinderNative::new(),
+            in_files: UnwinderNative::new(),
             cache: CacheNative::new_in(),
             ways_back: HashMap::new(),
             is_inside: python::tids(tid)?.len() > 1,
@@ -180,6 +189,7 @@ impl Process {
             end: base,
             file,
             known: None,
+            in_file: None,
         });
         self.mapped.len() - 1
     }
@@ -204,7 +214,8 @@ impl Process {
         let mut walk = Walk::default();
         let mut modules = Vec::new();
         let mut address = FrameAddress::from_instruction_pointer(pc);
-        let mut told = true;
+        // A guess: a function of which nothing is told was taken to keep a frame pointer.
+        let (mut told, mut is_guess) = (true, false);
         walk.end = loop {
             let looked_up = address.address_for_lookup();
             let Some(area) = self.area(looked_up) else {
@@ -212,10 +223,8 @@ impl Process {
                     // A library can have been loaded since.
                     return None;
                 }
-                break End::Cut(match modules.last() {
-                    Some(module) => self.lost(*module, told),
-                    None => "it is where no code is mapped".to_owned(),
-                });
+                let lost = modules.last().map(|module| self.lost(*module, told));
+                break End::Cut(lost.unwrap_or_else(|| "it is where no code is mapped".to_owned()));
             };
             let module = self.areas[area].module;
             if let Some(module) = module {
@@ -223,6 +232,9 @@ impl Process {
             }
             told = self.is_told(module, looked_up);
             let is_way_back = self.is_way_back(address.address());
+            let is_in_file =
+                !told && !is_way_back && self.is_told_in_file(sleeper, looked_up, files);
+            told |= is_in_file;
             walk.addresses.push(address.address());
             walk.places.push(self.place(module, looked_up, is_way_back));
             modules.push(module);
@@ -245,10 +257,10 @@ impl Process {
                 address = FrameAddress::from_return_address(next).unwrap_or(address);
                 continue;
             }
-            let mut read = |at| stack.word(at).ok_or(());
-            let next =
-                self.unwinder
-                    .unwind_frame(address, &mut registers, &mut self.cache, &mut read);
+            if is_in_file && modules.len() > 1 && self.begins_thread(address.address()) {
+                break End::Start;
+            }
+            let next = self.caller(is_in_file, address, &mut registers, &mut stack);
             let next = match next {
                 Ok(next) => next,
                 Err(Error::CouldNotReadStack(_)) if told => {
@@ -264,11 +276,15 @@ impl Process {
                         None => break End::Cut(self.lost(module, told)),
                     }
                 }
+                Err(_) if !told && self.is_entry(module, looked_up, &registers) => {
+                    break End::Start;
+                }
                 Err(_) => break End::Cut(self.lost(module, told)),
             };
+            is_guess |= !told && !self.is_go(module);
             match next.and_then(FrameAddress::from_return_address) {
                 Some(next) => address = next,
-                None if told => break End::Start,
+                None if told && !is_guess => break End::Start,
                 None => break End::Unknown,
             }
         };
@@ -371,6 +387,80 @@ impl Process {
             let tables = mapped.tables();
             tables.is_some_and(|tables| tables.tell_of(mapped.own_address(address)))
         })
+    }
+
+    /// The same of what is in the file itself, and not in memory.
+    fn is_told_in_file(&mut self, sleeper: &Sleeper, address: u64, files: &Files) -> bool {
+        let area = self.area(address).map(|area| &self.areas[area]);
+        let Some((area, module)) = area.and_then(|area| Some((area, area.module?))) else {
+            return false;
+        };
+        let mapped = &self.mapped[module];
+        let own = mapped.own_address(address);
+        if let Some(known) = &mapped.in_file {
+            return known.as_ref().is_some_and(|known| known.tells_of(own));
+        }
+        let first = match &mapped.known {
+            Some(Some(known)) if !known.is_go => known.first,
+            _ => return false,
+        };
+        let path = format!(
+            "/proc/{}/map_files/{:x}-{:x}",
+            sleeper.tid, area.start, area.end
+        );
+        let is_code = |address: u64| {
+            let at = mapped.base.wrapping_add(address.wrapping_sub(first));
+            let area = self.area(at).map(|area| &self.areas[area]);
+            area.is_some_and(|area| area.module == Some(module))
+        };
+        let found = files.in_file(Path::new(&path), |file| InFile::of(file, first, is_code));
+        let is_told = found.as_ref().is_some_and(|found| found.tells_of(own));
+        if let Some(found) = &found {
+            let sections = ExplicitModuleSectionInfo {
+                base_svma: first,
+                debug_frame: Some(found.bytes.clone()),
+                ..ExplicitModuleSectionInfo::default()
+            };
+            let all = mapped.base..mapped.end;
+            let module = Module::new(mapped.name.to_string(), all, mapped.base, sections);
+            self.in_files.add_module(module);
+        }
+        self.mapped[module].in_file = Some(found);
+        is_told
+    }
+
+    /// The caller of a function, by what is told of that.
+    fn caller(
+        &mut self,
+        is_in_file: bool,
+        address: FrameAddress,
+        registers: &mut UnwindRegsNative,
+        stack: &mut Memory<'_>,
+    ) -> Result<Option<u64>, Error> {
+        let unwinder = match is_in_file {
+            true => &self.in_files,
+            false => &self.unwinder,
+        };
+        let mut read = |at| stack.word(at).ok_or(());
+        unwinder.unwind_frame(address, registers, &mut self.cache, &mut read)
+    }
+
+    /// Is it where the program begins? The first functions of some C libraries have no table: they say by their frame
+    /// pointer that nothing called them.
+    fn is_entry(&self, module: Option<usize>, address: u64, registers: &UnwindRegsNative) -> bool {
+        let mapped = module.map(|module| &self.mapped[module]);
+        let begins = mapped.and_then(|mapped| {
+            let known = mapped.known.as_ref()?.as_ref()?;
+            mapped.own_address(address).checked_sub(known.entry)
+        });
+        begins.is_some_and(|begins| begins < LONGEST_ENTRY) && frame_pointer(registers) == 0
+    }
+
+    /// Does this address lie behind the call that begins a thread?
+    fn begins_thread(&self, address: u64) -> bool {
+        let length = BEGINS_THREAD.len() as u64;
+        let at = address.wrapping_sub(length);
+        length > 0 && read(&self.memory, at, length) == BEGINS_THREAD
     }
 
     fn is_go(&self, module: Option<usize>) -> bool {

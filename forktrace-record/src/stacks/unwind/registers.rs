@@ -8,6 +8,14 @@ pub(super) const SIGRETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x
 #[cfg(target_arch = "aarch64")]
 pub(super) const SIGRETURN: [u8; 8] = [0x68, 0x11, 0x80, 0xd2, 0x01, 0, 0, 0xd4];
 
+/// How a thread of musl begins (src/thread/x86_64/clone.s): no frame pointer, the argument off the stack, and
+/// the call. What is on top of the stack then is no return address, whatever the function's table says.
+#[cfg(target_arch = "x86_64")]
+pub(super) const BEGINS_THREAD: &[u8] = &[0x31, 0xed, 0x5f, 0x41, 0xff, 0xd1];
+/// There it returns to itself, which ends the stack.
+#[cfg(target_arch = "aarch64")]
+pub(super) const BEGINS_THREAD: &[u8] = &[];
+
 /// The call that ends where a return address points to goes there, if it says so itself.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn called(code: &[u8], returns_to: u64) -> Option<u64> {

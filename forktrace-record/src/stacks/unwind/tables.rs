@@ -7,6 +7,8 @@ use std::{
     hash::{Hash as _, Hasher as _},
     ops::Range,
     os::unix::fs::FileExt as _,
+    path::Path,
+    rc::Rc,
     sync::Arc,
 };
 
@@ -16,7 +18,11 @@ use object::{
     read::elf::{FileHeader as _, ProgramHeader as _},
 };
 
-use super::unindexed::{self, Part};
+use super::{
+    super::{known::Known as KnownFiles, sections::open},
+    debug_frame::InFile,
+    unindexed::{self, Part},
+};
 
 /// A longer table is read so far only.
 const MOST_BYTES: u64 = 64 << 20;
@@ -50,6 +56,8 @@ pub(super) struct Tables {
 pub(super) struct Known {
     /// The address that its first byte has for it.
     pub(super) first: u64,
+    /// Where the program begins, by the same addresses.
+    pub(super) entry: u64,
     /// `None`: it has none.
     pub(super) tables: Option<Arc<Tables>>,
     /// It was linked by Go.
@@ -61,6 +69,8 @@ pub(super) struct Known {
 pub(super) struct Files {
     known: HashMap<(u32, u64, u64), Known>,
     bytes: usize,
+    /// What is in the files themselves only.
+    in_files: KnownFiles<InFile>,
 }
 
 impl Files {
@@ -94,6 +104,16 @@ impl Files {
         }
         self.known.insert(key, known.clone());
         Some(Some(known))
+    }
+
+    /// What is told in this file, and not in memory, or is found there now.
+    pub(super) fn in_file(
+        &self,
+        path: &Path,
+        find: impl FnOnce(&File) -> Option<InFile>,
+    ) -> Option<Rc<InFile>> {
+        let file = open(path)?;
+        self.in_files.of(&file, None, || find(&file))
     }
 }
 
@@ -158,6 +178,7 @@ fn known(memory: &File, base: u64, head: &[u8]) -> Option<Known> {
     });
     Some(Known {
         first,
+        entry: header.e_entry(endian),
         tables,
         is_go,
     })
