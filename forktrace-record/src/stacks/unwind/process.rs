@@ -339,7 +339,7 @@ impl Process {
             let mut memory = Memory::new(&memory, python::MOST_UNITS);
             // The program itself, whatever it is called, can have it in it.
             let all = self.mapped.iter().enumerate();
-            let can = all.filter(|(at, mapped)| *at == 0 || mapped.name.contains("python"));
+            let can = all.filter(|(at, mapped)| *at == 0 || python::can_be_in(&mapped.name));
             let found = can.take(MOST_INTERPRETERS).find_map(|(at, mapped)| {
                 Some((at, Interpreter::of(&mut memory, mapped.base, &mapped.name)?))
             });

@@ -234,6 +234,12 @@ impl Interpreter {
     }
 }
 
+/// Can the interpreter be in a library with this name? There can be hundreds of modules that are loaded by it
+/// (`_socket.cpython-311-x86_64-linux-gnu.so`).
+pub(super) fn can_be_in(library: &str) -> bool {
+    library.contains("python") && !library.contains(".cpython-")
+}
+
 /// The 11 of `libpython3.11.so.1.0` and `python3.11`.
 fn minor_of(file: &str) -> Option<u32> {
     let (_, after) = file.split_once("python3.")?;

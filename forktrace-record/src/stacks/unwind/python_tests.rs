@@ -9,9 +9,10 @@ use std::{
 
 use super::*;
 
-/// A thread in a method, and main, each in a line of its own. Prints the thread's tid.
+/// A thread in a method, and main, each in a line of its own, with many modules of which most are in a
+/// library each. Prints the thread's tid.
 const PROGRAM: &str = "\
-import sys, threading
+import array, binascii, cmath, csv, datetime, decimal, fcntl, grp, hashlib, heapq, json, math, mmap, pickle, queue, random, resource, select, socket, statistics, struct, sys, syslog, termios, threading, unicodedata, zlib
 lock = threading.Lock()
 lock.acquire()
 
