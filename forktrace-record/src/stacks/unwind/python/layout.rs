@@ -206,3 +206,103 @@ fn told(memory: &mut Memory<'_>, runtime: u64) -> Option<Layout> {
         ..V3_12
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, fs::File};
+
+    use super::*;
+
+    /// What an interpreter tells of itself, in the order of `_Py_DebugOffsets` of 3.14: the members of each
+    /// structure behind its length, up to those of texts. `+`: 3.13 does not have it.
+    const TOLD: [&str; 16] = [
+        "runtime finalizing interpreters_head",
+        "interpreter id next threads_head +threads_main gc imports_modules sysdict builtins ceval_gil \
+         gil_runtime_state gil_enabled gil_locked gil_holder +code_object_generation +tlbc_generation",
+        "thread prev next interp current_frame thread_id native_thread_id datastack_chunk status",
+        "frame previous executable instr_ptr localsplus owner +stackpointer +tlbc_index",
+        "code filename name qualname linetable firstlineno argcount localsplusnames localspluskinds \
+         co_code_adaptive +co_tlbc",
+        "object ob_type",
+        "type tp_name tp_repr tp_flags",
+        "tuple ob_item ob_size",
+        "list ob_item ob_size",
+        "+set used table mask",
+        "dict ma_keys ma_values",
+        "float ob_fval",
+        "long lv_tag ob_digit",
+        "bytes ob_size ob_sval",
+        "text state length asciiobject_size",
+        "gc collecting",
+    ];
+
+    /// What an interpreter of this version tells, and the offset of each member by `structure.member`.
+    fn interpreter(version: u64) -> (Vec<u64>, HashMap<String, u64>) {
+        let cookie = u64::from_ne_bytes(*COOKIE);
+        let (mut words, mut offsets) = (vec![cookie, version << 16, 0], HashMap::new());
+        let is_there = |name: &&str| version >= 0x030e || !name.starts_with('+');
+        for structure in TOLD.iter().filter(|it| is_there(it)) {
+            let mut members = structure.split_whitespace().filter(is_there);
+            let name = members.next().expect("a name");
+            words.push(4000);
+            for member in members {
+                // Each another one; a length of the beginning of a text is below 256.
+                let offset = words.len() as u64 + 8;
+                words.push(offset);
+                offsets.insert(format!("{name}.{member}"), offset);
+            }
+        }
+        (words, offsets)
+    }
+
+    #[test]
+    fn what_an_interpreter_tells_of_itself_is_read_from_where_it_tells_it() {
+        let file = File::open("/proc/self/mem").expect("our memory");
+        for version in [0x030d, 0x030e] {
+            let (words, offsets) = interpreter(version);
+            let at = |name: &str| offsets[name];
+            let mut memory = Memory::new(&file, 64);
+            let layout = of(&mut memory, words.as_ptr() as u64, |_| None);
+            let ascii = at("text.asciiobject_size");
+            let expected = Layout {
+                interpreters: at("runtime.interpreters_head"),
+                next_interpreter: at("interpreter.next"),
+                threads: at("interpreter.threads_head"),
+                next_thread: at("thread.next"),
+                thread_id: at("thread.thread_id"),
+                native_id: Some(at("thread.native_thread_id")),
+                frame: at("thread.current_frame"),
+                frame_of_cframe: None,
+                code: at("frame.executable"),
+                previous: at("frame.previous"),
+                instruction: at("frame.instr_ptr"),
+                owner: Some(at("frame.owner")),
+                filename: at("code.filename"),
+                name: at("code.name"),
+                first_line: at("code.firstlineno"),
+                lines: at("code.linetable"),
+                instructions: Some(at("code.co_code_adaptive")),
+                how: Lines::Locations,
+                counts_instructions: false,
+                bytes_length: at("bytes.ob_size"),
+                bytes: at("bytes.ob_sval"),
+                text_length: at("text.length"),
+                text_state: at("text.state"),
+                ascii,
+                others: ascii + 16,
+            };
+            assert_eq!(layout, Some(expected), "{version:#x}");
+        }
+        // A version that nobody knows yet, and lengths that are none.
+        let (mut words, _) = interpreter(0x030f);
+        let told = |words: &[u64]| {
+            let mut memory = Memory::new(&file, 64);
+            of(&mut memory, words.as_ptr() as u64, |_| None)
+        };
+        assert_eq!(told(&words), None);
+        words[1] = 0x030e << 16;
+        assert!(told(&words).is_some());
+        words[3] = 1;
+        assert_eq!(told(&words), None);
+    }
+}
