@@ -229,3 +229,33 @@ fn threads_of_a_python_pool_wait_for_each_other_as_long_as_they_say() {
         check_all_known(&lines);
     });
 }
+
+/// Of how much of its time a program has a stack is for the document to say: nobody knows who else wants
+/// the CPUs here.
+#[test]
+fn how_much_of_the_time_of_programs_has_a_stack_is_printed() {
+    unspoilt(|| {
+        const TEST: &str = "how_much_of_the_time_of_programs_has_a_stack_is_printed";
+        if lacks(TEST, &["python3", "gcc"]) {
+            return;
+        }
+        let output = Command::new("python3")
+            .arg(scripts().join("stacks.py"))
+            .args(["--times", "1", "c", "--forktrace"])
+            .arg(forktrace())
+            .output()
+            .expect("python3 starts");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{output:?}");
+        let [.., row] = *text.lines().collect::<Vec<_>>() else {
+            panic!("{text}");
+        };
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        assert_eq!((cells.len(), cells[1]), (7, "c"), "{text}");
+        let share = cells[2].split_whitespace().next().map(str::parse::<f64>);
+        let share = share.and_then(Result::ok).expect("a share");
+        if share < 95.0 {
+            again(format!("it had no CPU when it wanted one: {row}"));
+        }
+    });
+}
