@@ -251,6 +251,44 @@ fn a_program_without_unwind_tables_in_memory_has_stacks_by_its_debug_information
     }
 }
 
+/// Nothing tells of a function, which can have left the frame pointer alone: then who called it is not told.
+#[test]
+fn what_was_guessed_by_frame_pointers_is_marked() {
+    const TEST: &str = "what_was_guessed_by_frame_pointers_is_marked";
+    const GAP: &str = "[functions can be missing here]";
+    let folder = tempfile::tempdir().expect("a folder");
+    let kept = [
+        "-fno-asynchronous-unwind-tables",
+        "-fno-unwind-tables",
+        "-fno-omit-frame-pointer",
+        "-fno-optimize-sibling-calls",
+    ];
+    let Some(program) = compiled(folder.path(), &kept) else {
+        return skip(TEST, "there is no gcc");
+    };
+    unspoilt(|| {
+        let stacks = blocks(&program);
+        // All that nothing is told of keeps one.
+        let nap = find(&stacks, &["main", "save"]);
+        assert!(!nap.is_cut_off() && !nap.has(GAP), "{nap:?}");
+    });
+    if !have("musl-gcc") {
+        return skip(TEST, "there is no musl-gcc");
+    }
+    let source = folder.path().join("unwound.c");
+    let mut compiler = Command::new("musl-gcc");
+    let compiler = compiler.args(["-O2", "-static", "-pthread", "-o"]);
+    done(compiler.args([&program, &source]));
+    unspoilt(|| {
+        let stacks = blocks(&program);
+        let long: Vec<_> = stacks.iter().filter(|it| it.us > 20_000).collect();
+        assert!(!long.is_empty(), "{stacks:#?}");
+        for stack in long {
+            assert!(stack.is_cut_off() || stack.has(GAP), "{stack:?}");
+        }
+    });
+}
+
 /// A thread waits for a lock that main has for a nap.
 const IN_RUST: &str = "\
 use std::{sync::Mutex, thread, time::Duration};

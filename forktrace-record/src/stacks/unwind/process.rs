@@ -16,14 +16,17 @@ use framehop::{
 };
 
 use super::{
-    super::code::{Whose, of_file},
+    super::code::{GAP, Whose, of_file},
     DEEPEST, End, Found, Place, Sleeper, Walk,
     again::Lasts,
     debug_frame::InFile,
     lately::Lately,
     memory::Memory,
     python::{self, Interpreter},
-    registers::{BEGINS_THREAD, SIGRETURN, called, frame_pointer, interrupted, registers},
+    registers::{
+        BEGINS_THREAD, SIGRETURN, called, frame_pointer, goes_elsewhere, interrupted,
+        keeps_frame_pointer, registers,
+    },
     tables::{Files, Known, Tables, read},
 };
 
@@ -40,6 +43,11 @@ const CALL: u64 = 5;
 const LONGEST_LEAF: u64 = 256;
 /// What a program begins with is no longer: it has the next function called.
 const LONGEST_ENTRY: u64 = 64;
+
+/// A function that keeps a frame pointer says so in its first bytes. One that is called and is no longer than that can be
+/// the one that an address is in.
+const FIRST_INSTRUCTIONS: u64 = 20;
+const LONGEST_FUNCTION: u64 = 1 << 16;
 
 /// The C library of GNU, whose first functions of a thread have no names once it is stripped.
 const GNU_LIBC: &str = "libc.so.6";
@@ -281,7 +289,7 @@ impl Process {
                 }
                 Err(_) => break End::Cut(self.lost(module, told)),
             };
-            is_guess |= !told && !self.is_go(module);
+            is_guess |= self.guess(told, (module, looked_up, next), &mut walk, &mut modules);
             match next.and_then(FrameAddress::from_return_address) {
                 Some(next) => address = next,
                 None if told && !is_guess => break End::Start,
@@ -443,6 +451,42 @@ impl Process {
         };
         let mut read = |at| stack.word(at).ok_or(());
         unwinder.unwind_frame(address, registers, &mut self.cache, &mut read)
+    }
+
+    /// Was the way from this function of a file to its caller guessed? One of which nothing is told can have left the
+    /// frame pointer alone, or others that called it: then there is a gap.
+    fn guess(
+        &self,
+        told: bool,
+        (module, address, next): (Option<usize>, u64, Option<u64>),
+        walk: &mut Walk,
+        modules: &mut Vec<Option<usize>>,
+    ) -> bool {
+        if told || self.is_go(module) {
+            return false;
+        }
+        let is_in_file = module.is_some();
+        if next.is_some_and(|next| is_in_file && !self.can_be_frame_of(address, next)) {
+            walk.addresses.push(0);
+            walk.places.push(Place {
+                text: GAP.to_owned(),
+                whose: Whose::Unknown,
+                is_name: true,
+            });
+            modules.push(None);
+        }
+        true
+    }
+
+    /// Can the call before `next` have gone to a function that this address is in, and that keeps a frame pointer? Where the
+    /// call does not say where it goes, it can.
+    fn can_be_frame_of(&self, address: u64, next: u64) -> bool {
+        let code = read(&self.memory, next.wrapping_sub(CALL), CALL);
+        called(&code, next).is_none_or(|begins| {
+            let is_in = begins <= address && address - begins < LONGEST_FUNCTION;
+            let code = read(&self.memory, begins, FIRST_INSTRUCTIONS);
+            goes_elsewhere(&code) || is_in && keeps_frame_pointer(&code)
+        })
     }
 
     /// Is it where the program begins? The first functions of some C libraries have no table: they say by their frame

@@ -26,6 +26,38 @@ pub(super) fn called(code: &[u8], returns_to: u64) -> Option<u64> {
     returns_to.checked_add_signed(distance.into())
 }
 
+/// `push %rbp`, and soon `mov %rsp, %rbp`.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn keeps_frame_pointer(code: &[u8]) -> bool {
+    let code = without_mark(code);
+    code.starts_with(&[0x55]) && code.windows(3).any(|it| it == [0x48, 0x89, 0xe5])
+}
+
+/// `jmp *…(%rip)`: a library's function is called by this.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn goes_elsewhere(code: &[u8]) -> bool {
+    let code = without_mark(code);
+    code.strip_prefix(&[0xf2])
+        .unwrap_or(code)
+        .starts_with(&[0xff, 0x25])
+}
+
+/// `endbr64`.
+#[cfg(target_arch = "x86_64")]
+fn without_mark(code: &[u8]) -> &[u8] {
+    code.strip_prefix(&[0xf3, 0x0f, 0x1e, 0xfa]).unwrap_or(code)
+}
+
+/// Which function was called is not looked for there.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn keeps_frame_pointer(_: &[u8]) -> bool {
+    true
+}
+#[cfg(target_arch = "aarch64")]
+pub(super) fn goes_elsewhere(_: &[u8]) -> bool {
+    true
+}
+
 /// The return address is in a register, and all else is as it was.
 #[cfg(target_arch = "aarch64")]
 pub(super) fn called(_: &[u8], _: u64) -> Option<u64> {
@@ -88,4 +120,27 @@ pub(super) fn interrupted(
     let (fp, lr, sp, pc) = (word(29)?, word(30)?, word(31)?, word(32)?);
     *registers = self::registers(pc, sp, fp, lr);
     Some(pc)
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_say_by_their_first_bytes_whether_they_keep_a_frame_pointer() {
+        let endbr = [0xf3, 0x0f, 0x1e, 0xfa];
+        let push = [0x55, 0x31, 0xf6, 0x48, 0x89, 0xe5];
+        assert!(keeps_frame_pointer(&push));
+        assert!(keeps_frame_pointer(&[&endbr[..], &push].concat()));
+        // sub $0x18, %rsp; push %rbp alone.
+        assert!(!keeps_frame_pointer(&[
+            0x48, 0x83, 0xec, 0x18, 0x48, 0x89, 0xe5
+        ]));
+        assert!(!keeps_frame_pointer(&push[..3]));
+        assert!(!keeps_frame_pointer(&[]));
+        let jump = [0xff, 0x25, 1, 2, 3, 4];
+        assert!(goes_elsewhere(&jump) && !keeps_frame_pointer(&jump));
+        let marked = [&endbr[..], &[0xf2], &jump].concat();
+        assert!(goes_elsewhere(&marked) && !goes_elsewhere(&push));
+    }
 }
