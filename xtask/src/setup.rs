@@ -42,7 +42,7 @@ type Package = &'static [&'static str];
 /// fails where its tool is absent, unless `FORKTRACE_TESTS_LACK` names it. A JVM and
 /// PostgreSQL wait in ways of their own: monitors that are timed futexes, semaphores in
 /// memory that processes share, locks that are granted by a signal.
-const FOR_TESTS: [Package; 18] = [
+const FOR_TESTS: [Package; 19] = [
     &["g++"],
     &["gcc"],
     &["libc6-dev"],
@@ -61,6 +61,8 @@ const FOR_TESTS: [Package; 18] = [
     // The worked lines of docs/json.md, and the samples of docs/.
     &["jq"],
     &["make"],
+    // Programs with another C library, whose tables are elsewhere.
+    &["musl-tools"],
     // ps; unshare, taskset, chrt and su; mount.
     &["procps"],
     &["util-linux"],

@@ -284,29 +284,31 @@ fn past_owner(blocks: &Blocks<'_>, told: &trace::Providers) -> Option<String> {
     let who = format!("tid {} ({})", owner.tid, owner.name);
     if owner.process == waiter.process {
         let ended = owner.fate == Fate::Ended && owner.end_ns <= told.at_ns;
-        return ended.then(|| format!("{who}, which ended while it held it"));
+        return ended.then(|| format!("a lock that {who} held when it ended"));
     }
     let at_fork = owner.pid == process.ppid && owner.end_ns >= process.start_ns;
-    at_fork.then(|| format!("{who}, a copy: that held it when this process was forked"))
+    at_fork.then(|| format!("a lock that {who} held when this process was forked"))
 }
 
 fn unknown_owner(tid: u32) -> String {
     format!(
-        "tid {tid}, which is no thread of this process: it ended while it held it, or held it when \
+        "a lock of tid {tid}, which is no thread of this process: it ended while it held it, or held it when \
          the process was forked"
     )
 }
 
 /// What a task waits for, of these.
 fn waits_for(kind: ProviderKind, whom: &[String], foreign: Option<String>) -> String {
-    let nobody = whom.is_empty() && foreign.is_none();
+    if let Some(lock) = foreign.filter(|_| whom.is_empty()) {
+        return lock;
+    }
     let them = match whom {
-        [] => foreign.unwrap_or_default(),
+        [] => String::new(),
         [only] => only.clone(),
         [first, second] => format!("{first} or {second}"),
         [first, more @ ..] => format!("{first} or {} more", more.len()),
     };
-    match (kind, nobody) {
+    match (kind, whom.is_empty()) {
         (ProviderKind::Server, true) => "an answer that only it could give itself".to_owned(),
         (ProviderKind::OtherEnd, true) => {
             "the other end of a pipe or socket, which no other task has".to_owned()

@@ -319,11 +319,21 @@ pub(super) struct Standstill {
 impl Standstill {
     /// As it was just before this time.
     pub(super) fn before(kin: &Kin<'_>, at_ns: u64) -> Self {
+        Self::with(kin, at_ns, |at, block| kin.of(at, block))
+    }
+
+    /// The same where something from outside ended it: what tasks do then to end is not taken
+    /// for what others had waited for.
+    pub(super) fn called_off(kin: &Kin<'_>, at_ns: u64) -> Self {
+        Self::with(kin, at_ns, |at, block| kin.of_standstill(at, block, at_ns))
+    }
+
+    fn with(kin: &Kin<'_>, at_ns: u64, of: impl Fn(u32, &Block) -> Providers) -> Self {
         let tasks = &kin.blocks.model.tasks;
         let lives = |task: &Task| task.start_ns < at_ns && task.end_ns >= at_ns;
         let waits = tasks.iter().enumerate().map(|(at, task)| {
             let block = wait_at(kin.blocks, task, at_ns).filter(|_| lives(task))?;
-            Some((block, kin.of_standstill(at as u32, &block, at_ns)))
+            Some((block, of(at as u32, &block)))
         });
         let waits: Vec<Option<(Block, Providers)>> = waits.collect();
         let alive: Vec<bool> = tasks.iter().map(lives).collect();
@@ -353,7 +363,15 @@ impl Standstill {
             let mut those = tasks.iter().filter(|other| alive(other));
             let is_one = those.all(|other| all[*other as usize].process == process);
             let first = kin.blocks.wakers.index(process).filter(|_| is_one)? as u32;
-            (process != all[at as usize].process && tasks.contains(&first)).then_some(first)
+            // One that waits for its own threads says nothing of what they do.
+            let tells = self.waits[first as usize]
+                .as_ref()
+                .is_some_and(|(block, _)| {
+                    let class = kin.blocks.class(block);
+                    class.is_input() || class == Class::Time
+                });
+            let other = process != all[at as usize].process && tasks.contains(&first);
+            (other && tells).then_some(first)
         };
         let found = match providers {
             Providers::Tasks(tasks) => only(tasks).or_else(|| first(tasks)),
@@ -384,7 +402,9 @@ fn looks_up(blocks: &Blocks<'_>, task: &Task, at_ns: u64) -> Option<Block> {
     let next = task.stretches.from(next).take(READY).find_map(Block::of);
     let goes_on = || {
         let next = next.or_else(|| Block::open(task));
-        next.is_some_and(|next| (next.syscall, next.target) == (last.syscall, last.target))
+        let same =
+            next.is_some_and(|next| (next.syscall, next.target) == (last.syscall, last.target));
+        same && blocks.class(&last).is_input()
     };
     (blocks.is_sleep(&last) || goes_on()).then_some(last)
 }

@@ -154,7 +154,7 @@ impl Watch<'_> {
     /// The same of one that a signal or the end of the trace ended. The root is where the
     /// most chains of those lead who could have ended the waits.
     fn unfulfilled(&self, next: u32, end_ns: u64) -> (Verdict, u32) {
-        let still = Standstill::before(self.kin, end_ns);
+        let still = Standstill::called_off(self.kin, end_ns);
         let of = |position: u32| self.members.tasks[position as usize];
         let there = |position: &u32| still.waits[of(*position) as usize].is_some();
         let live: Vec<u32> = (0..self.members.tasks.len() as u32).filter(there).collect();
@@ -164,9 +164,16 @@ impl Watch<'_> {
             let (mut at, mut path) = (*first, Vec::new());
             let root = loop {
                 if let Some(root) = roots[at as usize] {
-                    break root;
+                    let circle = path.iter().position(|other| *other == at);
+                    let circle = circle.map_or(&[][..], |begin| &path[begin..]);
+                    break circle
+                        .iter()
+                        .copied()
+                        .max_by_key(|it| (self.tells(*it), *it == root))
+                        .unwrap_or(root);
                 }
-                // For now: a circle ends where it began.
+                // For now: a circle ends where it began, or at one that waits for more than the
+                // end of another one.
                 roots[at as usize] = Some(at);
                 path.push(at);
                 let next = still.leads_to(self.kin, of(at));
@@ -230,6 +237,19 @@ impl Watch<'_> {
             for_ever || blocks.waits_for_signals(block)
         };
         parked && wait(root).is_some_and(|(block, _)| anything(block) || pauses(block))
+    }
+
+    /// How much the wait of one of a circle tells: most who can't go on for want of room or a
+    /// lock, least who waits for another one to end.
+    fn tells(&self, position: u32) -> u8 {
+        let Some(block) = self.block(position) else {
+            return 0;
+        };
+        match self.blocks.model.targets.get(block.target as usize) {
+            Some(Target::Child(_) | Target::Thread(_)) => 0,
+            _ if self.blocks.class(&block) != Class::Busy => 1,
+            _ => 2,
+        }
     }
 
     /// What an episode with this verdict and root is put down to.

@@ -5,11 +5,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    Blocks, Confidence, Finding, FindingKind, Report, TASKS, Waiter,
+    BEATS, Blocks, Confidence, Finding, FindingKind, Report, TASKS, Waiter,
     asked::{self, Asked},
-    finding, link_did, part_of, quantity, who,
+    finding, link_did, part_of, quantity, unwoken, who,
 };
-use crate::analysis::{blocks::Block, chains};
+use crate::{
+    analysis::{blocks::Block, chains},
+    report::Ended,
+};
+
+/// Who sleeps for less than this part of what the run waited is another one who looks again and
+/// again.
+const MOST_LOOKS: u64 = 10;
 
 /// Puts what the run waited for in the place of what ended the stalls meanwhile.
 pub(super) fn put_right(
@@ -18,7 +25,8 @@ pub(super) fn put_right(
     asked: &Asked,
     found: &mut Vec<Finding>,
 ) {
-    if !asked::ended_by_itself(report) || report.path.blocked.is_empty() {
+    if report.workload.attached.is_some() || report.part.is_some() || report.path.blocked.is_empty()
+    {
         return;
     }
     let of_stalls = |f: &Finding| match f.kind {
@@ -27,7 +35,8 @@ pub(super) fn put_right(
         _ => false,
     };
     let largest = found.iter().filter(|f| of_stalls(f)).max_by_key(|f| f.ns);
-    let Some(largest) = largest else {
+    let Some(largest) = largest.filter(|f| f.kind == FindingKind::Lock || is_repeated(report, f))
+    else {
         return;
     };
     let path: HashMap<u32, u64> = report.path.blocked.iter().copied().collect();
@@ -36,11 +45,21 @@ pub(super) fn put_right(
     if on_path_ns >= ns / 2 {
         return;
     }
-    let Some(instead) = waited_for(report, blocks, asked, &beats).filter(|f| f.ns >= ns / 2) else {
+    let run_ns = report.workload.duration_ns;
+    let is_worth = |f: &Finding| f.ns >= ns / 2 && (ns >= run_ns / 10 || f.ns >= run_ns / 2);
+    let Some(instead) = waited_for(report, blocks, asked, &beats).filter(is_worth) else {
         return;
     };
     found.retain(|f| !of_stalls(f) || beside(report, &path, f).1 >= f.ns / 2);
     found.push(instead);
+}
+
+/// Did those of a finding end stalls again and again?
+fn is_repeated(report: &Report, finding: &Finding) -> bool {
+    let of_tree = report.causes.iter().filter(|cause| cause.group == 0);
+    let by = of_tree.flat_map(|cause| &cause.by);
+    let by = by.filter(|by| finding.tasks.contains(&by.task.serial));
+    by.map(|by| by.episodes).fold(0, u64::saturating_add) >= BEATS
 }
 
 /// Of the tasks of a finding those whose waits are mostly not on the path, and for how long the
@@ -101,10 +120,10 @@ fn waited_for(
     let total = |those: &[(u64, u32)]| those.iter().map(|it| it.0).fold(0, u64::saturating_add);
     let ((role, reason), mut those) = sums.into_iter().max_by_key(|(_, those)| total(those))?;
     those.sort_unstable_by_key(|(ns, serial)| (std::cmp::Reverse(*ns), *serial));
-    let ns = total(&those);
+    let all_ns = total(&those);
     let (worst_ns, worst) = *those.first()?;
     // One of them for nearly all of the time is the one to look at.
-    if worst_ns >= ns / 10 * 9 {
+    if worst_ns >= all_ns / 10 * 9 {
         those.truncate(1);
     }
     let at = blocks.wakers.index(worst)?;
@@ -116,6 +135,20 @@ fn waited_for(
     link.timeout_ns = link.timeout_ns.filter(|_| those.len() == 1);
     link.object = link.object.filter(|_| those.len() == 1);
     let kind = asked.kind(&link.reason, link.object.as_ref());
+    // The end of a run that a signal ended waited for that alone, and tells nothing of it.
+    let ended = matches!(link.ended, Ended::Fulfilled | Ended::TimedOut);
+    if !ended && !asked::ended_by_itself(report) {
+        return None;
+    }
+    let ns = total(&those);
+    // Nor is another one that comes back now and then what the run waited for, or a runtime's
+    // thread that is parked.
+    let looks = link.reason == "sleep" && longest.end_ns(task) - longest.start_ns < ns / MOST_LOOKS;
+    let parked = link.reason == "futex"
+        && (link.ended != Ended::TimedOut || unwoken::is_of_go(blocks, &longest));
+    if looks || parked {
+        return None;
+    }
     if !matches!(
         kind,
         FindingKind::Stall | FindingKind::Peer | FindingKind::Disk
@@ -128,9 +161,8 @@ fn waited_for(
     };
     let serials: Vec<u32> = those.iter().map(|(_, serial)| *serial).collect();
     let waiter = Waiter::of_tasks(report, serials.iter().copied(), (reason, None));
-    let ns = total(&those);
     let again = match link.timeout_ns {
-        Some(limit) if limit < ns / 2 => " at a time",
+        Some(limit) if link.reason == "sleep" && limit < ns / 2 => " at a time",
         _ => "",
     };
     let sentence = format!(

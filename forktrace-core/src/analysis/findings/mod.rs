@@ -87,9 +87,9 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     found.extend(second);
     found.extend(readers);
     let alone = alone::findings(report, blocks, &asked);
-    add_those_alone(report, blocks, &alone, &mut found);
-    told_once(report, &mut found);
     aside::put_right(report, blocks, &asked, &mut found);
+    let parked = add_those_alone(report, blocks, &alone, &mut found);
+    told_once(report, &mut found);
     let lock = lock_of_stall(&found);
     for finding in &mut found {
         finding.share = share(finding.ns, report.workload.duration_ns);
@@ -132,34 +132,50 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>, locks: &[locks::Row
     }
     found.truncate(MOST);
     let idle = |f: &&mut Finding| f.kind == FindingKind::Idle && f.share > 0.5;
-    if let Some(first) = found.first_mut().filter(idle)
-        // Whether it should have had something to do is not known of a command that took its time.
-        && !asked::ended_by_itself(report)
-    {
-        first.sentence = match first.sentence.strip_prefix("For ") {
-            Some(rest) => format!("Nothing is wrong: for {rest}"),
-            None => format!("Nothing is wrong: {}", first.sentence),
-        };
+    if let Some(first) = found.first_mut().filter(idle) {
+        first.sentence = idle_sentence(report, &first.sentence, parked);
     }
     weaker::weaken(report, &mut found);
     found
+}
+
+/// That nothing is wrong is not known of a command that took its time, nor of threads that nobody
+/// woke.
+fn idle_sentence(report: &Report, sentence: &str, parked: u64) -> String {
+    let futexes = match parked {
+        0 if asked::ended_by_itself(report) => return sentence.to_owned(),
+        0 => {
+            return match sentence.strip_prefix("For ") {
+                Some(rest) => format!("Nothing is wrong: for {rest}"),
+                None => format!("Nothing is wrong: {sentence}"),
+            };
+        }
+        1 => "a futex that nobody woke: it had nothing to do, or is stuck",
+        _ => "futexes that nobody woke: they had nothing to do, or are stuck",
+    };
+    format!(
+        "{sentence} Of them {} waited for {futexes}.",
+        quantity(parked, "thread")
+    )
 }
 
 fn total(found: &[Finding]) -> u64 {
     found.iter().map(|f| f.ns).fold(0, u64::saturating_add)
 }
 
-/// Adds what one task waited for that was the only one, and those whom nobody woke.
+/// Adds what one task waited for that was the only one, and those whom nobody woke. Gives how many
+/// threads are parked, and nobody knows why.
 fn add_those_alone(
     report: &Report,
     blocks: &Blocks<'_>,
     alone: &[Finding],
     found: &mut Vec<Finding>,
-) {
+) -> u64 {
     if found.iter().any(|f| f.kind <= FindingKind::Hang) {
-        return;
+        return 0;
     }
-    for unwoken in unwoken::findings(report, blocks) {
+    let (unwoken, parked) = unwoken::findings(report, blocks);
+    for unwoken in unwoken {
         // Who may hang is not idle, and what nobody had in the end is no lock to queue for.
         found.retain(|f| f.kind != FindingKind::Idle || f.ns / 2 > unwoken.ns);
         add_unwoken(report, unwoken, found);
@@ -170,6 +186,7 @@ fn add_those_alone(
     let is_told = found.iter().any(is_told);
     let worth = |f: &&Finding| f.kind != FindingKind::Idle || !is_told;
     found.extend(alone.iter().filter(worth).cloned());
+    parked
 }
 
 /// Adds waits that nobody ended, once: a stall behind one of them is told with it, or tells of it.
@@ -178,7 +195,8 @@ fn add_unwoken(report: &Report, unwoken: Finding, found: &mut Vec<Finding>) {
     let is_told = |f: &Finding| {
         let of_readers = f.kind == FindingKind::Lock && f.confidence == Confidence::Possible;
         let stall = f.kind == FindingKind::Stall && f.confidence != Confidence::Proved;
-        (of_readers || stall) && those(f) && f.ns / 2 <= unwoken.ns
+        let any = f.tasks.iter().any(|task| unwoken.tasks.contains(task));
+        (of_readers && any || stall && those(f)) && f.ns / 2 <= unwoken.ns
     };
     if found.iter().any(is_told) {
         return;

@@ -36,7 +36,8 @@ struct Place {
     unwoken: Vec<(usize, Block)>,
 }
 
-pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
+/// Them, and how many threads are parked in processes that go on: they had no work, or are stuck.
+pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> (Vec<Finding>, u64) {
     let tasks = &blocks.model.tasks;
     // A futex of a process is its own; all else anybody could have ended.
     let mut processes: BTreeMap<u32, Place> = BTreeMap::new();
@@ -60,10 +61,11 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
         all.input |= input && !blocks.waits_for_signals(&last);
         let long = long_wait(report, blocks, at);
         process.stands |= task.serial == task.process && long.is_some();
+        let known = |block: &Block| inside.contains(&(task.serial, block.seq));
         let Some(block) = long.filter(|block| is_owed(blocks, block)) else {
             continue;
         };
-        if is_idle_name(&task.name) {
+        if roles::is_helper_name(&task.name) {
             continue;
         }
         let leader = blocks.wakers.index(task.process).map(|at| &tasks[at]);
@@ -72,26 +74,43 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> Vec<Finding> {
             Some(Target::Futex(FutexKey::Private { .. }) | Target::AnyFutex { .. }) => {
                 process.unwoken.push((at, block));
             }
+            // Who could have ended it is known: what that one did is told.
+            target if known(&block) && !matches!(target, Some(Target::Futex(_))) => {}
             _ if report.workload.attached.is_some() => here.push((at, block)),
             _ if ended => all.unwoken.push((at, block)),
             _ => {}
         }
     }
+    for process in processes.values_mut() {
+        let mut those = process.unwoken.iter();
+        process.stands &= !those.all(|(at, _)| is_of_executor(&tasks[*at].name));
+    }
+    let parked = processes
+        .values()
+        .filter(|process| !process.stands && !process.input);
+    let parked = parked.map(|process| process.unwoken.len() as u64).sum();
     if report.workload.attached.is_some() {
-        return attached(report, blocks, here).into_iter().collect();
+        return (attached(report, blocks, here).into_iter().collect(), parked);
     }
     processes.retain(|serial, process| {
         let leader = blocks.wakers.index(*serial).map(|at| &tasks[at]);
         let is_still = !process.input && process.stands;
         is_still && !process.unwoken.is_empty() && leader.is_some_and(|it| by_signal(report, it))
     });
+    // Who waits for a futex there can be behind what is told of another thread.
+    let behind: HashSet<u32> = all
+        .unwoken
+        .iter()
+        .map(|(at, _)| tasks[*at].process)
+        .collect();
+    processes.retain(|serial, _| !behind.contains(serial));
     let most = processes
         .into_values()
         .max_by_key(|process| process.unwoken.len());
     let all = Some(all).filter(|all| !all.input && !all.unwoken.is_empty());
     let of_process = most.and_then(|most| told(report, blocks, &most, "their process"));
     let of_all = all.and_then(|all| told(report, blocks, &all, "the workload"));
-    of_process.into_iter().chain(of_all).collect()
+    (of_process.into_iter().chain(of_all).collect(), parked)
 }
 
 /// Did tasks of the workload bring what this one waits for, as often as it came before?
@@ -101,14 +120,6 @@ fn came_from_inside(blocks: &Blocks<'_>, at: usize, last: &Block) -> bool {
     let same = before.filter(|block| block.target == last.target && block.seq != last.seq);
     let mut ends = same.map(|block| blocks.end(at, &block)).peekable();
     ends.peek().is_some() && ends.all(|end| matches!(end, End::Task(_)))
-}
-
-/// Threads of Java's executors wait for work, and the one that ends the machine for them all.
-fn is_idle_name(name: &str) -> bool {
-    roles::is_helper_name(name)
-        || name.starts_with("pool-") && name.contains("-thread-")
-        || name.starts_with("ForkJoinPool")
-        || name == "DestroyJavaVM"
 }
 
 /// Waits of a recording of what ran already that nobody ended in all of it. Locks are left out of
@@ -152,6 +163,14 @@ fn attached(
     })
 }
 
+/// Threads of Java's executors wait for work; so does, in another way, the thread that called
+/// `main`, also when that has returned.
+fn is_of_executor(name: &str) -> bool {
+    name == "java"
+        || name.starts_with("pool-") && name.contains("-thread-")
+        || name.starts_with("ForkJoinPool")
+}
+
 /// A wait of a task that nobody ended, of no limit, and that was a large part of the run.
 fn long_wait(report: &Report, blocks: &Blocks<'_>, at: usize) -> Option<Block> {
     let task = &blocks.model.tasks[at];
@@ -183,7 +202,7 @@ fn is_owed(blocks: &Blocks<'_>, block: &Block) -> bool {
 }
 
 /// Go's threads park when there is nothing to do for them; its locks make no thread wait.
-fn is_of_go(blocks: &Blocks<'_>, block: &Block) -> bool {
+pub(super) fn is_of_go(blocks: &Blocks<'_>, block: &Block) -> bool {
     let (process, address) = match blocks.model.targets.get(block.target as usize) {
         Some(Target::Futex(FutexKey::Private { process, address })) => (*process, *address),
         _ => return false,
