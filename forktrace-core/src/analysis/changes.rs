@@ -8,17 +8,16 @@
 //! A window is as long as it takes for some thousand changes; it never holds many more, however
 //! they come: those that a window has no room for wait for the next one.
 
-use std::{
-    mem,
-    ops::RangeInclusive,
-    sync::atomic::{AtomicU8, Ordering},
-};
+mod sorted;
+
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::{
     blocks::{Block, Blocks, Class, End, HeldFrom, Looks},
     members::Members,
 };
 use crate::model::{InSyscall, Model, Off, Segment, Segments, State};
+use sorted::Room;
 
 /// Changes that a window is to have at least, on average.
 const CHANGES: usize = 4096;
@@ -158,9 +157,7 @@ pub(super) struct Changes<'a, L: Look> {
     left: Vec<(Change, Option<L::Seen>)>,
     /// Lines are in the order of the tasks: all that there were so far.
     by_task: bool,
-    /// Where changes are sorted.
-    room: Vec<Change>,
-    keys: [Vec<u64>; 2],
+    room: Room,
     /// Windows that are over: memory that is at hand is not asked for again.
     over: Vec<Window<L::Seen>>,
     /// How long a window is, ns.
@@ -185,8 +182,7 @@ impl<'a, L: Look> Changes<'a, L> {
             lines: Vec::new(),
             left: Vec::new(),
             by_task: true,
-            room: Vec::new(),
-            keys: [Vec::new(), Vec::new()],
+            room: Room::default(),
             over: Vec::new(),
             length_ns: 1 << 20,
             least,
@@ -233,7 +229,12 @@ impl<'a, L: Look> Changes<'a, L> {
             self.lines.retain(|line| line.task != NONE);
             let lines = self.lines.len();
             let by_task = by_task && self.by_task;
-            window.sort((from_ns, lines), by_task, (&mut self.keys, &mut self.room));
+            sorted::sort(
+                &mut window.changes,
+                (from_ns, lines),
+                by_task,
+                &mut self.room,
+            );
         }
         let wanted = self.wanted();
         let length_ns = last_ns - from_ns;
@@ -346,39 +347,6 @@ impl<T: Copy> Window<T> {
         }
     }
 
-    /// Puts changes from `from_ns` on in order, of so many lines. `by_task`: those of one moment
-    /// are.
-    fn sort(
-        &mut self,
-        (from_ns, lines): (u64, usize),
-        by_task: bool,
-        ([keys, other_keys], room): (&mut [Vec<u64>; 2], &mut Vec<Change>),
-    ) {
-        /// Changes that make a run worth finding.
-        const LONG_RUN: usize = 128;
-        let changes = &mut self.changes;
-        let most = changes.iter().map(|change| change.at_ns - from_ns).max();
-        let fits = most.is_some_and(|most| most >> (u64::BITS - WHICH) == 0);
-        if !by_task || !fits || changes.len() >> WHICH > 0 {
-            changes.sort_by_key(|change| (change.at_ns, change.task));
-            return;
-        }
-        keys.clear();
-        let key = |(at, change): (usize, &Change)| (change.at_ns - from_ns) << WHICH | at as u64;
-        keys.extend(changes.iter().enumerate().map(key));
-        // Those of a line are in order: where that makes long runs, these are merged.
-        match most.filter(|_| keys.len() / LONG_RUN < lines) {
-            None => keys.sort(),
-            Some(most_ns) => sort_by_time(keys, most_ns, other_keys),
-        }
-        room.clear();
-        let sorted = keys
-            .iter()
-            .map(|key| changes[*key as usize & ((1 << WHICH) - 1)]);
-        room.extend(sorted);
-        mem::swap(changes, room);
-    }
-
     fn add(&mut self, mut change: Change, wait: Option<T>) {
         change.wait = match wait {
             Some(wait) => {
@@ -388,42 +356,6 @@ impl<T: Copy> Window<T> {
             None => NONE,
         };
         self.changes.push(change);
-    }
-}
-
-/// Bits of a key that say which change it is; those above are its time.
-const WHICH: u32 = 20;
-
-/// Sorts keys, which are in the order of their changes, by their times: digit by digit, from the
-/// lowest one on. No time is later than `most_ns`.
-fn sort_by_time(keys: &mut Vec<u64>, most_ns: u64, room: &mut Vec<u64>) {
-    /// Bits of a digit.
-    const DIGIT: u32 = 11;
-    /// Fewer are not worth counting, and more, all of one moment, not the room for others.
-    const SOME: RangeInclusive<usize> = 1 << 12..=1 << 17;
-    if !SOME.contains(&keys.len()) {
-        keys.sort_unstable();
-        return;
-    }
-    let bits = u64::BITS - most_ns.leading_zeros();
-    for digit in 0..bits.div_ceil(DIGIT) {
-        let digit = |key: u64| (key >> (WHICH + digit * DIGIT)) as usize & ((1 << DIGIT) - 1);
-        // How many have it, and then where the next one goes.
-        let mut places = [0u32; 1 << DIGIT];
-        for key in keys.iter() {
-            places[digit(*key)] += 1;
-        }
-        let mut before = 0;
-        for place in &mut places {
-            before += mem::replace(place, before);
-        }
-        room.resize(keys.len(), 0);
-        for key in keys.iter() {
-            let place = &mut places[digit(*key)];
-            room[*place as usize] = *key;
-            *place += 1;
-        }
-        mem::swap(keys, room);
     }
 }
 

@@ -158,20 +158,4 @@ proptest! {
         }
         prop_assert_eq!(found, by_task(&blocks));
     }
-
-    #[test]
-    fn keys_are_sorted_by_time_and_then_as_they_came(
-        mut times in prop::collection::vec(any::<u64>(), 1..200),
-        (shift, times_each) in (20u32..64, 1usize..60),
-    ) {
-        times.iter_mut().for_each(|ns| *ns >>= shift);
-        let times = times.iter().cycle().take(times.len() * times_each);
-        let keys = (0..).zip(times).map(|(at, ns)| ns << WHICH | at);
-        let mut keys: Vec<u64> = keys.collect();
-        let mut expected = keys.clone();
-        expected.sort_unstable();
-        let most_ns = expected.last().map_or(0, |key| key >> WHICH);
-        sort_by_time(&mut keys, most_ns, &mut Vec::new());
-        prop_assert_eq!(keys, expected);
-    }
 }
