@@ -19,7 +19,7 @@ use super::{
     sum_by_key::SumByKey,
 };
 use crate::{
-    model::{FutexKey, State, Target, Task},
+    model::{FutexKey, Part, State, Target, Task},
     report::{Ended, Verdict},
     trace::{Interrupt, Timeout, Waker, Why},
 };
@@ -509,9 +509,8 @@ impl Watcher for Watch<'_> {
         self.put(next, stall);
     }
 
-    #[inline]
-    fn wanted(&self, start_ns: u64, end_ns: u64) -> (u64, u64) {
-        self.blocks.part.of(start_ns, end_ns)
+    fn part(&self) -> &Part {
+        self.blocks.part
     }
 
     fn change(&mut self, task: usize, to: &Change, wait: Option<&Wait>) {

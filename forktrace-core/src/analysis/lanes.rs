@@ -45,10 +45,10 @@ impl Watcher for Told<'_> {
         }
     }
 
-    fn wanted(&self, start_ns: u64, end_ns: u64) -> (u64, u64) {
+    fn part(&self) -> &Part {
         match self {
-            Self::Of(watch) => watch.wanted(start_ns, end_ns),
-            Self::Nobody(part) => part.of(start_ns, end_ns),
+            Self::Of(watch) => watch.part(),
+            Self::Nobody(part) => part,
         }
     }
 }

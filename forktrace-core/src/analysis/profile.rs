@@ -15,7 +15,7 @@ use super::{
     same_reason::SameReason,
 };
 use crate::{
-    model::{Part, State},
+    model::{InSyscall, Part, State},
     report::{AtOnce, Episodes, GroupStop, Wall},
 };
 
@@ -122,10 +122,6 @@ impl Counts {
     fn of(self, state: State) -> u32 {
         self.0[state as usize]
     }
-
-    fn live(self) -> u32 {
-        self.0.iter().sum()
-    }
 }
 
 /// Collects maximal intervals of a condition.
@@ -205,27 +201,40 @@ pub(super) trait Watcher {
     fn all_blocked(&mut self, start_ns: u64, end_ns: u64, next: usize);
     /// The state of a task changes.
     fn change(&mut self, task: usize, to: &Change, wait: Option<&Wait>);
-    /// What of this time is wanted: the figures are of that.
-    fn wanted(&self, start_ns: u64, end_ns: u64) -> (u64, u64);
+    /// What is wanted: the figures are of that.
+    fn part(&self) -> &Part;
 }
 
 /// Is told nothing.
 impl Watcher for &Part {
     fn all_blocked(&mut self, _: u64, _: u64, _: usize) {}
     fn change(&mut self, _: usize, _: &Change, _: Option<&Wait>) {}
-    #[inline]
-    fn wanted(&self, start_ns: u64, end_ns: u64) -> (u64, u64) {
-        self.of(start_ns, end_ns)
+    fn part(&self) -> &Part {
+        self
     }
+}
+
+/// A task as of now.
+#[derive(Clone, Copy)]
+struct Now {
+    state: Option<State>,
+    /// It is blocked, for the reason below.
+    has_reason: bool,
+    /// What it was blocked in last, and which reason that is: mostly it is the next one as well.
+    last_call: Option<InSyscall>,
+    reason: usize,
 }
 
 /// A sweep over the tasks of a group, which are known by their position in it.
 /// On the way it shows `same_reason` who is blocked when, and tells the watcher.
 pub(super) struct Sweep<W> {
-    /// What each task is in, and for which reason it is blocked.
-    now: Vec<(Option<State>, Option<usize>)>,
+    now: Vec<Now>,
     counts: Counts,
+    /// How many live.
+    live: u32,
     now_ns: u64,
+    /// What of the time is wanted.
+    wanted_ns: (u64, u64),
     wanted_until_ns: u64,
     profile: Profile,
     all_blocked: Collector,
@@ -241,9 +250,18 @@ pub(super) struct Sweep<W> {
 
 impl<W: Watcher> Sweep<W> {
     pub(super) fn new(tasks: usize, same_reason: SameReason, watcher: W) -> Self {
+        let now = Now {
+            state: None,
+            has_reason: false,
+            last_call: None,
+            reason: 0,
+        };
+        let part = watcher.part();
         Self {
-            now: vec![(None, None); tasks],
+            wanted_ns: (part.from_ns, part.to_ns),
+            now: vec![now; tasks],
             counts: Counts::default(),
+            live: 0,
             now_ns: 0,
             wanted_until_ns: 0,
             profile: Profile::default(),
@@ -265,26 +283,36 @@ impl<W: Watcher> Sweep<W> {
         if to.at_ns > self.now_ns {
             self.pass(to.at_ns, task);
         }
-        let (before, reason) = std::mem::take(&mut self.now[task]);
-        if let Some(before) = before {
-            *self.counts.slot(before) -= 1;
-        }
-        if let Some(reason) = reason {
-            self.same_reason.leave(reason);
-        }
         self.watcher.change(task, to, wait);
+        let now = &mut self.now[task];
+        if let Some(before) = std::mem::replace(&mut now.state, to.state) {
+            *self.counts.slot(before) -= 1;
+            self.live -= 1;
+        }
+        if std::mem::take(&mut now.has_reason) {
+            self.same_reason.leave(now.reason);
+        }
         if let Some(state) = to.state {
             *self.counts.slot(state) += 1;
-            let reason = to.syscall.map(|it| self.same_reason.enter(task, it));
-            self.now[task] = (Some(state), reason);
+            self.live += 1;
+            if to.syscall.is_some() {
+                now.has_reason = true;
+                if now.last_call != to.syscall
+                    && let Some(call) = to.syscall
+                {
+                    now.reason = self.same_reason.reason(task, call);
+                    now.last_call = to.syscall;
+                }
+                self.same_reason.enter(now.reason);
+            }
         }
     }
 
     /// Nothing changes until this time, when the state of `next` does.
     fn pass(&mut self, at_ns: u64, next: usize) {
-        let counts = self.counts;
-        let live = counts.live();
-        let (from_ns, to_ns) = self.watcher.wanted(self.now_ns, at_ns);
+        let (counts, live) = (self.counts, self.live);
+        let from_ns = self.now_ns.max(self.wanted_ns.0);
+        let to_ns = at_ns.min(self.wanted_ns.1);
         let ns = to_ns.saturating_sub(from_ns);
         if ns > 0 {
             self.stops.at(from_ns, counts.of(State::Stopped), live);

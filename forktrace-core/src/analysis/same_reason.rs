@@ -62,20 +62,20 @@ impl SameReason {
         }
     }
 
-    /// A task is blocked in this call: gives for which reason, to [`leave`](Self::leave) it.
-    pub(super) fn enter(&mut self, task: usize, syscall: InSyscall) -> usize {
+    /// A task is blocked for this reason.
+    #[inline]
+    pub(super) fn enter(&mut self, reason: usize) {
         let now = self.passed;
-        let index = self.reason(task, syscall);
-        let reason = &mut self.reasons[index];
+        let reason = &mut self.reasons[reason];
         reason.settle(now);
         reason.count += 1;
         if reason.times.len() <= reason.count {
             reason.times.resize(reason.count + 1, Passed::default());
         }
-        index
     }
 
     /// It is no more blocked for this reason.
+    #[inline]
     pub(super) fn leave(&mut self, reason: usize) {
         let now = self.passed;
         let reason = &mut self.reasons[reason];
@@ -111,7 +111,8 @@ impl SameReason {
         self.reasons.into_iter().flat_map(rows).collect()
     }
 
-    fn reason(&mut self, task: usize, syscall: InSyscall) -> usize {
+    /// For which reason a task is blocked in this call.
+    pub(super) fn reason(&mut self, task: usize, syscall: InSyscall) -> usize {
         let kernel_worker = self.kernel_workers[task];
         let index = self.met.of((syscall, kernel_worker));
         *index.get_or_insert_with(|| {

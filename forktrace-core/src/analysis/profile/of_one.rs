@@ -35,7 +35,8 @@ pub(in crate::analysis) fn of_one(
     task.segments().each(|_| {}, each);
     stops.close(wanted_until_ns);
     for (call, ns) in by_call.into_rows() {
-        let reason = same_reason.enter(0, call);
+        let reason = same_reason.reason(0, call);
+        same_reason.enter(reason);
         same_reason.pass(ns, 0);
         same_reason.leave(reason);
     }
