@@ -16,7 +16,7 @@ use super::{
     woken_by::EndedBy,
 };
 use crate::{
-    model::{self, Model, Off, Segment, State, Target, state_of},
+    model::{self, Model, Off, Segment, State, StretchSums, Target, state_of},
     report::{Fate, ObjectWait, Switches, Task, Wait},
     trace::{Arch, Why},
 };
@@ -323,7 +323,7 @@ fn waits(
             objects.of((index as u32, target)).add(ns);
         }
     };
-    let stretch = |off: &Off| {
+    let mut stretch = |off: &Off| {
         let wanted_from_ns = match off.state() {
             State::Runnable => off.out_ns,
             _ => off.wake_ns,
@@ -337,7 +337,13 @@ fn waits(
         }
     };
     let segment = |it: Segment| placed[it.state.index()] += it.end_ns - it.start_ns;
-    task.segments().each(stretch, segment);
+    match task.all_sums() {
+        Some(sums) => {
+            task.stretches.iter().for_each(|off| stretch(&off));
+            *placed = with_end(task, sums);
+        }
+        None => task.segments().each(stretch, segment),
+    }
     if let Some(block) = Block::open(task) {
         add_block(&block, block.end_ns(task), true);
     }
@@ -347,6 +353,19 @@ fn waits(
     });
     let (waits, kept) = waits.unzip();
     (waits, objects.into_rows(), kept)
+}
+
+/// Time by state, of a task whose stretches come to this, and of what comes after the last one:
+/// without what it ran between them.
+fn with_end(task: &model::Task, sums: StretchSums) -> [u64; 5] {
+    let mut placed = [0; 5];
+    placed[State::Blocked.index()] = sums.blocked_ns;
+    placed[State::Runnable.index()] = sums.runnable_ns;
+    placed[State::Stopped.index()] = sums.stopped_ns;
+    for segment in task.segments_from(u64::MAX) {
+        placed[segment.state.index()] += segment.end_ns - segment.start_ns;
+    }
+    placed
 }
 
 /// Blocks on one target, and which of a task's waits they belong to.
@@ -396,6 +415,37 @@ fn name_objects(model: &Model, waits: &mut [Wait], mut rows: Vec<((u32, u32), Su
                 ns: sum.ns,
                 count: sum.count,
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::analysis::changes::tests::{model, some_tasks};
+
+    proptest! {
+        #[test]
+        fn sums_and_the_end_say_what_segments_say(tasks in some_tasks(), is_open in prop::bool::ANY) {
+            for mut task in model(&tasks).tasks {
+                if !is_open {
+                    task.open = None;
+                }
+                let Some(sums) = task.all_sums() else {
+                    continue;
+                };
+                let mut expected = [0; 5];
+                for segment in task.segments() {
+                    expected[segment.state.index()] += segment.end_ns - segment.start_ns;
+                }
+                let ran = State::Running.index();
+                let mut found = with_end(&task, sums);
+                prop_assert!(found[ran] <= expected[ran]);
+                found[ran] = expected[ran];
+                prop_assert_eq!(found, expected);
+            }
         }
     }
 }

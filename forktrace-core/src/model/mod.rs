@@ -31,7 +31,7 @@ pub use self::futexes::{Futexes, OwnerSeen};
 pub use self::lock_names::LockNames;
 pub use self::part::{Part, WHOLE};
 pub use self::segments::Segments;
-pub use self::stretches::{Iter, Reader, Shelf, Spill, Stretches};
+pub use self::stretches::{Iter, Reader, Shelf, Spill, Stretches, Sums as StretchSums};
 pub use self::targets::{File, FutexKey, Target, Waited, Waitset};
 
 /// What a task is doing.
@@ -222,6 +222,13 @@ impl Task {
     /// part of a long life.
     pub fn segments_from(&self, from_ns: u64) -> Segments<'_> {
         Segments::starting(self, from_ns)
+    }
+
+    /// What its stretches come to, if none is missing and all of them follow each other within its
+    /// life: between them it ran.
+    pub fn all_sums(&self) -> Option<StretchSums> {
+        let sums = self.stretches.sums_within(self.start_ns, self.end_ns);
+        sums.filter(|_| self.first_seq == 0)
     }
 
     /// How long it lived.

@@ -150,8 +150,7 @@ fn most_blocked(model: &Model, tasks: &[usize]) -> Vec<(usize, usize)> {
 /// How long a task was blocked: as its stretches were added up where nothing of them is lost,
 /// open, or doubtful.
 fn blocked_ns(task: &Task) -> u64 {
-    let sums = task.stretches.sums_within(task.start_ns, task.end_ns);
-    if let Some(sums) = sums.filter(|_| task.open.is_none() && task.first_seq == 0) {
+    if let Some(sums) = task.all_sums().filter(|_| task.open.is_none()) {
         return sums.blocked_ns;
     }
     let mut ns = 0;
