@@ -142,6 +142,8 @@ pub(super) fn path(kin: &Kin<'_>, targets: &[u32], names: &[String]) -> Critical
 impl Walk<'_> {
     fn back(&mut self, mut at: u32, mut now_ns: u64, first_ns: u64) {
         self.goes_to(at, now_ns);
+        // What the path is at, and whose: it mostly is there again for the time before.
+        let mut last: Option<(u32, Away)> = None;
         while now_ns > first_ns {
             let task = &self.blocks.model.tasks[at as usize];
             if let Some((next, _)) = self.until.take_if(|(_, at_ns)| now_ns <= *at_ns)
@@ -161,7 +163,11 @@ impl Walk<'_> {
                 at = creator;
                 continue;
             }
-            let away = self.before(at, now_ns);
+            let same = last.take_if(|(of, away)| *of == at && away.out_ns < now_ns);
+            let away = match same {
+                Some((_, away)) => Some(away),
+                None => self.before(at, now_ns),
+            };
             let Some(away) = away else {
                 self.add(at, State::Unknown, None, (no_earlier_ns, now_ns));
                 now_ns = no_earlier_ns;
@@ -196,6 +202,7 @@ impl Walk<'_> {
             self.add(at, state, block, (from_ns, now_ns));
             now_ns = from_ns;
             self.came_by[at as usize] = Some(now_ns);
+            last = Some((at, away));
         }
     }
 
