@@ -47,7 +47,11 @@ impl Block {
     /// `None` if it is no block.
     #[inline]
     pub(super) fn of(off: Off) -> Option<Self> {
-        (off.state() == State::Blocked).then_some(Self {
+        // Not with `then_some`: what is not asked for of one that is none need not be read.
+        if off.state() != State::Blocked {
+            return None;
+        }
+        Some(Self {
             start_ns: off.out_ns,
             wake_ns: Some(off.wake_ns),
             why: off.why,

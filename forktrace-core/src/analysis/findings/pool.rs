@@ -17,7 +17,7 @@ use crate::{
         sum_by_key::{SumByKey, total},
         syscall_families::wait_reason,
     },
-    model::{Target, Task},
+    model::{Off, State, Target, Task},
     trace::FileKind,
 };
 
@@ -104,11 +104,14 @@ fn pools(report: &Report, blocks: &Blocks<'_>) -> Vec<Pool> {
             .stretches
             .iter()
             .rposition(|off| Block::of(off).is_some());
-        let of = |off| Block::of(off).and_then(|b| Some((b, source(blocks, &b)?)));
-        let stretches = task.stretches.iter_if(|off| of(off).is_some());
+        let of = |off: &Off| match off.state() {
+            State::Blocked => source(blocks, off.target),
+            _ => None,
+        };
+        let stretches = task.stretches.iter_if(|off| of(&off).is_some());
         let mut of_task: SumByKey<(Source, Option<u32>), (u64, Option<u64>)> = SumByKey::default();
         for (which, off) in stretches.enumerate() {
-            let Some((block, source)) = of(off) else {
+            let Some((source, block)) = of(&off).zip(Block::of(off)) else {
                 continue;
             };
             let by = match blocks.end(at, &block) {
@@ -120,7 +123,7 @@ fn pools(report: &Report, blocks: &Blocks<'_>) -> Vec<Pool> {
             *times += u64::from(Some(which) != last);
         }
         if let Some(block) = Block::open(task)
-            && let Some(source) = source(blocks, &block)
+            && let Some(source) = source(blocks, block.target)
         {
             let (_, first_ns) = of_task.of((source, None));
             first_ns.get_or_insert(block.start_ns);
@@ -231,10 +234,10 @@ pub(super) fn is_listening(blocks: &Blocks<'_>, target: u32) -> bool {
     listening(blocks, target).is_some()
 }
 
-fn source(blocks: &Blocks<'_>, block: &Block) -> Option<Source> {
-    match blocks.model.targets.get(block.target as usize)? {
-        Target::Futex(_) => Some(Source::Futex(block.target)),
-        _ => listening(blocks, block.target),
+fn source(blocks: &Blocks<'_>, target: u32) -> Option<Source> {
+    match blocks.model.targets.get(target as usize)? {
+        Target::Futex(_) => Some(Source::Futex(target)),
+        _ => listening(blocks, target),
     }
 }
 
@@ -273,8 +276,9 @@ fn of(report: &Report, blocks: &Blocks<'_>, pool: &Pool) -> Option<Finding> {
         };
         edges.extend([(from_ns, 1, 0), (task.end_ns, -1, 0)]);
         let mut sum_ns = 0;
-        let busy =
-            |block: &Block| source(blocks, block) != Some(pool.source) && works(blocks, block);
+        let busy = |block: &Block| {
+            source(blocks, block.target) != Some(pool.source) && works(blocks, block)
+        };
         for block in blocks_of(task)
             .filter(busy)
             .filter(|b| b.start_ns >= from_ns)
