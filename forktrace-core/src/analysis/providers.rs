@@ -277,7 +277,7 @@ impl<'a> Kin<'a> {
                 Providers::Process(task.process)
             }
             _ if blocks.is_disk(block).is_some() => Providers::Device,
-            _ if blocks.class(block) == Class::Anything || blocks.waits_for_signals(block) => {
+            _ if blocks.class(block) == Class::Anything || blocks.is_signal_wait(block) => {
                 Providers::Outside
             }
             _ => Providers::Unknown,

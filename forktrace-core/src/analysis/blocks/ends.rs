@@ -177,10 +177,15 @@ impl Blocks<'_> {
             && !self.waits_for_signals(block)
     }
 
-    /// Is a signal what it waits for?
-    pub(in crate::analysis) fn waits_for_signals(&self, block: &Block) -> bool {
+    /// Is it a wait for signals and nothing else, as `pause` and `sigwait` are?
+    pub(in crate::analysis) fn is_signal_wait(&self, block: &Block) -> bool {
         let number = usize::try_from(block.syscall).unwrap_or(usize::MAX);
-        if self.signal_calls.get(number) == Some(&true) {
+        self.signal_calls.get(number) == Some(&true)
+    }
+
+    /// Is a signal what it waits for, or one of several things?
+    fn waits_for_signals(&self, block: &Block) -> bool {
+        if self.is_signal_wait(block) {
             return true;
         }
         let is_signals = |kind: Option<&FileKind>| matches!(kind, Some(FileKind::SignalFd));

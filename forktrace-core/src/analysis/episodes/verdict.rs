@@ -105,7 +105,7 @@ impl Watch<'_> {
     fn put_down_to(&self, root: u32) -> Verdict {
         let counts = self.blocked.counts();
         let held_by = self.blocked.held_by(root);
-        let for_signals = |block: Block| self.blocks.waits_for_signals(&block);
+        let for_signals = |block: Block| self.blocks.is_signal_wait(&block);
         // What a signal makes it do, as to end, others had not waited for.
         if !matches!(held_by, Some(HeldBy::Edge { .. }))
             && self.block(root).is_some_and(for_signals)
@@ -234,7 +234,7 @@ impl Watch<'_> {
         let pauses = |block: &Block| {
             let blocks = self.blocks;
             let for_ever = blocks.class(block) == Class::Time && block.timeout == Timeout::None;
-            for_ever || blocks.waits_for_signals(block)
+            for_ever || blocks.is_signal_wait(block)
         };
         parked && wait(root).is_some_and(|(block, _)| anything(block) || pauses(block))
     }

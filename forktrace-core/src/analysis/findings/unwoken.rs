@@ -58,7 +58,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> (Vec<Finding>, u
         let input = blocks.class(&last).is_input() && !from_inside;
         process.input |= input;
         // A signal comes from whom it concerns.
-        all.input |= input && !blocks.waits_for_signals(&last);
+        all.input |= input && !blocks.is_signal_wait(&last);
         let long = long_wait(report, blocks, at);
         process.stands |= task.serial == task.process && long.is_some();
         let known = |block: &Block| inside.contains(&(task.serial, block.seq));
