@@ -108,6 +108,13 @@ pub(crate) fn listed(names: &[String]) -> String {
     }
 }
 
+/// The same of the first so many, and how many more there are: `a, b and 3 more`.
+pub(crate) fn first_listed(names: impl ExactSizeIterator<Item = String>, most: usize) -> String {
+    let more = names.len().saturating_sub(most);
+    let more = (more > 0).then(|| format!("{} more", count(more as u64)));
+    listed(&names.take(most).chain(more).collect::<Vec<_>>())
+}
+
 /// The share of a change: what grew tenfold or more is told by its factor.
 pub fn growth(base: u64, new: u64) -> String {
     if base > 0 && new / base >= 10 {

@@ -12,7 +12,7 @@ use super::{
     episodes::{CauseKey, CauseSum, Stall},
     members::Members,
     objects,
-    providers::wait_at,
+    standstill::wait_at,
     sum_by_key::SumByKey,
 };
 use crate::{

@@ -9,7 +9,8 @@ use super::{
     held_by::{HeldBy, awaited_by, counted, held_by_what, waits_for_child},
     members::Members,
     objects,
-    providers::{Kin, Standstill, wait_at},
+    providers::Kin,
+    standstill::{Standstill, wait_at},
     syscall_families::{NO_SYSCALL, wait_reason},
 };
 use crate::{

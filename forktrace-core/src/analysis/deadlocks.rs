@@ -9,7 +9,8 @@ use std::{
 use super::{
     blocks::{Block, Blocks},
     chains,
-    providers::{Hang, first_end, taken_back},
+    providers::{first_end, taken_back},
+    standstill::Hang,
 };
 use crate::{
     model::{Fate, Task},

@@ -15,7 +15,8 @@ use super::{
     held_by::HeldBy,
     members::Members,
     profile::Watcher,
-    providers::{Hang, Kin},
+    providers::Kin,
+    standstill::Hang,
     sum_by_key::SumByKey,
 };
 use crate::{

@@ -10,8 +10,9 @@ use super::{
     lanes::{self, Swept, Told},
     meanwhile::{Meantime, OfWaits},
     members::Members,
-    providers::{Hang, Kin},
+    providers::Kin,
     spans,
+    standstill::Hang,
 };
 use crate::report::{Cause, Episode, Group, GroupKind, Verdict, VerdictSum};
 

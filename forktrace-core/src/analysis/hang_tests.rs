@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::{providers, why_tests::*, *};
+use super::{providers, standstill, why_tests::*, *};
 use crate::{
     model::{FutexKey, Target, Task},
     report::{Ended, Episode, Verdict},
@@ -305,7 +305,7 @@ proptest! {
         let blocks = Blocks::new(&model, &wakers, Arch::X86_64);
         let kin = providers::Kin::new(&blocks);
         let expected = search(&waits);
-        match &providers::hangs(&kin)[..] {
+        match &standstill::hangs(&kin)[..] {
             [] => prop_assert!(expected.is_empty(), "{:?}", expected),
             [hang] if hang.cycle => {
                 prop_assert!(hang.tasks.iter().all(|at| expected.contains(at)));

@@ -57,6 +57,7 @@ mod roles;
 mod same_reason;
 mod spans;
 mod stacks;
+mod standstill;
 mod stops;
 mod sum_by_key;
 mod syscall_families;
@@ -168,7 +169,7 @@ fn report(info: &TraceInfo, views: Views<'_>, options: &Options, part: &Part) ->
     let cut_blocks = (!part.is_whole()).then(|| Blocks::of_cut(&blocks, views.chosen, &wakers));
     let cut_blocks = cut_blocks.as_ref().unwrap_or(&blocks);
     let kin = providers::Kin::new(&blocks);
-    let hangs = providers::hangs(&kin);
+    let hangs = standstill::hangs(&kin);
     let roles = roles::roles(model);
     let lived = model.tasks.iter().enumerate();
     let lived = lived.filter(|(at, task)| part.has_life(*at, task));

@@ -18,8 +18,9 @@ use super::{
     members::Members,
     objects,
     profile::Sweep,
-    providers::{Kin, hangs},
+    providers::Kin,
     same_reason::SameReason,
+    standstill::hangs,
     wakers::Wakers,
     *,
 };

@@ -1,6 +1,6 @@
 //! What programs call the memory of their locks.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use crate::trace::LockName;
 
@@ -36,10 +36,11 @@ impl LockNames {
         self.0.get(&(process, address))?.as_ref()
     }
 
-    /// Is one of a process called so?
-    pub fn any_of(&self, process: u32, is: impl Fn(&str) -> bool) -> bool {
-        let mut of_it = self.0.iter().filter(|((of, _), _)| *of == process);
-        of_it.any(|(_, name)| name.as_ref().is_some_and(|name| is(&name.name)))
+    /// The processes of which one is called so, by the serials of their first tasks.
+    pub fn processes(&self, is: impl Fn(&str) -> bool) -> HashSet<u32> {
+        let named = self.0.iter();
+        let named = named.filter(|(_, name)| name.as_ref().is_some_and(|name| is(&name.name)));
+        named.map(|((process, _), _)| *process).collect()
     }
 }
 

@@ -5,7 +5,8 @@ use crate::{
     analysis::{
         blocks::{Block, Class},
         held_by::{HeldBy, awaited_by, waits_for_child},
-        providers::{Hang, Providers, Standstill},
+        providers::Providers,
+        standstill::{Hang, Standstill},
         syscall_families::NO_SYSCALL,
     },
     model::Target,

@@ -1,6 +1,5 @@
 //! Stalls that were ended again and again by somebody whom the run did not wait for, as by a
-//! heartbeat and those that it wakes. The critical path of a run that ended by itself tells what it
-//! waited for meanwhile.
+//! heartbeat and those that it wakes. The critical path tells what it waited for meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -30,7 +29,7 @@ pub(super) fn put_right(
         return;
     }
     let of_stalls = |f: &Finding| match f.kind {
-        FindingKind::Stall => f.confidence != Confidence::Possible || !f.tasks.is_empty(),
+        FindingKind::Stall => true,
         FindingKind::Lock => f.object.is_none(),
         _ => false,
     };
@@ -145,7 +144,8 @@ fn waited_for(
     // thread that is parked.
     let looks = link.reason == "sleep" && longest.end_ns(task) - longest.start_ns < ns / MOST_LOOKS;
     let parked = link.reason == "futex"
-        && (link.ended != Ended::TimedOut || unwoken::is_of_go(blocks, &longest));
+        && (link.ended != Ended::TimedOut
+            || unwoken::is_of_go(blocks, &unwoken::of_go(blocks), &longest));
     if looks || parked {
         return None;
     }

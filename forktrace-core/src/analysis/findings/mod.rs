@@ -37,7 +37,7 @@ use self::code::Waiter;
 use super::{blocks::Blocks, both, locks};
 use crate::report::{
     Cause, Confidence, Finding, FindingKind, GroupKind, Link, Object, PathState, Report, TaskName,
-    words::{count, duration, listed, percent, quantity, spells},
+    words::{count, duration, first_listed, listed, percent, quantity, spells},
 };
 
 /// Less than this part of the run is not worth a finding.
@@ -191,20 +191,21 @@ fn add_those_alone(
 
 /// Adds waits that nobody ended, once: a stall behind one of them is told with it, or tells of it.
 fn add_unwoken(report: &Report, unwoken: Finding, found: &mut Vec<Finding>) {
-    let those = |f: &Finding| unwoken.tasks.iter().all(|task| f.tasks.contains(task));
+    let is_of = |f: &Finding, of: &Finding| f.tasks.iter().all(|task| of.tasks.contains(task));
+    let any = |f: &Finding| f.tasks.iter().any(|task| unwoken.tasks.contains(task));
+    let as_long = |f: &Finding| f.ns / 2 <= unwoken.ns;
+    // Nobody ended that one, either.
+    let is_stall = |f: &Finding| f.kind == FindingKind::Stall && f.confidence != Confidence::Proved;
     let is_told = |f: &Finding| {
         let of_readers = f.kind == FindingKind::Lock && f.confidence == Confidence::Possible;
-        let stall = f.kind == FindingKind::Stall && f.confidence != Confidence::Proved;
-        let any = f.tasks.iter().any(|task| unwoken.tasks.contains(task));
-        (of_readers && any || stall && those(f)) && f.ns / 2 <= unwoken.ns
+        (of_readers && any(f) || is_stall(f) && is_of(&unwoken, f)) && as_long(f)
     };
     if found.iter().any(is_told) {
         return;
     }
     let of_them = |f: &Finding| {
-        let all = !f.tasks.is_empty() && f.tasks.iter().all(|task| unwoken.tasks.contains(task));
-        let stall = f.kind == FindingKind::Stall && f.confidence != Confidence::Proved;
-        (stall || f.kind == FindingKind::Lock) && all && f.ns / 2 <= unwoken.ns
+        let is_one = is_stall(f) || f.kind == FindingKind::Lock;
+        is_one && any(f) && is_of(f, &unwoken) && as_long(f)
     };
     // Whoever comes back now and then, as a heartbeat does, ends stalls, and helps none of them.
     let of_tree = report.causes.iter().filter(|cause| cause.group == 0);
@@ -218,8 +219,7 @@ fn add_unwoken(report: &Report, unwoken: Finding, found: &mut Vec<Finding>) {
             let mut by = cause.by.iter().map(|by| by.task.serial);
             cause.ns == f.ns && by.all(|serial| f.tasks.contains(&serial))
         };
-        let apart = !f.tasks.iter().any(|task| unwoken.tasks.contains(task));
-        f.kind == FindingKind::Stall && apart && beats.iter().any(|cause| same(&cause))
+        f.kind == FindingKind::Stall && !any(f) && beats.iter().any(|cause| same(&cause))
     };
     found.retain(|f| !of_them(f) && !is_beat(f));
     found.push(unwoken);

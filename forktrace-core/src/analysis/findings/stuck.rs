@@ -1,7 +1,7 @@
 //! Deadlocks and hangs.
 
 use super::{
-    Confidence, Finding, FindingKind, Report, count, duration, finding, listed, part_of, quantity,
+    Confidence, Finding, FindingKind, Report, duration, finding, first_listed, part_of, quantity,
     who,
 };
 use crate::{
@@ -163,12 +163,9 @@ fn each(tasks: &[DeadlockedTask]) -> String {
     }
     let more = if groups.len() > NAMED { ", …" } else { "" };
     let told = groups.iter().take(NAMED).map(|(waits, those)| {
-        let named = those.iter().take(NAMED).map(|task| name(task));
-        let rest = those.len().saturating_sub(NAMED);
-        let rest = (rest > 0).then(|| format!("{} more", count(rest as u64)));
-        let named: Vec<String> = named.chain(rest).collect();
+        let named = first_listed(those.iter().map(|task| name(task)), NAMED);
         let verb = if those.len() == 1 { "waits" } else { "wait" };
-        format!("{} {verb}{waits}", listed(&named))
+        format!("{named} {verb}{waits}")
     });
     told.collect::<Vec<_>>().join(", ") + more
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{
-    Blocks, Confidence, Finding, FindingKind, Report, count, did, finding, listed, part_of, who,
+    Blocks, Confidence, Finding, FindingKind, Report, did, finding, first_listed, part_of, who,
 };
 use crate::{
     analysis::{
@@ -43,6 +43,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> (Vec<Finding>, u
     let mut processes: BTreeMap<u32, Place> = BTreeMap::new();
     let mut all = Place::default();
     let mut here: Vec<(usize, Block)> = Vec::new();
+    let of_go = of_go(blocks);
     // Whoever could have brought what these waited for is known, and is of the workload.
     let known = blocks.model.providers.iter();
     let inside = known.filter(|known| !known.outside && !known.tasks.is_empty());
@@ -62,7 +63,7 @@ pub(super) fn findings(report: &Report, blocks: &Blocks<'_>) -> (Vec<Finding>, u
         let long = long_wait(report, blocks, at);
         process.stands |= task.serial == task.process && long.is_some();
         let known = |block: &Block| inside.contains(&(task.serial, block.seq));
-        let Some(block) = long.filter(|block| is_owed(blocks, block)) else {
+        let Some(block) = long.filter(|block| is_owed(blocks, &of_go, block)) else {
             continue;
         };
         if roles::is_helper_name(&task.name) {
@@ -190,30 +191,34 @@ fn long_wait(report: &Report, blocks: &Blocks<'_>, at: usize) -> Option<Block> {
 
 /// Does such a wait end when another task goes on? What ends one for a child or a thread to end is
 /// known.
-fn is_owed(blocks: &Blocks<'_>, block: &Block) -> bool {
+fn is_owed(blocks: &Blocks<'_>, of_go: &HashSet<u32>, block: &Block) -> bool {
     let (reason, _) = wait_reason(blocks.arch, block.syscall, false, false);
     let target = blocks.model.targets.get(block.target as usize);
     match reason.as_str() {
         _ if matches!(target, Some(Target::Thread(_))) => false,
-        "futex" => !is_of_go(blocks, block),
+        "futex" => !is_of_go(blocks, of_go, block),
         "file lock" | "semaphore" | "message queue" | "open" | "write" | "send" => true,
         _ => false,
     }
 }
 
+/// The processes whose futexes are those of Go's runtime, as far as these have names.
+pub(super) fn of_go(blocks: &Blocks<'_>) -> HashSet<u32> {
+    blocks
+        .model
+        .lock_names
+        .processes(|name| name.starts_with("runtime."))
+}
+
 /// Go's threads park when there is nothing to do for them; its locks make no thread wait.
-pub(super) fn is_of_go(blocks: &Blocks<'_>, block: &Block) -> bool {
+pub(super) fn is_of_go(blocks: &Blocks<'_>, of_go: &HashSet<u32>, block: &Block) -> bool {
     let (process, address) = match blocks.model.targets.get(block.target as usize) {
         Some(Target::Futex(FutexKey::Private { process, address })) => (*process, *address),
         _ => return false,
     };
     // Its heap begins there (`mallocinit` in runtime/malloc.go), and nothing else is there.
     let in_heap = address >> 32 == 0xc0;
-    in_heap
-        || blocks
-            .model
-            .lock_names
-            .any_of(process, |name| name.starts_with("runtime."))
+    in_heap || of_go.contains(&process)
 }
 
 fn told(report: &Report, blocks: &Blocks<'_>, place: &Place, whole: &str) -> Option<Finding> {
@@ -257,10 +262,7 @@ fn told(report: &Report, blocks: &Blocks<'_>, place: &Place, whole: &str) -> Opt
 
 /// The first of them, and how many more there are.
 fn named(links: &[Link], told: &dyn Fn(&Link) -> String) -> String {
-    let more = links.len().saturating_sub(NAMED);
-    let more = (more > 0).then(|| format!("{} more", count(more as u64)));
-    let named = links.iter().take(NAMED).map(told);
-    listed(&named.chain(more).collect::<Vec<String>>())
+    first_listed(links.iter().map(told), NAMED)
 }
 
 fn waited(link: &Link) -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     View,
-    figures::{clean, count, duration, listed, quantity},
+    figures::{clean, duration, first_listed, quantity},
     layout::{Ink, paint, wrapped},
 };
 use crate::report::{Deadlock, DeadlockKind, DeadlockedTask};
@@ -66,11 +66,9 @@ pub fn lines(deadlock: &Deadlock) -> Vec<String> {
         }
     }
     let line = |(waits, those): (String, Vec<&DeadlockedTask>)| {
-        let named = those.iter().take(NAMED);
+        let named = those.iter();
         let named = named.map(|task| format!("tid {} ({})", task.tid, clean(&task.name)));
-        let rest = those.len().saturating_sub(NAMED);
-        let rest = (rest > 0).then(|| format!("{} more", count(rest as u64)));
-        let named: Vec<String> = named.chain(rest).collect();
+        let named = first_listed(named, NAMED);
         let since = those.iter().map(|task| duration(task.since_ns));
         let since: BTreeSet<String> = since.collect();
         let verb = if those.len() == 1 { "waits" } else { "wait" };
@@ -79,7 +77,7 @@ pub fn lines(deadlock: &Deadlock) -> Vec<String> {
             [only] => format!(", since {only}"),
             _ => String::new(),
         };
-        format!("{} {verb}{waits}{since}", listed(&named))
+        format!("{named} {verb}{waits}{since}")
     };
     lines.into_iter().map(line).collect()
 }

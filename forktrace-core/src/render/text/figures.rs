@@ -5,7 +5,9 @@ use std::{borrow::Cow, fmt::Write as _};
 use super::Style;
 
 pub use crate::report::words::{count, duration};
-pub(super) use crate::report::words::{listed, percent, plural, quantity, recased, times};
+pub(super) use crate::report::words::{
+    first_listed, listed, percent, plural, quantity, recased, times,
+};
 
 /// What stands for zero in a table.
 pub(super) const NONE: &str = "–";
